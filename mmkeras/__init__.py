@@ -1,0 +1,1 @@
+"""Multimodal classifiers in Keras, from a table to one SavedModel."""

@@ -1,0 +1,303 @@
+"""TFRecords -> batches for training, and what is learned from the training rows."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import tensorflow as tf
+
+from mmkeras.augment import augment_images, drop_tokens, mask_frames
+from mmkeras.config import Config
+from mmkeras.preprocess import analysis as analyses
+from mmkeras.preprocess.analysis import BINARY, Analysis, Moments
+from mmkeras.preprocess.audio import stats_width
+from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.preprocess.hub import load_hub_encoder
+from mmkeras.preprocess.text import tokenize
+from mmkeras.records import Ingested
+from mmkeras.schema import (
+    AUDIO,
+    ID,
+    IMAGE,
+    LABEL,
+    LABEL_SEPARATOR,
+    PRESENT,
+    STATUS,
+    TEXT,
+    TRAIN,
+)
+
+AUTOTUNE = tf.data.AUTOTUNE
+TARGET, _VECTOR = "target", "image_vector"
+# Memory of the shuffle buffer; the shards lie in a random order already.
+_SHUFFLE_BYTES = 256_000_000
+_ANALYSED_BATCH = 256
+
+
+def raw_rows(files: Sequence[str], modalities: Sequence[str]) -> tf.data.Dataset:
+    """Reads tf.Examples in their order: () string of each modality, id, label, status.
+
+    Raises:
+        tf.errors.DataLossError: A shard is damaged.
+    """
+    names = [*modalities, ID, LABEL, STATUS]
+    features = {name: tf.io.FixedLenFeature([], tf.string, "") for name in names}
+    records = tf.data.TFRecordDataset(list(files))
+    return (
+        records.batch(64)
+        .map(lambda r: tf.io.parse_example(r, features), AUTOTUNE)
+        .unbatch()
+    )
+
+
+def analyze(ingested: Ingested, config: Config) -> Analysis:
+    """Finds classes, vocabulary and scales on the training rows.
+
+    Kept beside the shards, so that the same rows and settings are analysed once.
+    """
+    settings = json.dumps(
+        [asdict(config.text), asdict(config.audio), ingested.fingerprint]
+    )
+    key = hashlib.sha256(settings.encode()).hexdigest()[:16]
+    path = ingested.folder / f"analysis-{key}.json"
+    if not path.exists():
+        aside = path.with_suffix(f".{os.getpid()}")
+        analyses.save(_analyze(ingested, config), aside)
+        os.replace(aside, path)
+    return analyses.load(path)
+
+
+def _analyze(ingested, config) -> Analysis:
+    labels = [row.split("|") for split in ingested.labels.values() for row in split]
+    task, classes = analyses.find_classes(labels)
+    rows = ingested.class_rows(TRAIN)
+    found = Analysis(
+        modalities=ingested.modalities,
+        task=task,
+        classes=classes,
+        class_rows=tuple(rows[name] for name in classes),
+        widths=dict(ingested.widths),
+    )
+    files = ingested.files(TRAIN)
+    if TEXT in found.modalities and config.text.encoder == "tfidf":
+        vocabulary, idf = analyses.find_vocabulary(
+            _token_rows(files, config), config.text.vocab_size
+        )
+        vocabulary, idf = vocabulary or ("",), idf or (1.0,)
+        widths = {**found.widths, TEXT: len(vocabulary)}
+        found = replace(found, vocabulary=vocabulary, idf=idf, widths=widths)
+    if TEXT in found.modalities and config.text.encoder == "hub":
+        width = load_hub_encoder(config.text.hub_handle)(tf.constant([""])).shape[1]
+        found = replace(found, widths={**found.widths, TEXT: width})
+    if AUDIO in found.modalities and config.audio.encoder != "vector":
+        widths = {**found.widths, AUDIO: stats_width(config.audio)}
+        found = replace(found, widths=widths)
+    scaled = [m for m in (TEXT, AUDIO) if m in found.modalities]
+    scaled = [m for m in scaled if m != TEXT or config.text.encoder == "vector"]
+    scales = {m: _scale(files, m, config, found) for m in scaled}
+    return replace(found, scales=scales)
+
+
+def _token_rows(files, config) -> Iterator[list[bytes]]:
+    texts = raw_rows(files, [TEXT]).map(lambda r: r[TEXT]).filter(lambda t: t != "")
+    tokens = texts.batch(_ANALYSED_BATCH).map(lambda t: tokenize(t, config.text))
+    for batch in tokens.prefetch(1):
+        yield from batch.to_list()
+
+
+def _scale(files, modality, config, found) -> analyses.Scale:
+    preprocessor = Preprocessor(config, replace(found, modalities=(modality,)))
+    rows = raw_rows(files, [modality]).filter(lambda r: r[modality] != "")
+
+    def vector(row):
+        return preprocessor.finish(
+            modality, preprocessor.decode(modality, row[modality])
+        )
+
+    moments = Moments()
+    for batch in rows.map(vector, AUTOTUNE).batch(_ANALYSED_BATCH).prefetch(1):
+        moments.add(batch.numpy())
+    return moments.scale(found.widths[modality])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """Makes the batches of one split: (inputs, target, weight), as `fit` takes them.
+
+    Attributes:
+        ingested: Where the rows lie.
+        preprocessor: Bytes to inputs.
+        split: train, val or test.
+        image_vectors: File of computed vectors of a frozen image encoder, in the
+            order of the shards; they then stand in the place of the pictures.
+        image_width: Numbers in one of them.
+        class_weights: Weight of each class in the loss; empty is 1 for all.
+    """
+
+    ingested: Ingested
+    preprocessor: Preprocessor
+    split: str
+    image_vectors: Path | None = None
+    image_width: int = 0
+    class_weights: tuple[float, ...] = ()
+
+    @property
+    def config(self) -> Config:
+        return self.preprocessor.config
+
+    @property
+    def rows(self) -> int:
+        return self.ingested.rows[self.split]
+
+    @property
+    def steps(self) -> int:
+        """Batches in one epoch; the last may be smaller."""
+        return -(-self.rows // self.config.train.batch_size)
+
+    def plain(self) -> tf.data.Dataset:
+        """One pass in the order of the shards, nothing changed at random."""
+        rows = self._decoded().map(lambda r: self._finish_row(r, None), AUTOTUNE)
+        batches = rows.batch(self.config.train.batch_size)
+        batches = batches.map(lambda b: self._finish_batch(b, None), AUTOTUNE)
+        return self._whole(batches, self.steps)
+
+    def augmented(self, epochs: Sequence[int]) -> tf.data.Dataset:
+        """The given epochs one after the other, each shuffled and changed anew.
+
+        What an epoch brings depends on the seed and its number alone, so that a run
+        that goes on from epoch 7 sees what an uninterrupted one would have seen.
+        """
+        decoded = self._decoded()
+
+        def one_epoch(epoch):
+            seed = epoch + 1_000_003 * self.config.seed
+            rows = decoded.shuffle(self._buffer_rows(), seed, False).enumerate()
+
+            def row(i, r):
+                return self._finish_row(r, tf.stack([seed, i]))
+
+            def batch(i, b):
+                return self._finish_batch(b, tf.stack([seed, -1 - i]))
+
+            size = self.config.train.batch_size
+            batches = rows.map(row, AUTOTUNE).batch(size).enumerate()
+            return batches.map(batch, AUTOTUNE)
+
+        numbers = tf.data.Dataset.range(epochs[0], epochs[-1] + 1)
+        batches = numbers.flat_map(one_epoch)
+        return self._whole(batches, self.steps * len(epochs))
+
+    def _whole(self, batches, steps):
+        options = tf.data.Options()
+        options.deterministic = True
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.DATA
+        )
+        batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
+        return batches.prefetch(AUTOTUNE).with_options(options)
+
+    def _decoded(self) -> tf.data.Dataset:
+        """Decoded rows in the order of the shards, kept in memory if they fit."""
+        files = self.ingested.files(self.split)
+        rows = raw_rows(files, self.preprocessor.modalities)
+        if self.image_vectors is not None:
+            size = 4 * self.image_width
+            vectors = tf.data.FixedLengthRecordDataset(str(self.image_vectors), size)
+            rows = tf.data.Dataset.zip((rows, vectors)).map(
+                lambda r, v: {**r, _VECTOR: v}
+            )
+        decoded = rows.map(self._decode_row, AUTOTUNE)
+        return decoded.cache() if self._fits_in_memory() else decoded
+
+    def _row_bytes(self) -> int:
+        """About what a decoded row takes: mel frames are no larger than their WAV."""
+        files = self.ingested.files(self.split)
+        size = sum(os.path.getsize(file) for file in files) // max(self.rows, 1)
+        if IMAGE in self.preprocessor.modalities and self.image_vectors is None:
+            size += 3 * self.config.image.size_px**2
+        return size + 4 * self.image_width
+
+    def _fits_in_memory(self) -> bool:
+        return self._row_bytes() * self.rows <= self.config.train.cache_mb * 1_000_000
+
+    def _buffer_rows(self) -> int:
+        if self._fits_in_memory():
+            return max(self.rows, 1)
+        return max(1, min(self.rows, _SHUFFLE_BYTES // self._row_bytes()))
+
+    def _decode_row(self, row):
+        out, present = {}, []
+        for m in self.preprocessor.modalities:
+            there = row[m] != ""
+            out[m] = self._decode(m, row, there)
+            present.append(tf.cast(there, tf.float32))
+        out[PRESENT] = tf.stack(present)  # (M,)
+        names = tf.strings.split(row[LABEL], LABEL_SEPARATOR)
+        classes = tf.constant(self.preprocessor.analysis.classes)
+        hit = tf.reduce_any(names[:, None] == classes[None, :], axis=0)
+        out[TARGET] = tf.cast(hit, tf.float32)  # (C,)
+        return out
+
+    def _decode(self, modality, row, there):
+        if modality == IMAGE and self.image_vectors is not None:
+            return tf.io.decode_raw(row[_VECTOR], tf.float32)
+        if self.preprocessor.is_text(modality):
+            return row[modality]
+        spec = self.preprocessor.decoded_spec(modality)
+        shape = [size or 1 for size in spec.shape]
+        decoded = tf.cond(
+            there,
+            lambda: self.preprocessor.decode(modality, row[modality]),
+            lambda: tf.zeros(shape, spec.dtype),
+        )
+        return tf.ensure_shape(decoded, spec.shape)
+
+    def _finish_row(self, row, seed):
+        """Masks and finishes what is done row by row; pictures and text are not."""
+        row = dict(row)
+        for m in self.preprocessor.modalities:
+            if m == AUDIO and seed is not None and self._has_frames():
+                row[m] = mask_frames(row[m], seed, self.config.augment)
+            if m != IMAGE and not self.preprocessor.is_text(m):
+                row[m] = self.preprocessor.finish(m, row[m])
+        return row
+
+    def _has_frames(self):
+        return self.config.audio.encoder != "vector"
+
+    def _finish_batch(self, batch, seed):
+        batch, augment = dict(batch), self.config.augment
+        target = batch.pop(TARGET)  # (B, C)
+        weight = tf.ones(tf.shape(target)[:1])
+        if self.class_weights:
+            each = target * tf.constant(self.class_weights, tf.float32)
+            weight = tf.math.divide_no_nan(
+                tf.reduce_sum(each, axis=1), tf.reduce_sum(target, axis=1)
+            )
+        if IMAGE in batch and seed is not None and self.image_vectors is None:
+            batch[IMAGE] = augment_images(batch[IMAGE], seed, augment)
+        if TEXT in batch and self.preprocessor.is_text(TEXT):
+            batch[TEXT] = self._text(batch[TEXT], seed)
+        if self.preprocessor.analysis.task == BINARY:
+            target = target[:, 1:]
+        return batch, target, weight
+
+    def _text(self, texts, seed):
+        if self.config.text.encoder != "tfidf":
+            return self.preprocessor.text_vectors(texts)
+        tokens = self.preprocessor.tokens(texts)
+        if seed is not None and self.config.augment.word_dropout:
+            tokens = drop_tokens(tokens, seed, self.config.augment)
+        return self.preprocessor.text_vectors(texts, tokens)
+
+
+def pictures(ingested: Ingested, preprocessor: Preprocessor, split: str):
+    """Batches (B, S, S, 3) uint8 in the order of the shards; zeros where absent."""
+    only_images = Preprocessor(
+        preprocessor.config, replace(preprocessor.analysis, modalities=(IMAGE,))
+    )
+    batches = Batches(ingested=ingested, preprocessor=only_images, split=split)
+    return batches.plain().map(lambda inputs, target, weight: inputs[IMAGE])

@@ -1,0 +1,13 @@
+"""Audio branch: one vector to another, through a dense layer."""
+
+import keras
+from keras import layers
+
+from mmkeras.config import AudioConfig
+
+
+def build_audio_encoder(config: AudioConfig, width: int) -> keras.Model:
+    """Builds the audio branch: (B, width) float32 to (B, config.units)."""
+    vector = keras.Input((width,), name="audio_vector")
+    x = layers.Dense(config.units, activation="relu", name="audio_dense")(vector)
+    return keras.Model(vector, x, name="audio_encoder")

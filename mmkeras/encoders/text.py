@@ -1,0 +1,13 @@
+"""Text branch: one vector to another, through a dense layer."""
+
+import keras
+from keras import layers
+
+from mmkeras.config import TextConfig
+
+
+def build_text_encoder(config: TextConfig, width: int) -> keras.Model:
+    """Builds the text branch: (B, width) float32 to (B, config.units)."""
+    vector = keras.Input((width,), name="text_vector")
+    x = layers.Dense(config.units, activation="relu", name="text_dense")(vector)
+    return keras.Model(vector, x, name="text_encoder")

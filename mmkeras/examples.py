@@ -1,0 +1,165 @@
+"""One row of the table -> a checked tf.Example; the plain program and TFX call it."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import tensorflow as tf
+
+from mmkeras.config import Config
+from mmkeras.media import (
+    BadMedia,
+    prepare_audio,
+    prepare_image,
+    prepare_vector,
+    read_file,
+    vector_width,
+)
+from mmkeras.preprocess.audio import decode_wave
+from mmkeras.preprocess.image import decode_image
+from mmkeras.schema import (
+    AUDIO,
+    ID,
+    IMAGE,
+    LABEL,
+    LABEL_SEPARATOR,
+    STATUS,
+    STATUS_SEPARATOR,
+    TEXT,
+    UNREADABLE,
+)
+from mmkeras.table import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadRow:
+    """A row with its media read.
+
+    Attributes:
+        row: As it stood in the table.
+        data: Modality -> bytes that the graph decodes; b"" where absent or broken.
+        broken: Modality -> why it could not be read.
+        digest: Modality -> hash of the content as it stood in the file.
+    """
+
+    row: Row
+    data: dict[str, bytes]
+    broken: dict[str, str]
+    digest: dict[str, bytes]
+
+    @property
+    def status(self) -> str:
+        """As the served graph says it of what is unreadable; "" if all is well."""
+        return STATUS_SEPARATOR.join(f"{m} {UNREADABLE}" for m in self.broken)
+
+
+class RowReader:
+    """Reads and checks the media of rows, safely from several threads."""
+
+    def __init__(self, folder: Path, config: Config, widths: dict[str, int]):
+        """Paths in the table are relative to `folder`, the table's own.
+
+        `widths` are those that precomputed vectors must have, by modality.
+        """
+        self.folder, self.config, self.widths = folder, config, widths
+        spec = [tf.TensorSpec([], tf.string)]
+        self._pixels = tf.function(
+            lambda data: decode_image(data, config.image), spec, autograph=False
+        )
+        self._wave = tf.function(
+            lambda data: decode_wave(data, config.audio), spec, autograph=False
+        )
+
+    def read(self, row: Row) -> ReadRow:
+        """Reads what the row names; what cannot be read is in `broken`."""
+        data, broken, digest = {}, {}, {}
+        for modality, cell in row.cells.items():
+            data[modality] = b""
+            if not cell:
+                continue
+            try:
+                content = self._content(modality, cell)
+                data[modality] = self._prepare(modality, content)
+                digest[modality] = hashlib.blake2b(content, digest_size=12).digest()
+            except BadMedia as error:
+                broken[modality] = f"{modality} '{_shown(cell)}': {error}"
+        return ReadRow(row=row, data=data, broken=broken, digest=digest)
+
+    def _content(self, modality, cell):
+        if modality == TEXT and self.config.text.encoder != "vector":
+            return cell.encode()
+        return read_file(self.folder / cell, self.config.table.max_file_mb)
+
+    def _prepare(self, modality, content):
+        config = self.config
+        if modality == IMAGE:
+            return self._checked_image(prepare_image(content, config.image))
+        if modality == AUDIO and config.audio.encoder != "vector":
+            return self._mono_wave(prepare_audio(content, config.audio))
+        if modality == TEXT and config.text.encoder != "vector":
+            return content
+        data, width = prepare_vector(content), self.widths.get(modality)
+        if width and vector_width(data) != width:
+            raise BadMedia(f"{vector_width(data)} numbers where others have {width}")
+        return data
+
+    def _checked_image(self, data):
+        """Decodes it as the served graph will: what this lets in, that can read."""
+        _decoded(self._pixels, data, "picture")
+        return data
+
+    def _mono_wave(self, data):
+        """Keeps a WAV of the right rate as it came; else its wave, as floats."""
+        wave = _decoded(self._wave, data, "sound")
+        rate_hz = self.config.audio.rate_hz
+        if soundfile.info(io.BytesIO(data)).samplerate == rate_hz:
+            return data
+        file = io.BytesIO()
+        soundfile.write(file, wave, rate_hz, format="WAV", subtype="FLOAT")
+        return file.getvalue()
+
+
+def _decoded(decode, data: bytes, what: str) -> np.ndarray:
+    try:
+        return decode(tf.constant(data)).numpy()
+    except tf.errors.OpError as error:
+        words = error.message.split("}} ")[-1].split("\n")[0][:120]
+        raise BadMedia(f"the {what} cannot be decoded: {words.strip()}") from None
+
+
+def _shown(cell: str) -> str:
+    return cell if len(cell) <= 80 else cell[:77] + "..."
+
+
+def first_widths(rows: Sequence[Row], folder: Path, config: Config) -> dict[str, int]:
+    """Returns the width of precomputed vectors, as the first readable ones have it."""
+    widths = {}
+    for modality in (TEXT, AUDIO):
+        if getattr(config, modality).encoder != "vector":
+            continue
+        for row in rows:
+            if cell := row.cells.get(modality):
+                try:
+                    content = read_file(folder / cell, config.table.max_file_mb)
+                    widths[modality] = vector_width(prepare_vector(content))
+                    break
+                except BadMedia:  # listed with its row when the rows are read
+                    continue
+    return widths
+
+
+def make_example(read: ReadRow) -> tf.train.Example:
+    """Makes the tf.Example: one bytes feature a modality, id, label and status."""
+    values = {m: content for m, content in read.data.items()}
+    values[ID] = read.row.id.encode()
+    values[LABEL] = LABEL_SEPARATOR.join(read.row.labels).encode()
+    values[STATUS] = read.status.encode()
+    features = {
+        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        for name, value in values.items()
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features))

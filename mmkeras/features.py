@@ -1,0 +1,47 @@
+"""A frozen image encoder's output, computed once and kept on disk."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from mmkeras.data import pictures
+from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.records import Ingested, cache_dir
+
+
+def image_vectors(
+    encoder: keras.Model, ingested: Ingested, preprocessor: Preprocessor, split: str
+) -> Path:
+    """Returns the file of the encoder's output for each row of a split.
+
+    The file is (N, D) float32 without header, in the order of the shards. Its name
+    holds the hash of rows, settings and weights: the same ones are computed once.
+    """
+    config = preprocessor.config
+    digest = hashlib.sha256(f"{ingested.fingerprint} {config.image}".encode())
+    for weight in encoder.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    folder = cache_dir(config) / f"image-vectors-{digest.hexdigest()[:24]}"
+    path = folder / f"{split}.f32"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f".{split}-{os.getpid()}.partial"
+    steps = -(-ingested.rows[split] // config.train.batch_size)
+    batches = tqdm(
+        pictures(ingested, preprocessor, split),
+        f"Image vectors of {split}",
+        steps,
+        unit="batch",
+        disable=None,
+    )
+    with aside.open("wb") as file:
+        for pixels in batches:
+            vectors = encoder.predict_on_batch(pixels)
+            file.write(np.asarray(vectors, np.float32).tobytes())
+    os.replace(aside, path)
+    return path

@@ -1,0 +1,258 @@
+"""The training loop: epochs, checkpoints, resuming, early stopping, two phases."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from mmkeras.config import Config, TrainConfig
+from mmkeras.data import Batches
+from mmkeras.losses import build_loss, build_metrics
+from mmkeras.model import HEAD, IMAGE_ENCODER
+from mmkeras.schema import HISTORY_FILE
+
+_STATE_FILE, _LAST_FILE = "state.json", "last.weights.h5"
+
+
+def strategy() -> tf.distribute.Strategy:
+    """Returns MirroredStrategy when several GPUs are seen, else TF's default."""
+    if len(tf.config.list_logical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def build_optimizer(
+    config: TrainConfig, peak: float, steps: int, epochs: int
+) -> keras.optimizers.Optimizer:
+    """Builds the optimizer with its learning-rate schedule.
+
+    Args:
+        config: Kind, schedule, warm-up and decay.
+        peak: Highest learning rate.
+        steps: Batches in one epoch.
+        epochs: Epochs over which the schedule runs.
+    """
+    warmup = min(round(config.warmup_epochs * steps), steps * epochs - 1)
+    rate = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=peak if warmup == 0 else 0.0,
+        decay_steps=max(1, steps * epochs - warmup),
+        alpha=1.0 if config.schedule == "constant" else 0.0,
+        warmup_target=None if warmup == 0 else peak,
+        warmup_steps=warmup,
+    )
+    if config.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+    if config.optimizer == "adam":
+        return keras.optimizers.Adam(rate)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+    optimizer.exclude_from_weight_decay(
+        var_names=["bias", "gamma", "beta", "embedding"]
+    )
+    return optimizer
+
+
+@dataclass
+class State:
+    """How far training has come; what a checkpoint holds beside the weights.
+
+    Attributes:
+        phase: 1, or 2 for fine-tuning.
+        epochs_done: In this phase.
+        finished: Whether all phases are through.
+        best_value: Of the monitored metric; None before the first epoch.
+        best_epoch: In this phase; 0 is the state the phase began with.
+        history: One entry an epoch over all phases, with "epoch" and "phase".
+    """
+
+    phase: int = 1
+    epochs_done: int = 0
+    finished: bool = False
+    best_value: float | None = None
+    best_epoch: int = 0
+    history: list[dict] = field(default_factory=list)
+
+
+class Checkpoints:
+    """Weights and state on disk; each epoch's appears whole, by a rename."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.glob(".*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+
+    def load_state(self) -> State:
+        """Returns the newest state, or a fresh one."""
+        newest = self._newest()
+        if newest is None:
+            return State()
+        return State(**json.loads((newest / _STATE_FILE).read_text()))
+
+    def load_last(self, model: keras.Model) -> None:
+        """Loads the newest weights, the optimizer's too."""
+        model.load_weights(self._newest() / _LAST_FILE)
+
+    def load_best(self, model: keras.Model, state: State) -> None:
+        model.load_weights(self._best(state))
+
+    def save(self, model: keras.Model, state: State, is_best: bool) -> None:
+        if is_best:
+            aside = self.folder / ".best.weights.h5"
+            model.save_weights(aside)
+            os.replace(aside, self._best(state))
+        name = f"phase{state.phase}-epoch{state.epochs_done:05d}"
+        aside = self.folder / f".{name}"
+        aside.mkdir()
+        model.save_weights(aside / _LAST_FILE)
+        (aside / _STATE_FILE).write_text(json.dumps(vars(state)))
+        older = [p for p in self.folder.iterdir() if p.is_dir() and p != aside]
+        os.rename(aside, self.folder / name)
+        for path in older:
+            shutil.rmtree(path)
+        for path in self.folder.glob("best-*"):
+            if path != self._best(state):
+                path.unlink()
+
+    def mark_finished(self, state: State) -> None:
+        """Notes in the newest checkpoint that there is nothing left to train."""
+        state.finished = True
+        path = self._newest() / _STATE_FILE
+        aside = path.with_suffix(".aside")
+        aside.write_text(json.dumps(vars(state)))
+        os.replace(aside, path)
+
+    def _newest(self) -> Path | None:
+        # "phase1-epoch00007" < "phase2-epoch00000", also as text
+        return max((p for p in self.folder.glob("phase*") if p.is_dir()), default=None)
+
+    def _best(self, state: State) -> Path:
+        name = f"best-phase{state.phase}-epoch{state.best_epoch:05d}.weights.h5"
+        return self.folder / name
+
+
+class _EpochEnd(keras.callbacks.Callback):
+    """Reseeds each epoch, keeps the best weights, checkpoints, and stops early."""
+
+    def __init__(self, config: Config, state: State, checkpoints: Checkpoints, best):
+        super().__init__()
+        self.config, self.state, self.checkpoints = config, state, checkpoints
+        self.is_better = best
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # A resumed epoch draws the dropout that an uninterrupted one would draw.
+        layers = [x for x in self.model._flatten_layers() if _seed_generator(x)]
+        for i, layer in enumerate(layers):
+            seed = self.config.seed * 1_000_003 + self.state.phase * 10_007 + epoch
+            _seed_generator(layer).state.assign([seed % 2**31, i])
+
+    def on_epoch_end(self, epoch, logs=None):
+        state, logs = self.state, {k: float(v) for k, v in (logs or {}).items()}
+        logs.pop("learning_rate", None)
+        state.epochs_done = epoch + 1
+        number = len(state.history) + 1
+        state.history.append({"epoch": number, "phase": state.phase, **logs})
+        value = logs[self.config.train.monitor]
+        is_best = state.best_value is None or self.is_better(value, state.best_value)
+        if is_best:
+            state.best_value, state.best_epoch = value, state.epochs_done
+        self.checkpoints.save(self.model, state, is_best)
+        patience = self.config.train.patience
+        if patience and state.epochs_done - state.best_epoch >= patience:
+            self.model.stop_training = True
+
+
+def _seed_generator(layer):
+    return getattr(layer, "seed_generator", None)
+
+
+def _is_better(monitor: str) -> Callable[[float, float], bool]:
+    if monitor == "val_loss":
+        return lambda value, best: value < best
+    return lambda value, best: value > best
+
+
+def fit(
+    model: keras.Model, train: Batches, val: Batches, folder: Path, logs: Path
+) -> State:
+    """Trains, or goes on from the last checkpoint, and leaves the best weights.
+
+    With a frozen image encoder the batches bring its computed output, and only the
+    head is trained; a second phase trains all of it on pictures.
+
+    Args:
+        model: As `build_model` gives it.
+        train, val: Their batches.
+        folder: Of the checkpoints.
+        logs: Of TensorBoard.
+
+    Returns:
+        The last state, with the history.
+    """
+    config, checkpoints = train.config, Checkpoints(folder)
+    state = checkpoints.load_state()
+    trained = model if train.image_vectors is None else model.get_layer(HEAD)
+    if state.phase == 1 and not state.finished:
+        _phase(trained, train, val, config.epochs, state, checkpoints, logs)
+        checkpoints.load_best(trained, state)
+    second = config.train.fine_tune_epochs and train.image_vectors is not None
+    if second and not state.finished:
+        if state.phase == 1:
+            state.phase, state.epochs_done, state.best_epoch = 2, 0, 0
+            model.get_layer(IMAGE_ENCODER).trainable = True
+            checkpoints.save(model, state, is_best=True)
+        model.get_layer(IMAGE_ENCODER).trainable = True
+        pictures = [
+            replace(batches, image_vectors=None, image_width=0)
+            for batches in (train, val)
+        ]
+        epochs = config.train.fine_tune_epochs
+        _phase(model, *pictures, epochs, state, checkpoints, logs)
+    trained = model if state.phase == 2 else trained
+    checkpoints.load_best(trained, state)
+    checkpoints.mark_finished(state)
+    (folder.parent / HISTORY_FILE).write_text(json.dumps(state.history, indent=1))
+    return state
+
+
+def _phase(model, train, val, epochs, state, checkpoints, logs):
+    config = train.config
+    peak = (
+        config.train.learning_rate
+        if state.phase == 1
+        else config.train.fine_tune_learning_rate
+    )
+    if state.phase == 2 and not state.epochs_done:
+        checkpoints.load_best(model, state)  # what the first phase ended with
+    task = train.preprocessor.analysis.task
+    with strategy().scope():
+        model.compile(
+            optimizer=build_optimizer(config.train, peak, train.steps, epochs),
+            loss=build_loss(task, config.train.label_smoothing),
+            metrics=build_metrics(task),
+        )
+        model.optimizer.build(model.trainable_variables)
+        if state.epochs_done:
+            checkpoints.load_last(model)
+    patience = config.train.patience
+    stopped = patience and state.epochs_done - state.best_epoch >= patience
+    if state.epochs_done >= epochs or stopped:
+        return
+    end = _EpochEnd(config, state, checkpoints, _is_better(config.train.monitor))
+    board = keras.callbacks.TensorBoard(
+        str(logs / f"phase{state.phase}"), write_graph=False, profile_batch=0
+    )
+    model.fit(
+        train.augmented(range(state.epochs_done, epochs)),
+        validation_data=val.plain(),
+        initial_epoch=state.epochs_done,
+        epochs=epochs,
+        steps_per_epoch=train.steps,
+        callbacks=[board, end],
+        verbose=1 if sys.stdout.isatty() else 2,
+    )

@@ -1,0 +1,125 @@
+"""Raw bytes -> probabilities, label, score, status, embedding: one function for all.
+
+Evaluation, prediction and the exported signatures call it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mmkeras.cli import load_config
+from mmkeras.config import Config
+from mmkeras.errors import UserError
+from mmkeras.model import with_embedding
+from mmkeras.preprocess import analysis as analyses
+from mmkeras.preprocess.analysis import BINARY, MULTILABEL, Analysis
+from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.schema import (
+    ANALYSIS_FILE,
+    CONFIG_FILE,
+    EMBEDDING,
+    LABEL,
+    LABEL_SEPARATOR,
+    MODEL_FILE,
+    PROBABILITIES,
+    SCORE,
+    STATUS,
+)
+
+Outputs = dict[str, tf.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A trained model with all that it takes to feed it."""
+
+    config: Config
+    analysis: Analysis
+    model: keras.Model
+
+
+def load_trained(folder: Path) -> Trained:
+    """Loads the model of a run folder.
+
+    Raises:
+        UserError: The folder is none of a run, or its model is not written yet.
+    """
+    folder = Path(folder)
+    for name in (CONFIG_FILE, ANALYSIS_FILE, MODEL_FILE):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"'{folder}' holds no {name}; give the run folder that "
+                "`python -m mmkeras.train` printed."
+            )
+    return Trained(
+        config=load_config(folder / CONFIG_FILE),
+        analysis=analyses.load(folder / ANALYSIS_FILE),
+        model=keras.models.load_model(folder / MODEL_FILE, compile=False),
+    )
+
+
+def build_serve(
+    model: keras.Model, preprocessor: Preprocessor
+) -> Callable[[dict[str, tf.Tensor]], Outputs]:
+    """Builds the function from (B,) strings by modality to the outputs.
+
+    Outputs: "probabilities" (B, C) float32, one column a class in binary tasks too;
+    "label" (B,) string, in multi-label tasks the classes at 0.5 and above joined by
+    "|"; "score" (B,) float32, the highest probability; "status" (B,) string;
+    "embedding" (B, D) float32, the fused vector.
+    """
+    analysis, both = preprocessor.analysis, with_embedding(model)
+    classes = list(analysis.classes)
+
+    def serve(data: dict[str, tf.Tensor]) -> Outputs:
+        # On CPUs oneDNN's convolution gives a wrong shape to an empty batch, so an
+        # absent row stands in for it and its answer is cut off.
+        rows = tf.size(next(iter(data.values())))
+        data = {m: _never_empty(strings) for m, strings in data.items()}
+        inputs, status = preprocessor(data)
+        probabilities, embedding = both(inputs, training=False)
+        if analysis.task == BINARY:
+            probabilities = tf.concat([1 - probabilities, probabilities], axis=1)
+        outputs = {
+            PROBABILITIES: probabilities,
+            LABEL: _label(probabilities, classes, analysis.task),
+            SCORE: tf.reduce_max(probabilities, axis=1),
+            STATUS: status,
+            EMBEDDING: embedding,
+        }
+        return {name: output[:rows] for name, output in outputs.items()}
+
+    return serve
+
+
+def _never_empty(strings):
+    return tf.cond(tf.size(strings) > 0, lambda: strings, lambda: tf.constant([""]))
+
+
+def _label(probabilities, classes, task):
+    names = tf.constant(classes)
+    if task != MULTILABEL:
+        return tf.gather(names, tf.argmax(probabilities, axis=1))
+    chosen = tf.where(probabilities >= 0.5, LABEL_SEPARATOR + names, "")
+    joined = tf.strings.reduce_join(chosen, axis=1)
+    return tf.strings.regex_replace(joined, rf"^\{LABEL_SEPARATOR}", "")
+
+
+class Predictor:
+    """Calls the serving function on batches of Python bytes."""
+
+    def __init__(self, trained: Trained):
+        self.modalities = trained.analysis.modalities
+        self._preprocessor = Preprocessor(trained.config, trained.analysis)
+        serve = build_serve(trained.model, self._preprocessor)
+        spec = {m: tf.TensorSpec([None], tf.string) for m in self.modalities}
+        self._serve = tf.function(serve, [spec], autograph=False)
+
+    def __call__(self, data: dict[str, list[bytes]]) -> dict[str, np.ndarray]:
+        """Predicts one batch: lists of bytes by modality to arrays by output."""
+        tensors = {m: tf.constant(data[m], tf.string) for m in self.modalities}
+        return {name: out.numpy() for name, out in self._serve(tensors).items()}

@@ -1,0 +1,1 @@
+"""Bytes to tensors: TF graph functions that training and serving share."""

@@ -1,0 +1,137 @@
+"""What preprocessing learns from the training rows: vocabulary, classes, scales."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+
+from mmkeras.schema import LABEL_SEPARATOR
+
+BINARY, MULTICLASS, MULTILABEL = "binary", "multiclass", "multilabel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Mean and deviation of each number of a vector over the training rows."""
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """Found on the training rows; with the settings it fixes the preprocessing.
+
+    Attributes:
+        modalities: In the order of the branches.
+        task: binary, multiclass or multilabel.
+        classes: Names, in the order of the probability columns.
+        class_rows: Training rows of each class.
+        vocabulary: Tokens of tfidf, the most frequent first.
+        idf: Weight of each token.
+        widths: Numbers in the vector of text and of audio, where in use.
+        scales: Of the vectors that are standardised, by modality.
+    """
+
+    modalities: tuple[str, ...]
+    task: str
+    classes: tuple[str, ...]
+    class_rows: tuple[int, ...]
+    vocabulary: tuple[str, ...] = ()
+    idf: tuple[float, ...] = ()
+    widths: dict[str, int] = field(default_factory=dict)
+    scales: dict[str, Scale] = field(default_factory=dict)
+
+
+def find_classes(labels: Iterable[Sequence[str]]) -> tuple[str, tuple[str, ...]]:
+    """Returns the task and the class names, numbers in their order, else sorted."""
+    sets = [set(row) for row in labels]
+    names = set().union(*sets)
+    if any(len(row) > 1 for row in sets):
+        task = MULTILABEL
+    else:
+        task = BINARY if len(names) == 2 else MULTICLASS
+    if all(name.isdecimal() for name in names):
+        return task, tuple(sorted(names, key=lambda name: (int(name), name)))
+    return task, tuple(sorted(names))
+
+
+def target(label: str, classes: Sequence[str]) -> np.ndarray:
+    """Returns (C,) float32: 1 at each class named in `label`, 0 elsewhere."""
+    names = label.split(LABEL_SEPARATOR)
+    return np.array([name in names for name in classes], np.float32)
+
+
+def find_vocabulary(
+    rows: Iterable[Iterable[bytes]], size: int
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Counts tokens over rows: the `size` that are in most rows, and their idf.
+
+    Ties go by the token's bytes, so that the order of the rows does not matter.
+
+    Source: idf as in scikit-learn, ln((1 + N) / (1 + df)) + 1.
+    """
+    counts, total = Counter(), 0
+    for tokens in rows:
+        counts.update(set(tokens))
+        total += 1
+    kept = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:size]
+    idf = [float(np.log((1 + total) / (1 + df)) + 1) for _, df in kept]
+    return tuple(token.decode() for token, _ in kept), tuple(idf)
+
+
+class Moments:
+    """Mean and deviation of vectors that pass by in batches.
+
+    Source: Chan, Golub and LeVeque, 1983, https://doi.org/10.1080/00031305.1983.10483115.
+    """
+
+    def __init__(self):
+        self.rows, self.mean, self.squares = 0, 0.0, 0.0
+
+    def add(self, vectors: np.ndarray) -> None:
+        """Takes (B, D) vectors in."""
+        rows = len(vectors)
+        if not rows:
+            return
+        vectors = np.asarray(vectors, np.float64)
+        mean = vectors.mean(axis=0)
+        delta, total = mean - self.mean, self.rows + rows
+        self.squares = (
+            self.squares
+            + ((vectors - mean) ** 2).sum(axis=0)
+            + delta**2 * self.rows * rows / total
+        )
+        self.mean = self.mean + delta * rows / total
+        self.rows = total
+
+    def scale(self, width: int) -> Scale:
+        """Returns the scale; a number that never changes gets deviation 1."""
+        if not self.rows:
+            return Scale(mean=(0.0,) * width, deviation=(1.0,) * width)
+        deviation = np.sqrt(self.squares / self.rows)
+        deviation = np.where(deviation > 1e-6, deviation, 1.0)
+        return Scale(
+            mean=tuple(self.mean.tolist()), deviation=tuple(deviation.tolist())
+        )
+
+
+def save(analysis: Analysis, path: Path) -> None:
+    """Writes it as JSON."""
+    path.write_text(json.dumps(asdict(analysis), ensure_ascii=False, indent=1))
+
+
+def load(path: Path) -> Analysis:
+    """Reads what `save` wrote."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for f in fields(Analysis):
+        if isinstance(content[f.name], list):
+            content[f.name] = tuple(content[f.name])
+    content["scales"] = {
+        name: Scale(mean=tuple(s["mean"]), deviation=tuple(s["deviation"]))
+        for name, s in content["scales"].items()
+    }
+    return Analysis(**content)

@@ -1,0 +1,138 @@
+"""The one preprocessing: raw bytes of a batch -> inputs of the Keras model."""
+
+import tensorflow as tf
+
+from mmkeras.config import Config
+from mmkeras.preprocess.analysis import Analysis
+from mmkeras.preprocess.audio import audio_vector, decode_wave, log_mel
+from mmkeras.preprocess.hub import load_hub_encoder
+from mmkeras.preprocess.image import decode_image
+from mmkeras.preprocess.rows import decode_rows
+from mmkeras.preprocess.text import is_utf8, tfidf, token_table, tokenize
+from mmkeras.preprocess.vector import decode_vector
+from mmkeras.schema import (
+    ABSENT,
+    AUDIO,
+    IMAGE,
+    OK,
+    PRESENT,
+    STATUS_SEPARATOR,
+    TEXT,
+    UNREADABLE,
+)
+
+
+class Preprocessor(tf.Module):
+    """Owns what preprocessing needs in the graph: settings, token table, hub module.
+
+    A row goes bytes -> `decode` -> a decoded row (pixels, mel frames, numbers or the
+    text itself) -> `finish` -> the model's input. Augmentation stands between the
+    two, in training only; serving goes through the same two functions.
+    """
+
+    def __init__(self, config: Config, analysis: Analysis):
+        super().__init__(name="preprocessor")
+        self.config, self.analysis = config, analysis
+        self.modalities = analysis.modalities
+        self._table = self._hub = None
+        if TEXT in self.modalities and config.text.encoder == "tfidf":
+            self._table = token_table(list(analysis.vocabulary))
+        if TEXT in self.modalities and config.text.encoder == "hub":
+            self._hub = load_hub_encoder(config.text.hub_handle)
+
+    def is_text(self, modality: str) -> bool:
+        """Whether the column holds text itself, which needs no decoding."""
+        return modality == TEXT and self.config.text.encoder != "vector"
+
+    def decoded_spec(self, modality: str) -> tf.TensorSpec:
+        """Shape and dtype of one decoded row; None is the number of mel frames."""
+        config = self.config
+        if modality == IMAGE:
+            return tf.TensorSpec([config.image.size_px] * 2 + [3], tf.uint8)
+        if modality == AUDIO and config.audio.encoder != "vector":
+            return tf.TensorSpec([None, config.audio.bands], tf.float32)
+        if self.is_text(modality):
+            return tf.TensorSpec([], tf.string)
+        return tf.TensorSpec([self.analysis.widths[modality]], tf.float32)
+
+    def input_spec(self, modality: str) -> tf.TensorSpec:
+        """Shape and dtype of one row of the model's input."""
+        if modality == IMAGE:
+            return self.decoded_spec(IMAGE)
+        return tf.TensorSpec([self.analysis.widths[modality]], tf.float32)
+
+    def decode(self, modality: str, data: tf.Tensor) -> tf.Tensor:
+        """Decodes one row that is there: () string -> `decoded_spec(modality)`.
+
+        Raises:
+            tf.errors.InvalidArgumentError: The row is broken.
+        """
+        if modality == IMAGE:
+            return decode_image(data, self.config.image)
+        if modality == AUDIO and self.config.audio.encoder != "vector":
+            return log_mel(decode_wave(data, self.config.audio), self.config.audio)
+        if self.is_text(modality):
+            return data
+        return decode_vector(data, self.analysis.widths[modality])
+
+    def finish(self, modality: str, decoded: tf.Tensor) -> tf.Tensor:
+        """Turns one decoded picture, sound or vector into its `input_spec`."""
+        if modality == IMAGE:
+            return decoded
+        if modality == AUDIO and self.config.audio.encoder != "vector":
+            decoded = audio_vector(decoded, self.config.audio)
+        scale = self.analysis.scales.get(modality)
+        if scale is None:  # while the scale itself is being found
+            return decoded
+        return (decoded - tf.constant(scale.mean)) / tf.constant(scale.deviation)
+
+    def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Splits texts: (B,) strings -> (B, L) ragged strings."""
+        return tokenize(texts, self.config.text)
+
+    def text_vectors(
+        self, texts: tf.Tensor, tokens: tf.RaggedTensor | None = None
+    ) -> tf.Tensor:
+        """Turns (B,) texts, or their tokens, into (B, widths["text"]) float32."""
+        if self._hub is not None:
+            width = self.analysis.widths[TEXT]
+            return tf.ensure_shape(self._hub(texts), [None, width])
+        idf = tf.constant(self.analysis.idf, tf.float32)
+        tokens = self.tokens(texts) if tokens is None else tokens
+        return tfidf(tokens, self._table, idf)
+
+    def __call__(
+        self, data: dict[str, tf.Tensor]
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Preprocesses a batch of raw bytes; a broken row counts as absent.
+
+        Args:
+            data: (B,) strings by modality; an empty string is an absent one.
+
+        Returns:
+            The model's inputs, (B, ...) by modality and (B, M) float32 under
+            "present", and (B,) string: "ok", or what was absent or unreadable.
+        """
+        inputs, present, remarks = {}, [], []
+        for modality in self.modalities:
+            inputs[modality], ok, there = self._modality(modality, data[modality])
+            present.append(tf.cast(ok, tf.float32))
+            why = tf.where(there, f"{modality} {UNREADABLE}", f"{modality} {ABSENT}")
+            remarks.append(tf.where(ok, "", tf.strings.join([STATUS_SEPARATOR, why])))
+        inputs[PRESENT] = tf.stack(present, axis=1)  # (B, M)
+        said = tf.strings.join(remarks)
+        said = tf.strings.regex_replace(said, f"^{STATUS_SEPARATOR}", "")
+        return inputs, tf.where(said == "", OK, said)
+
+    def _modality(self, modality, data):
+        """(B,) strings -> the input, which rows are good, which were there at all."""
+        if self.is_text(modality):
+            there = tf.strings.strip(data) != ""
+            ok = there & is_utf8(data)
+            return self.text_vectors(tf.where(ok, data, "")), ok, there
+
+        def row(encoded):
+            return self.finish(modality, self.decode(modality, encoded))
+
+        values, ok = decode_rows(row, data, self.input_spec(modality))
+        return values, ok, data != ""

@@ -1,0 +1,47 @@
+"""Row-safe decoding: one broken row never fails its batch."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+def decode_rows(
+    decode: Callable[[tf.Tensor], tf.Tensor], data: tf.Tensor, row: tf.TensorSpec
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Applies `decode` to each row; a row whose decoding fails comes back as zeros.
+
+    One `tf.data` pipeline a batch: rows decode in parallel, `ignore_errors` drops
+    the broken ones, and the others return to their places by index. A sentinel row
+    past the end keeps the batch from being empty. Core ops only.
+
+    Args:
+        decode: () string -> a tensor like `row`; raises for a broken row.
+        data: (B,) strings; an empty string is an absent row and is not decoded.
+        row: Shape and dtype of one decoded row.
+
+    Returns:
+        (B, *row.shape) decoded rows, and (B,) bool: which were decoded.
+    """
+    rows = tf.size(data, out_type=tf.int64)
+    index = tf.where(tf.not_equal(data, ""))[:, 0]
+    sentinel_row = tf.zeros(row.shape, row.dtype)
+    sentinel = tf.data.Dataset.from_tensors((rows, sentinel_row))
+
+    def one(i, encoded):
+        return i, tf.ensure_shape(decode(encoded), row.shape)
+
+    decoded_index, decoded = (
+        tf.data.Dataset.from_tensor_slices((index, tf.gather(data, index)))
+        .map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
+        .ignore_errors()
+        .concatenate(sentinel)
+        .batch(rows + 1)
+        .get_single_element()
+    )
+    place = decoded_index[:, None]
+    shape = tf.concat(
+        [rows[None] + 1, tf.constant(row.shape.as_list(), tf.int64)], axis=0
+    )
+    values = tf.scatter_nd(place, decoded, shape)[:-1]
+    ok = tf.scatter_nd(place, tf.ones_like(decoded_index), rows[None] + 1)[:-1] > 0
+    return tf.ensure_shape(values, [None, *row.shape]), tf.ensure_shape(ok, [None])

@@ -1,0 +1,60 @@
+"""UTF-8 text -> tokens -> one vector. The same functions train and serve."""
+
+import tensorflow as tf
+
+from mmkeras.config import TextConfig
+
+# Everything that is neither a letter, a digit, a mark nor an apostrophe parts words.
+_BETWEEN_WORDS = r"[^\pL\pN\pM']+"
+
+
+def is_utf8(texts: tf.Tensor) -> tf.Tensor:
+    """Tells which of the (B,) strings are valid UTF-8: (B,) bool."""
+    clean = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="ignore")
+    return tf.strings.length(clean) == tf.strings.length(texts)
+
+
+def tokenize(texts: tf.Tensor, config: TextConfig) -> tf.RaggedTensor:
+    """Splits lower-cased text: (B,) strings -> (B, L) ragged strings.
+
+    With tokens=word, runs of letters and digits. With tokens=char, all n-grams of
+    1 to `max_ngram` characters inside each word, its ends marked by spaces.
+    """
+    clean = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+    lower = tf.strings.lower(clean, encoding="utf-8")
+    words = tf.strings.split(tf.strings.regex_replace(lower, _BETWEEN_WORDS, " "))
+    if config.tokens == "word":
+        return words
+    marked = tf.strings.join([" ", words.flat_values, " "])
+    letters = tf.strings.unicode_split(marked, "UTF-8")  # (words, letters) ragged
+    widths = list(range(1, config.max_ngram + 1))
+    grams = tf.strings.ngrams(letters, widths, separator="")  # (words, L) ragged
+    return words.with_flat_values(grams).merge_dims(1, 2)
+
+
+def tfidf(
+    tokens: tf.RaggedTensor, table: tf.lookup.StaticHashTable, idf: tf.Tensor
+) -> tf.Tensor:
+    """Counts known tokens and weighs them: (B, L) ragged -> (B, V) float32.
+
+    Rows have length 1, or 0 where no token is known. V = len(idf).
+
+    Source: Salton and Buckley, 1988, https://doi.org/10.1016/0306-4573(88)90021-0,
+    with the smoothed idf of scikit-learn, ln((1 + N) / (1 + df)) + 1.
+    """
+    token = table.lookup(tokens.flat_values)  # (all,) int64, -1 when unknown
+    place = tf.stack([tokens.value_rowids(), token], axis=1)
+    place = tf.boolean_mask(place, token >= 0)
+    shape = tf.stack([tokens.nrows(), tf.size(idf, tf.int64)])
+    counts = tf.scatter_nd(place, tf.ones(tf.shape(place)[:1]), shape)
+    return tf.ensure_shape(
+        tf.math.l2_normalize(counts * idf, axis=1), [None, idf.shape[0]]
+    )
+
+
+def token_table(vocabulary: list[str]) -> tf.lookup.StaticHashTable:
+    """Builds the lookup of token -> place in the vocabulary, -1 when unknown."""
+    keys = tf.constant(vocabulary, tf.string)
+    values = tf.range(len(vocabulary), dtype=tf.int64)
+    initializer = tf.lookup.KeyValueTensorInitializer(keys, values)
+    return tf.lookup.StaticHashTable(initializer, default_value=-1)

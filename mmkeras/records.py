@@ -1,0 +1,387 @@
+"""A table -> TFRecord shards, checked, in parallel, kept by content: the one way in."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from mmkeras.config import Config
+from mmkeras.errors import UserError
+from mmkeras.examples import ReadRow, RowReader, first_widths, make_example
+from mmkeras.schema import AUDIO, IMAGE, SPLITS, TEST, TEXT, TRAIN
+from mmkeras.table import (
+    Row,
+    assign_splits,
+    check_labels,
+    read_rows,
+    table_modalities,
+)
+
+# Goes up whenever the same rows would become other records.
+FORMAT = 1
+_LISTED = 20  # rows in one message
+_INGESTED_FILE = "ingested.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadRow:
+    """A row that is not as it should be, and why."""
+
+    line: int
+    id: str
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingested:
+    """Shards on disk and what was found on the way.
+
+    Attributes:
+        folder: Where the shards lie.
+        modalities: In use, in the order of the branches.
+        encoders: "text" and "audio" -> the encoder, "vector" where the column holds
+            .npy paths.
+        widths: Of precomputed vectors, by modality.
+        shards: Split -> file names.
+        rows: Split -> number of rows.
+        labels: Split -> {labels of a row joined by "|": rows}.
+        absent: Modality -> rows without it, in all splits.
+        unreadable: Rows of which a modality counts as missing, and why.
+        rejected: Rows left out, and why.
+        warnings: Plain sentences.
+        fingerprint: Hash of content and settings; also the folder's name.
+        split_fingerprint: Hash of which row went where.
+    """
+
+    folder: Path
+    modalities: tuple[str, ...]
+    encoders: dict[str, str]
+    widths: dict[str, int]
+    shards: dict[str, list[str]]
+    rows: dict[str, int]
+    labels: dict[str, dict[str, int]]
+    absent: dict[str, int]
+    unreadable: tuple[BadRow, ...]
+    rejected: tuple[BadRow, ...]
+    warnings: tuple[str, ...]
+    fingerprint: str
+    split_fingerprint: str
+
+    def files(self, split: str) -> list[str]:
+        return [str(self.folder / name) for name in self.shards[split]]
+
+    def class_rows(self, split: str) -> Counter:
+        """Rows of each class; a row with several labels counts for each."""
+        counts = Counter()
+        for label, rows in self.labels[split].items():
+            for name in label.split("|"):
+                counts[name] += rows
+        return counts
+
+
+def resolve_encoders(rows: Sequence[Row], config: Config) -> Config:
+    """Takes a column for vectors when each of its cells is the path of a .npy file."""
+    for modality in (TEXT, AUDIO):
+        cells = [row.cells.get(modality) for row in rows]
+        cells = [cell for cell in cells if cell]
+        if cells and all(cell.endswith(".npy") for cell in cells):
+            settings = replace(getattr(config, modality), encoder="vector")
+            config = replace(config, **{modality: settings})
+    return config
+
+
+def default_cache_dir() -> Path:
+    """Returns ~/.cache/mmkeras, or where XDG_CACHE_HOME puts it."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "mmkeras"
+
+
+def cache_dir(config: Config) -> Path:
+    """Returns the folder of ingested tables and computed features."""
+    return Path(config.table.cache_dir or default_cache_dir())
+
+
+def ingest(table: Path, config: Config, *, only: str | None = None) -> Ingested:
+    """Reads and checks every row and writes shards, or finds them in the cache.
+
+    Args:
+        table: The CSV file.
+        config: Columns, checks and what to do about bad rows.
+        only: To evaluate a table: the rows of this split (all, where the table has
+            none) become the test rows, and nothing is asked of their classes.
+
+    Raises:
+        UserError: The table cannot be used, or has bad rows and
+            `config.on_bad_row` is "fail".
+    """
+    table = Path(table)
+    modalities = table_modalities(table, config.table)
+    all_rows = read_rows(table, config.table)
+    rows = [row for row in all_rows if not row.problem]
+    rejected = [_bad(row, row.problem) for row in all_rows if row.problem]
+    if rejected and not rows:
+        raise UserError(_refusal(rejected, len(all_rows)))
+    if only:
+        rows = [row for row in rows if row.split in (only, "")]
+        warnings, splits = [], [TEST] * len(rows)
+        if not rows:
+            raise UserError(f"'{table}' has no row of the split {only}.")
+    else:
+        warnings = check_labels(rows)
+        splits = assign_splits(rows, config.table, config.seed)
+    config = resolve_encoders(rows, config)
+    key = _fingerprint(table, rows, splits, config)
+    folder = cache_dir(config) / f"table-{key}"
+    if not (folder / _INGESTED_FILE).exists():
+        found = {"modalities": modalities, "warnings": warnings, "fingerprint": key}
+        _write(folder, table.parent, rows, splits, rejected, found, config)
+    return load_ingested(folder)
+
+
+def resolved(config: Config, ingested: Ingested) -> Config:
+    """Returns the settings with the encoders that the columns' content asked for."""
+    text = replace(config.text, encoder=ingested.encoders[TEXT])
+    audio = replace(config.audio, encoder=ingested.encoders[AUDIO])
+    return replace(config, text=text, audio=audio)
+
+
+def load_ingested(folder: Path) -> Ingested:
+    """Reads what an earlier ingest found."""
+    content = json.loads((folder / _INGESTED_FILE).read_text(encoding="utf-8"))
+    for name in ("unreadable", "rejected"):
+        content[name] = tuple(BadRow(**bad) for bad in content[name])
+    content["modalities"] = tuple(content["modalities"])
+    content["warnings"] = tuple(content["warnings"])
+    return Ingested(folder=folder, **content)
+
+
+def _bad(row: Row, problem: str) -> BadRow:
+    return BadRow(line=row.line, id=row.id, problem=problem)
+
+
+def _refusal(bad: Sequence[BadRow], total: int) -> str:
+    bad = sorted(bad, key=lambda b: b.line)
+    lines = [f"  line {b.line} (id {b.id}): {b.problem}" for b in bad[:_LISTED]]
+    if len(bad) > _LISTED:
+        lines.append(f"  ... and {len(bad) - _LISTED} more")
+    return "\n".join(
+        [
+            f"{len(bad)} of {total} rows cannot be used:",
+            *lines,
+            "Mend them, or go on with --on-bad-row reject (without these rows) or "
+            "--on-bad-row absent (an unreadable cell counts as missing).",
+        ]
+    )
+
+
+def _fingerprint(table, rows, splits, config: Config) -> str:
+    """Hashes all that the records depend on; files by size and times of change."""
+    digest = hashlib.sha256(table.read_bytes())
+    settings = {
+        "format": FORMAT,
+        "folder": str(table.parent.resolve()),
+        "on_bad_row": config.on_bad_row,
+        "table": asdict(replace(config.table, workers=0, cache_dir="")),
+        "encoders": [config.text.encoder, config.audio.encoder],
+        "audio": [config.audio.rate_hz, config.audio.clip_s],
+        "image": [config.image.max_megapixels, config.image.size_px],
+        "splits": splits,
+    }
+    digest.update(json.dumps(settings).encode())
+    paths = [m for m in (IMAGE, AUDIO) if rows and m in rows[0].cells]
+    if config.text.encoder == "vector":
+        paths.append(TEXT)
+    for row in rows:
+        for modality in paths:
+            if cell := row.cells[modality]:
+                digest.update(_stamp(table.parent / cell))
+    return digest.hexdigest()[:24]
+
+
+def _stamp(path: Path) -> bytes:
+    try:
+        s = os.stat(path)
+    except (OSError, ValueError):  # said when the row is read
+        return b"none"
+    return f"{s.st_size},{s.st_mtime_ns},{s.st_ctime_ns},{s.st_ino}".encode()
+
+
+def read_all(rows: Iterable[Row], reader: RowReader, workers: int) -> Iterator[ReadRow]:
+    """Reads rows in threads, in order, with a bounded number in memory."""
+    workers = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque()
+        for row in rows:
+            waiting.append(pool.submit(reader.read, row))
+            if len(waiting) > 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _write(folder, source, rows, splits, rejected, found, config):
+    """Writes the shards aside; the finished folder appears by one rename."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left_over(folder.parent)
+    aside = folder.parent / f".partial-{os.getpid()}-{folder.name}"
+    aside.mkdir()
+    try:
+        # Training rows lie in a fixed random order: a table sorted by label must not
+        # become batches of one label.
+        order = np.random.default_rng(0).permutation(len(rows))
+        rows = [rows[i] for i in order]
+        splits = [splits[i] for i in order]
+        writer = _ShardWriter(aside, config.table.rows_per_shard)
+        widths = first_widths(rows, source, config)
+        reader = RowReader(source, config, widths)
+        written = _write_rows(writer, rows, splits, reader, config)
+        bad = rejected + written.pop("rejected")
+        if bad and config.on_bad_row == "fail":
+            raise UserError(_refusal(bad, len(rows) + len(rejected)))
+        _check_what_is_left(set(splits), written, writer)
+        content = {
+            **found,
+            **written,
+            "encoders": {TEXT: config.text.encoder, AUDIO: config.audio.encoder},
+            "widths": widths,
+            "shards": writer.shards,
+            "rows": writer.rows,
+            "rejected": [asdict(b) for b in sorted(bad, key=lambda b: b.line)],
+            "warnings": [*found["warnings"], *written["warnings"]],
+            "split_fingerprint": _split_fingerprint(rows, splits),
+        }
+        (aside / _INGESTED_FILE).write_text(json.dumps(content, ensure_ascii=False))
+        _appear(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_rows(writer, rows, splits, reader, config) -> dict[str, Any]:
+    """Writes every good row; returns what was found of the others."""
+    rejected, unreadable, absent = [], [], Counter()
+    labels = {split: Counter() for split in SPLITS}
+    twins = _Twins()
+    reading = read_all(rows, reader, config.table.workers)
+    progress = tqdm(reading, "Checking rows", len(rows), unit="row", disable=None)
+    for split, read in zip(splits, progress, strict=True):
+        problem = "; ".join(read.broken.values())
+        nothing_left = not any(read.data.values())
+        if problem and (config.on_bad_row != "absent" or nothing_left):
+            rejected.append(_bad(read.row, problem))
+            continue
+        if problem:
+            unreadable.append(_bad(read.row, problem))
+        writer.write(split, make_example(read).SerializeToString())
+        labels[split]["|".join(read.row.labels)] += 1
+        absent.update(m for m, content in read.data.items() if not content)
+        twins.add(split, read)
+    writer.close()
+    return {
+        "rejected": rejected,
+        "unreadable": [asdict(b) for b in sorted(unreadable, key=lambda b: b.line)],
+        "absent": {m: absent[m] for m in rows[0].cells},
+        "labels": labels,
+        "warnings": twins.warnings(),
+    }
+
+
+def _check_what_is_left(splits, found, writer):
+    """Refuses splits or classes that the bad rows have emptied."""
+    empty = [split for split in SPLITS if split in splits and not writer.rows[split]]
+    if empty:
+        raise UserError(
+            f"No usable row is left in {', '.join(empty)}: mend the rejected rows, or "
+            "give more rows to these splits."
+        )
+    classes = {name for label in found["labels"][TRAIN] for name in label.split("|")}
+    if TRAIN in splits and len(classes) < 2:
+        raise UserError(
+            "The usable training rows have one class only; training needs at least two."
+        )
+
+
+class _ShardWriter:
+    """Writes records of each split to files of a bounded number of rows."""
+
+    def __init__(self, folder: Path, rows_per_shard: int):
+        self.folder, self.rows_per_shard = folder, rows_per_shard
+        self.rows = dict.fromkeys(SPLITS, 0)
+        self.shards: dict[str, list[str]] = {split: [] for split in SPLITS}
+        self._open: dict[str, tf.io.TFRecordWriter] = {}
+
+    def write(self, split: str, record: bytes) -> None:
+        if self.rows[split] % self.rows_per_shard == 0:
+            if split in self._open:
+                self._open[split].close()
+            name = f"{split}-{len(self.shards[split]):05d}.tfrecord"
+            self.shards[split].append(name)
+            self._open[split] = tf.io.TFRecordWriter(str(self.folder / name))
+        self._open[split].write(record)
+        self.rows[split] += 1
+
+    def close(self) -> None:
+        for writer in self._open.values():
+            writer.close()
+
+
+class _Twins:
+    """Finds the same picture, sound or vector in rows of different splits."""
+
+    def __init__(self):
+        self._first: dict[tuple[str, bytes], tuple[str, int]] = {}
+        self._found: list[tuple[str, int, str, int, str]] = []
+
+    def add(self, split: str, read: ReadRow) -> None:
+        contents = read.digest
+        if len(contents) > 1:  # the same word beside another picture is no twin
+            contents = {m: d for m, d in contents.items() if m != TEXT}
+        for modality, digest in contents.items():
+            place = (split, read.row.line)
+            first = self._first.setdefault((modality, digest), place)
+            if first[0] != split:
+                self._found.append((modality, first[1], first[0], place[1], split))
+
+    def warnings(self) -> list[str]:
+        if not self._found:
+            return []
+        shown = [
+            f"{modality} of line {a} ({split_a}) and of line {b} ({split_b})"
+            for modality, a, split_a, b, split_b in sorted(self._found)[:_LISTED]
+        ]
+        more = len(self._found) - len(shown)
+        return [
+            "The same content stands in different splits, so the test is too easy: "
+            + "; ".join(shown)
+            + (f"; and {more} more." if more else ".")
+        ]
+
+
+def _split_fingerprint(rows, splits) -> str:
+    pairs = sorted((row.id, split) for row, split in zip(rows, splits, strict=True))
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:24]
+
+
+def _appear(aside: Path, folder: Path) -> None:
+    try:
+        os.rename(aside, folder)
+    except OSError:
+        if not (folder / _INGESTED_FILE).exists():  # no other run was faster
+            raise
+
+
+def _remove_left_over(parent: Path) -> None:
+    """Removes what killed runs left behind."""
+    for path in parent.glob(".partial-*"):
+        pid = path.name.split("-")[1]
+        if not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,178 @@
+"""A run folder: made new, resumed or refused, never overwritten."""
+
+import fcntl
+import json
+import os
+import platform
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmkeras.config import Config, to_dict
+from mmkeras.errors import UserError
+from mmkeras.schema import (
+    CONFIG_FILE,
+    EXPORT_DIR,
+    MANIFEST_FILE,
+    METRICS_FILE,
+    REPORT_FILE,
+)
+
+EMBEDDED = "the embedded data set"
+_LOCK_FILE = ".lock"
+_SHOWN_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1_macro",
+    "roc_auc",
+    "log_loss",
+    "ece",
+)
+_PACKAGES = ("mmkeras", "tensorflow", "keras", "numpy", "scikit-learn", "soundfile")
+
+
+def new_folder(config: Config, parent: Path = Path("runs")) -> Path:
+    """Returns a folder name under `parent` that no run has."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    name, number = f"{stamp}-{config.preset}", 1
+    while (parent / name).exists():
+        number += 1
+        name = f"{stamp}-{config.preset}-{number}"
+    return parent / name
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[None]:
+    """Makes the folder, or takes an unfinished run's, for this process alone.
+
+    Raises:
+        UserError: It holds something else than a run, or another process trains in
+            it right now.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output '{folder}' is a file; give a folder.")
+    foreign = folder.exists() and not (folder / _LOCK_FILE).exists()
+    if foreign and any(folder.iterdir()):
+        raise UserError(
+            f"--output '{folder}' is not empty and holds no run of mmkeras; nothing is "
+            "overwritten. Give a new folder."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / _LOCK_FILE).open("a")
+    except OSError as error:
+        raise UserError(f"--output '{folder}' cannot be made: {error}.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"Another process is training in '{folder}'. Wait for it, or give "
+                "another --output."
+            ) from None
+        yield
+
+
+def check_same(folder: Path, config: Config, data: str) -> None:
+    """Refuses to go on with a run under other settings or another table.
+
+    Raises:
+        UserError: Naming the first setting that differs.
+    """
+    manifest = read_manifest(folder)
+    if not manifest:
+        return
+    if manifest["data"] != data:
+        raise UserError(
+            f"'{folder}' holds a run on '{manifest['data']}', not on '{data}'. Give "
+            "another --output."
+        )
+    before, now = _flat(manifest["settings"]), _flat(to_dict(config))
+    for name in now:
+        if before.get(name) != now[name]:
+            raise UserError(
+                f"'{folder}' holds a run with {name}={before.get(name)}, and this one "
+                f"has {name}={now[name]}. Give another --output, or the same settings "
+                "to go on."
+            )
+
+
+def _flat(settings: dict[str, Any], start: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{start}{name}.")
+        else:
+            flat[start + name] = value
+    return flat
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Writes the resolved settings; `--config` takes the file."""
+    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    write_text(folder / CONFIG_FILE, text)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Returns manifest.json, or {} where there is none yet."""
+    path = folder / MANIFEST_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def write_manifest(folder: Path, **content: Any) -> None:
+    """Writes manifest.json: what the run was made of."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    content = {**read_manifest(folder), **content, "versions": versions}
+    write_text(folder / MANIFEST_FILE, json.dumps(content, indent=1))
+
+
+def data_name(table: Path | None) -> str:
+    """Returns how the manifest calls the rows."""
+    return str(table.resolve()) if table else EMBEDDED
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether all steps of the run are through."""
+    return bool(read_manifest(folder).get("finished"))
+
+
+def summary(folder: Path) -> str:
+    """Returns the last lines of a run: metrics, where things lie, what to do next."""
+    metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    shown = []
+    for name in _SHOWN_METRICS:
+        value = metrics["metrics"][name]
+        if value["value"] is not None:
+            interval = f"({value['low']:.3f} to {value['high']:.3f})"
+            shown.append(f"  {name:<18} {value['value']:.3f}  {interval}")
+    base_path = (folder / EXPORT_DIR).resolve()
+    lines = [
+        f"Test metrics, with 95 % intervals ({metrics['rows']} rows):",
+        *shown,
+        metrics.get("verdict", ""),
+        f"Report:  {folder / REPORT_FILE}",
+        f"Export:  {max(base_path.glob('[0-9]*'), key=lambda p: int(p.name))}",
+        "Serve:   docker run --rm -p 8500:8500 -p 8501:8501 -e MODEL_NAME=mmkeras "
+        f"-v {shlex.quote(str(base_path))}:/models/mmkeras tensorflow/serving:2.16.1",
+        f"Predict: python -m mmkeras.predict --model {shlex.quote(str(folder))} "
+        "--data FILE.csv --output predictions.csv",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file aside and renames it, so that it is never half there."""
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)

@@ -1,0 +1,418 @@
+"""data.csv -> rows, the checks that need no media, and the split of the rows."""
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from mmkeras.config import TableConfig
+from mmkeras.errors import UserError
+from mmkeras.schema import (
+    LABEL_SEPARATOR,
+    MODALITIES,
+    SPLITS,
+    TEST,
+    TRAIN,
+    VAL,
+)
+
+_SPLIT_NAMES = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST}
+_SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), VAL)
+# Longest cell, in characters: an unclosed quote swallows no more than this.
+_MAX_CELL = 2**27
+# Stands for a NUL, which Python 3.10's csv refuses. Never in decoded UTF-8, and not
+# among the surrogates that stand for undecodable bytes, U+DC80 to U+DCFF.
+_NUL = "\udc00"
+_NAMED = 10  # names in one message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        line: Line of the file where the row starts; the header is line 1.
+        id: Its identifier, else the number of the row: "0", "1", ...
+        cells: Modality -> its cell as written, "" where absent or blank.
+        labels: Each once, in the order written.
+        split: train, val, test, or "" where none is given.
+        group: Group, or "" where none is given.
+        problem: "" where the row is fine, else what is wrong with it.
+    """
+
+    line: int
+    id: str
+    cells: dict[str, str]
+    labels: tuple[str, ...] = ()
+    split: str = ""
+    group: str = ""
+    problem: str = ""
+
+
+def table_modalities(
+    path: str | Path, config: TableConfig, *, labeled: bool = True
+) -> tuple[str, ...]:
+    """Returns the modalities asked for that the table has, in schema order.
+
+    Args:
+        path: CSV file in UTF-8 with a header.
+        config: Names of the columns, and the modalities to use.
+        labeled: Whether the label column must be there.
+
+    Raises:
+        UserError: The file is missing, a folder, empty, not UTF-8, without rows, or
+            lacks a column that is needed; or two columns have the same name.
+    """
+    records = _records(path)
+    modalities = _modalities(path, _header(path, records), config, labeled)
+    if next(records, None) is None:
+        raise UserError(f"{path} has a header and no rows. Add at least one row.")
+    return modalities
+
+
+def iter_rows(
+    path: str | Path, config: TableConfig, *, labeled: bool = True
+) -> Iterator[Row]:
+    """Reads the table row by row, in bounded memory.
+
+    A row that cannot be used comes with its `problem`; blank lines are skipped.
+
+    Args:
+        path: CSV file in UTF-8, with or without a byte order mark.
+        config: Names of the columns, and the modalities to use.
+        labeled: Whether a row needs a label and at least one modality.
+
+    Raises:
+        UserError: As `table_modalities`, or the quotes of a row do not match.
+    """
+    records = _records(path)
+    header = _header(path, records)
+    modalities = _modalities(path, header, config, labeled)
+    for number, (line, record) in enumerate(records):
+        if len(record) == len(header):
+            cells = dict(zip(header, record, strict=True))
+            yield _row(str(number), line, cells, modalities, config, labeled)
+        else:
+            problem = f"{len(record)} cells where the header has {len(header)}"
+            yield Row(
+                line=line,
+                id=str(number),
+                cells=dict.fromkeys(modalities, ""),
+                problem=problem,
+            )
+
+
+def read_rows(path: str | Path, config: TableConfig) -> list[Row]:
+    """Reads all rows of a labelled table, with the checks across rows.
+
+    The later ones of several rows with one id get a problem, and so does a row
+    without split where other rows have one.
+
+    Raises:
+        UserError: As `iter_rows`.
+    """
+    rows = list(iter_rows(path, config))
+    has_split = any(row.split for row in rows)
+    first_lines: dict[str, int] = {}
+    for i, row in enumerate(rows):
+        first = first_lines.setdefault(row.id, row.line)
+        problem = ""
+        if first != row.line:
+            problem = f"id '{row.id}' is already that of line {first}"
+        elif has_split and not row.split:
+            problem = "split is missing, and other rows have one"
+        if problem and not row.problem:
+            rows[i] = replace(row, problem=problem)
+    return rows
+
+
+# The file ---------------------------------------------------------------------
+
+
+def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """Yields (line, cells) of the header and of each row; NUL becomes `_NUL`."""
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))
+    line, columns = 1, 0
+    try:
+        # Bytes that are not UTF-8 become surrogates, to be blamed on their row.
+        with open(
+            path, encoding="utf-8-sig", errors="surrogateescape", newline=""
+        ) as file:
+            reader = csv.reader(
+                (text.replace("\0", _NUL) for text in file), strict=True
+            )
+            for record in reader:
+                is_short = len(record) < min(columns, 2)  # cannot be a row
+                if record and not (is_short and not record[0].strip()):
+                    columns = columns or len(record)
+                    yield line, record
+                line = reader.line_num + 1
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there. Check the path of the table.") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder. Give the path of a CSV file.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, row starting at line {line}: {error}. Close each quoted cell "
+            'with a quote, and write a quote inside it twice: "".'
+        ) from None
+
+
+def _header(path, records):
+    _, header = next(records, (1, None))
+    if header is None:
+        raise UserError(f"{path} is empty. Its first line must name the columns.")
+    start = "".join(header)
+    if _is_broken(start):
+        is_utf_16 = start.startswith(("\udcff\udcfe", "\udcfe\udcff"))
+        found = "is UTF-16" if is_utf_16 else "has a header that is not UTF-8"
+        raise UserError(f"{path} {found}. Save it as CSV in UTF-8.")
+    header = [name.strip() for name in header]
+    twice = [name for name, n in Counter(header).items() if name and n > 1]
+    if twice:
+        raise UserError(
+            f"{path} has several columns named {_listed(twice)}. Rename or remove all "
+            "but one."
+        )
+    return header
+
+
+def _modalities(path, header, config, labeled):
+    columns = {name: getattr(config, f"{name}_column") for name in MODALITIES}
+    wanted = [name for name in MODALITIES if name in config.modality_names]
+    found = tuple(name for name in wanted if columns[name] in header)
+    if not found:
+        names = [columns[name] for name in wanted]
+        raise _no_column(path, header, names, f"table.{wanted[0]}_column")
+    if labeled and config.label_column not in header:
+        raise _no_column(path, header, [config.label_column], "table.label_column")
+    defaults = {field.name: field.default for field in fields(TableConfig)}
+    optional = [f"{name}_column" for name in (*wanted, "id", "split", "group")]
+    for setting in optional:  # a column that the user named must be there
+        name = getattr(config, setting)
+        if name != defaults[setting] and name not in header:
+            raise _no_column(path, header, [name], f"table.{setting}")
+    return found
+
+
+def _no_column(path, header, names, setting):
+    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and mark in header[0]:
+            return UserError(
+                f"{path} seems to have {word} between its columns. Save it with commas."
+            )
+    lowered = {column.lower(): column for column in header if column}
+    close = [get_close_matches(name.lower(), lowered, n=1) for name in names]
+    hints = " or ".join(f"'{lowered[match[0]]}'" for match in close if match)
+    hint = f"Did you mean {hints}? " if hints else ""
+    return UserError(
+        f"{path} has no column {' or '.join(map(repr, names))}; its columns are "
+        f"{_listed(header)}. {hint}Rename the column, or set {setting}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(f"'{name}'" for name in names[:_NAMED]) + more
+
+
+def _is_broken(cell):
+    return any("\ud800" <= character <= "\udfff" for character in cell)
+
+
+def _row(number, line, cells, modalities, config, labeled) -> Row:
+    columns = {n: getattr(config, f"{n}_column") for n in (*modalities, "id", "group")}
+    columns["split"] = config.split_column
+    if labeled:
+        columns["label"] = config.label_column
+    values, problems = {}, []
+    for name, column in columns.items():
+        value = cells.get(column, "")
+        if not value.isascii() and _is_broken(value):
+            fault = "a NUL byte" if _NUL in value else "bytes that are not UTF-8"
+            problems.append(f"column '{column}' has {fault}")
+            value = ""
+        values[name] = value if value.strip() else ""
+    labels = [part.strip() for part in values.get("label", "").split(LABEL_SEPARATOR)]
+    labels = tuple(dict.fromkeys(part for part in labels if part))
+    split = _SPLIT_NAMES.get(values["split"].strip().lower(), "")
+    if values["split"] and not split:
+        allowed = ", ".join(SPLITS)
+        problems.append(f"split is '{values['split']}' (allowed: {allowed})")
+    if labeled and not labels:
+        problems.append("label is missing")
+    if labeled and not any(values[name] for name in modalities):
+        problems.append("no modality present")
+    if config.id_column in cells and not values["id"]:
+        problems.append("id is missing")
+    return Row(
+        line=line,
+        id=values["id"].strip() or number,
+        cells={name: values[name] for name in modalities},
+        labels=labels,
+        split=split,
+        group=values["group"].strip(),
+        problem="; ".join(problems),
+    )
+
+
+# Splits -----------------------------------------------------------------------
+
+
+def assign_splits(rows: Sequence[Row], config: TableConfig, seed: int) -> list[str]:
+    """Returns train, val or test for each row.
+
+    Given splits are kept; where no row is val, `config.val_share` of the train rows
+    become it, and likewise test. Without splits all rows are divided at random, each
+    set of labels in proportion, no group in two splits, every split with at least
+    one row, and each class of three rows or more among the training rows.
+
+    Args:
+        rows: Rows without problem.
+        config: Shares of val and test.
+        seed: The same rows and seed give the same splits.
+
+    Raises:
+        UserError: There are fewer than three rows or groups, no train row, or a
+            group in several of the given splits.
+    """
+    splits = [row.split or TRAIN for row in rows]
+    missing = [split for split in (VAL, TEST) if split not in splits]
+    if not rows:
+        raise UserError("No usable row is left to train on. See the rejected rows.")
+    if TRAIN not in splits:
+        raise UserError(
+            "No usable row has the split train. Set it for some rows, or leave the "
+            "split column empty to divide the rows at random."
+        )
+    if any(row.split for row in rows):
+        _check_groups(rows, splits)
+    if not missing:
+        return splits
+    shares = {VAL: config.val_share, TEST: config.test_share}
+    shares = {split: shares[split] for split in missing}
+    shares = {TRAIN: 1 - sum(shares.values()), **shares}
+    train = [i for i, split in enumerate(splits) if split == TRAIN]
+    for i, split in _divide([rows[i] for i in train], shares, seed).items():
+        splits[train[i]] = split
+    return splits
+
+
+def check_labels(rows: Sequence[Row]) -> list[str]:
+    """Returns warnings: which classes have one row only (at most ten are named).
+
+    Raises:
+        UserError: All rows have the same one class.
+    """
+    counts = Counter(label for row in rows for label in row.labels)
+    if len(counts) < 2:
+        raise UserError(
+            f"The rows have {_listed(list(counts)) or 'no label'} only; training needs "
+            "at least two classes. Check the label column."
+        )
+    single = sorted(label for label, n in counts.items() if n == 1)
+    if not single:
+        return []
+    which = "One class has" if len(single) == 1 else f"{len(single)} classes have"
+    return [
+        f"{which} one row only, so it cannot be both learned and tested: "
+        f"{_listed(single)}."
+    ]
+
+
+def _check_groups(rows, splits):
+    split_of: dict[str, str] = {}
+    for row, split in zip(rows, splits, strict=True):
+        first = split_of.setdefault(row.group, split)
+        if row.group and first != split:
+            raise UserError(
+                f"Group '{row.group}' is in the splits {first} and {split} (line "
+                f"{row.line}). Give all its rows one split, or another group."
+            )
+
+
+def _divide(rows: list[Row], shares: dict[str, float], seed: int) -> dict[int, str]:
+    """Returns row number -> split: groups first by size, then in random order.
+
+    Each goes to the split that is furthest behind its share, counted over the rows
+    with the same labels and over all rows, of the splits that still have room.
+    """
+    groups = _groups(rows)
+    if len(groups) < len(shares):
+        raise UserError(
+            f"{len(groups)} usable rows or groups cannot be divided into "
+            f"{', '.join(shares)}: at least {len(shares)} are needed. Add rows."
+        )
+    order = np.random.default_rng(seed).permutation(len(groups))
+    groups = sorted((groups[i] for i in order), key=len, reverse=True)
+    placed = _place(groups, rows, shares)
+    _teach_every_class(rows, placed)
+    _fill_every_split(placed)
+    return {i: s for s, members in placed.items() for group in members for i in group}
+
+
+def _place(groups, rows, shares):
+    placed = {split: [] for split in shares}  # split -> groups
+    numbered = list(enumerate(shares.values()))
+    total = [0] * len(shares)  # rows in each split
+    by_labels = defaultdict(lambda: [0] * len(shares))  # the same, of each label set
+    for group in groups:
+        sets = Counter(frozenset(rows[i].labels) for i in group)
+        counts = [(by_labels[labels], n) for labels, n in sets.items()]
+        counts.append((total, len(group)))
+        behind = [0.0] * len(shares)
+        for have, n in counts:
+            rows_so_far = sum(have) + n
+            for s, share in numbered:
+                behind[s] += n * (share * rows_so_far - have[s])
+        room = [share * len(rows) - total[s] for s, share in numbered]
+        open_to = [s for s, _ in numbered if room[s] + 1e-6 >= len(group)]
+        if open_to:
+            best = max(open_to, key=behind.__getitem__)
+        else:
+            best = max(range(len(room)), key=room.__getitem__)
+        for have, n in counts:
+            have[best] += n
+        list(placed.values())[best].append(group)
+    return placed
+
+
+def _groups(rows):
+    """Returns lists of row numbers that must stay together."""
+    groups = defaultdict(list)
+    for i, row in enumerate(rows):
+        groups[("group", row.group) if row.group else ("row", i)].append(i)
+    return list(groups.values())
+
+
+def _teach_every_class(rows, placed):
+    """Moves a group to train for each class of three rows or more that has none."""
+    counts = Counter(label for row in rows for label in row.labels)
+    learned = {x for group in placed[TRAIN] for i in group for x in rows[i].labels}
+    for label in sorted(x for x, n in counts.items() if n >= 3 and x not in learned):
+        holders = [
+            (len(group), len(rows) - group[0], split, group)
+            for split in placed
+            for group in placed[split]
+            if split != TRAIN and any(label in rows[i].labels for i in group)
+        ]
+        if holders:
+            _, _, split, group = min(holders)
+            placed[split].remove(group)
+            placed[TRAIN].append(group)
+
+
+def _fill_every_split(placed):
+    """Gives each empty split the smallest group of the split with the most groups."""
+    for split in placed:
+        if not placed[split]:
+            donor = max(placed, key=lambda s: len(placed[s]))
+            group = min(placed[donor], key=len)
+            placed[donor].remove(group)
+            placed[split].append(group)

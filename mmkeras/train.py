@@ -1,0 +1,64 @@
+"""`python -m mmkeras.train`: from a table of files to a proved SavedModel."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmkeras import run
+from mmkeras.cli import Parser, add_settings, choose_preset, run_program, settings
+from mmkeras.errors import UserError
+from mmkeras.schema import MODEL_FILE
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and trains; returns the exit code."""
+    parser = Parser(
+        prog="python -m mmkeras.train",
+        usage="%(prog)s [--data FILE.csv] [--output DIR] [--preset NAME] "
+        "[--config FILE.yaml] [--SETTING VALUE ...]",
+        description="Train a multimodal classifier and export it for TF Serving.",
+    )
+    parser.add_argument(
+        "--data", metavar="FILE.csv", help="Table of rows; else the embedded data set."
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="Run folder; else a new one under runs/."
+    )
+    add_settings(parser, choose_preset(argv))
+    parsed = parser.parse_args(argv)
+    config = settings(parser, parsed)
+    if parsed.data is not None and not Path(parsed.data).is_file():
+        raise UserError(f"--data '{parsed.data}' is no file; give the path of a CSV.")
+    table = Path(parsed.data) if parsed.data else None
+    folder = Path(parsed.output) if parsed.output else run.new_folder(config)
+    with run.opened(folder):
+        run.check_same(folder, config, run.data_name(table))
+        if run.is_finished(folder):
+            print(f"The run in '{folder}' is finished already; nothing was trained.")
+            print(run.summary(folder))
+            return 0
+        return _train(folder, config, table, argv)
+
+
+def _train(folder, config, table, argv) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    try:
+        from mmkeras.training import train
+
+        train(folder, config, table)
+    except KeyboardInterrupt:
+        resume = [word for word in argv if word != "--output" and word != str(folder)]
+        resume = shlex.join(["python", "-m", "mmkeras.train", *resume])
+        saved = folder / MODEL_FILE
+        what = f"The best model so far is in {saved}." if saved.exists() else ""
+        print(f"\nInterrupted. {what}", file=sys.stderr)
+        print(f"To go on: {resume} --output {folder}", file=sys.stderr)
+        return 130
+    print(run.summary(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)
