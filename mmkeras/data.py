@@ -31,6 +31,8 @@ from mmkeras.schema import (
 )
 
 AUTOTUNE = tf.data.AUTOTUNE
+# Our functions are graph code already; converting them would take seconds.
+_as_is = tf.autograph.experimental.do_not_convert
 TARGET, _VECTOR = "target", "image_vector"
 # Memory of the shuffle buffer; the shards lie in a random order already.
 _SHUFFLE_BYTES = 256_000_000
@@ -102,16 +104,18 @@ def _analyze(ingested, config) -> Analysis:
 
 
 def _token_rows(files, config) -> Iterator[list[bytes]]:
-    texts = raw_rows(files, [TEXT]).map(lambda r: r[TEXT]).filter(lambda t: t != "")
-    tokens = texts.batch(_ANALYSED_BATCH).map(lambda t: tokenize(t, config.text))
+    rows = raw_rows(files, [TEXT]).filter(_as_is(lambda r: r[TEXT] != ""))
+    split = _as_is(lambda r: tokenize(r[TEXT], config.text))
+    tokens = rows.batch(_ANALYSED_BATCH).map(split)
     for batch in tokens.prefetch(1):
         yield from batch.to_list()
 
 
 def _scale(files, modality, config, found) -> analyses.Scale:
     preprocessor = Preprocessor(config, replace(found, modalities=(modality,)))
-    rows = raw_rows(files, [modality]).filter(lambda r: r[modality] != "")
+    rows = raw_rows(files, [modality]).filter(_as_is(lambda r: r[modality] != ""))
 
+    @_as_is
     def vector(row):
         return preprocessor.finish(
             modality, preprocessor.decode(modality, row[modality])
@@ -159,9 +163,11 @@ class Batches:
 
     def plain(self) -> tf.data.Dataset:
         """One pass in the order of the shards, nothing changed at random."""
-        rows = self._decoded().map(lambda r: self._finish_row(r, None), AUTOTUNE)
+        finish_row = _as_is(lambda r: self._finish_row(r, None))
+        finish_batch = _as_is(lambda b: self._finish_batch(b, None))
+        rows = self._decoded().map(finish_row, AUTOTUNE)
         batches = rows.batch(self.config.train.batch_size)
-        batches = batches.map(lambda b: self._finish_batch(b, None), AUTOTUNE)
+        batches = batches.map(finish_batch, AUTOTUNE)
         return self._whole(batches, self.steps)
 
     def augmented(self, epochs: Sequence[int]) -> tf.data.Dataset:
@@ -172,13 +178,16 @@ class Batches:
         """
         decoded = self._decoded()
 
+        @_as_is
         def one_epoch(epoch):
             seed = epoch + 1_000_003 * self.config.seed
             rows = decoded.shuffle(self._buffer_rows(), seed, False).enumerate()
 
+            @_as_is
             def row(i, r):
                 return self._finish_row(r, tf.stack([seed, i]))
 
+            @_as_is
             def batch(i, b):
                 return self._finish_batch(b, tf.stack([seed, -1 - i]))
 
@@ -207,9 +216,9 @@ class Batches:
             size = 4 * self.image_width
             vectors = tf.data.FixedLengthRecordDataset(str(self.image_vectors), size)
             rows = tf.data.Dataset.zip((rows, vectors)).map(
-                lambda r, v: {**r, _VECTOR: v}
+                _as_is(lambda r, v: {**r, _VECTOR: v})
             )
-        decoded = rows.map(self._decode_row, AUTOTUNE)
+        decoded = rows.map(_as_is(self._decode_row), AUTOTUNE)
         return decoded.cache() if self._fits_in_memory() else decoded
 
     def _row_bytes(self) -> int:
@@ -300,4 +309,4 @@ def pictures(ingested: Ingested, preprocessor: Preprocessor, split: str):
         preprocessor.config, replace(preprocessor.analysis, modalities=(IMAGE,))
     )
     batches = Batches(ingested=ingested, preprocessor=only_images, split=split)
-    return batches.plain().map(lambda inputs, target, weight: inputs[IMAGE])
+    return batches.plain().map(_as_is(lambda inputs, *_: inputs[IMAGE]))

@@ -22,7 +22,6 @@ from mmkeras.inference import Predictor, Trained
 from mmkeras.metrics import compare, measure
 from mmkeras.preprocess.analysis import MULTILABEL, target
 from mmkeras.preprocess.audio import decode_wave
-from mmkeras.preprocess.graph import Preprocessor
 from mmkeras.records import Ingested
 from mmkeras.report import WorstError, write_report
 from mmkeras.schema import (
@@ -253,12 +252,11 @@ def _with_hidden(trained, files, hidden) -> dict[tuple[str, str], np.ndarray]:
 
     The rows are preprocessed once; hiding is the presence mask's work.
     """
-    preprocessor = Preprocessor(trained.config, trained.analysis)
     names = trained.analysis.modalities
 
     @tf.function(autograph=False, reduce_retracing=True)
     def answer(data):
-        inputs, _ = preprocessor(data)
+        inputs, _ = trained.preprocessor(data)
         answers = []
         for away in hidden.values():
             mask = tf.constant([0.0 if m in away else 1.0 for m in names])
@@ -316,7 +314,7 @@ def _against_baselines(trained, ingested, split, found, train_rows, metrics) -> 
 
 def _simple_features(trained, ingested, split):
     """Blocks of features of the first rows: small pictures, vectors, presence."""
-    preprocessor = Preprocessor(trained.config, trained.analysis)
+    preprocessor = trained.preprocessor
     batches = Batches(ingested=ingested, preprocessor=preprocessor, split=split)
     parts, targets, rows = [], [], 0
     for inputs, target_, _ in batches.plain():

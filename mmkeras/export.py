@@ -17,7 +17,6 @@ from tensorflow_serving.apis import (
 from mmkeras.config import to_dict
 from mmkeras.inference import Trained, build_serve
 from mmkeras.preprocess import analysis as analyses
-from mmkeras.preprocess.graph import Preprocessor
 from mmkeras.proof import examples_of, golden_batches, prove
 from mmkeras.schema import (
     ANALYSIS_FILE,
@@ -79,11 +78,10 @@ def _save(trained: Trained, path: Path) -> None:
     The C++ loader does not find the variables of a Keras 3 model that hangs on a
     tf.Module; the bare variables it finds.
     """
-    preprocessor = Preprocessor(trained.config, trained.analysis)
-    serve = build_serve(trained.model, preprocessor)
+    serve = build_serve(trained)
     module = tf.Module()
     module.weights = [v.value for v in trained.model.variables]
-    module.preprocessor = preprocessor
+    module.resources = trained.preprocessor.resources
     strings = {
         m: tf.TensorSpec([None], tf.string, name=m) for m in trained.analysis.modalities
     }

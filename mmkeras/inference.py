@@ -37,9 +37,16 @@ Outputs = dict[str, tf.Tensor]
 class Trained:
     """A trained model with all that it takes to feed it."""
 
-    config: Config
-    analysis: Analysis
+    preprocessor: Preprocessor
     model: keras.Model
+
+    @property
+    def config(self) -> Config:
+        return self.preprocessor.config
+
+    @property
+    def analysis(self) -> Analysis:
+        return self.preprocessor.analysis
 
 
 def load_trained(folder: Path) -> Trained:
@@ -55,16 +62,14 @@ def load_trained(folder: Path) -> Trained:
                 f"'{folder}' holds no {name}; give the run folder that "
                 "`python -m mmkeras.train` printed."
             )
+    config = load_config(folder / CONFIG_FILE)
     return Trained(
-        config=load_config(folder / CONFIG_FILE),
-        analysis=analyses.load(folder / ANALYSIS_FILE),
+        preprocessor=Preprocessor(config, analyses.load(folder / ANALYSIS_FILE)),
         model=keras.models.load_model(folder / MODEL_FILE, compile=False),
     )
 
 
-def build_serve(
-    model: keras.Model, preprocessor: Preprocessor
-) -> Callable[[dict[str, tf.Tensor]], Outputs]:
+def build_serve(trained: Trained) -> Callable[[dict[str, tf.Tensor]], Outputs]:
     """Builds the function from (B,) strings by modality to the outputs.
 
     Outputs: "probabilities" (B, C) float32, one column a class in binary tasks too;
@@ -72,7 +77,7 @@ def build_serve(
     "|"; "score" (B,) float32, the highest probability; "status" (B,) string;
     "embedding" (B, D) float32, the fused vector.
     """
-    analysis, both = preprocessor.analysis, with_embedding(model)
+    analysis, both = trained.analysis, with_embedding(trained.model)
     classes = list(analysis.classes)
 
     def serve(data: dict[str, tf.Tensor]) -> Outputs:
@@ -80,7 +85,7 @@ def build_serve(
         # absent row stands in for it and its answer is cut off.
         rows = tf.size(next(iter(data.values())))
         data = {m: _never_empty(strings) for m, strings in data.items()}
-        inputs, status = preprocessor(data)
+        inputs, status = trained.preprocessor(data)
         probabilities, embedding = both(inputs, training=False)
         if analysis.task == BINARY:
             probabilities = tf.concat([1 - probabilities, probabilities], axis=1)
@@ -114,10 +119,9 @@ class Predictor:
 
     def __init__(self, trained: Trained):
         self.modalities = trained.analysis.modalities
-        self._preprocessor = Preprocessor(trained.config, trained.analysis)
-        serve = build_serve(trained.model, self._preprocessor)
+        self._trained = trained  # owns what the function's graph refers to
         spec = {m: tf.TensorSpec([None], tf.string) for m in self.modalities}
-        self._serve = tf.function(serve, [spec], autograph=False)
+        self._serve = tf.function(build_serve(trained), [spec], autograph=False)
 
     def __call__(self, data: dict[str, list[bytes]]) -> dict[str, np.ndarray]:
         """Predicts one batch: lists of bytes by modality to arrays by output."""

@@ -46,9 +46,16 @@ _SHOWN = 20
 class Prepared:
     """Checked rows, and what was learned from the training ones."""
 
-    config: Config
     ingested: Ingested
-    analysis: Analysis
+    preprocessor: Preprocessor
+
+    @property
+    def config(self) -> Config:
+        return self.preprocessor.config
+
+    @property
+    def analysis(self) -> Analysis:
+        return self.preprocessor.analysis
 
 
 def train(folder: Path, config: Config, table: Path | None) -> None:
@@ -102,7 +109,7 @@ def prepare(folder: Path, config: Config, table: Path | None) -> Prepared:
         rows=ingested.rows,
     )
     _say_data(ingested, analysis)
-    return Prepared(config=config, ingested=ingested, analysis=analysis)
+    return Prepared(ingested=ingested, preprocessor=Preprocessor(config, analysis))
 
 
 def _write_rejected(folder, ingested):
@@ -160,7 +167,7 @@ def fit_model(folder: Path, prepared: Prepared) -> tuple[Trained, list[dict]]:
         model = trained
     _calibrate(model, prepared)
     _save(model, folder)
-    return Trained(config=config, analysis=analysis, model=model), state.history
+    return Trained(preprocessor=prepared.preprocessor, model=model), state.history
 
 
 def _built(config, analysis, precision) -> keras.Model:
@@ -176,7 +183,6 @@ def _built(config, analysis, precision) -> keras.Model:
 def _batches(model, prepared) -> list[Batches]:
     """Batches of train and val; with a frozen image encoder, of its output."""
     config, ingested = prepared.config, prepared.ingested
-    preprocessor = Preprocessor(config, prepared.analysis)
     weights = ()
     if config.train.class_weights == "balanced":
         rows = np.maximum(prepared.analysis.class_rows, 1)
@@ -185,13 +191,13 @@ def _batches(model, prepared) -> list[Batches]:
     for split in (TRAIN, VAL):
         batches = Batches(
             ingested=ingested,
-            preprocessor=preprocessor,
+            preprocessor=prepared.preprocessor,
             split=split,
             class_weights=weights if split == TRAIN else (),
         )
         if IMAGE in prepared.analysis.modalities and config.image.is_frozen:
             encoder = model.get_layer(IMAGE_ENCODER)
-            path = image_vectors(encoder, ingested, preprocessor, split)
+            path = image_vectors(encoder, ingested, prepared.preprocessor, split)
             width = encoder.output_shape[-1]
             batches = replace(batches, image_vectors=path, image_width=width)
         result.append(batches)
@@ -201,8 +207,9 @@ def _batches(model, prepared) -> list[Batches]:
 def _calibrate(model, prepared):
     """Fits the temperature on the validation rows."""
     set_temperature(model, 1.0)
-    preprocessor = Preprocessor(prepared.config, prepared.analysis)
-    batches = Batches(ingested=prepared.ingested, preprocessor=preprocessor, split=VAL)
+    batches = Batches(
+        ingested=prepared.ingested, preprocessor=prepared.preprocessor, split=VAL
+    )
     probabilities, targets = [], []
     for inputs, target, _ in batches.plain():
         probabilities.append(model.predict_on_batch(inputs))

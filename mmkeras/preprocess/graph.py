@@ -1,5 +1,7 @@
 """The one preprocessing: raw bytes of a batch -> inputs of the Keras model."""
 
+from functools import partial
+
 import tensorflow as tf
 
 from mmkeras.config import Config
@@ -22,8 +24,10 @@ from mmkeras.schema import (
 )
 
 
-class Preprocessor(tf.Module):
+class Preprocessor:
     """Owns what preprocessing needs in the graph: settings, token table, hub module.
+
+    One is built for a run and shared: what it traces, it traces once.
 
     A row goes bytes -> `decode` -> a decoded row (pixels, mel frames, numbers or the
     text itself) -> `finish` -> the model's input. Augmentation stands between the
@@ -31,7 +35,6 @@ class Preprocessor(tf.Module):
     """
 
     def __init__(self, config: Config, analysis: Analysis):
-        super().__init__(name="preprocessor")
         self.config, self.analysis = config, analysis
         self.modalities = analysis.modalities
         self._table = self._hub = None
@@ -39,6 +42,16 @@ class Preprocessor(tf.Module):
             self._table = token_table(list(analysis.vocabulary))
         if TEXT in self.modalities and config.text.encoder == "hub":
             self._hub = load_hub_encoder(config.text.hub_handle)
+        string = [tf.TensorSpec([], tf.string)]
+        self._decoders = {
+            m: tf.function(partial(self._decode, m), string, autograph=False)
+            for m in self.modalities
+        }
+
+    @property
+    def resources(self) -> list:
+        """What an export must track: the token table, the hub module."""
+        return [owner for owner in (self._table, self._hub) if owner is not None]
 
     def is_text(self, modality: str) -> bool:
         """Whether the column holds text itself, which needs no decoding."""
@@ -67,6 +80,9 @@ class Preprocessor(tf.Module):
         Raises:
             tf.errors.InvalidArgumentError: The row is broken.
         """
+        return self._decoders[modality](data)
+
+    def _decode(self, modality, data):
         if modality == IMAGE:
             return decode_image(data, self.config.image)
         if modality == AUDIO and self.config.audio.encoder != "vector":

@@ -27,6 +27,7 @@ def decode_rows(
     sentinel_row = tf.zeros(row.shape, row.dtype)
     sentinel = tf.data.Dataset.from_tensors((rows, sentinel_row))
 
+    @tf.autograph.experimental.do_not_convert
     def one(i, encoded):
         return i, tf.ensure_shape(decode(encoded), row.shape)
 
