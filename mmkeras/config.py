@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from mmkeras.errors import UserError
 
+_SHARE = "from 0 to below 1"
+
 
 def _check(ok: bool, name: str, value: Any, allowed: str) -> None:
     if not ok:
@@ -99,7 +101,7 @@ class ImageConfig:
     size_px: int = 224
     weights: str = "imagenet"
     frozen: Literal["auto", "yes", "no"] = "auto"
-    width: int = 32
+    width: int = 16
     max_megapixels: int = 50
 
     def __post_init__(self):
@@ -128,20 +130,26 @@ class TextConfig:
             encoder) or vector (.npy paths in the column).
         tokens: word, or char for character n-grams inside words.
         max_ngram: Longest n-gram of characters.
+        min_rows: A token that fewer training rows have is not kept.
         vocab_size: Tokens kept, the most frequent first; the width of the vector.
         hub_handle: TF-Hub handle or local folder, for encoder hub.
+        dropout: Dropped share of the vector.
         units: Width of the dense layer.
     """
 
     encoder: Literal["tfidf", "hub", "vector"] = "tfidf"
     tokens: Literal["word", "char"] = "word"
-    max_ngram: int = 4
+    max_ngram: int = 3
+    min_rows: int = 2
     vocab_size: int = 512
     hub_handle: str = ""
+    dropout: float = 0.5
     units: int = 256
 
     def __post_init__(self):
         _check(self.vocab_size >= 1, "text.vocab_size", self.vocab_size, "at least 1")
+        _check(self.min_rows >= 1, "text.min_rows", self.min_rows, "at least 1")
+        _check(0 <= self.dropout < 1, "text.dropout", self.dropout, _SHARE)
         _check(
             1 <= self.max_ngram <= 8, "text.max_ngram", self.max_ngram, "from 1 to 8"
         )
@@ -168,6 +176,7 @@ class AudioConfig:
         low_hz: Lower edge of the lowest band.
         high_hz: Upper edge of the highest band.
         mfccs: Coefficients kept of the bands, for mfcc_stats.
+        dropout: Dropped share of the vector.
         units: Width of the dense layer.
     """
 
@@ -180,6 +189,7 @@ class AudioConfig:
     low_hz: float = 125.0
     high_hz: float = 7_500.0
     mfccs: int = 40
+    dropout: float = 0.2
     units: int = 64
 
     def __post_init__(self):
@@ -217,6 +227,7 @@ class AudioConfig:
             self.mfccs,
             f"from 1 to audio.bands={self.bands}",
         )
+        _check(0 <= self.dropout < 1, "audio.dropout", self.dropout, _SHARE)
         _check(self.units >= 1, "audio.units", self.units, "at least 1")
 
     @property
@@ -246,14 +257,14 @@ class FusionConfig:
     """
 
     units: int = 128
-    dropout: float = 0.3
-    modality_dropout: float = 0.1
+    dropout: float = 0.4
+    modality_dropout: float = 0.3
 
     def __post_init__(self):
         _check(self.units >= 1, "fusion.units", self.units, "at least 1")
         for name in ("dropout", "modality_dropout"):
             value = getattr(self, name)
-            _check(0 <= value < 1, f"fusion.{name}", value, "from 0 to below 1")
+            _check(0 <= value < 1, f"fusion.{name}", value, _SHARE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +290,7 @@ class AugmentConfig:
     def __post_init__(self):
         for name in ("crop", "colour", "spec_frames", "word_dropout"):
             value = getattr(self, name)
-            _check(0 <= value < 1, f"augment.{name}", value, "from 0 to below 1")
+            _check(0 <= value < 1, f"augment.{name}", value, _SHARE)
         _check(self.spec_bands >= 0, "augment.spec_bands", self.spec_bands, "0 or more")
 
 
@@ -298,6 +309,10 @@ class TrainConfig:
         label_smoothing: Share of each target spread over all classes.
         monitor: Metric that early stopping and the best weights follow.
         patience: Epochs without a better value before training stops; 0 is never.
+        restore_best: Whether the best epoch's weights are kept, or the last one's. On
+            a few dozen validation rows the last ones of a full schedule are better.
+        ema: Decay a step of the moving average of the weights, which is what is
+            validated and kept; 0 keeps the weights themselves.
         precision: Of the arithmetic; mixed ones pay on a GPU.
         cache_mb: Decoded rows are kept in memory up to this size, in megabytes.
         fine_tune_epochs: Second phase, with the frozen image encoder unfrozen.
@@ -306,14 +321,16 @@ class TrainConfig:
 
     batch_size: int = 32
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     schedule: Literal["constant", "cosine"] = "cosine"
-    warmup_epochs: float = 1.0
+    warmup_epochs: float = 3.0
     weight_decay: float = 0.01
-    class_weights: Literal["none", "balanced"] = "none"
-    label_smoothing: float = 0.05
+    class_weights: Literal["none", "balanced"] = "balanced"
+    label_smoothing: float = 0.1
     monitor: Literal["val_loss", "val_accuracy", "val_auc"] = "val_loss"
     patience: int = 10
+    restore_best: bool = True
+    ema: float = 0.98
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     cache_mb: int = 1024
     fine_tune_epochs: int = 0
@@ -337,12 +354,9 @@ class TrainConfig:
                 getattr(self, name),
                 "0 or more",
             )
-        _check(
-            0 <= self.label_smoothing < 1,
-            "train.label_smoothing",
-            self.label_smoothing,
-            "from 0 to below 1",
-        )
+        for name in ("label_smoothing", "ema"):
+            value = getattr(self, name)
+            _check(0 <= value < 1, f"train.{name}", value, _SHARE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -436,6 +450,11 @@ def small_concat() -> Config:
     return Config(
         preset="small-concat",
         image=ImageConfig(encoder="small_cnn", size_px=64, weights="none"),
+        # Changed pictures blur the histograms that this encoder begins with.
+        augment=AugmentConfig(
+            crop=0, colour=0, spec_bands=0, spec_frames=0, word_dropout=0
+        ),
+        train=TrainConfig(patience=0, restore_best=False),
     )
 
 

@@ -86,7 +86,7 @@ def _analyze(ingested, config) -> Analysis:
     files = ingested.files(TRAIN)
     if TEXT in found.modalities and config.text.encoder == "tfidf":
         vocabulary, idf = analyses.find_vocabulary(
-            _token_rows(files, config), config.text.vocab_size
+            _token_rows(files, config), config.text.vocab_size, config.text.min_rows
         )
         vocabulary, idf = vocabulary or ("",), idf or (1.0,)
         widths = {**found.widths, TEXT: len(vocabulary)}
@@ -158,8 +158,8 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Batches in one epoch; the last may be smaller."""
-        return -(-self.rows // self.config.train.batch_size)
+        """Whole batches in one epoch of training, at least one."""
+        return max(1, self.rows // self.config.train.batch_size)
 
     def plain(self) -> tf.data.Dataset:
         """One pass in the order of the shards, nothing changed at random."""
@@ -168,7 +168,7 @@ class Batches:
         rows = self._decoded().map(finish_row, AUTOTUNE)
         batches = rows.batch(self.config.train.batch_size)
         batches = batches.map(finish_batch, AUTOTUNE)
-        return self._whole(batches, self.steps)
+        return self._whole(batches, -(-self.rows // self.config.train.batch_size))
 
     def augmented(self, epochs: Sequence[int]) -> tf.data.Dataset:
         """The given epochs one after the other, each shuffled and changed anew.
@@ -191,8 +191,11 @@ class Batches:
             def batch(i, b):
                 return self._finish_batch(b, tf.stack([seed, -1 - i]))
 
-            size = self.config.train.batch_size
-            batches = rows.map(row, AUTOTUNE).batch(size).enumerate()
+            # Which rows are left over changes with the shuffle; a last batch of one
+            # or two would upset the statistics of the batch normalisation.
+            size = min(self.config.train.batch_size, self.rows)
+            batches = rows.map(row, AUTOTUNE).batch(size, drop_remainder=True)
+            batches = batches.enumerate()
             return batches.map(batch, AUTOTUNE)
 
         numbers = tf.data.Dataset.range(epochs[0], epochs[-1] + 1)

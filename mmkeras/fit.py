@@ -46,11 +46,12 @@ def build_optimizer(
         warmup_target=None if warmup == 0 else peak,
         warmup_steps=warmup,
     )
+    ema = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     if config.optimizer == "sgd":
-        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **ema)
     if config.optimizer == "adam":
-        return keras.optimizers.Adam(rate)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+        return keras.optimizers.Adam(rate, **ema)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **ema)
     optimizer.exclude_from_weight_decay(
         var_names=["bias", "gamma", "beta", "embedding"]
     )
@@ -67,6 +68,7 @@ class State:
         finished: Whether all phases are through.
         best_value: Of the monitored metric; None before the first epoch.
         best_epoch: In this phase; 0 is the state the phase began with.
+        kept_epoch: The one whose weights are kept: the best or the last.
         history: One entry an epoch over all phases, with "epoch" and "phase".
     """
 
@@ -75,6 +77,7 @@ class State:
     finished: bool = False
     best_value: float | None = None
     best_epoch: int = 0
+    kept_epoch: int = 0
     history: list[dict] = field(default_factory=list)
 
 
@@ -98,14 +101,17 @@ class Checkpoints:
         """Loads the newest weights, the optimizer's too."""
         model.load_weights(self._newest() / _LAST_FILE)
 
-    def load_best(self, model: keras.Model, state: State) -> None:
-        model.load_weights(self._best(state))
+    def load_kept(self, model: keras.Model, state: State) -> None:
+        model.load_weights(self._kept(state))
 
-    def save(self, model: keras.Model, state: State, is_best: bool) -> None:
-        if is_best:
-            aside = self.folder / ".best.weights.h5"
+    def save(self, model: keras.Model, state: State, keep: bool) -> None:
+        """Writes the state, the weights to go on from, and those worth keeping."""
+        if keep:
+            aside = self.folder / ".kept.weights.h5"
+            swap_ema(model)
             model.save_weights(aside)
-            os.replace(aside, self._best(state))
+            swap_ema(model)
+            os.replace(aside, self._kept(state))
         name = f"phase{state.phase}-epoch{state.epochs_done:05d}"
         aside = self.folder / f".{name}"
         aside.mkdir()
@@ -115,8 +121,8 @@ class Checkpoints:
         os.rename(aside, self.folder / name)
         for path in older:
             shutil.rmtree(path)
-        for path in self.folder.glob("best-*"):
-            if path != self._best(state):
+        for path in self.folder.glob("kept-*"):
+            if path != self._kept(state):
                 path.unlink()
 
     def mark_finished(self, state: State) -> None:
@@ -131,9 +137,18 @@ class Checkpoints:
         # "phase1-epoch00007" < "phase2-epoch00000", also as text
         return max((p for p in self.folder.glob("phase*") if p.is_dir()), default=None)
 
-    def _best(self, state: State) -> Path:
-        name = f"best-phase{state.phase}-epoch{state.best_epoch:05d}.weights.h5"
+    def _kept(self, state: State) -> Path:
+        name = f"kept-phase{state.phase}-epoch{state.kept_epoch:05d}.weights.h5"
         return self.folder / name
+
+
+def swap_ema(model: keras.Model) -> None:
+    """Exchanges the weights with their moving average, where there is one."""
+    averages = getattr(model.optimizer, "_model_variables_moving_average", None)
+    for weight, average in zip(model.trainable_variables, averages or [], strict=False):
+        held = keras.ops.copy(weight)
+        weight.assign(average)
+        average.assign(held)
 
 
 class _EpochEnd(keras.callbacks.Callback):
@@ -151,6 +166,12 @@ class _EpochEnd(keras.callbacks.Callback):
             seed = self.config.seed * 1_000_003 + self.state.phase * 10_007 + epoch
             _seed_generator(layer).state.assign([seed % 2**31, i])
 
+    def on_test_begin(self, logs=None):
+        swap_ema(self.model)
+
+    def on_test_end(self, logs=None):
+        swap_ema(self.model)
+
     def on_epoch_end(self, epoch, logs=None):
         state, logs = self.state, {k: float(v) for k, v in (logs or {}).items()}
         logs.pop("learning_rate", None)
@@ -161,10 +182,14 @@ class _EpochEnd(keras.callbacks.Callback):
         is_best = state.best_value is None or self.is_better(value, state.best_value)
         if is_best:
             state.best_value, state.best_epoch = value, state.epochs_done
-        self.checkpoints.save(self.model, state, is_best)
         patience = self.config.train.patience
         if patience and state.epochs_done - state.best_epoch >= patience:
             self.model.stop_training = True
+        if not self.config.train.restore_best:
+            state.kept_epoch = state.epochs_done
+        elif is_best:
+            state.kept_epoch = state.best_epoch
+        self.checkpoints.save(self.model, state, state.kept_epoch == state.epochs_done)
 
 
 def _seed_generator(layer):
@@ -199,13 +224,14 @@ def fit(
     trained = model if train.image_vectors is None else model.get_layer(HEAD)
     if state.phase == 1 and not state.finished:
         _phase(trained, train, val, config.epochs, state, checkpoints, logs)
-        checkpoints.load_best(trained, state)
+        checkpoints.load_kept(trained, state)
     second = config.train.fine_tune_epochs and train.image_vectors is not None
     if second and not state.finished:
         if state.phase == 1:
-            state.phase, state.epochs_done, state.best_epoch = 2, 0, 0
+            state.phase, state.epochs_done = 2, 0
+            state.best_epoch = state.kept_epoch = 0
             model.get_layer(IMAGE_ENCODER).trainable = True
-            checkpoints.save(model, state, is_best=True)
+            checkpoints.save(model, state, keep=True)
         model.get_layer(IMAGE_ENCODER).trainable = True
         pictures = [
             replace(batches, image_vectors=None, image_width=0)
@@ -214,7 +240,7 @@ def fit(
         epochs = config.train.fine_tune_epochs
         _phase(model, *pictures, epochs, state, checkpoints, logs)
     trained = model if state.phase == 2 else trained
-    checkpoints.load_best(trained, state)
+    checkpoints.load_kept(trained, state)
     checkpoints.mark_finished(state)
     (folder.parent / HISTORY_FILE).write_text(json.dumps(state.history, indent=1))
     return state
@@ -228,7 +254,7 @@ def _phase(model, train, val, epochs, state, checkpoints, logs):
         else config.train.fine_tune_learning_rate
     )
     if state.phase == 2 and not state.epochs_done:
-        checkpoints.load_best(model, state)  # what the first phase ended with
+        checkpoints.load_kept(model, state)  # what the first phase ended with
     task = train.preprocessor.analysis.task
     with strategy().scope():
         model.compile(

@@ -236,9 +236,7 @@ def _write(folder, source, rows, splits, rejected, found, config):
     aside = folder.parent / f".partial-{os.getpid()}-{folder.name}"
     aside.mkdir()
     try:
-        # Training rows lie in a fixed random order: a table sorted by label must not
-        # become batches of one label.
-        order = np.random.default_rng(0).permutation(len(rows))
+        order = _order(splits)
         rows = [rows[i] for i in order]
         splits = [splits[i] for i in order]
         writer = _ShardWriter(aside, config.table.rows_per_shard)
@@ -264,6 +262,16 @@ def _write(folder, source, rows, splits, rejected, found, config):
         _appear(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _order(splits) -> list[int]:
+    """Training rows in a fixed random order, the others behind as in the table.
+
+    A table sorted by label must not become batches of one label.
+    """
+    train = [i for i, split in enumerate(splits) if split == TRAIN]
+    others = [i for i, split in enumerate(splits) if split != TRAIN]
+    return [*np.random.default_rng(0).permutation(train).astype(int), *others]
 
 
 def _write_rows(writer, rows, splits, reader, config) -> dict[str, Any]:

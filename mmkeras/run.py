@@ -147,22 +147,27 @@ def is_finished(folder: Path) -> bool:
     return bool(read_manifest(folder).get("finished"))
 
 
-def summary(folder: Path) -> str:
-    """Returns the last lines of a run: metrics, where things lie, what to do next."""
-    metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
-    shown = []
+def metric_lines(metrics: dict[str, Any]) -> list[str]:
+    """Returns the few metrics that a user wants to see first, a line each."""
+    lines = [f"Metrics on {metrics['rows']:,} rows, with 95 % intervals:"]
     for name in _SHOWN_METRICS:
         value = metrics["metrics"][name]
         if value["value"] is not None:
             interval = f"({value['low']:.3f} to {value['high']:.3f})"
-            shown.append(f"  {name:<18} {value['value']:.3f}  {interval}")
+            lines.append(f"  {name:<18} {value['value']:.3f}  {interval}")
+    return lines
+
+
+def summary(folder: Path) -> str:
+    """Returns the last lines of a run: metrics, where things lie, what to do next."""
+    metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     base_path = (folder / EXPORT_DIR).resolve()
+    versions = base_path.glob("[0-9]*")
     lines = [
-        f"Test metrics, with 95 % intervals ({metrics['rows']} rows):",
-        *shown,
+        *metric_lines(metrics),
         metrics.get("verdict", ""),
         f"Report:  {folder / REPORT_FILE}",
-        f"Export:  {max(base_path.glob('[0-9]*'), key=lambda p: int(p.name))}",
+        f"Export:  {max(versions, key=lambda path: int(path.name))}",
         "Serve:   docker run --rm -p 8500:8500 -p 8501:8501 -e MODEL_NAME=mmkeras "
         f"-v {shlex.quote(str(base_path))}:/models/mmkeras tensorflow/serving:2.16.1",
         f"Predict: python -m mmkeras.predict --model {shlex.quote(str(folder))} "

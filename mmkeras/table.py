@@ -229,8 +229,7 @@ def _is_broken(cell):
 def _row(number, line, cells, modalities, config, labeled) -> Row:
     columns = {n: getattr(config, f"{n}_column") for n in (*modalities, "id", "group")}
     columns["split"] = config.split_column
-    if labeled:
-        columns["label"] = config.label_column
+    columns["label"] = config.label_column
     values, problems = {}, []
     for name, column in columns.items():
         value = cells.get(column, "")

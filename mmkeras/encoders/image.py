@@ -7,6 +7,7 @@ from keras import layers, ops
 from keras.applications import resnet
 
 from mmkeras.config import ImageConfig
+from mmkeras.encoders.histograms import ColourHistogram, OrientedGradients
 from mmkeras.errors import UserError
 
 
@@ -90,14 +91,38 @@ def fetch_imagenet() -> str:
 
 
 def _small_cnn(pixels, config):
-    """(B, S, S, 3) -> (B, 8 * width): four blocks, halved in between."""
-    x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(pixels)
+    """(B, S, S, 3) -> (B, 256): half from fixed histograms, half from a small CNN.
+
+    On a few hundred rows a CNN from scratch learns little, and histograms of colour
+    and of edges carry most of what can be had; on thousands the CNN adds to them.
+    """
+    x = layers.Rescaling(1 / 255, name="scale")(pixels)
+    known = layers.Concatenate(name="histograms")(
+        [
+            ColourHistogram(name="colour_histogram")(x),
+            OrientedGradients(name="oriented_gradients")(x),
+        ]
+    )
+    known = layers.BatchNormalization(
+        momentum=0.9, center=False, scale=False, name="histogram_norm"
+    )(known)
+    known = layers.Dropout(0.2, name="histogram_dropout")(known)
+    known = layers.Dense(128, activation="relu", name="histogram_dense")(known)
     for i, factor in enumerate((1, 2, 4, 8), start=1):
-        x = layers.Conv2D(
-            factor * config.width, 3, padding="same", use_bias=False, name=f"conv{i}"
-        )(x)
-        x = layers.BatchNormalization(name=f"norm{i}")(x)
-        x = layers.ReLU(name=f"relu{i}")(x)
-        if i < 4:
+        if i > 1:
             x = layers.MaxPooling2D(name=f"pool{i}")(x)
-    return layers.GlobalAveragePooling2D(name="pool")(x)
+        x = layers.Conv2D(
+            factor * config.width,
+            3,
+            strides=2 if i == 1 else 1,
+            padding="same",
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name=f"conv{i}",
+        )(x)
+        x = layers.BatchNormalization(momentum=0.9, name=f"norm{i}")(x)
+        x = layers.ReLU(name=f"relu{i}")(x)
+    x = layers.GlobalAveragePooling2D(name="cnn_pool")(x)
+    x = layers.Dropout(0.3, name="cnn_dropout")(x)
+    x = layers.Dense(128, activation="relu", name="cnn_dense")(x)
+    return layers.Concatenate(name="image_vector")([known, x])

@@ -66,11 +66,12 @@ def target(label: str, classes: Sequence[str]) -> np.ndarray:
 
 
 def find_vocabulary(
-    rows: Iterable[Iterable[bytes]], size: int
+    rows: Iterable[Iterable[bytes]], size: int, min_rows: int
 ) -> tuple[tuple[str, ...], tuple[float, ...]]:
     """Counts tokens over rows: the `size` that are in most rows, and their idf.
 
-    Ties go by the token's bytes, so that the order of the rows does not matter.
+    Tokens in fewer than `min_rows` rows tell nothing about another row. Ties go by
+    the token's bytes, so that the order of the rows does not matter.
 
     Source: idf as in scikit-learn, ln((1 + N) / (1 + df)) + 1.
     """
@@ -78,7 +79,8 @@ def find_vocabulary(
     for tokens in rows:
         counts.update(set(tokens))
         total += 1
-    kept = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:size]
+    common = [(token, df) for token, df in counts.items() if df >= min_rows]
+    kept = sorted(common, key=lambda item: (-item[1], item[0]))[:size]
     idf = [float(np.log((1 + total) / (1 + df)) + 1) for _, df in kept]
     return tuple(token.decode() for token, _ in kept), tuple(idf)
 

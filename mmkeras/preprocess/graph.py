@@ -23,6 +23,9 @@ from mmkeras.schema import (
     UNREADABLE,
 )
 
+# One number far outside what training has seen must not decide the answer.
+_MOST_DEVIATIONS = 5.0
+
 
 class Preprocessor:
     """Owns what preprocessing needs in the graph: settings, token table, hub module.
@@ -100,7 +103,8 @@ class Preprocessor:
         scale = self.analysis.scales.get(modality)
         if scale is None:  # while the scale itself is being found
             return decoded
-        return (decoded - tf.constant(scale.mean)) / tf.constant(scale.deviation)
+        z = (decoded - tf.constant(scale.mean)) / tf.constant(scale.deviation)
+        return tf.clip_by_value(z, -_MOST_DEVIATIONS, _MOST_DEVIATIONS)
 
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Splits texts: (B,) strings -> (B, L) ragged strings."""

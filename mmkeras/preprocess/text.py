@@ -37,7 +37,8 @@ def tfidf(
 ) -> tf.Tensor:
     """Counts known tokens and weighs them: (B, L) ragged -> (B, V) float32.
 
-    Rows have length 1, or 0 where no token is known. V = len(idf).
+    A token seen n times in a row counts 1 + ln(n). Rows have length 1, or 0 where no
+    token is known. V = len(idf).
 
     Source: Salton and Buckley, 1988, https://doi.org/10.1016/0306-4573(88)90021-0,
     with the smoothed idf of scikit-learn, ln((1 + N) / (1 + df)) + 1.
@@ -47,9 +48,9 @@ def tfidf(
     place = tf.boolean_mask(place, token >= 0)
     shape = tf.stack([tokens.nrows(), tf.size(idf, tf.int64)])
     counts = tf.scatter_nd(place, tf.ones(tf.shape(place)[:1]), shape)
-    return tf.ensure_shape(
-        tf.math.l2_normalize(counts * idf, axis=1), [None, idf.shape[0]]
-    )
+    weight = tf.where(counts > 0, 1 + tf.math.log(tf.maximum(counts, 1)), 0)
+    vectors = tf.math.l2_normalize(weight * idf, axis=1)
+    return tf.ensure_shape(vectors, [None, idf.shape[0]])
 
 
 def token_table(vocabulary: list[str]) -> tf.lookup.StaticHashTable:

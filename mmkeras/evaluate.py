@@ -1,0 +1,88 @@
+"""`python -m mmkeras.evaluate`: a trained model on a table with labels."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mmkeras.cli import Parser, run_program
+from mmkeras.errors import UserError
+from mmkeras.run import metric_lines
+from mmkeras.schema import REPORT_FILE, SPLITS, TEST
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and evaluates; returns the exit code."""
+    parser = Parser(
+        prog="python -m mmkeras.evaluate",
+        description="Measure a trained model on a table: metrics.json, "
+        "predictions.csv and report.html.",
+    )
+    parser.add_argument("--model", required=True, metavar="RUN", help="Run folder.")
+    parser.add_argument("--data", required=True, metavar="FILE.csv", help="Table.")
+    parser.add_argument("--output", required=True, metavar="DIR", help="New folder.")
+    parser.add_argument(
+        "--split",
+        choices=SPLITS,
+        default=TEST,
+        help="Rows to use, where the table has a split column; else all are.",
+    )
+    parser.add_argument(
+        "--on-bad-row",
+        choices=("fail", "reject", "absent"),
+        default="fail",
+        help="As for training.",
+    )
+    parsed = parser.parse_args(argv)
+    table, output = Path(parsed.data), Path(parsed.output)
+    if not table.is_file():
+        raise UserError(f"--data '{table}' is no file; give the path of a CSV.")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"--output '{output}' is there already; give a new folder.")
+    metrics = evaluate_table(
+        Path(parsed.model), table, output, parsed.split, parsed.on_bad_row
+    )
+    print("\n".join(metric_lines(metrics)))
+    print(f"Report:  {output / REPORT_FILE}")
+    return 0
+
+
+def evaluate_table(
+    folder: Path, table: Path, output: Path, split: str, on_bad_row: str
+) -> dict:
+    """Evaluates the model of a run folder on a table; returns the metrics.
+
+    Raises:
+        UserError: The run or the table cannot be used, or the table has labels that
+            the model does not know.
+    """
+    import json
+
+    from mmkeras.evaluation import check_known_labels, evaluate
+    from mmkeras.inference import load_trained
+    from mmkeras.records import ingest
+    from mmkeras.schema import HISTORY_FILE
+
+    trained = load_trained(folder)
+    names = ",".join(trained.analysis.modalities)
+    config = replace(
+        trained.config,
+        on_bad_row=on_bad_row,
+        table=replace(trained.config.table, modalities=names),
+    )
+    ingested = ingest(table, config, only=split)
+    check_known_labels(trained, ingested, TEST)
+    output.mkdir(parents=True, exist_ok=True)
+    history = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
+    return evaluate(
+        trained,
+        ingested,
+        TEST,
+        output,
+        history=history,
+        summary={"Model": str(folder), "Table": str(table), "Rows used": split},
+        train_rows=None,
+    )
+
+
+if __name__ == "__main__":
+    run_program(main)
