@@ -12,20 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
 from mmkeras.config import Config
 from mmkeras.errors import UserError
 from mmkeras.examples import ReadRow, RowReader, first_widths, make_example
 from mmkeras.schema import AUDIO, IMAGE, SPLITS, TEST, TEXT, TRAIN
-from mmkeras.table import (
-    Row,
-    assign_splits,
-    check_labels,
-    read_rows,
-    table_modalities,
-)
+from mmkeras.shards import ShardWriter, Twins
+from mmkeras.splits import assign_splits, check_labels
+from mmkeras.table import Row, read_rows, table_modalities
 
 # Goes up whenever the same rows would become other records.
 FORMAT = 1
@@ -239,7 +234,7 @@ def _write(folder, source, rows, splits, rejected, found, config):
         order = _order(splits)
         rows = [rows[i] for i in order]
         splits = [splits[i] for i in order]
-        writer = _ShardWriter(aside, config.table.rows_per_shard)
+        writer = ShardWriter(aside, config.table.rows_per_shard)
         widths = first_widths(rows, source, config)
         reader = RowReader(source, config, widths)
         written = _write_rows(writer, rows, splits, reader, config)
@@ -278,7 +273,7 @@ def _write_rows(writer, rows, splits, reader, config) -> dict[str, Any]:
     """Writes every good row; returns what was found of the others."""
     rejected, unreadable, absent = [], [], Counter()
     labels = {split: Counter() for split in SPLITS}
-    twins = _Twins()
+    twins = Twins()
     reading = read_all(rows, reader, config.table.workers)
     progress = tqdm(reading, "Checking rows", len(rows), unit="row", disable=None)
     for split, read in zip(splits, progress, strict=True):
@@ -316,62 +311,6 @@ def _check_what_is_left(splits, found, writer):
         raise UserError(
             "The usable training rows have one class only; training needs at least two."
         )
-
-
-class _ShardWriter:
-    """Writes records of each split to files of a bounded number of rows."""
-
-    def __init__(self, folder: Path, rows_per_shard: int):
-        self.folder, self.rows_per_shard = folder, rows_per_shard
-        self.rows = dict.fromkeys(SPLITS, 0)
-        self.shards: dict[str, list[str]] = {split: [] for split in SPLITS}
-        self._open: dict[str, tf.io.TFRecordWriter] = {}
-
-    def write(self, split: str, record: bytes) -> None:
-        if self.rows[split] % self.rows_per_shard == 0:
-            if split in self._open:
-                self._open[split].close()
-            name = f"{split}-{len(self.shards[split]):05d}.tfrecord"
-            self.shards[split].append(name)
-            self._open[split] = tf.io.TFRecordWriter(str(self.folder / name))
-        self._open[split].write(record)
-        self.rows[split] += 1
-
-    def close(self) -> None:
-        for writer in self._open.values():
-            writer.close()
-
-
-class _Twins:
-    """Finds the same picture, sound or vector in rows of different splits."""
-
-    def __init__(self):
-        self._first: dict[tuple[str, bytes], tuple[str, int]] = {}
-        self._found: list[tuple[str, int, str, int, str]] = []
-
-    def add(self, split: str, read: ReadRow) -> None:
-        contents = read.digest
-        if len(contents) > 1:  # the same word beside another picture is no twin
-            contents = {m: d for m, d in contents.items() if m != TEXT}
-        for modality, digest in contents.items():
-            place = (split, read.row.line)
-            first = self._first.setdefault((modality, digest), place)
-            if first[0] != split:
-                self._found.append((modality, first[1], first[0], place[1], split))
-
-    def warnings(self) -> list[str]:
-        if not self._found:
-            return []
-        shown = [
-            f"{modality} of line {a} ({split_a}) and of line {b} ({split_b})"
-            for modality, a, split_a, b, split_b in sorted(self._found)[:_LISTED]
-        ]
-        more = len(self._found) - len(shown)
-        return [
-            "The same content stands in different splits, so the test is too easy: "
-            + "; ".join(shown)
-            + (f"; and {more} more." if more else ".")
-        ]
 
 
 def _split_fingerprint(rows, splits) -> str:

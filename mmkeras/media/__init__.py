@@ -1,0 +1,15 @@
+"""Media files -> bytes that the served graph can decode. Imports no TensorFlow."""
+
+from mmkeras.media.file import BadMedia, read_file
+from mmkeras.media.picture import prepare_image
+from mmkeras.media.sound import prepare_audio
+from mmkeras.media.vector import prepare_vector, vector_width
+
+__all__ = [
+    "BadMedia",
+    "prepare_audio",
+    "prepare_image",
+    "prepare_vector",
+    "read_file",
+    "vector_width",
+]

@@ -1,0 +1,54 @@
+"""Reading a file, and the one way to say that it cannot be used."""
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class BadMedia(ValueError):
+    """A file that cannot be used; the message is a short reason, without its name."""
+
+
+@contextmanager
+def reading(kind: str) -> Iterator[None]:
+    """Makes any failure inside a BadMedia that names the kind of file."""
+    try:
+        yield
+    except BadMedia:
+        raise
+    # A decoder meets broken data with any exception there is, from OSError to
+    # ZeroDivisionError; each of them says that this file cannot be read.
+    except Exception as error:
+        raise BadMedia(f"truncated or unreadable {kind}: {error}") from error
+
+
+def read_file(path: Path, max_mb: int) -> bytes:
+    """Reads a whole file of at most `max_mb` megabytes (10^6 bytes).
+
+    Raises:
+        BadMedia: No such file, a folder, not allowed, empty or too large.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise BadMedia("is a folder, not a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise BadMedia("is a device or a pipe, not a file")
+        if status.st_size > max_mb * 1e6:
+            size_mb = status.st_size / 1e6
+            raise BadMedia(f"{size_mb:.1f} MB, more than table.max_file_mb={max_mb}")
+        data = path.read_bytes()
+    except BadMedia:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise BadMedia("file not found") from None
+    except PermissionError:
+        raise BadMedia("no permission to read the file") from None
+    except OSError as error:
+        raise BadMedia(f"cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL, or what the file system cannot encode
+        raise BadMedia(f"not a possible path: {error}") from error
+    if not data:
+        raise BadMedia("file is empty")
+    return data

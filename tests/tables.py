@@ -1,0 +1,128 @@
+"""Tiny tables with media, made on the spot, and one tiny trained run for all tests."""
+
+import csv
+import io
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from PIL import Image
+
+from mmkeras.config import (
+    AudioConfig,
+    Config,
+    EvaluateConfig,
+    FusionConfig,
+    ImageConfig,
+    TableConfig,
+    TextConfig,
+    TrainConfig,
+    small_concat,
+)
+
+RATE_HZ = 16_000
+# Of each class its colour, its tone and its word.
+CLASSES = {
+    "red": ((220, 30, 40), 440, "warm fire"),
+    "green": ((30, 200, 60), 880, "fresh grass"),
+    "blue": ((20, 40, 230), 1760, "deep sea"),
+}
+FORTY = ["train"] * 24 + ["val"] * 8 + ["test"] * 8
+
+
+def picture(colour=(220, 30, 40), kind="PNG", size=(40, 36)) -> bytes:
+    """A picture of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", size, tuple(colour)).save(file, kind)
+    return file.getvalue()
+
+
+def tone(hz=440, kind="WAV", subtype="PCM_16", rate_hz=RATE_HZ, seconds=0.2) -> bytes:
+    """A tone in one channel, or where `hz` is a pair in two."""
+    t = np.arange(round(seconds * rate_hz)) / rate_hz
+    wave = 0.5 * np.sin(2 * np.pi * np.multiply.outer(t, hz))
+    file = io.BytesIO()
+    soundfile.write(file, wave, rate_hz, subtype, format=kind)
+    return file.getvalue()
+
+
+def vector(numbers) -> bytes:
+    """A .npy file."""
+    file = io.BytesIO()
+    np.save(file, np.asarray(numbers, np.float32))
+    return file.getvalue()
+
+
+def write_table(path: Path, rows: list[dict]) -> Path:
+    """Writes rows to a CSV; what is bytes goes to a file, and its name to the cell."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for i, row in enumerate(rows):
+            cells = dict(row)
+            for name, cell in row.items():
+                if isinstance(cell, bytes):
+                    end = ".npy" if cell.startswith(b"\x93NUMPY") else ".bin"
+                    cells[name] = f"{i:03d}-{name}{end}"
+                    (path.parent / cells[name]).write_bytes(cell)
+            writer.writerow(cells)
+    return path
+
+
+def make_rows(splits=FORTY, classes=("red", "green"), seed=0) -> list[dict]:
+    """Complete rows, the classes in turn, each row with content of its own."""
+    rng, rows = np.random.default_rng(seed), []
+    for i, split in enumerate(splits):
+        label = classes[i % len(classes)]
+        colour, hz, words = CLASSES[label]
+        colour = np.clip(np.array(colour) + rng.integers(-20, 20, 3), 0, 255)
+        rows.append(
+            {
+                "id": f"r{i:02d}",
+                "split": split,
+                "label": label,
+                "text": f"{words} number {i}",
+                "image": picture(map(int, colour)),
+                "audio": tone(float(hz + rng.integers(-40, 40))),
+            }
+        )
+    return rows
+
+
+def tiny_config(cache_dir: Path, **changes) -> Config:
+    """The small preset at its smallest; `train=dict(...)` changes single settings."""
+    config = replace(
+        small_concat(),
+        epochs=2,
+        table=TableConfig(cache_dir=str(cache_dir), workers=2),
+        image=ImageConfig(encoder="small_cnn", size_px=32, weights="none", width=2),
+        text=TextConfig(vocab_size=16, units=8),
+        audio=AudioConfig(clip_s=0.5, bands=16, mfccs=8, units=8),
+        fusion=FusionConfig(units=8),
+        train=TrainConfig(batch_size=8, patience=0, restore_best=False),
+        evaluate=EvaluateConfig(bootstrap_resamples=20, worst_errors=2),
+    )
+    for name, change in changes.items():
+        if isinstance(change, dict):
+            change = replace(getattr(config, name), **change)
+        config = replace(config, **{name: change})
+    return config
+
+
+@cache
+def trained_run(factory) -> tuple[Path, Path]:
+    """Trains once a session: returns the run folder and the table (40 rows).
+
+    The run is for reading; a test that changes it takes a copy.
+    """
+    from mmkeras import run, training
+
+    base = factory.mktemp("trained")
+    table = write_table(base / "data" / "data.csv", make_rows())
+    folder = base / "run"
+    with run.opened(folder):
+        training.train(folder, tiny_config(base / "cache"), table)
+    return folder, table
