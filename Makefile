@@ -1,0 +1,49 @@
+# `make demo` trains on the embedded data set, `make test` runs all tests; both set up
+# what they need. uv is used where it is there, else it comes into .uv/ by pip.
+
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+UV := $(shell command -v uv || echo .uv/bin/uv)
+# The Python that pyenv keeps, where there is one; else uv looks for 3.10 itself.
+PYENV_PYTHON := $(lastword $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.10.*/bin/python3.10))
+UV_PYTHON ?= $(or $(PYENV_PYTHON),3.10)
+INSTALL = $(UV) pip install --quiet --python $(PYTHON) --compile-bytecode \
+	--constraints constraints.txt --editable
+
+.PHONY: demo test fast lint lock clean
+
+demo: .venv/train
+	$(PYTHON) -m mmkeras.train --preset small-concat
+
+test: .venv/test
+	$(PYTHON) -m pytest
+
+fast: .venv/test
+	$(PYTHON) -m pytest -m "not e2e"
+
+lint: .venv/test
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet uv
+
+.venv/bin/python: | $(UV)
+	$(UV) venv --quiet --python $(UV_PYTHON) .venv
+
+.venv/train: .venv/bin/python setup.cfg constraints.txt
+	$(INSTALL) .
+	touch $@
+
+.venv/test: .venv/bin/python setup.cfg constraints.txt
+	$(INSTALL) '.[test,serving]'
+	touch $@
+
+# Resolves every extra anew; `exclude-newer` in pyproject.toml says as of when.
+lock: | $(UV)
+	$(UV) pip compile --quiet --python $(UV_PYTHON) --all-extras --upgrade \
+		--no-header --no-annotate --output-file constraints.txt pyproject.toml
+
+clean:
+	rm -rf .venv .uv build *.egg-info
