@@ -262,7 +262,9 @@ class Batches:
         shape = [size or 1 for size in spec.shape]
         decoded = tf.cond(
             there,
-            lambda: self.preprocessor.decode(modality, row[modality]),
+            lambda: self.preprocessor.decode(
+                modality, row[modality], self.ingested.picture_kinds
+            ),
             lambda: tf.zeros(shape, spec.dtype),
         )
         return tf.ensure_shape(decoded, spec.shape)

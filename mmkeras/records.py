@@ -17,13 +17,14 @@ from tqdm import tqdm
 from mmkeras.config import Config
 from mmkeras.errors import UserError
 from mmkeras.examples import ReadRow, RowReader, first_widths, make_example
+from mmkeras.preprocess.image import KINDS, picture_kind
 from mmkeras.schema import AUDIO, IMAGE, SPLITS, TEST, TEXT, TRAIN
 from mmkeras.shards import ShardWriter, Twins
 from mmkeras.splits import assign_splits, check_labels
 from mmkeras.table import Row, read_rows, table_modalities
 
 # Goes up whenever the same rows would become other records.
-FORMAT = 1
+FORMAT = 2
 _LISTED = 20  # rows in one message
 _INGESTED_FILE = "ingested.json"
 
@@ -51,6 +52,7 @@ class Ingested:
         rows: Split -> number of rows.
         labels: Split -> {labels of a row joined by "|": rows}.
         absent: Modality -> rows without it, in all splits.
+        picture_kinds: Kinds of pictures that occur, as `decode_image` takes them.
         unreadable: Rows of which a modality counts as missing, and why.
         rejected: Rows left out, and why.
         warnings: Plain sentences.
@@ -66,6 +68,7 @@ class Ingested:
     rows: dict[str, int]
     labels: dict[str, dict[str, int]]
     absent: dict[str, int]
+    picture_kinds: tuple[str, ...]
     unreadable: tuple[BadRow, ...]
     rejected: tuple[BadRow, ...]
     warnings: tuple[str, ...]
@@ -155,8 +158,8 @@ def load_ingested(folder: Path) -> Ingested:
     content = json.loads((folder / _INGESTED_FILE).read_text(encoding="utf-8"))
     for name in ("unreadable", "rejected"):
         content[name] = tuple(BadRow(**bad) for bad in content[name])
-    content["modalities"] = tuple(content["modalities"])
-    content["warnings"] = tuple(content["warnings"])
+    for name in ("modalities", "picture_kinds", "warnings"):
+        content[name] = tuple(content[name])
     return Ingested(folder=folder, **content)
 
 
@@ -273,7 +276,7 @@ def _write_rows(writer, rows, splits, reader, config) -> dict[str, Any]:
     """Writes every good row; returns what was found of the others."""
     rejected, unreadable, absent = [], [], Counter()
     labels = {split: Counter() for split in SPLITS}
-    twins = Twins()
+    kinds, twins = set(), Twins()
     reading = read_all(rows, reader, config.table.workers)
     progress = tqdm(reading, "Checking rows", len(rows), unit="row", disable=None)
     for split, read in zip(splits, progress, strict=True):
@@ -287,12 +290,14 @@ def _write_rows(writer, rows, splits, reader, config) -> dict[str, Any]:
         writer.write(split, make_example(read).SerializeToString())
         labels[split]["|".join(read.row.labels)] += 1
         absent.update(m for m, content in read.data.items() if not content)
+        kinds.add(picture_kind(read.data.get(IMAGE, b"")))
         twins.add(split, read)
     writer.close()
     return {
         "rejected": rejected,
         "unreadable": [asdict(b) for b in sorted(unreadable, key=lambda b: b.line)],
         "absent": {m: absent[m] for m in rows[0].cells},
+        "picture_kinds": [kind for kind in KINDS if kind in kinds],
         "labels": labels,
         "warnings": twins.warnings(),
     }

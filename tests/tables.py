@@ -2,6 +2,8 @@
 
 import csv
 import io
+import struct
+import zlib
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -39,6 +41,17 @@ def picture(colour=(220, 30, 40), kind="PNG", size=(40, 36)) -> bytes:
     return file.getvalue()
 
 
+def bomb() -> bytes:
+    """A few bytes of PNG that announce 200 megapixels."""
+    header = struct.pack(">IIBBBBB", 20_000, 10_000, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for content in (b"IHDR" + header, b"IDAT" + zlib.compress(b"\0"), b"IEND"):
+        check = zlib.crc32(content)
+        data += struct.pack(">I", len(content) - 4) + content
+        data += struct.pack(">I", check)
+    return data
+
+
 def tone(hz=440, kind="WAV", subtype="PCM_16", rate_hz=RATE_HZ, seconds=0.2) -> bytes:
     """A tone in one channel, or where `hz` is a pair in two."""
     t = np.arange(round(seconds * rate_hz)) / rate_hz
@@ -58,7 +71,10 @@ def vector(numbers) -> bytes:
 def write_table(path: Path, rows: list[dict]) -> Path:
     """Writes rows to a CSV; what is bytes goes to a file, and its name to the cell."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    # A surrogate stands for a byte that is not UTF-8.
+    with path.open(
+        "w", newline="", encoding="utf-8", errors="surrogateescape"
+    ) as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         for i, row in enumerate(rows):
@@ -102,7 +118,14 @@ def tiny_config(cache_dir: Path, **changes) -> Config:
         text=TextConfig(vocab_size=16, units=8),
         audio=AudioConfig(clip_s=0.5, bands=16, mfccs=8, units=8),
         fusion=FusionConfig(units=8),
-        train=TrainConfig(batch_size=8, patience=0, restore_best=False),
+        train=TrainConfig(
+            batch_size=8,
+            learning_rate=0.01,
+            warmup_epochs=1.0,
+            ema=0.8,
+            patience=0,
+            restore_best=False,
+        ),
         evaluate=EvaluateConfig(bootstrap_resamples=20, worst_errors=2),
     )
     for name, change in changes.items():
@@ -116,13 +139,18 @@ def tiny_config(cache_dir: Path, **changes) -> Config:
 def trained_run(factory) -> tuple[Path, Path]:
     """Trains once a session: returns the run folder and the table (40 rows).
 
-    The run is for reading; a test that changes it takes a copy.
+    Of the test rows one has no sound and one a truncated picture. The run is for
+    reading; a test that changes it takes a copy.
     """
     from mmkeras import run, training
 
     base = factory.mktemp("trained")
-    table = write_table(base / "data" / "data.csv", make_rows())
+    rows = make_rows()
+    rows[33]["audio"] = ""
+    rows[35]["image"] = rows[35]["image"][:60]
+    table = write_table(base / "data" / "data.csv", rows)
     folder = base / "run"
+    config = tiny_config(base / "cache", epochs=6, on_bad_row="absent")
     with run.opened(folder):
-        training.train(folder, tiny_config(base / "cache"), table)
+        training.train(folder, config, table)
     return folder, table

@@ -23,7 +23,6 @@ from mmkeras.media import (  # noqa: E402
     prepare_image,
     prepare_vector,
     read_file,
-    sound,  # noqa: E402
     vector_width,
 )
 

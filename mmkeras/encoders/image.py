@@ -10,6 +10,41 @@ from mmkeras.config import ImageConfig
 from mmkeras.encoders.histograms import ColourHistogram, OrientedGradients
 from mmkeras.errors import UserError
 
+# Source: keras.applications 3.10, which keeps them to itself.
+IMAGENET_URL = (
+    "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+    "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+)
+IMAGENET_MD5 = "4d473c1dd8becc155b73f8504c6f6626"
+
+
+@keras.saving.register_keras_serializable(package="mmkeras")
+class FixedStatistics(layers.Layer):
+    """Runs a model with the statistics that it was trained with, in training too.
+
+    Batches are too small to re-estimate ImageNet's. A `training=False` where the
+    model is called would not last: an outer model's own `training` replaces it.
+    """
+
+    def __init__(self, model: keras.Model, **kwargs):
+        super().__init__(**kwargs)
+        self.model = model
+
+    def call(self, x):
+        return self.model(x, training=False)
+
+    def compute_output_shape(self, shape):
+        return self.model.compute_output_shape(shape)
+
+    def get_config(self):
+        model = keras.saving.serialize_keras_object(self.model)
+        return {**super().get_config(), "model": model}
+
+    @classmethod
+    def from_config(cls, config):
+        model = keras.saving.deserialize_keras_object(config.pop("model"))
+        return cls(model, **config)
+
 
 def build_image_encoder(config: ImageConfig) -> keras.Model:
     """Builds the image branch: (B, S, S, 3) uint8 RGB to (B, D) float32.
@@ -37,10 +72,10 @@ def _resnet50(pixels, config):
         input_shape=(config.size_px, config.size_px, 3),
     )
     load_resnet50_weights(backbone, config.weights)
-    # training=False: batches are too small to re-estimate ImageNet's statistics.
-    frozen_statistics = {"training": False} if config.weights != "none" else {}
     x = resnet.preprocess_input(ops.cast(pixels, "float32"))
-    return backbone(x, **frozen_statistics)
+    if config.weights == "none":
+        return backbone(x)
+    return FixedStatistics(backbone, name="fixed_statistics")(x)
 
 
 def load_resnet50_weights(backbone: keras.Model, weights: str) -> None:
@@ -72,19 +107,15 @@ def fetch_imagenet() -> str:
     Raises:
         UserError: They are not in the cache and cannot be fetched.
     """
-    name = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    url = resnet.BASE_WEIGHTS_PATH + name
+    name = IMAGENET_URL.rpartition("/")[2]
     try:
         return keras.utils.get_file(
-            name,
-            url,
-            cache_subdir="models",
-            file_hash=resnet.WEIGHTS_HASHES["resnet50"][1],
+            name, IMAGENET_URL, cache_subdir="models", file_hash=IMAGENET_MD5
         )
     except Exception as error:  # urllib, socket and Keras each have errors of their own
         words = " ".join(str(error).split())[:200]
         raise UserError(
-            f"The ImageNet weights could not be fetched from {url} ({words}). Download "
+            f"The ImageNet weights could not be fetched from {IMAGENET_URL} ({words}). Download "
             "the file elsewhere and give it as --image.weights FILE, or train from "
             "scratch with --image.weights none, or use --preset small-concat."
         ) from None

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from mmkeras.config import AudioConfig
-from mmkeras.preprocess.raw import bytes_at, numbers_at
+from mmkeras.preprocess.raw import bytes_at, numbers_at, refused_unless
 
 # Sample kinds of a WAV file, by format code (1 PCM, 3 IEEE float) and bits.
 _KINDS = {(1, 8): 0, (1, 16): 1, (1, 24): 2, (1, 32): 3, (3, 32): 4, (3, 64): 5}
@@ -30,7 +30,7 @@ def decode_wave(data: tf.Tensor, config: AudioConfig) -> tf.Tensor:
     IBM and Microsoft, 1991, and WAVEFORMATEXTENSIBLE, Microsoft.
     """
     is_wave = (bytes_at(data, 0, 4) == b"RIFF") & (bytes_at(data, 8, 4) == b"WAVE")
-    with tf.control_dependencies([tf.debugging.Assert(is_wave, ["not a WAV file"])]):
+    with refused_unless(is_wave, "not a WAV file"):
         fmt_at, _ = _find_chunk(data, b"fmt ")
         data_at, data_bytes = _find_chunk(data, b"data")
     code, channels, rate_hz, block, bits = _read_format(data, fmt_at)
@@ -41,11 +41,8 @@ def decode_wave(data: tf.Tensor, config: AudioConfig) -> tf.Tensor:
     samples = _to_float(raw, code, bits)
     wave = tf.reduce_mean(tf.reshape(samples, [-1, channels]), axis=1)  # (S,)
     wave = resample(wave, rate_hz, config.rate_hz)[: config.max_samples]
-    real = tf.debugging.Assert(
-        (tf.size(wave) > 0) & tf.reduce_all(tf.math.is_finite(wave)),
-        ["no samples, or samples that are not numbers"],
-    )
-    with tf.control_dependencies([real]):
+    real = (tf.size(wave) > 0) & tf.reduce_all(tf.math.is_finite(wave))
+    with refused_unless(real, "no samples, or samples that are not numbers"):
         return tf.identity(wave)
 
 
@@ -67,8 +64,7 @@ def _find_chunk(data, name):
         return at + size + size % 2 + 8  # padded to an even length
 
     at = tf.while_loop(is_other, lambda at: (following(at),), (tf.constant(20),))[0]
-    found = tf.debugging.Assert(at <= end, ["no chunk", name])
-    with tf.control_dependencies([found]):
+    with refused_unless(at <= end, f"no chunk {name.decode()}"):
         return at, size_of(at)
 
 
@@ -81,11 +77,8 @@ def _read_format(data, at):
         lambda: numbers_at(data, at + 24, 1, tf.int16)[0],
         lambda: code,
     )
-    fits = tf.debugging.Assert(
-        (channels > 0) & (rate_hz >= 1000) & (rate_hz <= 768_000),
-        ["not a playable format: channels, rate", channels, rate_hz],
-    )
-    with tf.control_dependencies([fits]):
+    fits = (channels > 0) & (rate_hz >= 1000) & (rate_hz <= 768_000)
+    with refused_unless(fits, "no channels, or a rate outside 1000 to 768000 Hz"):
         block = channels * bits // 8
     values = (code, channels, rate_hz, block, bits)
     return [tf.cast(v, tf.int32) for v in values]
@@ -108,8 +101,7 @@ def _to_float(raw, code, bits):
     for (known_code, known_bits), number in _KINDS.items():
         same = (code == known_code) & (bits == known_bits)
         kind = tf.where(same, number, kind)
-    known = tf.debugging.Assert(kind >= 0, ["unknown sample kind", code, bits])
-    with tf.control_dependencies([known]):
+    with refused_unless(kind >= 0, "unknown sample kind"):
         kind = tf.identity(kind)
     return tf.switch_case(
         kind,
@@ -150,9 +142,9 @@ def _resample(wave, from_hz, to_hz):
     spectrum = tf.pad(spectrum[:kept], [[0, bins - kept]])
     result = tf.signal.irfft(spectrum, size_out[None])
     result *= tf.cast(size_out, tf.float32) / tf.cast(size_in, tf.float32)
-    # size * to_hz / from_hz, rounded up, without leaving 32 bits
-    whole, rest = size // step_in, size % step_in
-    return result[: whole * step_out + -(-(rest * step_out) // step_in)]
+    # size * to_hz / from_hz, rounded up; the product leaves 32 bits
+    size, step_in, step_out = (tf.cast(n, tf.int64) for n in (size, step_in, step_out))
+    return result[: -(-(size * step_out) // step_in)]
 
 
 def _greatest_common_divisor(a, b):

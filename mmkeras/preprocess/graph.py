@@ -8,7 +8,7 @@ from mmkeras.config import Config
 from mmkeras.preprocess.analysis import Analysis
 from mmkeras.preprocess.audio import audio_vector, decode_wave, log_mel
 from mmkeras.preprocess.hub import load_hub_encoder
-from mmkeras.preprocess.image import decode_image
+from mmkeras.preprocess.image import KINDS, decode_image
 from mmkeras.preprocess.rows import decode_rows
 from mmkeras.preprocess.text import is_utf8, tfidf, token_table, tokenize
 from mmkeras.preprocess.vector import decode_vector
@@ -45,11 +45,7 @@ class Preprocessor:
             self._table = token_table(list(analysis.vocabulary))
         if TEXT in self.modalities and config.text.encoder == "hub":
             self._hub = load_hub_encoder(config.text.hub_handle)
-        string = [tf.TensorSpec([], tf.string)]
-        self._decoders = {
-            m: tf.function(partial(self._decode, m), string, autograph=False)
-            for m in self.modalities
-        }
+        self._decoders = {}
 
     @property
     def resources(self) -> list:
@@ -77,17 +73,27 @@ class Preprocessor:
             return self.decoded_spec(IMAGE)
         return tf.TensorSpec([self.analysis.widths[modality]], tf.float32)
 
-    def decode(self, modality: str, data: tf.Tensor) -> tf.Tensor:
+    def decode(
+        self, modality: str, data: tf.Tensor, kinds: tuple[str, ...] = KINDS
+    ) -> tf.Tensor:
         """Decodes one row that is there: () string -> `decoded_spec(modality)`.
+
+        `kinds` are those of pictures that can occur, as `decode_image` takes them.
 
         Raises:
             tf.errors.InvalidArgumentError: The row is broken.
         """
-        return self._decoders[modality](data)
+        if (modality, kinds) not in self._decoders:
+            self._decoders[modality, kinds] = tf.function(
+                partial(self._decode, modality, kinds),
+                [tf.TensorSpec([], tf.string)],
+                autograph=False,
+            )
+        return self._decoders[modality, kinds](data)
 
-    def _decode(self, modality, data):
+    def _decode(self, modality, kinds, data):
         if modality == IMAGE:
-            return decode_image(data, self.config.image)
+            return decode_image(data, self.config.image, kinds)
         if modality == AUDIO and self.config.audio.encoder != "vector":
             return log_mel(decode_wave(data, self.config.audio), self.config.audio)
         if self.is_text(modality):

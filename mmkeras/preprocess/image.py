@@ -1,9 +1,16 @@
 """Encoded picture -> pixels. The same function trains and serves."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import tensorflow as tf
 
 from mmkeras.config import ImageConfig
-from mmkeras.preprocess.raw import bytes_at, numbers_at
+from mmkeras.preprocess.raw import bytes_at, numbers_at, refused_unless
+
+# Kinds of pictures that the graph decodes; a "turned" JPEG has an Exif block.
+JPEG, TURNED_JPEG, PNG, GIF, BMP = "jpeg", "turned_jpeg", "png", "gif", "bmp"
+KINDS = (JPEG, TURNED_JPEG, PNG, GIF, BMP)
 
 _EXIF = b"Exif\x00\x00"
 # Where the Exif block of a JPEG begins: behind the start marker, or behind that and
@@ -13,12 +20,25 @@ _ORIENTATION_TAG = 0x0112
 _IFD_ENTRIES = 64  # as many of the block's entries are searched
 
 
-def decode_image(data: tf.Tensor, config: ImageConfig) -> tf.Tensor:
+def picture_kind(data: bytes) -> str:
+    """Returns the kind of an encoded picture, one of `KINDS`, or "" for no picture."""
+    if data[:2] == b"\xff\xd8":
+        places = (data[at : at + len(_EXIF)] for at in EXIF_OFFSETS)
+        return TURNED_JPEG if _EXIF in places else JPEG
+    magics = {PNG: b"\x89PNG", GIF: b"GIF8", BMP: b"BM"}
+    return next((kind for kind, m in magics.items() if data.startswith(m)), "")
+
+
+def decode_image(
+    data: tf.Tensor, config: ImageConfig, kinds: Sequence[str] = KINDS
+) -> tf.Tensor:
     """Decodes one picture and resizes it to a square.
 
     Args:
         data: () string: JPEG, PNG, GIF (its first frame) or BMP.
         config: Side of the square, and the largest picture that is decoded.
+        kinds: Those of `KINDS` that can occur. Serving has them all; where it is
+            known that rows have fewer, the graph is smaller and the answer the same.
 
     Returns:
         (size_px, size_px, 3) uint8 RGB. Alpha is laid over white; the Exif
@@ -27,26 +47,50 @@ def decode_image(data: tf.Tensor, config: ImageConfig) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: No such picture, truncated, or too large.
     """
-    magic = bytes_at(data, 0, 4)
-    is_jpeg = bytes_at(data, 0, 2) == b"\xff\xd8"
-    is_bmp = bytes_at(data, 0, 2) == b"BM"
-    pixels = tf.case(
-        [
-            (is_jpeg, lambda: _decode_jpeg(data, config)),
-            (magic == b"\x89PNG", lambda: _decode_png(data, config)),
-            (magic == b"GIF8", lambda: _decode_gif(data, config)),
-            (is_bmp, lambda: _decode_bmp(data, config)),
-        ],
-        default=lambda: _refuse(config),
-    )
+    if list(kinds) == [JPEG]:
+        pixels = _decode_jpeg(data, config)
+    else:
+        # Even untaken branches cost time for each of their ops, so that the most
+        # frequent kind stands first, and the others in a function of their own.
+        others = tf.function(
+            lambda data: _decode_other(data, config, kinds),
+            [tf.TensorSpec([], tf.string)],
+            autograph=False,
+            experimental_attributes={"_noinline": True},
+        )
+        is_jpeg = bytes_at(data, 0, 2) == b"\xff\xd8"
+        pixels = tf.cond(
+            is_jpeg & ~_has_exif(data),
+            lambda: _decode_jpeg(data, config),
+            lambda: others(data),
+        )
     return tf.ensure_shape(pixels, [config.size_px, config.size_px, 3])
 
 
 def _decode_jpeg(data, config):
     height, width, _ = tf.unstack(tf.image.extract_jpeg_shape(data))
     with _size_checked(height, width, config):
-        square = _resize(tf.io.decode_jpeg(data, channels=3), config)
-    return orient(square, exif_orientation(data))
+        return _resize(tf.io.decode_jpeg(data, channels=3), config)
+
+
+def _decode_other(data, config, kinds):
+    magic = bytes_at(data, 0, 4)
+    branches = {
+        TURNED_JPEG: (bytes_at(data, 0, 2) == b"\xff\xd8", _decode_turned_jpeg),
+        PNG: (magic == b"\x89PNG", _decode_png),
+        GIF: (magic == b"GIF8", _decode_gif),
+        BMP: (bytes_at(data, 0, 2) == b"BM", _decode_bmp),
+    }
+    chosen = [
+        (is_kind, partial(decode, data, config))
+        for kind, (is_kind, decode) in branches.items()
+        if kind in kinds
+    ]
+    return tf.case(chosen, default=lambda: _refuse(config))
+
+
+def _decode_turned_jpeg(data, config):
+    return orient(_decode_jpeg(data, config), exif_orientation(data))
 
 
 def _decode_png(data, config):
@@ -77,8 +121,7 @@ def _decode_bmp(data, config):
 
 
 def _refuse(config):
-    known = tf.debugging.Assert(False, ["not a JPEG, PNG, GIF or BMP"])
-    with tf.control_dependencies([known]):
+    with refused_unless(False, "not a JPEG, PNG, GIF or BMP"):
         return tf.zeros([config.size_px, config.size_px, 3], tf.uint8)
 
 
@@ -86,10 +129,8 @@ def _size_checked(height, width, config):
     """Refuses a picture of too many pixels before its memory is taken."""
     pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
     limit = config.max_megapixels * 1_000_000
-    fits = tf.debugging.Assert(
-        (pixels > 0) & (pixels <= limit), ["more pixels than", limit, pixels]
-    )
-    return tf.control_dependencies([fits])
+    fits = (pixels > 0) & (pixels <= limit)
+    return refused_unless(fits, f"more pixels than {limit}, or none")
 
 
 def _over_white(rgba):
@@ -110,7 +151,15 @@ def _resize(pixels, config):
         lambda: tf.image.resize(pixels, size, method="area"),
         lambda: tf.image.resize(pixels, size),
     )
-    return tf.saturate_cast(tf.round(square), tf.uint8)
+    return tf.cast(square + 0.5, tf.uint8)  # rounded; both methods stay in [0, 255]
+
+
+def _has_exif(data):
+    """Tells whether an Exif block stands at one of the two places: () bool."""
+    first, second = (
+        bytes_at(data, offset, len(_EXIF)) == _EXIF for offset in EXIF_OFFSETS
+    )
+    return first | second
 
 
 def exif_orientation(data: tf.Tensor) -> tf.Tensor:
@@ -120,12 +169,10 @@ def exif_orientation(data: tf.Tensor) -> tf.Tensor:
 
     Source: TIFF 6.0 section 2 (layout) and Exif 2.3 tag 0x0112 (orientation).
     """
-    first, second = (
-        bytes_at(data, offset, len(_EXIF)) == _EXIF for offset in EXIF_OFFSETS
-    )
-    start = tf.where(first, EXIF_OFFSETS[0], EXIF_OFFSETS[1]) + len(_EXIF)
+    is_first = bytes_at(data, EXIF_OFFSETS[0], len(_EXIF)) == _EXIF
+    start = tf.where(is_first, *EXIF_OFFSETS) + len(_EXIF)
     return tf.cond(
-        first | second,
+        _has_exif(data),
         lambda: _tiff_orientation(bytes_at(data, start, 1024)),
         lambda: tf.constant(1),
     )

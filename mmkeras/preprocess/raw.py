@@ -29,3 +29,16 @@ def numbers_at(
     )
     unsigned = tf.bitwise.bitwise_and(numbers, 256**dtype.size - 1)
     return tf.unstack(tf.ensure_shape(unsigned, [count]))
+
+
+def refused_unless(condition: tf.Tensor, reason: str):
+    """Returns a scope whose ops run only where the () bool `condition` holds.
+
+    The bare op: `tf.debugging.Assert` adds a branch, which costs more than decoding
+    a small picture.
+
+    Raises:
+        tf.errors.InvalidArgumentError: It does not hold; the message has the reason.
+    """
+    check = tf.raw_ops.Assert(condition=condition, data=[tf.constant(reason)])
+    return tf.control_dependencies([] if check is None else [check])

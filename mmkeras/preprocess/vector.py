@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from mmkeras.preprocess.raw import bytes_at, numbers_at
+from mmkeras.preprocess.raw import bytes_at, numbers_at, refused_unless
 
 # Sample kinds by the descr of the header; big-endian ones are transcoded at ingest.
 _KINDS = {"<f4": tf.float32, "<f8": tf.float64, "<f2": tf.float16}
@@ -27,9 +27,14 @@ def decode_vector(data: tf.Tensor, width: int) -> tf.Tensor:
     header_bytes = tf.cast(header_bytes, tf.int32)
     header = bytes_at(data, 10, 512)
     content = bytes_at(data, 10 + header_bytes, 8 * width + 1)
+    is_vector = tf.strings.regex_full_match(
+        header, rf"(?s)\C*'shape': \((1, )?{width},?\)\C*"
+    )
     vector = tf.zeros([0])
     for descr, dtype in _KINDS.items():
-        same = tf.strings.regex_full_match(header, rf"(?s)\C*'descr': '{descr}'\C*")
+        same = is_vector & tf.strings.regex_full_match(
+            header, rf"(?s)\C*'descr': '{descr}'\C*"
+        )
         same &= tf.strings.length(content) == width * dtype.size
         vector = tf.cond(
             same,
@@ -38,6 +43,5 @@ def decode_vector(data: tf.Tensor, width: int) -> tf.Tensor:
         )
     good = (bytes_at(data, 0, 6) == b"\x93NUMPY") & (tf.size(vector) == width)
     good &= tf.reduce_all(tf.math.is_finite(vector))
-    checked = tf.debugging.Assert(good, ["not a .npy of finite floats, of", width])
-    with tf.control_dependencies([checked]):
+    with refused_unless(good, f"not a .npy of {width} finite floats"):
         return tf.ensure_shape(tf.identity(vector), [width])

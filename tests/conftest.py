@@ -1,0 +1,74 @@
+"""What several test files share: the smallest real settings, and one good row."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import io  # noqa: E402
+import wave  # noqa: E402
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from mmkeras.config import (  # noqa: E402
+    AudioConfig,
+    Config,
+    FusionConfig,
+    ImageConfig,
+    TextConfig,
+)
+from mmkeras.preprocess.analysis import (  # noqa: E402
+    MULTICLASS,
+    Analysis,
+    Scale,
+)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Config:
+    """The real architecture at its smallest."""
+    return Config(
+        preset="small-concat",
+        image=ImageConfig(encoder="small_cnn", size_px=32, weights="none", width=2),
+        text=TextConfig(vocab_size=4, units=4),
+        audio=AudioConfig(
+            rate_hz=8000, clip_s=0.25, bands=8, high_hz=3800.0, mfccs=4, units=4
+        ),
+        fusion=FusionConfig(units=8),
+    )
+
+
+@pytest.fixture(scope="session")
+def analysis() -> Analysis:
+    """What the training rows of `tiny` might have taught."""
+    return Analysis(
+        modalities=("text", "image", "audio"),
+        task=MULTICLASS,
+        classes=("cat", "cow", "dog"),
+        class_rows=(2, 3, 4),
+        vocabulary=("the", "cat", "cow", "dog"),
+        idf=(1.0, 1.5, 1.25, 2.0),
+        widths={"text": 4, "audio": 16},
+        scales={"audio": Scale(mean=(-2.0,) * 16, deviation=(2.0,) * 16)},
+    )
+
+
+@pytest.fixture(scope="session")
+def row() -> dict[str, bytes]:
+    """The encoded modalities of one good row: a text, a PNG, a WAV of 440 Hz."""
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    picture, sound = io.BytesIO(), io.BytesIO()
+    Image.fromarray(pixels).save(picture, "PNG")
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(2000) / 8000)
+    with wave.open(sound, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes((32767 * tone).astype("<i2").tobytes())
+    return {
+        "text": b"The cow",
+        "image": picture.getvalue(),
+        "audio": sound.getvalue(),
+    }

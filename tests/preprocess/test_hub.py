@@ -1,0 +1,113 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_hub as hub
+
+from mmkeras.errors import UserError
+from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.preprocess.hub import load_hub_encoder
+
+TEXTS = tf.constant(["moo", "woof woof", ""])
+EXPECTED = [[3, 6], [9, 18], [0, 0]]
+
+
+class Lengths(tf.Module):
+    """The smallest sentence encoder: a text's length times its weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = tf.Variable([1.0, 2.0])
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def __call__(self, texts):
+        length = tf.cast(tf.strings.length(texts), tf.float32)
+        return length[:, None] * self.weights
+
+
+class Named(Lengths):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def serve(self, texts):
+        return {"lengths": super().__call__(texts)}
+
+    __call__ = None
+
+
+@pytest.fixture
+def callable_folder(tmp_path):
+    tf.saved_model.save(Lengths(), str(tmp_path))
+    return str(tmp_path)
+
+
+@pytest.fixture
+def signature_folder(tmp_path):
+    module = Named()
+    tf.saved_model.save(module, str(tmp_path), {"serving_default": module.serve})
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["callable_folder", "signature_folder"])
+def test_a_folder_gives_its_vectors(form, request):
+    encoder = load_hub_encoder(request.getfixturevalue(form))
+    vectors = encoder(TEXTS)
+    assert vectors.dtype == tf.float32
+    np.testing.assert_array_equal(vectors, EXPECTED)
+
+
+@pytest.mark.parametrize("form", ["callable_folder", "signature_folder"])
+def test_an_export_finds_the_weights(form, request, tmp_path):
+    served = tf.Module()
+    served.encoder = load_hub_encoder(request.getfixturevalue(form))
+    served.serve = tf.function(
+        served.encoder.__call__, input_signature=[tf.TensorSpec([None], tf.string)]
+    )
+    tf.saved_model.save(served, str(tmp_path / "export"))
+    reloaded = tf.saved_model.load(str(tmp_path / "export"))
+    np.testing.assert_array_equal(reloaded.serve(TEXTS), EXPECTED)
+
+
+def test_a_row_without_readable_text_counts_as_absent(
+    callable_folder, tiny, analysis
+):
+    text = replace(tiny.text, encoder="hub", hub_handle=callable_folder)
+    found = replace(analysis, modalities=("text",), widths={"text": 2})
+    preprocessor = Preprocessor(replace(tiny, text=text), found)
+
+    inputs, status = preprocessor({"text": tf.constant([b"moo", b"", b"\xff\xff"])})
+
+    assert status.numpy().tolist() == [b"ok", b"text absent", b"text unreadable"]
+    np.testing.assert_array_equal(inputs["text"], [[3, 6], [0, 0], [0, 0]])
+    assert len(preprocessor.resources) == 1
+
+
+def error_of(handle):
+    with pytest.raises(UserError) as caught:
+        load_hub_encoder(handle)
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+def test_a_refused_download_names_the_option_that_is_left(monkeypatch):
+    def refuse(handle):
+        raise OSError("<urlopen error\n [Errno 111] Connection refused>")
+
+    monkeypatch.setattr(hub, "load", refuse)
+    line = error_of("https://tfhub.dev/google/universal-sentence-encoder/4")
+    assert "universal-sentence-encoder/4" in line
+    assert "Connection refused" in line
+    assert "--text.hub_handle" in line
+
+
+def test_a_missing_folder_is_told_without_a_download(monkeypatch):
+    monkeypatch.setattr(hub, "load", lambda handle: pytest.fail("was asked for"))
+    assert "'no/such/folder' is no folder" in error_of("no/such/folder")
+
+
+def test_a_folder_that_is_no_module_is_told(tmp_path):
+    assert "--text.hub_handle" in error_of(str(tmp_path))
+
+
+def test_a_module_that_takes_no_text_is_told(tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path))
+    assert "neither a call nor a signature" in error_of(str(tmp_path))

@@ -1,0 +1,232 @@
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mmkeras import data
+from mmkeras.config import AugmentConfig
+from mmkeras.data import Batches, analyze, pictures, raw_rows
+from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.records import ingest
+from tests import tables
+
+AUGMENT = AugmentConfig(
+    flip=True, crop=0.2, colour=0.2, spec_bands=4, spec_frames=0.2, word_dropout=0.3
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Ingests 40 rows, some with absent modalities; changes are settings."""
+    base = tmp_path_factory.mktemp("data")
+    rows = tables.make_rows(classes=("red", "green", "blue"))
+    rows[3]["audio"] = rows[4]["image"] = rows[5]["text"] = ""
+    for row in rows[24:]:  # words that training must not know
+        row["text"] += " unseen"
+    table = tables.write_table(base / "data.csv", rows)
+    ingested = ingest(table, tables.tiny_config(base / "cache"))
+
+    config = tables.tiny_config(base / "cache")
+    traced = Preprocessor(config, analyze(ingested, config))
+
+    def make(split="train", **changes):
+        config = tables.tiny_config(base / "cache", **changes)
+        preprocessor = copy(traced)  # tracing the decoders anew takes seconds
+        preprocessor.config = config
+        if changes.keys() & {"text", "image", "audio"}:
+            preprocessor = Preprocessor(config, analyze(ingested, config))
+        return Batches(ingested=ingested, preprocessor=preprocessor, split=split)
+
+    return make
+
+
+def as_numpy(batches):
+    return [tf.nest.map_structure(lambda x: x.numpy(), batch) for batch in batches]
+
+
+def assert_equal(one, other):
+    assert len(one) == len(other)
+    tf.nest.map_structure(np.testing.assert_array_equal, one, other)
+
+
+# Epochs -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def three_epochs(made):
+    return as_numpy(made(augment=AUGMENT).augmented([1, 2, 3]))
+
+
+def test_the_same_seed_and_epochs_give_the_same_batches(made, three_epochs):
+    assert len(three_epochs) == 9  # 24 rows in batches of 8, three times
+    assert_equal(as_numpy(made(augment=AUGMENT).augmented([1, 2, 3])), three_epochs)
+
+
+def test_an_epoch_alone_is_what_it_is_in_the_middle_of_a_run(made, three_epochs):
+    assert_equal(as_numpy(made(augment=AUGMENT).augmented([3])), three_epochs[6:])
+
+
+def test_each_epoch_and_each_seed_brings_other_changes(made, three_epochs):
+    other_seed = as_numpy(made(augment=AUGMENT, seed=1).augmented([1]))
+    for name in ("image", "text", "audio"):
+        first, second, other = (
+            np.concatenate([inputs[name] for inputs, *_ in batches]).reshape(24, -1)
+            for batches in (three_epochs[:3], three_epochs[3:6], other_seed)
+        )
+        first, second, other = (np.sort(x, 0) for x in (first, second, other))
+        assert (first != second).any() and (first != other).any(), name
+
+
+def test_without_augmentation_epochs_differ_in_order_only(made):
+    one, two = as_numpy(made(train={"batch_size": 24}).augmented([0, 1]))
+    assert (one[1] != two[1]).any()
+    for name in ("image", "text", "audio", "present"):
+        rows = [sorted(map(bytes, batch[0][name])) for batch in (one, two)]
+        assert rows[0] == rows[1]
+
+
+def test_what_is_not_kept_in_memory_comes_out_the_same(made, three_epochs):
+    read_anew = made(augment=AUGMENT, train={"cache_mb": 0}).augmented([1, 2])
+    assert_equal(as_numpy(read_anew), three_epochs[:6])
+
+
+def test_a_last_batch_of_few_rows_is_left_out_of_training_only(made):
+    batches = made(train={"batch_size": 10})
+    assert [len(y) for _, y, _ in batches.augmented([0])] == [10, 10]
+    assert batches.steps == 2
+    assert [len(y) for _, y, _ in batches.plain()] == [10, 10, 4]
+    assert [len(y) for _, y, _ in made(train={"batch_size": 99}).augmented([0])] == [24]
+
+
+# No skew ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_plain_batches_are_what_serving_makes_of_the_same_bytes(made, split):
+    batches = made(split, augment=AUGMENT)
+    preprocessor = batches.preprocessor
+    files = batches.ingested.files(split)
+    raw = list(raw_rows(files, preprocessor.modalities).batch(8))
+    plain = as_numpy(batches.plain())
+    assert sum(len(y) for _, y, _ in plain) == batches.rows == len(raw) * 8
+    absent = 0
+    for strings, (inputs, target, weight) in zip(raw, plain, strict=True):
+        served, _ = preprocessor({m: strings[m] for m in preprocessor.modalities})
+        np.testing.assert_array_equal(inputs["present"], served["present"])
+        for i, modality in enumerate(preprocessor.modalities):
+            there = inputs["present"][:, i] == 1
+            absent += (~there).sum()
+            np.testing.assert_array_equal(
+                inputs[modality][there], served[modality].numpy()[there]
+            )
+        classes = np.array(preprocessor.analysis.classes)
+        labels = [label.decode() for label in strings["label"].numpy()]
+        assert list(classes[target.argmax(axis=1)]) == labels
+        np.testing.assert_array_equal(weight, np.ones(len(target)))
+    assert absent == (3 if split == "train" else 0)
+
+
+def test_pictures_are_those_of_the_rows_in_their_order(made):
+    batches = made()
+    alone = pictures(batches.ingested, batches.preprocessor, "train")
+    one = np.concatenate([pixels.numpy() for pixels in alone])
+    other = np.concatenate([x["image"] for x, *_ in as_numpy(batches.plain())])
+    np.testing.assert_array_equal(one, other)
+    assert (one.reshape(24, -1).max(axis=1) == 0).sum() == 1  # zeros where absent
+
+
+# Targets and weights ----------------------------------------------------------
+
+
+def first_targets(tmp_path, labels):
+    rows = [
+        {"split": split, "label": labels[i % len(labels)], "text": f"word {i}"}
+        for i, split in enumerate(tables.FORTY)
+    ]
+    config = tables.tiny_config(tmp_path / "cache")
+    ingested = ingest(tables.write_table(tmp_path / "t.csv", rows), config)
+    analysis = analyze(ingested, config)
+    preprocessor = Preprocessor(config, analysis)
+    batches = Batches(ingested=ingested, preprocessor=preprocessor, split="test")
+    return analysis, batches, as_numpy(batches.plain())[0][1]
+
+
+def test_a_binary_target_is_one_column_the_second_class(tmp_path):
+    analysis, _, target = first_targets(tmp_path, ["yes", "no"])
+    assert (analysis.task, analysis.classes) == ("binary", ("no", "yes"))
+    np.testing.assert_array_equal(target, [[1], [0]] * 4)
+
+
+def test_a_multilabel_target_has_a_one_at_each_label(tmp_path):
+    analysis, _, target = first_targets(tmp_path, ["b|a", "c"])
+    assert (analysis.task, analysis.classes) == ("multilabel", ("a", "b", "c"))
+    np.testing.assert_array_equal(target, [[1, 1, 0], [0, 0, 1]] * 4)
+
+
+def test_a_row_weighs_what_its_class_does_or_its_classes_on_average(tmp_path):
+    _, batches, _ = first_targets(tmp_path, ["b|a", "c"])
+    weighted = replace(batches, class_weights=(1.0, 3.0, 5.0))
+    (_, _, weight) = as_numpy(weighted.plain())[0]
+    np.testing.assert_array_equal(weight, [2, 5] * 4)
+
+
+def test_computed_vectors_take_the_place_of_the_pictures(made, tmp_path):
+    vectors = np.arange(24 * 5, dtype=np.float32).reshape(24, 5)
+    vectors.tofile(tmp_path / "train.f32")
+    path = tmp_path / "train.f32"
+    batches = replace(made(augment=AUGMENT), image_vectors=path, image_width=5)
+    plain = as_numpy(batches.plain())
+    there = np.concatenate([x["present"] for x, *_ in plain])[:, 1] == 1
+    seen = np.concatenate([x["image"] for x, *_ in plain])
+    np.testing.assert_array_equal(seen[there], vectors[there])
+    shuffled = np.concatenate([x["image"] for x, *_ in as_numpy(batches.augmented([0]))])
+    np.testing.assert_array_equal(shuffled[np.argsort(shuffled[:, 0])], vectors)
+
+
+# What is learned --------------------------------------------------------------
+
+
+def test_vocabulary_and_scales_come_from_the_training_rows_only(made):
+    batches = made(text={"vocab_size": 64, "min_rows": 1})
+    analysis = batches.preprocessor.analysis
+    assert "fresh" in analysis.vocabulary and "unseen" not in analysis.vocabulary
+    assert len(analysis.idf) == len(analysis.vocabulary) == analysis.widths["text"]
+
+    scale = analysis.scales["audio"]
+    unscaled = Preprocessor(batches.config, replace(analysis, scales={}))
+    strings = [r["audio"] for r in raw_rows(batches.ingested.files("train"), ["audio"])]
+    vectors = [
+        unscaled.finish("audio", unscaled.decode("audio", s)) for s in strings if s != ""
+    ]
+    assert len(vectors) == 23
+    np.testing.assert_allclose(scale.mean, np.mean(vectors, 0), atol=1e-5)
+    deviation = np.std(np.asarray(vectors, np.float64), 0)
+    np.testing.assert_allclose(scale.deviation, deviation, atol=1e-4)
+
+
+def test_classes_of_all_splits_are_known_and_training_rows_counted(made):
+    analysis = made().preprocessor.analysis
+    assert analysis.classes == ("blue", "green", "red")
+    assert analysis.class_rows == (8, 8, 8) and analysis.task == "multiclass"
+
+
+def test_the_same_rows_and_settings_are_analysed_once(made, monkeypatch):
+    before = made().preprocessor.analysis
+
+    def fail(*_):
+        raise AssertionError("analysed again")
+
+    monkeypatch.setattr(data, "_analyze", fail)
+    assert made(epochs=9).preprocessor.analysis == before
+    with pytest.raises(AssertionError, match="analysed again"):
+        made(text={"vocab_size": 3})
+
+
+def test_a_damaged_shard_is_an_error_and_not_fewer_rows(made, tmp_path):
+    (file,) = made().ingested.files("val")
+    (tmp_path / "cut").write_bytes(Path(file).read_bytes()[:-100])
+    with pytest.raises(tf.errors.DataLossError):
+        list(raw_rows([str(tmp_path / "cut")], ["text"]))

@@ -1,0 +1,180 @@
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+from mmkeras.config import AudioConfig, Config, TableConfig, TextConfig
+from mmkeras.examples import RowReader, first_widths, make_example
+from mmkeras.media import prepare_audio
+from mmkeras.preprocess.analysis import Analysis, Scale
+from mmkeras.preprocess.audio import decode_wave
+from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.table import Row
+from tests import tables
+
+CONFIG = tables.tiny_config("unused", table=TableConfig(max_file_mb=1))
+VECTORS = replace(CONFIG, text=TextConfig(encoder="vector"))
+
+
+def row_of(**cells):
+    return Row(line=7, id="r7", cells=cells, labels=("a",))
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    return RowReader(tmp_path_factory.mktemp("media"), CONFIG, {})
+
+
+@pytest.fixture
+def read(reader):
+    """Writes the content to a file and reads the row that names it."""
+
+    def one(modality, content):
+        (reader.folder / "file.bin").write_bytes(content)
+        return reader.read(row_of(**{modality: "file.bin"}))
+
+    return one
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
+def test_a_picture_that_the_graph_decodes_is_stored_as_it_came(read, kind):
+    data = tables.picture(kind=kind)
+    assert read("image", data).data == {"image": data}
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT"])
+def test_a_wav_of_the_right_rate_is_stored_as_it_came(read, subtype):
+    data = tables.tone(subtype=subtype)
+    assert read("audio", data).data == {"audio": data}
+
+
+SOUNDS = {
+    "flac": tables.tone(kind="FLAC", rate_hz=22_050),
+    "ogg": tables.tone(kind="OGG", subtype="VORBIS", rate_hz=44_100),
+    "mp3": tables.tone(kind="MP3", subtype="MPEG_LAYER_III", rate_hz=32_000),
+    "wav 44.1 kHz": tables.tone(subtype="PCM_24", rate_hz=44_100),
+    "stereo 8 kHz": tables.tone(hz=(440, 880), rate_hz=8_000),
+}
+
+
+@pytest.mark.parametrize("name", SOUNDS)
+def test_any_other_sound_becomes_the_wave_that_the_graph_makes_of_it(read, name):
+    stored = read("audio", SOUNDS[name]).data["audio"]
+
+    info = soundfile.info(io.BytesIO(stored))
+    assert (info.format, info.subtype) == ("WAV", "FLOAT")
+    assert (info.samplerate, info.channels) == (16_000, 1)
+    wave, _ = soundfile.read(io.BytesIO(stored), dtype="float32")
+    as_wav = prepare_audio(SOUNDS[name], CONFIG.audio)
+    served = decode_wave(tf.constant(as_wav), CONFIG.audio).numpy()
+    np.testing.assert_array_equal(wave, served)
+    assert 0.3 < wave.max() < 0.7 and len(wave) >= 0.2 * 16_000
+
+
+def test_a_sound_sent_raw_gives_the_vector_that_its_record_gave(read):
+    raw = tables.tone(hz=[300, 3000], subtype="PCM_24", rate_hz=44_100, seconds=0.9)
+    stored = read("audio", raw).data["audio"]
+    width = 2 * CONFIG.audio.bands
+    analysis = Analysis(
+        modalities=("audio",),
+        task="binary",
+        classes=("a", "b"),
+        class_rows=(1, 1),
+        widths={"audio": width},
+        scales={"audio": Scale(mean=(-3.0,) * width, deviation=(2.0,) * width)},
+    )
+
+    inputs, status = Preprocessor(CONFIG, analysis)({"audio": tf.constant([raw, stored])})
+
+    assert list(status.numpy()) == [b"ok", b"ok"] and raw != stored
+    served, trained = inputs["audio"].numpy()
+    assert np.ptp(trained) > 0.5  # not clipped to one number
+    np.testing.assert_allclose(served, trained, atol=1e-5)
+
+
+BROKEN = {
+    "truncated png": ("image", tables.picture()[:60], "picture cannot be decoded"),
+    "truncated jpeg": ("image", tables.picture(kind="JPEG")[:-40], "cannot be decoded"),
+    "webp cut": ("image", tables.picture(kind="WEBP")[:30], "truncated or unreadable"),
+    "bomb": ("image", tables.bomb(), "200 megapixels, more than image.max_megapixels=50"),
+    "heic": ("image", b"\0\0\0\x1cftypheic" + b"\0" * 50, "unsupported HEIC"),
+    "text": ("image", b"hello", "unsupported format"),
+    "empty picture": ("image", b"", "file is empty"),
+    "large": ("image", tables.picture() + b"\0" * 10**6, "more than table.max_file_mb"),
+    "truncated wav": ("audio", tables.tone()[:3000], "truncated WAV"),
+    "truncated flac": ("audio", tables.tone(kind="FLAC")[:1500], "truncated"),
+    "m4a": ("audio", b"\0\0\0\x20ftypM4A " + b"\0" * 90, "unsupported format"),
+    "no samples": ("audio", tables.tone(seconds=0), "no sound in it"),
+    "empty sound": ("audio", b"", "file is empty"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_cannot_be_read_is_empty_and_says_why(read, name):
+    modality, content, reason = BROKEN[name]
+    found = read(modality, content)
+    assert found.data == {modality: b""} and found.digest == {}
+    assert found.broken[modality].startswith(f"{modality} 'file.bin': ")
+    assert reason in found.broken[modality]
+    assert found.status == f"{modality} unreadable"
+
+
+def test_one_broken_cell_leaves_the_others_of_its_row_as_they_are(reader):
+    (reader.folder / "a.png").write_bytes(tables.picture())
+    found = reader.read(row_of(text="Grüße", image="a.png", audio="gone.wav"))
+    assert found.data == {
+        "text": "Grüße".encode(),
+        "image": tables.picture(),
+        "audio": b"",
+    }
+    assert found.broken == {"audio": "audio 'gone.wav': file not found"}
+
+
+def test_an_empty_cell_is_absent_and_not_broken(reader):
+    found = reader.read(row_of(text="hi", image=""))
+    assert found.data["image"] == b"" and found.broken == {} and found.status == ""
+
+
+def test_a_folder_and_an_endless_name_are_broken_cells(reader):
+    found = reader.read(row_of(image=".", audio="x" * 5000))
+    assert "is a folder" in found.broken["image"]
+    assert len(found.broken["audio"]) < 200 and "xxx..." in found.broken["audio"]
+
+
+def test_a_vector_of_another_width_is_broken(tmp_path):
+    (tmp_path / "a.npy").write_bytes(tables.vector(range(5)))
+    (tmp_path / "b.npy").write_bytes(tables.vector(range(4)))
+    reader = RowReader(tmp_path, VECTORS, {"text": 4})
+    wrong, right = (reader.read(row_of(text=f"{name}.npy")) for name in "ab")
+    assert wrong.broken["text"].endswith("5 numbers where others have 4")
+    np.testing.assert_array_equal(np.load(io.BytesIO(right.data["text"])), range(4))
+
+
+def test_the_first_readable_vector_tells_the_width(tmp_path):
+    (tmp_path / "b.npy").write_bytes(b"no vector")
+    (tmp_path / "c.npy").write_bytes(tables.vector(range(6)))
+    rows = [row_of(text=name) for name in ("", "a.npy", "b.npy", "c.npy")]
+    assert first_widths(rows, tmp_path, VECTORS) == {"text": 6}
+    assert first_widths(rows, tmp_path, Config(audio=AudioConfig())) == {}
+
+
+def test_equal_content_has_one_digest_whatever_the_file_is_called(reader):
+    for name, hz in (("a", 440), ("b", 440), ("c", 441)):
+        (reader.folder / f"{name}.wav").write_bytes(tables.tone(hz))
+    a, b, c = (reader.read(row_of(audio=f"{n}.wav")).digest["audio"] for n in "abc")
+    assert a == b and a != c
+
+
+def test_an_example_holds_content_id_labels_and_what_was_unreadable(reader):
+    row = replace(row_of(text="hi", audio="gone.wav"), labels=("b", "a"))
+    features = make_example(reader.read(row)).features.feature
+    assert {name: list(f.bytes_list.value) for name, f in features.items()} == {
+        "text": [b"hi"],
+        "audio": [b""],
+        "id": [b"r7"],
+        "label": [b"b|a"],
+        "status": [b"audio unreadable"],
+    }

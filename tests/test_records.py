@@ -1,0 +1,422 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+from mmkeras import records
+from mmkeras.errors import UserError
+from mmkeras.examples import RowReader
+from mmkeras.records import ingest, read_all, resolved
+from tests import tables
+
+
+def texts(splits=tables.FORTY, **columns):
+    """Rows of text only, which are read in no time."""
+    rows = [
+        {"id": f"r{i:02d}", "split": split, "label": "ab"[i % 2], "text": f"word {i}"}
+        for i, split in enumerate(splits)
+    ]
+    for name, cells in columns.items():
+        for row, cell in zip(rows, cells, strict=True):
+            row[name] = cell
+    return rows
+
+
+@pytest.fixture
+def taken(tmp_path):
+    """Writes the rows to a table and ingests it."""
+
+    def one(rows, only=None, **changes):
+        table = tables.write_table(tmp_path / "data" / "data.csv", rows)
+        config = tables.tiny_config(tmp_path / "cache", **changes)
+        return ingest(table, config, only=only)
+
+    return one
+
+
+def examples(ingested, split):
+    """The stored rows: {name: bytes} each."""
+    for record in tf.data.TFRecordDataset(ingested.files(split)).as_numpy_iterator():
+        features = tf.train.Example.FromString(record).features.feature
+        yield {name: f.bytes_list.value[0] for name, f in features.items()}
+
+
+def ids(ingested, split):
+    return [row["id"].decode() for row in examples(ingested, split)]
+
+
+def cached(cache):
+    return sorted(path.name for path in cache.iterdir()) if cache.exists() else []
+
+
+# Bad rows ---------------------------------------------------------------------
+
+# Id, what stands there instead, and what is said about it.
+BAD = {
+    "r02": ({"image": "gone.png"}, "image 'gone.png': file not found"),
+    "r03": ({"image": tables.picture()[:60]}, "picture cannot be decoded"),
+    "r05": ({"audio": tables.tone()[:3000]}, "truncated WAV"),
+    "r06": ({"audio": b"\0\0\0\x20ftypM4A " + b"\0" * 90}, "unsupported format"),
+    "r09": ({"image": b""}, "file is empty"),
+    "r10": ({"image": tables.bomb()}, "200 megapixels"),
+    "r13": ({"label": ""}, "label is missing"),
+    "r14": ({"text": "caf\udce9"}, "column 'text' has bytes that are not UTF-8"),
+    "r18": ({"id": "r01"}, "id 'r01' is already that of line 3"),
+}
+OF_MEDIA = [i for i, (change, _) in BAD.items() if {"image", "audio"} & set(change)]
+
+
+@pytest.fixture(scope="module")
+def bad_table(tmp_path_factory):
+    rows = tables.make_rows()
+    for i, (change, _) in BAD.items():
+        rows[int(i[1:])].update(change)
+    path = tmp_path_factory.mktemp("bad") / "data" / "data.csv"
+    return tables.write_table(path, rows)
+
+
+def line_of(row_id):
+    return int(row_id[1:]) + 2
+
+
+def test_bad_rows_of_every_kind_are_refused_in_one_message(bad_table, tmp_path):
+    config = tables.tiny_config(tmp_path / "cache", on_bad_row="fail")
+    with pytest.raises(UserError) as refusal:
+        ingest(bad_table, config)
+    first, *lines, last = str(refusal.value).split("\n")
+    assert first == f"{len(BAD)} of 40 rows cannot be used:"
+    for line, (row_id, (change, said)) in zip(lines, BAD.items(), strict=True):
+        shown = change.get("id", row_id)
+        assert line.startswith(f"  line {line_of(row_id)} (id {shown}): ")
+        assert said in line
+    assert "--on-bad-row reject" in last and "--on-bad-row absent" in last
+    assert cached(tmp_path / "cache") == []
+
+
+def test_rejected_rows_are_left_out_and_listed(bad_table, tmp_path):
+    config = tables.tiny_config(tmp_path / "cache", on_bad_row="reject")
+    ingested = ingest(bad_table, config)
+    assert [bad.line for bad in ingested.rejected] == [line_of(i) for i in BAD]
+    for bad, (_, said) in zip(ingested.rejected, BAD.values(), strict=True):
+        assert said in bad.problem
+    assert ingested.rows == {"train": 24 - len(BAD), "val": 8, "test": 8}
+    left = set(ids(ingested, "train"))
+    assert left == {f"r{i:02d}" for i in range(24)} - set(BAD)
+    assert ingested.unreadable == ()
+    assert sum(ingested.class_rows("train").values()) == 24 - len(BAD)
+
+
+def test_an_unreadable_modality_counts_as_absent_in_its_row(bad_table, tmp_path):
+    config = tables.tiny_config(tmp_path / "cache", on_bad_row="absent")
+    ingested = ingest(bad_table, config)
+    assert [bad.id for bad in ingested.unreadable] == OF_MEDIA
+    rejected = [i for i in BAD if i not in OF_MEDIA]  # nothing there to go on with
+    assert [bad.line for bad in ingested.rejected] == [line_of(i) for i in rejected]
+    assert ingested.absent == {"text": 0, "image": 4, "audio": 2}
+    rows = {row["id"].decode(): row for row in examples(ingested, "train")}
+    assert rows["r03"]["image"] == b"" and rows["r03"]["audio"] and rows["r03"]["text"]
+    assert rows["r03"]["status"] == b"image unreadable"
+    assert rows["r05"]["status"] == b"audio unreadable"
+    assert rows["r00"]["status"] == b""
+
+
+def test_at_most_twenty_bad_rows_are_listed_and_the_others_counted(taken, tmp_path):
+    labels = ["" if i % 8 < 5 else "ab"[i % 2] for i in range(40)]
+    with pytest.raises(UserError) as refusal:
+        taken(texts(label=labels))
+    first, *lines, more, _ = str(refusal.value).split("\n")
+    assert first.startswith("25 of 40 rows") and len(lines) == 20
+    assert more == "  ... and 5 more"
+    assert cached(tmp_path / "cache") == []
+
+
+def test_a_row_with_nothing_readable_is_rejected_and_never_an_empty_one(taken):
+    rows = texts(text=["", *["hi"] * 39], image=["gone.png", *[""] * 39])
+    ingested = taken(rows, on_bad_row="absent")
+    assert [bad.id for bad in ingested.rejected] == ["r00"]
+    assert ingested.unreadable == ()
+
+
+def test_a_vector_of_another_width_is_a_bad_row(taken):
+    vectors = [tables.vector(np.arange(4) + i) for i in range(40)]
+    vectors[7] = tables.vector(range(5))
+    with pytest.raises(UserError, match="line 9 .*5 numbers where others have 4"):
+        taken(texts(text=vectors))
+    ingested = taken(texts(text=vectors), on_bad_row="reject")
+    assert ingested.widths == {"text": 4} and len(ingested.rejected) == 1
+
+
+def test_bad_rows_that_empty_a_split_or_leave_one_class_are_refused(taken, tmp_path):
+    rows = tables.make_rows(["train"] * 4 + ["val"] * 2 + ["test"] * 2)
+    for row in rows:
+        row["text"], row["audio"] = "", ""
+    for row in rows[6:]:
+        row["image"] = b"broken"
+    with pytest.raises(UserError, match="No usable row is left in test"):
+        taken(rows, on_bad_row="reject")
+    for i in (1, 3):
+        rows[i]["image"] = b"broken"
+    rows[6]["image"] = tables.picture()
+    with pytest.raises(UserError, match="training rows have one class only"):
+        taken(rows, on_bad_row="reject")
+    assert cached(tmp_path / "cache") == []
+
+
+# What is stored ---------------------------------------------------------------
+
+
+def test_a_bom_crlf_and_newlines_in_quotes_reach_the_record_unchanged(tmp_path):
+    cells = ['"two\r\nlines, one cell"', '"a ""quoted"" word"', "Grüße", "plain"]
+    lines = [f"{cell},{'ab'[i % 2]}" for i, cell in enumerate(cells * 3)]
+    table = tmp_path / "data.csv"
+    table.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(["text,label", *lines]).encode())
+    ingested = ingest(table, tables.tiny_config(tmp_path / "cache"))
+    stored = [r["text"].decode() for s in ingested.rows for r in examples(ingested, s)]
+    expected = ["two\r\nlines, one cell", 'a "quoted" word', "Grüße", "plain"] * 3
+    assert sorted(stored) == sorted(expected)
+
+
+def test_media_are_stored_as_the_graph_decodes_them(taken):
+    rows = tables.make_rows()
+    rows[0]["audio"] = tables.tone(kind="FLAC", rate_hz=44_100)
+    rows[1]["image"] = tables.picture((9, 200, 30), kind="TIFF")
+    ingested = taken(rows)
+    stored = {row["id"].decode(): row for row in examples(ingested, "train")}
+    assert stored["r02"]["image"] == rows[2]["image"]
+    assert stored["r02"]["audio"] == rows[2]["audio"]
+    assert stored["r00"]["audio"][:4] == b"RIFF"
+    with tf.io.gfile.GFile(ingested.folder / "x.wav", "wb") as file:
+        file.write(stored["r00"]["audio"])
+    assert soundfile.info(str(ingested.folder / "x.wav")).samplerate == 16_000
+    assert stored["r01"]["image"].startswith(b"\x89PNG")
+
+
+def test_training_rows_are_shuffled_and_the_others_as_in_the_table(taken):
+    rows = texts(label=["a"] * 12 + ["b"] * 12 + ["a", "b"] * 8)
+    ingested = taken(rows)
+    train = ids(ingested, "train")
+    assert sorted(train) == [f"r{i:02d}" for i in range(24)] and train != sorted(train)
+    labels = "".join(row["label"].decode() for row in examples(ingested, "train"))
+    assert "a" * 12 not in labels  # a table sorted by label makes mixed batches
+    assert ids(ingested, "val") == [f"r{i:02d}" for i in range(24, 32)]
+    assert ids(ingested, "test") == [f"r{i:02d}" for i in range(32, 40)]
+
+
+def test_a_shard_holds_at_most_the_rows_it_may(taken):
+    ingested = taken(texts(), table={"rows_per_shard": 10})
+    sizes = {
+        split: [
+            sum(1 for _ in tf.data.TFRecordDataset(str(ingested.folder / name)))
+            for name in names
+        ]
+        for split, names in ingested.shards.items()
+    }
+    assert sizes == {"train": [10, 10, 4], "val": [8], "test": [8]}
+
+
+def test_a_column_of_npy_files_is_taken_for_vectors(taken, tmp_path):
+    rows = texts(audio=[tables.vector([i, 1, 2]) for i in range(40)])
+    rows[3]["audio"] = ""
+    ingested = taken(rows)
+    assert ingested.encoders == {"text": "tfidf", "audio": "vector"}
+    assert ingested.widths == {"audio": 3} and ingested.absent["audio"] == 1
+    assert resolved(tables.tiny_config(tmp_path), ingested).audio.encoder == "vector"
+    rows[5]["audio"] = tables.tone()  # one sound among them: they are sounds, badly
+    with pytest.raises(UserError, match="39 of 40|38 of 40"):
+        taken(rows)
+
+
+def test_labels_are_counted_by_split_and_by_class(taken):
+    ingested = taken(texts(label=["a|b", "b"] * 20))
+    assert ingested.labels["train"] == {"a|b": 12, "b": 12}
+    assert ingested.class_rows("val") == Counter(a=4, b=8)
+
+
+# Twins ------------------------------------------------------------------------
+
+
+def test_the_same_picture_in_train_and_test_is_warned_of_with_its_lines(taken):
+    rows = tables.make_rows()
+    rows[35]["image"], rows[36]["audio"] = rows[4]["image"], rows[26]["audio"]
+    rows[7]["image"] = rows[8]["image"]  # both for training: no harm
+    rows[9]["text"] = rows[37]["text"]  # a word beside another picture is no twin
+    (warning,) = taken(rows).warnings
+    assert "image of line 6 (train) and of line 37 (test)" in warning
+    assert "audio of line 28 (val) and of line 38 (test)" in warning
+    assert warning.count(" and of line ") == 2
+
+
+def test_where_text_is_all_there_is_the_same_text_is_a_twin(taken):
+    rows = texts()
+    rows[34]["text"] = rows[3]["text"]
+    (warning,) = taken(rows).warnings
+    assert "text of line 5 (train) and of line 36 (test)" in warning
+
+
+# The cache --------------------------------------------------------------------
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Counts the rows whose media are read."""
+    count = []
+    read = RowReader.read
+
+    def counted(self, row):
+        count.append(row.line)
+        return read(self, row)
+
+    monkeypatch.setattr(RowReader, "read", counted)
+    return count
+
+
+def test_the_second_ingest_reads_nothing_and_finds_the_same(taken, reads):
+    first = taken(texts())
+    assert len(reads) == 40
+    second = taken(texts(), table={"workers": 1}, train={"batch_size": 3})
+    assert len(reads) == 40 and asdict(second) == asdict(first)
+
+
+def test_a_changed_table_setting_or_file_is_ingested_anew(taken, reads, tmp_path):
+    rows = texts(audio=[tables.vector([i, 1]) for i in range(40)])
+    folders = {taken(rows).folder}
+    rows[3]["text"] = "another word"
+    folders.add(taken(rows).folder)
+    folders.add(taken(rows, on_bad_row="reject").folder)
+    folders.add(taken(rows, table={"rows_per_shard": 7}).folder)
+    assert len(folders) == 4 and len(reads) == 160
+    file = tmp_path / "data" / "003-audio.npy"
+    before = file.stat()
+    file.write_bytes(tables.vector([9, 9]))  # as many bytes, and the old time
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    config = tables.tiny_config(tmp_path / "cache")
+    assert ingest(tmp_path / "data" / "data.csv", config).folder not in folders
+
+
+def test_another_seed_divides_the_rows_anew(taken):
+    rows = [{k: v for k, v in row.items() if k != "split"} for row in texts()]
+    one, again, other = (taken(rows, seed=seed) for seed in (1, 1, 2))
+    assert one.split_fingerprint == again.split_fingerprint != other.split_fingerprint
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mmkeras import records
+from tests import tables
+
+make = records.make_example
+def one(read):
+    if read.row.id == "r30":  # when the training rows are through
+        os.kill(os.getpid(), signal.SIGKILL)
+    return make(read)
+records.make_example = one
+base = Path(sys.argv[1])
+records.ingest(base / "data" / "data.csv", tables.tiny_config(base / "cache"))
+"""
+
+
+def test_a_killed_ingest_leaves_nothing_that_is_taken_for_whole(tmp_path, taken):
+    tables.write_table(tmp_path / "data" / "data.csv", texts())
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    (left_over,) = cached(tmp_path / "cache")
+    assert left_over.startswith(".partial-")
+    assert list((tmp_path / "cache" / left_over).glob("train-*"))
+
+    ingested = taken(texts())
+
+    assert ingested.rows == {"train": 24, "val": 8, "test": 8}
+    assert cached(tmp_path / "cache") == [ingested.folder.name]
+
+
+def test_what_a_living_process_is_writing_is_left_alone(taken, tmp_path):
+    other = tmp_path / "cache" / f".partial-{os.getppid()}-table-x"
+    other.mkdir(parents=True)
+    taken(texts())
+    assert other.is_dir()
+
+
+def test_an_error_in_the_middle_leaves_nothing(taken, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(records, "make_example", full)
+    with pytest.raises(OSError, match="No space"):
+        taken(texts())
+    assert cached(tmp_path / "cache") == []
+
+
+# Evaluation -------------------------------------------------------------------
+
+
+def test_to_evaluate_only_the_rows_of_the_split_are_taken(taken):
+    ingested = taken(texts(), only="val")
+    assert ingested.rows == {"train": 0, "val": 0, "test": 8}
+    assert ids(ingested, "test") == [f"r{i:02d}" for i in range(24, 32)]
+
+
+def test_to_evaluate_a_table_without_splits_all_rows_are_taken(taken):
+    rows = [{"text": "hi", "label": "a"} for _ in range(3)]  # of one class even
+    assert taken(rows, only="test").rows["test"] == 3
+
+
+def test_to_evaluate_a_split_without_rows_is_refused(taken):
+    with pytest.raises(UserError, match="no row of the split test"):
+        taken(texts(["train"] * 30 + ["val"] * 10), only="test")
+
+
+# Memory -----------------------------------------------------------------------
+
+
+def test_rows_are_read_in_order_and_a_bounded_number_is_in_flight():
+    started, most, done = [], 0, 0
+
+    class Reader:
+        def read(self, row):
+            started.append(row)
+            time.sleep(0.001 * (row % 3))  # they finish out of order
+            return row
+
+    workers = 3
+    for i, row in enumerate(read_all(iter(range(200)), Reader(), workers)):
+        assert row == i
+        most, done = max(most, len(started) - done), i + 1
+        time.sleep(0.001)
+    assert done == 200 and workers < most <= 4 * workers + 1
+
+
+def test_an_error_in_a_thread_is_not_lost():
+    class Reader:
+        def read(self, row):
+            raise MemoryError(row)
+
+    with pytest.raises(MemoryError):
+        list(read_all(range(9), Reader(), 2))
+
+
+def test_the_fingerprint_knows_the_settings_that_change_records(tmp_path):
+    table = tables.write_table(tmp_path / "data.csv", texts())
+    config = tables.tiny_config(tmp_path)
+    rows = records.read_rows(table, config.table)
+
+    def key(**changes):
+        changed = tables.tiny_config(tmp_path, **changes)
+        return records._fingerprint(table, rows, [], changed)
+
+    assert key(epochs=9) == key(table={"workers": 9}) == key()
+    assert len({key(), key(audio={"clip_s": 1.0}), key(image={"max_megapixels": 9})}) == 3
+    assert replace(config, epochs=9) != config
