@@ -450,6 +450,8 @@ def small_concat() -> Config:
     return Config(
         preset="small-concat",
         image=ImageConfig(encoder="small_cnn", size_px=64, weights="none"),
+        # Parts of words say something of words that no training row has.
+        text=TextConfig(tokens="char"),
         # Changed pictures blur the histograms that this encoder begins with.
         augment=AugmentConfig(
             crop=0, colour=0, spec_bands=0, spec_frames=0, word_dropout=0

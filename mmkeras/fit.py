@@ -144,7 +144,8 @@ class Checkpoints:
 
 def swap_ema(model: keras.Model) -> None:
     """Exchanges the weights with their moving average, where there is one."""
-    averages = getattr(model.optimizer, "_model_variables_moving_average", None)
+    optimizer = getattr(model, "optimizer", None)  # before it is compiled
+    averages = getattr(optimizer, "_model_variables_moving_average", None)
     for weight, average in zip(model.trainable_variables, averages or [], strict=False):
         held = keras.ops.copy(weight)
         weight.assign(average)

@@ -12,7 +12,7 @@ from mmkeras.encoders import (
     build_image_encoder,
     build_text_encoder,
 )
-from mmkeras.encoders.image import load_resnet50_weights
+from mmkeras.encoders.image import FixedStatistics, load_resnet50_weights
 from mmkeras.errors import UserError
 
 RESNET = ImageConfig(encoder="resnet50", size_px=32, weights="none")
@@ -110,17 +110,26 @@ def test_imagenet_weights_are_fetched_and_loaded(
     np.testing.assert_allclose(loaded(pixels), resnet50(pixels), rtol=1e-4, atol=1e-5)
 
 
-def test_pretrained_statistics_stay_as_they_are_in_training(
-    legacy_file, pixels, tmp_path
-):
+def test_pretrained_statistics_stay_as_they_are_in_training(legacy_file, pixels):
     encoder = build_image_encoder(replace(RESNET, weights=str(legacy_file)))
-    encoder.save(tmp_path / "encoder.keras")
-    for model in (encoder, keras.models.load_model(tmp_path / "encoder.keras")):
-        model.trainable = True
-        calm, trained = model(pixels, training=False), model(pixels, training=True)
-        np.testing.assert_allclose(trained, calm, rtol=1e-4, atol=1e-5)
-        # The scale and shift of the normalisation are trained with the rest.
-        assert len(model.trainable_weights) == 212
+    encoder.trainable = True
+    calm, trained = encoder(pixels, training=False), encoder(pixels, training=True)
+    np.testing.assert_allclose(trained, calm, rtol=1e-4, atol=1e-5)
+    # The scale and shift of the normalisation are trained with the rest.
+    assert len(encoder.trainable_weights) == 212
+
+
+def test_fixed_statistics_are_saved_with_their_model(tmp_path):
+    x = keras.Input((3,), name="x")
+    inner = keras.Model(x, keras.layers.BatchNormalization()(x))
+    model = keras.Model({"x": x}, FixedStatistics(inner, name="fixed")(x))
+    inner.layers[-1].moving_mean.assign([1.0, 2.0, 3.0])
+    model.save(tmp_path / "fixed.keras")
+
+    loaded = keras.models.load_model(tmp_path / "fixed.keras")
+
+    row = {"x": np.float32([[1, 3, 5]])}
+    np.testing.assert_allclose(loaded(row, training=True), [[0, 1, 2]], atol=1e-2)
 
 
 def error_of(build):

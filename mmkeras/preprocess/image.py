@@ -86,6 +86,8 @@ def _decode_other(data, config, kinds):
         for kind, (is_kind, decode) in branches.items()
         if kind in kinds
     ]
+    if not chosen:  # no row has a picture
+        return _refuse(config)
     return tf.case(chosen, default=lambda: _refuse(config))
 
 

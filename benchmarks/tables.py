@@ -1,0 +1,51 @@
+"""Tables of generated rows for the benchmarks: JPEGs, 16 kHz WAVs and sentences."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from PIL import Image
+
+WORDS = "red green blue small large round square fast slow warm cold old new".split()
+
+
+def write_table(
+    folder: Path, rows: int, *, size_px=(500, 375), pad_kb: int = 0, sounds=True
+) -> Path:
+    """Writes `rows` rows of smooth pictures, a second of noise and a sentence each.
+
+    With `pad_kb` each picture file is padded behind its end to at least that size, so
+    that bytes can be had without time.
+    """
+    rng = np.random.default_rng(0)
+    for name in ("images", "audio"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    pictures = [_jpeg(rng, size_px, pad_kb) for _ in range(32)]
+    waves = [_wav(rng) for _ in range(32)]
+    with (folder / "data.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "image", "audio", "label"])
+        for i in range(rows):
+            image, audio = f"images/{i}.jpg", f"audio/{i}.wav"
+            # A tail of its own makes each file's content differ.
+            (folder / image).write_bytes(pictures[i % 32] + i.to_bytes(4, "big"))
+            if sounds:
+                (folder / audio).write_bytes(waves[i % 32])
+            text = " ".join(rng.choice(WORDS, 8))
+            writer.writerow([text, image, audio if sounds else "", f"class {i % 4}"])
+    return folder / "data.csv"
+
+
+def _jpeg(rng, size_px, pad_kb):
+    noise = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
+    file = io.BytesIO()
+    noise.resize(size_px, Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    return file.getvalue().ljust(1000 * pad_kb, b"\0")
+
+
+def _wav(rng):
+    file = io.BytesIO()
+    soundfile.write(file, 0.1 * rng.standard_normal(16_000), 16_000, format="WAV")
+    return file.getvalue()

@@ -1,0 +1,68 @@
+"""Training rows a second of the reference model, against ready tensors.
+
+The same compiled Keras model (ResNet50 trained too, 224 px, batch 8) by `fit` from
+our batches, decoded anew from JPEGs, and by `fit` from one batch held in memory.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from benchmarks.pairs import compare, rate
+from benchmarks.tables import write_table
+from mmkeras.config import Config, ImageConfig, TableConfig, TrainConfig
+from mmkeras.data import Batches, analyze
+from mmkeras.fit import build_optimizer
+from mmkeras.losses import build_loss
+from mmkeras.model import build_model
+from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.records import ingest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=5)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = arguments.batch * arguments.steps
+        table = write_table(Path(folder) / "rows", 2 * rows)
+        config = Config(
+            table=TableConfig(cache_dir=f"{folder}/cache"),
+            image=ImageConfig(weights="none"),
+            train=TrainConfig(batch_size=arguments.batch, cache_mb=0),
+        )
+        ingested = ingest(table, config)
+        analysis = analyze(ingested, config)
+        batches = Batches(
+            ingested=ingested,
+            preprocessor=Preprocessor(config, analysis),
+            split="train",
+        )
+        model = build_model(config, analysis)
+        model.compile(
+            optimizer=build_optimizer(config.train, 1e-3, batches.steps, 1),
+            loss=build_loss(analysis.task, 0.1),
+        )
+        fed = batches.augmented(range(100)).take(arguments.steps)
+        ready = next(iter(batches.augmented([0]).cache()))
+        held = tf.data.Dataset.from_tensors(ready).repeat(arguments.steps)
+
+        def run(dataset):
+            return rate(rows, lambda: model.fit(dataset, verbose=0))
+
+        compare(
+            "training rows, against ready tensors",
+            lambda: run(fed),
+            lambda: run(held),
+            arguments.pairs,
+        )
+    keras.backend.clear_session()
+
+
+if __name__ == "__main__":
+    main()

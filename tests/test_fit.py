@@ -1,0 +1,316 @@
+import json
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from mmkeras import fit as fitting
+from mmkeras.config import AugmentConfig, TrainConfig
+from mmkeras.data import Batches, analyze
+from mmkeras.features import image_vectors
+from mmkeras.fit import Checkpoints, build_optimizer, fit
+from mmkeras.model import IMAGE_ENCODER, build_model
+from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.records import ingest
+from tests import tables
+
+# Schedule and optimizer -------------------------------------------------------
+
+
+def rates(config, steps=10, epochs=10, peak=0.5):
+    rate = build_optimizer(config, peak, steps, epochs)._learning_rate
+    return np.array([float(rate(step)) for step in range(steps * epochs + 1)])
+
+
+def test_the_rate_rises_from_zero_to_the_peak_and_falls_to_zero():
+    found = rates(TrainConfig(warmup_epochs=2, schedule="cosine"))
+    assert found[0] == 0 and found[20] == pytest.approx(0.5)
+    assert (np.diff(found[:21]) > 0).all() and (np.diff(found[20:]) < 0).all()
+    np.testing.assert_allclose(np.diff(found[:21]), 0.025, atol=1e-6)  # a line
+    assert found[60] == pytest.approx(0.25) and found[100] == pytest.approx(0, abs=1e-8)
+
+
+def test_a_constant_rate_stays_at_the_peak_after_the_warm_up():
+    found = rates(TrainConfig(warmup_epochs=0.5, schedule="constant"))
+    assert found[0] == 0 and found[3] == pytest.approx(0.3)
+    np.testing.assert_allclose(found[5:], 0.5, rtol=1e-6)
+
+
+def test_without_warm_up_the_first_step_has_the_peak():
+    assert rates(TrainConfig(warmup_epochs=0))[0] == pytest.approx(0.5)
+
+
+def test_a_warm_up_longer_than_the_run_still_reaches_the_peak():
+    found = rates(TrainConfig(warmup_epochs=99), epochs=2)
+    assert found[19] == pytest.approx(0.5) and found[:19].max() < 0.5
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_the_optimizer_is_the_one_asked_for(name):
+    optimizer = build_optimizer(TrainConfig(optimizer=name, ema=0.9), 0.1, 1, 1)
+    assert type(optimizer).__name__.lower() == name and optimizer.use_ema
+    assert not build_optimizer(TrainConfig(optimizer=name, ema=0), 1, 1, 1).use_ema
+
+
+def test_biases_and_embeddings_of_absence_do_not_decay():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")])
+    optimizer = build_optimizer(TrainConfig(weight_decay=0.1), 0.1, 1, 1)
+    optimizer.build(model.trainable_variables)
+    kernel, bias = model.trainable_variables
+    assert optimizer._use_weight_decay(kernel) and not optimizer._use_weight_decay(bias)
+
+
+# Runs -------------------------------------------------------------------------
+
+AUGMENT = AugmentConfig(spec_bands=4, spec_frames=0.2, word_dropout=0.2)
+
+
+class Setup:
+    """A table of texts and sounds, and how to train on it from a fresh model."""
+
+    def __init__(self, base, **columns):
+        self.cache = base / "cache"
+        rows = [{**row, **columns} for row in tables.make_rows()]
+        for row in rows[24:32]:  # wrong: the better the model, the larger val_loss
+            row["label"] = {"red": "green", "green": "red"}[row["label"]]
+        self.ingested = ingest(tables.write_table(base / "d.csv", rows), self.config())
+
+    def config(self, **changes):
+        return tables.tiny_config(self.cache, augment=AUGMENT, **changes)
+
+    def prepare(self, seed=0, **changes):
+        config = self.config(**changes)
+        preprocessor = Preprocessor(config, analyze(self.ingested, config))
+        keras.utils.set_random_seed(seed + 1)
+        model = build_model(config, preprocessor.analysis)
+        batches = [
+            Batches(ingested=self.ingested, preprocessor=preprocessor, split=split)
+            for split in ("train", "val")
+        ]
+        return model, batches
+
+    def train(self, folder, seed=0, **changes):
+        model, batches = self.prepare(seed, **changes)
+        state = fit(model, *batches, folder / "checkpoints", folder / "logs")
+        return model, state, batches[1]
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory):
+    """Texts and sounds only: seconds less to trace than with pictures."""
+    return Setup(tmp_path_factory.mktemp("fit"), image="")
+
+
+ALL_ON = {
+    "epochs": 3,
+    "table": {"modalities": "text,audio"},
+    "train": {"optimizer": "adamw", "ema": 0.8, "weight_decay": 0.1},
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(setup, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return folder, *setup.train(folder, **ALL_ON)
+
+
+def assert_same_weights(one, other, atol):
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=atol, rtol=0)
+
+
+def cut_after(monkeypatch, phase, epoch):
+    """Stops training once the checkpoint of the epoch is there, as a kill would."""
+    save = Checkpoints.save
+
+    def cut(self, model, state, keep):
+        save(self, model, state, keep)
+        if (state.phase, state.epochs_done) == (phase, epoch):
+            raise InterruptedError
+
+    monkeypatch.setattr(Checkpoints, "save", cut)
+
+
+def test_two_runs_with_one_seed_are_equal(setup, uninterrupted, tmp_path):
+    _, model, state, _ = uninterrupted
+    again, state_again, _ = setup.train(tmp_path, **ALL_ON)
+    assert_same_weights(again, model, atol=0)
+    assert state_again.history == state.history
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(
+    setup, uninterrupted, tmp_path, monkeypatch
+):
+    _, model, state, _ = uninterrupted
+    with monkeypatch.context() as patch:
+        cut_after(patch, phase=1, epoch=2)
+        with pytest.raises(InterruptedError):
+            setup.train(tmp_path, **ALL_ON)
+    (checkpoint,) = (tmp_path / "checkpoints").glob("phase*")
+    assert checkpoint.name == "phase1-epoch00002"
+
+    resumed, state_resumed, _ = setup.train(tmp_path, seed=99, **ALL_ON)
+
+    assert_same_weights(resumed, model, atol=1e-6)
+    assert [e["epoch"] for e in state_resumed.history] == [1, 2, 3]
+    for one, other in zip(state_resumed.history, state.history, strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
+
+
+def test_a_finished_run_is_loaded_and_not_trained_again(
+    setup, uninterrupted, monkeypatch
+):
+    folder, model, state, _ = uninterrupted
+
+    def fail(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(keras.Model, "fit", fail)
+    again, state_again, _ = setup.train(folder, seed=99, **ALL_ON)
+    assert_same_weights(again, model, atol=0)
+    assert state_again.finished and vars(state_again) == vars(state)
+
+
+def test_only_whole_checkpoints_and_the_kept_weights_are_left(uninterrupted):
+    folder, *_ = uninterrupted
+    names = sorted(p.name for p in (folder / "checkpoints").iterdir())
+    assert names == ["kept-phase1-epoch00003.weights.h5", "phase1-epoch00003"]
+    inside = sorted(p.name for p in (folder / "checkpoints" / names[1]).iterdir())
+    assert inside == ["last.weights.h5", "state.json"]
+    history = json.loads((folder / "history.json").read_text())
+    assert [entry["phase"] for entry in history] == [1, 1, 1]
+    assert list(folder.glob("logs/phase1/*/events*"))
+
+
+def test_a_checkpoint_that_was_cut_short_is_not_taken(setup, uninterrupted, tmp_path):
+    half = tmp_path / "checkpoints" / ".phase1-epoch00007"
+    half.mkdir(parents=True)
+    (half / "state.json").write_text('{"phase": 1, "epochs_done": 7}')
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.load_state().epochs_done == 0 and not half.exists()
+
+
+def test_a_kill_while_saving_leaves_the_checkpoint_before(
+    setup, uninterrupted, tmp_path, monkeypatch
+):
+    _, model, *_ = uninterrupted
+    rename = fitting.os.rename
+
+    def killed(source, target):
+        if str(target).endswith("epoch00003"):
+            raise InterruptedError
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting.os, "rename", killed)
+        with pytest.raises(InterruptedError):
+            setup.train(tmp_path, **ALL_ON)
+    assert Checkpoints(tmp_path / "checkpoints").load_state().epochs_done == 2
+    resumed, *_ = setup.train(tmp_path, seed=99, **ALL_ON)
+    assert_same_weights(resumed, model, atol=1e-6)
+
+
+# The best and the last --------------------------------------------------------
+
+
+def val_loss(model, val):
+    results = model.evaluate(val.plain(), verbose=0, return_dict=True)
+    return results["loss"]
+
+
+WORSENING = {"optimizer": "adam", "learning_rate": 0.02, "warmup_epochs": 0.0}
+
+
+def test_early_stopping_stops_and_restores_the_best_weights(setup, tmp_path):
+    train = {**WORSENING, "ema": 0.0, "patience": 2, "restore_best": True}
+    model, state, val = setup.train(tmp_path, epochs=20, train=train)
+    losses = [entry["val_loss"] for entry in state.history]
+    best = int(np.argmin(losses)) + 1
+    assert len(losses) == best + 2 < 20
+    assert (state.best_epoch, state.kept_epoch) == (best, best)
+    assert val_loss(model, val) == pytest.approx(min(losses), abs=1e-5)
+    assert losses[-1] > min(losses) + 1e-3
+    again, _, val = setup.train(tmp_path, epochs=20, train=train)  # nothing more to do
+    assert_same_weights(again, model, atol=0)
+
+
+def test_without_restoring_the_last_weights_are_kept(setup, tmp_path):
+    train = {**WORSENING, "ema": 0.0, "patience": 0, "restore_best": False}
+    model, state, val = setup.train(tmp_path, epochs=4, train=train)
+    losses = [entry["val_loss"] for entry in state.history]
+    assert len(losses) == 4 and state.kept_epoch == 4 != state.best_epoch
+    assert val_loss(model, val) == pytest.approx(losses[-1], abs=1e-5)
+
+
+def test_what_is_validated_and_kept_is_the_average_of_the_weights(uninterrupted):
+    _, model, state, val = uninterrupted
+    assert val_loss(model, val) == pytest.approx(state.history[-1]["val_loss"], abs=1e-5)
+
+
+def test_accuracy_is_better_when_larger_and_loss_when_smaller():
+    assert fitting._is_better("val_loss")(0.1, 0.2)
+    assert fitting._is_better("val_accuracy")(0.2, 0.1)
+    assert not fitting._is_better("val_auc")(0.2, 0.2)
+
+
+# Two phases -------------------------------------------------------------------
+
+
+def train_frozen(setup, folder, seed=0, **image):
+    """One epoch on the computed vectors, then one of fine-tuning."""
+    image = {"frozen": "yes", **image}
+    train = {"fine_tune_epochs": 1, "fine_tune_learning_rate": 0.01}
+    model, batches = setup.prepare(seed, epochs=1, image=image, train=train)
+    encoder = model.get_layer(IMAGE_ENCODER)
+    before, width = encoder.get_weights(), encoder.output_shape[-1]
+    batches = [
+        replace(
+            b,
+            image_vectors=image_vectors(encoder, b.ingested, b.preprocessor, b.split),
+            image_width=width,
+        )
+        for b in batches
+    ]
+    arguments = (*batches, folder / "checkpoints", folder / "logs")
+    return model, before, lambda: fit(model, *arguments)
+
+
+def check_two_phases(setup, folder, monkeypatch, **image):
+    model, before, run = train_frozen(setup, folder / "whole", **image)
+    state = run()
+    encoder = model.get_layer(IMAGE_ENCODER)
+    assert any((a != b).any() for a, b in zip(before, encoder.get_weights(), strict=True))
+    assert [entry["phase"] for entry in state.history] == [1, 2]
+
+    cut, before, run = train_frozen(setup, folder / "cut", **image)
+    with monkeypatch.context() as patch:
+        cut_after(patch, phase=2, epoch=0)
+        with pytest.raises(InterruptedError):
+            run()
+    for a, b in zip(before, cut.get_layer(IMAGE_ENCODER).get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)  # the first phase left it as it was
+
+    resumed, _, run = train_frozen(setup, folder / "cut", seed=0, **image)
+    head = resumed.get_layer("head").get_weights()
+    assert run().history[0]["phase"] == 1
+    assert any((a != b).any() for a, b in zip(head, resumed.get_layer("head").get_weights(), strict=True))
+    assert_same_weights(resumed, model, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def pictures_only(tmp_path_factory):
+    return Setup(tmp_path_factory.mktemp("pictures"), text="", audio="")
+
+
+def test_a_frozen_image_branch_learns_in_the_second_phase_only(
+    pictures_only, tmp_path, monkeypatch
+):
+    check_two_phases(pictures_only, tmp_path, monkeypatch)
+
+
+@pytest.mark.e2e
+def test_resnet50_too_learns_in_the_second_phase_only(
+    pictures_only, tmp_path, monkeypatch
+):
+    check_two_phases(pictures_only, tmp_path, monkeypatch, encoder="resnet50")
