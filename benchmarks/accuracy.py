@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--alone", action="store_true")
     arguments, flags = parser.parse_known_args()
-    table = arguments.data or make(default_folder())
+    table = arguments.data or make(default_folder()) / "data.csv"
     flags = ["--preset", "small-concat", *flags]
     row("all", table, arguments.seeds, flags)
     modalities = table_modalities(table, TableConfig())

@@ -86,7 +86,9 @@ def _bad_value(parser: Parser, key: str, detail: str) -> str:
         return f"{key} must be one of {', '.join(choices)}{parser.received(key)}."
     detail = " ".join(detail.split())
     detail = re.sub(r"<class '(\w+)'>", r"\1", detail).replace("Expected a ", "")
-    if found := re.match(r"(.*)\. Got value: (.*)", detail):
+    if "Unable to load config" in detail:
+        return f"{key} holds settings of its own{parser.received(key)}."
+    if found := re.match(r"(.*)\. Got value: ?(.*)", detail):
         return f"{key} needs {found[1]}, received '{found[2]}'."
     return f"{key}: {detail}"
 
@@ -102,10 +104,11 @@ def choose_preset(argv: Sequence[str]) -> Config:
     first.add_argument("--config", action="append", default=[])
     asked, _ = first.parse_known_args(list(argv))
     name = asked.preset
-    for path in reversed(asked.config):
-        name = name or _read_yaml(path).get("preset")
+    contents = [_read_yaml(path) for path in asked.config]
+    for content in reversed(contents):
+        name = name or content.get("preset")
     name = name or Config().preset
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise UserError(
             f"There is no preset '{name}'.{did_you_mean(str(name), list(PRESETS))}"
         )
@@ -125,6 +128,9 @@ def _read_yaml(path: str) -> dict:
             f"The file '{path}' must hold settings as 'name: value' lines, received "
             f"{type(content).__name__}."
         )
+    for name in content:
+        if not isinstance(name, str) or name == "config":
+            raise UserError(f"The file '{path}' cannot set '{name}'.")
     return content
 
 

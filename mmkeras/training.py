@@ -66,6 +66,7 @@ def train(folder: Path, config: Config, table: Path | None) -> None:
         config: All settings.
         table: The CSV file; None is the embedded data set.
     """
+    tf.get_logger().setLevel("ERROR")  # deprecations of the TF1 loader that proves
     prepared = prepare(folder, config, table)
     trained, history = fit_model(folder, prepared)
     base_path = folder / EXPORT_DIR
@@ -86,7 +87,7 @@ def train(folder: Path, config: Config, table: Path | None) -> None:
 
 def prepare(folder: Path, config: Config, table: Path | None) -> Prepared:
     """Checks the rows, analyses the training ones, and notes both in the folder."""
-    source = table or embedded.make(embedded.default_folder())
+    source = table or embedded.make(embedded.default_folder()) / "data.csv"
     ingested = ingest(source, config)
     before = run.read_manifest(folder).get("fingerprint", ingested.fingerprint)
     if before != ingested.fingerprint:

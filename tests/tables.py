@@ -135,16 +135,19 @@ def tiny_config(cache_dir: Path, **changes) -> Config:
     return config
 
 
-@cache
 def trained_run(factory) -> tuple[Path, Path]:
     """Trains once a session: returns the run folder and the table (40 rows).
 
     Of the test rows one has no sound and one a truncated picture. The run is for
     reading; a test that changes it takes a copy.
     """
+    return _trained_run(factory.getbasetemp() / "trained")
+
+
+@cache
+def _trained_run(base: Path) -> tuple[Path, Path]:
     from mmkeras import run, training
 
-    base = factory.mktemp("trained")
     rows = make_rows()
     rows[33]["audio"] = ""
     rows[35]["image"] = rows[35]["image"][:60]

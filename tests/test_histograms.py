@@ -104,7 +104,9 @@ def test_a_side_that_cells_do_not_divide_is_cut():
     assert edges(NOISE[:30, :30]).shape == (4, 4, 9)
 
 
-@pytest.mark.parametrize("layer", [ColourHistogram(bins=3), OrientedGradients(2, 6, 0.5)])
+@pytest.mark.parametrize(
+    "layer", [ColourHistogram(bins=3), OrientedGradients(2, 6, 0.5)]
+)
 def test_a_layer_is_rebuilt_from_its_config(layer):
     again = type(layer).from_config(layer.get_config())
     np.testing.assert_array_equal(again(NOISE[None]), layer(NOISE[None]))

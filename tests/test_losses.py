@@ -13,11 +13,15 @@ TRUTH = {
 
 
 def loss(task, truth, probabilities, smoothing=0.0):
-    return float(build_loss(task, smoothing)(np.float32(truth), np.float32(probabilities)))
+    return float(
+        build_loss(task, smoothing)(np.float32(truth), np.float32(probabilities))
+    )
 
 
 def test_over_classes_the_loss_is_the_true_class_logarithm():
-    assert loss(MULTICLASS, [[0, 1, 0]], [[0.2, 0.5, 0.3]]) == pytest.approx(-np.log(0.5))
+    assert loss(MULTICLASS, [[0, 1, 0]], [[0.2, 0.5, 0.3]]) == pytest.approx(
+        -np.log(0.5)
+    )
 
 
 @pytest.mark.parametrize("task", [BINARY, MULTILABEL])

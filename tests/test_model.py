@@ -135,7 +135,9 @@ def test_an_absent_branch_cannot_change_the_result(absent, model, batch):
         fillings.append(np.full(shape, np.nan))
 
     results = [
-        np.array(model({**batch, "present": present, absent: f.astype(batch[absent].dtype)}))
+        np.array(
+            model({**batch, "present": present, absent: f.astype(batch[absent].dtype)})
+        )
         for f in fillings
     ]
 
@@ -190,15 +192,6 @@ def test_a_frozen_encoder_is_not_trained_and_the_head_is(tiny, analysis):
     assert len(model.trainable_weights) == len(
         model.get_layer("head").trainable_weights
     )
-
-
-def test_it_learns_eight_rows_by_heart(tiny, analysis, batch):
-    keras.utils.set_random_seed(0)
-    model = build_model(tiny, analysis)
-    model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
-    labels = np.arange(8) % 3
-    losses = model.fit(batch, labels, batch_size=8, epochs=60, verbose=0).history
-    assert np.mean(losses["loss"][-5:]) < losses["loss"][0] / 3
 
 
 def test_a_saved_model_answers_the_same(model, batch, tmp_path):
@@ -265,7 +258,7 @@ assert keras.backend.backend() == "jax"
 config, analysis, batch, weights, out = pickle.load(sys.stdin.buffer)
 model = build_model(config, analysis)
 model.load_weights(weights)
-np.save(out, np.asarray(model(batch)))
+np.save(out, model.predict_on_batch(batch))
 """
 
 

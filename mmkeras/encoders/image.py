@@ -115,9 +115,10 @@ def fetch_imagenet() -> str:
     except Exception as error:  # urllib, socket and Keras each have errors of their own
         words = " ".join(str(error).split())[:200]
         raise UserError(
-            f"The ImageNet weights could not be fetched from {IMAGENET_URL} ({words}). Download "
-            "the file elsewhere and give it as --image.weights FILE, or train from "
-            "scratch with --image.weights none, or use --preset small-concat."
+            f"The ImageNet weights could not be fetched from {IMAGENET_URL} "
+            f"({words}). Download the file elsewhere and give it as --image.weights "
+            "FILE, or train from scratch with --image.weights none, or use --preset "
+            "small-concat."
         ) from None
 
 

@@ -87,7 +87,8 @@ EXTENSIONS = {
     "plain": lambda code: (code, b""),
     "extensible": lambda code: (
         0xFFFE,
-        struct.pack("<HHIH", 22, 0, 0, code) + b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71",
+        struct.pack("<HHIH", 22, 0, 0, code)
+        + b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71",
     ),
 }
 
@@ -98,9 +99,7 @@ def test_every_sample_kind_gives_the_same_tone(kind, extension):
     code, bits, encode = KINDS[kind]
     wave = tone(440, seconds=0.1)
     code, extra = EXTENSIONS[extension](code)
-    data = riff(
-        fmt(code, bits=bits, extension=extra), chunk(b"data", encode(wave))
-    )
+    data = riff(fmt(code, bits=bits, extension=extra), chunk(b"data", encode(wave)))
 
     result = decoded(data)
 
@@ -158,7 +157,10 @@ def test_a_streamed_file_goes_on_to_its_end():
 def test_chunks_of_odd_length_before_the_samples_are_skipped():
     wave = tone(440, seconds=0.1)
     data = riff(
-        chunk(b"LIST", b"INFOx"), fmt(), chunk(b"fact", b"odd"), chunk(b"data", s16(wave))
+        chunk(b"LIST", b"INFOx"),
+        fmt(),
+        chunk(b"fact", b"odd"),
+        chunk(b"data", s16(wave)),
     )
     np.testing.assert_allclose(decoded(data), wave, atol=1e-4)
 
@@ -226,9 +228,13 @@ def test_random_bytes_are_refused_or_a_wave(noise):
 
 @settings(max_examples=250, deadline=None)
 @given(
-    st.sampled_from([wav(tone(440, seconds=0.01)), riff(fmt(3, bits=32), f32(0.1, 0.2))]),
+    st.sampled_from(
+        [wav(tone(440, seconds=0.01)), riff(fmt(3, bits=32), f32(0.1, 0.2))]
+    ),
     st.lists(
-        st.tuples(st.integers(0, 47), st.sampled_from([0, 1, 3, 8, 255]) | st.integers(0, 255)),
+        st.tuples(
+            st.integers(0, 47), st.sampled_from([0, 1, 3, 8, 255]) | st.integers(0, 255)
+        ),
         min_size=1,
         max_size=5,
     ),

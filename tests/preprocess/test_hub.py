@@ -67,9 +67,7 @@ def test_an_export_finds_the_weights(form, request, tmp_path):
     np.testing.assert_array_equal(reloaded.serve(TEXTS), EXPECTED)
 
 
-def test_a_row_without_readable_text_counts_as_absent(
-    callable_folder, tiny, analysis
-):
+def test_a_row_without_readable_text_counts_as_absent(callable_folder, tiny, analysis):
     text = replace(tiny.text, encoder="hub", hub_handle=callable_folder)
     found = replace(analysis, modalities=("text",), widths={"text": 2})
     preprocessor = Preprocessor(replace(tiny, text=text), found)

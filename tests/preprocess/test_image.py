@@ -252,9 +252,7 @@ def test_a_top_down_bomb_is_refused_by_its_header(height):
 
 
 def test_the_limit_is_in_millions_of_pixels():
-    just, over = (
-        encoded(Image.new("1", (1000, rows)), "PNG") for rows in (1000, 1001)
-    )
+    just, over = (encoded(Image.new("1", (1000, rows)), "PNG") for rows in (1000, 1001))
     assert decoded(just).shape == (SIZE, SIZE, 3)
     with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels than"):
         decoded(over)
@@ -283,7 +281,9 @@ def pixels_or_refused(data):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG", b"GIF89a", b"BM"]), st.binary())
+@given(
+    st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG", b"GIF89a", b"BM"]), st.binary()
+)
 def test_random_bytes_are_refused_or_a_picture(magic, noise):
     pixels_or_refused(magic + noise)
 

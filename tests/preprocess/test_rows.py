@@ -15,9 +15,7 @@ def pair(encoded):
 
 @pytest.fixture(scope="module")
 def decoded():
-    @tf.function(
-        input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
-    )
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def graph(data):
         return decode_rows(pair, data, tf.TensorSpec([2], tf.float32))
 

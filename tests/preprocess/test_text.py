@@ -66,7 +66,9 @@ def test_rows_of_a_batch_do_not_mix():
         assert together.to_list() == alone
 
 
-@pytest.mark.parametrize("bad", [b"\xff", b"caf\xe9", b"\xc3", b"a\xed\xa0\x80", b"\xc0\xaf"])
+@pytest.mark.parametrize(
+    "bad", [b"\xff", b"caf\xe9", b"\xc3", b"a\xed\xa0\x80", b"\xc0\xaf"]
+)
 def test_what_is_not_utf8_is_told(bad):
     texts = tf.constant([b"fine", bad, "naïve 🐄".encode(), b""])
     assert is_utf8(texts).numpy().tolist() == [True, False, True, True]

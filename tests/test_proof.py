@@ -1,0 +1,172 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mmkeras import proof
+from mmkeras.errors import ProofError
+from mmkeras.inference import load_trained
+from mmkeras.proof import examples_of, golden_batches, prove
+from tests import tables
+
+MODALITIES = ("text", "image", "audio")
+FULL = {"text": b"warm fire", "image": tables.picture(), "audio": tables.tone()}
+ROWS = [{**FULL, "audio": b""}, FULL, {**FULL, "text": b"fresh grass"}]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tables.trained_run(tmp_path_factory)[0]
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    return load_trained(folder)
+
+
+# Golden rows ------------------------------------------------------------------
+
+
+def test_golden_batches_are_complete_absent_broken_mixed_and_empty():
+    batches = golden_batches(ROWS, MODALITIES)
+    assert list(batches) == [
+        "complete",
+        *(f"{m} {what}" for m in MODALITIES for what in ("absent", "broken")),
+        "all absent",
+        "mixed",
+        "empty",
+    ]
+    assert batches["image absent"] == {m: [FULL[m]] for m in MODALITIES} | {"image": [b""]}
+    broken = batches["audio broken"]
+    assert broken["audio"][0] not in (b"", FULL["audio"])
+    assert broken["image"] == [FULL["image"]]
+    assert batches["all absent"] == dict.fromkeys(MODALITIES, [b""])
+    assert batches["empty"] == dict.fromkeys(MODALITIES, [])
+    assert {len(rows) for rows in batches["mixed"].values()} == {3 + 6 + 1}
+
+
+def test_the_fullest_rows_come_first_and_are_at_most_four():
+    batches = golden_batches([ROWS[0]] * 5 + [FULL], MODALITIES)
+    assert batches["complete"]["audio"] == [FULL["audio"], b"", b"", b""]
+
+
+def test_without_rows_there_is_no_proof():
+    with pytest.raises(ValueError, match="at least one row"):
+        golden_batches([], MODALITIES)
+
+
+def test_broken_golden_rows_are_broken_for_every_modality(trained):
+    batches = golden_batches([FULL], MODALITIES)
+    for modality in MODALITIES:
+        rows = batches[f"{modality} broken"]
+        _, status = trained.preprocessor({m: tf.constant(rows[m]) for m in MODALITIES})
+        assert status.numpy().tolist() == [f"{modality} unreadable".encode()]
+
+
+def test_examples_hold_each_row_and_parse_back():
+    one, other = examples_of({"text": [b"a", b""], "image": [b"\xff", b"\0"]})
+    features = tf.train.Example.FromString(one).features.feature
+    assert {k: v.bytes_list.value[0] for k, v in features.items()} == {
+        "text": b"a",
+        "image": b"\xff",
+    }
+    assert tf.train.Example.FromString(other).features.feature["text"].bytes_list.value == [b""]
+
+
+# The proof --------------------------------------------------------------------
+
+
+def test_the_runs_export_is_proved_and_another_model_is_not(folder, trained):
+    path = folder / "export" / "1"
+    batches = golden_batches(ROWS, MODALITIES)
+    prove(path, trained, batches, 1e-5)
+    other = load_trained(folder)
+    kernel = other.model.get_layer("head").get_layer("logits").weights[1]
+    kernel.assign_add([0.001])
+    message = r"Golden batch 'complete', row \d, class '(green|red)': probabilities diff"
+    with pytest.raises(ProofError, match=message):
+        prove(path, other, batches, 1e-5)
+    prove(path, other, batches, 1e-2)
+
+
+def test_what_cannot_be_loaded_is_no_export(trained, tmp_path):
+    with pytest.raises(ProofError, match="cannot be loaded"):
+        prove(tmp_path, trained, {}, 1e-5)
+
+
+def differ(got, expected, key="probabilities"):
+    names = SimpleNamespace(analysis=SimpleNamespace(classes=("a", "b")))
+    proof._close("x", key, np.array(got), np.array(expected), names, 1e-5)
+
+
+def test_a_difference_names_its_row_its_class_and_its_size():
+    differ([[0.5, 0.5]], [[0.5, 0.500009]])
+    with pytest.raises(ProofError, match="'x', row 1, class 'b': .* by 0.1, more than"):
+        differ([[0.5, 0.5], [0.5, 0.4]], [[0.5, 0.5], [0.5, 0.5]])
+
+
+def test_a_nan_is_no_agreement():
+    with pytest.raises(ProofError, match="differs from the model"):
+        differ([[np.nan, 0.5]], [[0.5, 0.5]])
+
+
+def test_another_shape_is_no_agreement():
+    with pytest.raises(ProofError, match=r"shape \(1, 1\), and the model gives \(1, 2\)"):
+        differ([[0.5]], [[0.5, 0.5]])
+
+
+def test_an_embedding_is_compared_by_its_own_size():
+    differ([[1000.005]], [[1000.0]], "embedding")
+    with pytest.raises(ProofError):
+        differ([[0.005]], [[0.0]], "embedding")
+
+
+def test_a_request_of_the_wrong_rank_must_be_refused():
+    def refuses(signature, feeds):
+        raise tf.errors.InvalidArgumentError(None, None, "rank")
+
+    rows = {"text": [b"a", b"b"]}
+    proof._refuses_wrong_ranks(refuses, rows)
+    ranks = []
+
+    def answers_matrices(signature, feeds):
+        ranks.append(np.ndim(feeds["text"]))
+        if ranks[-1] == 0:
+            return refuses(signature, feeds)
+        return {}
+
+    with pytest.raises(ProofError, match="wrong rank was answered"):
+        proof._refuses_wrong_ranks(answers_matrices, rows)
+    assert ranks == [0, 2]
+
+
+def test_another_label_or_status_is_no_agreement(trained):
+    same = {
+        "probabilities": np.array([[0.4, 0.6]]),
+        "score": np.array([0.6]),
+        "embedding": np.zeros((1, 8)),
+        "label": np.array([b"red"], object),
+        "status": np.array([b"ok"], object),
+    }
+
+    def compare(**changes):
+        def call(signature, feeds):
+            classes = np.array([[b"green", b"red"]], object)
+            if signature == "classify":
+                answer = {"classes": classes, "scores": same["probabilities"]}
+                return {k: changes.get(k, v) for k, v in answer.items()}
+            return {**same, **changes}
+
+        rows = {m: [FULL[m]] for m in MODALITIES}
+        proof._compare("x", rows, call, same, trained, 1e-5)
+
+    compare()
+    with pytest.raises(ProofError, match="label is .*green"):
+        compare(label=np.array([b"green"], object))
+    with pytest.raises(ProofError, match="status is .*image absent"):
+        compare(status=np.array([b"image absent"], object))
+    with pytest.raises(ProofError, match="classify names other classes"):
+        compare(classes=np.array([[b"red", b"green"]], object))
+    with pytest.raises(ProofError, match="scores differs"):
+        compare(scores=np.array([[0.6, 0.4]]))
