@@ -135,6 +135,32 @@ def tiny_config(cache_dir: Path, **changes) -> Config:
     return config
 
 
+def text_model(cache_dir: Path, task: str = "multilabel", logits=(1.0, -2.0, 0.5)):
+    """A model of text alone, in no time; every row gets about these logits."""
+    import keras
+
+    from mmkeras.inference import Trained
+    from mmkeras.model import HEAD, build_model
+    from mmkeras.preprocess.analysis import Analysis
+    from mmkeras.preprocess.graph import Preprocessor
+
+    config = tiny_config(cache_dir)
+    analysis = Analysis(
+        modalities=("text",),
+        task=task,
+        classes=("a", "b", "c"),
+        class_rows=(1, 1, 1),
+        vocabulary=("hi", "ho"),
+        idf=(1.0, 2.0),
+        widths={"text": 2},
+    )
+    model = build_model(config, analysis)
+    kernel, bias = model.get_layer(HEAD).get_layer("logits").weights
+    kernel.assign(keras.ops.zeros_like(kernel))
+    bias.assign(logits)
+    return Trained(preprocessor=Preprocessor(config, analysis), model=model)
+
+
 def trained_run(factory) -> tuple[Path, Path]:
     """Trains once a session: returns the run folder and the table (40 rows).
 

@@ -189,8 +189,23 @@ def other_legacy_file(folder):
     return path
 
 
+def torn_legacy_file(folder):
+    path = folder / "torn.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"conv1_conv"]
+    return path
+
+
 @pytest.mark.parametrize(
-    "make", [other_weights, not_hdf5, other_ending, empty_hdf5, other_legacy_file]
+    "make",
+    [
+        other_weights,
+        not_hdf5,
+        other_ending,
+        empty_hdf5,
+        other_legacy_file,
+        torn_legacy_file,
+    ],
 )
 def test_a_file_of_other_weights_is_told(make, resnet50, tmp_path):
     path = make(tmp_path)

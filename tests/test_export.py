@@ -1,5 +1,4 @@
 import pickle
-import shutil
 import subprocess
 import sys
 
@@ -14,13 +13,9 @@ from mmkeras import export as exporting
 from mmkeras.config import to_dict
 from mmkeras.errors import ProofError
 from mmkeras.export import export
-from mmkeras.inference import Predictor, Trained, load_trained
-from mmkeras.model import build_model
+from mmkeras.inference import Predictor, load_trained
 from mmkeras.preprocess import analysis as analyses
-from mmkeras.preprocess.graph import Preprocessor
 from tests import tables
-
-ROWS = [{"text": b"warm fire", "image": tables.picture(), "audio": tables.tone()}]
 
 
 @pytest.fixture(scope="module")
@@ -174,16 +169,19 @@ def test_a_process_that_knows_only_tensorflow_answers_as_the_model(
 
 # Versions ---------------------------------------------------------------------
 
+TEXTS = [{"text": b"hi"}, {"text": b"ho"}]
+
 
 @pytest.fixture
-def quick(folder, monkeypatch):
-    """Takes the run's export for the one that would be saved: seconds less."""
+def small(tmp_path):
+    return tables.text_model(tmp_path)
 
-    def copied(trained, path):
-        ignore = shutil.ignore_patterns("assets.extra")
-        shutil.copytree(folder / "export" / "1", path, ignore=ignore)
 
-    monkeypatch.setattr(exporting, "_save", copied)
+@pytest.fixture
+def quick(monkeypatch):
+    """Saves and proves nothing."""
+    monkeypatch.setattr(exporting, "_save", lambda _, path: path.mkdir())
+    monkeypatch.setattr(exporting, "prove", lambda *_: None)
     return monkeypatch
 
 
@@ -191,42 +189,47 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_versions_count_up_as_numbers(quick, trained, tmp_path):
-    quick.setattr(exporting, "prove", lambda *_: None)
+def test_versions_count_up_as_numbers(quick, small, tmp_path):
+    folder = tmp_path / "export"
     for expected in ("1", "2"):
-        assert export(trained, ROWS, tmp_path) == tmp_path / expected
-    (tmp_path / "9").mkdir()
-    (tmp_path / "notes").mkdir()
-    (tmp_path / ".10.partial").mkdir()  # a killed export's
-    assert export(trained, ROWS, tmp_path).name == "10"
-    assert export(trained, ROWS, tmp_path).name == "11"
-    assert names(tmp_path) == ["1", "10", "11", "2", "9", "notes"]
+        assert export(small, TEXTS, folder) == folder / expected
+    (folder / "9").mkdir()
+    (folder / "notes").mkdir()
+    (folder / ".10.partial").mkdir()  # a killed export's
+    assert export(small, TEXTS, folder).name == "10"
+    assert export(small, TEXTS, folder).name == "11"
+    assert names(folder) == ["1", "10", "11", "2", "9", "notes"]
 
 
-def test_a_version_is_proved_before_it_has_its_name(quick, trained, tmp_path):
-    seen = []
+def test_a_version_is_proved_before_it_has_its_name(quick, small, tmp_path):
+    folder, seen = tmp_path / "export", []
 
     def prove(path, *_):
-        seen.append((path.name, names(tmp_path), (path / "saved_model.pb").exists()))
+        seen.append((path.name, names(folder), names(path)))
 
     quick.setattr(exporting, "prove", prove)
-    export(trained, ROWS, tmp_path)
-    assert seen == [(".1.partial", [".1.partial"], True)]
-    assert names(tmp_path) == ["1"]
+    export(small, TEXTS, folder)
+    assert seen == [(".1.partial", [".1.partial"], ["assets.extra"])]
+    assert names(folder) == ["1"]
 
 
 def test_a_model_whose_weights_changed_after_saving_fails_its_proof(
-    quick, folder, tmp_path
+    small, tmp_path, monkeypatch
 ):
-    other = load_trained(folder)  # the others share theirs
-    weights = other.model.get_weights()
-    other.model.set_weights([w + 0.01 for w in weights])
+    save = exporting._save
+
+    def save_another(trained, path):
+        save(trained, path)
+        weights = trained.model.get_weights()
+        trained.model.set_weights([w + 0.01 for w in weights])
+
+    monkeypatch.setattr(exporting, "_save", save_another)
     with pytest.raises(ProofError, match="differs from the model by"):
-        export(other, ROWS, tmp_path)
-    assert names(tmp_path) == []
+        export(small, TEXTS, tmp_path / "export")
+    assert names(tmp_path / "export") == []
 
 
-def test_any_failure_leaves_nothing_behind(trained, tmp_path, monkeypatch):
+def test_any_failure_leaves_nothing_behind(small, tmp_path, monkeypatch):
     def full(trained, path):
         path.mkdir()
         (path / "half").write_text("x")
@@ -234,26 +237,12 @@ def test_any_failure_leaves_nothing_behind(trained, tmp_path, monkeypatch):
 
     monkeypatch.setattr(exporting, "_save", full)
     with pytest.raises(OSError, match="No space"):
-        export(trained, ROWS, tmp_path / "new")
+        export(small, TEXTS, tmp_path / "new")
     assert names(tmp_path / "new") == []
 
 
-def test_a_model_of_text_alone_has_the_input_text_alone(tmp_path):
-    analysis = analyses.Analysis(
-        modalities=("text",),
-        task="multilabel",
-        classes=("a", "b", "c"),
-        class_rows=(1, 1, 1),
-        vocabulary=("hi", "ho"),
-        idf=(1.0, 2.0),
-        widths={"text": 2},
-    )
-    config = tables.tiny_config(tmp_path)
-    preprocessor = Preprocessor(config, analysis)
-    trained = Trained(preprocessor=preprocessor, model=build_model(config, analysis))
-
-    path = export(trained, [{"text": b"hi"}, {"text": b"ho"}], tmp_path / "export")
-
+def test_a_model_of_text_alone_has_the_input_text_alone(small, tmp_path):
+    path = export(small, TEXTS, tmp_path / "export")
     loaded = tf.saved_model.load(str(path))
     serve = loaded.signatures["serving_default"]
     assert list(serve.structured_input_signature[1]) == ["text"]

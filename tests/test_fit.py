@@ -134,25 +134,29 @@ def cut_after(monkeypatch, phase, epoch):
     monkeypatch.setattr(Checkpoints, "save", cut)
 
 
-def test_two_runs_with_one_seed_are_equal(setup, uninterrupted, tmp_path):
-    _, model, state, _ = uninterrupted
-    again, state_again, _ = setup.train(tmp_path, **ALL_ON)
-    assert_same_weights(again, model, atol=0)
-    assert state_again.history == state.history
-
-
-def test_a_resumed_run_ends_as_an_uninterrupted_one(
-    setup, uninterrupted, tmp_path, monkeypatch
-):
-    _, model, state, _ = uninterrupted
-    with monkeypatch.context() as patch:
+@pytest.fixture(scope="module")
+def cut_short(setup, tmp_path_factory):
+    """The same run again, stopped after its second epoch."""
+    folder = tmp_path_factory.mktemp("cut")
+    with pytest.MonkeyPatch.context() as patch:
         cut_after(patch, phase=1, epoch=2)
         with pytest.raises(InterruptedError):
-            setup.train(tmp_path, **ALL_ON)
-    (checkpoint,) = (tmp_path / "checkpoints").glob("phase*")
+            setup.train(folder, **ALL_ON)
+    return folder
+
+
+def test_two_runs_with_one_seed_are_equal(uninterrupted, cut_short):
+    _, _, state, _ = uninterrupted
+    again = Checkpoints(cut_short / "checkpoints").load_state()
+    assert again.history == state.history[:2]
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(setup, uninterrupted, cut_short):
+    _, model, state, _ = uninterrupted
+    (checkpoint,) = (cut_short / "checkpoints").glob("phase*")
     assert checkpoint.name == "phase1-epoch00002"
 
-    resumed, state_resumed, _ = setup.train(tmp_path, spoiled=True, **ALL_ON)
+    resumed, state_resumed, _ = setup.train(cut_short, spoiled=True, **ALL_ON)
 
     assert_same_weights(resumed, model, atol=1e-6)
     assert [e["epoch"] for e in state_resumed.history] == [1, 2, 3]
@@ -235,17 +239,12 @@ def test_early_stopping_stops_and_restores_the_best_weights(setup, tmp_path):
     assert losses[-1] > min(losses) + 1e-3
 
 
-def test_without_restoring_the_last_weights_are_kept(setup, tmp_path):
-    train = {**WORSENING, "ema": 0.0, "patience": 0, "restore_best": False}
-    model, state, val = setup.train(tmp_path, epochs=4, train=train)
-    losses = [entry["val_loss"] for entry in state.history]
-    assert len(losses) == 4 and state.kept_epoch == 4 != state.best_epoch
-    assert val_loss(model, val) == pytest.approx(losses[-1], abs=1e-5)
-
-
-def test_what_is_validated_and_kept_is_the_average_of_the_weights(uninterrupted):
+def test_without_restoring_the_last_weights_are_kept_as_averaged(uninterrupted):
     _, model, state, val = uninterrupted
-    assert val_loss(model, val) == pytest.approx(state.history[-1]["val_loss"], abs=1e-5)
+    losses = [entry["val_loss"] for entry in state.history]
+    assert state.kept_epoch == 3 != state.best_epoch
+    assert val_loss(model, val) == pytest.approx(losses[-1], abs=1e-5)
+    assert losses[-1] > min(losses) + 1e-3
 
 
 def test_accuracy_is_better_when_larger_and_loss_when_smaller():

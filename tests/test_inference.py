@@ -1,15 +1,11 @@
 import csv
 import shutil
 
-import keras
 import numpy as np
 import pytest
 
 from mmkeras.errors import UserError
-from mmkeras.inference import Predictor, Trained, load_trained
-from mmkeras.model import HEAD, build_model
-from mmkeras.preprocess.analysis import Analysis
-from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.inference import Predictor, load_trained
 from tests import tables
 
 GOOD = {"text": b"warm fire", "image": tables.picture(), "audio": tables.tone()}
@@ -103,32 +99,12 @@ def test_a_loaded_model_answers_as_the_run_did(folder, predictor):
 # Other tasks ------------------------------------------------------------------
 
 
-def predictor_of(task, logits, tmp_path):
-    """Of a model that answers every row alike: with these logits."""
-    config = tables.tiny_config(tmp_path)
-    analysis = Analysis(
-        modalities=("text",),
-        task=task,
-        classes=("a", "b", "c"),
-        class_rows=(1, 1, 1),
-        vocabulary=("hi",),
-        idf=(1.0,),
-        widths={"text": 1},
-    )
-    model = build_model(config, analysis)
-    kernel, bias = model.get_layer(HEAD).get_layer("logits").weights
-    kernel.assign(keras.ops.zeros_like(kernel))
-    bias.assign(logits)
-    preprocessor = Preprocessor(config, analysis)
-    return Predictor(Trained(preprocessor=preprocessor, model=model))
-
-
 @pytest.mark.parametrize(
     ("logits", "label"),
     [([3, -3, 3], b"a|c"), ([-3, -3, 3], b"c"), ([0, -1, -1], b"a"), ([-1, -1, -1], b"")],
 )
 def test_several_labels_are_those_at_a_half_and_above(logits, label, tmp_path):
-    found = predictor_of("multilabel", logits, tmp_path)({"text": [b"hi"]})
+    found = Predictor(tables.text_model(tmp_path, "multilabel", logits))({"text": [b"hi"]})
     assert list(found["label"]) == [label]
     expected = 1 / (1 + np.exp(-np.array(logits, float)))
     np.testing.assert_allclose(found["probabilities"], [expected], rtol=1e-5)
@@ -136,7 +112,9 @@ def test_several_labels_are_those_at_a_half_and_above(logits, label, tmp_path):
 
 
 def test_of_several_classes_the_likeliest_is_the_label(tmp_path):
-    found = predictor_of("multiclass", [1, 3, 2], tmp_path)({"text": [b"hi", b""]})
+    found = Predictor(tables.text_model(tmp_path, "multiclass", [1, 3, 2]))(
+        {"text": [b"hi", b""]}
+    )
     assert list(found["label"]) == [b"b", b"b"]
     np.testing.assert_allclose(found["probabilities"].sum(axis=1), 1, rtol=1e-6)
 

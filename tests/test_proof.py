@@ -1,3 +1,4 @@
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,7 +7,8 @@ import tensorflow as tf
 
 from mmkeras import proof
 from mmkeras.errors import ProofError
-from mmkeras.inference import load_trained
+from mmkeras.export import export
+from mmkeras.inference import Predictor, load_trained
 from mmkeras.proof import examples_of, golden_batches, prove
 from tests import tables
 
@@ -23,6 +25,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(folder):
     return load_trained(folder)
+
+
+@pytest.fixture(scope="module")
+def predictor(trained):
+    return Predictor(trained)
 
 
 # Golden rows ------------------------------------------------------------------
@@ -56,12 +63,11 @@ def test_without_rows_there_is_no_proof():
         golden_batches([], MODALITIES)
 
 
-def test_broken_golden_rows_are_broken_for_every_modality(trained):
+def test_broken_golden_rows_are_broken_for_every_modality(predictor):
     batches = golden_batches([FULL], MODALITIES)
-    for modality in MODALITIES:
-        rows = batches[f"{modality} broken"]
-        _, status = trained.preprocessor({m: tf.constant(rows[m]) for m in MODALITIES})
-        assert status.numpy().tolist() == [f"{modality} unreadable".encode()]
+    rows = [batches[f"{m} broken"] for m in MODALITIES]
+    found = predictor({m: [row[m][0] for row in rows] for m in MODALITIES})
+    assert list(found["status"]) == [f"{m} unreadable".encode() for m in MODALITIES]
 
 
 def test_examples_hold_each_row_and_parse_back():
@@ -77,22 +83,40 @@ def test_examples_hold_each_row_and_parse_back():
 # The proof --------------------------------------------------------------------
 
 
-def test_the_runs_export_is_proved_and_another_model_is_not(folder, trained):
-    path = folder / "export" / "1"
-    batches = golden_batches(ROWS, MODALITIES)
-    prove(path, trained, batches, 1e-5)
-    other = load_trained(folder)
-    kernel = other.model.get_layer("head").get_layer("logits").weights[1]
-    kernel.assign_add([0.001])
-    message = r"Golden batch 'complete', row \d, class '(green|red)': probabilities diff"
-    with pytest.raises(ProofError, match=message):
-        prove(path, other, batches, 1e-5)
-    prove(path, other, batches, 1e-2)
+TEXTS = {"good": {"text": [b"hi", b"ho"]}, "absent": {"text": [b""]}}
 
 
-def test_what_cannot_be_loaded_is_no_export(trained, tmp_path):
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A model and its export."""
+    base = tmp_path_factory.mktemp("small")
+    trained = tables.text_model(base, "multiclass")
+    return trained, export(trained, [{"text": b"hi"}], base / "export")
+
+
+def proved(path, trained, tolerance=1e-5):
+    prove(path, trained, {**TEXTS, "complete": TEXTS["good"]}, tolerance)
+
+
+def test_the_model_that_was_exported_is_proved_and_another_is_not(small):
+    trained, path = small
+    proved(path, trained)
+    bias = trained.model.get_layer("head").get_layer("logits").weights[1]
+    bias.assign_add([0.001, 0.0, 0.0])
+    try:
+        message = r"Golden batch 'good', row \d, class '(a|b|c)': probabilities differs"
+        with pytest.raises(ProofError, match=message):
+            proved(path, trained)
+        proved(path, trained, tolerance=0.01)
+    finally:
+        bias.assign_sub([0.001, 0.0, 0.0])
+
+
+def test_what_cannot_be_loaded_is_no_export(small, tmp_path):
+    trained, path = small
+    shutil.copy(path / "saved_model.pb", tmp_path)  # and no variables
     with pytest.raises(ProofError, match="cannot be loaded"):
-        prove(tmp_path, trained, {}, 1e-5)
+        proved(tmp_path, trained)
 
 
 def differ(got, expected, key="probabilities"):

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from mmkeras.config import ImageConfig
-from mmkeras.preprocess.image import decode_image, exif_orientation
+from mmkeras.preprocess.image import (
+    KINDS,
+    decode_image,
+    exif_orientation,
+    picture_kind,
+)
 
 SIZE = 32  # pictures of this side are not resized, so pixels can be compared
 RNG = np.random.default_rng(0)
@@ -209,7 +214,8 @@ def test_any_exif_block_gives_one_of_the_eight_orientations(noise, mark):
 
 
 def test_a_fine_checkerboard_becomes_gray():
-    board = np.indices((4 * SIZE, 4 * SIZE)).sum(axis=0) % 2 * 255
+    # Squares of two pixels, placed so that plain bilinear would see one colour only.
+    board = ((np.indices((4 * SIZE, 4 * SIZE)) + 1) // 2).sum(axis=0) % 2 * 255
     board = np.repeat(board[..., None], 3, axis=-1).astype(np.uint8)
     assert set(np.unique(decoded(encoded(board, "PNG")))) <= {127, 128}
 
@@ -271,6 +277,33 @@ def test_a_truncated_picture_is_refused(kind, share):
 def test_what_is_no_picture_is_refused(data):
     with pytest.raises(tf.errors.InvalidArgumentError, match="not a JPEG, PNG"):
         decoded(data)
+
+
+def of_kind(kind):
+    if kind == "turned_jpeg":
+        return with_exif(GOOD["JPEG"], exif(6), 6)
+    return GOOD[kind.upper()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_graph_for_fewer_kinds_gives_the_same_pixels(kind):
+    data, config = of_kind(kind), ImageConfig(size_px=SIZE, max_megapixels=1)
+    assert picture_kind(data) == kind
+    alone = traced(decode_image, config, (kind,))
+    np.testing.assert_array_equal(alone(data), decoded(data))
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_a_kind_that_was_not_announced_is_refused_not_misread(kind):
+    config = ImageConfig(size_px=SIZE, max_megapixels=1)
+    alone = traced(decode_image, config, (kind,))
+    for other in set(KINDS) - {kind, "jpeg", "turned_jpeg"}:
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            alone(of_kind(other))
+
+
+def test_what_is_no_picture_has_no_kind():
+    assert picture_kind(b"RIFF0000WEBPVP8 ") == picture_kind(b"") == ""
 
 
 def pixels_or_refused(data):

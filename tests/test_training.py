@@ -1,0 +1,195 @@
+import csv
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import yaml
+
+from mmkeras import run, training
+from mmkeras.config import to_dict
+from mmkeras.data import raw_rows
+from mmkeras.errors import UserError
+from mmkeras.inference import load_trained
+from mmkeras.training import fit_model, golden_rows, prepare
+from tests import tables
+
+
+def texts():
+    return [
+        {"split": split, "label": "ab"[i % 2], "text": f"{'good bad'.split()[i % 2]} {i}"}
+        for i, split in enumerate(tables.FORTY)
+    ]
+
+
+@pytest.fixture
+def table(tmp_path):
+    return tables.write_table(tmp_path / "data" / "data.csv", texts())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+def config_of(folder, **changes):
+    return tables.tiny_config(folder.parent / "cache", **changes)
+
+
+def test_what_was_prepared_is_noted_in_the_folder(folder, table, capsys):
+    prepared = prepare(folder, config_of(folder), table)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["data"] == str(table) and manifest["seed"] == 0
+    assert manifest["rows"] == {"train": 24, "val": 8, "test": 8}
+    assert manifest["fingerprint"] == prepared.ingested.fingerprint
+    assert manifest["split_fingerprint"] and not run.is_finished(folder)
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    assert settings == to_dict(prepared.config)
+    classes = json.loads((folder / "analysis.json").read_text())["classes"]
+    assert classes == ["a", "b"]
+    assert not (folder / "rejected.csv").exists()
+    assert "24 train, 8 val, 8 test rows; text; 2 classes" in capsys.readouterr().out
+
+
+def test_a_column_of_vectors_is_in_the_config_and_not_in_what_was_asked(folder, table):
+    rows = [{**r, "text": tables.vector([i, 1])} for i, r in enumerate(texts())]
+    tables.write_table(table, rows)
+    prepared = prepare(folder, config_of(folder), table)
+    assert prepared.config.text.encoder == "vector"
+    assert run.read_manifest(folder)["settings"]["text"]["encoder"] == "tfidf"
+    run.check_same(folder, config_of(folder), str(table))  # so the same command goes on
+    assert prepared.analysis.widths == {"text": 2}
+
+
+def test_rejected_rows_are_written_with_line_id_and_problem(folder, table, capsys):
+    rows = texts()
+    rows[4]["label"] = ""
+    tables.write_table(table, rows)
+    prepare(folder, config_of(folder, on_bad_row="reject"), table)
+    with (folder / "rejected.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [
+            {"line": "6", "id": "4", "problem": "label is missing"}
+        ]
+    assert "Rejected: 1 rows" in capsys.readouterr().out
+
+
+def test_unreadable_rows_and_warnings_are_said(folder, table, capsys):
+    rows = [{**row, "image": ""} for row in texts()]
+    rows[2]["image"], rows[9]["image"] = "gone.png", tables.picture()
+    rows[34]["image"] = rows[9]["image"]
+    tables.write_table(table, rows)
+    prepare(folder, config_of(folder, on_bad_row="absent"), table)
+    said = capsys.readouterr().out
+    assert "Counts as absent: line 4 (id 2): image 'gone.png': file not found" in said
+    assert "Warning: The same content stands in different splits" in said
+
+
+def test_a_table_that_changed_since_the_run_began_is_refused(folder, table):
+    prepare(folder, config_of(folder), table)
+    rows = texts()
+    rows[0]["text"] = "another"
+    tables.write_table(table, rows)
+    with pytest.raises(UserError, match="have changed since the run in .* began"):
+        prepare(folder, config_of(folder), table)
+
+
+def test_without_a_table_the_embedded_one_is_taken(folder, table, monkeypatch):
+    monkeypatch.setattr(training.embedded, "default_folder", lambda: folder.parent)
+    monkeypatch.setattr(training.embedded, "make", lambda _: table)
+    prepare(folder, config_of(folder), None)
+    assert run.read_manifest(folder)["data"] == run.EMBEDDED
+
+
+def test_golden_rows_are_the_first_test_rows(folder, table):
+    prepared = prepare(folder, config_of(folder), table)
+    rows = golden_rows(prepared)
+    assert [row["text"].decode() for row in rows] == [r["text"] for r in texts()[32:]]
+    assert set(rows[0]) == {"text"}
+
+
+def test_a_model_trained_in_mixed_precision_is_kept_in_float32(folder, table):
+    prepared = prepare(
+        folder,
+        config_of(folder, epochs=1, train={"precision": "mixed_bfloat16"}),
+        table,
+    )
+    trained, history = fit_model(folder, prepared)
+    assert len(history) == 1 and keras.config.dtype_policy().name == "float32"
+    policies = {layer.dtype_policy.name for layer in trained.model.get_layer("head").layers}
+    assert policies == {"float32"}
+    loaded = load_trained(folder)
+    for a, b in zip(trained.model.get_weights(), loaded.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    head = loaded.model.get_layer("head")
+    assert float(head.get_layer("temperature").temperature) not in (0.0, 1.0)
+
+
+def test_an_interrupted_fit_leaves_a_model_that_loads(folder, table, monkeypatch):
+    prepared = prepare(folder, config_of(folder), table)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit_model(folder, prepared)
+    assert load_trained(folder).analysis.classes == ("a", "b")
+
+
+# The shared run ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained_folder(tmp_path_factory):
+    return tables.trained_run(tmp_path_factory)[0]
+
+
+def test_a_run_leaves_all_that_it_promises(trained_folder):
+    names = {path.name for path in trained_folder.iterdir()}
+    assert names - {".lock"} == {
+        "config.yaml",
+        "analysis.json",
+        "model.keras",
+        "metrics.json",
+        "report.html",
+        "predictions.csv",
+        "manifest.json",
+        "history.json",
+        "logs",
+        "checkpoints",
+        "export",
+    }
+    assert run.is_finished(trained_folder)
+    history = json.loads((trained_folder / "history.json").read_text())
+    assert [entry["epoch"] for entry in history] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_that_lacks_only_its_report_is_not_trained_or_exported_again(
+    trained_folder, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    shutil.copytree(trained_folder, folder)
+    (folder / "report.html").unlink()
+    table = trained_folder.parent / "data" / "data.csv"
+    evaluated = []
+    monkeypatch.setattr(training, "evaluate", lambda *a, **k: evaluated.append(a))
+
+    def fail(*_, **__):
+        raise AssertionError("done again")
+
+    monkeypatch.setattr(training, "export", fail)
+    monkeypatch.setattr(keras.Model, "fit", fail)
+    config = tables.tiny_config(
+        trained_folder.parent / "cache", epochs=6, on_bad_row="absent"
+    )
+    training.train(folder, config, table)
+
+    (trained, ingested, split, output), *_ = evaluated
+    assert (split, output) == ("test", folder)
+    before = load_trained(trained_folder).model.get_weights()
+    for a, b in zip(before, trained.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    rows = list(raw_rows(ingested.files("test"), ["text"]).as_numpy_iterator())
+    assert len(rows) == 8
