@@ -17,7 +17,7 @@ from mmkeras.preprocess.audio import stats_width
 from mmkeras.preprocess.graph import Preprocessor
 from mmkeras.preprocess.hub import load_hub_encoder
 from mmkeras.preprocess.text import tokenize
-from mmkeras.records import Ingested
+from mmkeras.records import FORMAT, Ingested
 from mmkeras.schema import (
     AUDIO,
     ID,
@@ -61,7 +61,7 @@ def analyze(ingested: Ingested, config: Config) -> Analysis:
     Kept beside the shards, so that the same rows and settings are analysed once.
     """
     settings = json.dumps(
-        [asdict(config.text), asdict(config.audio), ingested.fingerprint]
+        [FORMAT, asdict(config.text), asdict(config.audio), ingested.fingerprint]
     )
     key = hashlib.sha256(settings.encode()).hexdigest()[:16]
     path = ingested.folder / f"analysis-{key}.json"
@@ -81,6 +81,7 @@ def _analyze(ingested, config) -> Analysis:
         task=task,
         classes=classes,
         class_rows=tuple(rows[name] for name in classes),
+        rows=ingested.rows[TRAIN],
         widths=dict(ingested.widths),
     )
     files = ingested.files(TRAIN)

@@ -167,7 +167,7 @@ def evaluate(
         output / REPORT_FILE,
         title=f"mmkeras: {config.preset} on {split} rows",
         summary=summary,
-        metrics={**metrics, **_best_epoch(history, config.train.monitor)},
+        metrics={**metrics, **_kept_epoch(history, config.train)},
         history=history,
         errors=_worst_errors(trained, ingested, split, found),
     )
@@ -183,11 +183,12 @@ def _temperature(trained):
     return float(head.get_layer("temperature").temperature.numpy())
 
 
-def _best_epoch(history, monitor) -> dict[str, int]:
-    if not history:
+def _kept_epoch(history, train) -> dict[str, int]:
+    """The epoch that the report marks, where the best one's weights were kept."""
+    if not history or not train.restore_best:
         return {}
-    values = [entry[monitor] for entry in history]
-    best = np.argmin(values) if monitor == "val_loss" else np.argmax(values)
+    values = [entry[train.monitor] for entry in history]
+    best = np.argmin(values) if train.monitor == "val_loss" else np.argmax(values)
     return {"best_epoch": int(best) + 1}
 
 
@@ -282,12 +283,12 @@ def _against_baselines(trained, ingested, split, found, train_rows, metrics) -> 
     """The majority class and a logistic regression on the same rows."""
     task, config = trained.analysis.task, trained.config
     measured = (found.targets, task, trained.analysis.classes, config)
-    result = {"baselines": {}}
+    frequencies = np.array([trained.analysis.class_rows]) / trained.analysis.rows
+    most = baselines.majority(frequencies, len(found.ids), task)
+    result = {"baselines": {"majority": _measure(most, *measured)["metrics"]}}
     if train_rows is None:
         return result
     features, targets = _simple_features(trained, train_rows, TRAIN)
-    most = baselines.majority(targets, len(found.ids), task)
-    result["baselines"]["majority"] = _measure(most, *measured)["metrics"]
     test_features, test_targets = _simple_features(trained, ingested, split)
     simple = baselines.logistic_regression(
         features, targets, test_features, task, config.seed

@@ -18,13 +18,22 @@ from mmkeras.config import Config
 from mmkeras.errors import UserError
 from mmkeras.examples import ReadRow, RowReader, first_widths, make_example
 from mmkeras.preprocess.image import KINDS, picture_kind
-from mmkeras.schema import AUDIO, IMAGE, SPLITS, TEST, TEXT, TRAIN
+from mmkeras.schema import (
+    AUDIO,
+    IMAGE,
+    LABEL_SEPARATOR,
+    SPLITS,
+    TEST,
+    TEXT,
+    TRAIN,
+    VAL,
+)
 from mmkeras.shards import ShardWriter, Twins
 from mmkeras.splits import assign_splits, check_labels
-from mmkeras.table import Row, read_rows, table_modalities
+from mmkeras.table import Row, listed, read_rows, table_modalities
 
-# Goes up whenever the same rows would become other records.
-FORMAT = 2
+# Goes up whenever the same rows would become other records or another analysis.
+FORMAT = 3
 _LISTED = 20  # rows in one message
 _INGESTED_FILE = "ingested.json"
 
@@ -82,7 +91,7 @@ class Ingested:
         """Rows of each class; a row with several labels counts for each."""
         counts = Counter()
         for label, rows in self.labels[split].items():
-            for name in label.split("|"):
+            for name in label.split(LABEL_SEPARATOR):
                 counts[name] += rows
         return counts
 
@@ -253,7 +262,11 @@ def _write(folder, source, rows, splits, rejected, found, config):
             "shards": writer.shards,
             "rows": writer.rows,
             "rejected": [asdict(b) for b in sorted(bad, key=lambda b: b.line)],
-            "warnings": [*found["warnings"], *written["warnings"]],
+            "warnings": [
+                *found["warnings"],
+                *written["warnings"],
+                *_never_learned(written["labels"]),
+            ],
             "split_fingerprint": _split_fingerprint(rows, splits),
         }
         (aside / _INGESTED_FILE).write_text(json.dumps(content, ensure_ascii=False))
@@ -288,7 +301,7 @@ def _write_rows(writer, rows, splits, reader, config) -> dict[str, Any]:
         if problem:
             unreadable.append(_bad(read.row, problem))
         writer.write(split, make_example(read).SerializeToString())
-        labels[split]["|".join(read.row.labels)] += 1
+        labels[split][LABEL_SEPARATOR.join(read.row.labels)] += 1
         absent.update(m for m, content in read.data.items() if not content)
         kinds.add(picture_kind(read.data.get(IMAGE, b"")))
         twins.add(split, read)
@@ -311,11 +324,31 @@ def _check_what_is_left(splits, found, writer):
             f"No usable row is left in {', '.join(empty)}: mend the rejected rows, or "
             "give more rows to these splits."
         )
-    classes = {name for label in found["labels"][TRAIN] for name in label.split("|")}
+    classes = {
+        name
+        for label in found["labels"][TRAIN]
+        for name in label.split(LABEL_SEPARATOR)
+    }
     if TRAIN in splits and len(classes) < 2:
         raise UserError(
             "The usable training rows have one class only; training needs at least two."
         )
+
+
+def _named(labels) -> set[str]:
+    """Returns the classes in an iterable of labels of rows."""
+    return {name for label in labels for name in label.split(LABEL_SEPARATOR)}
+
+
+def _never_learned(labels) -> list[str]:
+    """Warns of classes that no training row has."""
+    named = {split: _named(rows) for split, rows in labels.items()}
+    if not named[TRAIN]:  # a table to evaluate has no training rows
+        return []
+    unknown = sorted((named[VAL] | named[TEST]) - named[TRAIN])
+    if not unknown:
+        return []
+    return [f"No training row has {listed(unknown)}, so it cannot be learned."]
 
 
 def _split_fingerprint(rows, splits) -> str:

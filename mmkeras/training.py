@@ -148,7 +148,8 @@ def fit_model(folder: Path, prepared: Prepared) -> tuple[Trained, list[dict]]:
     config, analysis = prepared.config, prepared.analysis
     # Not 0: tf.data's shuffle then compares its own seed, a tensor, in Python.
     keras.utils.set_random_seed(config.seed + 1)
-    tf.config.experimental.enable_op_determinism()
+    if not tf.config.list_physical_devices("GPU"):  # where it costs nothing
+        tf.config.experimental.enable_op_determinism()
     model = _built(config, analysis, config.train.precision)
     train_batches, val_batches = _batches(model, prepared)
     try:

@@ -72,9 +72,7 @@ def write_table(path: Path, rows: list[dict]) -> Path:
     """Writes rows to a CSV; what is bytes goes to a file, and its name to the cell."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # A surrogate stands for a byte that is not UTF-8.
-    with path.open(
-        "w", newline="", encoding="utf-8", errors="surrogateescape"
-    ) as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         for i, row in enumerate(rows):

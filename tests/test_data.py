@@ -182,7 +182,9 @@ def test_computed_vectors_take_the_place_of_the_pictures(made, tmp_path):
     there = np.concatenate([x["present"] for x, *_ in plain])[:, 1] == 1
     seen = np.concatenate([x["image"] for x, *_ in plain])
     np.testing.assert_array_equal(seen[there], vectors[there])
-    shuffled = np.concatenate([x["image"] for x, *_ in as_numpy(batches.augmented([0]))])
+    shuffled = np.concatenate(
+        [x["image"] for x, *_ in as_numpy(batches.augmented([0]))]
+    )
     np.testing.assert_array_equal(shuffled[np.argsort(shuffled[:, 0])], vectors)
 
 
@@ -199,7 +201,9 @@ def test_vocabulary_and_scales_come_from_the_training_rows_only(made):
     unscaled = Preprocessor(batches.config, replace(analysis, scales={}))
     strings = [r["audio"] for r in raw_rows(batches.ingested.files("train"), ["audio"])]
     vectors = [
-        unscaled.finish("audio", unscaled.decode("audio", s)) for s in strings if s != ""
+        unscaled.finish("audio", unscaled.decode("audio", s))
+        for s in strings
+        if s != ""
     ]
     assert len(vectors) == 23
     np.testing.assert_allclose(scale.mean, np.mean(vectors, 0), atol=1e-5)

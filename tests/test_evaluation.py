@@ -48,7 +48,9 @@ def test_the_metrics_are_those_of_the_predictions(metrics, predictions):
     values = metrics["metrics"]
     assert metrics["rows"] == len(predictions) and metrics["split"] == "test"
     assert values["accuracy"]["value"] == pytest.approx(np.mean(right), abs=1e-6)
-    assert values["log_loss"]["value"] == pytest.approx(-np.mean(np.log(true)), abs=1e-4)
+    assert values["log_loss"]["value"] == pytest.approx(
+        -np.mean(np.log(true)), abs=1e-4
+    )
     for value in values.values():
         if value["value"] is not None:
             assert value["low"] <= value["value"] + 1e-9
@@ -67,7 +69,8 @@ def test_absent_and_unreadable_rows_are_told_apart_and_counted(metrics, predicti
     counted = {"ok": 6, "audio absent": 1, "image unreadable": 1}
     assert metrics["status"] == counted == Counter(r["status"] for r in predictions)
     counts = {
-        name: (m["absent"], m["unreadable"]) for name, m in metrics["modalities"].items()
+        name: (m["absent"], m["unreadable"])
+        for name, m in metrics["modalities"].items()
     }
     assert counts == {"text": (0, 0), "image": (0, 1), "audio": (1, 0)}
     assert metrics["unreadable_rows"] == 1 and metrics["rejected_rows"] == 0

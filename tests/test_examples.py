@@ -87,7 +87,9 @@ def test_a_sound_sent_raw_gives_the_vector_that_its_record_gave(read):
         scales={"audio": Scale(mean=(-3.0,) * width, deviation=(2.0,) * width)},
     )
 
-    inputs, status = Preprocessor(CONFIG, analysis)({"audio": tf.constant([raw, stored])})
+    inputs, status = Preprocessor(CONFIG, analysis)(
+        {"audio": tf.constant([raw, stored])}
+    )
 
     assert list(status.numpy()) == [b"ok", b"ok"] and raw != stored
     served, trained = inputs["audio"].numpy()
@@ -99,7 +101,11 @@ BROKEN = {
     "truncated png": ("image", tables.picture()[:60], "picture cannot be decoded"),
     "truncated jpeg": ("image", tables.picture(kind="JPEG")[:-40], "cannot be decoded"),
     "webp cut": ("image", tables.picture(kind="WEBP")[:30], "truncated or unreadable"),
-    "bomb": ("image", tables.bomb(), "200 megapixels, more than image.max_megapixels=50"),
+    "bomb": (
+        "image",
+        tables.bomb(),
+        "200 megapixels, more than image.max_megapixels=50",
+    ),
     "heic": ("image", b"\0\0\0\x1cftypheic" + b"\0" * 50, "unsupported HEIC"),
     "text": ("image", b"hello", "unsupported format"),
     "empty picture": ("image", b"", "file is empty"),

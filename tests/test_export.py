@@ -85,7 +85,9 @@ def test_labels_settings_and_analysis_lie_beside_the_graph(folder, trained):
         "tf_serving_warmup_requests",
     ]
     assert (extra / "labels.txt").read_text() == "green\nred\n"
-    assert yaml.safe_load((extra / "config.yaml").read_text()) == to_dict(trained.config)
+    assert yaml.safe_load((extra / "config.yaml").read_text()) == to_dict(
+        trained.config
+    )
     assert analyses.load(extra / "analysis.json") == trained.analysis
 
 
@@ -158,7 +160,9 @@ def test_a_process_that_knows_only_tensorflow_answers_as_the_model(
     for key in ("label", "status"):
         assert list(served[key]) == list(expected[key])
     near = {"atol": 1e-5, "rtol": 0}
-    np.testing.assert_allclose(served["probabilities"], expected["probabilities"], **near)
+    np.testing.assert_allclose(
+        served["probabilities"], expected["probabilities"], **near
+    )
     np.testing.assert_allclose(served["score"], expected["score"], **near)
     embedding = answers["embed"]["embedding"]
     np.testing.assert_allclose(embedding, expected["embedding"], atol=1e-5, rtol=1e-5)

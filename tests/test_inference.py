@@ -42,7 +42,9 @@ def test_a_binary_answer_has_a_column_a_class_1_minus_p_and_p(trained, predictor
 def test_the_label_is_the_class_of_the_highest_score(trained, predictor):
     found = answer(predictor, GOOD, dict.fromkeys(GOOD, b""))
     best = found["probabilities"].argmax(axis=1)
-    assert [x.decode() for x in found["label"]] == [trained.analysis.classes[i] for i in best]
+    assert [x.decode() for x in found["label"]] == [
+        trained.analysis.classes[i] for i in best
+    ]
     np.testing.assert_array_equal(found["score"], found["probabilities"].max(axis=1))
     assert found["embedding"].shape == (2, trained.config.fusion.units)
 
@@ -66,7 +68,9 @@ def test_a_bad_row_fails_neither_its_batch_nor_its_neighbours(predictor):
         "ok",
     ]
     assert np.isfinite(found["probabilities"]).all()
-    np.testing.assert_allclose(found["probabilities"][0], found["probabilities"][-1], atol=1e-6)
+    np.testing.assert_allclose(
+        found["probabilities"][0], found["probabilities"][-1], atol=1e-6
+    )
 
 
 def test_what_is_broken_counts_as_absent(predictor):
@@ -91,7 +95,9 @@ def test_a_loaded_model_answers_as_the_run_did(folder, predictor):
     with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
         said = {row["id"]: row for row in csv.DictReader(file)}
     row = tables.make_rows()[32]
-    found = answer(predictor, {m: row[m] if m != "text" else row[m].encode() for m in GOOD})
+    found = answer(
+        predictor, {m: row[m] if m != "text" else row[m].encode() for m in GOOD}
+    )
     assert float(said["r32"]["score"]) == pytest.approx(found["score"][0], abs=1e-5)
     assert said["r32"]["predicted"] == found["label"][0].decode()
 
@@ -101,10 +107,17 @@ def test_a_loaded_model_answers_as_the_run_did(folder, predictor):
 
 @pytest.mark.parametrize(
     ("logits", "label"),
-    [([3, -3, 3], b"a|c"), ([-3, -3, 3], b"c"), ([0, -1, -1], b"a"), ([-1, -1, -1], b"")],
+    [
+        ([3, -3, 3], b"a|c"),
+        ([-3, -3, 3], b"c"),
+        ([0, -1, -1], b"a"),
+        ([-1, -1, -1], b""),
+    ],
 )
 def test_several_labels_are_those_at_a_half_and_above(logits, label, tmp_path):
-    found = Predictor(tables.text_model(tmp_path, "multilabel", logits))({"text": [b"hi"]})
+    found = Predictor(tables.text_model(tmp_path, "multilabel", logits))(
+        {"text": [b"hi"]}
+    )
     assert list(found["label"]) == [label]
     expected = 1 / (1 + np.exp(-np.array(logits, float)))
     np.testing.assert_allclose(found["probabilities"], [expected], rtol=1e-5)

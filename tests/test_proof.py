@@ -44,7 +44,9 @@ def test_golden_batches_are_complete_absent_broken_mixed_and_empty():
         "mixed",
         "empty",
     ]
-    assert batches["image absent"] == {m: [FULL[m]] for m in MODALITIES} | {"image": [b""]}
+    assert batches["image absent"] == {m: [FULL[m]] for m in MODALITIES} | {
+        "image": [b""]
+    }
     broken = batches["audio broken"]
     assert broken["audio"][0] not in (b"", FULL["audio"])
     assert broken["image"] == [FULL["image"]]
@@ -77,7 +79,9 @@ def test_examples_hold_each_row_and_parse_back():
         "text": b"a",
         "image": b"\xff",
     }
-    assert tf.train.Example.FromString(other).features.feature["text"].bytes_list.value == [b""]
+    assert tf.train.Example.FromString(other).features.feature[
+        "text"
+    ].bytes_list.value == [b""]
 
 
 # The proof --------------------------------------------------------------------
@@ -136,7 +140,9 @@ def test_a_nan_is_no_agreement():
 
 
 def test_another_shape_is_no_agreement():
-    with pytest.raises(ProofError, match=r"shape \(1, 1\), and the model gives \(1, 2\)"):
+    with pytest.raises(
+        ProofError, match=r"shape \(1, 1\), and the model gives \(1, 2\)"
+    ):
         differ([[0.5]], [[0.5, 0.5]])
 
 

@@ -418,5 +418,7 @@ def test_the_fingerprint_knows_the_settings_that_change_records(tmp_path):
         return records._fingerprint(table, rows, [], changed)
 
     assert key(epochs=9) == key(table={"workers": 9}) == key()
-    assert len({key(), key(audio={"clip_s": 1.0}), key(image={"max_megapixels": 9})}) == 3
+    assert (
+        len({key(), key(audio={"clip_s": 1.0}), key(image={"max_megapixels": 9})}) == 3
+    )
     assert replace(config, epochs=9) != config

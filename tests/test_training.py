@@ -18,7 +18,11 @@ from tests import tables
 
 def texts():
     return [
-        {"split": split, "label": "ab"[i % 2], "text": f"{'good bad'.split()[i % 2]} {i}"}
+        {
+            "split": split,
+            "label": "ab"[i % 2],
+            "text": f"{'good bad'.split()[i % 2]} {i}",
+        }
         for i, split in enumerate(tables.FORTY)
     ]
 
@@ -97,7 +101,7 @@ def test_a_table_that_changed_since_the_run_began_is_refused(folder, table):
 
 def test_without_a_table_the_embedded_one_is_taken(folder, table, monkeypatch):
     monkeypatch.setattr(training.embedded, "default_folder", lambda: folder.parent)
-    monkeypatch.setattr(training.embedded, "make", lambda _: table)
+    monkeypatch.setattr(training.embedded, "make", lambda _: table.parent)
     prepare(folder, config_of(folder), None)
     assert run.read_manifest(folder)["data"] == run.EMBEDDED
 
@@ -117,10 +121,14 @@ def test_a_model_trained_in_mixed_precision_is_kept_in_float32(folder, table):
     )
     trained, history = fit_model(folder, prepared)
     assert len(history) == 1 and keras.config.dtype_policy().name == "float32"
-    policies = {layer.dtype_policy.name for layer in trained.model.get_layer("head").layers}
+    policies = {
+        layer.dtype_policy.name for layer in trained.model.get_layer("head").layers
+    }
     assert policies == {"float32"}
     loaded = load_trained(folder)
-    for a, b in zip(trained.model.get_weights(), loaded.model.get_weights(), strict=True):
+    for a, b in zip(
+        trained.model.get_weights(), loaded.model.get_weights(), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
     head = loaded.model.get_layer("head")
     assert float(head.get_layer("temperature").temperature) not in (0.0, 1.0)

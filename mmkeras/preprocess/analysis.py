@@ -30,6 +30,7 @@ class Analysis:
         task: binary, multiclass or multilabel.
         classes: Names, in the order of the probability columns.
         class_rows: Training rows of each class.
+        rows: Training rows in all.
         vocabulary: Tokens of tfidf, the most frequent first.
         idf: Weight of each token.
         widths: Numbers in the vector of text and of audio, where in use.
@@ -40,6 +41,7 @@ class Analysis:
     task: str
     classes: tuple[str, ...]
     class_rows: tuple[int, ...]
+    rows: int = 0
     vocabulary: tuple[str, ...] = ()
     idf: tuple[float, ...] = ()
     widths: dict[str, int] = field(default_factory=dict)
