@@ -17,6 +17,7 @@ import yaml
 from mmkeras.config import Config, to_dict
 from mmkeras.errors import UserError
 from mmkeras.schema import (
+    CHECKPOINTS_DIR,
     CONFIG_FILE,
     EXPORT_DIR,
     MANIFEST_FILE,
@@ -85,9 +86,9 @@ def check_same(folder: Path, config: Config, data: str) -> None:
     Raises:
         UserError: Naming the first setting that differs.
     """
-    manifest = read_manifest(folder)
-    if not manifest:
+    if not has_begun(folder):
         return
+    manifest = read_manifest(folder)
     if manifest["data"] != data:
         raise UserError(
             f"'{folder}' holds a run on '{manifest['data']}', not on '{data}'. Give "
@@ -140,6 +141,11 @@ def write_manifest(folder: Path, **content: Any) -> None:
 def data_name(table: Path | None) -> str:
     """Returns how the manifest calls the rows."""
     return str(table.resolve()) if table else EMBEDDED
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether an epoch has been trained; before that, settings may still change."""
+    return any((folder / CHECKPOINTS_DIR).glob("phase*"))
 
 
 def is_finished(folder: Path) -> bool:

@@ -89,8 +89,8 @@ def prepare(folder: Path, config: Config, table: Path | None) -> Prepared:
     """Checks the rows, analyses the training ones, and notes both in the folder."""
     source = table or embedded.make(embedded.default_folder()) / "data.csv"
     ingested = ingest(source, config)
-    before = run.read_manifest(folder).get("fingerprint", ingested.fingerprint)
-    if before != ingested.fingerprint:
+    before = run.read_manifest(folder).get("fingerprint")
+    if run.has_begun(folder) and before != ingested.fingerprint:
         raise UserError(
             f"The table or its files have changed since the run in '{folder}' began. "
             "Give another --output."

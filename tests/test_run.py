@@ -97,12 +97,18 @@ def test_an_error_inside_is_no_matter_of_the_folder(tmp_path):
 @pytest.fixture
 def noted(tmp_path):
     run.write_manifest(tmp_path, data="/a/data.csv", settings=to_dict(CONFIG))
+    (tmp_path / "checkpoints" / "phase1-epoch00001").mkdir(parents=True)
     return tmp_path
 
 
 def test_the_same_table_and_settings_go_on(noted):
     run.check_same(noted, CONFIG, "/a/data.csv")
     run.check_same(noted / "new", replace(CONFIG, epochs=7), "anything")
+
+
+def test_before_the_first_epoch_settings_may_change(noted):
+    (noted / "checkpoints" / "phase1-epoch00001").rmdir()
+    run.check_same(noted, replace(CONFIG, seed=1), "/b.csv")
 
 
 def test_another_table_is_refused_by_name(noted):
