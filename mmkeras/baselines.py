@@ -86,7 +86,7 @@ def _block(train: np.ndarray, rows: np.ndarray, seed: int):
     """Returns both (N, D) and (n, D), standardised by the first and evenly weighed."""
     scaler = StandardScaler().fit(train)
     train, rows = scaler.transform(train), scaler.transform(rows)
-    if train.shape[1] > WIDE:
+    if train.shape[1] > WIDE and np.ptp(train, axis=0).any():  # a constant has no PCA
         components = min(COMPONENTS, len(train))
         pca = PCA(components, svd_solver="randomized", random_state=seed).fit(train)
         train, rows = pca.transform(train), pca.transform(rows)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from mmkeras.data import pictures
@@ -39,9 +40,10 @@ def image_vectors(
         unit="batch",
         disable=None,
     )
+    # Not predict_on_batch: of several replicas each would answer for all rows.
+    encode = tf.function(lambda x: encoder(x, training=False), autograph=False)
     with aside.open("wb") as file:
         for pixels in batches:
-            vectors = encoder.predict_on_batch(pixels)
-            file.write(np.asarray(vectors, np.float32).tobytes())
+            file.write(encode(pixels).numpy().astype(np.float32).tobytes())
     os.replace(aside, path)
     return path

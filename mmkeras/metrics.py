@@ -263,8 +263,8 @@ def _interval(value: float, resampled: np.ndarray) -> dict[str, float | None]:
     if np.isnan(value) or not len(known):
         return {"value": None, "low": None, "high": None}
     low, high = np.percentile(known, INTERVAL)
-    value = float(value)
-    return {"value": value, "low": float(min(low, value)), "high": max(high, value)}
+    value, low, high = float(value), float(low), float(high)
+    return {"value": value, "low": min(low, value), "high": max(high, value)}
 
 
 def _confusion(rows: _Rows) -> list:

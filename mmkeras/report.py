@@ -122,8 +122,11 @@ def write_report(
         | {"y0": TOP, "y1": HEIGHT - BOTTOM},
     )
     aside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    aside.write_text(page, encoding="utf-8", errors="replace")
-    os.replace(aside, path)
+    try:
+        aside.write_text(page, encoding="utf-8", errors="replace")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def number(value: float | None, digits: int = 3) -> str:

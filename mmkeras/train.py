@@ -54,7 +54,9 @@ def _train(folder, config, table, argv) -> int:
         saved = folder / MODEL_FILE
         what = f"The best model so far is in {saved}." if saved.exists() else ""
         print(f"\nInterrupted. {what}", file=sys.stderr)
-        print(f"To go on: {resume} --output {folder}", file=sys.stderr)
+        print(
+            f"To go on: {resume} --output {shlex.quote(str(folder))}", file=sys.stderr
+        )
         return 130
     print(run.summary(folder))
     return 0

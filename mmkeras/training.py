@@ -212,9 +212,11 @@ def _calibrate(model, prepared):
     batches = Batches(
         ingested=prepared.ingested, preprocessor=prepared.preprocessor, split=VAL
     )
+    # Not predict_on_batch: of several replicas each would answer for all rows.
+    answer = tf.function(lambda x: model(x, training=False), autograph=False)
     probabilities, targets = [], []
     for inputs, target, _ in batches.plain():
-        probabilities.append(model.predict_on_batch(inputs))
+        probabilities.append(answer(inputs).numpy())
         targets.append(target.numpy())
     probabilities, targets = np.concatenate(probabilities), np.concatenate(targets)
     if prepared.analysis.task == BINARY:

@@ -286,20 +286,27 @@ def test_the_second_ingest_reads_nothing_and_finds_the_same(taken, reads):
     assert len(reads) == 40 and asdict(second) == asdict(first)
 
 
-def test_a_changed_table_setting_or_file_is_ingested_anew(taken, reads, tmp_path):
-    rows = texts(audio=[tables.vector([i, 1]) for i in range(40)])
+def test_a_changed_table_or_setting_is_ingested_anew(taken, reads):
+    rows = texts()
     folders = {taken(rows).folder}
     rows[3]["text"] = "another word"
     folders.add(taken(rows).folder)
     folders.add(taken(rows, on_bad_row="reject").folder)
     folders.add(taken(rows, table={"rows_per_shard": 7}).folder)
     assert len(folders) == 4 and len(reads) == 160
+
+
+def test_a_changed_file_is_ingested_anew(taken, reads, tmp_path):
+    rows = texts(audio=[tables.vector([i, 1]) for i in range(40)])
+    first = taken(rows)
+    table = tmp_path / "data" / "data.csv"
+    config = tables.tiny_config(tmp_path / "cache")
+    assert ingest(table, config).folder == first.folder and len(reads) == 40
     file = tmp_path / "data" / "003-audio.npy"
     before = file.stat()
     file.write_bytes(tables.vector([9, 9]))  # as many bytes, and the old time
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    config = tables.tiny_config(tmp_path / "cache")
-    assert ingest(tmp_path / "data" / "data.csv", config).folder not in folders
+    assert ingest(table, config).folder != first.folder and len(reads) == 80
 
 
 def test_another_seed_divides_the_rows_anew(taken):
@@ -396,7 +403,7 @@ def test_rows_are_read_in_order_and_a_bounded_number_is_in_flight():
         assert row == i
         most, done = max(most, len(started) - done), i + 1
         time.sleep(0.001)
-    assert done == 200 and workers < most <= 4 * workers + 1
+    assert done == 200 and 1 < most <= 4 * workers + 1
 
 
 def test_an_error_in_a_thread_is_not_lost():

@@ -95,6 +95,10 @@ def test_a_table_that_changed_since_the_run_began_is_refused(folder, table):
     rows = texts()
     rows[0]["text"] = "another"
     tables.write_table(table, rows)
+    prepare(folder, config_of(folder), table)  # nothing was trained on the old one
+    (folder / "checkpoints" / "phase1-epoch00001").mkdir(parents=True)
+    rows[0]["text"] = "yet another"
+    tables.write_table(table, rows)
     with pytest.raises(UserError, match="have changed since the run in .* began"):
         prepare(folder, config_of(folder), table)
 

@@ -1,5 +1,6 @@
 """TF-Hub sentence encoders: text -> one vector, by handle or by local folder."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,9 @@ def load_hub_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
     Raises:
         UserError: It can be neither found nor fetched, or does not take text.
     """
-    import tensorflow_hub as hub
+    with warnings.catch_warnings():  # of its own import of pkg_resources
+        warnings.simplefilter("ignore")
+        import tensorflow_hub as hub
 
     if not handle.startswith(("http://", "https://", "gs://")):
         if not Path(handle).is_dir():
