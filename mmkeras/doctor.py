@@ -159,11 +159,11 @@ def check_memory() -> Finding:
     return Finding(WARN, what, advice)
 
 
-def _memory_bytes() -> int:
+def _memory_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """The machine's memory, or what the container may use of it."""
     most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for name in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroup 2, cgroup 1
-        file = Path("/sys/fs/cgroup") / name
+        file = cgroup / name
         if file.is_file() and (limit := file.read_text().strip()).isdigit():
             most = min(most, int(limit))
     return most
@@ -189,17 +189,19 @@ def check_cache() -> Finding:
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(base).absolute() / _NAME
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    what, advice = f"cache: {folder}", "Set XDG_CACHE_HOME or --table.cache_dir."
+    what, move = f"cache: {folder}", "set XDG_CACHE_HOME or --table.cache_dir"
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        return Finding(FAIL, f"{what} cannot be written ({error.strerror})", advice)
+        return Finding(
+            FAIL, f"{what} cannot be written ({error.strerror})", f"To move it {move}"
+        )
     free_gb = shutil.disk_usage(there).free / 1e9
     what = f"{what}, {free_gb:.1f} GB free"
     if free_gb >= _LEAST_DISK_GB:
         return Finding(OK, what)
-    return Finding(WARN, what, f"Make room for {_LEAST_DISK_GB} GB, or s{advice[1:]}")
+    return Finding(WARN, what, f"Make room for {_LEAST_DISK_GB} GB, or {move}")
 
 
 # The packages -----------------------------------------------------------------
@@ -360,7 +362,8 @@ def host_problem(url: str) -> str:
     try:
         urllib.request.urlopen(request, timeout=_HOST_S).close()
     except (OSError, http.client.HTTPException) as error:
-        return " ".join(str(error).split()) or type(error).__name__
+        words = str(error).removeprefix("<urlopen error ").removesuffix(">")
+        return " ".join(words.split()) or type(error).__name__
     return ""
 
 

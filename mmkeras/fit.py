@@ -1,11 +1,13 @@
 """The training loop: epochs, checkpoints, resuming, early stopping, two phases."""
 
 import json
+import math
 import os
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -13,6 +15,7 @@ import tensorflow as tf
 
 from mmkeras.config import Config, TrainConfig
 from mmkeras.data import Batches
+from mmkeras.errors import UserError
 from mmkeras.losses import build_loss, build_metrics
 from mmkeras.model import HEAD, IMAGE_ENCODER
 from mmkeras.schema import HISTORY_FILE
@@ -20,8 +23,12 @@ from mmkeras.schema import HISTORY_FILE
 _STATE_FILE, _LAST_FILE = "state.json", "last.weights.h5"
 
 
+@cache
 def strategy() -> tf.distribute.Strategy:
-    """Returns MirroredStrategy when several GPUs are seen, else TF's default."""
+    """Returns MirroredStrategy when several GPUs are seen, else TF's default.
+
+    The same object each time: a model belongs to the strategy that it was built in.
+    """
     if len(tf.config.list_logical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
@@ -144,7 +151,9 @@ class Checkpoints:
 
 def swap_ema(model: keras.Model) -> None:
     """Exchanges the weights with their moving average, where there is one."""
-    optimizer = getattr(model, "optimizer", None)  # before it is compiled
+    optimizer = getattr(model, "optimizer", None)  # none before it is compiled
+    # mixed_float16 wraps the optimizer in one that scales the loss.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     averages = getattr(optimizer, "_model_variables_moving_average", None)
     for weight, average in zip(model.trainable_variables, averages or [], strict=False):
         held = keras.ops.copy(weight)
@@ -176,6 +185,11 @@ class _EpochEnd(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         state, logs = self.state, {k: float(v) for k, v in (logs or {}).items()}
         logs.pop("learning_rate", None)
+        if not math.isfinite(logs["loss"]):
+            raise UserError(
+                f"The loss became {logs['loss']} in epoch {epoch + 1}. Lower "
+                "--train.learning_rate and train into another --output."
+            )
         state.epochs_done = epoch + 1
         number = len(state.history) + 1
         state.history.append({"epoch": number, "phase": state.phase, **logs})
@@ -220,31 +234,43 @@ def fit(
     Returns:
         The last state, with the history.
     """
-    config, checkpoints = train.config, Checkpoints(folder)
+    checkpoints = Checkpoints(folder)
     state = checkpoints.load_state()
-    trained = model if train.image_vectors is None else model.get_layer(HEAD)
-    if state.phase == 1 and not state.finished:
-        _phase(trained, train, val, config.epochs, state, checkpoints, logs)
-        checkpoints.load_kept(trained, state)
-    second = config.train.fine_tune_epochs and train.image_vectors is not None
-    if second and not state.finished:
-        if state.phase == 1:
-            state.phase, state.epochs_done = 2, 0
-            state.best_epoch = state.kept_epoch = 0
-            model.get_layer(IMAGE_ENCODER).trainable = True
-            checkpoints.save(model, state, keep=True)
-        model.get_layer(IMAGE_ENCODER).trainable = True
-        pictures = [
-            replace(batches, image_vectors=None, image_width=0)
-            for batches in (train, val)
-        ]
-        epochs = config.train.fine_tune_epochs
-        _phase(model, *pictures, epochs, state, checkpoints, logs)
-    trained = model if state.phase == 2 else trained
-    checkpoints.load_kept(trained, state)
+    try:
+        if not state.finished:
+            _phases(model, train, val, state, checkpoints, logs)
+    finally:  # also when interrupted
+        if state.history:
+            checkpoints.load_kept(_trained_part(model, train, state), state)
     checkpoints.mark_finished(state)
     (folder.parent / HISTORY_FILE).write_text(json.dumps(state.history, indent=1))
     return state
+
+
+def _trained_part(model, train, state) -> keras.Model:
+    """The head, while computed image vectors stand for the frozen encoder."""
+    only_head = train.image_vectors is not None and state.phase == 1
+    return model.get_layer(HEAD) if only_head else model
+
+
+def _phases(model, train, val, state, checkpoints, logs):
+    config = train.config
+    if state.phase == 1:
+        part = _trained_part(model, train, state)
+        _phase(part, train, val, config.epochs, state, checkpoints, logs)
+    if not config.train.fine_tune_epochs or train.image_vectors is None:
+        return
+    model.get_layer(IMAGE_ENCODER).trainable = True
+    if state.phase == 1:
+        checkpoints.load_kept(model.get_layer(HEAD), state)
+        state.phase, state.epochs_done = 2, 0
+        state.best_epoch = state.kept_epoch = 0
+        checkpoints.save(model, state, keep=True)
+    pictures = [
+        replace(batches, image_vectors=None, image_width=0) for batches in (train, val)
+    ]
+    epochs = config.train.fine_tune_epochs
+    _phase(model, *pictures, epochs, state, checkpoints, logs)
 
 
 def _phase(model, train, val, epochs, state, checkpoints, logs):

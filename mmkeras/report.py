@@ -111,7 +111,7 @@ def write_report(
         names=METRICS,
         by_class=BY_CLASS,
         baseline_names=BASELINES,
-        none=NONE,
+        dash=NONE,
         figures=_figures(metrics),
         bars=_bars(metrics),
         confusion=_confusion(metrics),

@@ -19,7 +19,7 @@ FLOORS = [
     ["data", "export"],
     ["features", "fit", "evaluation"],
     ["training"],
-    ["train", "evaluate", "predict"],
+    ["train", "evaluate", "predict", "doctor"],
 ]
 # Inside a package a file imports only files that stand before it here.
 PACKAGES = {
@@ -34,6 +34,7 @@ MAY_IMPORT_TENSORFLOW |= {"data", "inference", "proof", "export", "fit", "evalua
 MAY_IMPORT_TENSORFLOW |= {"training"}
 LIGHT = ["errors", "schema", "config", "cli", "table", "splits", "media", "metrics"]
 LIGHT += ["baselines", "report", "embedded", "run", "train", "evaluate", "predict"]
+LIGHT += ["doctor"]
 
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 ROOT = Path(__file__).parents[1] / "mmkeras"
@@ -113,7 +114,7 @@ def test_reading_tables_and_arguments_loads_neither_tensorflow_nor_keras():
     assert loaded_by("\n".join(f"import mmkeras.{name}" for name in LIGHT)) == []
 
 
-@pytest.mark.parametrize("program", ["train", "evaluate", "predict"])
+@pytest.mark.parametrize("program", ["train", "evaluate", "predict", "doctor"])
 def test_help_and_a_bad_argument_load_neither_tensorflow_nor_keras(program):
     statements = f"""
 from mmkeras.{program} import main

@@ -1,9 +1,12 @@
 import base64
+import copy
+import functools
 import html
 import os
 import re
 from html.parser import HTMLParser
 
+import jinja2
 import numpy as np
 import pytest
 
@@ -22,7 +25,24 @@ HISTORY = [
     }
     for i, value in enumerate([1.0, 0.8, 0.7, 0.6, 0.65])
 ]
-VOID = {"meta", "img", "br", "line", "rect", "circle", "polyline"}
+PARTS = (
+    "split",
+    "task",
+    "classes",
+    "rows",
+    "metrics",
+    "per_class",
+    "confusion_matrix",
+    "reliability",
+    "bootstrap_resamples",
+    "baselines",
+    "verdict",
+    "temperature",
+    "status",
+    "modalities",
+    "warnings",
+)
+VOID = {"meta", "img", "br"}
 
 
 class Page(HTMLParser):
@@ -47,7 +67,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.texts.append(data)
+        if "style" not in self.open:
+            self.texts.append(data)
 
     @property
     def text(self):
@@ -57,8 +78,13 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.elements if tag == name]
 
 
-def measured(task, classes, n=120, right=0.8, seed=0):
-    """What evaluation writes for a model that is right as often."""
+def measured(*model, **settings):
+    """What evaluation writes for a model, to be changed at will."""
+    return copy.deepcopy(_measured(*model, **settings))
+
+
+@functools.cache
+def _measured(task, classes, n=120, right=0.8, seed=0):
     rng, c = np.random.default_rng(seed), len(classes)
     if task == "multilabel":
         targets = rng.integers(0, 2, (n, c))
@@ -304,7 +330,7 @@ def test_the_majority_alone_and_no_verdict_are_enough(written):
     assert not any(a.get("class") == "verdict" for a in page.all("section"))
 
 
-@pytest.mark.parametrize("part", sorted(full()))
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("remove", [True, False])
 def test_a_missing_part_does_not_break_the_rest(written, part, remove):
     found = full()
@@ -358,7 +384,7 @@ def test_the_best_epoch_is_the_one_that_was_kept(written):
 
 def test_a_failure_while_rendering_leaves_the_old_report(written, tmp_path):
     before = written()
-    with pytest.raises(AttributeError):
+    with pytest.raises(jinja2.UndefinedError):
         written(errors=[object()])
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == before
     assert os.listdir(tmp_path) == ["report.html"]
