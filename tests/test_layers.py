@@ -31,7 +31,7 @@ PACKAGES = {
 # The model itself is pure Keras and stays so, as it also runs on other backends.
 MAY_IMPORT_TENSORFLOW = {"preprocess", "augment", "examples", "shards", "records"}
 MAY_IMPORT_TENSORFLOW |= {"data", "inference", "proof", "export", "fit", "evaluation"}
-MAY_IMPORT_TENSORFLOW |= {"training"}
+MAY_IMPORT_TENSORFLOW |= {"training", "features"}
 LIGHT = ["errors", "schema", "config", "cli", "table", "splits", "media", "metrics"]
 LIGHT += ["baselines", "report", "embedded", "run", "train", "evaluate", "predict"]
 LIGHT += ["doctor"]
