@@ -1,5 +1,6 @@
 """`python -m mmkeras.doctor`: what is wrong with an installation, in plain words."""
 
+import argparse
 import http.client
 import json
 import os
@@ -14,8 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-
-from mmkeras.cli import Parser, run_program
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 _NAME = "mmkeras"
@@ -67,10 +66,17 @@ class Probe:
 
 def main(argv: Sequence[str]) -> int:
     """Prints one line a check; returns 1 if anything FAILed, else 0."""
-    Parser(
+    # argparse, not mmkeras.cli: what that imports may be what is missing.
+    parser = argparse.ArgumentParser(
         prog="python -m mmkeras.doctor",
         description="Say what is wrong with this installation, one line a check.",
-    ).parse_args(argv)
+    )
+    _, unknown = parser.parse_known_args(argv)
+    if unknown:
+        print(
+            f"error: There is no flag '{unknown[0]}'; it takes none.", file=sys.stderr
+        )
+        return 2
     failed = False
     for finding in examine():
         print(finding, flush=True)
@@ -368,4 +374,4 @@ def host_problem(url: str) -> str:
 
 
 if __name__ == "__main__":
-    run_program(main)
+    sys.exit(main(sys.argv[1:]))
