@@ -73,9 +73,7 @@ def main(argv: Sequence[str]) -> int:
     )
     _, unknown = parser.parse_known_args(argv)
     if unknown:
-        print(
-            f"error: There is no flag '{unknown[0]}'; it takes none.", file=sys.stderr
-        )
+        print(f"error: There is no flag '{unknown[0]}'.", file=sys.stderr)
         return 2
     failed = False
     for finding in examine():
