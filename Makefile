@@ -26,8 +26,8 @@ lint: .venv/test
 	.venv/bin/ruff format --check
 
 .uv/bin/uv:
-	python3 -m venv .uv
-	.uv/bin/pip install --quiet uv
+	python3 -m venv .uv && .uv/bin/pip install --quiet uv || \
+		(rm -rf .uv && python3 -m pip install --quiet --target .uv uv)
 
 .venv/bin/python: | $(UV)
 	$(UV) venv --quiet --python $(UV_PYTHON) .venv

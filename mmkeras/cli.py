@@ -179,11 +179,16 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except ProofError as error:
-        print(f"error: The export failed its proof. {error}", file=sys.stderr)
-        sys.exit(1)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:  # not about a file that a user named or moved
+            raise
+        print(f"error: {error.filename}: {error.strerror}.", file=sys.stderr)
+        sys.exit(2)
+    except ProofError as error:
+        print(f"error: The export failed its proof. {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)

@@ -438,6 +438,12 @@ class Config:
     def __post_init__(self):
         _check(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         _check(0 <= self.seed < 2**31, "seed", self.seed, "from 0 to 2147483647")
+        if self.train.fine_tune_epochs and not self.image.is_frozen:
+            raise UserError(
+                f"train.fine_tune_epochs={self.train.fine_tune_epochs} unfreezes an "
+                "image encoder that is frozen at first, and this one is not: leave it "
+                "0, or set image.frozen=yes."
+            )
 
 
 def resnet50_concat() -> Config:

@@ -226,9 +226,12 @@ class Batches:
         return decoded.cache() if self._fits_in_memory() else decoded
 
     def _row_bytes(self) -> int:
-        """About what a decoded row takes: mel frames are no larger than their WAV."""
+        """About what a decoded row takes; of a sound of 16 bits its mel frames."""
         files = self.ingested.files(self.split)
         size = sum(os.path.getsize(file) for file in files) // max(self.rows, 1)
+        audio = self.config.audio
+        if AUDIO in self.preprocessor.modalities and self._has_frames():
+            size += size * 4 * audio.bands // (2 * max(audio.hop, 1))
         if IMAGE in self.preprocessor.modalities and self.image_vectors is None:
             size += 3 * self.config.image.size_px**2
         return size + 4 * self.image_width

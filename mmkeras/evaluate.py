@@ -1,13 +1,14 @@
 """`python -m mmkeras.evaluate`: a trained model on a table with labels."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
 from mmkeras.errors import UserError
-from mmkeras.run import metric_lines
-from mmkeras.schema import REPORT_FILE, SPLITS, TEST
+from mmkeras.run import data_name, metric_lines, read_manifest
+from mmkeras.schema import HISTORY_FILE, REPORT_FILE, SPLITS, TEST
 
 
 def main(argv: Sequence[str]) -> int:
@@ -55,33 +56,41 @@ def evaluate_table(
         UserError: The run or the table cannot be used, or the table has labels that
             the model does not know.
     """
-    import json
-
     from mmkeras.evaluation import check_known_labels, evaluate
     from mmkeras.inference import load_trained
-    from mmkeras.records import ingest
-    from mmkeras.schema import HISTORY_FILE
 
     trained = load_trained(folder)
-    names = ",".join(trained.analysis.modalities)
-    config = replace(
-        trained.config,
-        on_bad_row=on_bad_row,
-        table=replace(trained.config.table, modalities=names),
-    )
-    ingested = ingest(table, config, only=split)
-    check_known_labels(trained, ingested, TEST)
+    ingested, used = _ingest(trained, folder, table, split, on_bad_row)
+    check_known_labels(trained, ingested, used)
     output.mkdir(parents=True, exist_ok=True)
     history = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
     return evaluate(
         trained,
         ingested,
-        TEST,
+        used,
         output,
         history=history,
         summary={"Model": str(folder), "Table": str(table), "Rows used": split},
         train_rows=None,
     )
+
+
+def _ingest(trained, folder, table, split, on_bad_row):
+    """Reads the rows to use; returns them and the split that they stand in."""
+    from mmkeras.records import ingest
+
+    names = ",".join(trained.analysis.modalities)
+    config = trained.config
+    config = replace(config, table=replace(config.table, modalities=names))
+    manifest = read_manifest(folder)
+    if manifest["data"] == data_name(table):
+        # The run's own table: its rows stand where training put them.
+        ingested = ingest(table, config)
+        if ingested.content == manifest["content"]:
+            return ingested, split
+    config = replace(config, on_bad_row=on_bad_row)
+    widths = trained.analysis.widths
+    return ingest(table, config, only=split, widths=widths), TEST
 
 
 if __name__ == "__main__":

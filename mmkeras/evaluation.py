@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import tensorflow as tf
-from PIL import Image
 from tqdm import tqdm
 
 from mmkeras import baselines
 from mmkeras.data import Batches, raw_rows
 from mmkeras.errors import UserError
 from mmkeras.inference import Predictor, Trained
+from mmkeras.media import upright, wave_bytes
 from mmkeras.metrics import compare, measure
 from mmkeras.preprocess.analysis import MULTILABEL, target
 from mmkeras.preprocess.audio import decode_wave
 from mmkeras.records import Ingested
 from mmkeras.report import WorstError, write_report
+from mmkeras.run import write_text
 from mmkeras.schema import (
     ABSENT,
     AUDIO,
@@ -32,7 +32,7 @@ from mmkeras.schema import (
     LABEL,
     LABEL_SEPARATOR,
     METRICS_FILE,
-    OK,
+    PREDICTION_COLUMNS,
     PREDICTIONS_FILE,
     PRESENT,
     PROBABILITIES,
@@ -110,6 +110,12 @@ def merge_status(said: str, unreadable: str) -> str:
 
 def check_known_labels(trained: Trained, ingested: Ingested, split: str) -> None:
     """Refuses labels that the model was not trained with."""
+    several = [label for label in ingested.labels[split] if LABEL_SEPARATOR in label]
+    if several and trained.analysis.task != MULTILABEL:
+        raise UserError(
+            f"The table has rows with several labels, as '{several[0]}', and the model "
+            "was trained with one a row."
+        )
     unknown = set(ingested.class_rows(split)) - set(trained.analysis.classes)
     if unknown:
         raise UserError(
@@ -162,7 +168,7 @@ def evaluate(
     metrics |= _against_baselines(trained, ingested, split, found, train_rows, metrics)
     _write_predictions(output / PREDICTIONS_FILE, found, analysis.classes)
     text = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
-    _replace(output / METRICS_FILE, text)
+    write_text(output / METRICS_FILE, text)
     write_report(
         output / REPORT_FILE,
         title=f"mmkeras: {config.preset} on {split} rows",
@@ -192,17 +198,11 @@ def _kept_epoch(history, train) -> dict[str, int]:
     return {"best_epoch": int(best) + 1}
 
 
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
-
-
 def _write_predictions(path: Path, found: Predictions, classes) -> None:
     aside = path.with_name(f".{path.name}")
     with aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "label", "predicted", "score", "status", *classes])
+        writer.writerow([*PREDICTION_COLUMNS, *classes])
         for i, row_id in enumerate(found.ids):
             row = [row_id, found.labels[i], found.predicted[i]]
             row += [f"{found.scores[i]:.6f}", found.status[i]]
@@ -374,7 +374,7 @@ def _worst_error(found, i, row, trained) -> WorstError:
         label=found.labels[i],
         predicted=found.predicted[i],
         score=float(found.scores[i]),
-        status=found.status[i] if found.status[i] != OK else "ok",
+        status=found.status[i],
         text=text.decode("utf-8", "replace"),
         image=_thumbnail(image) if image else b"",
         audio=_sample(audio, config) if audio else b"",
@@ -382,17 +382,16 @@ def _worst_error(found, i, row, trained) -> WorstError:
 
 
 def _thumbnail(data: bytes) -> bytes:
-    picture = Image.open(io.BytesIO(data))
+    picture = upright(data)
     picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
     file = io.BytesIO()
-    picture.convert("RGBA").save(file, "PNG")
+    picture.save(file, "PNG")
     return file.getvalue()
 
 
 def _sample(data: bytes, config) -> bytes:
     """The first seconds, as the model hears them, as a small WAV."""
     wave = decode_wave(tf.constant(data), config.audio).numpy()
-    file = io.BytesIO()
     wave = np.clip(wave[: _PLAYED_S * config.audio.rate_hz], -1, 1)
-    soundfile.write(file, wave, config.audio.rate_hz, format="WAV", subtype="PCM_16")
-    return file.getvalue()
+    samples = np.round(wave * 32767).astype(np.int16)
+    return wave_bytes(samples[:, None], 16, config.audio.rate_hz)

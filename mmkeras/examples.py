@@ -1,16 +1,16 @@
 """One row of the table -> a checked tf.Example; the plain program and TFX call it."""
 
 import hashlib
-import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import tensorflow as tf
 
 from mmkeras.config import Config
+from mmkeras.errors import UserError
 from mmkeras.media import (
     BadMedia,
     prepare_audio,
@@ -18,6 +18,8 @@ from mmkeras.media import (
     prepare_vector,
     read_file,
     vector_width,
+    wave_bytes,
+    wave_rate_hz,
 )
 from mmkeras.preprocess.audio import decode_wave
 from mmkeras.preprocess.image import decode_image
@@ -33,6 +35,8 @@ from mmkeras.schema import (
     UNREADABLE,
 )
 from mmkeras.table import Row
+
+_WIDTH_ROWS = 100  # rows that are asked how wide a vector is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +120,9 @@ class RowReader:
         """Keeps a WAV of the right rate as it came; else its wave, as floats."""
         wave = _decoded(self._wave, data, "sound")
         rate_hz = self.config.audio.rate_hz
-        if soundfile.info(io.BytesIO(data)).samplerate == rate_hz:
+        if wave_rate_hz(data) == rate_hz:
             return data
-        file = io.BytesIO()
-        soundfile.write(file, wave, rate_hz, format="WAV", subtype="FLOAT")
-        return file.getvalue()
+        return wave_bytes(wave[:, None], 32, rate_hz)
 
 
 def _decoded(decode, data: bytes, what: str) -> np.ndarray:
@@ -135,20 +137,30 @@ def _shown(cell: str) -> str:
     return cell if len(cell) <= 80 else cell[:77] + "..."
 
 
-def first_widths(rows: Sequence[Row], folder: Path, config: Config) -> dict[str, int]:
-    """Returns the width of precomputed vectors, as the first readable ones have it."""
+def common_widths(rows: Sequence[Row], folder: Path, config: Config) -> dict[str, int]:
+    """Returns the width that most precomputed vectors have, of the first rows'.
+
+    Raises:
+        UserError: A column of vectors has none that can be read there.
+    """
     widths = {}
     for modality in (TEXT, AUDIO):
-        if getattr(config, modality).encoder != "vector":
+        cells = [row.cells[modality] for row in rows if row.cells.get(modality)]
+        if getattr(config, modality).encoder != "vector" or not cells:
             continue
-        for row in rows:
-            if cell := row.cells.get(modality):
-                try:
-                    content = read_file(folder / cell, config.table.max_file_mb)
-                    widths[modality] = vector_width(prepare_vector(content))
-                    break
-                except BadMedia:  # listed with its row when the rows are read
-                    continue
+        found = Counter()
+        for cell in cells[:_WIDTH_ROWS]:
+            try:
+                content = read_file(folder / cell, config.table.max_file_mb)
+                found[vector_width(prepare_vector(content))] += 1
+            except BadMedia as error:  # listed with its row when the rows are read
+                reason = f"'{_shown(cell)}': {error}"
+        if not found:
+            raise UserError(
+                f"The {modality} column should hold paths of .npy vectors, and none of "
+                f"the first {len(cells[:_WIDTH_ROWS])} can be read ({reason})."
+            )
+        widths[modality] = found.most_common(1)[0][0]
     return widths
 
 

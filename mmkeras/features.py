@@ -23,7 +23,8 @@ def image_vectors(
     holds the hash of rows, settings and weights: the same ones are computed once.
     """
     config = preprocessor.config
-    digest = hashlib.sha256(f"{ingested.fingerprint} {config.image}".encode())
+    settings = (ingested.fingerprint, config.image, config.train.precision)
+    digest = hashlib.sha256(repr(settings).encode())
     for weight in encoder.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     folder = cache_dir(config) / f"image-vectors-{digest.hexdigest()[:24]}"

@@ -239,11 +239,13 @@ def fit(
     try:
         if not state.finished:
             _phases(model, train, val, state, checkpoints, logs)
-    finally:  # also when interrupted
-        if state.history:
-            checkpoints.load_kept(_trained_part(model, train, state), state)
+    finally:  # also when interrupted, even while a checkpoint was being written
+        on_disk = checkpoints.load_state()
+        if on_disk.history:
+            checkpoints.load_kept(_trained_part(model, train, on_disk), on_disk)
+            history = json.dumps(on_disk.history, indent=1)
+            (folder.parent / HISTORY_FILE).write_text(history)
     checkpoints.mark_finished(state)
-    (folder.parent / HISTORY_FILE).write_text(json.dumps(state.history, indent=1))
     return state
 
 

@@ -12,9 +12,11 @@ from mmkeras.errors import UserError
 from mmkeras.schema import (
     LABEL,
     LABEL_SEPARATOR,
+    PREDICTION_COLUMNS,
     PROBABILITIES,
     SCORE,
     STATUS,
+    STATUS_SEPARATOR,
     UNREADABLE,
 )
 
@@ -70,7 +72,7 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
     try:
         with aside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["id", "label", "predicted", "score", "status", *classes])
+            writer.writerow([*PREDICTION_COLUMNS, *classes])
             progress = tqdm(desc="Predicting", unit="row", disable=None)
             for batch in _batches(trained, table):
                 for row in _answers(predictor, batch):
@@ -115,8 +117,8 @@ def _answers(predictor, batch) -> Iterator[list[str]]:
     outputs = predictor(data)
     for i, read in enumerate(batch):
         status = merge_status(outputs[STATUS][i].decode(), read.status)
-        if read.row.problem:  # the row itself could not be understood
-            status = f"row {UNREADABLE}: {read.row.problem}"
+        if read.row.problem:  # in what the row itself holds
+            status += f"{STATUS_SEPARATOR}row {UNREADABLE}: {read.row.problem}"
         yield [
             read.row.id,
             LABEL_SEPARATOR.join(read.row.labels),

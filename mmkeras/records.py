@@ -1,9 +1,11 @@
 """A table -> TFRecord shards, checked, in parallel, kept by content: the one way in."""
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,7 @@ from tqdm import tqdm
 
 from mmkeras.config import Config
 from mmkeras.errors import UserError
-from mmkeras.examples import ReadRow, RowReader, first_widths, make_example
+from mmkeras.examples import ReadRow, RowReader, common_widths, make_example
 from mmkeras.preprocess.image import KINDS, picture_kind
 from mmkeras.schema import (
     AUDIO,
@@ -33,9 +35,9 @@ from mmkeras.splits import assign_splits, check_labels
 from mmkeras.table import Row, listed, read_rows, table_modalities
 
 # Goes up whenever the same rows would become other records or another analysis.
-FORMAT = 3
+FORMAT = 4
 _LISTED = 20  # rows in one message
-_INGESTED_FILE = "ingested.json"
+_INGESTED_FILE, _LOCK_FILE, _PARTIAL = "ingested.json", ".lock", ".partial-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,9 @@ class Ingested:
         unreadable: Rows of which a modality counts as missing, and why.
         rejected: Rows left out, and why.
         warnings: Plain sentences.
-        fingerprint: Hash of content and settings; also the folder's name.
+        fingerprint: Hash of the table, the settings and each file's size and times;
+            also the folder's name.
+        content: Hash of what the rows hold, wherever and whenever it was written.
         split_fingerprint: Hash of which row went where.
     """
 
@@ -82,6 +86,7 @@ class Ingested:
     rejected: tuple[BadRow, ...]
     warnings: tuple[str, ...]
     fingerprint: str
+    content: str
     split_fingerprint: str
 
     def files(self, split: str) -> list[str]:
@@ -118,7 +123,13 @@ def cache_dir(config: Config) -> Path:
     return Path(config.table.cache_dir or default_cache_dir())
 
 
-def ingest(table: Path, config: Config, *, only: str | None = None) -> Ingested:
+def ingest(
+    table: Path,
+    config: Config,
+    *,
+    only: str | None = None,
+    widths: dict[str, int] | None = None,
+) -> Ingested:
     """Reads and checks every row and writes shards, or finds them in the cache.
 
     Args:
@@ -126,6 +137,7 @@ def ingest(table: Path, config: Config, *, only: str | None = None) -> Ingested:
         config: Columns, checks and what to do about bad rows.
         only: To evaluate a table: the rows of this split (all, where the table has
             none) become the test rows, and nothing is asked of their classes.
+        widths: Then, of the model's precomputed vectors; encoders are the model's too.
 
     Raises:
         UserError: The table cannot be used, or has bad rows and
@@ -146,11 +158,13 @@ def ingest(table: Path, config: Config, *, only: str | None = None) -> Ingested:
     else:
         warnings = check_labels(rows)
         splits = assign_splits(rows, config.table, config.seed)
-    config = resolve_encoders(rows, config)
-    key = _fingerprint(table, rows, splits, config)
+    config = config if only else resolve_encoders(rows, config)
+    widths = widths or common_widths(rows, table.parent, config)
+    key = _fingerprint(table, rows, splits, widths, config)
     folder = cache_dir(config) / f"table-{key}"
     if not (folder / _INGESTED_FILE).exists():
         found = {"modalities": modalities, "warnings": warnings, "fingerprint": key}
+        found["widths"] = widths
         _write(folder, table.parent, rows, splits, rejected, found, config)
     return load_ingested(folder)
 
@@ -191,7 +205,7 @@ def _refusal(bad: Sequence[BadRow], total: int) -> str:
     )
 
 
-def _fingerprint(table, rows, splits, config: Config) -> str:
+def _fingerprint(table, rows, splits, widths, config: Config) -> str:
     """Hashes all that the records depend on; files by size and times of change."""
     digest = hashlib.sha256(table.read_bytes())
     settings = {
@@ -199,10 +213,10 @@ def _fingerprint(table, rows, splits, config: Config) -> str:
         "folder": str(table.parent.resolve()),
         "on_bad_row": config.on_bad_row,
         "table": asdict(replace(config.table, workers=0, cache_dir="")),
-        "encoders": [config.text.encoder, config.audio.encoder],
+        "encoders": [config.text.encoder, config.audio.encoder, widths],
         "audio": [config.audio.rate_hz, config.audio.clip_s],
         "image": [config.image.max_megapixels, config.image.size_px],
-        "splits": splits,
+        "rows": [(row.line, split) for row, split in zip(rows, splits, strict=True)],
     }
     digest.update(json.dumps(settings).encode())
     paths = [m for m in (IMAGE, AUDIO) if rows and m in rows[0].cells]
@@ -240,15 +254,15 @@ def _write(folder, source, rows, splits, rejected, found, config):
     """Writes the shards aside; the finished folder appears by one rename."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_left_over(folder.parent)
-    aside = folder.parent / f".partial-{os.getpid()}-{folder.name}"
-    aside.mkdir()
+    aside = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder.parent))
+    lock = (aside / _LOCK_FILE).open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)  # let go when this process ends, however it ends
     try:
         order = _order(splits)
         rows = [rows[i] for i in order]
         splits = [splits[i] for i in order]
         writer = ShardWriter(aside, config.table.rows_per_shard)
-        widths = first_widths(rows, source, config)
-        reader = RowReader(source, config, widths)
+        reader = RowReader(source, config, found["widths"])
         written = _write_rows(writer, rows, splits, reader, config)
         bad = rejected + written.pop("rejected")
         if bad and config.on_bad_row == "fail":
@@ -258,7 +272,6 @@ def _write(folder, source, rows, splits, rejected, found, config):
             **found,
             **written,
             "encoders": {TEXT: config.text.encoder, AUDIO: config.audio.encoder},
-            "widths": widths,
             "shards": writer.shards,
             "rows": writer.rows,
             "rejected": [asdict(b) for b in sorted(bad, key=lambda b: b.line)],
@@ -269,9 +282,11 @@ def _write(folder, source, rows, splits, rejected, found, config):
             ],
             "split_fingerprint": _split_fingerprint(rows, splits),
         }
-        (aside / _INGESTED_FILE).write_text(json.dumps(content, ensure_ascii=False))
+        text = json.dumps(content, ensure_ascii=False)
+        (aside / _INGESTED_FILE).write_text(text, encoding="utf-8")
         _appear(aside, folder)
     finally:
+        lock.close()
         shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -289,7 +304,7 @@ def _write_rows(writer, rows, splits, reader, config) -> dict[str, Any]:
     """Writes every good row; returns what was found of the others."""
     rejected, unreadable, absent = [], [], Counter()
     labels = {split: Counter() for split in SPLITS}
-    kinds, twins = set(), Twins()
+    kinds, twins, content = set(), Twins(), hashlib.sha256()
     reading = read_all(rows, reader, config.table.workers)
     progress = tqdm(reading, "Checking rows", len(rows), unit="row", disable=None)
     for split, read in zip(splits, progress, strict=True):
@@ -305,12 +320,14 @@ def _write_rows(writer, rows, splits, reader, config) -> dict[str, Any]:
         absent.update(m for m, content in read.data.items() if not content)
         kinds.add(picture_kind(read.data.get(IMAGE, b"")))
         twins.add(split, read)
+        content.update(repr((read.row.id, read.row.labels, read.digest)).encode())
     writer.close()
     return {
         "rejected": rejected,
         "unreadable": [asdict(b) for b in sorted(unreadable, key=lambda b: b.line)],
         "absent": {m: absent[m] for m in rows[0].cells},
         "picture_kinds": [kind for kind in KINDS if kind in kinds],
+        "content": content.hexdigest(),
         "labels": labels,
         "warnings": twins.warnings(),
     }
@@ -365,8 +382,11 @@ def _appear(aside: Path, folder: Path) -> None:
 
 
 def _remove_left_over(parent: Path) -> None:
-    """Removes what killed runs left behind."""
-    for path in parent.glob(".partial-*"):
-        pid = path.name.split("-")[1]
-        if not Path(f"/proc/{pid}").exists():
-            shutil.rmtree(path, ignore_errors=True)
+    """Removes what killed runs left behind: folders whose lock nobody holds."""
+    for path in parent.glob(f"{_PARTIAL}*"):
+        try:
+            with (path / _LOCK_FILE).open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:  # another run is at work in it, or has just made it
+            continue

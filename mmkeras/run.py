@@ -168,12 +168,12 @@ def summary(folder: Path) -> str:
     """Returns the last lines of a run: metrics, where things lie, what to do next."""
     metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     base_path = (folder / EXPORT_DIR).resolve()
-    versions = base_path.glob("[0-9]*")
+    versions = [int(p.name) for p in base_path.glob("*") if p.name.isdigit()]
     lines = [
         *metric_lines(metrics),
         metrics.get("verdict", ""),
         f"Report:  {folder / REPORT_FILE}",
-        f"Export:  {max(versions, key=lambda path: int(path.name))}",
+        f"Export:  {base_path / str(max(versions))}" if versions else "",
         "Serve:   docker run --rm -p 8500:8500 -p 8501:8501 -e MODEL_NAME=mmkeras "
         f"-v {shlex.quote(str(base_path))}:/models/mmkeras tensorflow/serving:2.16.1",
         f"Predict: python -m mmkeras.predict --model {shlex.quote(str(folder))} "

@@ -26,6 +26,9 @@ LABEL_SEPARATOR = "|"
 OK, ABSENT, UNREADABLE = "ok", "absent", "unreadable"
 STATUS_SEPARATOR = "; "
 
+# Columns of predictions.csv; behind them stands one a class.
+PREDICTION_COLUMNS = ("id", "label", "predicted", "score", "status")
+
 # Files of a run folder.
 CONFIG_FILE = "config.yaml"
 ANALYSIS_FILE = "analysis.json"

@@ -239,14 +239,14 @@ def _row(number, line, cells, modalities, config, labeled) -> Row:
     labels = [part.strip() for part in values.get("label", "").split(LABEL_SEPARATOR)]
     labels = tuple(dict.fromkeys(part for part in labels if part))
     split = _SPLIT_NAMES.get(values["split"].strip().lower(), "")
-    if values["split"] and not split:
+    if labeled and values["split"] and not split:
         allowed = ", ".join(SPLITS)
         problems.append(f"split is '{values['split']}' (allowed: {allowed})")
     if labeled and not labels:
         problems.append("label is missing")
     if labeled and not any(values[name] for name in modalities):
         problems.append("no modality present")
-    if config.id_column in cells and not values["id"]:
+    if labeled and config.id_column in cells and not values["id"]:
         problems.append("id is missing")
     return Row(
         line=line,

@@ -49,8 +49,7 @@ def _train(folder, config, table, argv) -> int:
 
         train(folder, config, table)
     except KeyboardInterrupt:
-        resume = [word for word in argv if word != "--output" and word != str(folder)]
-        resume = shlex.join(["python", "-m", "mmkeras.train", *resume])
+        resume = shlex.join(["python", "-m", "mmkeras.train", *_without_output(argv)])
         saved = folder / MODEL_FILE
         what = f"The best model so far is in {saved}." if saved.exists() else ""
         print(f"\nInterrupted. {what}", file=sys.stderr)
@@ -60,6 +59,16 @@ def _train(folder, config, table, argv) -> int:
         return 130
     print(run.summary(folder))
     return 0
+
+
+def _without_output(argv: Sequence[str]) -> list[str]:
+    """Returns the words of a command line but --output and its value."""
+    pairs = zip(["", *argv], argv, strict=False)
+    return [
+        word
+        for before, word in pairs
+        if before != "--output" and word.partition("=")[0] != "--output"
+    ]
 
 
 if __name__ == "__main__":

@@ -89,8 +89,8 @@ def prepare(folder: Path, config: Config, table: Path | None) -> Prepared:
     """Checks the rows, analyses the training ones, and notes both in the folder."""
     source = table or embedded.make(embedded.default_folder()) / "data.csv"
     ingested = ingest(source, config)
-    before = run.read_manifest(folder).get("fingerprint")
-    if run.has_begun(folder) and before != ingested.fingerprint:
+    before = run.read_manifest(folder).get("content")
+    if run.has_begun(folder) and before != ingested.content:
         raise UserError(
             f"The table or its files have changed since the run in '{folder}' began. "
             "Give another --output."
@@ -105,7 +105,7 @@ def prepare(folder: Path, config: Config, table: Path | None) -> Prepared:
         data=run.data_name(table),
         settings=to_dict(requested),
         seed=config.seed,
-        fingerprint=ingested.fingerprint,
+        content=ingested.content,
         split_fingerprint=ingested.split_fingerprint,
         rows=ingested.rows,
     )
@@ -161,7 +161,8 @@ def fit_model(folder: Path, prepared: Prepared) -> tuple[Trained, list[dict]]:
             folder / LOGS_DIR,
         )
     except KeyboardInterrupt:
-        _save(model, folder)
+        if run.has_begun(folder):
+            _save(model, folder)
         raise
     if config.train.precision != "float32":
         trained = _built(config, analysis, "float32")

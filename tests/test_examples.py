@@ -7,7 +7,7 @@ import soundfile
 import tensorflow as tf
 
 from mmkeras.config import AudioConfig, Config, TableConfig, TextConfig
-from mmkeras.examples import RowReader, first_widths, make_example
+from mmkeras.examples import RowReader, common_widths, make_example
 from mmkeras.media import prepare_audio
 from mmkeras.preprocess.analysis import Analysis, Scale
 from mmkeras.preprocess.audio import decode_wave
@@ -163,8 +163,8 @@ def test_the_first_readable_vector_tells_the_width(tmp_path):
     (tmp_path / "b.npy").write_bytes(b"no vector")
     (tmp_path / "c.npy").write_bytes(tables.vector(range(6)))
     rows = [row_of(text=name) for name in ("", "a.npy", "b.npy", "c.npy")]
-    assert first_widths(rows, tmp_path, VECTORS) == {"text": 6}
-    assert first_widths(rows, tmp_path, Config(audio=AudioConfig())) == {}
+    assert common_widths(rows, tmp_path, VECTORS) == {"text": 6}
+    assert common_widths(rows, tmp_path, Config(audio=AudioConfig())) == {}
 
 
 def test_equal_content_has_one_digest_whatever_the_file_is_called(reader):

@@ -1,8 +1,8 @@
 """Media files -> bytes that the served graph can decode. Imports no TensorFlow."""
 
 from mmkeras.media.file import BadMedia, read_file
-from mmkeras.media.picture import prepare_image
-from mmkeras.media.sound import prepare_audio
+from mmkeras.media.picture import prepare_image, upright
+from mmkeras.media.sound import prepare_audio, wave_bytes, wave_rate_hz
 from mmkeras.media.vector import prepare_vector, vector_width
 
 __all__ = [
@@ -11,5 +11,8 @@ __all__ = [
     "prepare_image",
     "prepare_vector",
     "read_file",
+    "upright",
     "vector_width",
+    "wave_bytes",
+    "wave_rate_hz",
 ]

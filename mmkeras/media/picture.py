@@ -153,6 +153,17 @@ def _with_orientation_in_front(data, picture):
     return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
 
 
+def upright(data: bytes) -> Image.Image:
+    """Decodes a picture for a person to see: upright, 8-bit RGB or RGBA.
+
+    Raises:
+        BadMedia: It cannot be read.
+    """
+    kind = _picture_kind(data)
+    with reading(kind):
+        return _upright_rgb(kind, data, _PICTURES[kind](io.BytesIO(data)))
+
+
 def _upright_rgb(kind: str, data: bytes, picture: ImageFile) -> Image.Image:
     """Decodes to 8-bit RGB, or RGBA where something is transparent."""
     box = picture.tile[0][1] if kind == "GIF" else None

@@ -128,7 +128,7 @@ def _transcode_sound(data, config):
             _check_announced(data, sound)
             depth = _DEPTHS.get(sound.subtype, 32)
             samples = _read_samples(data, sound, depth, config)
-            return _wave_bytes(samples, depth, sound.samplerate)
+            return wave_bytes(samples, depth, sound.samplerate)
     except soundfile.LibsndfileError as error:
         if error.code == 1:  # SF_ERR_UNRECOGNISED_FORMAT
             raise BadMedia(f"unsupported format (supported: {_SOUND_NAMES})") from None
@@ -203,7 +203,17 @@ def _knows_frames(data, sound):
     return b"Xing" in head or b"Info" in head
 
 
-def _wave_bytes(samples, depth, rate_hz):
+def wave_rate_hz(data: bytes) -> int:
+    """Returns the sample rate of a WAV file that `prepare_audio` has let through."""
+    at, _ = _wave_chunks(data)[b"fmt "]
+    return struct.unpack_from("<I", data, at + 4)[0]
+
+
+def wave_bytes(samples: np.ndarray, depth: int, rate_hz: int) -> bytes:
+    """Writes (frames, channels) samples as WAV: 16 or 24 bits of PCM, or 32 of float.
+
+    The same samples give the same bytes.
+    """
     # Not by soundfile: it writes the time of day into WAV files of floats.
     channels = samples.shape[1]
     if depth == 24:  # libsndfile gives the three bytes above an empty one

@@ -125,7 +125,8 @@ class Moments:
 
 def save(analysis: Analysis, path: Path) -> None:
     """Writes it as JSON."""
-    path.write_text(json.dumps(asdict(analysis), ensure_ascii=False, indent=1))
+    text = json.dumps(asdict(analysis), ensure_ascii=False, indent=1)
+    path.write_text(text, encoding="utf-8")
 
 
 def load(path: Path) -> Analysis:
