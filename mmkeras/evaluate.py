@@ -63,7 +63,8 @@ def evaluate_table(
     ingested, used = _ingest(trained, folder, table, split, on_bad_row)
     check_known_labels(trained, ingested, used)
     output.mkdir(parents=True, exist_ok=True)
-    history = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
+    epochs = folder / HISTORY_FILE  # not there where the first one was interrupted
+    history = json.loads(epochs.read_text()) if epochs.exists() else []
     return evaluate(
         trained,
         ingested,

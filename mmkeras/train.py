@@ -51,7 +51,9 @@ def _train(folder, config, table, argv) -> int:
     except KeyboardInterrupt:
         resume = shlex.join(["python", "-m", "mmkeras.train", *_without_output(argv)])
         saved = folder / MODEL_FILE
-        what = f"The best model so far is in {saved}." if saved.exists() else ""
+        begun = run.has_begun(folder)
+        best = "The best model so far" if begun else "A hardly trained model"
+        what = f"{best} is in {saved}." if saved.exists() else ""
         print(f"\nInterrupted. {what}", file=sys.stderr)
         print(
             f"To go on: {resume} --output {shlex.quote(str(folder))}", file=sys.stderr

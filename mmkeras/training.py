@@ -105,6 +105,7 @@ def prepare(folder: Path, config: Config, table: Path | None) -> Prepared:
         data=run.data_name(table),
         settings=to_dict(requested),
         seed=config.seed,
+        fingerprint=ingested.fingerprint,
         content=ingested.content,
         split_fingerprint=ingested.split_fingerprint,
         rows=ingested.rows,
@@ -161,8 +162,7 @@ def fit_model(folder: Path, prepared: Prepared) -> tuple[Trained, list[dict]]:
             folder / LOGS_DIR,
         )
     except KeyboardInterrupt:
-        if run.has_begun(folder):
-            _save(model, folder)
+        _save(model, folder)
         raise
     if config.train.precision != "float32":
         trained = _built(config, analysis, "float32")

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 import sys
 
 import pytest
@@ -52,6 +53,8 @@ def test_predictions_and_report_stand_beside_the_metrics(run, evaluated):
 
 def test_bad_rows_are_refused_unless_told_otherwise(run, tmp_path):
     folder, table = run
+    data = shutil.copytree(table.parent, tmp_path / "data")  # another table
+    table = data / table.name
     with pytest.raises(UserError, match="1 of 8 rows cannot be used:\n  line 37 "):
         evaluate_table(folder, table, tmp_path / "new", "test", "fail")
     assert not (tmp_path / "new").exists()

@@ -184,3 +184,23 @@ def test_an_example_holds_content_id_labels_and_what_was_unreadable(reader):
         "label": [b"b|a"],
         "status": [b"audio unreadable"],
     }
+
+
+def odd_wave(name):
+    """A good WAV of 44.1 kHz whose chunks stand as libsndfile does not like them."""
+    wave = tables.tone(rate_hz=44_100)
+    fmt, data = wave[12:36], wave[36:]
+    body = {
+        "data first": data + fmt,
+        "junk in front": b"\1\2\3\4\2\0\0\0ab" + fmt + data,
+    }
+    return b"RIFF" + wave[4:8] + b"WAVE" + body[name]
+
+
+@pytest.mark.parametrize("name", ["data first", "junk in front"])
+def test_a_wave_with_its_chunks_in_an_odd_order_is_read(name, tmp_path):
+    (tmp_path / "odd.wav").write_bytes(odd_wave(name))
+    reader = RowReader(tmp_path, Config(), {})
+    read = reader.read(Row(line=2, id="0", cells={"audio": "odd.wav"}))
+    assert not read.broken
+    assert reader.read(read.row).data == read.data  # the same bytes each time

@@ -80,9 +80,11 @@ def test_a_table_without_labels_and_with_broken_rows_gets_an_answer_a_row(
         "ok",
         "text absent; image unreadable",
         "text absent; image absent; audio absent",
-        "row unreadable: column 'text' has bytes that are not UTF-8",
+        "text absent; audio absent; row unreadable: column 'text' has bytes that are "
+        "not UTF-8",
         "image unreadable; audio unreadable",
-        "row unreadable: 2 cells where the header has 3",
+        "text absent; image absent; audio absent; row unreadable: 2 cells where the "
+        "header has 3",
     ]
     for row in found:
         assert row["label"] == "" and row["predicted"] in ("red", "green")

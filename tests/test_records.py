@@ -1,3 +1,4 @@
+import fcntl
 import os
 import signal
 import subprocess
@@ -351,10 +352,15 @@ def test_a_killed_ingest_leaves_nothing_that_is_taken_for_whole(tmp_path, taken)
 
 
 def test_what_a_living_process_is_writing_is_left_alone(taken, tmp_path):
-    other = tmp_path / "cache" / f".partial-{os.getppid()}-table-x"
+    other = tmp_path / "cache" / ".partial-x"
     other.mkdir(parents=True)
-    taken(texts())
-    assert other.is_dir()
+    with (other / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        taken(texts())
+        assert other.is_dir()
+    other_texts = texts() + [{**texts()[0], "id": "more"}]
+    taken(other_texts)
+    assert not other.exists()  # nobody holds it any more
 
 
 def test_an_error_in_the_middle_leaves_nothing(taken, tmp_path, monkeypatch):
@@ -422,10 +428,18 @@ def test_the_fingerprint_knows_the_settings_that_change_records(tmp_path):
 
     def key(**changes):
         changed = tables.tiny_config(tmp_path, **changes)
-        return records._fingerprint(table, rows, [], changed)
+        return records._fingerprint(table, rows, ["test"] * len(rows), {}, changed)
 
     assert key(epochs=9) == key(table={"workers": 9}) == key()
     assert (
         len({key(), key(audio={"clip_s": 1.0}), key(image={"max_megapixels": 9})}) == 3
     )
     assert replace(config, epochs=9) != config
+
+
+def test_other_rows_of_one_table_are_other_records(tmp_path):
+    table = tables.write_table(tmp_path / "data.csv", texts())
+    config = tables.tiny_config(tmp_path)
+    found = {s: records.ingest(table, config, only=s) for s in ("val", "test")}
+    assert found["val"].folder != found["test"].folder
+    assert found["val"].content != found["test"].content
