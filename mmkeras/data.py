@@ -177,12 +177,16 @@ class Batches:
         What an epoch brings depends on the seed and its number alone, so that a run
         that goes on from epoch 7 sees what an uninterrupted one would have seen.
         """
-        decoded = self._decoded()
+        in_memory = self._fits_in_memory()
+        # Decoded rows are shuffled where they are kept, else the smaller encoded ones.
+        source = self._decoded() if in_memory else self._rows()
 
         @_as_is
         def one_epoch(epoch):
             seed = epoch + 1_000_003 * self.config.seed
-            rows = decoded.shuffle(self._buffer_rows(), seed, False).enumerate()
+            rows = source.shuffle(self._buffer_rows(), seed, False)
+            rows = rows if in_memory else self._decode_rows(rows)
+            rows = rows.enumerate()
 
             @_as_is
             def row(i, r):
@@ -212,8 +216,8 @@ class Batches:
         batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
         return batches.prefetch(AUTOTUNE).with_options(options)
 
-    def _decoded(self) -> tf.data.Dataset:
-        """Decoded rows in the order of the shards, kept in memory if they fit."""
+    def _rows(self) -> tf.data.Dataset:
+        """Encoded rows in the order of the shards, with computed vectors if any."""
         files = self.ingested.files(self.split)
         rows = raw_rows(files, self.preprocessor.modalities)
         if self.image_vectors is not None:
@@ -222,7 +226,14 @@ class Batches:
             rows = tf.data.Dataset.zip((rows, vectors)).map(
                 _as_is(lambda r, v: {**r, _VECTOR: v})
             )
-        decoded = rows.map(_as_is(self._decode_row), AUTOTUNE)
+        return rows
+
+    def _decode_rows(self, rows) -> tf.data.Dataset:
+        return rows.map(_as_is(self._decode_row), AUTOTUNE)
+
+    def _decoded(self) -> tf.data.Dataset:
+        """Decoded rows in the order of the shards, kept in memory if they fit."""
+        decoded = self._decode_rows(self._rows())
         return decoded.cache() if self._fits_in_memory() else decoded
 
     def _row_bytes(self) -> int:
