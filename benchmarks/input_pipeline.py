@@ -49,7 +49,9 @@ def main() -> None:
         def run(dataset):
             return rate(ingested.rows["train"], lambda: sum(1 for _ in dataset))
 
-        compare("pictures, against bare decode", lambda: run(ours), lambda: run(loop))
+        compare(
+            "pictures, against bare decode", lambda: run(ours), lambda: run(loop), 21
+        )
 
 
 if __name__ == "__main__":
