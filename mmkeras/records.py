@@ -156,8 +156,13 @@ def ingest(
         if not rows:
             raise UserError(f"'{table}' has no row of the split {only}.")
     else:
-        warnings = check_labels(rows)
-        splits = assign_splits(rows, config.table, config.seed)
+        try:
+            warnings = check_labels(rows)
+            splits = assign_splits(rows, config.table, config.seed)
+        except UserError as error:
+            if not rejected:
+                raise
+            raise UserError(f"{error}\n{_refusal(rejected, len(all_rows))}") from None
     config = config if only else resolve_encoders(rows, config)
     widths = widths or common_widths(rows, table.parent, config)
     key = _fingerprint(table, rows, splits, widths, config)

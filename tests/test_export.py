@@ -1,6 +1,7 @@
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,6 +188,34 @@ def quick(monkeypatch):
     monkeypatch.setattr(exporting, "_save", lambda _, path: path.mkdir())
     monkeypatch.setattr(exporting, "prove", lambda *_: None)
     return monkeypatch
+
+
+CPP_LOADER = Path(__file__).parents[2] / "shared" / "tools" / "cpp_load.py"
+BY_CPP = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import cpp_load
+model = cpp_load.Model(sys.argv[2])
+picture = open(sys.argv[3], "rb").read()
+rows = {"text": [b"hi", b""], "image": [picture, b"junk"], "audio": [b"", b""]}
+print(*model.run("serving_default", rows)["status"], sep="\\n")
+"""
+
+
+@pytest.mark.skipif(
+    not CPP_LOADER.exists(), reason=f"no script that calls the C++ loader: {CPP_LOADER}"
+)
+def test_the_loader_of_tf_serving_answers_raw_bytes(folder, tmp_path):
+    (tmp_path / "picture").write_bytes(tables.picture())
+    where = [CPP_LOADER.parent, folder / "export" / "1", tmp_path / "picture"]
+    done = subprocess.run(
+        [sys.executable, "-c", BY_CPP, *map(str, where)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines() == [
+        "b'audio absent'",
+        "b'text absent; image unreadable; audio absent'",
+    ]
 
 
 def names(folder):

@@ -443,3 +443,11 @@ def test_other_rows_of_one_table_are_other_records(tmp_path):
     found = {s: records.ingest(table, config, only=s) for s in ("val", "test")}
     assert found["val"].folder != found["test"].folder
     assert found["val"].content != found["test"].content
+
+
+def test_rows_that_leave_one_class_are_listed_with_the_refusal(tmp_path):
+    rows = [{**row, "label": "red"} for row in texts()]
+    rows[3]["label"] = ""
+    table = tables.write_table(tmp_path / "data.csv", rows)
+    with pytest.raises(UserError, match=r"(?s)two classes.*1 of 40 rows.*line 5 "):
+        records.ingest(table, tables.tiny_config(tmp_path / "cache"))
