@@ -17,7 +17,7 @@ from tensorflow_serving.apis import (
 from mmkeras.config import to_dict
 from mmkeras.inference import Trained, build_serve
 from mmkeras.preprocess import analysis as analyses
-from mmkeras.proof import examples_of, golden_batches, prove
+from mmkeras.proof import Rows, examples_of, golden_batches, prove
 from mmkeras.schema import (
     ANALYSIS_FILE,
     CLASSIFY,
@@ -64,7 +64,7 @@ def export(trained: Trained, rows: list[dict[str, bytes]], folder: Path) -> Path
         _save(trained, aside)
         _write_extras(trained, aside)
         batches = golden_batches(rows, trained.analysis.modalities)
-        _write_warmup(batches["complete"], trained.analysis.modalities, aside)
+        write_warmup(batches["complete"], aside)
         prove(aside, trained, batches, trained.config.export.tolerance)
         os.rename(aside, folder / str(version))
     finally:
@@ -137,10 +137,15 @@ def _write_extras(trained: Trained, path: Path) -> None:
     analyses.save(trained.analysis, extra / ANALYSIS_FILE)
 
 
-def _write_warmup(rows: dict[str, list[bytes]], modalities, path: Path) -> None:
-    """Writes one request a signature, the complete golden rows as one batch."""
+def write_warmup(rows: Rows, path: Path) -> None:
+    """Writes the requests that TF Serving answers before it takes any other.
+
+    Args:
+        rows: One batch, bytes by modality, of which each signature gets a request.
+        path: Folder of the SavedModel.
+    """
     spec = {"name": "mmkeras"}
-    tensors = {m: tf.make_tensor_proto(rows[m], tf.string) for m in modalities}
+    tensors = {m: tf.make_tensor_proto(column, tf.string) for m, column in rows.items()}
     logs = []
     for signature in (SERVING_DEFAULT, EMBED):
         request = predict_pb2.PredictRequest(
@@ -155,6 +160,7 @@ def _write_warmup(rows: dict[str, list[bytes]], modalities, path: Path) -> None:
     )
     log = prediction_log_pb2.ClassifyLog(request=request)
     logs.append(prediction_log_pb2.PredictionLog(classify_log=log))
+    (path / WARMUP_FILE).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path / WARMUP_FILE)) as writer:
         for log in logs:
             writer.write(log.SerializeToString())

@@ -1,14 +1,14 @@
-"""The export's proof: reloaded as TF Serving does, it answers as the model did."""
+"""The export's proof: loaded as TF Serving does, it answers as the model did."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
 
-from mmkeras.errors import ProofError
+from mmkeras.errors import ProofError, UserError
 from mmkeras.inference import Trained, build_serve
+from mmkeras.native import loaded
 from mmkeras.schema import (
     CLASSIFY,
     CLASSIFY_CLASSES,
@@ -58,50 +58,34 @@ def golden_batches(
 
 def prove(
     path: Path, trained: Trained, batches: dict[str, Rows], tolerance: float
-) -> None:
-    """Reloads the export in a TF1 session and compares every answer.
+) -> float:
+    """Loads the export with the loader of TF Serving and compares every answer.
 
     The model answers row by row, outside any exported graph; the export answers
     whole batches.
 
+    Returns:
+        The largest difference of any number.
+
     Raises:
-        ProofError: A probability, label, score, status or embedding differs, or a
-            request of the wrong rank is not refused.
+        ProofError: The export cannot be loaded or run; a probability, label, score,
+            status or embedding differs; or a request of the wrong rank is not refused.
     """
     answer = _reference(trained)
     expected = {name: answer(rows) for name, rows in batches.items()}
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        try:
-            loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(path))
-        except (tf.errors.OpError, ValueError, KeyError) as error:
-            raise ProofError(f"The export cannot be loaded: {error}") from error
-        call = _caller(session, loaded.signature_def)
-        for name, rows in batches.items():
-            _compare(name, rows, call, expected[name], trained, tolerance)
-        _refuses_wrong_ranks(call, batches["complete"])
-
-
-def _caller(session, signatures) -> Callable:
-    """Returns call(signature, feeds), which feeds the graph without Python's checks."""
-    runs = {}
-
-    def call(signature, feeds):
-        definition = signatures[signature]
-        keys = sorted(definition.outputs)
-        if signature not in runs:  # each new one is optimised anew, for a second
-            options = _options(definition, keys)
-            runs[signature] = session._make_callable_from_options(options)
-        arrays = [np.array(feeds[k], object) for k in sorted(definition.inputs)]
-        return dict(zip(keys, runs[signature](*arrays), strict=True))
-
-    return call
-
-
-def _options(definition, keys):
-    options = config_pb2.CallableOptions()
-    options.feed.extend(definition.inputs[k].name for k in sorted(definition.inputs))
-    options.fetch.extend(definition.outputs[k].name for k in keys)
-    return options
+    largest, doing = 0.0, "cannot be loaded"
+    try:
+        with loaded(path) as call:
+            for name, rows in batches.items():
+                doing = f"fails on golden batch '{name}'"
+                found = _compare(name, rows, call, expected[name], trained, tolerance)
+                largest = max(largest, found)
+            doing = "fails on a request of the wrong rank"
+            _refuses_wrong_ranks(call, batches["complete"])
+    except tf.errors.OpError as error:
+        words = " ".join(error.message.split())
+        raise ProofError(f"The export {doing}: {words}") from error
+    return largest
 
 
 def _reference(trained: Trained) -> Callable[[Rows], dict[str, np.ndarray]]:
@@ -129,7 +113,8 @@ def _reference(trained: Trained) -> Callable[[Rows], dict[str, np.ndarray]]:
     return answer
 
 
-def _compare(name, rows, call, expected, trained, tolerance):
+def _compare(name, rows, call, expected, trained, tolerance) -> float:
+    """Returns the largest difference."""
     got = {**call(EMBED, rows), **call(SERVING_DEFAULT, rows)}
     classified = call(CLASSIFY, {CLASSIFY_INPUT: examples_of(rows)})
     for key in (LABEL, STATUS):
@@ -140,14 +125,17 @@ def _compare(name, rows, call, expected, trained, tolerance):
             )
     got[CLASSIFY_SCORES] = classified[CLASSIFY_SCORES]
     expected = {**expected, CLASSIFY_SCORES: expected[PROBABILITIES]}
-    for key in (PROBABILITIES, SCORE, EMBEDDING, CLASSIFY_SCORES):
+    differences = [
         _close(name, key, got[key], expected[key], trained, tolerance)
+        for key in (PROBABILITIES, SCORE, EMBEDDING, CLASSIFY_SCORES)
+    ]
     classes = [c.encode() for c in trained.analysis.classes]
     if any(list(row) != classes for row in classified[CLASSIFY_CLASSES]):
         raise ProofError(f"Golden batch '{name}': classify names other classes.")
+    return max(differences)
 
 
-def _close(name, key, got, expected, trained, tolerance):
+def _close(name, key, got, expected, trained, tolerance) -> float:
     if got.shape != expected.shape:
         raise ProofError(
             f"Golden batch '{name}': {key} has shape {got.shape}, and the model gives "
@@ -165,6 +153,7 @@ def _close(name, key, got, expected, trained, tolerance):
             f"Golden batch '{name}', row {row}{where}: {key} differs from the model by "
             f"{difference.max():.3g}, more than export.tolerance={tolerance:g}."
         )
+    return float(difference.max(initial=0.0))
 
 
 def _refuses_wrong_ranks(call, rows):
@@ -191,3 +180,24 @@ def examples_of(rows: Rows) -> list[bytes]:
         example = tf.train.Example(features=tf.train.Features(feature=features))
         serialized.append(example.SerializeToString())
     return serialized
+
+
+def read_rows(
+    path: Path, modalities: tuple[str, ...], most: int
+) -> list[dict[str, bytes]]:
+    """Reads the first tf.Examples of a TFRecord, b"" where a modality is left out.
+
+    Raises:
+        UserError: There are none, or they are damaged.
+    """
+    features = {m: tf.io.FixedLenFeature([], tf.string, "") for m in modalities}
+    records = tf.data.TFRecordDataset(str(path)).take(most)
+    parsed = records.map(lambda record: tf.io.parse_single_example(record, features))
+    try:
+        rows = list(parsed.as_numpy_iterator())
+    except tf.errors.OpError as error:
+        words = error.message.split("\n")[0]
+        raise UserError(f"The rows in '{path}' cannot be read: {words}") from None
+    if not rows:
+        raise UserError(f"There are no rows in '{path}'; give some of the data.")
+    return rows

@@ -1,7 +1,6 @@
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from mmkeras.config import to_dict
 from mmkeras.errors import ProofError
 from mmkeras.export import export
 from mmkeras.inference import Predictor, load_trained
+from mmkeras.native import loaded
 from mmkeras.preprocess import analysis as analyses
 from tests import tables
 
@@ -172,6 +172,14 @@ def test_a_process_that_knows_only_tensorflow_answers_as_the_model(
     assert answers["classify"]["classes"].tolist() == [[b"green", b"red"]] * 4
 
 
+def test_the_loader_of_tf_serving_answers_each_warm_up_request(folder, warmup):
+    with loaded(folder / "export" / "1") as call:
+        answers = {name: call(name, feeds) for name, feeds in warmup.items()}
+    assert list(answers["serving_default"]["status"]) == [b"ok"] * 4
+    assert list(answers["embed"]["status"]) == [b"ok"] * 4
+    assert answers["classify"]["scores"].shape == (4, 2)
+
+
 # Versions ---------------------------------------------------------------------
 
 TEXTS = [{"text": b"hi"}, {"text": b"ho"}]
@@ -188,34 +196,6 @@ def quick(monkeypatch):
     monkeypatch.setattr(exporting, "_save", lambda _, path: path.mkdir())
     monkeypatch.setattr(exporting, "prove", lambda *_: None)
     return monkeypatch
-
-
-CPP_LOADER = Path(__file__).parents[2] / "shared" / "tools" / "cpp_load.py"
-BY_CPP = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import cpp_load
-model = cpp_load.Model(sys.argv[2])
-picture = open(sys.argv[3], "rb").read()
-rows = {"text": [b"hi", b""], "image": [picture, b"junk"], "audio": [b"", b""]}
-print(*model.run("serving_default", rows)["status"], sep="\\n")
-"""
-
-
-@pytest.mark.skipif(
-    not CPP_LOADER.exists(), reason=f"no script that calls the C++ loader: {CPP_LOADER}"
-)
-def test_the_loader_of_tf_serving_answers_raw_bytes(folder, tmp_path):
-    (tmp_path / "picture").write_bytes(tables.picture())
-    where = [CPP_LOADER.parent, folder / "export" / "1", tmp_path / "picture"]
-    done = subprocess.run(
-        [sys.executable, "-c", BY_CPP, *map(str, where)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines() == [
-        "b'audio absent'",
-        "b'text absent; image unreadable; audio absent'",
-    ]
 
 
 def names(folder):
@@ -276,8 +256,7 @@ def test_any_failure_leaves_nothing_behind(small, tmp_path, monkeypatch):
 
 def test_a_model_of_text_alone_has_the_input_text_alone(small, tmp_path):
     path = export(small, TEXTS, tmp_path / "export")
-    loaded = tf.saved_model.load(str(path))
-    serve = loaded.signatures["serving_default"]
+    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
     assert list(serve.structured_input_signature[1]) == ["text"]
     found = serve(text=tf.constant([b"hi", b""]))
     assert found["probabilities"].shape == (2, 3)

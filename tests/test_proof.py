@@ -1,4 +1,5 @@
 import shutil
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,10 +7,11 @@ import pytest
 import tensorflow as tf
 
 from mmkeras import proof
-from mmkeras.errors import ProofError
+from mmkeras.errors import ProofError, UserError
 from mmkeras.export import export
 from mmkeras.inference import Predictor, load_trained
-from mmkeras.proof import examples_of, golden_batches, prove
+from mmkeras.native import loaded
+from mmkeras.proof import examples_of, golden_batches, prove, read_rows
 from tests import tables
 
 MODALITIES = ("text", "image", "audio")
@@ -84,6 +86,36 @@ def test_examples_hold_each_row_and_parse_back():
     ].bytes_list.value == [b""]
 
 
+def write_rows(path, *records):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+    return path
+
+
+def test_rows_are_read_back_with_what_is_left_out_as_absent(tmp_path):
+    both = examples_of({"text": [b"a", b"b"], "image": [b"\xff", b"\0"]})
+    alone = examples_of({"text": [b"c"]})
+    path = write_rows(tmp_path / "rows", *both, *alone)
+    expected = [
+        {"text": b"a", "image": b"\xff"},
+        {"text": b"b", "image": b"\0"},
+        {"text": b"c", "image": b""},
+    ]
+    assert read_rows(path, ("text", "image"), most=9) == expected
+    assert read_rows(path, ("text", "image"), most=2) == expected[:2]
+
+
+def test_rows_that_are_none_or_no_examples_are_refused(tmp_path):
+    with pytest.raises(UserError, match="There are no rows in '.*none'"):
+        read_rows(write_rows(tmp_path / "none"), ("text",), 9)
+    with pytest.raises(UserError, match="'.*junk' cannot be read: .*parse"):
+        read_rows(write_rows(tmp_path / "junk", b"no example"), ("text",), 9)
+    (tmp_path / "file").write_bytes(b"no records at all")
+    with pytest.raises(UserError, match="'.*file' cannot be read: .*corrupted"):
+        read_rows(tmp_path / "file", ("text",), 9)
+
+
 # The proof --------------------------------------------------------------------
 
 
@@ -99,37 +131,71 @@ def small(tmp_path_factory):
 
 
 def proved(path, trained, tolerance=1e-5):
-    prove(path, trained, {**TEXTS, "complete": TEXTS["good"]}, tolerance)
+    return prove(path, trained, {**TEXTS, "complete": TEXTS["good"]}, tolerance)
 
 
 def test_the_model_that_was_exported_is_proved_and_another_is_not(small):
     trained, path = small
-    proved(path, trained)
+    assert 0 <= proved(path, trained) < 1e-6
     bias = trained.model.get_layer("head").get_layer("logits").weights[1]
     bias.assign_add([0.001, 0.0, 0.0])
     try:
         message = r"Golden batch 'good', row \d, class '(a|b|c)': probabilities differs"
         with pytest.raises(ProofError, match=message):
             proved(path, trained)
-        proved(path, trained, tolerance=0.01)
+        assert 1e-4 < proved(path, trained, tolerance=0.01) < 1e-3
     finally:
         bias.assign_sub([0.001, 0.0, 0.0])
 
 
 def test_what_cannot_be_loaded_is_no_export(small, tmp_path):
     trained, path = small
-    shutil.copy(path / "saved_model.pb", tmp_path)  # and no variables
-    with pytest.raises(ProofError, match="cannot be loaded"):
+    (tmp_path / "saved_model.pb").write_bytes(b"junk")
+    with pytest.raises(ProofError, match="The export cannot be loaded: Read less"):
         proved(tmp_path, trained)
+
+
+def test_what_has_lost_its_variables_is_no_export(small, tmp_path):
+    trained, path = small
+    shutil.copy(path / "saved_model.pb", tmp_path)  # loads as if it had none
+    message = "The export fails on golden batch 'good': Could not find variable"
+    with pytest.raises(ProofError, match=message):
+        proved(tmp_path, trained)
+
+
+@pytest.mark.parametrize(
+    "broken, message",
+    [
+        ("classify", "The export fails on golden batch 'good': two lines"),
+        ("rank", "The export fails on a request of the wrong rank: two lines"),
+    ],
+)
+def test_what_fails_when_it_is_called_is_no_export(small, monkeypatch, broken, message):
+    @contextmanager
+    def failing(path):
+        with loaded(path) as call:
+
+            def call_or_fail(signature, feeds):
+                if broken in (signature, "rank" * (feeds.get("text") == b"hi")):
+                    raise tf.errors.InternalError(None, None, "two\n  lines")
+                return call(signature, feeds)
+
+            yield call_or_fail
+
+    trained, path = small
+    monkeypatch.setattr(proof, "loaded", failing)
+    with pytest.raises(ProofError, match=message):
+        proved(path, trained)
 
 
 def differ(got, expected, key="probabilities"):
     names = SimpleNamespace(analysis=SimpleNamespace(classes=("a", "b")))
-    proof._close("x", key, np.array(got), np.array(expected), names, 1e-5)
+    return proof._close("x", key, np.array(got), np.array(expected), names, 1e-5)
 
 
 def test_a_difference_names_its_row_its_class_and_its_size():
-    differ([[0.5, 0.5]], [[0.5, 0.500009]])
+    assert differ([[0.5, 0.5]], [[0.5, 0.500009]]) == pytest.approx(9e-6)
+    assert differ(np.empty([0, 2]), np.empty([0, 2])) == 0.0
     with pytest.raises(ProofError, match="'x', row 1, class 'b': .* by 0.1, more than"):
         differ([[0.5, 0.5], [0.5, 0.4]], [[0.5, 0.5], [0.5, 0.5]])
 

@@ -1,0 +1,82 @@
+"""`python -m mmkeras.prove`: an export against the model that it was made of."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmkeras.cli import Parser, run_program
+from mmkeras.errors import UserError
+
+MOST_ROWS = 256  # of a table, enough for every kind of picture and sound in it
+_BATCH_ROWS = 32  # a few hundred MB with large pictures
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and proves; returns the exit code."""
+    parser = Parser(
+        prog="python -m mmkeras.prove",
+        description="Load an export as TF Serving does, and hold its answers against "
+        "those of the trained model.",
+    )
+    parser.add_argument(
+        "--model", required=True, metavar="EXPORT", help="Folder of one version."
+    )
+    parser.add_argument("--run", required=True, metavar="RUN", help="Run folder.")
+    parser.add_argument(
+        "--rows",
+        required=True,
+        metavar="FILE.tfrecord",
+        help=f"tf.Examples with the modalities' bytes; at most {MOST_ROWS} are read.",
+    )
+    parsed = parser.parse_args(argv)
+    model, rows = Path(parsed.model), Path(parsed.rows)
+    if not (model / "saved_model.pb").is_file():
+        raise UserError(f"--model '{model}' holds no saved_model.pb; give one version.")
+    if not rows.is_file():
+        raise UserError(f"--rows '{rows}' is no file; give the path of a TFRecord.")
+    print(prove_export(model, Path(parsed.run), rows))
+    return 0
+
+
+def prove_export(model: Path, run: Path, rows: Path) -> str:
+    """Proves the export on real rows, and on these with modalities absent and broken.
+
+    Args:
+        model: Folder of a SavedModel.
+        run: Run folder with the model that it was made of.
+        rows: TFRecord of tf.Examples.
+
+    Returns:
+        What was proved, in one line.
+
+    Raises:
+        UserError: There is no trained model, or no row that can be read.
+        ProofError: The export does not answer as the model does.
+    """
+    from mmkeras.inference import load_trained
+    from mmkeras.proof import prove, read_rows
+
+    trained = load_trained(run)
+    modalities = trained.analysis.modalities
+    batches = _batches(read_rows(rows, modalities, MOST_ROWS), modalities)
+    largest = prove(model, trained, batches, trained.config.export.tolerance)
+    count = sum(len(batch[modalities[0]]) for batch in batches.values())
+    return (
+        f"Proved: {len(batches)} batches, {count:,} rows, "
+        f"largest difference {largest:.2g}."
+    )
+
+
+def _batches(rows, modalities) -> dict[str, dict[str, list[bytes]]]:
+    """The golden batches, and all the rows as they came."""
+    from mmkeras.proof import golden_batches
+
+    batches = golden_batches(rows, modalities)
+    for start in range(0, len(rows), _BATCH_ROWS):
+        batch = rows[start : start + _BATCH_ROWS]
+        name = f"rows {start + 1} to {start + len(batch)}"
+        batches[name] = {m: [row[m] for row in batch] for m in modalities}
+    return batches
+
+
+if __name__ == "__main__":
+    run_program(main)
