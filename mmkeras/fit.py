@@ -7,31 +7,20 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
+from mmkeras.cluster import read_cluster
 from mmkeras.config import Config, TrainConfig
 from mmkeras.data import Batches
 from mmkeras.errors import UserError
 from mmkeras.losses import build_loss, build_metrics
 from mmkeras.model import HEAD, IMAGE_ENCODER
+from mmkeras.replicas import fit_together, strategy
 from mmkeras.schema import HISTORY_FILE
 
 _STATE_FILE, _LAST_FILE = "state.json", "last.weights.h5"
-
-
-@cache
-def strategy() -> tf.distribute.Strategy:
-    """Returns MirroredStrategy when several GPUs are seen, else TF's default.
-
-    The same object each time: a model belongs to the strategy that it was built in.
-    """
-    if len(tf.config.list_logical_devices("GPU")) > 1:
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
 
 
 def build_optimizer(
@@ -88,6 +77,21 @@ class State:
     history: list[dict] = field(default_factory=list)
 
 
+def read_state(folder: Path) -> State:
+    """Returns the newest state in a folder of checkpoints, or a fresh one."""
+    newest = _newest(folder)
+    if newest is None:
+        return State()
+    return State(**json.loads((newest / _STATE_FILE).read_text()))
+
+
+def _newest(folder: Path) -> Path | None:
+    # "phase1-epoch00007" < "phase2-epoch00000", also as text. A folder without state
+    # was on its way to a remote run folder when its sender was killed.
+    whole = (p for p in folder.glob("phase*") if (p / _STATE_FILE).exists())
+    return max(whole, default=None)
+
+
 class Checkpoints:
     """Weights and state on disk; each epoch's appears whole, by a rename."""
 
@@ -99,14 +103,11 @@ class Checkpoints:
 
     def load_state(self) -> State:
         """Returns the newest state, or a fresh one."""
-        newest = self._newest()
-        if newest is None:
-            return State()
-        return State(**json.loads((newest / _STATE_FILE).read_text()))
+        return read_state(self.folder)
 
     def load_last(self, model: keras.Model) -> None:
         """Loads the newest weights, the optimizer's too."""
-        model.load_weights(self._newest() / _LAST_FILE)
+        model.load_weights(_newest(self.folder) / _LAST_FILE)
 
     def load_kept(self, model: keras.Model, state: State) -> None:
         model.load_weights(self._kept(state))
@@ -135,14 +136,10 @@ class Checkpoints:
     def mark_finished(self, state: State) -> None:
         """Notes in the newest checkpoint that there is nothing left to train."""
         state.finished = True
-        path = self._newest() / _STATE_FILE
+        path = _newest(self.folder) / _STATE_FILE
         aside = path.with_suffix(".aside")
         aside.write_text(json.dumps(vars(state)))
         os.replace(aside, path)
-
-    def _newest(self) -> Path | None:
-        # "phase1-epoch00007" < "phase2-epoch00000", also as text
-        return max((p for p in self.folder.glob("phase*") if p.is_dir()), default=None)
 
     def _kept(self, state: State) -> Path:
         name = f"kept-phase{state.phase}-epoch{state.kept_epoch:05d}.weights.h5"
@@ -302,12 +299,21 @@ def _phase(model, train, val, epochs, state, checkpoints, logs):
     board = keras.callbacks.TensorBoard(
         str(logs / f"phase{state.phase}"), write_graph=False, profile_batch=0
     )
+    _train(model, train, val, range(state.epochs_done, epochs), [board, end])
+
+
+def _train(model, train, val, epochs, callbacks):
+    verbose = 1 if sys.stdout.isatty() else 2
+    batches = train.augmented(epochs), val.plain()
+    if read_cluster().workers > 1:
+        fit_together(model, *batches, epochs, train.steps, callbacks, verbose)
+        return
     model.fit(
-        train.augmented(range(state.epochs_done, epochs)),
-        validation_data=val.plain(),
-        initial_epoch=state.epochs_done,
-        epochs=epochs,
+        batches[0],
+        validation_data=batches[1],
+        initial_epoch=epochs[0],
+        epochs=epochs[-1] + 1,
         steps_per_epoch=train.steps,
-        callbacks=[board, end],
-        verbose=1 if sys.stdout.isatty() else 2,
+        callbacks=callbacks,
+        verbose=verbose,
     )

@@ -6,10 +6,11 @@ import keras
 from keras import layers, ops
 
 from mmkeras.config import FusionConfig
+from mmkeras.dropout import Draws, Dropout
 
 
 @keras.saving.register_keras_serializable(package="mmkeras")
-class ModalityDropout(layers.Layer):
+class ModalityDropout(Draws, layers.Layer):
     """Hides modalities of training rows: (B, M) presence to (B, M) presence.
 
     Each one that is present is hidden with chance `rate`, on its own; a row whose
@@ -27,10 +28,13 @@ class ModalityDropout(layers.Layer):
     def call(self, present, training=False):
         if not training or self.rate == 0:
             return present
-        draw = keras.random.uniform(ops.shape(present), seed=self.seed_generator)
-        kept = present * ops.cast(draw >= self.rate, present.dtype)
+        drawn = self.own_rows(self._draw, tuple(ops.shape(present)))
+        kept = present * ops.cast(drawn >= self.rate, present.dtype)
         any_left = ops.max(kept, axis=1, keepdims=True)  # (B, 1)
         return ops.where(any_left > 0, kept, present)
+
+    def _draw(self, shape):
+        return keras.random.uniform(shape, seed=self.seed_generator)
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
@@ -79,6 +83,6 @@ def fuse(
         for i, vector in enumerate(vectors)
     ]
     x = layers.Concatenate(name="concatenate")(known) if len(known) > 1 else known[0]
-    x = layers.Dropout(config.dropout, name="dropout_in")(x)
+    x = Dropout(config.dropout, name="dropout_in")(x)
     x = layers.Dense(config.units, activation="relu", name="fused")(x)
-    return layers.Dropout(config.dropout, name="dropout_out")(x)
+    return Dropout(config.dropout, name="dropout_out")(x)

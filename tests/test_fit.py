@@ -309,14 +309,23 @@ def test_a_frozen_image_branch_learns_in_the_second_phase_only(
 
 
 @pytest.mark.e2e
-# The gradient of a deep network is summed by several threads, in any order; a step
-# that went another way would differ by its learning rate, 0.01.
-@pytest.mark.parametrize("encoder, atol", [("small_cnn", 1e-6), ("resnet50", 1e-3)])
+# The gradient of a deep network is summed by several threads, in any order, which tells
+# where it is about zero; steps that went another way would differ by the learning rate,
+# 0.01, nearly everywhere.
+@pytest.mark.parametrize("encoder, most", [("small_cnn", 1e-6), ("resnet50", 2e-3)])
 def test_a_run_resumed_between_its_phases_ends_as_an_uninterrupted_one(
-    pictures_only, tmp_path, monkeypatch, encoder, atol
+    pictures_only, tmp_path, monkeypatch, encoder, most
 ):
     cut = tmp_path / "cut"
     model = resumed_between_phases(pictures_only, cut, monkeypatch, encoder=encoder)
     whole = TwoPhases(pictures_only, tmp_path / "whole", encoder=encoder)
     whole.run()
-    assert_same_weights(model, whole.model, atol=atol)
+    for weights in zip(model.get_weights(), whole.model.get_weights(), strict=True):
+        assert np.abs(np.subtract(*weights)).mean() < most
+
+
+def test_a_checkpoint_that_was_sent_in_part_is_not_taken(tmp_path):
+    for name in ("phase1-epoch00001/state.json", "phase1-epoch00002/last.weights.h5"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("{}")
+    assert fitting._newest(tmp_path) == tmp_path / "phase1-epoch00001"

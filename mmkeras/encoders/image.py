@@ -7,6 +7,7 @@ from keras import layers, ops
 from keras.applications import resnet
 
 from mmkeras.config import ImageConfig
+from mmkeras.dropout import Dropout
 from mmkeras.encoders.histograms import ColourHistogram, OrientedGradients
 from mmkeras.errors import UserError
 
@@ -138,7 +139,7 @@ def _small_cnn(pixels, config):
     known = layers.BatchNormalization(
         momentum=0.9, center=False, scale=False, name="histogram_norm"
     )(known)
-    known = layers.Dropout(0.2, name="histogram_dropout")(known)
+    known = Dropout(0.2, name="histogram_dropout")(known)
     known = layers.Dense(128, activation="relu", name="histogram_dense")(known)
     for i, factor in enumerate((1, 2, 4, 8), start=1):
         if i > 1:
@@ -155,6 +156,6 @@ def _small_cnn(pixels, config):
         x = layers.BatchNormalization(momentum=0.9, name=f"norm{i}")(x)
         x = layers.ReLU(name=f"relu{i}")(x)
     x = layers.GlobalAveragePooling2D(name="cnn_pool")(x)
-    x = layers.Dropout(0.3, name="cnn_dropout")(x)
+    x = Dropout(0.3, name="cnn_dropout")(x)
     x = layers.Dense(128, activation="relu", name="cnn_dense")(x)
     return layers.Concatenate(name="image_vector")([known, x])
