@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn, get_args
@@ -134,28 +134,32 @@ def _read_yaml(path: str) -> dict:
     return content
 
 
-def add_settings(parser: Parser, preset: Config) -> None:
-    """Adds --config and one flag a setting, with the preset's values as defaults."""
+def add_settings(parser: Parser, preset: Config, kind: type[Config] = Config) -> None:
+    """Adds --config and one flag a setting, with the preset's values as defaults.
+
+    `kind` is `Config`, or one of its own with more settings.
+    """
     parser.add_argument(
         "--config", action=ActionConfigFile, help="YAML file of settings; flags win."
     )
-    parser.add_class_arguments(Config, default=preset)
+    preset = kind(**{f.name: getattr(preset, f.name) for f in fields(preset)})
+    parser.add_class_arguments(kind, default=preset)
     rows = parser._option_string_actions["--on_bad_row"]
     rows.option_strings.insert(0, "--on-bad-row")
     parser._option_string_actions["--on-bad-row"] = rows
 
 
-def settings(parser: Parser, parsed: Namespace) -> Config:
-    """Returns the `Config` that was parsed."""
-    names = Config.__dataclass_fields__
+def settings(parser: Parser, parsed: Namespace, kind: type[Config] = Config) -> Config:
+    """Returns the settings that were parsed; `kind` as in `add_settings`."""
+    names = kind.__dataclass_fields__
     for name, value in vars(parsed).items():
-        if name in names and is_dataclass(getattr(Config(), name)):
+        if name in names and is_dataclass(getattr(kind(), name)):
             if not isinstance(value, Namespace):
                 raise UserError(
                     f"{name} holds settings of its own, received '{value}'."
                 )
     built = parser.instantiate_classes(parsed)
-    return Config(**{name: built[name] for name in names})
+    return kind(**{name: built[name] for name in names})
 
 
 def load_config(path: Path) -> Config:

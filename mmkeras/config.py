@@ -1,7 +1,7 @@
 """Every number a run depends on, with its unit. Nothing else reads settings."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from mmkeras.errors import UserError
@@ -9,7 +9,7 @@ from mmkeras.errors import UserError
 _SHARE = "from 0 to below 1"
 
 
-def _check(ok: bool, name: str, value: Any, allowed: str) -> None:
+def check(ok: bool, name: str, value: Any, allowed: str) -> None:
     if not ok:
         raise UserError(f"{name}={value} is not possible: it must be {allowed}.")
 
@@ -53,24 +53,24 @@ class TableConfig:
 
     def __post_init__(self):
         shares = self.val_share + self.test_share
-        _check(self.val_share > 0, "table.val_share", self.val_share, "above 0")
-        _check(self.test_share > 0, "table.test_share", self.test_share, "above 0")
-        _check(
+        check(self.val_share > 0, "table.val_share", self.val_share, "above 0")
+        check(self.test_share > 0, "table.test_share", self.test_share, "above 0")
+        check(
             shares < 1, "table.val_share + table.test_share", f"{shares:g}", "below 1"
         )
-        _check(
+        check(
             self.max_file_mb >= 1, "table.max_file_mb", self.max_file_mb, "at least 1"
         )
-        _check(
+        check(
             self.rows_per_shard >= 1,
             "table.rows_per_shard",
             self.rows_per_shard,
             "at least 1",
         )
-        _check(self.workers >= 0, "table.workers", self.workers, "0 or more")
+        check(self.workers >= 0, "table.workers", self.workers, "0 or more")
         names = self.modality_names
         known = {"text", "image", "audio"}
-        _check(
+        check(
             bool(names) and set(names) <= known and len(set(names)) == len(names),
             "table.modalities",
             self.modalities,
@@ -105,9 +105,9 @@ class ImageConfig:
     max_megapixels: int = 50
 
     def __post_init__(self):
-        _check(self.size_px >= 32, "image.size_px", self.size_px, "at least 32")
-        _check(self.width >= 1, "image.width", self.width, "at least 1")
-        _check(
+        check(self.size_px >= 32, "image.size_px", self.size_px, "at least 32")
+        check(self.width >= 1, "image.width", self.width, "at least 1")
+        check(
             1 <= self.max_megapixels <= 178,  # TF decodes at most 2^29 bytes
             "image.max_megapixels",
             self.max_megapixels,
@@ -147,13 +147,11 @@ class TextConfig:
     units: int = 256
 
     def __post_init__(self):
-        _check(self.vocab_size >= 1, "text.vocab_size", self.vocab_size, "at least 1")
-        _check(self.min_rows >= 1, "text.min_rows", self.min_rows, "at least 1")
-        _check(0 <= self.dropout < 1, "text.dropout", self.dropout, _SHARE)
-        _check(
-            1 <= self.max_ngram <= 8, "text.max_ngram", self.max_ngram, "from 1 to 8"
-        )
-        _check(self.units >= 1, "text.units", self.units, "at least 1")
+        check(self.vocab_size >= 1, "text.vocab_size", self.vocab_size, "at least 1")
+        check(self.min_rows >= 1, "text.min_rows", self.min_rows, "at least 1")
+        check(0 <= self.dropout < 1, "text.dropout", self.dropout, _SHARE)
+        check(1 <= self.max_ngram <= 8, "text.max_ngram", self.max_ngram, "from 1 to 8")
+        check(self.units >= 1, "text.units", self.units, "at least 1")
         if self.encoder == "hub" and not self.hub_handle:
             raise UserError(
                 "text.encoder=hub needs text.hub_handle: a TF-Hub handle or the "
@@ -193,7 +191,7 @@ class AudioConfig:
     units: int = 64
 
     def __post_init__(self):
-        _check(
+        check(
             1_000 <= self.rate_hz <= 192_000,
             "audio.rate_hz",
             self.rate_hz,
@@ -207,28 +205,28 @@ class AudioConfig:
                 f"audio.rate_hz={self.rate_hz}. Lower audio.high_hz or raise "
                 "audio.rate_hz."
             )
-        _check(self.window_ms >= 1, "audio.window_ms", self.window_ms, "at least 1")
-        _check(
+        check(self.window_ms >= 1, "audio.window_ms", self.window_ms, "at least 1")
+        check(
             1 <= self.hop_ms <= self.window_ms,
             "audio.hop_ms",
             self.hop_ms,
             f"from 1 to audio.window_ms={self.window_ms}",
         )
-        _check(
+        check(
             self.clip_s * 1000 >= self.window_ms,
             "audio.clip_s",
             self.clip_s,
             "at least one window",
         )
-        _check(self.bands >= 1, "audio.bands", self.bands, "at least 1")
-        _check(
+        check(self.bands >= 1, "audio.bands", self.bands, "at least 1")
+        check(
             1 <= self.mfccs <= self.bands,
             "audio.mfccs",
             self.mfccs,
             f"from 1 to audio.bands={self.bands}",
         )
-        _check(0 <= self.dropout < 1, "audio.dropout", self.dropout, _SHARE)
-        _check(self.units >= 1, "audio.units", self.units, "at least 1")
+        check(0 <= self.dropout < 1, "audio.dropout", self.dropout, _SHARE)
+        check(self.units >= 1, "audio.units", self.units, "at least 1")
 
     @property
     def window(self) -> int:
@@ -261,10 +259,10 @@ class FusionConfig:
     modality_dropout: float = 0.3
 
     def __post_init__(self):
-        _check(self.units >= 1, "fusion.units", self.units, "at least 1")
+        check(self.units >= 1, "fusion.units", self.units, "at least 1")
         for name in ("dropout", "modality_dropout"):
             value = getattr(self, name)
-            _check(0 <= value < 1, f"fusion.{name}", value, _SHARE)
+            check(0 <= value < 1, f"fusion.{name}", value, _SHARE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,8 +288,8 @@ class AugmentConfig:
     def __post_init__(self):
         for name in ("crop", "colour", "spec_frames", "word_dropout"):
             value = getattr(self, name)
-            _check(0 <= value < 1, f"augment.{name}", value, _SHARE)
-        _check(self.spec_bands >= 0, "augment.spec_bands", self.spec_bands, "0 or more")
+            check(0 <= value < 1, f"augment.{name}", value, _SHARE)
+        check(self.spec_bands >= 0, "augment.spec_bands", self.spec_bands, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,10 +335,10 @@ class TrainConfig:
     fine_tune_learning_rate: float = 1e-5
 
     def __post_init__(self):
-        _check(self.batch_size >= 1, "train.batch_size", self.batch_size, "at least 1")
+        check(self.batch_size >= 1, "train.batch_size", self.batch_size, "at least 1")
         for name in ("learning_rate", "fine_tune_learning_rate"):
             value = getattr(self, name)
-            _check(0 < value < float("inf"), f"train.{name}", value, "above 0")
+            check(0 < value < float("inf"), f"train.{name}", value, "above 0")
         for name in (
             "warmup_epochs",
             "weight_decay",
@@ -348,7 +346,7 @@ class TrainConfig:
             "cache_mb",
             "fine_tune_epochs",
         ):
-            _check(
+            check(
                 0 <= getattr(self, name) < float("inf"),
                 f"train.{name}",
                 getattr(self, name),
@@ -356,7 +354,7 @@ class TrainConfig:
             )
         for name in ("label_smoothing", "ema"):
             value = getattr(self, name)
-            _check(0 <= value < 1, f"train.{name}", value, _SHARE)
+            check(0 <= value < 1, f"train.{name}", value, _SHARE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,7 +379,7 @@ class EvaluateConfig:
             ("calibration_bins", 2),
         ):
             value = getattr(self, name)
-            _check(value >= least, f"evaluate.{name}", value, f"at least {least}")
+            check(value >= least, f"evaluate.{name}", value, f"at least {least}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -396,7 +394,7 @@ class ExportConfig:
     tolerance: float = 1e-5
 
     def __post_init__(self):
-        _check(self.tolerance > 0, "export.tolerance", self.tolerance, "above 0")
+        check(self.tolerance > 0, "export.tolerance", self.tolerance, "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -436,8 +434,8 @@ class Config:
     export: ExportConfig = field(default_factory=ExportConfig)
 
     def __post_init__(self):
-        _check(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        _check(0 <= self.seed < 2**31, "seed", self.seed, "from 0 to 2147483647")
+        check(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        check(0 <= self.seed < 2**31, "seed", self.seed, "from 0 to 2147483647")
         if self.train.fine_tune_epochs and not self.image.is_frozen:
             raise UserError(
                 f"train.fine_tune_epochs={self.train.fine_tune_epochs} unfreezes an "
@@ -475,3 +473,14 @@ PRESETS: dict[str, Callable[[], Config]] = {
 def to_dict(config: Config) -> dict[str, Any]:
     """Returns the settings as plain nested values, ready for YAML or JSON."""
     return asdict(config)
+
+
+def from_dict(content: dict[str, Any], kind: type = Config) -> Any:
+    """Makes settings of what `to_dict` gave; the inverse, without a user's mistakes."""
+    parts = {f.name: f.default_factory for f in fields(kind)}
+    return kind(
+        **{
+            name: parts[name](**value) if isinstance(value, dict) else value
+            for name, value in content.items()
+        }
+    )

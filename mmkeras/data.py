@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,13 +12,14 @@ import tensorflow as tf
 
 from mmkeras.augment import augment_images, drop_tokens, mask_frames
 from mmkeras.config import Config
+from mmkeras.ingested import Ingested
+from mmkeras.plan import FORMAT
 from mmkeras.preprocess import analysis as analyses
 from mmkeras.preprocess.analysis import BINARY, Analysis, Moments
 from mmkeras.preprocess.audio import stats_width
 from mmkeras.preprocess.graph import Preprocessor
 from mmkeras.preprocess.hub import load_hub_encoder
 from mmkeras.preprocess.text import tokenize
-from mmkeras.records import FORMAT, Ingested
 from mmkeras.schema import (
     AUDIO,
     ID,
@@ -66,7 +68,7 @@ def analyze(ingested: Ingested, config: Config) -> Analysis:
     key = hashlib.sha256(settings.encode()).hexdigest()[:16]
     path = ingested.folder / f"analysis-{key}.json"
     if not path.exists():
-        aside = path.with_suffix(f".{os.getpid()}")
+        aside = path.with_suffix(f".{uuid.uuid4().hex}")
         analyses.save(_analyze(ingested, config), aside)
         os.replace(aside, path)
     return analyses.load(path)
@@ -89,7 +91,6 @@ def _analyze(ingested, config) -> Analysis:
         vocabulary, idf = analyses.find_vocabulary(
             _token_rows(files, config), config.text.vocab_size, config.text.min_rows
         )
-        vocabulary, idf = vocabulary or ("",), idf or (1.0,)
         widths = {**found.widths, TEXT: len(vocabulary)}
         found = replace(found, vocabulary=vocabulary, idf=idf, widths=widths)
     if TEXT in found.modalities and config.text.encoder == "hub":
@@ -239,7 +240,8 @@ class Batches:
     def _row_bytes(self) -> int:
         """About what a decoded row takes; of a sound of 16 bits its mel frames."""
         files = self.ingested.files(self.split)
-        size = sum(os.path.getsize(file) for file in files) // max(self.rows, 1)
+        size = sum(tf.io.gfile.stat(file).length for file in files)
+        size //= max(self.rows, 1)
         audio = self.config.audio
         if AUDIO in self.preprocessor.modalities and self._has_frames():
             size += size * 4 * audio.bands // (2 * max(audio.hop, 1))

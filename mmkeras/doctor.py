@@ -270,9 +270,10 @@ def _lacks(requirement) -> list[str]:
     name, wanted = requirement.name, str(requirement.specifier) or "any version"
     try:
         found = metadata.version(name)
-    except metadata.PackageNotFoundError:
+    except (metadata.PackageNotFoundError, KeyError):
         found = None
-    if found is None:  # also of a folder that a broken installation left behind
+    # None or KeyError, by who reads it: a folder that a broken one left behind.
+    if found is None:
         return [f"{name}: not found, {wanted} wanted"]
     if not requirement.specifier.contains(found, prereleases=True):
         return [f"{name}: {found} found, {wanted} wanted"]

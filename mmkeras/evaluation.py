@@ -17,11 +17,11 @@ from mmkeras import baselines
 from mmkeras.data import Batches, raw_rows
 from mmkeras.errors import UserError
 from mmkeras.inference import Predictor, Trained
+from mmkeras.ingested import Ingested
 from mmkeras.media import upright, wave_bytes
 from mmkeras.metrics import compare, measure
 from mmkeras.preprocess.analysis import MULTILABEL, target
 from mmkeras.preprocess.audio import decode_wave
-from mmkeras.records import Ingested
 from mmkeras.report import WorstError, write_report
 from mmkeras.run import write_text
 from mmkeras.schema import (

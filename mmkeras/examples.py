@@ -1,8 +1,10 @@
 """One row of the table -> a checked tf.Example; the plain program and TFX call it."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Sequence
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +13,12 @@ import tensorflow as tf
 
 from mmkeras.config import Config
 from mmkeras.errors import UserError
+from mmkeras.files import join
 from mmkeras.media import (
     BadMedia,
+    measure_audio,
+    measure_image,
+    measure_text,
     prepare_audio,
     prepare_image,
     prepare_vector,
@@ -29,6 +35,7 @@ from mmkeras.schema import (
     IMAGE,
     LABEL,
     LABEL_SEPARATOR,
+    SPLIT,
     STATUS,
     STATUS_SEPARATOR,
     TEXT,
@@ -48,12 +55,14 @@ class ReadRow:
         data: Modality -> bytes that the graph decodes; b"" where absent or broken.
         broken: Modality -> why it could not be read.
         digest: Modality -> hash of the content as it stood in the file.
+        facts: Feature -> what the media are like, as `media/facts.py` measures it.
     """
 
     row: Row
     data: dict[str, bytes]
     broken: dict[str, str]
     digest: dict[str, bytes]
+    facts: dict[str, float]
 
     @property
     def status(self) -> str:
@@ -64,7 +73,7 @@ class ReadRow:
 class RowReader:
     """Reads and checks the media of rows, safely from several threads."""
 
-    def __init__(self, folder: Path, config: Config, widths: dict[str, int]):
+    def __init__(self, folder: str | Path, config: Config, widths: dict[str, int]):
         """Paths in the table are relative to `folder`, the table's own.
 
         `widths` are those that precomputed vectors must have, by modality.
@@ -80,36 +89,41 @@ class RowReader:
 
     def read(self, row: Row) -> ReadRow:
         """Reads what the row names; what cannot be read is in `broken`."""
-        data, broken, digest = {}, {}, {}
+        data, broken, digest, facts = {}, {}, {}, {}
         for modality, cell in row.cells.items():
             data[modality] = b""
             if not cell:
                 continue
             try:
                 content = self._content(modality, cell)
-                data[modality] = self._prepare(modality, content)
+                data[modality], measured = self._prepare(modality, content)
+                facts |= measured
                 digest[modality] = hashlib.blake2b(content, digest_size=12).digest()
             except BadMedia as error:
                 broken[modality] = f"{modality} '{_shown(cell)}': {error}"
-        return ReadRow(row=row, data=data, broken=broken, digest=digest)
+        return ReadRow(row=row, data=data, broken=broken, digest=digest, facts=facts)
 
     def _content(self, modality, cell):
         if modality == TEXT and self.config.text.encoder != "vector":
             return cell.encode()
-        return read_file(self.folder / cell, self.config.table.max_file_mb)
+        return read_file(join(self.folder, cell), self.config.table.max_file_mb)
 
     def _prepare(self, modality, content):
+        """Returns what is stored, and what the content is like."""
         config = self.config
         if modality == IMAGE:
-            return self._checked_image(prepare_image(content, config.image))
+            data = self._checked_image(prepare_image(content, config.image))
+            return data, measure_image(content)
         if modality == AUDIO and config.audio.encoder != "vector":
-            return self._mono_wave(prepare_audio(content, config.audio))
+            wave = prepare_audio(content, config.audio)
+            facts = measure_audio(content, wave, config.audio.clip_s)
+            return self._mono_wave(wave), facts
         if modality == TEXT and config.text.encoder != "vector":
-            return content
+            return content, measure_text(content)
         data, width = prepare_vector(content), self.widths.get(modality)
         if width and vector_width(data) != width:
             raise BadMedia(f"{vector_width(data)} numbers where others have {width}")
-        return data
+        return data, {}
 
     def _checked_image(self, data):
         """Decodes it as the served graph will: what this lets in, that can read."""
@@ -125,6 +139,22 @@ class RowReader:
         return wave_bytes(wave[:, None], 32, rate_hz)
 
 
+def read_all(rows: Iterable[Row], reader: RowReader, workers: int) -> Iterator[ReadRow]:
+    """Reads rows in threads, in order, with a bounded number in memory.
+
+    `workers` is the number of threads, 0 for one a core.
+    """
+    workers = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque()
+        for row in rows:
+            waiting.append(pool.submit(reader.read, row))
+            if len(waiting) > 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
 def _decoded(decode, data: bytes, what: str) -> np.ndarray:
     try:
         return decode(tf.constant(data)).numpy()
@@ -137,7 +167,9 @@ def _shown(cell: str) -> str:
     return cell if len(cell) <= 80 else cell[:77] + "..."
 
 
-def common_widths(rows: Sequence[Row], folder: Path, config: Config) -> dict[str, int]:
+def common_widths(
+    rows: Sequence[Row], folder: str | Path, config: Config
+) -> dict[str, int]:
     """Returns the width that most precomputed vectors have, of the first rows'.
 
     Raises:
@@ -151,7 +183,7 @@ def common_widths(rows: Sequence[Row], folder: Path, config: Config) -> dict[str
         found = Counter()
         for cell in cells[:_WIDTH_ROWS]:
             try:
-                content = read_file(folder / cell, config.table.max_file_mb)
+                content = read_file(join(folder, cell), config.table.max_file_mb)
                 found[vector_width(prepare_vector(content))] += 1
             except BadMedia as error:  # listed with its row when the rows are read
                 reason = f"'{_shown(cell)}': {error}"
@@ -164,14 +196,26 @@ def common_widths(rows: Sequence[Row], folder: Path, config: Config) -> dict[str
     return widths
 
 
-def make_example(read: ReadRow) -> tf.train.Example:
-    """Makes the tf.Example: one bytes feature a modality, id, label and status."""
-    values = {m: content for m, content in read.data.items()}
+def make_example(read: ReadRow, split: str = "") -> tf.train.Example:
+    """Makes the tf.Example of a row.
+
+    It has one bytes feature a modality that is there, id, label and status, the split
+    where one is given, and what the media are like, as integers or floats.
+    """
+    values = {m: content for m, content in read.data.items() if content}
     values[ID] = read.row.id.encode()
     values[LABEL] = LABEL_SEPARATOR.join(read.row.labels).encode()
     values[STATUS] = read.status.encode()
-    features = {
-        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        for name, value in values.items()
-    }
+    if split:
+        values[SPLIT] = split.encode()
+    values |= read.facts
+    features = {name: _feature(value) for name, value in values.items()}
     return tf.train.Example(features=tf.train.Features(feature=features))
+
+
+def _feature(value: bytes | int | float) -> tf.train.Feature:
+    if isinstance(value, bytes):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    if isinstance(value, int):
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+    return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import uuid
 from pathlib import Path
 
 import keras
@@ -10,8 +11,9 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from mmkeras.data import pictures
+from mmkeras.ingested import Ingested
 from mmkeras.preprocess.graph import Preprocessor
-from mmkeras.records import Ingested, cache_dir
+from mmkeras.records import cache_dir
 
 
 def image_vectors(
@@ -32,7 +34,7 @@ def image_vectors(
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{split}-{os.getpid()}.partial"
+    aside = folder / f".{split}-{uuid.uuid4().hex}.partial"
     steps = -(-ingested.rows[split] // config.train.batch_size)
     batches = tqdm(
         pictures(ingested, preprocessor, split),

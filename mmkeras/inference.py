@@ -49,6 +49,12 @@ class Trained:
         return self.preprocessor.analysis
 
 
+def load_settings(folder: str | Path) -> tuple[Config, Analysis]:
+    """Reads the settings of a run folder, and what its training rows have taught."""
+    config = load_config(Path(folder) / CONFIG_FILE)
+    return config, analyses.load(Path(folder) / ANALYSIS_FILE)
+
+
 def load_trained(folder: Path) -> Trained:
     """Loads the model of a run folder.
 
@@ -62,9 +68,8 @@ def load_trained(folder: Path) -> Trained:
                 f"'{folder}' holds no {name}; give the run folder that "
                 "`python -m mmkeras.train` printed."
             )
-    config = load_config(folder / CONFIG_FILE)
     return Trained(
-        preprocessor=Preprocessor(config, analyses.load(folder / ANALYSIS_FILE)),
+        preprocessor=Preprocessor(*load_settings(folder)),
         model=keras.models.load_model(folder / MODEL_FILE, compile=False),
     )
 

@@ -91,8 +91,7 @@ def _batches(trained, table) -> Iterator[list]:
     """Reads rows in threads, some at a time."""
     from dataclasses import replace
 
-    from mmkeras.examples import RowReader
-    from mmkeras.records import read_all
+    from mmkeras.examples import RowReader, read_all
     from mmkeras.table import iter_rows, table_modalities
 
     names = trained.analysis.modalities

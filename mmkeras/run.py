@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -26,7 +27,7 @@ from mmkeras.schema import (
 )
 
 EMBEDDED = "the embedded data set"
-_LOCK_FILE = ".lock"
+LOCK_FILE = ".lock"
 _SHOWN_METRICS = (
     "accuracy",
     "balanced_accuracy",
@@ -58,7 +59,7 @@ def opened(folder: Path) -> Iterator[None]:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output '{folder}' is a file; give a folder.")
-    foreign = folder.exists() and not (folder / _LOCK_FILE).exists()
+    foreign = folder.exists() and not (folder / LOCK_FILE).exists()
     if foreign and any(folder.iterdir()):
         raise UserError(
             f"--output '{folder}' is not empty and holds no run of mmkeras; nothing is "
@@ -66,7 +67,7 @@ def opened(folder: Path) -> Iterator[None]:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / _LOCK_FILE).open("a")
+        lock = (folder / LOCK_FILE).open("a")
     except OSError as error:
         raise UserError(f"--output '{folder}' cannot be made: {error}.") from None
     with lock:
@@ -151,6 +152,15 @@ def has_begun(folder: Path) -> bool:
 def is_finished(folder: Path) -> bool:
     """Whether all steps of the run are through."""
     return bool(read_manifest(folder).get("finished"))
+
+
+def copy_begun(folder: Path, own: Path) -> None:
+    """Copies to `own` what a run needs to go on: its manifest and checkpoints."""
+    if (folder / MANIFEST_FILE).exists():
+        shutil.copy(folder / MANIFEST_FILE, own)
+    if (folder / CHECKPOINTS_DIR).exists():
+        aside = shutil.ignore_patterns(".*")  # of a killed run; the chief removes it
+        shutil.copytree(folder / CHECKPOINTS_DIR, own / CHECKPOINTS_DIR, ignore=aside)
 
 
 def metric_lines(metrics: dict[str, Any]) -> list[str]:

@@ -7,8 +7,19 @@ MODALITIES = (TEXT, IMAGE, AUDIO)
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
 
-# Features of a tf.Example beside one bytes feature a modality (b"" when absent).
-ID, LABEL, STATUS = "id", "label", "status"
+# Features of a tf.Example beside one bytes feature a modality, which is left out where
+# the modality is absent; and SPLIT, where the row is one of a labelled table.
+ID, LABEL, STATUS, SPLIT = "id", "label", "status", "split"
+# Features that say what a medium is like, as it stood in its file; see media/facts.py.
+IMAGE_WIDTH, IMAGE_HEIGHT = "image_width_px", "image_height_px"
+IMAGE_CHANNELS = "image_channels"
+AUDIO_SECONDS, AUDIO_RATE, AUDIO_CHANNELS = (
+    "audio_seconds",
+    "audio_rate_hz",
+    "audio_channels",
+)
+AUDIO_CLIPPED, AUDIO_SILENT = "audio_clipped", "audio_silent"
+TEXT_CHARACTERS = "text_characters"
 
 # Inputs of the Keras model beside one a modality: 1.0 where the row has it.
 PRESENT = "present"
@@ -40,5 +51,6 @@ MANIFEST_FILE = "manifest.json"
 REJECTED_FILE = "rejected.csv"
 HISTORY_FILE = "history.json"
 LABELS_FILE = "labels.txt"
+INGESTED_FILE = "ingested.json"  # beside shards of records
 LOGS_DIR, CHECKPOINTS_DIR, EXPORT_DIR = "logs", "checkpoints", "export"
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"

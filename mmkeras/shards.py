@@ -1,66 +1,161 @@
-"""Records of the splits to files, and the search for the same content in two splits."""
+"""One shard: its rows read, checked and written; and what was found on the way."""
 
-from pathlib import Path
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 
 import tensorflow as tf
 
-from mmkeras.examples import ReadRow
-from mmkeras.schema import SPLITS, TEXT
+from mmkeras.config import Config
+from mmkeras.examples import ReadRow, RowReader, make_example, read_all
+from mmkeras.files import is_remote, join, parent
+from mmkeras.plan import BadRow, Shard, bad_row
+from mmkeras.preprocess.image import picture_kind
+from mmkeras.schema import AUDIO_SILENT, IMAGE, LABEL_SEPARATOR, TEXT
 
 _SHOWN = 20  # pairs in one warning
 
 
-class ShardWriter:
-    """Writes records of each split to files of a bounded number of rows."""
+@dataclass(kw_only=True)
+class Found:
+    """What the rows of a shard turned out to be; plain values, as JSON has them.
 
-    def __init__(self, folder: Path, rows_per_shard: int):
-        self.folder, self.rows_per_shard = folder, rows_per_shard
-        self.rows = dict.fromkeys(SPLITS, 0)
-        self.shards: dict[str, list[str]] = {split: [] for split in SPLITS}
-        self._open: dict[str, tf.io.TFRecordWriter] = {}
+    Attributes:
+        name: Of the shard.
+        split: Of its rows.
+        rows: Written; 0 where there is no file.
+        rejected: Rows left out, and why.
+        unreadable: Rows of which a modality counts as missing, and why.
+        absent: Modality -> rows without it.
+        labels: Labels of a row joined by "|" -> rows.
+        picture_kinds: Kinds of pictures that occur, as `decode_image` takes them.
+        silent: Lines of rows whose sound is silent throughout.
+        digests: Modality -> (line, hash of the content), for the search for twins.
+        content: Hash of what the rows hold, wherever and whenever it was written.
+    """
 
-    def write(self, split: str, record: bytes) -> None:
-        if self.rows[split] % self.rows_per_shard == 0:
-            if split in self._open:
-                self._open[split].close()
-            name = f"{split}-{len(self.shards[split]):05d}.tfrecord"
-            self.shards[split].append(name)
-            self._open[split] = tf.io.TFRecordWriter(str(self.folder / name))
-        self._open[split].write(record)
-        self.rows[split] += 1
-
-    def close(self) -> None:
-        for writer in self._open.values():
-            writer.close()
+    name: str
+    split: str
+    rows: int = 0
+    rejected: list[dict] = field(default_factory=list)
+    unreadable: list[dict] = field(default_factory=list)
+    absent: dict[str, int] = field(default_factory=Counter)
+    labels: dict[str, int] = field(default_factory=Counter)
+    picture_kinds: list[str] = field(default_factory=list)
+    silent: list[int] = field(default_factory=list)
+    digests: dict[str, list] = field(default_factory=dict)
+    content: str = ""
 
 
-class Twins:
-    """Finds the same picture, sound or vector in rows of different splits."""
+def write_shard(
+    shard: Shard,
+    folder: str,
+    reader: RowReader,
+    tick: Callable[[], object] = lambda: None,
+) -> Found:
+    """Writes every good row of a shard; the file appears whole, by a rename.
 
-    def __init__(self):
-        self._first: dict[tuple[str, bytes], tuple[str, int]] = {}
-        self._found: list[tuple[str, int, str, int, str]] = []
+    Args:
+        shard: Its rows and its name.
+        folder: Where `shard.name` is put; local or a URI.
+        reader: Reads the rows' media.
+        tick: Called after each row.
+    """
+    found, content = Found(name=shard.name, split=shard.split), hashlib.sha256()
+    path = join(folder, shard.name)
+    aside = join(parent(path), f".{path.rpartition('/')[2]}.{os.urandom(4).hex()}")
+    if not is_remote(folder):
+        os.makedirs(parent(path), exist_ok=True)
+    try:
+        with tf.io.TFRecordWriter(aside) as writer:
+            for read in read_all(shard.rows, reader, reader.config.table.workers):
+                tick()
+                if _is_good(read, reader.config, found):
+                    example = make_example(read, shard.split)
+                    writer.write(example.SerializeToString(deterministic=True))
+                    _note(read, found, content)
+        found.content = content.hexdigest()
+        if found.rows:
+            tf.io.gfile.rename(aside, path, overwrite=True)
+    finally:
+        if tf.io.gfile.exists(aside):
+            tf.io.gfile.remove(aside)
+    return found
 
-    def add(self, split: str, read: ReadRow) -> None:
-        contents = read.digest
-        if len(contents) > 1:  # the same word beside another picture is no twin
-            contents = {m: d for m, d in contents.items() if m != TEXT}
-        for modality, digest in contents.items():
-            place = (split, read.row.line)
-            first = self._first.setdefault((modality, digest), place)
-            if first[0] != split:
-                self._found.append((modality, first[1], first[0], place[1], split))
 
-    def warnings(self) -> list[str]:
-        if not self._found:
-            return []
-        shown = [
-            f"{modality} of line {a} ({split_a}) and of line {b} ({split_b})"
-            for modality, a, split_a, b, split_b in sorted(self._found)[:_SHOWN]
-        ]
-        more = len(self._found) - len(shown)
-        return [
-            "The same content stands in different splits, so the test is too easy: "
-            + "; ".join(shown)
-            + (f"; and {more} more." if more else ".")
-        ]
+def _is_good(read: ReadRow, config: Config, found: Found) -> bool:
+    """Says whether the row is kept, and notes what is wrong with it."""
+    problem = "; ".join(read.broken.values())
+    nothing_left = not any(read.data.values())
+    if not problem:
+        return True
+    bad = asdict(bad_row(read.row, problem))
+    if config.on_bad_row != "absent" or nothing_left:
+        found.rejected.append(bad)
+        return False
+    found.unreadable.append(bad)
+    return True
+
+
+def _note(read: ReadRow, found: Found, content) -> None:
+    found.rows += 1
+    found.labels[LABEL_SEPARATOR.join(read.row.labels)] += 1
+    for modality, data in read.data.items():
+        found.absent[modality] += not data
+    kind = picture_kind(read.data.get(IMAGE, b""))
+    if kind not in found.picture_kinds:
+        found.picture_kinds.append(kind)
+    if read.facts.get(AUDIO_SILENT) == 1.0:
+        found.silent.append(read.row.line)
+    for modality, digest in read.digest.items():
+        if modality != TEXT or len(read.digest) == 1:
+            # The same word beside another picture is no twin.
+            pairs = found.digests.setdefault(modality, [])
+            pairs.append((read.row.line, digest.hex()))
+    content.update(repr((read.row.id, read.row.labels, read.digest)).encode())
+
+
+def bad_rows(founds: Iterable[Found], name: str) -> list[BadRow]:
+    """Returns the "rejected" or "unreadable" rows of all shards, by line."""
+    bad = [BadRow(**row) for found in founds for row in getattr(found, name)]
+    return sorted(bad, key=lambda row: row.line)
+
+
+def warn_of_twins(founds: Iterable[Found]) -> list[str]:
+    """Warns of the same picture, sound or vector in rows of different splits."""
+    first: dict[tuple[str, str], tuple[str, int]] = {}
+    twins = []
+    for found in founds:
+        for modality, pairs in found.digests.items():
+            for line, digest in pairs:
+                place = (found.split, line)
+                split, before = first.setdefault((modality, digest), place)
+                if split != found.split:
+                    twins.append((modality, before, split, line, found.split))
+    if not twins:
+        return []
+    shown = [
+        f"{modality} of line {a} ({split_a}) and of line {b} ({split_b})"
+        for modality, a, split_a, b, split_b in sorted(twins)[:_SHOWN]
+    ]
+    more = f"; and {len(twins) - _SHOWN} more." if len(twins) > _SHOWN else "."
+    return [
+        "The same content stands in different splits, so the test is too easy: "
+        + "; ".join(shown)
+        + more
+    ]
+
+
+def warn_of_silence(founds: Iterable[Found]) -> list[str]:
+    """Warns of sounds in which there is nothing to hear."""
+    lines = sorted(line for found in founds for line in found.silent)
+    if not lines:
+        return []
+    which = "One sound is" if len(lines) == 1 else f"{len(lines)} sounds are"
+    more = ", ..." if len(lines) > _SHOWN else ""
+    return [
+        f"{which} silent from start to end: line "
+        f"{', '.join(map(str, lines[:_SHOWN]))}{more}."
+    ]

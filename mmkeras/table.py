@@ -1,14 +1,17 @@
 """data.csv -> rows, the checks that need no media, and the split of the rows."""
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TextIO
 
 from mmkeras.config import TableConfig
 from mmkeras.errors import UserError
+from mmkeras.files import is_remote, read_remote
 from mmkeras.schema import (
     LABEL_SEPARATOR,
     MODALITIES,
@@ -28,7 +31,7 @@ _NUL = "\udc00"
 _NAMED = 10  # names in one message
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One row of the table.
 
@@ -104,8 +107,10 @@ def iter_rows(
             )
 
 
-def read_rows(path: str | Path, config: TableConfig) -> list[Row]:
-    """Reads all rows of a labelled table, with the checks across rows.
+def read_rows(
+    path: str | Path, config: TableConfig, *, labeled: bool = True
+) -> list[Row]:
+    """Reads all rows, with the checks across rows; `labeled` as in `iter_rows`.
 
     The later ones of several rows with one id get a problem, and so does a row
     without split where other rows have one.
@@ -113,8 +118,8 @@ def read_rows(path: str | Path, config: TableConfig) -> list[Row]:
     Raises:
         UserError: As `iter_rows`.
     """
-    rows = list(iter_rows(path, config))
-    has_split = any(row.split for row in rows)
+    rows = list(iter_rows(path, config, labeled=labeled))
+    has_split = labeled and any(row.split for row in rows)
     first_lines: dict[str, int] = {}
     for i, row in enumerate(rows):
         first = first_lines.setdefault(row.id, row.line)
@@ -137,9 +142,7 @@ def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
     line, columns = 1, 0
     try:
         # Bytes that are not UTF-8 become surrogates, to be blamed on their row.
-        with open(
-            path, encoding="utf-8-sig", errors="surrogateescape", newline=""
-        ) as file:
+        with _opened(path) as file:
             reader = csv.reader(
                 (text.replace("\0", _NUL) for text in file), strict=True
             )
@@ -160,6 +163,13 @@ def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
             f"{path}, row starting at line {line}: {error}. Close each quoted cell "
             'with a quote, and write a quote inside it twice: "".'
         ) from None
+
+
+def _opened(path: str | Path) -> TextIO:
+    settings = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+    if is_remote(path):
+        return io.TextIOWrapper(io.BytesIO(read_remote(str(path))), **settings)
+    return open(path, **settings)
 
 
 def _header(path, records):

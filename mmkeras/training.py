@@ -1,8 +1,8 @@
 """The steps of a run: ingest, fit, calibrate, export, evaluate. TFX calls them too."""
 
-import csv
-import io
+import json
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,26 +11,37 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras import embedded, run
+from mmkeras.cluster import read_cluster
 from mmkeras.config import Config, to_dict
 from mmkeras.data import Batches, analyze, raw_rows
 from mmkeras.errors import UserError
 from mmkeras.evaluation import evaluate
 from mmkeras.export import export
 from mmkeras.features import image_vectors
-from mmkeras.fit import fit, strategy
+from mmkeras.fit import fit, read_state
 from mmkeras.inference import Trained
+from mmkeras.ingested import Ingested, rejected_csv, resolved
 from mmkeras.metrics import fit_temperature
 from mmkeras.model import IMAGE_ENCODER, build_model, set_temperature
 from mmkeras.preprocess import analysis as analyses
 from mmkeras.preprocess.analysis import BINARY, Analysis
 from mmkeras.preprocess.graph import Preprocessor
-from mmkeras.records import Ingested, ingest, resolved
+from mmkeras.records import ingest
+from mmkeras.replicas import (
+    AGAIN,
+    agree,
+    check_share,
+    lost_worker_is_said,
+    share_batches,
+    strategy,
+)
 from mmkeras.schema import (
     ANALYSIS_FILE,
     CHECKPOINTS_DIR,
     EXPORT_DIR,
     IMAGE,
     LOGS_DIR,
+    MANIFEST_FILE,
     MODEL_FILE,
     REJECTED_FILE,
     TEST,
@@ -40,6 +51,7 @@ from mmkeras.schema import (
 
 _GOLDEN_SEARCHED = 256  # rows among which complete ones are looked for
 _SHOWN = 20
+_SEEN_S = 90  # a shared disk may show a new file as late as this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +78,17 @@ def train(folder: Path, config: Config, table: Path | None) -> None:
         config: All settings.
         table: The CSV file; None is the embedded data set.
     """
-    tf.get_logger().setLevel("ERROR")  # deprecations of the TF1 loader that proves
-    prepared = prepare(folder, config, table)
-    trained, history = fit_model(folder, prepared)
+    strategy()  # of several workers, before TensorFlow does anything else
+    with lost_worker_is_said():
+        prepared = prepare(folder, config, table)
+    train_prepared(folder, prepared)
+
+
+def train_prepared(folder: Path, prepared: Prepared) -> Trained:
+    """Does whatever the run still lacks once its rows are ready: fit to report."""
+    tf.get_logger().setLevel("ERROR")
+    with lost_worker_is_said():
+        trained, history = fit_model(folder, prepared)
     base_path = folder / EXPORT_DIR
     if not any(base_path.glob("[0-9]*")):
         export(trained, golden_rows(prepared), base_path)
@@ -83,12 +103,71 @@ def train(folder: Path, config: Config, table: Path | None) -> None:
         train_rows=prepared.ingested,
     )
     run.write_manifest(folder, finished=True)
+    return trained
+
+
+def join(folder: Path, own: Path, config: Config, table: Path | None) -> None:
+    """Takes part, as another worker than the chief, in the training of a run.
+
+    Args:
+        folder: The run folder, which the chief writes; only read here.
+        own: Folder for this worker's own checkpoints and logs; goes on from those of
+            `folder`.
+        config, table: As the chief has them.
+
+    Raises:
+        UserError: Another worker is gone, or has other settings or rows.
+    """
+    tf.get_logger().setLevel("ERROR")
+    run.copy_begun(folder, own)  # before the chief can go on
+    strategy()
+    with lost_worker_is_said():
+        prepared = prepare(own, config, table)
+        model = _new_model(own, prepared)
+        _await_manifest(folder)
+        _fit(own, prepared, model)
+    # One that left now would be a lost worker to the chief, who exports and evaluates.
+    while not run.is_finished(folder):
+        if not read_cluster().chief_answers() and not run.is_finished(folder):
+            raise UserError(f"The chief is gone before its work was done. {AGAIN}")
+        time.sleep(0.5)
+
+
+def _await_manifest(folder):
+    """Makes sure that this worker sees what the chief's `prepare` has written."""
+    end = time.monotonic() + _SEEN_S
+    while not (folder / MANIFEST_FILE).exists():
+        if time.monotonic() > end:
+            raise UserError(
+                f"The chief's files are not in '{folder}'. Give all workers one "
+                "--output, on a disk that all can read."
+            )
+        time.sleep(0.5)
 
 
 def prepare(folder: Path, config: Config, table: Path | None) -> Prepared:
     """Checks the rows, analyses the training ones, and notes both in the folder."""
     source = table or embedded.make(embedded.default_folder()) / "data.csv"
     ingested = ingest(source, config)
+    analysis = analyze(ingested, resolved(config, ingested))
+    return begin(folder, config, ingested, analysis, run.data_name(table))
+
+
+def begin(
+    folder: Path, config: Config, ingested: Ingested, analysis: Analysis, data: str
+) -> Prepared:
+    """Notes in the folder what the run is made of.
+
+    Args:
+        folder: The run folder; exists.
+        config: All settings, as the user gave them.
+        ingested: The rows.
+        analysis: What the training rows have taught.
+        data: How the manifest calls the rows.
+
+    Raises:
+        UserError: The run in the folder was begun on other rows.
+    """
     before = run.read_manifest(folder).get("content")
     if run.has_begun(folder) and before != ingested.content:
         raise UserError(
@@ -96,13 +175,12 @@ def prepare(folder: Path, config: Config, table: Path | None) -> Prepared:
             "Give another --output."
         )
     requested, config = config, resolved(config, ingested)
-    analysis = analyze(ingested, config)
     run.write_config(folder, config)
     analyses.save(analysis, folder / ANALYSIS_FILE)
     _write_rejected(folder, ingested)
     run.write_manifest(
         folder,
-        data=run.data_name(table),
+        data=data,
         settings=to_dict(requested),
         seed=config.seed,
         fingerprint=ingested.fingerprint,
@@ -116,11 +194,7 @@ def prepare(folder: Path, config: Config, table: Path | None) -> Prepared:
 
 def _write_rejected(folder, ingested):
     if ingested.rejected:
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(["line", "id", "problem"])
-        writer.writerows([bad.line, bad.id, bad.problem] for bad in ingested.rejected)
-        run.write_text(folder / REJECTED_FILE, text.getvalue())
+        run.write_text(folder / REJECTED_FILE, rejected_csv(ingested.rejected))
 
 
 def _say_data(ingested, analysis):
@@ -147,37 +221,49 @@ def fit_model(folder: Path, prepared: Prepared) -> tuple[Trained, list[dict]]:
         one entry an epoch.
     """
     config, analysis = prepared.config, prepared.analysis
-    # Not 0: tf.data's shuffle then compares its own seed, a tensor, in Python.
-    keras.utils.set_random_seed(config.seed + 1)
-    if not tf.config.list_physical_devices("GPU"):  # where it costs nothing
-        tf.config.experimental.enable_op_determinism()
-    model = _built(config, analysis, config.train.precision)
-    train_batches, val_batches = _batches(model, prepared)
+    model = _new_model(folder, prepared)
     try:
-        state = fit(
-            model,
-            train_batches,
-            val_batches,
-            folder / CHECKPOINTS_DIR,
-            folder / LOGS_DIR,
-        )
+        history = _fit(folder, prepared, model)
     except KeyboardInterrupt:
         _save(model, folder)
         raise
-    if config.train.precision != "float32":
-        trained = _built(config, analysis, "float32")
+    # Variables of several workers ask for all of them, and only this one goes on.
+    if config.train.precision != "float32" or read_cluster().workers > 1:
+        trained = _built(config, analysis, "float32", tf.distribute.get_strategy())
         trained.set_weights(model.get_weights())
         model = trained
     _calibrate(model, prepared)
     _save(model, folder)
-    return Trained(preprocessor=prepared.preprocessor, model=model), state.history
+    return Trained(preprocessor=prepared.preprocessor, model=model), history
 
 
-def _built(config, analysis, precision) -> keras.Model:
+def _new_model(folder, prepared) -> keras.Model:
+    config, analysis = prepared.config, prepared.analysis
+    rows = prepared.ingested.rows[TRAIN]
+    check_share(min(config.train.batch_size, rows))
+    state = read_state(folder / CHECKPOINTS_DIR)
+    same = to_dict(config), prepared.ingested.content, vars(state)
+    agree(json.dumps(same, default=str))
+    # Not 0: tf.data's shuffle then compares its own seed, a tensor, in Python.
+    keras.utils.set_random_seed(config.seed + 1)
+    if not tf.config.list_physical_devices("GPU"):  # where it costs nothing
+        tf.config.experimental.enable_op_determinism()
+    model = _built(config, analysis, config.train.precision, strategy())
+    share_batches(model)
+    return model
+
+
+def _fit(folder, prepared, model) -> list[dict]:
+    train, val = _batches(model, prepared)
+    folders = folder / CHECKPOINTS_DIR, folder / LOGS_DIR
+    return fit(model, train, val, *folders).history
+
+
+def _built(config, analysis, precision, within) -> keras.Model:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        with strategy().scope():
+        with within.scope():
             return build_model(config, analysis)
     finally:
         keras.config.set_dtype_policy(before)

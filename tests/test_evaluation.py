@@ -11,7 +11,8 @@ from mmkeras import evaluation
 from mmkeras.errors import UserError
 from mmkeras.evaluation import check_known_labels, merge_status, predict_split
 from mmkeras.inference import load_trained
-from mmkeras.records import ingest, load_ingested
+from mmkeras.ingested import load_ingested
+from mmkeras.records import ingest
 from tests import tables
 
 

@@ -1,4 +1,5 @@
 import io
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import soundfile
 import tensorflow as tf
 
 from mmkeras.config import AudioConfig, Config, TableConfig, TextConfig
-from mmkeras.examples import RowReader, common_widths, make_example
+from mmkeras.examples import RowReader, common_widths, make_example, read_all
 from mmkeras.media import prepare_audio
 from mmkeras.preprocess.analysis import Analysis, Scale
 from mmkeras.preprocess.audio import decode_wave
@@ -174,16 +175,51 @@ def test_equal_content_has_one_digest_whatever_the_file_is_called(reader):
     assert a == b and a != c
 
 
+def values_of(example):
+    kinds = ("bytes_list", "int64_list", "float_list")
+    return {
+        name: list(getattr(feature, feature.WhichOneof("kind")).value)
+        for name, feature in example.features.feature.items()
+        if feature.WhichOneof("kind") in kinds
+    }
+
+
 def test_an_example_holds_content_id_labels_and_what_was_unreadable(reader):
-    row = replace(row_of(text="hi", audio="gone.wav"), labels=("b", "a"))
-    features = make_example(reader.read(row)).features.feature
-    assert {name: list(f.bytes_list.value) for name, f in features.items()} == {
-        "text": [b"hi"],
-        "audio": [b""],
+    row = replace(row_of(text="hé", audio="gone.wav", image=""), labels=("b", "a"))
+    assert values_of(make_example(reader.read(row), "val")) == {
+        "text": ["hé".encode()],
         "id": [b"r7"],
         "label": [b"b|a"],
         "status": [b"audio unreadable"],
+        "split": [b"val"],
+        "text_characters": [2],
     }
+    assert "split" not in make_example(reader.read(row)).features.feature
+
+
+def test_an_example_holds_what_its_media_are_like_as_they_stood_in_the_file(reader):
+    (reader.folder / "a.tif").write_bytes(tables.picture(kind="TIFF", size=(40, 36)))
+    stereo = tables.tone(hz=(440, 880), kind="FLAC", rate_hz=8_000, seconds=2)
+    (reader.folder / "a.flac").write_bytes(stereo)
+
+    found = values_of(make_example(reader.read(row_of(image="a.tif", audio="a.flac"))))
+
+    assert found["image"][0].startswith(b"\x89PNG")
+    assert found["image_width_px"] == [40] and found["image_height_px"] == [36]
+    assert found["image_channels"] == [3]
+    assert soundfile.info(io.BytesIO(found["audio"][0])).duration < 1  # the clip
+    assert found["audio_seconds"] == [2.0]
+    assert found["audio_rate_hz"] == [8_000] and found["audio_channels"] == [2]
+    assert found["audio_clipped"] == [0.0] and found["audio_silent"] == [0.0]
+
+
+def test_what_cannot_be_decoded_is_not_measured(read):
+    assert read("image", tables.picture()[:60]).facts == {}
+
+
+def test_a_vector_is_not_measured(tmp_path):
+    (tmp_path / "a.npy").write_bytes(tables.vector(range(4)))
+    assert RowReader(tmp_path, VECTORS, {}).read(row_of(text="a.npy")).facts == {}
 
 
 def odd_wave(name):
@@ -204,3 +240,29 @@ def test_a_wave_with_its_chunks_in_an_odd_order_is_read(name, tmp_path):
     read = reader.read(Row(line=2, id="0", cells={"audio": "odd.wav"}))
     assert not read.broken
     assert reader.read(read.row).data == read.data  # the same bytes each time
+
+
+def test_rows_are_read_in_order_and_a_bounded_number_is_in_flight():
+    started, most, done = [], 0, 0
+
+    class Reader:
+        def read(self, row):
+            started.append(row)
+            time.sleep(0.001 * (row % 3))  # they finish out of order
+            return row
+
+    workers = 3
+    for i, row in enumerate(read_all(iter(range(200)), Reader(), workers)):
+        assert row == i
+        most, done = max(most, len(started) - done), i + 1
+        time.sleep(0.001)
+    assert done == 200 and 1 < most <= 4 * workers + 1
+
+
+def test_an_error_in_a_thread_is_not_lost():
+    class Reader:
+        def read(self, row):
+            raise MemoryError(row)
+
+    with pytest.raises(MemoryError):
+        list(read_all(range(9), Reader(), 2))

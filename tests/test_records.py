@@ -3,9 +3,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,11 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from mmkeras import records
+from mmkeras import records, shards
 from mmkeras.errors import UserError
 from mmkeras.examples import RowReader
-from mmkeras.records import ingest, read_all, resolved
+from mmkeras.ingested import resolved
+from mmkeras.records import ingest
 from tests import tables
 
 
@@ -45,10 +45,13 @@ def taken(tmp_path):
 
 
 def examples(ingested, split):
-    """The stored rows: {name: bytes} each."""
+    """The stored rows: {name: bytes or number} each."""
     for record in tf.data.TFRecordDataset(ingested.files(split)).as_numpy_iterator():
         features = tf.train.Example.FromString(record).features.feature
-        yield {name: f.bytes_list.value[0] for name, f in features.items()}
+        yield {
+            name: getattr(f, f.WhichOneof("kind")).value[0]
+            for name, f in features.items()
+        }
 
 
 def ids(ingested, split):
@@ -124,7 +127,8 @@ def test_an_unreadable_modality_counts_as_absent_in_its_row(bad_table, tmp_path)
     assert [bad.line for bad in ingested.rejected] == [line_of(i) for i in rejected]
     assert ingested.absent == {"text": 0, "image": 4, "audio": 2}
     rows = {row["id"].decode(): row for row in examples(ingested, "train")}
-    assert rows["r03"]["image"] == b"" and rows["r03"]["audio"] and rows["r03"]["text"]
+    assert rows["r03"]["audio"] and rows["r03"]["text"]
+    assert not [name for name in rows["r03"] if name.startswith("image")]
     assert rows["r03"]["status"] == b"image unreadable"
     assert rows["r05"]["status"] == b"audio unreadable"
     assert rows["r00"]["status"] == b""
@@ -319,15 +323,15 @@ def test_another_seed_divides_the_rows_anew(taken):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mmkeras import records
+from mmkeras import records, shards
 from tests import tables
 
-make = records.make_example
-def one(read):
+make = shards.make_example
+def one(read, split):
     if read.row.id == "r30":  # when the training rows are through
         os.kill(os.getpid(), signal.SIGKILL)
-    return make(read)
-records.make_example = one
+    return make(read, split)
+shards.make_example = one
 base = Path(sys.argv[1])
 records.ingest(base / "data" / "data.csv", tables.tiny_config(base / "cache"))
 """
@@ -343,7 +347,7 @@ def test_a_killed_ingest_leaves_nothing_that_is_taken_for_whole(tmp_path, taken)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     (left_over,) = cached(tmp_path / "cache")
     assert left_over.startswith(".partial-")
-    assert list((tmp_path / "cache" / left_over).glob("train-*"))
+    assert list((tmp_path / "cache" / left_over).glob("Split-train/*"))
 
     ingested = taken(texts())
 
@@ -367,7 +371,7 @@ def test_an_error_in_the_middle_leaves_nothing(taken, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(records, "make_example", full)
+    monkeypatch.setattr(shards, "make_example", full)
     with pytest.raises(OSError, match="No space"):
         taken(texts())
     assert cached(tmp_path / "cache") == []
@@ -390,51 +394,6 @@ def test_to_evaluate_a_table_without_splits_all_rows_are_taken(taken):
 def test_to_evaluate_a_split_without_rows_is_refused(taken):
     with pytest.raises(UserError, match="no row of the split test"):
         taken(texts(["train"] * 30 + ["val"] * 10), only="test")
-
-
-# Memory -----------------------------------------------------------------------
-
-
-def test_rows_are_read_in_order_and_a_bounded_number_is_in_flight():
-    started, most, done = [], 0, 0
-
-    class Reader:
-        def read(self, row):
-            started.append(row)
-            time.sleep(0.001 * (row % 3))  # they finish out of order
-            return row
-
-    workers = 3
-    for i, row in enumerate(read_all(iter(range(200)), Reader(), workers)):
-        assert row == i
-        most, done = max(most, len(started) - done), i + 1
-        time.sleep(0.001)
-    assert done == 200 and 1 < most <= 4 * workers + 1
-
-
-def test_an_error_in_a_thread_is_not_lost():
-    class Reader:
-        def read(self, row):
-            raise MemoryError(row)
-
-    with pytest.raises(MemoryError):
-        list(read_all(range(9), Reader(), 2))
-
-
-def test_the_fingerprint_knows_the_settings_that_change_records(tmp_path):
-    table = tables.write_table(tmp_path / "data.csv", texts())
-    config = tables.tiny_config(tmp_path)
-    rows = records.read_rows(table, config.table)
-
-    def key(**changes):
-        changed = tables.tiny_config(tmp_path, **changes)
-        return records._fingerprint(table, rows, ["test"] * len(rows), {}, changed)
-
-    assert key(epochs=9) == key(table={"workers": 9}) == key()
-    assert (
-        len({key(), key(audio={"clip_s": 1.0}), key(image={"max_megapixels": 9})}) == 3
-    )
-    assert replace(config, epochs=9) != config
 
 
 def test_other_rows_of_one_table_are_other_records(tmp_path):

@@ -1,5 +1,6 @@
 """Media files -> bytes that the served graph can decode. Imports no TensorFlow."""
 
+from mmkeras.media.facts import measure_audio, measure_image, measure_text
 from mmkeras.media.file import BadMedia, read_file
 from mmkeras.media.picture import prepare_image, upright
 from mmkeras.media.sound import prepare_audio, wave_bytes, wave_rate_hz
@@ -7,6 +8,9 @@ from mmkeras.media.vector import prepare_vector, vector_width
 
 __all__ = [
     "BadMedia",
+    "measure_audio",
+    "measure_image",
+    "measure_text",
     "prepare_audio",
     "prepare_image",
     "prepare_vector",

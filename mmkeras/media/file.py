@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmkeras.files import is_remote, read_remote
+
 
 class BadMedia(ValueError):
     """A file that cannot be used; the message is a short reason, without its name."""
@@ -23,22 +25,15 @@ def reading(kind: str) -> Iterator[None]:
         raise BadMedia(f"truncated or unreadable {kind}: {error}") from error
 
 
-def read_file(path: Path, max_mb: int) -> bytes:
-    """Reads a whole file of at most `max_mb` megabytes (10^6 bytes).
+def read_file(path: str | Path, max_mb: int) -> bytes:
+    """Reads a whole file, local or behind a URI, of at most `max_mb` MB (10^6 bytes).
 
     Raises:
         BadMedia: No such file, a folder, not allowed, empty or too large.
     """
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise BadMedia("is a folder, not a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise BadMedia("is a device or a pipe, not a file")
-        if status.st_size > max_mb * 1e6:
-            size_mb = status.st_size / 1e6
-            raise BadMedia(f"{size_mb:.1f} MB, more than table.max_file_mb={max_mb}")
-        data = path.read_bytes()
+        data = read_remote(str(path)) if is_remote(path) else _read(Path(path), max_mb)
+        _check_size(len(data), max_mb)
     except BadMedia:
         raise
     except (FileNotFoundError, NotADirectoryError):
@@ -52,3 +47,18 @@ def read_file(path: Path, max_mb: int) -> bytes:
     if not data:
         raise BadMedia("file is empty")
     return data
+
+
+def _read(path, max_mb):
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise BadMedia("is a folder, not a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise BadMedia("is a device or a pipe, not a file")
+    _check_size(status.st_size, max_mb)
+    return path.read_bytes()
+
+
+def _check_size(size, max_mb):
+    if size > max_mb * 1e6:
+        raise BadMedia(f"{size / 1e6:.1f} MB, more than table.max_file_mb={max_mb}")

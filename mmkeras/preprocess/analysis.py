@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -81,8 +81,21 @@ def find_vocabulary(
     for tokens in rows:
         counts.update(set(tokens))
         total += 1
+    return choose_vocabulary(counts, total, size, min_rows)
+
+
+def choose_vocabulary(
+    counts: Mapping[bytes, int], total: int, size: int, min_rows: int
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Chooses as `find_vocabulary` does, of tokens that are counted already.
+
+    `counts` is token -> rows that it is in, of `total` rows. Where nothing is left,
+    one empty token stands in, since a vector has at least one number.
+    """
     common = [(token, df) for token, df in counts.items() if df >= min_rows]
     kept = sorted(common, key=lambda item: (-item[1], item[0]))[:size]
+    if not kept:
+        return ("",), (1.0,)
     idf = [float(np.log((1 + total) / (1 + df)) + 1) for _, df in kept]
     return tuple(token.decode() for token, _ in kept), tuple(idf)
 
@@ -115,12 +128,20 @@ class Moments:
     def scale(self, width: int) -> Scale:
         """Returns the scale; a number that never changes gets deviation 1."""
         if not self.rows:
-            return Scale(mean=(0.0,) * width, deviation=(1.0,) * width)
-        deviation = np.sqrt(self.squares / self.rows)
-        deviation = np.where(deviation > 1e-6, deviation, 1.0)
-        return Scale(
-            mean=tuple(self.mean.tolist()), deviation=tuple(deviation.tolist())
-        )
+            return unscaled(width)
+        return make_scale(self.mean, np.sqrt(self.squares / self.rows))
+
+
+def unscaled(width: int) -> Scale:
+    """Returns the scale that changes nothing."""
+    return Scale(mean=(0.0,) * width, deviation=(1.0,) * width)
+
+
+def make_scale(mean: np.ndarray, deviation: np.ndarray) -> Scale:
+    """Returns the scale, to the precision of the float32 that the graph works in."""
+    deviation = np.where(deviation > 1e-6, deviation, 1.0)
+    mean, deviation = (x.astype(np.float32).tolist() for x in (mean, deviation))
+    return Scale(mean=tuple(mean), deviation=tuple(deviation))
 
 
 def save(analysis: Analysis, path: Path) -> None:

@@ -5,8 +5,6 @@ import tensorflow as tf
 from mmkeras.config import AudioConfig
 from mmkeras.preprocess.raw import bytes_at, numbers_at, refused_unless
 
-# Sample kinds of a WAV file, by format code (1 PCM, 3 IEEE float) and bits.
-_KINDS = {(1, 8): 0, (1, 16): 1, (1, 24): 2, (1, 32): 3, (3, 32): 4, (3, 64): 5}
 _EXTENSIBLE = 0xFFFE
 _FLOOR = 1e-3  # silence is log(1e-3), about -6.9
 
@@ -97,23 +95,21 @@ def _to_float(raw, code, bits):
         value -= tf.where(high >= 128, 1 << 24, 0)
         return tf.cast(value, tf.float32) / (1 << 23)
 
-    kind = tf.constant(-1)
-    for (known_code, known_bits), number in _KINDS.items():
-        same = (code == known_code) & (bits == known_bits)
-        kind = tf.where(same, number, kind)
-    with refused_unless(kind >= 0, "unknown sample kind"):
-        kind = tf.identity(kind)
-    return tf.switch_case(
-        kind,
-        [
-            lambda: (tf.cast(tf.io.decode_raw(raw, tf.uint8), tf.float32) - 128) / 128,
-            pcm(tf.int16, 1 << 15),
-            pcm_24,
-            pcm(tf.int32, 1 << 31),
-            pcm(tf.float32, 1),
-            pcm(tf.float64, 1),
-        ],
-    )
+    readers = {  # by format code (1 PCM, 3 IEEE float) and bits; the usual one first
+        (1, 16): pcm(tf.int16, 1 << 15),
+        (1, 8): lambda: (tf.cast(tf.io.decode_raw(raw, tf.uint8), tf.float32) - 128)
+        / 128,
+        (1, 24): pcm_24,
+        (1, 32): pcm(tf.int32, 1 << 31),
+        (3, 32): pcm(tf.float32, 1),
+        (3, 64): pcm(tf.float64, 1),
+    }
+    same = [(code == c) & (bits == b) for c, b in readers]
+    with refused_unless(tf.reduce_any(same), "unknown sample kind"):
+        same = [tf.identity(s) for s in same]
+    # Not `tf.switch_case`, whose op TensorFlow Transform cannot analyse.
+    *others, last = readers.values()
+    return tf.case(list(zip(same, others, strict=False)), default=last)
 
 
 def resample(wave: tf.Tensor, from_hz: tf.Tensor, to_hz: int) -> tf.Tensor:

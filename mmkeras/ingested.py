@@ -1,0 +1,182 @@
+"""What an ingest leaves: shards in a folder, and one file that says what they hold."""
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmkeras.config import Config
+from mmkeras.errors import UserError
+from mmkeras.files import join, read_text
+from mmkeras.plan import BadRow, Plan, refusal
+from mmkeras.preprocess.image import KINDS
+from mmkeras.schema import (
+    AUDIO,
+    INGESTED_FILE,
+    LABEL_SEPARATOR,
+    SPLITS,
+    TEST,
+    TEXT,
+    TRAIN,
+    VAL,
+)
+from mmkeras.shards import Found, bad_rows, warn_of_silence, warn_of_twins
+from mmkeras.table import listed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingested:
+    """Shards and what was found on the way.
+
+    Attributes:
+        folder: Where the shards lie; local or a URI.
+        modalities: In use, in the order of the branches.
+        encoders: "text" and "audio" -> the encoder, "vector" where the column holds
+            .npy paths.
+        widths: Of precomputed vectors, by modality.
+        shards: Split -> file names.
+        rows: Split -> number of rows.
+        labels: Split -> {labels of a row joined by "|": rows}.
+        absent: Modality -> rows without it, in all splits.
+        picture_kinds: Kinds of pictures that occur, as `decode_image` takes them.
+        unreadable: Rows of which a modality counts as missing, and why.
+        rejected: Rows left out, and why.
+        warnings: Plain sentences.
+        fingerprint: Hash of the table, the settings and each file's size and times.
+        content: Hash of what the rows hold, wherever and whenever it was written.
+        split_fingerprint: Hash of which row went where.
+    """
+
+    folder: str | Path
+    modalities: tuple[str, ...]
+    encoders: dict[str, str]
+    widths: dict[str, int]
+    shards: dict[str, list[str]]
+    rows: dict[str, int]
+    labels: dict[str, dict[str, int]]
+    absent: dict[str, int]
+    picture_kinds: tuple[str, ...]
+    unreadable: tuple[BadRow, ...]
+    rejected: tuple[BadRow, ...]
+    warnings: tuple[str, ...]
+    fingerprint: str
+    content: str
+    split_fingerprint: str
+
+    def files(self, split: str) -> list[str]:
+        return [join(self.folder, name) for name in self.shards[split]]
+
+    def class_rows(self, split: str) -> Counter:
+        """Rows of each class; a row with several labels counts for each."""
+        counts = Counter()
+        for label, rows in self.labels[split].items():
+            for name in label.split(LABEL_SEPARATOR):
+                counts[name] += rows
+        return counts
+
+
+def load_ingested(folder: str | Path) -> Ingested:
+    """Reads what an earlier ingest found."""
+    content = json.loads(read_text(join(folder, INGESTED_FILE)))
+    for name in ("unreadable", "rejected"):
+        content[name] = tuple(BadRow(**bad) for bad in content[name])
+    for name in ("modalities", "picture_kinds", "warnings"):
+        content[name] = tuple(content[name])
+    return Ingested(folder=folder, **content)
+
+
+def resolved(config: Config, ingested: Ingested) -> Config:
+    """Returns the settings with the encoders that the columns' content asked for."""
+    text = replace(config.text, encoder=ingested.encoders[TEXT])
+    audio = replace(config.audio, encoder=ingested.encoders[AUDIO])
+    return replace(config, text=text, audio=audio)
+
+
+def rejected_csv(rejected: Sequence[BadRow]) -> str:
+    """Returns the table of rows that were left out, as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["line", "id", "problem"])
+    writer.writerows([bad.line, bad.id, bad.problem] for bad in rejected)
+    return text.getvalue()
+
+
+def summarize(plan: Plan, founds: Sequence[Found]) -> dict[str, Any]:
+    """Puts together what was found in all shards, in the order of the plan.
+
+    Returns:
+        What the file of the folder holds.
+
+    Raises:
+        UserError: There are bad rows and `config.on_bad_row` is "fail", or a split
+            or the classes are left empty.
+    """
+    rejected = [*plan.rejected, *bad_rows(founds, "rejected")]
+    rejected.sort(key=lambda row: row.line)
+    if rejected and plan.config.on_bad_row == "fail":
+        raise UserError(refusal(rejected, plan.rows))
+    rows, labels = dict.fromkeys(SPLITS, 0), {split: Counter() for split in SPLITS}
+    shards = {split: [] for split in SPLITS}
+    absent = Counter(dict.fromkeys(plan.modalities, 0))
+    for found in founds:
+        rows[found.split] += found.rows
+        labels[found.split].update(found.labels)
+        absent.update(found.absent)
+        if found.rows:
+            shards[found.split].append(found.name)
+    _check_what_is_left({shard.split for shard in plan.shards}, rows, labels)
+    kinds = {kind for found in founds for kind in found.picture_kinds}
+    contents = "".join(found.content for found in founds)
+    encoders = {m: getattr(plan.config, m).encoder for m in (TEXT, AUDIO)}
+    warnings = [*plan.warnings, *warn_of_twins(founds), *warn_of_silence(founds)]
+    return {
+        "modalities": list(plan.modalities),
+        "encoders": encoders,
+        "widths": plan.widths,
+        "shards": shards,
+        "rows": rows,
+        "labels": labels,
+        "absent": absent,
+        "picture_kinds": [kind for kind in KINDS if kind in kinds],
+        "unreadable": [asdict(row) for row in bad_rows(founds, "unreadable")],
+        "rejected": [asdict(row) for row in rejected],
+        "warnings": [*warnings, *_never_learned(labels)],
+        "fingerprint": plan.fingerprint,
+        "content": hashlib.sha256(contents.encode()).hexdigest(),
+        "split_fingerprint": plan.split_fingerprint,
+    }
+
+
+def _check_what_is_left(splits, rows, labels) -> None:
+    """Refuses splits or classes that the bad rows have emptied."""
+    empty = [split for split in SPLITS if split in splits and not rows[split]]
+    if empty:
+        raise UserError(
+            f"No usable row is left in {', '.join(empty)}: mend the rejected rows, or "
+            "give more rows to these splits."
+        )
+    if TRAIN in splits and len(_named(labels[TRAIN])) < 2:
+        raise UserError(
+            "The usable training rows have one class only; training needs at least two."
+        )
+
+
+def _named(labels) -> set[str]:
+    """Returns the classes in an iterable of labels of rows."""
+    return {name for label in labels for name in label.split(LABEL_SEPARATOR)}
+
+
+def _never_learned(labels) -> list[str]:
+    """Warns of classes that no training row has."""
+    named = {split: _named(rows) for split, rows in labels.items()}
+    if not named[TRAIN]:  # a table to evaluate has no training rows
+        return []
+    unknown = sorted((named[VAL] | named[TEST]) - named[TRAIN])
+    if not unknown:
+        return []
+    return [f"No training row has {listed(unknown)}, so it cannot be learned."]

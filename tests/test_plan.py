@@ -1,0 +1,80 @@
+from dataclasses import replace
+
+import pytest
+import tensorflow as tf
+
+from mmkeras import plan
+from mmkeras.errors import UserError
+from mmkeras.plan import make_plan
+from mmkeras.table import read_rows
+from tests import tables
+
+
+def texts(count=40):
+    """Rows of text only."""
+    return [
+        {"id": f"r{i:02d}", "label": "ab"[i % 2], "text": f"word {i}"}
+        for i in range(count)
+    ]
+
+
+def shard_rows(made, split):
+    return [[row.id for row in s.rows] for s in made.shards if s.split == split]
+
+
+def test_every_row_stands_in_one_shard_of_bounded_size(tmp_path):
+    table = tables.write_table(tmp_path / "data.csv", texts())
+    made = make_plan(table, tables.tiny_config(tmp_path, table={"rows_per_shard": 10}))
+    assert [s.name for s in made.shards] == [
+        "Split-train/00000.tfrecord",
+        "Split-train/00001.tfrecord",
+        "Split-train/00002.tfrecord",
+        "Split-val/00000.tfrecord",
+        "Split-test/00000.tfrecord",
+    ]
+    assert max(len(s.rows) for s in made.shards) == 10
+    ids = [row.id for s in made.shards for row in s.rows]
+    assert sorted(ids) == [f"r{i:02d}" for i in range(40)] and made.rows == 40
+
+
+def test_a_table_without_labels_becomes_test_rows(tmp_path):
+    rows = [{"text": f"word {i}", "split": "train"} for i in range(3)]
+    table = tables.write_table(tmp_path / "data.csv", [*rows, {"text": ""}])
+    config = tables.tiny_config(tmp_path)
+    with pytest.raises(UserError, match="no column 'label'"):
+        make_plan(table, config)
+    made = make_plan(table, config, only="test", labeled=False)
+    assert shard_rows(made, "test") == [["0", "1", "2", "3"]]
+
+
+def test_a_table_behind_a_uri_is_planned_as_the_same_local_one(tmp_path):
+    local = tables.write_table(tmp_path / "data.csv", texts())
+    uri = "ram://bucket/data.csv"
+    with tf.io.gfile.GFile(uri, "wb") as file:
+        file.write(local.read_bytes())
+    config = tables.tiny_config(tmp_path)
+    here, there = make_plan(local, config), make_plan(uri, config)
+    assert there.folder == "ram://bucket"
+    assert here.split_fingerprint == there.split_fingerprint
+    assert here.shards == there.shards
+
+
+def test_a_uri_that_is_not_there_is_said_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="ram://nowhere/x.csv is not there"):
+        make_plan("ram://nowhere/x.csv", tables.tiny_config(tmp_path))
+
+
+def test_the_fingerprint_knows_the_settings_that_change_records(tmp_path):
+    table = tables.write_table(tmp_path / "data.csv", texts())
+    config = tables.tiny_config(tmp_path)
+    rows = read_rows(table, config.table)
+
+    def key(**changes):
+        changed = tables.tiny_config(tmp_path, **changes)
+        return plan._fingerprint(table, rows, ["test"] * len(rows), {}, changed)
+
+    assert key(epochs=9) == key(table={"workers": 9}) == key()
+    assert (
+        len({key(), key(audio={"clip_s": 1.0}), key(image={"max_megapixels": 9})}) == 3
+    )
+    assert replace(config, epochs=9) != config
