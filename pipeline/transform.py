@@ -1,0 +1,264 @@
+"""Transform: what the training rows teach, found by TensorFlow Transform over Beam.
+
+The same classes, vocabulary and scales as `mmkeras.data.analyze` finds on the same
+rows, by the same graph functions up to the counting, which is TFT's.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+from tfx import types
+from tfx.components import Transform
+from tfx.components.transform import executor
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
+from tfx.proto import transform_pb2
+from tfx.types import artifact_utils
+
+from mmkeras.config import Config, from_dict, to_dict
+from mmkeras.ingested import Ingested, load_ingested, resolved
+from mmkeras.preprocess import analysis as analyses
+from mmkeras.preprocess.analysis import Analysis, Scale
+from mmkeras.preprocess.audio import stats_width
+from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.preprocess.hub import load_hub_encoder
+from mmkeras.preprocess.rows import decode_rows
+from mmkeras.preprocess.text import tokenize
+from mmkeras.schema import AUDIO, LABEL, LABEL_SEPARATOR, SPLIT, SPLITS, TEXT, TRAIN
+
+_CLASSES, _CLASS_ROWS, _TOKENS = "classes", "class_rows", "tokens"
+_ROWS, _TEXT_ROWS, _MOST_LABELS = "rows", "text_rows", "most_labels"
+_MEAN, _DEVIATION = "mean", "deviation"
+
+
+class Executor(executor.Executor):
+    """TFX's, told what the rows' columns turned out to hold."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Analyses the training rows; all splits give their class names."""
+        examples = artifact_utils.get_single_instance(input_dict["examples"])
+        ingested = load_ingested(examples.uri)
+        given = json.loads(exec_properties["custom_config"])
+        config = resolved(from_dict(json.loads(given["config"])), ingested)
+        splits = [split for split in SPLITS if ingested.rows[split]]
+        config_of_rows = {
+            "config": to_dict(config),
+            "modalities": ingested.modalities,
+            "widths": ingested.widths,
+        }
+        exec_properties = {
+            **exec_properties,
+            "custom_config": json.dumps(config_of_rows),
+            "splits_config": json.dumps({"analyze": splits, "transform": splits}),
+        }
+        super().Do(input_dict, output_dict, exec_properties)
+
+
+class AnalyzingTransform(Transform):
+    """Transform that analyses and materializes nothing: training reads raw bytes."""
+
+    EXECUTOR_SPEC = BeamExecutorSpec(Executor)
+
+    def __init__(
+        self,
+        *,
+        examples: types.BaseChannel,
+        schema: types.BaseChannel,
+        config: str,
+        code: str,
+    ):
+        """Builds the component; `config` is `transform_settings` as JSON."""
+        super().__init__(
+            examples=examples,
+            schema=schema,
+            preprocessing_fn="pipeline.transform.preprocessing_fn",
+            custom_config={"config": config, "code": code},
+            splits_config=transform_pb2.SplitsConfig(
+                analyze=[TRAIN], transform=[TRAIN]
+            ),
+            materialize=False,
+            disable_statistics=True,
+            disable_analyzer_cache=True,
+        )
+
+
+def preprocessing_fn(
+    inputs: dict[str, tf.Tensor | tf.SparseTensor], custom_config: dict[str, Any]
+) -> dict[str, tf.Tensor]:
+    """Declares the analyses; returns their results, the same for every row."""
+    config = from_dict(custom_config["config"])
+    used = [name for name in (LABEL, SPLIT, TEXT, AUDIO) if name in inputs]
+    columns = {name: _strings(inputs[name]) for name in used}
+    is_train = columns[SPLIT] == TRAIN
+    results = _analyze_labels(columns[LABEL], is_train)
+    for modality in (TEXT, AUDIO):
+        if modality not in columns or modality not in custom_config["modalities"]:
+            continue
+        data = tf.boolean_mask(columns[modality], is_train)
+        data = tf.boolean_mask(data, data != "")  # (N,) training rows that have it
+        if modality == TEXT and config.text.encoder == "tfidf":
+            results[_TEXT_ROWS] = _analyze_tokens(data, config)
+        elif modality == AUDIO or config.text.encoder == "vector":
+            row = _vector_of(modality, config, custom_config)
+            results |= _analyze_vectors(modality, data, *row)
+    rows = tf.size(is_train)
+    return {
+        name: tf.repeat(value[None], rows, axis=0) for name, value in results.items()
+    }
+
+
+def _strings(column: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
+    """Returns a column as (B,) strings, "" where a row lacks it."""
+    if not isinstance(column, tf.SparseTensor):
+        return tf.reshape(column, [-1])
+    shape = tf.stack([column.dense_shape[0], 1])
+    dense = tf.sparse.to_dense(
+        tf.SparseTensor(column.indices, column.values, shape), ""
+    )
+    return dense[:, 0]
+
+
+def _analyze_labels(labels, is_train) -> dict[str, tf.Tensor]:
+    names = tf.strings.split(labels, LABEL_SEPARATOR)  # (B, labels) ragged
+    tft.vocabulary(names.flat_values, vocab_filename=_CLASSES)
+    learned = tf.ragged.boolean_mask(names, is_train).flat_values
+    tft.vocabulary(learned, vocab_filename=_CLASS_ROWS, store_frequency=True)
+    return {
+        _MOST_LABELS: tft.max(names.row_lengths()),
+        _ROWS: tft.sum(tf.cast(is_train, tf.int64)),
+    }
+
+
+def _analyze_tokens(texts, config: Config) -> tf.Tensor:
+    """Counts in how many texts each token is; returns how many texts there are."""
+    tokens = tokenize(texts, config.text)
+    row = tf.strings.as_string(tokens.value_rowids())
+    pairs = tf.strings.join([row, tokens.flat_values], " ")
+    _, place = tf.unique(pairs)  # (all,) the pair's number
+    count = tf.reduce_max(tf.concat([place, [-1]], 0)) + 1
+    first = tf.math.unsorted_segment_min(tf.range(tf.size(place)), place, count)
+    tft.vocabulary(
+        tf.gather(tokens.flat_values, first),
+        vocab_filename=_TOKENS,
+        frequency_threshold=config.text.min_rows,
+        store_frequency=True,
+    )
+    return tft.sum(tf.ones_like(texts, tf.int64))
+
+
+def _vector_of(modality, config, custom_config) -> tuple[Callable, tf.TensorSpec]:
+    """Returns the graph function from one row's bytes to its vector, unscaled."""
+    widths = dict(custom_config["widths"])
+    if modality == AUDIO and config.audio.encoder != "vector":
+        widths[AUDIO] = stats_width(config.audio)
+    analysis = Analysis(
+        modalities=(modality,), task="", classes=(), class_rows=(), widths=widths
+    )
+    # Its own token table is not needed here, and TFT would ask for its tracking.
+    preprocessor = Preprocessor(config, analysis)
+
+    def row(data):
+        return preprocessor.finish(modality, preprocessor.decode(modality, data))
+
+    return row, tf.TensorSpec([widths[modality]], tf.float32)
+
+
+def _analyze_vectors(modality, data, row, spec) -> dict[str, tf.Tensor]:
+    vectors, _ = decode_rows(row, data, spec)  # (N, D)
+    vectors = tf.cast(vectors, tf.float64)
+    mean = tft.mean(vectors, reduce_instance_dims=False)
+    deviation = tf.sqrt(tft.var(vectors, reduce_instance_dims=False))
+    results = {_MEAN: mean, _DEVIATION: deviation}
+    return {
+        f"{modality}_{name}": tf.cast(tf.ensure_shape(value, spec.shape), tf.float32)
+        for name, value in results.items()
+    }
+
+
+def read_analysis(uri: str, ingested: Ingested, config: Config) -> Analysis:
+    """Reads back what Transform has found.
+
+    Args:
+        uri: Of its transform graph.
+        ingested: The rows that it saw.
+        config: Settings with the encoders that the rows asked for.
+    """
+    graph = tft.TFTransformOutput(uri)
+    numbers = _numbers(graph)
+    classes = [(name.decode(),) for name in _vocabulary(graph, _CLASSES)]
+    task, classes = analyses.find_classes(classes)
+    if numbers[_MOST_LABELS] > 1:
+        task = analyses.MULTILABEL
+    counts = _counts(graph, _CLASS_ROWS)
+    found = Analysis(
+        modalities=ingested.modalities,
+        task=task,
+        classes=classes,
+        class_rows=tuple(counts.get(name.encode(), 0) for name in classes),
+        rows=int(numbers[_ROWS]),
+        widths=dict(ingested.widths),
+    )
+    if TEXT in found.modalities and config.text.encoder == "tfidf":
+        found = _with_vocabulary(found, graph, numbers, config)
+    if TEXT in found.modalities and config.text.encoder == "hub":
+        width = load_hub_encoder(config.text.hub_handle)(tf.constant([""])).shape[1]
+        found = replace(found, widths={**found.widths, TEXT: width})
+    if AUDIO in found.modalities and config.audio.encoder != "vector":
+        widths = {**found.widths, AUDIO: stats_width(config.audio)}
+        found = replace(found, widths=widths)
+    scaled = [m for m in (TEXT, AUDIO) if m in found.modalities]
+    scaled = [m for m in scaled if m != TEXT or config.text.encoder == "vector"]
+    scales = {m: _scale(numbers, m, found.widths[m]) for m in scaled}
+    return replace(found, scales=scales)
+
+
+def _numbers(graph: tft.TFTransformOutput) -> dict[str, np.ndarray]:
+    """Returns the results that are numbers: those of any row, as of an empty one."""
+    empty = {
+        name: tf.SparseTensor(
+            tf.zeros([0, 2], tf.int64), tf.zeros([0], f.dtype), [1, 0]
+        )
+        if isinstance(f, tf.io.VarLenFeature)
+        else tf.zeros([1, *f.shape], f.dtype)
+        for name, f in graph.raw_feature_spec().items()
+    }
+    results = graph.transform_features_layer()(empty)
+    return {name: value.numpy()[0] for name, value in results.items()}
+
+
+def _vocabulary(graph, name) -> list[bytes]:
+    """Returns the lines of a vocabulary; TFT writes a stand-in for an empty one."""
+    path = graph.vocabulary_file_by_name(name)
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return [line for line in file.read().split(b"\n") if line]
+
+
+def _counts(graph, name) -> dict[bytes, int]:
+    lines = (line.split(b" ", 1) for line in _vocabulary(graph, name))
+    return {token: int(count) for count, token in lines if int(count)}
+
+
+def _with_vocabulary(found, graph, numbers, config) -> Analysis:
+    counts = _counts(graph, _TOKENS) if _TEXT_ROWS in numbers else {}
+    total = int(numbers.get(_TEXT_ROWS, 0))
+    vocabulary, idf = analyses.choose_vocabulary(
+        counts, total, config.text.vocab_size, config.text.min_rows
+    )
+    widths = {**found.widths, TEXT: len(vocabulary)}
+    return replace(found, vocabulary=vocabulary, idf=idf, widths=widths)
+
+
+def _scale(numbers, modality, width) -> Scale:
+    mean = numbers.get(f"{modality}_{_MEAN}")
+    if mean is None or not np.isfinite(mean).all():  # no training row has it
+        return analyses.unscaled(width)
+    return analyses.make_scale(mean, numbers[f"{modality}_{_DEVIATION}"])

@@ -1,0 +1,114 @@
+import csv
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from tfx.types import artifact_utils, standard_artifacts
+
+from mmkeras.errors import UserError
+from mmkeras.ingested import load_ingested
+from mmkeras.records import ingest
+from tests import tables
+from tests.pipeline import stage
+
+
+def records(ingested):
+    """Split -> the stored bytes, in their order."""
+    return {
+        split: list(tf.data.TFRecordDataset(ingested.files(split)).as_numpy_iterator())
+        for split in ingested.rows
+    }
+
+
+def without_places(ingested):
+    return {k: v for k, v in asdict(ingested).items() if k != "folder"}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tmp_path_factory.getbasetemp() / "stage"
+
+
+def test_the_examples_are_those_of_the_plain_program_byte_for_byte(base):
+    table, config, examples = stage.small(base)
+    plain, piped = ingest(table, config), load_ingested(examples.uri)
+    assert records(piped) == records(plain)
+    assert without_places(piped) == without_places(plain)
+
+
+def test_the_artifact_names_its_splits_as_tfx_lays_them_out(base):
+    _, _, examples = stage.small(base)
+    splits = artifact_utils.decode_split_names(examples.split_names)
+    assert splits == ["train", "val", "test"]
+    for split in splits:
+        uri = artifact_utils.get_split_uri([examples], split)
+        assert list(Path(uri).glob("*.tfrecord"))
+    left = {path.name for path in Path(examples.uri).iterdir()}
+    assert left == {"Split-train", "Split-val", "Split-test", "ingested.json"}
+
+
+def test_many_shards_hold_the_same_rows_in_the_same_order(base, tmp_path):
+    table, config, examples = stage.small(base)
+    small_shards = replace(config, table=replace(config.table, rows_per_shard=5))
+    many, _ = stage.examples_of(table, small_shards, tmp_path)
+    many, one = load_ingested(many.uri), load_ingested(examples.uri)
+    assert [len(many.shards[s]) for s in ("train", "val", "test")] == [5, 2, 2]
+    assert records(many) == records(one)
+
+
+def test_groups_stay_together_and_given_splits_are_kept(tmp_path):
+    rows = [
+        {"text": f"word {i}", "label": "ab"[i % 2], "group": f"g{i // 4}"}
+        for i in range(40)
+    ]
+    table = tables.write_table(tmp_path / "data.csv", rows)
+    examples, _ = stage.examples_of(table, tables.tiny_config(tmp_path), tmp_path)
+    split_of = {}
+    for split, stored in records(load_ingested(examples.uri)).items():
+        for record in stored:
+            features = tf.train.Example.FromString(record).features.feature
+            row = int(features["id"].bytes_list.value[0])
+            assert features["split"].bytes_list.value[0] == split.encode()
+            assert split_of.setdefault(row // 4, split) == split
+    assert len(split_of) == 10 and set(split_of.values()) == {"train", "val", "test"}
+
+
+@pytest.fixture
+def bad_table(tmp_path):
+    rows = tables.make_rows()
+    rows[2]["image"], rows[5]["label"] = "gone.png", ""
+    return tables.write_table(tmp_path / "data" / "data.csv", rows)
+
+
+def test_bad_rows_are_refused_in_the_plain_programs_words(bad_table, tmp_path):
+    config = tables.tiny_config(tmp_path / "cache", on_bad_row="fail")
+    with pytest.raises(UserError) as plain:
+        ingest(bad_table, config)
+    with pytest.raises(UserError) as piped:
+        stage.examples_of(bad_table, config, tmp_path)
+    assert str(piped.value) == str(plain.value)
+    assert "line 4 (id r02): image 'gone.png': file not found" in str(piped.value)
+
+
+def test_rejected_rows_become_an_artifact(bad_table, tmp_path):
+    config = tables.tiny_config(tmp_path / "cache", on_bad_row="reject")
+    examples, rejected = stage.examples_of(bad_table, config, tmp_path)
+    with (Path(rejected.uri) / "rejected.csv").open(newline="") as file:
+        assert [row["line"] for row in csv.DictReader(file)] == ["4", "7"]
+    assert rejected.get_int_custom_property("rows") == 2
+    assert examples.get_int_custom_property("rows_train") == 22
+
+
+def test_an_unlabeled_table_is_read_as_the_trained_model_reads_rows(
+    tmp_path, tmp_path_factory
+):
+    folder, _ = tables.trained_run(tmp_path_factory)
+    run = stage.artifact(standard_artifacts.ModelRun, folder)
+    rows = [{"text": "warm fire", "image": tables.picture()}, {"text": "", "image": ""}]
+    table = tables.write_table(tmp_path / "data" / "data.csv", rows)
+    config = tables.tiny_config(tmp_path / "cache", audio={"rate_hz": 44_100})
+    examples, _ = stage.examples_of(table, config, tmp_path, model_run=[run])
+    ingested = load_ingested(examples.uri)
+    assert ingested.rows == {"train": 0, "val": 0, "test": 2}
+    assert examples.split_names == '["test"]'

@@ -1,0 +1,77 @@
+"""Ingest and Transform under Beam's portable runner: nothing needs the driver."""
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmkeras.data import analyze
+from mmkeras.ingested import load_ingested, resolved
+from mmkeras.records import ingest
+from tests import tables
+from tests.pipeline import stage
+from tests.pipeline.test_ingest import records
+from tests.pipeline.test_transform import transformed
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(port):
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def portable(tmp_path_factory):
+    """Arguments of Beam for a job service that starts workers of its own."""
+    folder, port = tmp_path_factory.mktemp("beam"), free_port()
+    module = "apache_beam.runners.portability.local_job_service_main"
+    command = [sys.executable, "-m", module, "--port", str(port)]
+    command += ["--staging_dir", str(folder / "staging")]
+    with (folder / "jobs.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+    try:
+        wait_for(port)
+        worker = f"{sys.executable} -m apache_beam.runners.worker.sdk_worker_main"
+        yield (
+            "--runner=PortableRunner",
+            f"--job_endpoint=localhost:{port}",
+            "--environment_type=beam:env:harness_subprocess_python:v1",
+            f"--environment_config={worker}",
+            "--sdk_container_image=unused",  # else TFX packs its own sources
+            "--job_server_timeout=240",
+        )
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.mark.e2e
+def test_workers_elsewhere_write_the_same_records_and_find_the_same(portable, tmp_path):
+    rows = tables.make_rows()
+    rows[3]["audio"], rows[4]["text"] = "", ""
+    table = tables.write_table(tmp_path / "data" / "data.csv", rows)
+    config = tables.tiny_config(tmp_path / "cache", table={"rows_per_shard": 10})
+
+    examples, _ = stage.examples_of(table, config, tmp_path, beam_args=portable)
+
+    piped, plain = load_ingested(examples.uri), ingest(table, config)
+    assert len(piped.shards["train"]) == 3
+    assert records(piped) == records(plain)
+    found = transformed(examples, config, tmp_path, portable)
+    assert found == analyze(plain, resolved(config, plain))

@@ -1,0 +1,91 @@
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from tfx.components.statistics_gen import executor as statistics_gen
+from tfx.types import standard_artifacts
+
+from mmkeras.config import to_dict
+from mmkeras.data import analyze
+from mmkeras.ingested import load_ingested, resolved
+from mmkeras.records import ingest
+from pipeline import schema_gen, transform
+from tests import tables
+from tests.pipeline import stage
+
+
+def transformed(examples, config, folder, beam_args=stage.IN_MEMORY):
+    """What TFT finds in the rows of an artifact."""
+    statistics = stage.artifact(standard_artifacts.ExampleStatistics, folder / "stats")
+    statistics_gen.Executor(stage.context(folder)).Do(
+        {"examples": [examples]},
+        {"statistics": [statistics]},
+        {"stats_options_json": schema_gen.statistics_options().to_json()},
+    )
+    schema = stage.artifact(standard_artifacts.Schema, folder / "schema")
+    schema_gen.Executor().Do(
+        {"statistics": [statistics]},
+        {"schema": [schema]},
+        {"schema_file": str(folder / "none"), "presence_slack": 0.2},
+    )
+    graph = stage.artifact(standard_artifacts.TransformGraph, folder / "graph")
+    settings = {"config": json.dumps(to_dict(config)), "code": ""}
+    transform.Executor(stage.context(folder, beam_args)).Do(
+        {"examples": [examples], "schema": [schema]},
+        {"transform_graph": [graph]},
+        {
+            "preprocessing_fn": "pipeline.transform.preprocessing_fn",
+            "custom_config": json.dumps(settings),
+            "disable_statistics": 1,
+        },
+    )
+    ingested = load_ingested(examples.uri)
+    return transform.read_analysis(graph.uri, ingested, resolved(config, ingested))
+
+
+def multilabel():
+    rows = tables.make_rows(classes=("red", "green", "blue"))
+    for row in rows[::3]:
+        row["label"] += "|bright"
+    rows[-1]["label"] = "only in test"
+    return rows
+
+
+def vectors():
+    rng = np.random.default_rng(0)
+    rows = tables.make_rows()
+    for i, row in enumerate(rows):
+        row["text"] = tables.vector(rng.normal(size=5))
+        row["audio"] = tables.vector(rng.normal(3, 9, size=7)) if i % 5 else ""
+        row["label"] = str(i % 11)  # numbers, in their own order
+    return rows
+
+
+def sparse():
+    rows = tables.make_rows()
+    for row in rows:
+        row["audio"] = ""
+        row["text"] = row["text"] if row["split"] == "test" else ""
+    return rows
+
+
+@pytest.mark.parametrize("rows", [tables.make_rows, multilabel, vectors, sparse])
+def test_tft_finds_what_the_plain_program_finds(rows, tmp_path):
+    rows = rows()
+    if rows[3]["text"]:
+        rows[3]["audio"], rows[4]["text"] = "", ""
+    table = tables.write_table(tmp_path / "data" / "data.csv", rows)
+    config = tables.tiny_config(tmp_path / "cache")
+    config = replace(config, text=replace(config.text, tokens="char"))
+    examples, _ = stage.examples_of(table, config, tmp_path)
+    found, plain = transformed(examples, config, tmp_path), ingest(table, config)
+    plain = asdict(analyze(plain, resolved(config, plain)))
+    found = asdict(found)
+    scales, plain_scales = found.pop("scales"), plain.pop("scales")
+    assert found == plain
+    assert scales.keys() == plain_scales.keys()
+    for modality, scale in scales.items():
+        for name, numbers in scale.items():
+            # float32 as the graph works in; the last bit may be rounded otherwise
+            np.testing.assert_allclose(numbers, plain_scales[modality][name], 2e-7)
