@@ -1,0 +1,134 @@
+"""All that a compiled pipeline depends on, and what of it is read before."""
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from mmkeras.errors import UserError
+from mmkeras.files import is_remote, join, read_remote
+from mmkeras.plan import make_plan
+from mmkeras.schema import TEST
+from pipeline import s3
+from pipeline.graph import UNLABELED, Places, Source
+from pipeline.kubeflow import NO_BASELINE
+from pipeline.schema_gen import edited_hash
+from pipeline.settings import PipelineConfig
+
+if TYPE_CHECKING:
+    from pipeline.kubeflow import Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is compiled; the same job gives the same pipeline.
+
+    Attributes:
+        source: The table to learn from.
+        unlabeled: A table to answer with the pushed model, if any.
+        places: Of the schema and the pushed versions.
+        baseline: URI of the last blessed model; None where there is none.
+        pipeline_root: Folder of the artifacts of all runs.
+        image: Container image with this project in it.
+        uncached: Components that run each time, as what they read could not be read
+            here, and nobody knows whether it has changed.
+        config: All settings.
+    """
+
+    source: Source
+    unlabeled: Source | None
+    places: Places
+    baseline: str | None
+    pipeline_root: str
+    image: str
+    uncached: frozenset[str]
+    config: PipelineConfig
+
+
+def make_job(request: "Request") -> Job:
+    """Reads what it can of the tables, the schema and the pushed versions.
+
+    Raises:
+        UserError: A table can be read and cannot be used.
+    """
+    given = (request.data, request.root, request.unlabeled, request.schema)
+    if any(uri and uri.startswith("s3://") for uri in given):
+        s3.register()
+    config, uncached = request.config, set()
+    newest = _newest_version(request.serving_dir)
+    source = _source(request.data, config, True, uncached)
+    unlabeled = None
+    if request.unlabeled:
+        unlabeled = _source(request.unlabeled, config, False, uncached)
+    return Job(
+        source=source,
+        unlabeled=unlabeled,
+        places=Places(
+            schema_file=request.schema_file,
+            edited=_edited(request.schema_file, source.fingerprint, uncached),
+            serving_dir=request.serving_dir,
+            newest_version=newest,
+        ),
+        baseline=_baseline(request, newest),
+        pipeline_root=request.pipeline_root,
+        image=request.image,
+        uncached=frozenset(uncached),
+        config=config,
+    )
+
+
+def _source(
+    table: str, config: PipelineConfig, labeled: bool, uncached: set[str]
+) -> Source:
+    """Reads the fingerprint of a table; it is "" where only the cluster can."""
+    if is_remote(table):
+        try:
+            read_remote(table)
+        except FileNotFoundError:
+            raise UserError(f"'{table}' is not there. Check the URI.") from None
+        except OSError as error:
+            component = "ExampleGen" if labeled else UNLABELED
+            uncached.add(component)
+            _note(f"{component} runs each time", table, error.strerror)
+            return Source(table=table, fingerprint="")
+    only = None if labeled else TEST
+    plan = make_plan(table, config.plain, only=only, labeled=labeled)
+    return Source(table=table, fingerprint=plan.fingerprint)
+
+
+def _edited(schema_file: str, rows: str, uncached: set[str]) -> str:
+    try:
+        return edited_hash(schema_file, rows)
+    except tf.errors.OpError as error:
+        uncached.add("SchemaGen")
+        _note("SchemaGen runs each time", schema_file, error.message)
+        return ""
+
+
+def _newest_version(serving_dir: str) -> str:
+    """Returns the newest pushed version; "" where none is, or can be seen from here."""
+    try:
+        names = tf.io.gfile.listdir(serving_dir)
+    except tf.errors.NotFoundError:
+        return ""
+    except tf.errors.OpError as error:
+        _note(
+            "there is no baseline: name one by --baseline", serving_dir, error.message
+        )
+        return ""
+    versions = [n.strip("/") for n in names if n.strip("/").isdigit()]
+    return max(versions, key=int, default="")
+
+
+def _baseline(request: "Request", newest: str) -> str | None:
+    """Returns the model to hold a new one against: the newest pushed version."""
+    if request.baseline:
+        return None if request.baseline == NO_BASELINE else request.baseline
+    return join(request.serving_dir, newest) if newest else None
+
+
+def _note(consequence: str, path: str, reason: str) -> None:
+    reason = " ".join(reason.split()).rstrip(".")
+    text = f"note: {consequence}, as '{path}' cannot be read from here ({reason})."
+    print(text, file=sys.stderr)

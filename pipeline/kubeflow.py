@@ -1,0 +1,198 @@
+"""`python -m pipeline.kubeflow`: the pipeline for a cluster, compiled and submitted."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmkeras.cli import Parser, add_settings, choose_preset, run_program, settings
+from mmkeras.errors import UserError
+from mmkeras.files import is_remote, join
+from pipeline.settings import PipelineConfig
+
+# What Kubeflow Pipelines and TensorFlow both open.
+_SCHEMES = ("gs://", "s3://")
+NO_BASELINE = "none"
+_FLAGS = (
+    ("data", "URI", "Table of rows, as the cluster reads it: gs://BUCKET/data.csv."),
+    ("root", "URI", "Folder of artifacts and pushed models: gs://BUCKET/mmkeras."),
+    ("output", "FILE.yaml", "Where the compiled pipeline is written."),
+    ("unlabeled", "URI", "Table without labels that the model answers."),
+    ("schema", "URI", "Schema to hold rows against; else the root's own."),
+    ("baseline", "URI", "Last blessed model, or none; else the newest pushed one."),
+    ("host", "URL", "Kubeflow Pipelines, to submit to."),
+    ("experiment", "NAME", "Experiment that the run is listed under (mmkeras)."),
+    ("namespace", "NAME", "Of the run, where Kubeflow has several users."),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asks for, checked.
+
+    Attributes:
+        data: The table; local or a URI, as all below.
+        root: Folder of everything.
+        image: Container image.
+        output: File of the compiled pipeline.
+        unlabeled: A table to answer with the pushed model, if any.
+        schema: Schema file to hold rows against; None is the root's own.
+        baseline: Last blessed model, or "none"; None is the newest pushed one.
+        host: Where to submit; None is nowhere.
+        experiment: That the run is listed under.
+        namespace: Of the run; None is the only one.
+        config: All settings.
+    """
+
+    data: str
+    root: str
+    image: str
+    output: Path
+    unlabeled: str | None
+    schema: str | None
+    baseline: str | None
+    host: str | None
+    experiment: str
+    namespace: str | None
+    config: PipelineConfig
+
+    @property
+    def schema_file(self) -> str:
+        return self.schema or join(self.root, "schema/schema.pbtxt")
+
+    @property
+    def serving_dir(self) -> str:
+        return join(self.root, "serving/mmkeras")
+
+    @property
+    def pipeline_root(self) -> str:
+        return join(self.root, "artifacts")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the command line, compiles the pipeline and submits it if asked to."""
+    request = _request(argv)
+    with warnings.catch_warnings():  # of TFX's and KFP's own imports
+        warnings.simplefilter("ignore")
+        import yaml
+        from absl import logging
+
+        logging.set_verbosity(logging.ERROR)
+        from pipeline.job import make_job
+        from pipeline.spec import compile_spec
+
+        spec = compile_spec(make_job(request))
+        text = yaml.safe_dump(spec, sort_keys=True, allow_unicode=True)
+        request.output.write_text(text, encoding="utf-8")
+        print(f"Pipeline: {request.output}")
+        if request.host:
+            from pipeline.submission import submit
+
+            print(f"Run:      {submit(request)}")
+
+
+def _request(argv: Sequence[str]) -> Request:
+    image, argv = _take_image(argv)
+    parser = _parser(argv)
+    parsed = parser.parse_args(argv)
+    given = {name: getattr(parsed, name) for name in ("data", "root", "output")}
+    for name, value in {**given, "image": image}.items():
+        if not value:
+            raise UserError(f"--{name} is missing. See --help for what it is.")
+    if parsed.submit and not parsed.host:
+        raise UserError("--submit needs --host: give the URL of Kubeflow Pipelines.")
+    if parsed.host and not parsed.submit:
+        raise UserError("--host is where --submit goes: add --submit, or leave it out.")
+    return Request(
+        data=_file("data", parsed.data),
+        root=_root(parsed.root, parsed.submit),
+        image=image,
+        output=_output(parsed.output),
+        unlabeled=_file("unlabeled", parsed.unlabeled),
+        schema=_file("schema", parsed.schema),
+        baseline=_folder("baseline", parsed.baseline),
+        host=parsed.host.rstrip("/") if parsed.host else None,
+        experiment=parsed.experiment or "mmkeras",
+        namespace=parsed.namespace,
+        config=settings(parser, parsed, PipelineConfig),
+    )
+
+
+def _take_image(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """Returns --image and the other arguments: the settings of pictures are --image."""
+    image, rest, words = "", [], iter(argv)
+    for word in words:
+        if word == "--image":
+            image = next(words, "")
+        elif word.startswith("--image="):
+            image = word.partition("=")[2]
+        else:
+            rest.append(word)
+    if image.startswith("--"):
+        raise UserError(f"--image needs the name of an image, received '{image}'.")
+    return image, rest
+
+
+def _parser(argv: Sequence[str]) -> Parser:
+    parser = Parser(
+        prog="python -m pipeline.kubeflow",
+        usage="%(prog)s --data URI --root URI --image IMAGE --output FILE.yaml "
+        "[--submit --host URL] [--preset NAME] [--config FILE.yaml] "
+        "[--SETTING VALUE ...]",
+        description="Compile the pipeline for Kubeflow Pipelines v2, and submit it. "
+        "--image IMAGE is the container image, made with pipeline/Dockerfile.",
+    )
+    for name, metavar, text in _FLAGS:
+        parser.add_argument(f"--{name}", metavar=metavar, help=text)
+    parser.add_argument("--submit", action="store_true", help="Run it on --host.")
+    add_settings(parser, choose_preset(argv), PipelineConfig)
+    return parser
+
+
+# What is checked at once -------------------------------------------------------
+
+
+def _root(value: str, submit: bool) -> str:
+    """Returns a root that a cluster can write to; a local one is for trying."""
+    if is_remote(value) and not value.startswith(_SCHEMES):
+        raise UserError(
+            f"--root '{value}' is no place for a pipeline: it must be gs://... or "
+            "s3://..., which TensorFlow opens too (MinIO and SeaweedFS are s3://)."
+        )
+    if is_remote(value):
+        return value.rstrip("/")
+    if submit:
+        raise UserError(
+            f"--root '{value}' is a local folder, which no pod of a cluster sees: it "
+            "must be gs://... or s3://...."
+        )
+    return str(Path(value).resolve())
+
+
+def _file(name: str, value: str | None) -> str | None:
+    if value is None or is_remote(value):
+        return value
+    if not Path(value).is_file():
+        raise UserError(f"--{name} '{value}' is no file; give the path of one, or URI.")
+    return str(Path(value).resolve())
+
+
+def _folder(name: str, value: str | None) -> str | None:
+    if value is None or value == NO_BASELINE or is_remote(value):
+        return value and value.rstrip("/")
+    if not Path(value).is_dir():
+        raise UserError(f"--{name} '{value}' is no folder; give one, a URI, or none.")
+    return str(Path(value).resolve())
+
+
+def _output(value: str) -> Path:
+    path = Path(value)
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(f"--output '{value}' must end in .yaml.")
+    if not path.parent.is_dir():
+        raise UserError(f"--output '{value}' lies in no folder that is there.")
+    return path
+
+
+if __name__ == "__main__":
+    run_program(main)
