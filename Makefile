@@ -1,5 +1,6 @@
-# `make demo` trains on the embedded data set, `make test` runs all tests; both set up
-# what they need. uv is used where it is there, else it comes into .uv/ by pip.
+# `make demo` trains on the embedded data set, `make pipeline` does so through TFX, and
+# `make test` runs all tests; all set up what they need. uv is used where it is there,
+# else it comes into .uv/ by pip.
 
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
@@ -10,10 +11,13 @@ UV_PYTHON ?= $(or $(PYENV_PYTHON),3.10)
 INSTALL = $(UV) pip install --quiet --python $(PYTHON) --compile-bytecode \
 	--constraints constraints.txt --editable
 
-.PHONY: demo test fast lint lock clean
+.PHONY: demo pipeline test fast lint lock clean
 
 demo: .venv/train
 	$(PYTHON) -m mmkeras.train --preset small-concat
+
+pipeline: .venv/pipeline
+	$(PYTHON) -m pipeline.local --root runs/pipeline --preset small-concat
 
 test: .venv/test
 	$(PYTHON) -m pytest
@@ -36,8 +40,12 @@ lint: .venv/test
 	$(INSTALL) .
 	touch $@
 
+.venv/pipeline: .venv/bin/python setup.cfg constraints.txt
+	$(INSTALL) '.[tfx]'
+	touch $@
+
 .venv/test: .venv/bin/python setup.cfg constraints.txt
-	$(INSTALL) '.[test,serving]'
+	$(INSTALL) '.[test,serving,tfx]'
 	touch $@
 
 # Resolves every extra anew; `exclude-newer` in pyproject.toml says as of when.
