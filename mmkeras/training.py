@@ -84,7 +84,7 @@ def train(folder: Path, config: Config, table: Path | None) -> None:
     train_prepared(folder, prepared)
 
 
-def train_prepared(folder: Path, prepared: Prepared) -> Trained:
+def train_prepared(folder: Path, prepared: Prepared) -> None:
     """Does whatever the run still lacks once its rows are ready: fit to report."""
     tf.get_logger().setLevel("ERROR")
     with lost_worker_is_said():
@@ -103,7 +103,6 @@ def train_prepared(folder: Path, prepared: Prepared) -> Trained:
         train_rows=prepared.ingested,
     )
     run.write_manifest(folder, finished=True)
-    return trained
 
 
 def join(folder: Path, own: Path, config: Config, table: Path | None) -> None:

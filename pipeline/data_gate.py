@@ -16,7 +16,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import io_utils
 
 from mmkeras.errors import UserError
-from mmkeras.files import join
+from mmkeras.files import join, read_text
 from mmkeras.schema import AUDIO, INGESTED_FILE, LABEL
 from pipeline.artifacts import DataBlessing, MediaStatistics
 from pipeline.media_totals import PAGE_FILE, STATISTICS_FILE
@@ -144,10 +144,12 @@ class Executor(BaseExecutor):
             join(schema_uri, SCHEMA_FILE), schema_pb2.Schema()
         )
         examples = artifact_utils.get_single_uri(input_dict["examples"])
-        ingested = _read_json(join(examples, INGESTED_FILE))
+        ingested = json.loads(read_text(join(examples, INGESTED_FILE)))
         lines += class_anomalies(schema, ingested)
         checks = ChecksConfig(**json.loads(exec_properties["checks"]))
-        lines += media_anomalies(_read_json(join(media, STATISTICS_FILE)), checks)
+        lines += media_anomalies(
+            json.loads(read_text(join(media, STATISTICS_FILE))), checks
+        )
         if lines:
             page = join(media, PAGE_FILE)
             raise UserError(_refusal(lines, anomalies.uri, page, schema_file))
@@ -164,11 +166,6 @@ def _read_anomalies(artifact, split) -> anomalies_pb2.Anomalies:
     uri = artifact_utils.get_split_uri([artifact], split)
     with fileio.open(join(uri, DEFAULT_FILE_NAME), "rb") as file:
         return anomalies_pb2.Anomalies.FromString(file.read())
-
-
-def _read_json(path):
-    with fileio.open(path, "rb") as file:
-        return json.loads(file.read())
 
 
 def _refusal(lines, anomalies_uri, page, schema_file) -> str:

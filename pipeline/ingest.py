@@ -21,7 +21,7 @@ from tfx.utils import io_utils
 
 from mmkeras.config import Config, from_dict
 from mmkeras.examples import RowReader
-from mmkeras.files import join
+from mmkeras.files import join, read_text
 from mmkeras.inference import load_settings
 from mmkeras.ingested import rejected_csv, summarize
 from mmkeras.plan import BadRow, Plan, Shard, make_plan
@@ -200,4 +200,4 @@ def _write_json(content: Any, uri: str, *names: str) -> None:
 
 
 def _read_json(uri: str, *names: str) -> Any:
-    return json.loads(io_utils.read_string_file(join(uri, "/".join(names))))
+    return json.loads(read_text(join(uri, "/".join(names))))

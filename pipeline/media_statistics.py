@@ -12,7 +12,7 @@ from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from mmkeras.files import join
+from mmkeras.files import join, read_text
 from mmkeras.schema import INGESTED_FILE
 from pipeline import artifacts
 from pipeline.media_page import render
@@ -40,7 +40,7 @@ class Executor(BaseBeamExecutor):
         """Writes both files."""
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         folder = artifact_utils.get_single_uri(output_dict["media_statistics"])
-        ingested = json.loads(_read(join(examples.uri, INGESTED_FILE)))
+        ingested = json.loads(read_text(join(examples.uri, INGESTED_FILE)))
         splits = artifact_utils.decode_split_names(examples.split_names)
         path = join(folder, STATISTICS_FILE)
         fileio.makedirs(folder)
@@ -55,7 +55,7 @@ class Executor(BaseBeamExecutor):
                 | Summarize(splits, ingested["modalities"])
                 | "Write" >> beam.Map(_write, path)
             )
-        _write(render(json.loads(_read(path))), join(folder, PAGE_FILE))
+        _write(render(json.loads(read_text(path))), join(folder, PAGE_FILE))
 
 
 def _read_split(pipeline, examples, split, modalities):
@@ -152,11 +152,6 @@ def _summary(splits, modalities, totals, number, largest):
     }
     totals = {split: totals.get(split, Totals()) for split in splits}
     return json.dumps(summarize(totals, classes, modalities), ensure_ascii=False)
-
-
-def _read(path):
-    with fileio.open(path, "rb") as file:
-        return file.read().decode("utf-8")
 
 
 def _write(text, path):

@@ -49,7 +49,8 @@ class Executor(executor.Executor):
 
 def newest_version(base_path: str) -> str:
     """Returns the newest version under a base path; "" where there is none."""
-    fileio.makedirs(base_path)
+    if not fileio.exists(base_path):
+        return ""
     names = (name.strip("/") for name in fileio.listdir(base_path))
     return max((name for name in names if name.isdigit()), key=int, default="")
 
