@@ -1,0 +1,1 @@
+"""An embedded twin of TensorFlow Serving, for one machine and for tests."""

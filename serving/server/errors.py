@@ -1,0 +1,46 @@
+"""What a request may end with instead of an answer: a code and a text."""
+
+import grpc
+import tensorflow as tf
+
+# TensorFlow's codes are gRPC's.
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+# Source: TensorFlow Serving 2.16.1, which cuts the texts that it sends.
+_LONGEST = 1024
+_CUT = "...TRUNCATED"
+
+
+class ServingError(Exception):
+    """An error that a client sees.
+
+    Attributes:
+        code: Status code of gRPC.
+        message: Text, as TensorFlow Serving words it.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str):
+        super().__init__(message)
+        self.code, self.message = code, message
+
+    @property
+    def sent(self) -> str:
+        """The text as it goes over the wire, cut to 1024 characters."""
+        text = self.message
+        return text if len(text) <= _LONGEST else text[:_LONGEST] + _CUT
+
+
+def invalid_argument(message: str) -> ServingError:
+    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def not_found(message: str) -> ServingError:
+    return ServingError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def failed_precondition(message: str) -> ServingError:
+    return ServingError(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
+def of_tensorflow(error: tf.errors.OpError) -> ServingError:
+    """Returns what TensorFlow's own error is to a client."""
+    return ServingError(_CODES[error.error_code], error.message)
