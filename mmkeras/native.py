@@ -6,10 +6,11 @@ out of the shared library that the TensorFlow wheel brings.
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,91 @@ _FUNCTIONS = {
     "TF_StringGetDataPointer": (_POINTER, [_POINTER]),
     "TF_StringGetSize": (_SIZE, [_POINTER]),
 }
+_SLOW = {"TF_LoadSessionFromSavedModel", "TF_SessionRun"}
+_SLOW |= {"TF_CloseSession", "TF_DeleteSession"}
+
+
+class Session:
+    """A SavedModel's graph with its variables, ready to run; from any thread.
+
+    Attributes:
+        signatures: {name: SignatureDef}, without TensorFlow's own.
+        operations: Types of all operations of the graph and its functions.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        """Loads the model at `path`, as TF Serving does.
+
+        Raises:
+            tf.errors.OpError: Of the class of TensorFlow's error code.
+        """
+        self._graph = _api().TF_NewGraph()
+        try:
+            self._session, meta = _open(path, self._graph)
+        except BaseException:
+            _api().TF_DeleteGraph(self._graph)
+            raise
+        self.signatures = _signatures(meta)
+        self.operations = _operations(meta.graph_def)
+        self._points: dict[str, _Output] = {}
+
+    def run(
+        self,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        timeout_ms: int = 0,
+    ) -> list[np.ndarray]:
+        """Runs the graph from the tensors of `feeds` to those of `fetches`.
+
+        Args:
+            feeds: {name of a tensor, as "x:0": array}; strings are bytes in arrays of
+                dtype object. An array reaches the graph with the type and shape it
+                has: it is TensorFlow that refuses a wrong one.
+            fetches: Names of tensors.
+            timeout_ms: The run is cancelled when it is over; 0: never.
+
+        Raises:
+            tf.errors.OpError: Of the class of TensorFlow's error code.
+        """
+        api = _api()
+        starts = (_Output * len(feeds))(*map(self._point, feeds))
+        ends = (_Output * len(fetches))(*map(self._point, fetches))
+        options = _run_options(timeout_ms) if timeout_ms else None
+        fed, fetched = (_POINTER * len(starts))(), (_POINTER * len(ends))()
+        try:
+            for i, array in enumerate(feeds.values()):
+                fed[i] = _write(array)
+            with _status() as status:
+                api.TF_SessionRun(
+                    *(self._session, options, starts, fed, len(fed)),
+                    *(ends, fetched, len(fetched), None, 0, None, status),
+                )
+            return [_read(tensor) for tensor in fetched]
+        finally:
+            for tensor in filter(None, [*fed, *fetched]):
+                api.TF_DeleteTensor(tensor)
+
+    def close(self) -> None:
+        """Gives all memory back. No run may be under way, and none comes after."""
+        self.signatures.clear()
+        for release in (_api().TF_CloseSession, _api().TF_DeleteSession):
+            with _status() as status:
+                release(self._session, status)
+        _api().TF_DeleteGraph(self._graph)
+
+    def _point(self, tensor: str) -> _Output:
+        """Finds where in the graph a tensor is."""
+        point = self._points.get(tensor)
+        if point is None:
+            name, _, index = tensor.partition(":")  # "" for a sparse or ragged one
+            operation = _api().TF_GraphOperationByName(self._graph, name.encode())
+            there = _api().TF_OperationNumOutputs(operation) if operation else 0
+            if not (index or "0").isdecimal() or int(index or 0) >= there:
+                raise tf.errors.UnimplementedError(
+                    None, None, f"'{tensor}' is no plain tensor of the graph."
+                )
+            point = self._points[tensor] = _Output(operation, int(index or 0))
+        return point
 
 
 @contextmanager
@@ -92,34 +178,47 @@ def loaded(path: Path) -> Iterator[Call]:
             each call; NotFoundError where there is no such signature, and
             InvalidArgumentError where the inputs are not those of the signature.
     """
-    with ExitStack() as stack:
-        graph = _api().TF_NewGraph()
-        stack.callback(_api().TF_DeleteGraph, graph)
-        session, signatures = _open(path, graph)
-        stack.callback(_close, session)
-        stack.callback(signatures.clear)  # a call that comes later finds none
+    session = Session(path)
 
-        def call(signature, feeds):
-            if signature not in signatures:
-                known = ", ".join(sorted(signatures)) or "none"
-                raise tf.errors.NotFoundError(
-                    None, None, f"There is no signature '{signature}', only: {known}."
-                )
-            inputs, outputs = signatures[signature]
-            _check_names(signature, inputs, feeds)
-            return _run(session, graph, inputs, outputs, feeds)
+    def call(signature, feeds):
+        if signature not in session.signatures:  # none is left after the end
+            known = ", ".join(sorted(session.signatures)) or "none"
+            raise tf.errors.NotFoundError(
+                None, None, f"There is no signature '{signature}', only: {known}."
+            )
+        definition = session.signatures[signature]
+        inputs, outputs = dict(definition.inputs), dict(definition.outputs)
+        _check_names(signature, inputs, feeds)
+        for key, info in {**inputs, **outputs}.items():
+            _check_plain(key, info)
+        arrays = {
+            inputs[k].name: _array(k, feeds[k], tf.as_dtype(inputs[k].dtype))
+            for k in inputs
+        }
+        answers = session.run(arrays, [info.name for info in outputs.values()])
+        return dict(zip(outputs, answers, strict=True))
 
+    try:
         yield call
+    finally:
+        session.close()
 
 
 @cache
-def _api() -> ctypes.CDLL:
-    """Opens the library that `import tensorflow` has loaded already."""
-    api = ctypes.CDLL(os.path.join(tf.sysconfig.get_lib(), _LIBRARY))
+def _api() -> SimpleNamespace:
+    """Opens the library that `import tensorflow` has loaded already.
+
+    Only what takes long gives Python's lock away while it runs: giving it away for
+    each string of a tensor would let every other thread go first.
+    """
+    path = os.path.join(tf.sysconfig.get_lib(), _LIBRARY)
+    quick, slow = ctypes.PyDLL(path), ctypes.CDLL(path)
+    functions = {}
     for name, (returns, takes) in _FUNCTIONS.items():
-        function = getattr(api, name)
+        function = getattr(slow if name in _SLOW else quick, name)
         function.restype, function.argtypes = returns, takes
-    return api
+        functions[name] = function
+    return SimpleNamespace(**functions)
 
 
 @contextmanager
@@ -137,8 +236,8 @@ def _status() -> Iterator[int]:
         api.TF_DeleteStatus(status)
 
 
-def _open(path: Path, graph: int) -> tuple[int, dict[str, tuple[dict, dict]]]:
-    """Fills the graph; returns the session, and {signature: (inputs, outputs)}."""
+def _open(path, graph: int) -> tuple[int, meta_graph_pb2.MetaGraphDef]:
+    """Fills the graph; returns the session, and what the model says of itself."""
     api = _api()
     options, buffer = api.TF_NewSessionOptions(), api.TF_NewBuffer()
     config, tags = _devices(), (_TEXT * 1)(_TAG)
@@ -153,12 +252,21 @@ def _open(path: Path, graph: int) -> tuple[int, dict[str, tuple[dict, dict]]]:
     finally:
         api.TF_DeleteSessionOptions(options)
         api.TF_DeleteBuffer(buffer)
-    signatures = meta_graph_pb2.MetaGraphDef.FromString(meta).signature_def
-    return session, {
-        name: (dict(definition.inputs), dict(definition.outputs))
-        for name, definition in signatures.items()
-        if not name.startswith("__")  # TensorFlow's own, as the initialisation
-    }
+    return session, meta_graph_pb2.MetaGraphDef.FromString(meta)
+
+
+def _signatures(meta) -> dict[str, meta_graph_pb2.SignatureDef]:
+    found = {}
+    for name, definition in meta.signature_def.items():
+        if not name.startswith("__"):  # TensorFlow's own, as the initialisation
+            found[name] = meta_graph_pb2.SignatureDef()  # a part would keep the whole
+            found[name].CopyFrom(definition)
+    return found
+
+
+def _operations(graph) -> frozenset[str]:
+    nodes = [graph.node, *(f.node_def for f in graph.library.function)]
+    return frozenset(node.op for some in nodes for node in some)
 
 
 def _devices() -> bytes:
@@ -173,10 +281,10 @@ def _devices() -> bytes:
     return config.SerializeToString()
 
 
-def _close(session: int) -> None:
-    for release in (_api().TF_CloseSession, _api().TF_DeleteSession):
-        with _status() as status:
-            release(session, status)
+def _run_options(timeout_ms: int) -> Any:
+    content = config_pb2.RunOptions(timeout_in_ms=timeout_ms).SerializeToString()
+    data = ctypes.cast(ctypes.c_char_p(content), _POINTER)
+    return ctypes.byref(_Buffer(data, len(content), None))
 
 
 def _check_names(signature: str, inputs, feeds) -> None:
@@ -189,39 +297,11 @@ def _check_names(signature: str, inputs, feeds) -> None:
         )
 
 
-def _run(session: int, graph: int, inputs, outputs, feeds) -> dict[str, np.ndarray]:
-    api = _api()
-    starts, ends = _points(graph, inputs), _points(graph, outputs)
-    arrays = {k: _array(k, feeds[k], tf.as_dtype(inputs[k].dtype)) for k in inputs}
-    fed, fetched = (_POINTER * len(starts))(), (_POINTER * len(ends))()
-    try:
-        for i, name in enumerate(inputs):
-            fed[i] = _write(arrays[name], inputs[name].dtype)
-        with _status() as status:
-            api.TF_SessionRun(
-                *(session, None, starts, fed, len(fed), ends, fetched, len(fetched)),
-                *(None, 0, None, status),
-            )
-        return {name: _read(fetched[i]) for i, name in enumerate(outputs)}
-    finally:
-        for tensor in filter(None, [*fed, *fetched]):
-            api.TF_DeleteTensor(tensor)
-
-
-def _points(graph: int, infos) -> ctypes.Array:
-    """Finds where in the graph the tensors of a signature begin or end."""
-    points = (_Output * len(infos))()
-    for point, (key, info) in zip(points, infos.items(), strict=True):
-        name, _, index = info.name.partition(":")  # "" for a sparse or ragged tensor
-        operation = _api().TF_GraphOperationByName(graph, name.encode())
-        there = _api().TF_OperationNumOutputs(operation) if operation else 0
-        numbered = not index or index.isdecimal()
-        if not (numbered and int(index or 0) < there and _is_array(info.dtype)):
-            raise tf.errors.UnimplementedError(
-                None, None, f"'{key}' of the signature is no plain tensor of the graph."
-            )
-        point.operation, point.index = operation, int(index or 0)
-    return points
+def _check_plain(key: str, info) -> None:
+    if not (info.name and _is_array(info.dtype)):
+        raise tf.errors.UnimplementedError(
+            None, None, f"'{key}' of the signature is no plain tensor of the graph."
+        )
 
 
 def _is_array(dtype: int) -> bool:
@@ -235,9 +315,11 @@ def _array(name: str, value: Any, dtype: tf.DType) -> np.ndarray:
     return array
 
 
-def _write(array: np.ndarray, dtype: int) -> int:
+def _write(array: np.ndarray) -> int:
     """Makes a tensor of the same shape and content; the caller deletes it."""
     api, strings = _api(), array.dtype == object
+    dtype = tf.as_dtype(array.dtype).as_datatype_enum  # object: strings
+    array = np.ascontiguousarray(array).reshape(array.shape)
     shape = (_INT64 * array.ndim)(*array.shape)
     length = _STRING_BYTES * array.size if strings else array.nbytes
     tensor = api.TF_AllocateTensor(dtype, shape, array.ndim, length)

@@ -128,12 +128,14 @@ def test_neither_calls_nor_failures_nor_loads_keep_memory(path, call):
     for _ in range(3):
         use()
     before = resident_mb()
-    for _ in range(25):  # 200 MB in, and 400 MB out
+    for _ in range(75):  # 600 MB in, and 1,200 MB out
         use()
     for _ in range(20):
         with loaded(path) as another:
             another("say", {"text": rows})
-    assert resident_mb() - before < 80
+    assert (
+        resident_mb() - before < 300
+    )  # threads of TensorFlow keep some for themselves
 
 
 # Failures ---------------------------------------------------------------------
