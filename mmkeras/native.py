@@ -86,7 +86,7 @@ class Session:
     """A SavedModel's graph with its variables, ready to run; from any thread.
 
     Attributes:
-        signatures: {name: SignatureDef}, without TensorFlow's own.
+        signatures: {name: SignatureDef}; those of TensorFlow itself begin with "__".
         operations: Types of all operations of the graph and its functions.
     """
 
@@ -181,10 +181,13 @@ def loaded(path: Path) -> Iterator[Call]:
     session = Session(path)
 
     def call(signature, feeds):
-        if signature not in session.signatures:  # none is left after the end
-            known = ", ".join(sorted(session.signatures)) or "none"
+        known = sorted(s for s in session.signatures if not s.startswith("__"))
+        if signature not in known:  # after the end there is none
             raise tf.errors.NotFoundError(
-                None, None, f"There is no signature '{signature}', only: {known}."
+                None,
+                None,
+                f"There is no signature '{signature}', only: "
+                f"{', '.join(known) or 'none'}.",
             )
         definition = session.signatures[signature]
         inputs, outputs = dict(definition.inputs), dict(definition.outputs)
@@ -258,9 +261,8 @@ def _open(path, graph: int) -> tuple[int, meta_graph_pb2.MetaGraphDef]:
 def _signatures(meta) -> dict[str, meta_graph_pb2.SignatureDef]:
     found = {}
     for name, definition in meta.signature_def.items():
-        if not name.startswith("__"):  # TensorFlow's own, as the initialisation
-            found[name] = meta_graph_pb2.SignatureDef()  # a part would keep the whole
-            found[name].CopyFrom(definition)
+        found[name] = meta_graph_pb2.SignatureDef()  # a part would keep the whole
+        found[name].CopyFrom(definition)
     return found
 
 

@@ -44,3 +44,11 @@ def failed_precondition(message: str) -> ServingError:
 def of_tensorflow(error: tf.errors.OpError) -> ServingError:
     """Returns what TensorFlow's own error is to a client."""
     return ServingError(_CODES[error.error_code], error.message)
+
+
+def internal(message: str) -> ServingError:
+    return ServingError(grpc.StatusCode.INTERNAL, message)
+
+
+def unimplemented(message: str) -> ServingError:
+    return ServingError(grpc.StatusCode.UNIMPLEMENTED, message)

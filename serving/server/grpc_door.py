@@ -1,0 +1,228 @@
+"""The gRPC services of TensorFlow Serving over the core."""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+from mmkeras.errors import UserError
+from serving.server.configs import SslConfig
+from serving.server.core import Core
+from serving.server.deadline import Deadline
+from serving.server.errors import ServingError, internal
+
+_log = logging.getLogger(__name__)
+_PACKAGE = "tensorflow.serving"
+_SERVICES = ("PredictionService", "ModelService")
+# For calls that need no model (health, status), when models have all they can take.
+_SPARE_THREADS = 32
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A method of a service.
+
+    Attributes:
+        name: As it is called.
+        service: Whose it is.
+        request: Type of its requests.
+        answer: answer(request, deadline) -> response.
+        counted: Whether it is in the metrics of requests.
+    """
+
+    name: str
+    service: str
+    request: type[Message]
+    answer: Callable[[Any, Deadline], Message]
+    counted: bool = False
+
+
+def _calls(core: Core) -> list[_Call]:
+    prediction, model = _SERVICES
+    return [
+        _Call("Predict", prediction, predict_pb2.PredictRequest, core.predict, True),
+        _Call(
+            "Classify",
+            prediction,
+            classification_pb2.ClassificationRequest,
+            core.classify,
+            True,
+        ),
+        _Call(
+            "Regress",
+            prediction,
+            regression_pb2.RegressionRequest,
+            core.regress,
+            True,
+        ),
+        _Call(
+            "MultiInference",
+            prediction,
+            inference_pb2.MultiInferenceRequest,
+            core.multi_inference,
+        ),
+        _Call(
+            "GetModelMetadata",
+            prediction,
+            get_model_metadata_pb2.GetModelMetadataRequest,
+            lambda request, _: core.get_model_metadata(request),
+        ),
+        _Call(
+            "GetModelStatus",
+            model,
+            get_model_status_pb2.GetModelStatusRequest,
+            lambda request, _: core.get_model_status(request),
+        ),
+        _Call(
+            "HandleReloadConfigRequest",
+            model,
+            model_management_pb2.ReloadConfigRequest,
+            core.reload_config,
+        ),
+    ]
+
+
+class GrpcDoor:
+    """Serves the core over gRPC.
+
+    Attributes:
+        port: The port that is open, also where 0 was asked for.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        host: str,
+        port: int,
+        *,
+        threads: int,
+        message_bytes: int,
+        ssl: SslConfig | None = None,
+    ):
+        """Binds the port; `start` listens on it.
+
+        Args:
+            core: Answers.
+            host: Name or address of this machine that clients see.
+            port: Port; 0: any that is free.
+            threads: Requests to models that are worked on at once.
+            message_bytes: The largest request that is read.
+            ssl: Keys and certificates of TLS; None: plain text.
+
+        Raises:
+            UserError: The port cannot be opened, or the keys cannot be used.
+        """
+        threads += _SPARE_THREADS
+        self._server = grpc.server(
+            ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+            options=[
+                ("grpc.max_receive_message_length", message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),
+            ],
+            maximum_concurrent_rpcs=threads,
+        )
+        for service in _SERVICES:
+            handlers = {
+                call.name: _handler(call, core)
+                for call in _calls(core)
+                if call.service == service
+            }
+            generic = grpc.method_handlers_generic_handler(
+                f"{_PACKAGE}.{service}", handlers
+            )
+            self._server.add_generic_rpc_handlers([generic])
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.port: int = self._bind(f"{host}:{port}", ssl)
+
+    def start(self) -> None:
+        """Opens the door, and says so to those who ask for health."""
+        for service in ("", *_SERVICES):
+            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._server.start()
+
+    def stop(self, drain_s: float) -> None:
+        """Takes no new requests; those in work are answered within `drain_s`."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(drain_s).wait()
+
+    def _bind(self, address: str, ssl: SslConfig | None) -> int:
+        try:
+            if ssl is None:
+                return self._server.add_insecure_port(address)
+            credentials = grpc.ssl_server_credentials(
+                [(ssl.server_key.encode(), ssl.server_cert.encode())],
+                ssl.custom_ca.encode() or None,
+                ssl.client_verify,
+            )
+            return self._server.add_secure_port(address, credentials)
+        except RuntimeError:
+            reason = "the keys of --ssl-config-file cannot be used, or " if ssl else ""
+            raise UserError(
+                f"The address {address} cannot be opened: {reason}another program has "
+                "it, or this machine has no such address. Give another --port or --host."
+            ) from None
+
+
+def _handler(call: _Call, core: Core) -> grpc.RpcMethodHandler:
+    """Takes the bytes of a request, as its type may not be what they are."""
+
+    def handle(data: bytes, context: grpc.ServicerContext) -> Message:
+        start_s, request = time.perf_counter(), call.request()
+        deadline = Deadline(context.time_remaining())
+        context.add_callback(deadline.cancel)
+        code, details = grpc.StatusCode.OK, ""
+        try:
+            request = _parsed(call, data)
+            return call.answer(request, deadline)
+        except ServingError as error:
+            code, details = error.code, error.sent
+        except Exception:
+            _log.exception("%s failed", call.name)
+            code, details = grpc.StatusCode.INTERNAL, "The server failed; see its log."
+        finally:
+            if call.counted:
+                _count(core, call, request, code, time.perf_counter() - start_s)
+        _abort(context, code, details)
+
+    return grpc.unary_unary_rpc_method_handler(
+        handle, response_serializer=lambda response: response.SerializeToString()
+    )
+
+
+def _parsed(call: _Call, data: bytes) -> Message:
+    try:
+        return call.request.FromString(data)
+    except (DecodeError, UnicodeDecodeError):
+        raise internal(
+            f"The request is no {call.request.DESCRIPTOR.full_name} message"
+        ) from None
+
+
+def _count(core: Core, call: _Call, request, code, seconds: float) -> None:
+    name = request.model_spec.name
+    core.metrics.request_count.increment(model_name=name, status=code.name)
+    if code is grpc.StatusCode.OK:
+        core.metrics.request_latency.observe(
+            1e6 * seconds, model_name=name, API=call.name, entrypoint="GRPC"
+        )
+
+
+def _abort(context: grpc.ServicerContext, code, details: str) -> NoReturn:
+    context.abort(code, details)  # raises

@@ -1,0 +1,216 @@
+"""The server as a process: loads, opens its doors, and closes them at a signal."""
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+from mmkeras.errors import UserError
+from serving.server import configs
+from serving.server.batching import BatchScheduler
+from serving.server.core import Core, Limits
+from serving.server.errors import ServingError
+from serving.server.grpc_door import GrpcDoor
+from serving.server.manager import Manager
+from serving.server.metrics import Metrics
+from serving.server.rest import build_app
+from serving.server.rest_door import RestDoor
+from serving.server.room import Room
+from serving.server.servable import Servable
+from serving.server.warmup import warm_up
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(flags: Any, models: Iterable[tuple[str, str]]) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit code.
+
+    Args:
+        flags: As `serving.server.__main__` has parsed them.
+        models: Names and base paths; none: those of the config file.
+
+    Raises:
+        UserError: A file, a port or a model cannot be used.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    stopped = _listen_to_signals()
+    config = _config(flags, models)
+    server = Server(flags)
+    try:
+        server.open(config)
+        stopped.wait()
+        say("Draining: no new requests are taken.")
+    finally:
+        server.close()
+    say("Stopped.")
+    return 0
+
+
+def say(line: str) -> None:
+    """Prints a line at once, from any thread."""
+    print(line, flush=True)
+
+
+class Server:
+    """Models, and the doors to them."""
+
+    def __init__(self, flags: Any):
+        """Reads the files that the flags name, and binds the ports.
+
+        Raises:
+            UserError: A file or a port cannot be used.
+        """
+        self._flags = flags
+        self._limits = Limits(
+            in_flight=flags.max_in_flight,
+            in_flight_bytes=flags.max_in_flight_mib * 2**20,
+            message_bytes=flags.max_message_mib * 2**20,
+            rows=flags.max_rows,
+        )
+        self._metrics = Metrics()
+        self._room = Room(self._limits.rows, "rows")
+        ssl = flags.ssl_config_file and configs.read_ssl(flags.ssl_config_file)
+        batching = flags.batching_parameters_file
+        batching = configs.read_batching(batching) if batching else None
+        self._scheduler = batching and self._batches(batching)
+        self._manager = Manager(
+            self._load,
+            poll_s=flags.poll_seconds,
+            load_retries=flags.load_retries,
+            retry_s=flags.load_retry_seconds,
+            drain_s=flags.drain_seconds,
+            say=say,
+        )
+        core = Core(self._manager, self._metrics, self._limits)
+        self._grpc = GrpcDoor(
+            core,
+            flags.host,
+            flags.port,
+            threads=self._limits.in_flight,
+            message_bytes=self._limits.message_bytes,
+            ssl=ssl or None,
+        )
+        self._rest = self._rest_door(core) if flags.rest_port >= 0 else None
+
+    def open(self, config: ModelServerConfig) -> None:
+        """Loads the models, and then opens the doors.
+
+        Raises:
+            UserError: A model cannot be served.
+        """
+        start_s = time.monotonic()
+        try:
+            self._manager.apply(config)
+        except ServingError as error:
+            raise UserError(error.message) from None
+        self._grpc.start()
+        say(f"gRPC: {self._flags.host}:{self._grpc.port}")
+        if self._rest:
+            self._rest.start()
+            say(f"REST: {self._flags.host}:{self._rest.port}")
+        listed = ", ".join(
+            f"{name} {'/'.join(map(str, versions))}"
+            for name, versions in self._manager.available().items()
+        )
+        say(f"Serving: {listed} (after {time.monotonic() - start_s:.1f} s)")
+
+    def close(self) -> None:
+        """Answers what is in work, as long as there is time, and lets all go."""
+        drain_s = self._flags.drain_seconds
+        doors = [door for door in (self._grpc, self._rest) if door]
+        stops = [threading.Thread(target=d.stop, args=(drain_s,)) for d in doors]
+        for stop in stops:
+            stop.start()
+        for stop in stops:
+            stop.join()
+        self._manager.close()
+        if self._scheduler:
+            self._scheduler.close()
+
+    def _batches(self, batching: configs.Batching) -> BatchScheduler:
+        observe = partial(
+            self._metrics.queuing_latency.observe,
+            thread_pool_name=batching.thread_pool_name,
+        )
+        return BatchScheduler(batching, observe)
+
+    def _rest_door(self, core: Core) -> RestDoor:
+        flags, limits = self._flags, self._limits
+        path = configs.METRICS_PATH if flags.monitoring else None
+        if flags.monitoring_config_file:
+            path = configs.read_monitoring(flags.monitoring_config_file)
+        app = build_app(
+            core,
+            timeout_s=flags.rest_timeout_seconds,
+            metrics_path=path,
+            max_body_bytes=limits.message_bytes,
+        )
+        return RestDoor(
+            app,
+            flags.host,
+            flags.rest_port,
+            threads=limits.in_flight,
+            max_in_flight=limits.in_flight,
+            max_body_bytes=limits.message_bytes,
+        )
+
+    def _load(self, name: str, version: int, path: Path) -> Servable:
+        """Loads a version and warms it up."""
+        servable = Servable(
+            name,
+            version,
+            path,
+            room=self._room,
+            scheduler=self._scheduler,
+            observe=lambda api, us: self._metrics.runtime_latency.observe(
+                us, model_name=name, API=api, runtime="TF1"
+            ),
+        )
+        start_s, status = time.perf_counter(), "OK"
+        try:
+            warm_up(servable, path, self._limits.message_bytes)
+        except ServingError as error:
+            status = error.code.name
+            servable.close()
+            raise
+        finally:
+            self._metrics.model_warmup_latency.observe(
+                1e6 * (time.perf_counter() - start_s),
+                model_path=str(path),
+                status=status,
+            )
+        return servable
+
+
+def _config(flags: Any, models: Iterable[tuple[str, str]]) -> ModelServerConfig:
+    if flags.model_config_file:
+        return configs.read_model_config(flags.model_config_file)
+    config = ModelServerConfig()
+    for name, path in models:
+        config.model_config_list.config.add(
+            name=name, base_path=path, model_platform="tensorflow"
+        )
+    return config
+
+
+def _listen_to_signals() -> threading.Event:
+    """Returns what is set at the first signal; the second one ends the process."""
+    stopped = threading.Event()
+
+    def stop(number, _):
+        if stopped.is_set():
+            raise SystemExit(128 + number)
+        stopped.set()
+        for one in _SIGNALS:
+            signal.signal(one, stop)
+
+    for one in _SIGNALS:
+        signal.signal(one, stop)
+    return stopped

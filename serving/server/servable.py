@@ -1,0 +1,153 @@
+"""One loaded version of a model: a session, run alone or in batches."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from mmkeras.native import Session
+from serving.server.batching import BatchScheduler
+from serving.server.deadline import Deadline
+from serving.server.errors import invalid_argument, of_tensorflow
+from serving.server.room import Room
+
+# Operations whose oneDNN kernels may end the whole process when an array of numbers has
+# another rank than the graph was built for (TensorFlow 2.16); others refuse it.
+_FRAGILE = {"Conv2D", "Conv3D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2"}
+_FRAGILE |= {"MaxPool", "AvgPool", "FusedBatchNormV3", "ConcatV2", "BiasAdd", "Softmax"}
+
+
+class Servable:
+    """A version that answers; from any thread.
+
+    Attributes:
+        name: Of the model.
+        version: Number of its folder.
+        signatures: {name: SignatureDef}.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        path: Path,
+        *,
+        room: Room,
+        scheduler: BatchScheduler | None = None,
+        observe: Callable[[str, float], None] = lambda api, us: None,
+    ):
+        """Loads the SavedModel at `path` by the C++ loader that TF Serving has.
+
+        Args:
+            name: Of the model.
+            version: Number of its folder.
+            path: The folder.
+            room: Rows that may run at once.
+            scheduler: Makes batches; None: each request runs alone.
+            observe: Takes what was called, as "Predict", and the microseconds that
+                TensorFlow took for it.
+
+        Raises:
+            ServingError: With the code and text of TensorFlow.
+        """
+        self.name, self.version = name, version
+        self._room, self._scheduler, self._observe = room, scheduler, observe
+        try:
+            self._session = Session(path)
+        except tf.errors.OpError as error:
+            raise of_tensorflow(error) from None
+        self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = dict(
+            self._session.signatures
+        )
+        self._batched = {_kind(s) for s in self.signatures.values()}
+        self._shapes = _shapes(self.signatures.values())
+        self._is_fragile = not _FRAGILE.isdisjoint(self._session.operations)
+
+    def run(
+        self,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        deadline: Deadline,
+        api: str,
+    ) -> list[np.ndarray]:
+        """Runs the graph from the tensors of `feeds` to those of `fetches`.
+
+        Args:
+            feeds: {tensor: array}.
+            fetches: Tensors.
+            deadline: Until when the answer is wanted.
+            api: What was called, as "Predict".
+
+        Raises:
+            ServingError: With the code and text of TensorFlow Serving.
+        """
+        if self._is_fragile:
+            self._check_ranks(feeds)
+        names = tuple(sorted(set(fetches)))
+        kind = (frozenset(feeds), frozenset(names))
+        start_s = time.perf_counter()
+        try:
+            if self._scheduler and kind in self._batched:
+                run = partial(self._run, names)
+                answers = self._scheduler.run((self, kind), run, feeds, deadline)
+            else:
+                answers = self._run_alone(names, feeds, deadline)
+        finally:
+            self._observe(api, 1e6 * (time.perf_counter() - start_s))
+        by_name = dict(zip(names, answers, strict=True))
+        return [by_name[name] for name in fetches]
+
+    def close(self) -> None:
+        """Gives the memory back; nothing runs any more, and nothing will."""
+        if self._scheduler:
+            for kind in self._batched:
+                self._scheduler.forget((self, kind))
+        self._session.close()
+
+    def _run_alone(self, names, feeds, deadline: Deadline) -> list[np.ndarray]:
+        rows = max((len(a) if a.ndim else 1 for a in feeds.values()), default=1)
+        with self._room.taken(rows, deadline):
+            left_s = deadline.remaining_s()
+            timeout_ms = 0 if left_s is None else max(1, round(1000 * left_s))
+            return self._run(names, feeds, timeout_ms)
+
+    def _run(self, names, feeds, timeout_ms: int) -> list[np.ndarray]:
+        try:
+            return self._session.run(feeds, names, timeout_ms)
+        except tf.errors.OpError as error:
+            raise of_tensorflow(error) from None
+
+    def _check_ranks(self, feeds: Mapping[str, np.ndarray]) -> None:
+        """Refuses what tf.ensure_shape would, in the same words."""
+        for name, array in feeds.items():
+            shape = self._shapes.get(name)
+            if shape is None or array.dtype == object or shape.rank == array.ndim:
+                continue
+            expected = ",".join("?" if d is None else str(d) for d in shape)
+            got = ",".join(map(str, array.shape))
+            raise invalid_argument(
+                f"Shape of tensor {name.partition(':')[0]} [{got}] is not compatible "
+                f"with expected shape [{expected}]."
+            )
+
+
+def _kind(signature) -> tuple[frozenset[str], frozenset[str]]:
+    """What a batch may hold: runs from and to the same tensors."""
+    return (
+        frozenset(info.name for info in signature.inputs.values()),
+        frozenset(info.name for info in signature.outputs.values()),
+    )
+
+
+def _shapes(signatures) -> dict[str, tf.TensorShape]:
+    """{tensor: its shape}, of the inputs whose rank is known."""
+    shapes = {}
+    for signature in signatures:
+        for info in signature.inputs.values():
+            if not info.tensor_shape.unknown_rank:
+                shapes[info.name] = tf.TensorShape(info.tensor_shape)
+    return shapes
