@@ -2,8 +2,8 @@
 
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from grpc import StatusCode
@@ -40,6 +40,22 @@ class Held(NamedTuple):
     servable: Any
 
 
+class _Use:
+    """Takes a version and gives it back; a generator would cost twice as much."""
+
+    __slots__ = ("_manager", "_spec", "_version")
+
+    def __init__(self, manager: "Manager", spec: ModelSpec):
+        self._manager, self._spec = manager, spec
+
+    def __enter__(self) -> Held:
+        version = self._version = self._manager._take(self._spec)
+        return Held(version.name, version.number, version.servable)
+
+    def __exit__(self, *_) -> None:
+        self._manager._holder.give_back(self._version)
+
+
 class Manager:
     """Serves the models of a config, and what appears under their base paths."""
 
@@ -71,7 +87,7 @@ class Manager:
         Source of the defaults: TensorFlow Serving 2.16.1, main.cc.
         """
         self._holder = Holder(load, load_retries=load_retries, retry_s=retry_s, say=say)
-        self._changed = self._holder.changed
+        self._changed, self._lock = self._holder.changed, self._holder.lock
         self._poll_s, self._drain_s = poll_s, drain_s
         self._early_labels = early_labels
         self._config = ModelServerConfig()
@@ -114,18 +130,14 @@ class Manager:
         self._look_now.set()
         self._wait_for(fresh, mine, deadline or Deadline(), is_first)
 
-    @contextmanager
-    def use(self, spec: ModelSpec) -> Iterator[Held]:
+    def use(self, spec: ModelSpec) -> AbstractContextManager[Held]:
         """Holds the version that a request asks for, which is not closed meanwhile.
 
         Raises:
-            ServingError: There is no such model, version or label, or no name at all.
+            ServingError: On entering, as there is no such model, version or label, or
+                no name at all.
         """
-        version = self._take(spec)
-        try:
-            yield Held(version.name, version.number, version.servable)
-        finally:
-            self._holder.give_back(version)
+        return _Use(self, spec)
 
     def status(self, spec: ModelSpec) -> GetModelStatusResponse:
         """Returns the state of one version, or of all there were, the highest first.
@@ -197,7 +209,7 @@ class Manager:
         if not name:
             raise invalid_argument("ModelSpec has no name specified.")
         number = spec.version.value if choice == "version" else None
-        with self._changed:
+        with self._lock:
             if choice == "version_label":
                 number = self._labels.get((name, spec.version_label))
                 if number is None:
@@ -216,7 +228,7 @@ class Manager:
         labels = {}
         for model in config.model_config_list.config:
             lineup = self._holder.lineups.get(model.name)
-            for label, number in model.version_labels.items():
+            for label, number in sorted(model.version_labels.items()):
                 version = lineup.versions.get(number) if lineup else None
                 key = model.name, label
                 is_free = self._early_labels and self._labels.get(key, number) == number

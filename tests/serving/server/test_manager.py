@@ -488,7 +488,7 @@ def test_labels_are_given_to_available_versions_and_moved_by_a_reload(
     labelled = config(tmp_path, "m", policy="all", labels=labels)
     assert refusal(manager.apply, labelled) == (
         StatusCode.FAILED_PRECONDITION,
-        "Request to assign label to version 1 of model m, which is not currently "
+        "Request to assign label to version 2 of model m, which is not currently "
         "available for inference",
     )
     manager.apply(config(tmp_path, "m", policy="all"))
