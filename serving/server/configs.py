@@ -1,0 +1,297 @@
+"""Settings that TF Serving reads from text protobuf: models, batching, TLS, metrics.
+
+Source: TensorFlow Serving 2.16.1 (model_server_config.proto, monitoring_config.proto,
+session_bundle_config.proto, ssl_config.proto, bundle_factory_util.h, server_core.cc)
+and TensorFlow (shared_batch_scheduler.h), for the fields, their defaults and what is
+refused.
+"""
+
+import os
+import re
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+
+from google.protobuf.message import Message
+from tensorflow_serving.config.model_server_config_pb2 import (
+    ModelConfig,
+    ModelServerConfig,
+    ModelType,
+)
+
+from mmkeras.errors import UserError
+from serving.server.errors import (
+    ServingError,
+    failed_precondition,
+    invalid_argument,
+)
+from serving.server.textproto import messages, read
+
+METRICS_PATH = "/monitoring/prometheus/metrics"
+_PLATFORM = "tensorflow"
+_LIST = "model_config_list"
+# As TensorFlow's io::ParseURI tells a URI from a path.
+_URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
+
+_INT, _BOOL = "google.protobuf.Int64Value", "google.protobuf.BoolValue"
+_FIELDS = {
+    "BatchingParameters": {
+        "max_batch_size": _INT,
+        "batch_timeout_micros": _INT,
+        "max_enqueued_batches": _INT,
+        "num_batch_threads": _INT,
+        "thread_pool_name": "google.protobuf.StringValue",
+        "allowed_batch_sizes": "repeated int64",
+        "pad_variable_length_inputs": "bool",
+        "enable_large_batch_splitting": _BOOL,
+        "max_execution_batch_size": _INT,
+    },
+    "PrometheusConfig": {"enable": "bool", "path": "string"},
+    "MonitoringConfig": {"prometheus_config": "PrometheusConfig"},
+    "SSLConfig": {
+        "server_key": "string",
+        "server_cert": "string",
+        "custom_ca": "string",
+        "client_verify": "bool",
+    },
+}
+_MODELS_EXAMPLE = (
+    'model_config_list { config { name: "m" base_path: "/models/m" '
+    'model_platform: "tensorflow" } }'
+)
+_BATCHING_EXAMPLE = "max_batch_size { value: 32 } allowed_batch_sizes: 32"
+_MONITORING_EXAMPLE = "prometheus_config { enable: true }"
+_SSL_EXAMPLE = (
+    r'server_key: "-----BEGIN PRIVATE KEY-----\n..." '
+    r'server_cert: "-----BEGIN CERTIFICATE-----\n..." client_verify: false'
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How requests are merged, under the names of TF Serving's BatchingParameters.
+
+    Attributes:
+        max_batch_size: Examples in the largest task; and in a batch, unless large ones
+            are split.
+        batch_timeout_micros: How long an example waits for others at most.
+        max_enqueued_batches: Batches that may wait before tasks are refused.
+        num_batch_threads: Batches that run at once.
+        thread_pool_name: Name of those threads, which is in the metrics too.
+        allowed_batch_sizes: Sizes that batches are padded to, ascending; none: any.
+        pad_variable_length_inputs: Whether ragged inputs are padded to be merged.
+        enable_large_batch_splitting: Whether a task may be split over batches.
+        max_execution_batch_size: Examples in a batch where large ones are split;
+            without splitting it is max_batch_size, and is when it is not given.
+    """
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    thread_pool_name: str = "batch_threads"
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+    enable_large_batch_splitting: bool = False
+    max_execution_batch_size: int | None = None
+
+    def __post_init__(self):
+        splits, execution = (
+            self.enable_large_batch_splitting,
+            self.max_execution_batch_size,
+        )
+        if not splits or execution is None:
+            object.__setattr__(self, "max_execution_batch_size", self.max_batch_size)
+        if self.max_enqueued_batches == 0 and not splits:  # TF Serving takes it for 1
+            object.__setattr__(self, "max_enqueued_batches", 1)
+        for name in (
+            "max_batch_size",
+            "max_enqueued_batches",
+            "num_batch_threads",
+            "max_execution_batch_size",
+        ):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"{name} must be 1 or more, received {getattr(self, name)}."
+                )
+        if self.batch_timeout_micros < 0:
+            raise UserError(
+                "batch_timeout_micros must be 0 or more, received "
+                f"{self.batch_timeout_micros}."
+            )
+        if self.max_execution_batch_size > self.max_batch_size:
+            raise UserError(
+                f"max_execution_batch_size must be at most max_batch_size, "
+                f"{self.max_batch_size}, received {self.max_execution_batch_size}."
+            )
+        self._check_allowed()
+
+    def _check_allowed(self):
+        sizes = list(self.allowed_batch_sizes)
+        if not sizes:
+            return
+        if sizes[0] < 1 or sizes != sorted(set(sizes)):
+            raise UserError(
+                "allowed_batch_sizes must be positive and ascend, received "
+                f"{', '.join(map(str, sizes))}."
+            )
+        if sizes[-1] != self.max_batch_size:
+            raise UserError(
+                "Last entry in allowed_batch_sizes must match max_batch_size; last "
+                f"entry was {sizes[-1]}; expected {self.max_batch_size}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SslConfig:
+    """What TLS needs, each the text of a PEM file and not its path."""
+
+    server_key: str = field(repr=False)
+    server_cert: str
+    custom_ca: str = ""
+    client_verify: bool = False
+
+    def __post_init__(self):
+        for name in ("server_key", "server_cert", "custom_ca"):
+            text = getattr(self, name)
+            if "-----BEGIN " not in text and (text or name != "custom_ca"):
+                what = "a text without it" if text else "nothing"  # it may be a secret
+                raise UserError(
+                    f"{name} must be the text of a PEM file, which has a line "
+                    f"'-----BEGIN ...', received {what}. It is not the file's path."
+                )
+
+
+@cache
+def _classes() -> dict[str, type[Message]]:
+    return messages(_FIELDS)
+
+
+def read_model_config(path: str | Path) -> ModelServerConfig:
+    """Reads the file of --model-config-file.
+
+    Raises:
+        UserError: The file cannot be read, or `check_models` refuses what it says.
+    """
+    config = read(path, ModelServerConfig, _MODELS_EXAMPLE)
+    try:
+        check_models(config)
+    except ServingError as error:
+        raise UserError(
+            f"The file '{path}' cannot be served: {error.message}. A model is as in: "
+            f"{_MODELS_EXAMPLE}"
+        ) from None
+    return config
+
+
+def read_batching(path: str | Path) -> Batching:
+    """Reads the file of --batching-parameters-file; what it omits has its default.
+
+    Raises:
+        UserError: The file cannot be read, or holds an unknown or impossible setting.
+    """
+    message = read(path, _classes()["BatchingParameters"], _BATCHING_EXAMPLE)
+    given = {}
+    for descriptor, value in message.ListFields():
+        name = descriptor.name
+        if name == "allowed_batch_sizes":
+            given[name] = tuple(value)
+        else:
+            given[name] = value.value if isinstance(value, Message) else value
+    try:
+        return Batching(**given)
+    except UserError as error:
+        raise UserError(f"The file '{path}': {error}") from None
+
+
+def read_monitoring(path: str | Path) -> str | None:
+    """Reads a monitoring file; returns the path of the metrics page, None: no page.
+
+    Raises:
+        UserError: The file cannot be read, or is no monitoring file.
+    """
+    message = read(path, _classes()["MonitoringConfig"], _MONITORING_EXAMPLE)
+    page = message.prometheus_config
+    if page.path and not page.path.startswith("/"):
+        raise UserError(
+            f"The file '{path}': path must begin with '/', received '{page.path}'."
+        )
+    return (page.path or METRICS_PATH) if page.enable else None
+
+
+def read_ssl(path: str | Path) -> SslConfig:
+    """Reads the file of --ssl-config-file.
+
+    Raises:
+        UserError: The file cannot be read, or lacks the key or the certificate.
+    """
+    message = read(path, _classes()["SSLConfig"], _SSL_EXAMPLE, secret=True)
+    try:
+        return SslConfig(
+            **{f.name: getattr(message, f.name) for f in fields(SslConfig)}
+        )
+    except UserError as error:
+        raise UserError(f"The file '{path}': {error}") from None
+
+
+def check_models(
+    config: ModelServerConfig, serving: ModelServerConfig | None = None
+) -> None:
+    """Refuses a config that TF Serving would refuse, in its words.
+
+    Args:
+        config: What is asked for; nothing at all is no mistake.
+        serving: What is served by now.
+
+    Raises:
+        ServingError: A list of models cannot become anything else; a model has no name
+            or one that another has, a relative path, or another platform.
+    """
+    kind = config.WhichOneof("config")
+    if serving is not None and serving.WhichOneof("config") and kind != _LIST:
+        raise failed_precondition(
+            "Cannot transition to requested config. It is only legal to transition "
+            "from one ModelConfigList to another."
+        )
+    if kind == "custom_model_config":
+        raise invalid_argument(
+            "Missing custom_model_config_loader in ServerCore Options"
+        )
+    names = set()
+    for model in config.model_config_list.config:
+        if not model.name:  # TF Serving loads it, and nobody can ever ask for it
+            raise invalid_argument("Expected every model in config list to have a name")
+        if model.name in names:
+            raise invalid_argument(
+                f"Illegal to list model {model.name} multiple times in config list"
+            )
+        names.add(model.name)
+    for model in config.model_config_list.config:
+        if not (model.base_path.startswith("/") or _URI.match(model.base_path)):
+            raise invalid_argument(
+                f"Expected model {model.name} to have an absolute path or URI; got "
+                f"base_path()={model.base_path}"
+            )
+    for model in config.model_config_list.config:
+        _check_platform(model)
+
+
+def _check_platform(model: ModelConfig) -> None:
+    kind, platform = model.model_type, model.model_platform
+    names = "ModelServerConfig::model_type (deprecated)"
+    if kind and platform:
+        raise invalid_argument(
+            f"Illegal setting both {names} and ModelServerConfig::model_platform."
+        )
+    if kind and kind != ModelType.TENSORFLOW:
+        raise invalid_argument(
+            f"ModelServerConfig::model_type choice {kind} not supported."
+        )
+    if not kind and not platform:
+        raise invalid_argument(
+            f"Illegal setting neither {names} nor ModelServerConfig::model_platform."
+        )
+    if not kind and platform != _PLATFORM:
+        raise invalid_argument(
+            f"Model {model.name} requests unsupported platform {platform}"
+        )
