@@ -50,15 +50,16 @@ def job(doors: Doors) -> dict:
         "halves": HALVES,
         "classifier": CLASSIFIER,
         "floats": FLOATS,
-        "rows": {name: [_text(one) for one in ROWS[name]] for name in ROWS},
+        "rows": {name: [text_of(one) for one in ROWS[name]] for name in ROWS},
         "texts": [text.decode() for text in ROWS[TEXT]],
-        "descriptors": _text(descriptors()),
-        "predict": _text(predict_request().SerializeToString()),
-        "classify": _text(classify_request().SerializeToString()),
+        "descriptors": text_of(descriptors()),
+        "predict": text_of(predict_request().SerializeToString()),
+        "classify": text_of(classify_request().SerializeToString()),
     }
 
 
-def _text(content: bytes) -> str:
+def text_of(content: bytes) -> str:
+    """Bytes as JSON has them, in base64."""
     return b64encode(content).decode()
 
 

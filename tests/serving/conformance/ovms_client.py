@@ -48,6 +48,7 @@ def main():
         "errors": {
             "unknown model": failure(client.predict, floats, "nobody", 1),
             "unknown version": failure(client.predict, floats, halves, 7),
+            "its own default, version 0": failure(client.predict, floats, halves),
             "unknown input": failure(client.predict, {"z": [1.0]}, halves, 1),
             "status of an unknown model": failure(client.get_model_status, "nobody", 1),
             "metadata of an unknown model": failure(

@@ -1,7 +1,6 @@
 """Clients that nobody here wrote get the export's own answers, and their own errors."""
 
 import json
-from base64 import b64encode
 from functools import cache
 
 import pytest
@@ -19,6 +18,7 @@ pytestmark = pytest.mark.e2e
 ANSWERING = ["ovmsclient", "ovmsclient by REST", "min-tfs-client", "grpc-js"]
 LATEST = "Servable not found for request: Latest(nobody)"
 FIRST = "Servable not found for request: Specific(nobody, 1)"
+ZEROTH = "Servable not found for request: Specific(half_plus_two, 0)"
 SEVENTH = "Servable not found for request: Specific(half_plus_two, 7)"
 TEXT_ALONE = (
     "input size does not match signature: 1!=3 len({text}) != "
@@ -29,6 +29,8 @@ ERRORS = {
     "ovmsclient": {
         "unknown model": ["ModelNotFoundError", FIRST],
         "unknown version": ["ModelNotFoundError", SEVENTH],
+        # OpenVINO takes 0 for the newest.
+        "its own default, version 0": ["ModelNotFoundError", ZEROTH],
         "unknown input": [
             "InvalidInputError",
             "input size does not match signature: 1!=1 len({z}) != len({x}). "
@@ -191,32 +193,38 @@ def test_node_finds_the_server_healthy_and_told_which_version_answered(answers_o
     assert answers_of("min-tfs-client")["version"] == 1
 
 
-def test_curl_gets_rows_and_columns_and_the_classes(doors, direct):
-    base = f"http://{doors.rest}/v1/models"
-    halves = f"{base}/{HALVES}:predict"
-    assert clients.curl("--data", '{"instances": [1.0, 2.0, 5.0]}', halves) == (
-        200,
-        {"predictions": [2.5, 3.0, 4.5]},
-    )
-    assert clients.curl("--data", '{"inputs": [1.0, 2.0, 5.0]}', halves) == (
-        200,
-        {"outputs": [2.5, 3.0, 4.5]},
-    )
-    rows = [
-        {name: {"b64": b64encode(one).decode()} for name, one in row.items()}
-        for row in [
-            dict(zip(jobs.ROWS, one, strict=True))
-            for one in zip(*jobs.ROWS.values(), strict=True)
-        ]
+def test_curl_gets_rows_for_rows_and_columns_for_columns(doors, direct):
+    halves = f"http://{doors.rest}/v1/models/{HALVES}:predict"
+    rows = clients.curl("--data", '{"instances": [1.0, 2.0, 5.0]}', halves)
+    assert rows == (200, {"predictions": [2.5, 3.0, 4.5]})
+    columns = clients.curl("--data", '{"inputs": [1.0, 2.0, 5.0]}', halves)
+    assert columns == (200, {"outputs": [2.5, 3.0, 4.5]})
+    encoded = [
+        {name: {"b64": jobs.text_of(values[i])} for name, values in jobs.ROWS.items()}
+        for i in range(2)
     ]
-    status, found = clients.curl(
-        "--data", json.dumps({"instances": rows}), f"{base}/{CLASSIFIER}:predict"
+    url = f"http://{doors.rest}/v1/models/{CLASSIFIER}:predict"
+    status, found = clients.curl("--data", json.dumps({"instances": encoded}), url)
+    expected = direct(jobs.ROWS)
+    assert (status, found["predictions"]) == (
+        200,
+        [{name: values[i] for name, values in expected.items()} for i in range(2)],
     )
-    assert status == 200
-    columns = direct(jobs.ROWS)
-    assert found["predictions"] == [
-        {name: values[i] for name, values in columns.items()} for i in range(len(rows))
-    ]
+
+
+def test_curl_gets_the_classes_of_an_example_with_their_scores(doors, direct):
+    example = jobs.classify_request().input.example_list.examples[0]
+    expected = direct({"inputs": [example.SerializeToString()]}, CLASSIFY)
+    body = {
+        "signature_name": CLASSIFY,
+        "examples": [{"text": jobs.ROWS["text"][0].decode()}],
+    }
+    url = f"http://{doors.rest}/v1/models/{CLASSIFIER}:classify"
+    pairs = zip(expected["classes"][0], expected["scores"][0], strict=True)
+    assert clients.curl("--data", json.dumps(body), url) == (
+        200,
+        {"results": [[list(pair) for pair in pairs]]},
+    )
 
 
 def test_curl_gets_an_error_with_its_status(doors):
