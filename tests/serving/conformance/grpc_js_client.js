@@ -91,6 +91,7 @@ async function main() {
   const predictions = new serving.PredictionService(job.grpc, plain);
   const models = new serving.ModelService(job.grpc, plain);
   const Health = grpc.makeClientConstructor(health.service, "Health");
+  const healths = new Health(job.grpc, plain);
 
   const inputs = entries({ x: floats(job.floats) });
   const rows = {};
@@ -110,7 +111,10 @@ async function main() {
     rows: readAll((await ask(predictions, "Predict", full)).outputs),
     metadata: readMetadata(await ask(predictions, "GetModelMetadata", metadata)),
     status: readStatus(await ask(models, "GetModelStatus", classifier)),
-    health: await ask(new Health(job.grpc, plain), "check", { service: "" }),
+    health: {
+      "": await ask(healths, "check", { service: "" }),
+      PredictionService: await ask(healths, "check", { service: "PredictionService" }),
+    },
     errors: {
       "unknown model": await failure(predictions, "Predict", { ...nobody, inputs }),
       "unknown version": await failure(predictions, "Predict", {

@@ -182,9 +182,10 @@ def test_tfx_finds_the_model_loaded_and_its_requests_answered(answers_of):
     assert answers["loaded"] == answers["answered"] == ["no error", "", ""]
 
 
-def test_node_finds_the_server_healthy_and_told_which_version_answered(answers_of):
+def test_node_finds_the_server_healthy_and_hears_which_version_answered(answers_of):
     answers = answers_of("grpc-js")
-    assert answers["health"] == {"status": "SERVING"}
+    well = {"status": "SERVING"}
+    assert answers["health"] == {"": well, "PredictionService": well}
     assert answers["spec"] == {
         "name": HALVES,
         "version": 1,
