@@ -1,0 +1,100 @@
+"""What the foreign clients are asked to do: two models, some numbers, two rows."""
+
+from base64 import b64encode
+from pathlib import Path
+
+import tensorflow as tf
+from google.protobuf import descriptor_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    model_service_pb2,
+    predict_pb2,
+    prediction_service_pb2,
+)
+
+from mmkeras.schema import AUDIO, CLASSIFY, IMAGE, TEXT
+from tests import tables
+from tests.serving.conformance.twin import Doors
+
+HALVES, CLASSIFIER = "half_plus_two", "classifier"
+FLOATS = [1.0, 2.0, 5.0]
+# The second row has no picture.
+ROWS = {
+    TEXT: [b"warm fire 1", b"fresh grass 2"],
+    IMAGE: [tables.picture(), b""],
+    AUDIO: [tables.tone(440), tables.tone(880)],
+}
+TEXTS_ALONE = {TEXT: ROWS[TEXT], IMAGE: [b"", b""], AUDIO: [b"", b""]}
+
+
+class HalfPlusTwo(tf.Module):
+    """The model that TensorFlow Serving's own examples ask."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x / 2 + 2}
+
+
+def save_half_plus_two(base: Path) -> Path:
+    """Writes version 1 of it; returns `base`."""
+    model = HalfPlusTwo()
+    tf.saved_model.save(model, str(base / "1"), signatures=model.__call__)
+    return base
+
+
+def job(doors: Doors) -> dict:
+    """What a client reads on its stdin, as JSON; bytes are in base64."""
+    return {
+        "grpc": doors.grpc,
+        "rest": doors.rest,
+        "halves": HALVES,
+        "classifier": CLASSIFIER,
+        "floats": FLOATS,
+        "rows": {name: [text_of(one) for one in ROWS[name]] for name in ROWS},
+        "texts": [text.decode() for text in ROWS[TEXT]],
+        "descriptors": text_of(descriptors()),
+        "predict": text_of(predict_request().SerializeToString()),
+        "classify": text_of(classify_request().SerializeToString()),
+    }
+
+
+def text_of(content: bytes) -> str:
+    """Bytes as JSON has them, in base64."""
+    return b64encode(content).decode()
+
+
+def predict_request() -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = CLASSIFIER
+    for name, values in ROWS.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
+    return request
+
+
+def classify_request() -> classification_pb2.ClassificationRequest:
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.name = CLASSIFIER
+    request.model_spec.signature_name = CLASSIFY
+    example = request.input.example_list.examples.add()
+    example.features.feature[TEXT].bytes_list.value.append(ROWS[TEXT][0])
+    return request
+
+
+def descriptors() -> bytes:
+    """The services and all that they speak of, for clients that bring no stubs.
+
+    TensorFlow Serving's package has the compiled files alone, no .proto.
+    """
+    found = descriptor_pb2.FileDescriptorSet()
+    seen: set[str] = set()
+
+    def add(file) -> None:
+        if file.name not in seen:
+            seen.add(file.name)
+            for needed in file.dependencies:
+                add(needed)
+            file.CopyToProto(found.file.add())
+
+    for services in (prediction_service_pb2, model_service_pb2):
+        add(services.DESCRIPTOR)
+    return found.SerializeToString()
