@@ -1,4 +1,4 @@
-"""`python -m serving.deploy.release`: canary, stable and rollback, by version labels."""
+"""`python -m serving.deploy.release`: canary, stable, rollback, by version labels."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,11 +4,11 @@ import subprocess
 import sys
 
 import pytest
+
+from mmkeras.errors import UserError
 from serving.deploy import models_file, rollout
 from serving.deploy.release import main, release
 from serving.deploy.servers import Servers
-
-from mmkeras.errors import UserError
 from tests.serving.deploy.model_service import AVAILABLE, ModelService, running
 
 LATEST = """# Kept at the top.
