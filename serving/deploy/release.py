@@ -102,6 +102,8 @@ def release(
     if model != after:
         served = ", ".join(map(str, rollout.versions(model)))
         print(f"When {served} are AVAILABLE on all servers, run this command again.")
+    elif action == rollout.CANARY and version > model.version_labels[rollout.STABLE]:
+        print(f"Requests that name no label go to version {version}, the newest.")
 
 
 def _after(model, action: str, version: int | None, undone: Path | None):

@@ -68,10 +68,13 @@ def test_canary_and_rollback_are_one_command_each(path, service, target, capsys)
     assert available(service) == {2}
     assert path.read_text() == pinned
     said = capsys.readouterr().out.splitlines()
-    assert said[-2] == (
-        f"mmkeras: stable 2, canary 3; versions served: 2, 3 (file, {target})."
-    )
-    assert said[-1] == f"mmkeras: stable 2; versions served: 2 (file, {target})."
+    both = "versions served: 2, 3"
+    assert said[-4:] == [
+        f"mmkeras: stable 2; {both} (file, {target}).",
+        f"mmkeras: stable 2, canary 3; {both} (file, {target}).",
+        "Requests that name no label go to version 3, the newest.",
+        f"mmkeras: stable 2; versions served: 2 (file, {target}).",
+    ]
 
 
 def test_a_version_is_labelled_only_after_it_is_available(path, service, target):
