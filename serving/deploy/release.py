@@ -83,7 +83,7 @@ def release(
     config = models_file.read_models(path)
     text = path.read_text(encoding="utf-8")
     model = models_file.find_model(config, name)
-    undone = _undone(path) if action == "rollback" else None
+    undone = _undone(path, model) if action == "rollback" else None
     after = _after(model, action, version, undone)
     if after == model:
         print(f"Nothing to change. {rollout.described(model)}.")
@@ -113,11 +113,12 @@ def _after(model, action: str, version: int | None, undone: Path | None):
     return change[action](model, version)
 
 
-def _undone(path: Path) -> Path:
-    before = models_file.kept(path)
-    if not before:
-        raise UserError(f"There is nothing to roll back to beside '{path}'.")
-    return before[-1]
+def _undone(path: Path, model) -> Path:
+    """Returns the newest file that was kept in which the model is another."""
+    for file in reversed(models_file.kept(path)):
+        if models_file.find_model(models_file.read_models(file), model.name) != model:
+            return file
+    raise UserError(f"There is nothing to roll back to beside '{path}'.")
 
 
 def _take(path: Path, config, model, step, servers: Servers) -> None:

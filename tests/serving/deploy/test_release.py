@@ -177,6 +177,20 @@ def test_comments_at_the_top_and_other_models_stay(path, service):
     assert models_file.find_model(config, "other").base_path == "/o"
 
 
+def test_the_rollback_of_one_model_leaves_the_changes_of_another(path):
+    text = path.read_text().rstrip()[:-1]
+    other = text[text.index("config {") :].replace('"mmkeras"', '"other"')
+    path.write_text(f"{text}{other}}}\n")
+    for name in ("mmkeras", "other"):
+        for _ in range(2):
+            release(path, name, "stable", 2, servers())
+    for name in ("mmkeras", "other"):
+        release(path, name, "rollback", None, servers())
+        model = models_file.find_model(models_file.read_models(path), name)
+        assert not model.version_labels
+    assert models_file.kept(path) == []
+
+
 def test_no_more_than_ten_changes_are_kept_and_the_numbers_go_on(path):
     for number in range(1, 13):
         models_file.keep(path, f"{number}")
