@@ -1,0 +1,1 @@
+"""What deploys TensorFlow Serving with the pushed models, and releases versions."""

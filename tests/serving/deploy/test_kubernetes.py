@@ -1,0 +1,283 @@
+"""Kubernetes' manifests by its strict schemas, and as kustomize puts them together."""
+
+import copy
+import shutil
+import subprocess
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.serving.deploy.files import DEPLOY, documents, flags
+
+ROOT = DEPLOY / "kubernetes"
+VERSION = "1.32"
+FILES = sorted(p for p in (ROOT / "base").glob("*.yaml") if p.stem != "kustomization")
+# Custom resources have no schema here; their fields, by hand, from the CRDs of KServe
+# 0.15 and of the Prometheus operator 0.80.
+KSERVE = {"model", "minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"}
+KSERVE |= {"canaryTrafficPercent"}
+KSERVE_MODEL = {"modelFormat", "protocolVersion", "runtime", "runtimeVersion"}
+KSERVE_MODEL |= {"storageUri"}
+GONE = object()
+
+
+def valid(document):
+    kubernetes_validate.validate(document, VERSION, strict=True)
+
+
+def of_kind(found, kind):
+    return [document for document in found if document["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def base():
+    return [document for path in FILES for document in documents(path)]
+
+
+@pytest.fixture(scope="module")
+def deployment(base):
+    (found,) = of_kind(base, "Deployment")
+    return found
+
+
+@pytest.fixture(scope="module")
+def container(deployment):
+    (found,) = deployment["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def kustomized():
+    kubectl = shutil.which("kubectl")
+    if not kubectl:
+        pytest.skip("no kubectl here, whose kustomize puts the manifests together")
+
+    def build(folder):
+        done = subprocess.run(
+            [kubectl, "kustomize", str(ROOT / folder)], capture_output=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return list(yaml.safe_load_all(done.stdout))
+
+    return build
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_manifests_are_valid_to_the_last_field(path):
+    for document in documents(path):
+        valid(document)
+
+
+def test_every_file_is_in_the_kustomization():
+    (kustomization,) = documents(ROOT / "base" / "kustomization.yaml")
+    named = {name for name in kustomization["resources"] if name.endswith(".yaml")}
+    assert named == {path.name for path in FILES}
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("spec", "replica"), 1),
+        (("spec", "template", "spec", "containers", 0, "imag"), "x"),
+        (("spec", "template", "spec", "terminationGracePeriodSeconds"), "x"),
+        (("spec", "selector"), GONE),
+        (("spec", "template", "spec", "containers", 0, "resources", "limit"), {}),
+    ],
+)
+def test_a_broken_manifest_is_refused(deployment, place, value):
+    broken = copy.deepcopy(deployment)
+    *way, last = place
+    inner = broken
+    for step in way:
+        inner = inner[step]
+    inner[last] = value
+    if value is GONE:
+        del inner[last]
+    with pytest.raises(kubernetes_validate.ValidationError):
+        valid(broken)
+
+
+def test_everything_selects_the_pods(base, deployment):
+    labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+    selectors = [deployment["spec"]["selector"]["matchLabels"]]
+    selectors += [service["spec"]["selector"] for service in of_kind(base, "Service")]
+    (budget,) = of_kind(base, "PodDisruptionBudget")
+    (policy,) = of_kind(base, "NetworkPolicy")
+    selectors.append(budget["spec"]["selector"]["matchLabels"])
+    selectors.append(policy["spec"]["podSelector"]["matchLabels"])
+    for selector in selectors:
+        assert selector and selector.items() <= labels
+    (scaler,) = of_kind(base, "HorizontalPodAutoscaler")
+    assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert "replicas" not in deployment["spec"]
+
+
+def test_a_service_selects_by_no_version(base):
+    # A label that a new image changes would take the Service from the old pods.
+    for service in of_kind(base, "Service"):
+        assert "app.kubernetes.io/version" not in service["spec"]["selector"]
+
+
+def test_ports_have_names_that_are_there(base, container):
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["port"] in ports
+    for service in of_kind(base, "Service"):
+        for port in service["spec"]["ports"]:
+            assert ports[port["targetPort"]] == port["port"]
+    found = flags(container["args"])
+    assert ports == {"grpc": int(found["port"]), "rest": int(found["rest_api_port"])}
+
+
+def test_readiness_needs_a_version_and_liveness_does_not(container):
+    assert container["readinessProbe"]["httpGet"]["path"].endswith("mmkeras/metadata")
+    assert container["livenessProbe"]["httpGet"]["path"] == "/v1/models/mmkeras"
+
+
+def test_no_request_is_lost_while_pods_change(deployment, container):
+    update = deployment["spec"]["strategy"]["rollingUpdate"]
+    assert update["maxUnavailable"] == 0
+    command, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    probe = container["readinessProbe"]
+    assert command == "sleep" and probe["periodSeconds"] < int(seconds) < grace
+
+
+def test_threads_are_as_many_as_cpus(container):
+    found, limit = flags(container["args"]), container["resources"]["limits"]["cpu"]
+    assert found["tensorflow_intra_op_parallelism"] == limit
+    assert found["tensorflow_inter_op_parallelism"] == limit
+
+
+def test_compose_and_kubernetes_run_the_same_server(container):
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    service = compose["services"]["tf-serving"]
+    ours, theirs = flags(container["args"]), flags(service["command"])
+    assert service["image"] == container["image"]
+    assert service["entrypoint"] == container["command"]
+    del ours["grpc_channel_arguments"]  # there is one server only
+    assert ours.keys() == theirs.keys()
+    threads = {"tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"}
+    for name in ours.keys() - threads:
+        assert ours[name] == theirs[name]
+
+
+def test_pods_are_as_the_restricted_standard_wants_them(base, deployment, container):
+    (namespace,) = of_kind(base, "Namespace")
+    enforced = namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    assert enforced == "restricted"
+    restricted(deployment["spec"]["template"]["spec"])
+
+
+def restricted(pod):
+    """Source: Pod Security Standards of Kubernetes, and no writing on top of them."""
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+@pytest.mark.parametrize("folder", ["base", "overlays/gcs", "overlays/s3"])
+def test_what_kustomize_makes_is_valid_and_refers_to_what_is_there(kustomized, folder):
+    found = kustomized(folder)
+    for document in found:
+        valid(document)
+        assert document["metadata"].get("namespace", "mmkeras") == "mmkeras"
+    (deployment,) = of_kind(found, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    restricted(pod)
+    maps = {d["metadata"]["name"]: d["data"] for d in of_kind(found, "ConfigMap")}
+    claims = {d["metadata"]["name"] for d in of_kind(found, "PersistentVolumeClaim")}
+    volumes = {volume.pop("name"): volume for volume in copy.deepcopy(pod["volumes"])}
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes)
+    for volume in volumes.values():
+        (source,) = volume.values()  # more than one is refused by the API alone
+    named = {s["configMap"]["name"] for s in volumes["config"]["projected"]["sources"]}
+    assert named <= set(maps)
+    assert "mmkeras-models" in named  # without a hash: read again while it is mounted
+    files = {name for each in named for name in maps[each]}
+    assert files == {"models.config", "batching.config", "monitoring.config"}
+    assert ("models" in volumes) != (folder == "overlays/gcs")
+    assert claims == ({"mmkeras-models"} if folder == "base" else set())
+
+
+def test_the_bucket_is_in_the_config_of_its_overlay(kustomized):
+    (models,) = [
+        d["data"]["models.config"]
+        for d in of_kind(kustomized("overlays/gcs"), "ConfigMap")
+        if d["metadata"]["name"] == "mmkeras-models"
+    ]
+    assert 'base_path: "gs://BUCKET/mmkeras/serving/mmkeras"' in models
+
+
+def test_versions_from_s3_land_where_the_server_looks(kustomized):
+    (deployment,) = of_kind(kustomized("overlays/s3"), "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    (sync,) = pod["initContainers"]
+    environment = {e["name"]: e["value"] for e in sync["env"]}
+    models = (DEPLOY / "config" / "models.config").read_text()
+    assert f'base_path: "{environment["MODELS"]}"' in models
+    writable = {m["mountPath"] for m in sync["volumeMounts"] if not m.get("readOnly")}
+    assert writable == {"/models", "/tmp"}
+    assert sync["restartPolicy"] == "Always"
+
+
+def test_monitors_are_put_together(kustomized):
+    monitor, probe = (
+        of_kind(kustomized("monitoring"), kind)[0]
+        for kind in ("ServiceMonitor", "Probe")
+    )
+    config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["path"] == jobs["tf-serving"]["metrics_path"]
+    assert probe["spec"]["jobName"] in jobs
+    assert monitor["metadata"]["name"] in jobs  # that of the Service, and so the job
+
+
+def test_the_monitor_finds_the_service_with_the_rest_port(base):
+    (monitor,) = documents(ROOT / "monitoring" / "servicemonitor.yaml")
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    found = [
+        service
+        for service in of_kind(base, "Service")
+        if wanted <= service["metadata"].get("labels", {}).items()
+    ]
+    assert [service["metadata"]["name"] for service in found] == ["tf-serving"]
+    ports = {port["name"] for port in found[0]["spec"]["ports"]}
+    assert monitor["spec"]["endpoints"][0]["port"] in ports
+
+
+def check_inference_service(document):
+    """KServe's own fields are known ones; all others are a pod's, by its schema."""
+    assert document["apiVersion"] == "serving.kserve.io/v1beta1"
+    assert set(document["spec"]) == {"predictor"}
+    predictor = copy.deepcopy(document["spec"]["predictor"])
+    model = predictor["model"]
+    assert 0 <= predictor["canaryTrafficPercent"] <= 100
+    assert predictor["minReplicas"] <= predictor["maxReplicas"]
+    assert set(model.pop("modelFormat")) == {"name", "version"}
+    container = {k: v for k, v in model.items() if k not in KSERVE_MODEL}
+    pod = {k: v for k, v in predictor.items() if k not in KSERVE}
+    spec = pod | {"containers": [container | {"name": "kserve-container"}]}
+    valid({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec})
+
+
+def test_the_inference_service_has_known_fields_only():
+    (document,) = documents(DEPLOY / "kserve" / "inferenceservice.yaml")
+    check_inference_service(document)
+    flags(document["spec"]["predictor"]["model"]["args"])
+
+
+@pytest.mark.parametrize("place", ["predictor", "model"])
+def test_an_unknown_field_of_the_inference_service_is_found(place):
+    (document,) = documents(DEPLOY / "kserve" / "inferenceservice.yaml")
+    predictor = document["spec"]["predictor"]
+    (predictor if place == "predictor" else predictor["model"])["storageUrl"] = "x"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        check_inference_service(document)
