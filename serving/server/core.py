@@ -1,7 +1,7 @@
 """The server without a wire: protobuf requests in, protobuf responses out."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
 
 from serving.server import inference
 from serving.server.deadline import Deadline
-from serving.server.errors import ServingError, invalid_argument
+from serving.server.errors import invalid_argument
 from serving.server.manager import Held, Manager
 from serving.server.metrics import Metrics
 from serving.server.predict import predict
@@ -66,7 +66,7 @@ class Core:
         Raises:
             ServingError: As TensorFlow Serving has it; so do all of these.
         """
-        with self._held(request, request, deadline) as held:
+        with self._held(request, request) as held:
             return predict(held.servable, request, deadline, self._limits.message_bytes)
 
     def classify(
@@ -138,7 +138,7 @@ class Core:
             return held.servable.signatures
 
     def _infer(self, answer: Callable, request: Any, asking: Any, deadline: Deadline):
-        with self._held(request, asking, deadline) as held:
+        with self._held(request, asking) as held:
             examples = inference.examples_in(request.input)
             response = answer(held.servable, request, deadline)
         self.metrics.request_example_counts.observe(examples, model=held.name)
@@ -146,9 +146,7 @@ class Core:
         return response
 
     @contextmanager
-    def _held(
-        self, request, asking, deadline: Deadline
-    ) -> AbstractContextManager[Held]:
+    def _held(self, request, asking) -> Iterator[Held]:
         """Holds room for the request, and the version that `asking` names."""
         spec = _spec(asking)
         with ExitStack() as stack:

@@ -176,7 +176,7 @@ class GrpcDoor:
             reason = "the keys of --ssl-config-file cannot be used, or " if ssl else ""
             raise UserError(
                 f"The address {address} cannot be opened: {reason}another program has "
-                "it, or this machine has no such address. Give another --port or --host."
+                "it, or it is not one of this machine. Give another --port or --host."
             ) from None
 
 
