@@ -51,7 +51,7 @@ def merged(
         if options.pad_variable_length_inputs:
             arrays = _padded(arrays)
         _check_alike(name, arrays)
-        filling = next((a[:1] for a in arrays if len(a)), None)
+        filling = next((a[:1] for a in reversed(arrays) if len(a)), None)
         arrays = arrays + [filling] * padding
         feeds[name] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     return feeds

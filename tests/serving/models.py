@@ -1,0 +1,83 @@
+"""Small SavedModels that a test serves, made on the spot."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+_EXAMPLES = tf.TensorSpec([None], tf.string, name="inputs")
+_FLOATS = tf.TensorSpec([None], tf.float32, name="x")
+
+
+class Halves(tf.Module):
+    """y = x / 2 + bias by every kind of signature, and some odd ones."""
+
+    def __init__(self, bias: float = 2.0):
+        super().__init__()
+        self.bias = tf.Variable(bias)
+        self.kernel = tf.Variable(tf.ones([3, 2]))
+
+    def _halves(self, x):
+        return x / 2 + self.bias
+
+    def _parsed(self, inputs):
+        features = {"x": tf.io.FixedLenFeature([], tf.float32)}
+        return tf.io.parse_example(inputs, features)["x"]
+
+    @tf.function(input_signature=[_FLOATS])
+    def halve(self, x):
+        return {"y": self._halves(x)}
+
+    @tf.function(input_signature=[_FLOATS, tf.TensorSpec([None], tf.float32, name="b")])
+    def add(self, x, b):
+        return {"sum": x + b, "difference": x - b}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, name="x")])
+    def dense(self, x):
+        return {"y": tf.nn.softmax(tf.nn.relu(tf.matmul(x, self.kernel)))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int64, name="n")])
+    def total(self, n):
+        return {"total": tf.reduce_sum(n, axis=1), "rows": tf.shape(n)[0]}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="s")])
+    def echo(self, s):
+        return {"s_bytes": s, "length": tf.strings.length(s)}
+
+    @tf.function(input_signature=[_EXAMPLES])
+    def regress(self, inputs):
+        return {"outputs": self._halves(self._parsed(inputs))}
+
+    @tf.function(input_signature=[_EXAMPLES])
+    def classify(self, inputs):
+        high = tf.sigmoid(self._halves(self._parsed(inputs)))
+        names = tf.tile([["low", "high"]], [tf.shape(high)[0], 1])
+        return {"classes": names, "scores": tf.stack([1 - high, high], axis=1)}
+
+
+def save_halves(base: Path, version: int = 1, bias: float = 2.0) -> Path:
+    """Writes a version of it aside, and moves it to its place; returns `base`."""
+    model = Halves(bias)
+    signatures = {
+        "serving_default": model.halve,
+        "add": model.add,
+        "dense": model.dense,
+        "total": model.total,
+        "echo": model.echo,
+        "regress": model.regress,
+        "classify": model.classify,
+    }
+    aside = base / f".{version}"
+    tf.saved_model.save(model, str(aside), signatures)
+    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(aside))
+    for name in ("regress", "classify"):
+        updater.replace_method_name(name, f"tensorflow/serving/{name}", tags="serve")
+    updater.save()
+    aside.rename(base / str(version))
+    return base
+
+
+def floats(value: float) -> tf.train.Example:
+    """An example with the feature that `regress` and `classify` read."""
+    example = tf.train.Example()
+    example.features.feature["x"].float_list.value.append(value)
+    return example

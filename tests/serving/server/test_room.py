@@ -1,0 +1,66 @@
+import threading
+from contextlib import ExitStack
+
+import grpc
+import pytest
+
+from serving.server.deadline import Deadline
+from serving.server.errors import ServingError
+from serving.server.room import Room
+
+
+def test_more_than_there_can_be_is_refused_at_once():
+    with pytest.raises(ServingError) as caught:
+        with Room(10, "rows").taken(11, Deadline()):
+            raise AssertionError
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.message == "The request has 11 rows, and the limit is 10"
+
+
+def test_room_is_waited_for_until_it_is_given_back():
+    room, order = Room(10, "rows"), []
+
+    def second():
+        with room.taken(6, Deadline()):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with room.taken(5, Deadline()):
+        thread.start()
+        with room.taken(5, Deadline()):
+            order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+
+
+def test_the_wait_ends_with_the_deadline_and_takes_nothing():
+    room = Room(10, "rows")
+    with room.taken(10, Deadline()):
+        with pytest.raises(ServingError) as caught:
+            with room.taken(1, Deadline(0.01)):
+                raise AssertionError
+    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    with room.taken(10, Deadline(0)):
+        pass
+
+
+def test_room_that_must_be_there_at_once_is_refused_when_it_is_not():
+    room = Room(2, "requests")
+    with ExitStack() as stack:
+        stack.enter_context(room.taken_now(1))
+        stack.enter_context(room.taken_now(1))
+        with pytest.raises(ServingError) as caught:
+            stack.enter_context(room.taken_now(1))
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert caught.value.message.startswith("Too many requests in flight: 2 of 2")
+    with room.taken_now(2):
+        pass
+
+
+def test_an_exception_inside_gives_the_room_back():
+    room = Room(1, "rows")
+    with pytest.raises(KeyError):
+        with room.taken(1, Deadline()):
+            raise KeyError
+    with room.taken_now(1):
+        pass
