@@ -6,6 +6,7 @@ Source: TensorFlow Serving 2.16.1 (saved_model_warmup.cc, saved_model_warmup_uti
 from pathlib import Path
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
 from mmkeras.schema import WARMUP_FILE
@@ -57,7 +58,7 @@ def warm_up(servable: Servable, path: Path, most_bytes: int) -> int:
 def _parsed(record: bytes, file: str) -> prediction_log_pb2.PredictionLog:
     try:
         return prediction_log_pb2.PredictionLog.FromString(record)
-    except ValueError:  # protobuf's DecodeError is one
+    except DecodeError:
         raise invalid_argument(f"Failed to parse warmup record from {file}") from None
 
 

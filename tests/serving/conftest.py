@@ -20,3 +20,50 @@ def servable(halves):
     found = Servable("halves", 1, halves / "1", room=Room(100, "rows"))
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def core(halves):
+    """A core that serves it as `halves`, where version 1 is labelled `stable`."""
+    from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+    from serving.server.core import Core, Limits
+    from serving.server.manager import Manager
+    from serving.server.metrics import Metrics
+    from serving.server.room import Room
+    from serving.server.servable import Servable
+
+    room = Room(1000, "rows")
+    manager = Manager(
+        lambda name, version, path: Servable(name, version, path, room=room),
+        say=lambda line: None,
+    )
+    config = ModelServerConfig()
+    model = config.model_config_list.config.add(
+        name="halves", base_path=str(halves), model_platform="tensorflow"
+    )
+    manager.apply(config)
+    model.version_labels["stable"] = 1
+    manager.apply(config)
+    yield Core(manager, Metrics(), Limits(message_bytes=2**22))
+    manager.close()
+
+
+@pytest.fixture(scope="session")
+def grpc_door(core):
+    """The same behind gRPC."""
+    from serving.server.grpc_door import GrpcDoor
+
+    door = GrpcDoor(core, "127.0.0.1", 0, threads=8, message_bytes=2**22)
+    door.start()
+    yield door
+    door.stop(5)
+
+
+@pytest.fixture(scope="session")
+def channel(grpc_door):
+    """A channel to it."""
+    import grpc
+
+    with grpc.insecure_channel(f"127.0.0.1:{grpc_door.port}") as channel:
+        yield channel

@@ -76,6 +76,35 @@ def save_halves(base: Path, version: int = 1, bias: float = 2.0) -> Path:
     return base
 
 
+def save_shared(base: Path) -> Path:
+    """Writes a model of TensorFlow 1 whose signatures read one tensor; returns `base`.
+
+    `regress` gives x / 2 + 2, and `classify` the same as the only score.
+    """
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        inputs = v1.placeholder(tf.string, [None], name="examples")
+        features = {"x": tf.io.FixedLenFeature([], tf.float32)}
+        halves = tf.io.parse_example(inputs, features)["x"] / 2 + 2
+        infos = {
+            "inputs": v1.saved_model.build_tensor_info(inputs),
+            "outputs": v1.saved_model.build_tensor_info(halves),
+            "scores": v1.saved_model.build_tensor_info(halves[:, None]),
+        }
+        signatures = {
+            name: v1.saved_model.build_signature_def(
+                {"inputs": infos["inputs"]},
+                {output: infos[output]},
+                f"tensorflow/serving/{name}",
+            )
+            for name, output in (("regress", "outputs"), ("classify", "scores"))
+        }
+        builder = v1.saved_model.Builder(str(base / "1"))
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+        builder.save()
+    return base
+
+
 def floats(value: float) -> tf.train.Example:
     """An example with the feature that `regress` and `classify` read."""
     example = tf.train.Example()

@@ -1,0 +1,115 @@
+import threading
+
+import grpc
+import numpy as np
+import pytest
+
+from serving.server.batching import BatchScheduler
+from serving.server.configs import Batching
+from serving.server.deadline import Deadline
+from serving.server.errors import ServingError
+from serving.server.room import Room
+from serving.server.servable import Servable
+
+
+def tensors(servable, signature):
+    """Names of the tensors of a signature: inputs and outputs by their keys."""
+    definition = servable.signatures[signature]
+    return (
+        {key: info.name for key, info in definition.inputs.items()},
+        {key: info.name for key, info in definition.outputs.items()},
+    )
+
+
+def run(servable, signature, array, *outputs, deadline=None):
+    starts, ends = tensors(servable, signature)
+    feeds = {name: np.asarray(array) for name in starts.values()}
+    fetches = [ends[key] for key in outputs]
+    return servable.run(feeds, fetches, deadline or Deadline(30), "Predict")
+
+
+def test_it_answers_in_the_order_that_is_asked_for(servable):
+    text = np.array([b"abc", b""], object)
+    one, two = run(servable, "echo", text, "length", "s_bytes")
+    assert one.tolist() == [3, 0] and two.tolist() == [b"abc", b""]
+    one, two = run(servable, "echo", text, "s_bytes", "length")
+    assert one.tolist() == [b"abc", b""] and two.tolist() == [3, 0]
+
+
+def test_tensorflow_refuses_a_wrong_type_in_its_own_words(servable):
+    with pytest.raises(ServingError) as caught:
+        run(servable, "serving_default", np.ones(3), "y")
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.message == "Expects arg[0] to be float but double is provided"
+
+
+def test_numbers_of_another_rank_do_not_reach_operations_that_may_abort(servable):
+    with pytest.raises(ServingError, match=r"\[3\] is not compatible with expected sh"):
+        run(servable, "dense", np.ones(3, np.float32), "y")
+    (answer,) = run(servable, "dense", np.ones((2, 3), np.float32), "y")
+    assert answer.tolist() == [[0.5, 0.5]] * 2
+
+
+def test_more_rows_than_may_run_at_once_are_refused(servable):
+    with pytest.raises(ServingError, match="has 101 rows, and the limit is 100"):
+        run(servable, "serving_default", np.ones(101, np.float32), "y")
+
+
+def test_what_is_no_model_is_an_error_with_tensorflows_code(tmp_path):
+    with pytest.raises(ServingError) as caught:
+        Servable("m", 1, tmp_path, room=Room(1, "rows"))
+    assert caught.value.code is grpc.StatusCode.NOT_FOUND
+    assert "Could not find SavedModel" in caught.value.message
+
+
+def test_what_was_called_and_how_long_it_took_is_observed(halves):
+    seen = []
+    servable = Servable(
+        "m",
+        1,
+        halves / "1",
+        room=Room(9, "rows"),
+        observe=lambda api, us: seen.append((api, us)),
+    )
+    run(servable, "serving_default", np.ones(1, np.float32), "y")
+    servable.close()
+    ((api, us),) = seen
+    assert api == "Predict" and us > 0
+
+
+@pytest.fixture
+def batched(halves):
+    waits = []
+    scheduler = BatchScheduler(
+        Batching(max_batch_size=8, batch_timeout_micros=10**9, num_batch_threads=1),
+        waits.append,
+    )
+    servable = Servable(
+        "m", 1, halves / "1", room=Room(100, "rows"), scheduler=scheduler
+    )
+    yield servable, waits
+    scheduler.close()
+    servable.close()
+
+
+def test_two_requests_of_four_rows_make_a_batch_of_eight(batched):
+    servable, waits = batched
+    answers = []
+
+    def ask(value):
+        array = np.full(4, value, np.float32)
+        answers.append(run(servable, "serving_default", array, "y")[0].tolist())
+
+    threads = [threading.Thread(target=ask, args=(value,)) for value in (2, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(answers) == [[3.0] * 4, [4.0] * 4]
+    assert len(waits) == 2
+
+
+def test_a_part_of_the_outputs_passes_by_the_batches(batched):
+    servable, waits = batched
+    (answer,) = run(servable, "echo", np.array([b"ab"], object), "length")
+    assert answer.tolist() == [2] and not waits
