@@ -107,6 +107,12 @@ def test_a_failed_version_begins_anew_only_when_it_was_away_or_lies_elsewhere():
     assert made.versions[1].state == START and made.versions[1].failures == 0
 
 
+def test_what_waits_to_be_loaded_is_loaded_from_where_it_lies_by_now():
+    made = lineup(1)
+    made.want({1: "/elsewhere/1"})
+    assert made.to_load(0.0).location == "/elsewhere/1"
+
+
 def test_a_version_that_serves_goes_on_wherever_its_number_lies_by_now():
     made = lineup(1)
     load(made)

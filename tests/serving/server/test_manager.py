@@ -278,6 +278,8 @@ def test_a_version_that_loads_at_last_is_served(make, loader, tmp_path):
     outcome = threading.Thread(target=manager.apply, args=[config(tmp_path, "m")])
     outcome.start()
     until(lambda: loader.tries["m", 1] > 2)
+    (waiting,) = manager.status(spec()).model_version_status
+    assert waiting.state == LOADING and not waiting.status.error_message
     del loader.errors["m", 1]
     outcome.join(WAIT_S)
     assert served(manager) == 1
@@ -393,9 +395,33 @@ def test_a_model_that_comes_back_is_waited_for_and_loaded_anew(
     assert loader.tries["m", 1] == 3
 
 
+def test_a_look_that_a_config_overtakes_is_forgotten(manager, loader, tmp_path):
+    push(tmp_path, "m", 1)
+    push(tmp_path, "n", 1)
+    manager.apply(config(tmp_path, "m"))
+    looked, replaced = threading.Event(), threading.Event()
+    look = manager._watcher.look
+
+    def slow(model):
+        found = look(model)
+        if model.name == "m":
+            looked.set()
+            assert replaced.wait(WAIT_S)
+        return found
+
+    manager._watcher.look = slow
+    assert looked.wait(WAIT_S)
+    manager.apply(config(tmp_path))
+    until(lambda: states(manager) == [(1, END)])
+    replaced.set()
+    manager.apply(config(tmp_path, "n"))
+    assert states(manager) == [(1, END)] and loader.tries["m", 1] == 1
+
+
 def test_a_refused_config_changes_nothing(manager, loader, tmp_path):
     push(tmp_path, "m", 1)
-    good = config(tmp_path, "m", labels={})
+    push(tmp_path, "other", 2)
+    good = config(tmp_path, "m")
     manager.apply(good)
     relative = config(tmp_path, "n")
     relative.model_config_list.config[0].base_path = "n"
@@ -407,7 +433,8 @@ def test_a_refused_config_changes_nothing(manager, loader, tmp_path):
     ]:
         assert refusal(manager.apply, bad)[0] == code
     with polled(manager):
-        good.model_config_list.config[0].base_path = "/elsewhere"  # ours is a copy
+        # The manager has a copy of its own.
+        good.model_config_list.config[0].base_path = str(tmp_path / "other")
     assert served(manager) == 1 and manager.available() == {"m": (1,)}
 
 
