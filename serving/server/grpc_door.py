@@ -31,6 +31,7 @@ _PACKAGE = "tensorflow.serving"
 _SERVICES = ("PredictionService", "ModelService")
 # For calls that need no model (health, status), when models have all they can take.
 _SPARE_THREADS = 32
+_NEVER_S = 1e9  # gRPC has 292 years for a client that sets no deadline
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def _handler(call: _Call, core: Core) -> grpc.RpcMethodHandler:
 
     def handle(data: bytes, context: grpc.ServicerContext) -> Message:
         start_s, request = time.perf_counter(), call.request()
-        deadline = Deadline(context.time_remaining())
+        deadline = Deadline(_left_s(context))
         context.add_callback(deadline.cancel)
         code, details = grpc.StatusCode.OK, ""
         try:
@@ -204,6 +205,11 @@ def _handler(call: _Call, core: Core) -> grpc.RpcMethodHandler:
     return grpc.unary_unary_rpc_method_handler(
         handle, response_serializer=lambda response: response.SerializeToString()
     )
+
+
+def _left_s(context: grpc.ServicerContext) -> float | None:
+    left_s = context.time_remaining()
+    return None if left_s is None or left_s > _NEVER_S else left_s
 
 
 def _parsed(call: _Call, data: bytes) -> Message:
