@@ -1,13 +1,13 @@
 """The server as a process: loads, opens its doors, and closes them at a signal."""
 
 import logging
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
@@ -26,8 +26,6 @@ from serving.server.room import Room
 from serving.server.servable import Servable
 from serving.server.warmup import warm_up
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 
 def serve(flags: Any, models: Iterable[tuple[str, str]]) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code.
@@ -40,13 +38,15 @@ def serve(flags: Any, models: Iterable[tuple[str, str]]) -> int:
         UserError: A file, a port or a model cannot be used.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    stopped = _listen_to_signals()
+    stop = _Stop()
     config = _config(flags, models)
     server = Server(flags)
     try:
         server.open(config)
-        stopped.wait()
+        stop.wait()
         say("Draining: no new requests are taken.")
+    except _Stopped:
+        say("Stopped before the models were loaded.")
     finally:
         server.close()
     say("Stopped.")
@@ -161,8 +161,9 @@ class Server:
             max_body_bytes=limits.message_bytes,
         )
 
-    def _load(self, name: str, version: int, path: Path) -> Servable:
+    def _load(self, name: str, version: int, path: str | os.PathLike) -> Servable:
         """Loads a version and warms it up."""
+        path = os.fspath(path)
         servable = Servable(
             name,
             version,
@@ -183,7 +184,7 @@ class Server:
         finally:
             self._metrics.model_warmup_latency.observe(
                 1e6 * (time.perf_counter() - start_s),
-                model_path=str(path),
+                model_path=path,
                 status=status,
             )
         return servable
@@ -200,17 +201,26 @@ def _config(flags: Any, models: Iterable[tuple[str, str]]) -> ModelServerConfig:
     return config
 
 
-def _listen_to_signals() -> threading.Event:
-    """Returns what is set at the first signal; the second one ends the process."""
-    stopped = threading.Event()
+class _Stopped(Exception):
+    """The first signal came before the doors were open."""
 
-    def stop(number, _):
-        if stopped.is_set():
-            raise SystemExit(128 + number)
-        stopped.set()
-        for one in _SIGNALS:
-            signal.signal(one, stop)
 
-    for one in _SIGNALS:
-        signal.signal(one, stop)
-    return stopped
+class _Stop:
+    """Whether SIGTERM or SIGINT has come; a second one ends the process at once."""
+
+    def __init__(self):
+        self._event, self._waits = threading.Event(), False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._hear)
+
+    def wait(self) -> None:
+        """Waits for the first signal."""
+        self._waits = True
+        self._event.wait()
+
+    def _hear(self, number: int, _) -> None:
+        if self._event.is_set():
+            os._exit(128 + number)
+        self._event.set()
+        if not self._waits:
+            raise _Stopped

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -34,7 +33,7 @@ class Servable:
         self,
         name: str,
         version: int,
-        path: Path,
+        path: str,
         *,
         room: Room,
         scheduler: BatchScheduler | None = None,

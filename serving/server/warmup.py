@@ -3,12 +3,11 @@
 Source: TensorFlow Serving 2.16.1 (saved_model_warmup.cc, saved_model_warmup_util.cc).
 """
 
-from pathlib import Path
-
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
+from mmkeras.files import join
 from mmkeras.schema import WARMUP_FILE
 from serving.server.deadline import Deadline
 from serving.server.errors import (
@@ -24,7 +23,7 @@ from serving.server.servable import Servable
 MOST_RECORDS = 1000
 
 
-def warm_up(servable: Servable, path: Path, most_bytes: int) -> int:
+def warm_up(servable: Servable, path: str, most_bytes: int) -> int:
     """Answers the warm-up requests of the SavedModel at `path`.
 
     Returns:
@@ -33,7 +32,7 @@ def warm_up(servable: Servable, path: Path, most_bytes: int) -> int:
     Raises:
         ServingError: A request failed, or the file cannot be read.
     """
-    file = str(Path(path) / WARMUP_FILE)
+    file = join(path, WARMUP_FILE)
     if not tf.io.gfile.exists(file):
         return 0
     count = 0

@@ -14,7 +14,7 @@ from tensorflow_serving.apis import (
 
 from mmkeras.schema import AUDIO, CLASSIFY, IMAGE, TEXT
 from tests import tables
-from tests.serving.conformance.twin import Doors
+from tests.serving.twin import Doors
 
 HALVES, CLASSIFIER = "half_plus_two", "classifier"
 FLOATS = [1.0, 2.0, 5.0]

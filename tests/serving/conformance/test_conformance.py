@@ -11,7 +11,7 @@ from tests import tables
 from tests.serving.conformance import clients, jobs
 from tests.serving.conformance.environments import Unavailable
 from tests.serving.conformance.jobs import CLASSIFIER, HALVES
-from tests.serving.conformance.twin import serving
+from tests.serving.twin import serving
 
 pytestmark = pytest.mark.e2e
 

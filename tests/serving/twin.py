@@ -10,39 +10,40 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.serving.conformance.environments import ROOT
-
+ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "serving.server")
 START_S, STOP_S = 180, 60
 
 
 @dataclass(frozen=True)
 class Doors:
-    """Where a server listens, each as HOST:PORT."""
+    """Where a server listens, each as HOST:PORT, and its process."""
 
     grpc: str
     rest: str
+    process: subprocess.Popen
 
 
 @contextmanager
-def serving(models: dict[str, Path], log: Path) -> Iterator[Doors]:
+def serving(models: dict[str, Path], log: Path, *flags: str) -> Iterator[Doors]:
     """Serves each model under its name; `models` has base paths, with versions inside.
 
     Raises:
         AssertionError: It does not start, or does not end well when told to.
     """
     named = [f"{name}={path}" for name, path in models.items()]
-    flags = [word for one in named for word in ("--model", one)]
+    words = [word for one in named for word in ("--model", one)]
     with log.open("w") as file:
         server = subprocess.Popen(
-            [*COMMAND, *flags, "--port", "0", "--rest-port", "0"],
+            [*COMMAND, *words, "--port", "0", "--rest-port", "0", *flags],
             cwd=ROOT,
             stdout=file,
             stderr=subprocess.STDOUT,
         )
     try:
         yield _doors(server, log)
-        server.send_signal(signal.SIGTERM)
+        if server.poll() is None:
+            server.send_signal(signal.SIGTERM)
         assert server.wait(STOP_S) == 0, log.read_text()[-2000:]
     finally:
         server.kill()
@@ -56,6 +57,6 @@ def _doors(server: subprocess.Popen, log: Path) -> Doors:
         said = log.read_text()
         if re.search(r"^Serving: ", said, re.MULTILINE):
             found = dict(re.findall(r"^(gRPC|REST): +(\S+:\d+)$", said, re.MULTILINE))
-            return Doors(grpc=found["gRPC"], rest=found["REST"])
+            return Doors(found["gRPC"], found["REST"], server)
         time.sleep(0.1)
     raise AssertionError(f"The server does not start:\n{log.read_text()[-2000:]}")
