@@ -1,5 +1,6 @@
 """`python -m serving.server`: models of this machine behind gRPC and REST."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(
             f"Say what to serve: either {_EXAMPLE}, or --model-config-file FILE."
         )
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors are said in one line
     from serving.server.program import serve
 
     return serve(parsed, models)

@@ -295,6 +295,7 @@ def _unavailable(lineups: list[Lineup], noun: str) -> ServingError:
 
 def _describe(version: Version, status: ModelVersionStatus) -> None:
     status.version, status.state = version.number, version.state
+    status.status.SetInParent()  # OK, which some clients want to read
     if version.state == END and version.error:
         status.status.error_code = version.error.code.value[0]
         status.status.error_message = version.error.sent

@@ -1,6 +1,7 @@
 """Predict: named tensors in, named tensors out.
 
-Source: TensorFlow Serving 2.16.1 (predict_util.cc), for what is refused and how.
+Source: TensorFlow Serving 2.16.1 (predict_util.cc) and TensorFlow (saved_model/util.cc),
+for what is refused and how.
 """
 
 from collections.abc import Iterable
@@ -71,8 +72,8 @@ def answering(
 
 
 def _feeds(signature, request, most_bytes: int) -> dict[str, np.ndarray]:
-    sent, known = request.inputs, signature.inputs
-    if len(sent) != len(known):
+    sent, known, defaults = request.inputs, signature.inputs, signature.defaults
+    if not 0 <= len(known) - len(sent) <= len(defaults):
         raise invalid_argument(
             f"input size does not match signature: {len(sent)}!={len(known)} "
             f"len({_set(sent)}) != len({_set(known)}). "
@@ -80,14 +81,18 @@ def _feeds(signature, request, most_bytes: int) -> dict[str, np.ndarray]:
             f"Missing but required: {_set(set(known) - set(sent))}."
         )
     feeds = {}
-    for alias in sorted(sent):
-        if alias not in known:
+    for alias in sorted(known):
+        name = known[alias].name
+        if alias not in sent and alias not in defaults:
             raise invalid_argument(
-                f"input tensor alias not found in signature: {alias}. Inputs expected "
-                f"to be in the set {_set(known)}."
+                f"Signature input alias: {alias}(feed name: {name}) not found in "
+                "request and no default value provided. Inputs expected to be in the "
+                f"request {_set(sent)}, or default input alias set: "
+                f"{','.join(sorted(defaults))}"
             )
+        proto = sent[alias] if alias in sent else defaults[alias]
         try:
-            feeds[known[alias].name] = to_array(sent[alias], most_bytes)
+            feeds[name] = to_array(proto, most_bytes)
         except ValueError:
             raise invalid_argument(f"tensor parsing error: {alias}") from None
     return feeds

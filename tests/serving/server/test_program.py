@@ -143,9 +143,11 @@ def test_labels_move_by_a_config_over_the_wire(tmp_path):
         f'base_path: "{base}" model_version_policy {{ all {{}} }} }} }}'
     )
     flags = ("--model-config-file", str(config))
-    with serving({}, tmp_path / "log", *flags) as doors:
+    log = tmp_path / "log"
+    with serving({}, log, *flags) as doors:
         with grpc.insecure_channel(doors.grpc) as channel:
             stub = model_service_pb2_grpc.ModelServiceStub(channel)
+            eventually(lambda: "Version 1 of" in log.read_text())
             for stable, canary in ((1, 2), (2, 1)):
                 request = model_management_pb2.ReloadConfigRequest()
                 model = request.config.model_config_list.config.add(
