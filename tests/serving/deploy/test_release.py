@@ -141,6 +141,7 @@ def test_a_version_that_does_not_load_changes_nothing(path, service, target, los
     assert "All is as it was." in str(caught.value)
     assert path.read_text() == before
     assert models_file.kept(path) == kept
+    assert service.configs[-1] == models_file.read_models(path)
     assert service.labels == {"stable": 2}
     assert available(service) == {2}
 
