@@ -151,7 +151,7 @@ def _record(path: Path, text: str, before, undone: Path | None, finished: bool) 
     last = models_file.kept(path)[-1:]
     for file in last:
         kept = models_file.find_model(models_file.read_models(file), before.name)
-        if kept.version_labels == before.version_labels:
+        if kept != before and kept.version_labels == before.version_labels:
             return
     models_file.keep(path, text)
 

@@ -42,7 +42,9 @@ def target(service):
 
 
 def servers(*targets, **changes):
-    return Servers(**{"targets": targets, "poll_s": 0.01, "stale_s": 0.1} | changes)
+    return Servers(
+        **{"targets": targets, "wait_s": 5.0, "poll_s": 0.01, "stale_s": 0.1} | changes
+    )
 
 
 def model_in(path):
@@ -58,12 +60,13 @@ def available(service):
 
 
 def test_canary_and_rollback_are_one_command_each(path, service, target, capsys):
-    main(["stable", "2", "--config", str(path), "--target", target])
+    options = ["--config", str(path), "--target", target, "--wait_s", "5"]
+    main(["stable", "2", *options])
     pinned = path.read_text()
-    main(["canary", "3", "--config", str(path), "--target", target])
+    main(["canary", "3", *options])
     assert service.labels == labels_in(path) == {"stable": 2, "canary": 3}
     assert available(service) == {2, 3}
-    main(["rollback", "--config", str(path), "--target", target])
+    main(["rollback", *options])
     assert service.labels == {"stable": 2}
     assert available(service) == {2}
     assert path.read_text() == pinned
@@ -138,6 +141,7 @@ def test_a_version_that_does_not_load_changes_nothing(path, service, target, los
     assert "All is as it was." in str(caught.value)
     assert path.read_text() == before
     assert models_file.kept(path) == kept
+    assert service.configs[-1] == models_file.read_models(path)
     assert service.labels == {"stable": 2}
     assert available(service) == {2}
 
