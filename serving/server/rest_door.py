@@ -23,6 +23,7 @@ from serving.server.rest_answers import error_answer
 _log = logging.getLogger(__name__)
 _unheard = logging.getLogger(f"{__name__}.queue")
 _CLOSING = "The server is shutting down."
+_LAST_PORT = 65535
 _POLL_S = 0.02
 _TICK_S = 1.0
 
@@ -100,24 +101,28 @@ class RestDoor:
         self._thread.start()
 
     def stop(self, drain_s: float) -> None:
-        """Takes no more requests, answers those in work, and closes all.
+        """Takes no more requests, answers those in work, and closes all, once.
 
         Args:
             drain_s: How long those in work may take; later ones lose their answer.
         """
         until_s = time.monotonic() + drain_s
         self._dispatcher.closing = True
+        if self._over.is_set():
+            return
         if self._thread.is_alive():
             self._server.trigger.pull_trigger(self._close_listener)
             while time.monotonic() < until_s and not self._is_idle():
                 time.sleep(_POLL_S)
-        self._over.set()
-        self._server.pull_trigger()
-        if self._thread.is_alive():
+            self._over.set()
+            self._server.pull_trigger()
             self._thread.join()
-        else:
-            wasyncore.close_all(self._map, ignore_all=True)
+        self._over.set()
+        self._close_listener()
+        for channel in list(self._server.active_channels.values()):
+            channel.handle_close()
         self._dispatcher.close()
+        self._server.close_trigger()
 
     def _run(self) -> None:
         while not self._over.is_set():
@@ -126,10 +131,10 @@ class RestDoor:
             except Exception:  # the door stays open whatever one client did
                 _log.exception("The loop over the connections has failed")
                 time.sleep(_POLL_S)
-        wasyncore.close_all(self._map, ignore_all=True)
 
     def _close_listener(self) -> None:
-        wasyncore.dispatcher.close(self._server)
+        if self._server in self._map.values():
+            wasyncore.dispatcher.close(self._server)
 
     def _is_idle(self) -> bool:
         channels = list(self._server.active_channels.values())
@@ -138,6 +143,11 @@ class RestDoor:
 
 
 def _bound(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= _LAST_PORT:  # getaddrinfo would take the rest of a division
+        raise UserError(
+            f"The REST port must be 0 to {_LAST_PORT}, received {port}; 0 takes one "
+            "that is free."
+        )
     try:
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -150,11 +160,10 @@ def _bound(host: str, port: int) -> socket.socket:
         except OSError:
             sock.close()
             raise
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
         raise UserError(
-            f"The REST port {port} of '{host}' cannot be opened: {reason}. Give "
-            "another --rest-port, or 0 for one that is free."
+            f"The REST port {port} of '{host}' cannot be opened: {error.strerror}. "
+            "Give another --rest-port, or 0 for one that is free."
         ) from None
     return sock
 
@@ -247,6 +256,22 @@ class _Channel(HTTPChannel):
 class _Server(TcpWSGIServer):
     logger = _log
     channel_class = _Channel
+
+    def __init__(self, *args, **settings):
+        self._pulling, self._closed = threading.Lock(), False
+        super().__init__(*args, **settings)
+
+    def pull_trigger(self):
+        """Wakes the loop; a thread may still ask for it when there is none any more."""
+        with self._pulling:
+            if not self._closed:
+                super().pull_trigger()
+
+    def close_trigger(self):
+        """Gives back the pipe that wakes the loop."""
+        with self._pulling:
+            self._closed = True
+            self.trigger.close()
 
     def maintenance(self, now):
         """Closes connections that do nothing, or that are too slow about it."""
