@@ -138,8 +138,10 @@ class RestDoor:
 
     def _is_idle(self) -> bool:
         channels = list(self._server.active_channels.values())
-        unsent = any(channel.total_outbufs_len for channel in channels)
-        return not (unsent or self._dispatcher.in_flight)
+        busy = any(
+            channel.requests or channel.total_outbufs_len for channel in channels
+        )
+        return not (busy or self._dispatcher.in_flight)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -198,10 +200,11 @@ class _Dispatcher(ThreadedTaskDispatcher):
         else:
             self._refusing.add_task(task)
 
-    def finish(self) -> None:
-        """Counts a request that is answered."""
+    def finish(self, request: Any) -> None:
+        """Counts a request that was worked on as done, if it is not counted yet."""
         with self._counting:
-            self.in_flight -= 1
+            self.in_flight -= request.counted
+            request.counted = False
 
     def close(self) -> None:
         """Ends the threads; those that still work end with the process."""
@@ -214,6 +217,11 @@ class _Task(WSGITask):
 
     def get_environment(self):
         return {**super().get_environment(), REFUSED: self.request.refused}
+
+    def write(self, data):
+        # Who has read the answer may ask again, and is not to be refused for it.
+        self.channel.server.task_dispatcher.finish(self.request)
+        super().write(data)
 
 
 class _ErrorTask(ErrorTask):
@@ -249,8 +257,7 @@ class _Channel(HTTPChannel):
         try:
             super().service()
         finally:
-            if request.counted:
-                self.server.task_dispatcher.finish()
+            self.server.task_dispatcher.finish(request)
 
 
 class _Server(TcpWSGIServer):

@@ -136,9 +136,18 @@ def test_what_is_too_much_is_refused_and_what_was_taken_is_answered():
     assert f'model_name="{NAME}",status="UNAVAILABLE"}} 2\n' in page
 
 
+def test_a_client_that_asks_again_at_once_is_not_refused_for_its_last_request():
+    with (
+        serving(threads=1, max_in_flight=1) as (_, door),
+        connected(door) as connection,
+    ):
+        assert [ask(connection) for _ in range(200)] == [(200, ANSWER)] * 200
+
+
 def test_what_is_in_work_is_answered_while_the_door_closes():
     with serving() as (core, door), connected(door) as idle:
         assert ask(idle)[0] == 200
+        wait_until(door._is_idle)
         core.gate.clear()
         taken = Asking(door)
         wait_until(lambda: door._dispatcher.in_flight)
