@@ -49,6 +49,7 @@ def test_a_lone_value_has_no_rank_and_an_empty_list_no_values():
         ("[1, true]", "float", "true", "True"),
         ("[1, null]", "double", "null", "Null"),
         ("1.5", "int64", "1.5", "Number"),
+        ("[1, true]", "int32", "true", "True"),
         ("[9223372036854775808]", "int64", "9223372036854775808", "Number"),
         ("-1", "uint64", "-1", "Number"),
         ("[1, 300]", "uint8", "300", "Number"),
