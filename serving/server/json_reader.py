@@ -46,8 +46,8 @@ class TwiceNamed(dict):
 def read(body: bytes) -> dict[str, Any]:
     """Returns the object that a request's body is.
 
-    Costs what the standard library's `json.loads` does, 60 to 170 nanoseconds a
-    number, and a microsecond more for each object in it.
+    Costs what the standard library's `json.loads` does, 0.16 microseconds for a number
+    of 4 digits and 0.43 for one of 17, and half a microsecond more for each object.
 
     Raises:
         ServingError: It is no JSON, or no object.

@@ -48,8 +48,8 @@ _TYPE_NAMES |= {TwiceNamed: "Object"}
 def tensor(value: Any, dtype: int) -> TensorProto:
     """Converts a value, or arrays of values, to a tensor.
 
-    Costs 80 nanoseconds a number where all is well, and five times that where it is
-    not, to find out what. Each {"b64"} costs 2 microseconds beside its decoding.
+    Costs 0.16 microseconds a number where all is well, and a microsecond where it is
+    not, to find out what is wrong; each {"b64"} 2 beside its decoding.
 
     Args:
         value: As the reader of JSON returns it.

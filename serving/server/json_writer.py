@@ -38,7 +38,7 @@ def quoted(text: str) -> str:
 def decimals(values: np.ndarray) -> list[str]:
     """Writes floats in six digits where these say all, else in 9 or 17.
 
-    Costs 0.7 microseconds a number: 0.7 s for a million of them.
+    Costs 1.1 microseconds a float and 1.4 a double: 1.1 s for a million floats.
 
     Args:
         values: float32 or float64, of any shape.

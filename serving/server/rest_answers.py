@@ -37,7 +37,7 @@ _BYTES_SUFFIX = "_bytes"
 def predict_answer(outputs: Mapping[str, TensorProto], by_row: bool) -> str:
     """Writes the outputs of a :predict, a lone one without its name.
 
-    Costs 0.9 microseconds a decimal, 0.3 a whole number.
+    Costs 1.3 microseconds a float, 1.7 a double, 0.4 a whole number.
 
     Args:
         outputs: Tensors by name.

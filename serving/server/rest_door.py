@@ -23,6 +23,7 @@ from serving.server.rest_answers import error_answer
 _log = logging.getLogger(__name__)
 _unheard = logging.getLogger(f"{__name__}.queue")
 _CLOSING = "The server is shutting down."
+_LAST_PORT = 65535
 _POLL_S = 0.02
 _TICK_S = 1.0
 
@@ -100,24 +101,28 @@ class RestDoor:
         self._thread.start()
 
     def stop(self, drain_s: float) -> None:
-        """Takes no more requests, answers those in work, and closes all.
+        """Takes no more requests, answers those in work, and closes all, once.
 
         Args:
             drain_s: How long those in work may take; later ones lose their answer.
         """
         until_s = time.monotonic() + drain_s
         self._dispatcher.closing = True
+        if self._over.is_set():
+            return
         if self._thread.is_alive():
             self._server.trigger.pull_trigger(self._close_listener)
             while time.monotonic() < until_s and not self._is_idle():
                 time.sleep(_POLL_S)
-        self._over.set()
-        self._server.pull_trigger()
-        if self._thread.is_alive():
+            self._over.set()
+            self._server.pull_trigger()
             self._thread.join()
-        else:
-            wasyncore.close_all(self._map, ignore_all=True)
+        self._over.set()
+        self._close_listener()
+        for channel in list(self._server.active_channels.values()):
+            channel.handle_close()
         self._dispatcher.close()
+        self._server.close_trigger()
 
     def _run(self) -> None:
         while not self._over.is_set():
@@ -126,18 +131,25 @@ class RestDoor:
             except Exception:  # the door stays open whatever one client did
                 _log.exception("The loop over the connections has failed")
                 time.sleep(_POLL_S)
-        wasyncore.close_all(self._map, ignore_all=True)
 
     def _close_listener(self) -> None:
-        wasyncore.dispatcher.close(self._server)
+        if self._server in self._map.values():
+            wasyncore.dispatcher.close(self._server)
 
     def _is_idle(self) -> bool:
         channels = list(self._server.active_channels.values())
-        unsent = any(channel.total_outbufs_len for channel in channels)
-        return not (unsent or self._dispatcher.in_flight)
+        busy = any(
+            channel.requests or channel.total_outbufs_len for channel in channels
+        )
+        return not (busy or self._dispatcher.in_flight)
 
 
 def _bound(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= _LAST_PORT:  # getaddrinfo would take the rest of a division
+        raise UserError(
+            f"The REST port must be 0 to {_LAST_PORT}, received {port}; 0 takes one "
+            "that is free."
+        )
     try:
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -150,11 +162,10 @@ def _bound(host: str, port: int) -> socket.socket:
         except OSError:
             sock.close()
             raise
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
         raise UserError(
-            f"The REST port {port} of '{host}' cannot be opened: {reason}. Give "
-            "another --rest-port, or 0 for one that is free."
+            f"The REST port {port} of '{host}' cannot be opened: {error.strerror}. "
+            "Give another --rest-port, or 0 for one that is free."
         ) from None
     return sock
 
@@ -189,10 +200,11 @@ class _Dispatcher(ThreadedTaskDispatcher):
         else:
             self._refusing.add_task(task)
 
-    def finish(self) -> None:
-        """Counts a request that is answered."""
+    def finish(self, request: Any) -> None:
+        """Counts a request that was worked on as done, if it is not counted yet."""
         with self._counting:
-            self.in_flight -= 1
+            self.in_flight -= request.counted
+            request.counted = False
 
     def close(self) -> None:
         """Ends the threads; those that still work end with the process."""
@@ -205,6 +217,11 @@ class _Task(WSGITask):
 
     def get_environment(self):
         return {**super().get_environment(), REFUSED: self.request.refused}
+
+    def write(self, data):
+        # Who has read the answer may ask again, and is not to be refused for it.
+        self.channel.server.task_dispatcher.finish(self.request)
+        super().write(data)
 
 
 class _ErrorTask(ErrorTask):
@@ -240,13 +257,28 @@ class _Channel(HTTPChannel):
         try:
             super().service()
         finally:
-            if request.counted:
-                self.server.task_dispatcher.finish()
+            self.server.task_dispatcher.finish(request)
 
 
 class _Server(TcpWSGIServer):
     logger = _log
     channel_class = _Channel
+
+    def __init__(self, *args, **settings):
+        self._pulling, self._closed = threading.Lock(), False
+        super().__init__(*args, **settings)
+
+    def pull_trigger(self):
+        """Wakes the loop; a thread may still ask for it when there is none any more."""
+        with self._pulling:
+            if not self._closed:
+                super().pull_trigger()
+
+    def close_trigger(self):
+        """Gives back the pipe that wakes the loop."""
+        with self._pulling:
+            self._closed = True
+            self.trigger.close()
 
     def maintenance(self, now):
         """Closes connections that do nothing, or that are too slow about it."""

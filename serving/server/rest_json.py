@@ -30,6 +30,7 @@ from serving.server.json_writer import quotation
 Signatures = Callable[[model_pb2.ModelSpec], Mapping[str, SignatureDef]]
 
 _DEFAULT_SIGNATURE = "serving_default"
+_HIGHEST_RANK = 254  # of a TensorFlow tensor
 
 
 def predict_request(
@@ -37,9 +38,9 @@ def predict_request(
 ) -> tuple[predict_pb2.PredictRequest, bool]:
     """Converts the body of a :predict.
 
-    Costs, beside reading the JSON, 80 nanoseconds a number: 0.08 s for a thousand
-    rows of a thousand numbers. What is wrong with a body takes five times as long to
-    say. Each {"b64"} costs 2 microseconds beside its decoding.
+    Costs 0.6 microseconds a number of 17 digits, of which reading the JSON is 0.4:
+    0.6 s for a thousand rows of a thousand numbers. What is wrong with a body takes
+    three times as long to find.
 
     Args:
         body: JSON.
@@ -72,6 +73,8 @@ def predict_request(
         else:
             raise invalid_argument("Missing 'inputs' or 'instances' key")
     for name, proto in tensors.items():
+        if len(proto.tensor_shape.dim) > _HIGHEST_RANK:
+            raise invalid_argument(f"tensor parsing error: {name}")
         request.inputs[name].CopyFrom(proto)
     return request, by_row
 
