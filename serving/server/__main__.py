@@ -4,10 +4,25 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from jsonargparse import Namespace
+
 from mmkeras.cli import Parser, run_program
 from mmkeras.errors import UserError
 
 _EXAMPLE = "--model mmkeras=runs/mine/export"
+_BOUNDS = [
+    ("port", 0, 65535),
+    ("rest_port", -1, 65535),
+    ("poll_seconds", 0.01, 1e6),
+    ("load_retries", 0, 1e6),
+    ("load_retry_seconds", 0, 1e6),
+    ("max_in_flight", 1, 10_000),
+    ("max_message_mib", 1, 2047),  # of a protobuf message
+    ("max_in_flight_mib", 1, 1e6),
+    ("max_rows", 1, 1e9),
+    ("rest_timeout_seconds", 0.001, 1e6),
+    ("drain_seconds", 0, 1e6),
+]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,6 +35,7 @@ def main(argv: Sequence[str]) -> int:
             f"Say what to serve: either {_EXAMPLE}, or --model-config-file FILE."
         )
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors are said in one line
+    _check_numbers(parsed)
     from serving.server.program import serve
 
     return serve(parsed, models)
@@ -55,6 +71,17 @@ def _parser() -> Parser:
     add("--rest-timeout-seconds", type=float, default=30.0, help="Of a REST request.")
     add("--drain-seconds", type=float, default=30.0, help="For what is in work at end.")
     return parser
+
+
+def _check_numbers(parsed: Namespace) -> None:
+    """Refuses numbers that no server can have."""
+    for name, least, most in _BOUNDS:
+        value = getattr(parsed, name)
+        if not least <= value <= most:
+            raise UserError(
+                f"--{name.replace('_', '-')} must be from {least:g} to {most:g}, "
+                f"received {value:g}."
+            )
 
 
 def _model(given: str) -> tuple[str, str]:

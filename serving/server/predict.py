@@ -1,7 +1,7 @@
 """Predict: named tensors in, named tensors out.
 
-Source: TensorFlow Serving 2.16.1 (predict_util.cc) and TensorFlow (saved_model/util.cc),
-for what is refused and how.
+Source: TensorFlow Serving 2.16.1 (predict_util.cc) and TensorFlow 2.16
+(saved_model/util.cc), for what is refused and how.
 """
 
 from collections.abc import Iterable

@@ -21,7 +21,7 @@ _FIELDS = {
     types_pb2.DT_BOOL: "bool_val",
     types_pb2.DT_STRING: "string_val",
 }
-_MOST_RANK = 254  # TensorShape::MaxDimensions()
+_MOST_RANK = 32  # numpy's
 
 
 def to_array(proto: tensor_pb2.TensorProto, most_bytes: int) -> np.ndarray:

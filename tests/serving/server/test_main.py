@@ -15,6 +15,9 @@ from serving.server.__main__ import main
         (["--model", "m=/no/such"], "there is no folder '/no/such'"),
         (["--modell", "m=/tmp"], "Did you mean '--model'"),
         (["--model", "m=/tmp", "--port", "x"], "port"),
+        (["--model", "m=/tmp", "--port", "70000"], "--port must be from 0 to 65535"),
+        (["--model", "m=/tmp", "--max-rows", "0"], "--max-rows must be from 1"),
+        (["--model", "m=/tmp", "--poll-seconds", "nan"], "--poll-seconds must be"),
     ],
 )
 def test_flags_that_cannot_be_used_are_a_users_mistake(argv, text):

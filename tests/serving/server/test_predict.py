@@ -44,7 +44,7 @@ def test_a_duplicate_in_the_filter_is_refused(servable):
 
 
 def test_as_many_inputs_of_other_names_are_refused(servable):
-    text = r"alias: x\(feed name: \S+:0\) not found in request .* in the request {z}, or"
+    text = r"alias: x\(feed name: \S+:0\) not found in request .* the request {z}, or"
     with pytest.raises(ServingError, match=text):
         ask(servable, z=np.ones(1, np.float32))
 

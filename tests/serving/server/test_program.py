@@ -63,7 +63,8 @@ def test_both_doors_answer_and_are_counted(halves, tmp_path):
         assert status["model_version_status"][0]["state"] == "AVAILABLE"
         page = get(doors, "/monitoring/prometheus/metrics")
     assert (
-        ':tensorflow:serving:request_count{model_name="halves",status="OK"} 2' in page
+        ':tensorflow:serving:request_count{model_name="halves",status="OK"} 3'
+        in page  # and the status
     )
     assert ':runtime_latency_count{model_name="halves",API="Predict",run' in page
 
