@@ -41,11 +41,16 @@ num_batch_threads { value: 2 }
 
 @dataclass(frozen=True)
 class Server:
-    """A server under load; `rest` is None where it has no such door."""
+    """A server under load; `rest` is None where it has no such door.
+
+    Attributes:
+        pid: Its process, if it was started here.
+    """
 
     name: str
     grpc: str
     rest: str | None
+    pid: int | None = None
 
 
 @contextmanager
@@ -68,7 +73,7 @@ def started(name: str, export: Path, *flags: str) -> Iterator[Server]:
                 log.seek(0)
                 said = log.read()
             doors = dict(re.findall(r"^(gRPC|REST): +(\S+:\d+)$", said, re.MULTILINE))
-            yield Server(name, doors["gRPC"], doors["REST"])
+            yield Server(name, doors["gRPC"], doors["REST"], process.pid)
         finally:
             process.terminate()
             process.wait()

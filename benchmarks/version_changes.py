@@ -1,0 +1,92 @@
+"""A base path whose versions come and go while it is served."""
+
+import itertools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from mmkeras.files import join
+from mmkeras.schema import WARMUP_FILE
+
+KEPT = 2  # versions that load, so that one can be gone back to
+
+
+class Releases:
+    """Puts versions under a base path, each a copy of one that loads, and takes some.
+
+    Attributes:
+        base: The base path; version 1 is there from the start.
+        newest: The version that is to be served.
+    """
+
+    def __init__(self, base: Path, source: Path):
+        self.base, self._source = base, source
+        self._good, self._broken, self._number = [], None, 0
+        self._breaks = itertools.cycle([_half_graph, _no_values, _bad_warmup, _empty])
+        base.mkdir()
+        self.add()
+
+    @property
+    def newest(self) -> int:
+        return self._good[-1]
+
+    def change(self, step: int) -> tuple[str, int]:
+        """Makes the change of a step, counted from 1: returns its kind and version.
+
+        Every third version is "broken", every fifth change a "rollback"; the others
+        are "new".
+        """
+        if self._broken is not None:
+            self._take(self._broken)
+            self._broken = None
+        if step % 3 == 0:
+            self._broken = self._put(next(self._breaks))
+            return "broken", self._broken
+        if step % 5 == 0 and len(self._good) > 1:
+            self._take(self._good.pop())
+            return "rollback", self.newest
+        self.add()
+        return "new", self.newest
+
+    def add(self) -> None:
+        """Puts a version that loads, and takes the oldest."""
+        self._good.append(self._put(lambda path: None))
+        while len(self._good) > KEPT:
+            self._take(self._good.pop(0))
+
+    def _put(self, spoil: Callable[[Path], object]) -> int:
+        """Writes a version aside, and moves it to its place."""
+        self._number += 1
+        aside = self.base / f".{self._number}"
+        shutil.copytree(self._source, aside)
+        spoil(aside)
+        aside.rename(self.base / str(self._number))
+        return self._number
+
+    def _take(self, number: int) -> None:
+        aside = self.base / f".{number}.gone"
+        (self.base / str(number)).rename(aside)
+        shutil.rmtree(aside)
+
+
+def _half_graph(path: Path) -> None:
+    file = path / "saved_model.pb"
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def _no_values(path: Path) -> None:
+    for file in (path / "variables").glob("*.data-*"):
+        file.unlink()
+
+
+def _bad_warmup(path: Path) -> None:
+    """Loads, and then fails."""
+    file = Path(join(str(path), WARMUP_FILE))
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(100 * b"no records")
+
+
+def _empty(path: Path) -> None:
+    shutil.rmtree(path)
+    path.mkdir()
