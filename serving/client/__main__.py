@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -39,10 +40,12 @@ def _parser() -> Parser:
         description="Ask a model behind TensorFlow Serving: one row, or a table of "
         "any size whose answers are written as they come.",
     )
-    add = parser.add_argument
+    add = partial(parser.add_argument, type=str)
+    number = partial(parser.add_argument, type=int)
+    switch = partial(parser.add_argument, action="store_true")
     add("--target", required=True, metavar="HOST:PORT", help="gRPC; or http://... REST")
     add("--model", default="mmkeras", metavar="NAME", help="Name of the model.")
-    add("--version", type=int, metavar="N", help="Version to ask.")
+    number("--version", metavar="N", help="Version to ask.")
     add("--label", metavar="L", help="Label of a version, instead of its number.")
     add("--image", metavar="FILE", help="Picture of the one row.")
     add("--text", metavar="STR", help="Text of the one row.")
@@ -50,22 +53,26 @@ def _parser() -> Parser:
     add("--data", metavar="FILE.csv", help="Table, instead of one row.")
     add("--output", metavar="FILE", help="Result; without it, stdout.")
     add("--format", metavar="csv|jsonl", help="csv of a table, else jsonl.")
-    add("--in-flight", type=int, default=8, help="Requests under way at a time.")
-    add("--batch", type=int, default=8, help="Rows of a table in one request.")
+    number("--in-flight", default=8, help="Requests under way at a time.")
+    number("--batch", default=8, help="Rows of a table in one request.")
     for name in (*MODALITIES, "id", "label"):
         add(f"--{name}-column", default=name, help=f"Header of the {name} column.")
-    add("--text-files", action="store_true", help="Text names files: UTF-8 or .npy.")
+    parser.add_argument(
+        "--text-files", action="store_true", help="Text names files: UTF-8 or .npy."
+    )
     add("--timeout", type=float, default=30.0, help="Deadline of a request, seconds.")
-    add("--retries", type=int, default=4, help="How often it may be sent again.")
-    add("--tls", action="store_true", help="TLS, trusting the usual authorities.")
+    number("--retries", default=4, help="How often it may be sent again.")
+    parser.add_argument(
+        "--tls", action="store_true", help="TLS, trusting the usual authorities."
+    )
     add("--ca", metavar="FILE", help="TLS: certificates of authorities to trust.")
     add("--cert", metavar="FILE", help="Mutual TLS: the client's certificate.")
     add("--key", metavar="FILE", help="Mutual TLS: its key.")
     add("--server-name", default="", help="TLS: name that the server must show.")
-    add("--gzip", action="store_true", help="Pack what gRPC sends.")
-    add("--max-message-bytes", type=int, default=64 * 2**20, help="Largest message.")
-    add("--max-file-mb", type=int, default=64, help="Largest file that is read.")
-    add("--max-megapixels", type=int, default=50, help="Largest picture.")
+    switch("--gzip", help="Pack what gRPC sends.")
+    number("--max-message-bytes", default=64 * 2**20, help="Largest message.")
+    number("--max-file-mb", default=64, help="Largest file that is read.")
+    number("--max-megapixels", default=50, help="Largest picture.")
     add("--clip-s", type=float, default=60.0, help="Seconds of a transcoded sound.")
     return parser
 
@@ -158,10 +165,8 @@ def _table(client, parsed) -> None:
     there = table.modalities(model)
     if missing := [m for m in model.modalities if m not in there]:
         words = ", ".join(missing)
-        print(
-            f"The table has no column for {words}: absent in every row.",
-            file=sys.stderr,
-        )
+        said = f"The table has no column for {words}: absent in every row."
+        print(said, file=sys.stderr)
     form = parsed.format or _form_of(parsed.output) or CSV
     # None: a bar on a terminal only; and none among the rows that go to one.
     hidden = True if not parsed.output and sys.stdout.isatty() else None
@@ -179,7 +184,8 @@ def _table(client, parsed) -> None:
             flow = {"in_flight": parsed.in_flight, "batch": parsed.batch}
             predict_table(client, table, write, totals, **flow)
     finally:
-        _sum_up(totals, parsed.output)
+        if totals.rows:  # after Ctrl-C and after an error, too
+            _sum_up(totals, parsed.output)
 
 
 def _sum_up(totals, output) -> None:

@@ -4,7 +4,7 @@
 # give, in small letters; what it means; whether the same call may be sent again).
 _REASONS = (
     (
-        "connection refused",
+        ("connection refused",),
         "refused the connection. Start the server there, or check host and port.",
         True,
     ),
@@ -41,7 +41,7 @@ _REASONS = (
         False,
     ),
     (
-        "illegal request line",
+        ("illegal request line",),
         "is no REST port. If it is the gRPC port, leave http:// out of the target.",
         False,
     ),
@@ -89,18 +89,20 @@ class PredictError(RuntimeError):
         words = " ".join(self.message.split())
         verb = f" answered {self.code}: " if self.is_answer else " "
         times = f" (sent {self.attempts} times)" if self.attempts > 1 else ""
-        return f"{self.target}{verb}{words}{times}{self.hint and ' ' + self.hint}"
+        end = "" if words.endswith((".", "?", "!")) or not self.hint else "."
+        return f"{self.target}{verb}{words}{end}{times} {self.hint}".rstrip()
 
 
 def unreached(text: str, target: str) -> PredictError:
     """Returns what a failed connection means, from what a network library says."""
     lowered = text.lower()
-    for parts, meaning, is_transient in _REASONS:
-        parts = (parts,) if isinstance(parts, str) else parts
-        if any(part in lowered for part in parts):
-            break
-    else:
-        meaning, is_transient = f"cannot be reached: {text}.", True
+    known = (
+        (meaning, is_transient)
+        for parts, meaning, is_transient in _REASONS
+        if any(part in lowered for part in parts)
+    )
+    unknown = (f"cannot be reached: {text}.", True)
+    meaning, is_transient = next(known, unknown)
     return PredictError(
         "UNAVAILABLE",
         meaning,

@@ -2,7 +2,7 @@
 
 Only what may well be answered the next time and can do no harm twice: a server that is
 not there yet or has just gone, a full queue, a gateway that says 429, 502 or 503. All
-calls of this client only read, so it is no matter whether the first one was carried out.
+calls of this client only read, so that it does not matter if the first was carried out.
 An argument that was refused is refused again, and a deadline that is over stays so.
 """
 

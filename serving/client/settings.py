@@ -147,8 +147,8 @@ def _check_target(target: str, tls: Tls | None) -> None:
         found = _URL.fullmatch(target)
         if not found:
             raise UserError(
-                f"The target '{target}' must be HOST:PORT for gRPC, or http://HOST:PORT "
-                "or https://HOST:PORT for REST."
+                f"The target '{target}' must be HOST:PORT for gRPC, or "
+                "http://HOST:PORT or https://HOST:PORT for REST."
             )
         if found[1] == "http" and tls:
             raise UserError(f"The target '{target}' has no TLS; write https://.")

@@ -4,9 +4,7 @@ import math
 import struct
 
 FLOAT, DOUBLE, STRING = 1, 2, 7  # of tensorflow/core/framework/types.proto
-_LARGEST = (
-    2**28
-)  # elements, as many as floats fit into 1 GB; one value may stand for all
+_LARGEST = 2**28  # elements; a message may say any number and hold one value for all
 _NUMBERS = {FLOAT: ("f", 4, "float_val"), DOUBLE: ("d", 8, "double_val")}
 
 
