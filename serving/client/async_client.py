@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import tenacity
 
 from serving.client.answer import Answer
-from serving.client.content import Row, check_names, prepare
+from serving.client.content import Row, check_names, given, prepare
 from serving.client.conversation import Conversation, Talk
 from serving.client.errors import PredictError
 from serving.client.exchange import Exchange
@@ -49,8 +49,7 @@ class AsyncClient:
 
     async def describe(self) -> Model:
         """As `Client.describe`."""
-        async with self._first:  # tasks that come together ask once
-            return await self._run(self._talks.describe())
+        return await self._model_for([])
 
     async def predict(
         self,
@@ -68,7 +67,7 @@ class AsyncClient:
         """As `Client.predict_rows`."""
         if not rows:
             return []
-        model, limits = await self.describe(), self.settings.limits
+        model, limits = await self._model_for(rows), self.settings.limits
         for row in rows:
             check_names(row, model.modalities, self.settings.model)
         ready = await asyncio.to_thread(
@@ -106,11 +105,17 @@ class AsyncClient:
 
     async def _answers(self, rows: Sequence[Row], gate) -> list[Answer]:
         async with gate:
-            model = await self.describe()
+            model = await self._model_for(rows)
             part = await asyncio.to_thread(
                 Part, rows, model, self.settings, self._talks
             )
             return part.merged(await self._run(self._talks.ask(part.sendable)))
+
+    async def _model_for(self, rows: Sequence[Row]) -> Model:
+        if self._first is None:
+            raise RuntimeError("An AsyncClient is opened by `async with`.")
+        async with self._first:  # tasks that come together ask once
+            return await self._run(self._talks.describe(given(rows)))
 
     async def _run(self, talk: Talk[Any]) -> Any:
         """Awaits the reply to each call of a talk."""

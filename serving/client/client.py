@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import tenacity
 
 from serving.client.answer import Answer
-from serving.client.content import Row, check_names, prepare
+from serving.client.content import Row, check_names, given, prepare
 from serving.client.conversation import Conversation, Talk
 from serving.client.errors import PredictError
 from serving.client.exchange import Exchange
@@ -69,8 +69,7 @@ class Client:
             UserError: It is no model of mmkeras.
             PredictError: The server refuses, or cannot be reached.
         """
-        with self._first:  # threads that come together ask once
-            return self._run(self._talks.describe())
+        return self._model_for([])
 
     def predict(
         self,
@@ -104,7 +103,7 @@ class Client:
         """
         if not rows:
             return []
-        model = self.describe()
+        model = self._model_for(rows)
         for row in rows:
             check_names(row, model.modalities, self.settings.model)
         ready = [prepare(row, self.settings.limits, strict=True) for row in rows]
@@ -145,8 +144,12 @@ class Client:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _answers(self, rows: Sequence[Row]) -> list[Answer]:
-        part = Part(rows, self.describe(), self.settings, self._talks)
+        part = Part(rows, self._model_for(rows), self.settings, self._talks)
         return part.merged(self._run(self._talks.ask(part.sendable)))
+
+    def _model_for(self, rows: Sequence[Row]) -> Model:
+        with self._first:  # threads that come together ask once
+            return self._run(self._talks.describe(given(rows)))
 
     def _run(self, talk: Talk[Any]) -> Any:
         """Waits for the reply to each call of a talk."""

@@ -7,9 +7,9 @@ times. A format that the graph decodes goes out as it came.
 import io
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from mmkeras.errors import UserError
 from mmkeras.schema import AUDIO, IMAGE, MODALITIES, TEXT
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 # Of text a str is the text itself; of picture and sound it is a path or a URI.
-Value = "str | bytes | os.PathLike | np.ndarray | None"
-Row = Mapping[str, Value]
+Value: TypeAlias = "str | bytes | os.PathLike | np.ndarray | None"
+Row: TypeAlias = Mapping[str, Value]
 _VECTOR = b"\x93NUMPY"
 # How `mmkeras.media` names a limit, which here is a field of `Limits`.
 _SETTING = re.compile(r"\b(?:table|image|audio)\.(max_file_mb|max_megapixels|clip_s)\b")
@@ -58,6 +58,11 @@ def check_names(row: Row, known: Sequence[str], model: str) -> None:
                 f"The model '{model}' takes no {name}; it takes {', '.join(known)}. "
                 f"Leave {name} out."
             )
+
+
+def given(rows: Iterable[Row]) -> set[str]:
+    """Returns the modalities that any of the rows has."""
+    return {name for row in rows for name in row if not is_absent(row[name])}
 
 
 def is_absent(value: Value) -> bool:

@@ -5,7 +5,7 @@ errors. `Client` waits for the replies and `AsyncClient` awaits them, and there 
 other difference between the two.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from types import ModuleType
 from typing import TypeVar
 
@@ -48,9 +48,13 @@ class Conversation:
         self._models: dict[int | None, Model] = {}
         self._model: Model | None = None  # the latest that was heard of
 
-    def describe(self) -> Talk[Model]:
-        """Learns what the model takes, and its classes, unless they are known."""
-        if self._model is None:
+    def describe(self, given: Collection[str] = ()) -> Talk[Model]:
+        """Learns what the model takes, and its classes, unless they are known.
+
+        What it is `given` and is not known to take may be what a newer version takes,
+        so the server is asked again.
+        """
+        if self._model is None or not set(given) <= set(self._model.modalities):
             self._model = yield from self._describe(self._spec)
         return self._model
 

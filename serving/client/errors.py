@@ -4,7 +4,7 @@
 # give, in small letters; what it means; whether the same call may be sent again).
 _REASONS = (
     (
-        ("connection refused",),
+        ("connection refused", "connectionrefused"),
         "refused the connection. Start the server there, or check host and port.",
         True,
     ),
@@ -46,9 +46,10 @@ _REASONS = (
         False,
     ),
     (
-        ("socket closed", "connection reset", "disconnected", "broken pipe"),
-        "closed the connection without an answer. If it speaks TLS, give --tls, and "
-        "--cert and --key where it asks for a certificate.",
+        ("socket closed", "connection reset", "disconnected", "broken pipe")
+        + ("readerror", "writeerror"),
+        "closed the connection without an answer. If it speaks TLS, say so (--tls, "
+        "https:// for REST), with --cert and --key if it asks for a certificate.",
         True,
     ),
 )
@@ -116,8 +117,8 @@ def too_late(target: str, timeout_s: float) -> PredictError:
     """Returns the error of a call that was not answered in time."""
     return PredictError(
         "DEADLINE_EXCEEDED",
-        f"gave no answer within {timeout_s:g} s (DEADLINE_EXCEEDED). Give it more time "
-        "by --timeout, or less to do by --batch.",
+        f"gave no answer within {timeout_s:g} s (DEADLINE_EXCEEDED). Allow more time "
+        "(--timeout), or fewer rows in a request (--batch).",
         target=target,
         is_answer=False,
     )

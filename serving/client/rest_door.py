@@ -40,7 +40,7 @@ class RestDoor:
         except httpx.TimeoutException:
             raise too_late(self._settings.target, self._settings.timeout_s) from None
         except httpx.TransportError as error:
-            raise unreached(str(error), self._settings.target) from None
+            raise unreached(_words(error), self._settings.target) from None
         return body.read(sent, response)
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class AsyncRestDoor:
         except httpx.TimeoutException:
             raise too_late(self._settings.target, self._settings.timeout_s) from None
         except httpx.TransportError as error:
-            raise unreached(str(error), self._settings.target) from None
+            raise unreached(_words(error), self._settings.target) from None
         return body.read(sent, response)
 
     async def close(self) -> None:
@@ -101,6 +101,16 @@ class _Body:
     def read(self, sent: rest_wire.Sent, response: httpx.Response) -> Reply:
         wait = response.headers.get("retry-after")
         return sent.read(response.status_code, wait, b"".join(self._chunks))
+
+
+def _words(error: BaseException) -> str:
+    """Returns what an error says, and what those say that it comes from."""
+    words = []
+    while error is not None:
+        said = f"{type(error).__name__} {error}".strip()
+        words += [said] * (said not in words)
+        error = error.__cause__ or error.__context__
+    return "; ".join(words)
 
 
 def _options(settings: Settings) -> dict:
