@@ -10,7 +10,7 @@ from cryptography.x509.oid import NameOID
 
 
 def make(folder: Path) -> dict[str, Path]:
-    """Makes two authorities, and localhost's and a client's certificate of the first."""
+    """Makes two authorities; the first signs localhost's and a client's certificate."""
     ca, ca_key = _signed("test authority")
     other, _ = _signed("other authority")
     server, server_key = _signed("localhost", ca, ca_key)

@@ -22,6 +22,26 @@ def servable(run):
         yield stands.exported(folder, call)
 
 
+@pytest.fixture(scope="session")
+def offline(run, tmp_path_factory):
+    """Returns what mmkeras.predict writes of a table; the model is loaded once."""
+    from mmkeras import inference
+    from mmkeras.predict import predict
+
+    trained = inference.load_trained(run[0])
+    predictor = inference.Predictor(trained)
+    output = tmp_path_factory.mktemp("offline") / "out.csv"
+
+    def written(table):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(inference, "load_trained", lambda _: trained)
+            patch.setattr(inference, "Predictor", lambda _: predictor)
+            predict(run[0], table, output)
+        return output.read_bytes().decode()
+
+    return written
+
+
 @pytest.fixture
 def stand(servable):
     """A server of the trained model, as version 3."""

@@ -238,8 +238,8 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
 
 
 @contextmanager
-def grpc_door(stand: Stand, credentials=None, workers=32):
-    """Serves by gRPC and yields the port."""
+def grpc_door(stand: Stand, credentials=None, workers=32, port=0):
+    """Serves by gRPC and yields the port; 0 is a free one."""
     largest = 256 * 2**20
     server = grpc.server(
         ThreadPoolExecutor(workers),
@@ -250,9 +250,9 @@ def grpc_door(stand: Stand, credentials=None, workers=32):
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(stand), server)
     if credentials:
-        port = server.add_secure_port(f"{LOCAL}:0", credentials)
+        port = server.add_secure_port(f"{LOCAL}:{port}", credentials)
     else:
-        port = server.add_insecure_port(f"{LOCAL}:0")
+        port = server.add_insecure_port(f"{LOCAL}:{port}")
     server.start()
     try:
         yield port
