@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 
 import grpc
 import pytest
@@ -95,11 +96,16 @@ def test_many_requests_are_under_way_and_no_more_than_told(door, plain):
 
 
 def test_a_stream_that_is_left_sends_no_more(door, plain):
+    gone = threading.Event()
+    plain.before = lambda _: plain.calls["Predict"] > 1 and gone.wait(60)
+
     async def use(client):
         stream = client.stream(itertools.cycle(texts(3)), in_flight=2)
         async for _ in stream:
             break
-        await stream.aclose()
+        # Those under way are given up, not waited for.
+        await asyncio.wait_for(stream.aclose(), 20)
+        gone.set()
         sent = plain.calls["Predict"]
         await asyncio.sleep(0.2)
         return sent
