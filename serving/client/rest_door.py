@@ -39,7 +39,7 @@ class RestDoor:
                 response.close()
         except httpx.TimeoutException:
             raise too_late(self._settings.target, self._settings.timeout_s) from None
-        except httpx.TransportError as error:
+        except (httpx.TransportError, OSError) as error:
             raise unreached(_words(error), self._settings.target) from None
         return body.read(sent, response)
 
@@ -70,7 +70,7 @@ class AsyncRestDoor:
                 await response.aclose()
         except httpx.TimeoutException:
             raise too_late(self._settings.target, self._settings.timeout_s) from None
-        except httpx.TransportError as error:
+        except (httpx.TransportError, OSError) as error:
             raise unreached(_words(error), self._settings.target) from None
         return body.read(sent, response)
 

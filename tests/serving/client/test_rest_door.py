@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import grpc
+import httpx
 import pytest
 
 from serving.client.calls import Ask, Describe, ListVersions, NameClasses, Spec
@@ -248,3 +249,14 @@ def test_mutual_tls_shows_a_certificate(send, plain, certificates):
         tls = Tls(ca=certificates["ca"])
         error = failing(send, f"https://localhost:{port}", tls=tls)
     assert "certificate" in str(error)
+
+
+def test_an_alert_that_comes_late_is_an_error_of_ours_too(monkeypatch):
+    """It races with the request, and httpx lets Python's own error through."""
+
+    def late(*_, **__):
+        raise ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]")
+
+    monkeypatch.setattr(httpx.Client, "send", late)
+    with pytest.raises(PredictError, match="give one by --cert"):
+        waited(Settings(target=f"https://localhost:{free_port()}"), ASK, 5)
