@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import zlib
 from types import SimpleNamespace
 
 import grpc
@@ -16,6 +17,8 @@ from tensorflow_serving.apis import predict_pb2
 from serving.server.core import Core, Limits
 from serving.server.deadline import Deadline
 from serving.server.errors import ServingError, not_found
+from serving.server.grpc_door import GrpcDoor
+from serving.server.inflating import inflated
 from serving.server.manager import Manager
 from serving.server.metrics import Metrics
 from serving.server.ranks import Ranks
@@ -128,6 +131,53 @@ def test_tensors_that_a_few_bytes_stand_for_count_as_in_flight():
     with pytest.raises(ServingError) as caught:
         core.predict(request, Deadline())
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_a_compressed_message_is_inflated_to_the_limit_and_no_further(pack):
+    message = predict_pb2.PredictRequest(output_filter=["y"] * 1000).SerializeToString()
+    assert inflated(pack(message), len(message)) == message
+    with pytest.raises(ServingError) as caught:
+        inflated(pack(message), len(message) - 1)
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    for broken in (pack(message)[:-9], pack(message)[:12]):
+        with pytest.raises(ServingError, match="no compressed message") as caught:
+            inflated(broken, MIB)
+        assert caught.value.code is grpc.StatusCode.INTERNAL
+
+
+def test_a_plain_message_is_left_as_it_is():
+    message = predict_pb2.PredictRequest(output_filter=["y"]).SerializeToString()
+    assert inflated(message, 0) is message
+    assert inflated(b"", 0) == b""
+
+
+def serve(most_bytes):
+    door = GrpcDoor(
+        Core(Manager(None), Metrics(), Limits()),
+        "127.0.0.1",
+        0,
+        threads=1,
+        message_bytes=most_bytes,
+    )
+    door.start()
+    return door
+
+
+@pytest.mark.parametrize("compression", list(grpc.Compression))
+def test_the_door_reads_what_clients_compress(compression):
+    door = serve(MIB)
+    request = predict_pb2.PredictRequest(output_filter=["y"] * 1000)
+    request.model_spec.name = "m"
+    with grpc.insecure_channel(f"127.0.0.1:{door.port}") as channel:
+        call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(request.SerializeToString(), compression=compression, timeout=60)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        with pytest.raises(grpc.RpcError) as caught:
+            call(bytes(2 * MIB), compression=compression, timeout=60)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    door.stop(0)
 
 
 def post(app, body: bytes, **headers):
