@@ -374,7 +374,9 @@ def _read(tensor: int) -> np.ndarray:
     dtype = tf.as_dtype(api.TF_TensorType(tensor))
     if (rank := api.TF_NumDims(tensor)) > _MOST_RANK:
         raise tf.errors.UnimplementedError(
-            None, None, f"An output has {rank} dimensions, and {_MOST_RANK} is the most."
+            None,
+            None,
+            f"An output has {rank} dimensions, and {_MOST_RANK} is the most.",
         )
     shape = [api.TF_Dim(tensor, i) for i in range(rank)]
     array, data = np.empty(shape, dtype.as_numpy_dtype), api.TF_TensorData(tensor)
