@@ -116,11 +116,13 @@ def _right(dtype: int, shape: list[int]) -> st.SearchStrategy:
         return st.builds(lambda: _shaped(tensor_pb2.TensorProto(dtype=dtype), shape))
     values = st.sampled_from(_FLOATS if kind.kind in "fcV" else (0, 1, 9, 77))
     return st.tuples(values, st.booleans()).map(
-        lambda drawn: _numbers(np.full(shape, drawn[0]).astype(kind), *drawn)
+        lambda drawn: _numbers(shape, kind, *drawn)
     )
 
 
-def _numbers(array: np.ndarray, value, packed: bool) -> tensor_pb2.TensorProto:
+def _numbers(shape, kind: np.dtype, value, packed: bool) -> tensor_pb2.TensorProto:
+    with np.errstate(over="ignore"):  # 3e38 as a half
+        array = np.full(shape, value).astype(kind)
     dtype = tf.as_dtype(array.dtype)
     if packed:
         proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
@@ -216,7 +218,7 @@ def inferences(draw, name: str, signatures):
     if method == "MultiInference":
         for _ in range(draw(st.integers(0, 3))):
             spec = draw(specs(name, known))
-            kind = draw(st.sampled_from((*_METHODS, spec.signature_name)))
+            kind = draw(st.sampled_from((*_METHODS, *[spec.signature_name] * 9)))
             task = request.tasks.add(method_name=f"tensorflow/serving/{kind}")
             task.model_spec.CopyFrom(spec)
         return method, request
