@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -77,6 +78,7 @@ class Tally:
             text = f"{phase.name}: {fault} <- {repr(shown)[:600]}"
             if len(self.findings) < 200:
                 self.findings.append(text)
+                print(text, file=sys.stderr, flush=True)
 
 
 def rss_mib(pid: int) -> float:
