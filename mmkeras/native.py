@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ Call = Callable[[str, dict[str, Any]], dict[str, np.ndarray]]
 _LIBRARY = "libtensorflow_cc.so.2"
 _TAG = b"serve"
 _STRING_BYTES = 24  # sizeof(TF_TString), as tensorflow/c/tf_tstring.h has it
+_MOST_RANK = 32  # of numpy before 2.0
 _POINTER, _TEXT, _INT = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
 _INT64, _SIZE = ctypes.c_int64, ctypes.c_size_t
 
@@ -87,7 +89,7 @@ class Session:
 
     Attributes:
         signatures: {name: SignatureDef}; those of TensorFlow itself begin with "__".
-        operations: Types of all operations of the graph and its functions.
+        operations: {signature: types of the operations that its outputs come from}.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -103,7 +105,7 @@ class Session:
             _api().TF_DeleteGraph(self._graph)
             raise
         self.signatures = _signatures(meta)
-        self.operations = _operations(meta.graph_def)
+        self.operations = _operations(meta)
         self._points: dict[str, _Output] = {}
 
     def run(
@@ -266,9 +268,40 @@ def _signatures(meta) -> dict[str, meta_graph_pb2.SignatureDef]:
     return found
 
 
-def _operations(graph) -> frozenset[str]:
-    nodes = [graph.node, *(f.node_def for f in graph.library.function)]
-    return frozenset(node.op for some in nodes for node in some)
+def _operations(meta) -> dict[str, frozenset[str]]:
+    graph = meta.graph_def
+    nodes = {node.name: node for node in graph.node}
+    bodies = {f.signature.name: f.node_def for f in graph.library.function}
+    found = {}
+    for name, definition in meta.signature_def.items():
+        ends = [info.name.partition(":")[0] for info in definition.outputs.values()]
+        reached = _closure(ends, lambda at: map(_source, nodes[at].input), nodes)
+        ops = {nodes[at].op for at in reached}
+        called = {f for at in reached for f in _called(nodes[at])}
+        inner = _closure(called, lambda at: chain(*map(_called, bodies[at])), bodies)
+        ops.update(node.op for at in inner for node in bodies[at])
+        found[name] = frozenset(ops)
+    return found
+
+
+def _closure(start, following, known) -> set[str]:
+    """Returns what is known of `start`, of what follows it, and so on."""
+    reached, left = set(), list(start)
+    while left:
+        if (at := left.pop()) in known and at not in reached:
+            reached.add(at)
+            left.extend(following(at))
+    return reached
+
+
+def _source(tensor: str) -> str:
+    return tensor.lstrip("^").partition(":")[0]
+
+
+def _called(node) -> list[str]:
+    """Returns the names of functions that a node may call."""
+    listed = [f for a in node.attr.values() for f in (a.func, *a.list.func)]
+    return [node.op, *(f.name for f in listed)]
 
 
 def _devices() -> bytes:
@@ -339,7 +372,13 @@ def _read(tensor: int) -> np.ndarray:
     """Copies a tensor into an array, strings as bytes in one of dtype object."""
     api = _api()
     dtype = tf.as_dtype(api.TF_TensorType(tensor))
-    shape = [api.TF_Dim(tensor, i) for i in range(api.TF_NumDims(tensor))]
+    if (rank := api.TF_NumDims(tensor)) > _MOST_RANK:
+        raise tf.errors.UnimplementedError(
+            None,
+            None,
+            f"An output has {rank} dimensions, and {_MOST_RANK} is the most.",
+        )
+    shape = [api.TF_Dim(tensor, i) for i in range(rank)]
     array, data = np.empty(shape, dtype.as_numpy_dtype), api.TF_TensorData(tensor)
     if dtype != tf.string:
         ctypes.memmove(array.ctypes.data, data, array.nbytes)

@@ -151,6 +151,7 @@ class Server:
             timeout_s=flags.rest_timeout_seconds,
             metrics_path=path,
             max_body_bytes=limits.message_bytes,
+            max_parsed_bytes=limits.in_flight_bytes,
         )
         return RestDoor(
             app,
