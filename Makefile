@@ -1,6 +1,6 @@
-# `make demo` trains on the embedded data set, `make pipeline` does so through TFX, and
-# `make test` runs all tests; all set up what they need. uv is used where it is there,
-# else it comes into .uv/ by pip.
+# `make demo` trains on the embedded data set, `make pipeline` does so through TFX, `make
+# serving` installs server and client, and `make test` runs all tests; all set up what
+# they need. uv is used where it is there, else it comes into .uv/ by pip.
 
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
@@ -11,13 +11,15 @@ UV_PYTHON ?= $(or $(PYENV_PYTHON),3.10)
 INSTALL = $(UV) pip install --quiet --python $(PYTHON) --compile-bytecode \
 	--constraints constraints.txt --editable
 
-.PHONY: demo pipeline test fast lint lock clean
+.PHONY: demo pipeline serving test fast lint lock clean
 
 demo: .venv/train
 	$(PYTHON) -m mmkeras.train --preset small-concat
 
 pipeline: .venv/pipeline
 	$(PYTHON) -m pipeline.local --root runs/pipeline --preset small-concat
+
+serving: .venv/serving
 
 test: .venv/test
 	$(PYTHON) -m pytest
@@ -42,6 +44,10 @@ lint: .venv/test
 
 .venv/pipeline: .venv/bin/python setup.cfg constraints.txt
 	$(INSTALL) '.[tfx]'
+	touch $@
+
+.venv/serving: .venv/bin/python setup.cfg constraints.txt
+	$(INSTALL) '.[serving]'
 	touch $@
 
 .venv/test: .venv/bin/python setup.cfg constraints.txt

@@ -101,7 +101,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All measurements at one door; `rss_mb` before the overload, and the most in it."""
+    """All measurements at one door; `rss_mb` before the overload, and at most."""
 
     door: str
     alone: Asked

@@ -8,9 +8,8 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,68 +17,21 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.eager import context
 
+from mmkeras.capi import (
+    POINTER,
+    TEXT,
+    Output,
+    checked,
+    functions,
+    run_options,
+    to_array,
+    to_tensor,
+)
+
 # call(signature, {input: strings or numbers of any rank}) -> {output: array}
 Call = Callable[[str, dict[str, Any]], dict[str, np.ndarray]]
 
-_LIBRARY = "libtensorflow_cc.so.2"
 _TAG = b"serve"
-_STRING_BYTES = 24  # sizeof(TF_TString), as tensorflow/c/tf_tstring.h has it
-_POINTER, _TEXT, _INT = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
-_INT64, _SIZE = ctypes.c_int64, ctypes.c_size_t
-
-
-class _Buffer(ctypes.Structure):
-    _fields_ = [("data", _POINTER), ("length", _SIZE), ("deallocator", _POINTER)]
-
-
-class _Output(ctypes.Structure):
-    _fields_ = [("operation", _POINTER), ("index", _INT)]
-
-
-_BUFFER, _OUTPUTS = ctypes.POINTER(_Buffer), ctypes.POINTER(_Output)
-_POINTERS, _SIZES = ctypes.POINTER(_POINTER), ctypes.POINTER(_INT64)
-# What each function returns and what it takes, as tensorflow/c/*.h declare it.
-_FUNCTIONS = {
-    "TF_NewStatus": (_POINTER, []),
-    "TF_DeleteStatus": (None, [_POINTER]),
-    "TF_GetCode": (_INT, [_POINTER]),
-    "TF_Message": (_TEXT, [_POINTER]),
-    "TF_NewBuffer": (_BUFFER, []),
-    "TF_DeleteBuffer": (None, [_BUFFER]),
-    "TF_NewGraph": (_POINTER, []),
-    "TF_DeleteGraph": (None, [_POINTER]),
-    "TF_GraphOperationByName": (_POINTER, [_POINTER, _TEXT]),
-    "TF_OperationNumOutputs": (_INT, [_POINTER]),
-    "TF_NewSessionOptions": (_POINTER, []),
-    "TF_SetConfig": (None, [_POINTER, _TEXT, _SIZE, _POINTER]),
-    "TF_DeleteSessionOptions": (None, [_POINTER]),
-    "TF_LoadSessionFromSavedModel": (
-        _POINTER,
-        # options, run options, folder, tags, their number, graph, meta graph, status
-        [_POINTER, _BUFFER, _TEXT, ctypes.POINTER(_TEXT), _INT]
-        + [_POINTER, _BUFFER, _POINTER],
-    ),
-    "TF_SessionRun": (
-        None,
-        # session, run options, inputs, outputs, targets, run metadata, status
-        [_POINTER, _BUFFER, _OUTPUTS, _POINTERS, _INT, _OUTPUTS, _POINTERS, _INT]
-        + [_POINTERS, _INT, _BUFFER, _POINTER],
-    ),
-    "TF_CloseSession": (None, [_POINTER, _POINTER]),
-    "TF_DeleteSession": (None, [_POINTER, _POINTER]),
-    "TF_AllocateTensor": (_POINTER, [_INT, _SIZES, _INT, _SIZE]),
-    "TF_DeleteTensor": (None, [_POINTER]),
-    "TF_TensorData": (_POINTER, [_POINTER]),
-    "TF_TensorType": (_INT, [_POINTER]),
-    "TF_NumDims": (_INT, [_POINTER]),
-    "TF_Dim": (_INT64, [_POINTER, _INT]),
-    "TF_StringInit": (None, [_POINTER]),
-    "TF_StringCopy": (None, [_POINTER, _TEXT, _SIZE]),
-    "TF_StringGetDataPointer": (_POINTER, [_POINTER]),
-    "TF_StringGetSize": (_SIZE, [_POINTER]),
-}
-_SLOW = {"TF_LoadSessionFromSavedModel", "TF_SessionRun"}
-_SLOW |= {"TF_CloseSession", "TF_DeleteSession"}
 
 
 class Session:
@@ -87,7 +39,7 @@ class Session:
 
     Attributes:
         signatures: {name: SignatureDef}; those of TensorFlow itself begin with "__".
-        operations: Types of all operations of the graph and its functions.
+        operations: {signature: types of the operations that its outputs come from}.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -96,15 +48,15 @@ class Session:
         Raises:
             tf.errors.OpError: Of the class of TensorFlow's error code.
         """
-        self._graph = _api().TF_NewGraph()
+        self._graph = functions().TF_NewGraph()
         try:
             self._session, meta = _open(path, self._graph)
         except BaseException:
-            _api().TF_DeleteGraph(self._graph)
+            functions().TF_DeleteGraph(self._graph)
             raise
         self.signatures = _signatures(meta)
-        self.operations = _operations(meta.graph_def)
-        self._points: dict[str, _Output] = {}
+        self.operations = _operations(meta)
+        self._points: dict[str, Output] = {}
 
     def run(
         self,
@@ -124,20 +76,20 @@ class Session:
         Raises:
             tf.errors.OpError: Of the class of TensorFlow's error code.
         """
-        api = _api()
-        starts = (_Output * len(feeds))(*map(self._point, feeds))
-        ends = (_Output * len(fetches))(*map(self._point, fetches))
-        options = _run_options(timeout_ms) if timeout_ms else None
-        fed, fetched = (_POINTER * len(starts))(), (_POINTER * len(ends))()
+        api = functions()
+        starts = (Output * len(feeds))(*map(self._point, feeds))
+        ends = (Output * len(fetches))(*map(self._point, fetches))
+        options = run_options(timeout_ms) if timeout_ms else None
+        fed, fetched = (POINTER * len(starts))(), (POINTER * len(ends))()
         try:
             for i, array in enumerate(feeds.values()):
-                fed[i] = _write(array)
-            with _status() as status:
+                fed[i] = to_tensor(array)
+            with checked() as status:
                 api.TF_SessionRun(
                     *(self._session, options, starts, fed, len(fed)),
                     *(ends, fetched, len(fetched), None, 0, None, status),
                 )
-            return [_read(tensor) for tensor in fetched]
+            return [to_array(tensor) for tensor in fetched]
         finally:
             for tensor in filter(None, [*fed, *fetched]):
                 api.TF_DeleteTensor(tensor)
@@ -145,24 +97,24 @@ class Session:
     def close(self) -> None:
         """Gives all memory back. No run may be under way, and none comes after."""
         self.signatures.clear()
-        for release in (_api().TF_CloseSession, _api().TF_DeleteSession):
-            with _status() as status:
+        for release in (functions().TF_CloseSession, functions().TF_DeleteSession):
+            with checked() as status:
                 release(self._session, status)
-        _api().TF_DeleteGraph(self._graph)
+        functions().TF_DeleteGraph(self._graph)
         _trim()
 
-    def _point(self, tensor: str) -> _Output:
+    def _point(self, tensor: str) -> Output:
         """Finds where in the graph a tensor is."""
         point = self._points.get(tensor)
         if point is None:
             name, _, index = tensor.partition(":")  # "" for a sparse or ragged one
-            operation = _api().TF_GraphOperationByName(self._graph, name.encode())
-            there = _api().TF_OperationNumOutputs(operation) if operation else 0
+            operation = functions().TF_GraphOperationByName(self._graph, name.encode())
+            there = functions().TF_OperationNumOutputs(operation) if operation else 0
             if not (index or "0").isdecimal() or int(index or 0) >= there:
                 raise tf.errors.UnimplementedError(
                     None, None, f"'{tensor}' is no plain tensor of the graph."
                 )
-            point = self._points[tensor] = _Output(operation, int(index or 0))
+            point = self._points[tensor] = Output(operation, int(index or 0))
         return point
 
 
@@ -208,25 +160,8 @@ def loaded(path: Path) -> Iterator[Call]:
         session.close()
 
 
-@cache
-def _api() -> SimpleNamespace:
-    """Opens the library that `import tensorflow` has loaded already.
-
-    Only what takes long gives Python's lock away while it runs: giving it away for
-    each string of a tensor would let every other thread go first.
-    """
-    path = os.path.join(tf.sysconfig.get_lib(), _LIBRARY)
-    quick, slow = ctypes.PyDLL(path), ctypes.CDLL(path)
-    functions = {}
-    for name, (returns, takes) in _FUNCTIONS.items():
-        function = getattr(slow if name in _SLOW else quick, name)
-        function.restype, function.argtypes = returns, takes
-        functions[name] = function
-    return SimpleNamespace(**functions)
-
-
 def _trim() -> None:
-    """Gives freed memory back to the machine: glibc keeps it, an arena a thread.
+    """Gives freed memory back to the machine: glibc keeps it, in an arena a thread.
 
     A process that loads one version after the other would grow by some of each.
     """
@@ -235,30 +170,15 @@ def _trim() -> None:
         trim(0)
 
 
-@contextmanager
-def _status() -> Iterator[int]:
-    """Yields a new status, and raises the exception that it then stands for."""
-    api = _api()
-    status = api.TF_NewStatus()
-    try:
-        yield status
-        if code := api.TF_GetCode(status):
-            message = api.TF_Message(status).decode(errors="replace")
-            error = tf.compat.v1.errors.exception_type_from_error_code(code)
-            raise error(None, None, message)
-    finally:
-        api.TF_DeleteStatus(status)
-
-
 def _open(path, graph: int) -> tuple[int, meta_graph_pb2.MetaGraphDef]:
     """Fills the graph; returns the session, and what the model says of itself."""
-    api = _api()
+    api = functions()
     options, buffer = api.TF_NewSessionOptions(), api.TF_NewBuffer()
-    config, tags = _devices(), (_TEXT * 1)(_TAG)
+    config, tags = _devices(), (TEXT * 1)(_TAG)
     try:
-        with _status() as status:
+        with checked() as status:
             api.TF_SetConfig(options, config, len(config), status)
-        with _status() as status:
+        with checked() as status:
             session = api.TF_LoadSessionFromSavedModel(
                 options, None, os.fsencode(path), tags, 1, graph, buffer, status
             )
@@ -277,9 +197,40 @@ def _signatures(meta) -> dict[str, meta_graph_pb2.SignatureDef]:
     return found
 
 
-def _operations(graph) -> frozenset[str]:
-    nodes = [graph.node, *(f.node_def for f in graph.library.function)]
-    return frozenset(node.op for some in nodes for node in some)
+def _operations(meta) -> dict[str, frozenset[str]]:
+    graph = meta.graph_def
+    nodes = {node.name: node for node in graph.node}
+    bodies = {f.signature.name: f.node_def for f in graph.library.function}
+    found = {}
+    for name, definition in meta.signature_def.items():
+        ends = [info.name.partition(":")[0] for info in definition.outputs.values()]
+        reached = _closure(ends, lambda at: map(_source, nodes[at].input), nodes)
+        ops = {nodes[at].op for at in reached}
+        called = {f for at in reached for f in _called(nodes[at])}
+        inner = _closure(called, lambda at: chain(*map(_called, bodies[at])), bodies)
+        ops.update(node.op for at in inner for node in bodies[at])
+        found[name] = frozenset(ops)
+    return found
+
+
+def _closure(start, following, known) -> set[str]:
+    """Returns what is known of `start`, of what follows it, and so on."""
+    reached, left = set(), list(start)
+    while left:
+        if (at := left.pop()) in known and at not in reached:
+            reached.add(at)
+            left.extend(following(at))
+    return reached
+
+
+def _source(tensor: str) -> str:
+    return tensor.lstrip("^").partition(":")[0]
+
+
+def _called(node) -> list[str]:
+    """Returns the names of functions that a node may call."""
+    listed = [f for a in node.attr.values() for f in (a.func, *a.list.func)]
+    return [node.op, *(f.name for f in listed)]
 
 
 def _devices() -> bytes:
@@ -292,12 +243,6 @@ def _devices() -> bytes:
         device_count=seen.device_count, gpu_options=seen.gpu_options
     )
     return config.SerializeToString()
-
-
-def _run_options(timeout_ms: int) -> Any:
-    content = config_pb2.RunOptions(timeout_in_ms=timeout_ms).SerializeToString()
-    data = ctypes.cast(ctypes.c_char_p(content), _POINTER)
-    return ctypes.byref(_Buffer(data, len(content), None))
 
 
 def _check_names(signature: str, inputs, feeds) -> None:
@@ -325,38 +270,4 @@ def _array(name: str, value: Any, dtype: tf.DType) -> np.ndarray:
     array = np.array(value, dtype.as_numpy_dtype, order="C")
     if dtype == tf.string and not all(isinstance(s, bytes) for s in array.flat):
         raise TypeError(f"Input '{name}' takes bytes, in lists of one length.")
-    return array
-
-
-def _write(array: np.ndarray) -> int:
-    """Makes a tensor of the same shape and content; the caller deletes it."""
-    api, strings = _api(), array.dtype == object
-    dtype = tf.as_dtype(array.dtype).as_datatype_enum  # object: strings
-    array = np.ascontiguousarray(array).reshape(array.shape)
-    shape = (_INT64 * array.ndim)(*array.shape)
-    length = _STRING_BYTES * array.size if strings else array.nbytes
-    tensor = api.TF_AllocateTensor(dtype, shape, array.ndim, length)
-    data = api.TF_TensorData(tensor)
-    if not strings:
-        ctypes.memmove(data, array.ctypes.data, length)
-        return tensor
-    for i, content in enumerate(array.flat):
-        api.TF_StringInit(data + i * _STRING_BYTES)
-        api.TF_StringCopy(data + i * _STRING_BYTES, content, len(content))
-    return tensor
-
-
-def _read(tensor: int) -> np.ndarray:
-    """Copies a tensor into an array, strings as bytes in one of dtype object."""
-    api = _api()
-    dtype = tf.as_dtype(api.TF_TensorType(tensor))
-    shape = [api.TF_Dim(tensor, i) for i in range(api.TF_NumDims(tensor))]
-    array, data = np.empty(shape, dtype.as_numpy_dtype), api.TF_TensorData(tensor)
-    if dtype != tf.string:
-        ctypes.memmove(array.ctypes.data, data, array.nbytes)
-        return array
-    for i in range(array.size):
-        slot = data + i * _STRING_BYTES
-        content = api.TF_StringGetDataPointer(slot)
-        array.flat[i] = ctypes.string_at(content, api.TF_StringGetSize(slot))
     return array

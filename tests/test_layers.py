@@ -12,7 +12,7 @@ FLOORS = [
     ["errors", "schema", "files"],
     ["config", "cluster", "dropout"],
     ["cli", "table", "media", "preprocess", "encoders", "fusion", "augment"]
-    + ["metrics", "baselines", "report", "embedded", "run", "meeting"],
+    + ["metrics", "baselines", "report", "embedded", "run", "meeting", "capi"],
     ["splits", "examples", "losses", "model"],
     ["plan", "inference", "native"],
     ["shards", "proof"],
@@ -33,7 +33,7 @@ PACKAGES = {
 # The model itself is pure Keras and stays so, as it also runs on other backends.
 MAY_IMPORT_TENSORFLOW = {"files", "preprocess", "augment", "examples", "shards"}
 MAY_IMPORT_TENSORFLOW |= {"data", "inference", "proof", "export", "fit", "evaluation"}
-MAY_IMPORT_TENSORFLOW |= {"training", "features", "native", "replicas"}
+MAY_IMPORT_TENSORFLOW |= {"training", "features", "native", "capi", "replicas"}
 LIGHT = ["errors", "schema", "config", "cli", "table", "splits", "media", "metrics"]
 LIGHT += ["baselines", "report", "embedded", "run", "train", "evaluate", "predict"]
 LIGHT += ["doctor", "prove", "cluster", "meeting"]

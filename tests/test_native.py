@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from mmkeras.native import loaded
+from mmkeras.native import Session, loaded
 from tests import tables
 
 SHAPELESS = tf.TensorSpec(None, tf.string, name="text")
@@ -37,6 +37,10 @@ class Echo(tf.Module):
     def strict(self, text):
         return {"same": tf.ensure_shape(text, [None])}
 
+    @tf.function(input_signature=[tf.TensorSpec(None, tf.float32, name="x")])
+    def deepen(self, x):
+        return {"y": tf.stack([x], 0)}
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
     def add(self, x):
         return {"sum": tf.reduce_sum(x) + self.zeros[-1]}
@@ -46,6 +50,7 @@ class Echo(tf.Module):
 def path(tmp_path_factory):
     path, echo = tmp_path_factory.mktemp("native") / "echo", Echo()
     signatures = {"say": echo.say, "strict": echo.strict, "add": echo.add}
+    signatures["deepen"] = echo.deepen
     tf.saved_model.save(echo, str(path), signatures)
     return path
 
@@ -149,7 +154,7 @@ def test_the_graph_itself_refuses_a_wrong_rank(call):
 
 
 def test_an_unknown_signature_is_said_with_those_that_there_are(call):
-    message = "no signature 'sya', only: add, say, strict"
+    message = "no signature 'sya', only: add, deepen, say, strict"
     with pytest.raises(tf.errors.NotFoundError, match=message):
         call("sya", {"text": [b"a"]})
 
@@ -270,3 +275,22 @@ def test_a_trained_export_answers_as_in_a_session_of_python(tmp_path_factory):
                     np.testing.assert_array_equal(found[key], value)
             empty = call("serving_default", {m: [] for m in rows})
     assert empty["probabilities"].shape == (0, 2) and empty["label"].shape == (0,)
+
+
+# What a server asks -----------------------------------------------------------
+
+
+def test_the_operations_of_a_signature_are_its_own_and_those_of_its_functions(path):
+    session = Session(path)
+    operations = session.operations
+    session.close()
+    assert {"Sum", "StridedSlice"} <= operations["add"]
+    assert "Pack" in operations["deepen"]
+    assert "Pack" not in operations["add"]
+    assert "Sum" not in operations["deepen"]
+
+
+def test_an_output_of_more_ranks_than_numpy_has_is_an_error(call):
+    assert call("deepen", {"x": np.zeros([1] * 31, np.float32)})["y"].ndim == 32
+    with pytest.raises(tf.errors.UnimplementedError, match="33 dimensions"):
+        call("deepen", {"x": np.zeros([1] * 32, np.float32)})

@@ -27,14 +27,20 @@ Run = Callable[[Mapping[str, np.ndarray], int], list[np.ndarray]]
 class BatchScheduler:
     """Queues of tasks, and the threads that run them in batches."""
 
-    def __init__(self, options: Batching, observe: Callable[[float], None]):
+    def __init__(
+        self,
+        options: Batching,
+        observe: Callable[[float], None] = lambda us: None,
+        count: Callable[[], None] = lambda: None,
+    ):
         """Starts the threads.
 
         Args:
             options: Sizes and times.
             observe: Takes the microseconds that each task has waited.
+            count: Is called for each batch.
         """
-        self._options, self._observe = options, observe
+        self._options, self._observe, self._count = options, observe, count
         self._queues: dict[Hashable, _Queue] = {}
         self._changed = threading.Condition()
         self._closed = False
@@ -108,6 +114,7 @@ class BatchScheduler:
     def _work(self) -> None:
         while (found := self._next()) is not None:
             queue, tasks = found
+            self._count()
             now_s = time.monotonic()
             for task in tasks:
                 self._observe((now_s - task.since_s) * 1e6)

@@ -24,6 +24,7 @@ from serving.server.manager import Held, Manager
 from serving.server.metrics import Metrics
 from serving.server.predict import predict
 from serving.server.room import Room
+from serving.server.tensors import claimed_bytes
 
 _SIGNATURE_DEF = "signature_def"
 
@@ -66,8 +67,10 @@ class Core:
         Raises:
             ServingError: As TensorFlow Serving has it; so do all of these.
         """
-        with self._held(request, request) as held:
-            return predict(held.servable, request, deadline, self._limits.message_bytes)
+        most = self._limits.message_bytes
+        claimed = sum(claimed_bytes(proto, most) for proto in request.inputs.values())
+        with self._held(request, request, claimed) as held:
+            return predict(held.servable, request, deadline, most)
 
     def classify(
         self, request: classification_pb2.ClassificationRequest, deadline: Deadline
@@ -146,12 +149,15 @@ class Core:
         return response
 
     @contextmanager
-    def _held(self, request, asking) -> Iterator[Held]:
-        """Holds room for the request, and the version that `asking` names."""
+    def _held(self, request, asking, claimed: int = 0) -> Iterator[Held]:
+        """Holds room for the request, and the version that `asking` names.
+
+        A few bytes may stand for a large tensor, of which `claimed` is the size.
+        """
         spec = _spec(asking)
         with ExitStack() as stack:
             stack.enter_context(self._requests.taken_now(1))
-            stack.enter_context(self._bytes.taken_now(request.ByteSize()))
+            stack.enter_context(self._bytes.taken_now(max(request.ByteSize(), claimed)))
             yield stack.enter_context(self._manager.use(spec))
 
 

@@ -24,9 +24,14 @@ class ServingError(Exception):
 
     @property
     def sent(self) -> str:
-        """The text as it goes over the wire, cut to 1024 characters."""
-        text = self.message
-        return text if len(text) <= _LONGEST else text[:_LONGEST] + _CUT
+        """The text as it goes over the wire, cut to 1024 bytes of UTF-8.
+
+        As TF Serving counts; 1024 characters would be more than gRPC takes.
+        """
+        text = self.message.encode(errors="replace")
+        if len(text) <= _LONGEST:
+            return text.decode()
+        return text[:_LONGEST].decode(errors="ignore") + _CUT
 
 
 def invalid_argument(message: str) -> ServingError:

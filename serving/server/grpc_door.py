@@ -25,6 +25,7 @@ from serving.server.configs import SslConfig
 from serving.server.core import Core
 from serving.server.deadline import Deadline
 from serving.server.errors import ServingError, internal
+from serving.server.inflating import inflated
 
 _log = logging.getLogger(__name__)
 _PACKAGE = "tensorflow.serving"
@@ -135,12 +136,14 @@ class GrpcDoor:
                 ("grpc.max_receive_message_length", message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
+                # gRPC would inflate all of a message before it looks at its length.
+                ("grpc.per_message_decompression", 0),
             ],
             maximum_concurrent_rpcs=threads,
         )
         for service in _SERVICES:
             handlers = {
-                call.name: _handler(call, core)
+                call.name: _handler(call, core, message_bytes)
                 for call in _calls(core)
                 if call.service == service
             }
@@ -181,7 +184,7 @@ class GrpcDoor:
             ) from None
 
 
-def _handler(call: _Call, core: Core) -> grpc.RpcMethodHandler:
+def _handler(call: _Call, core: Core, most_bytes: int) -> grpc.RpcMethodHandler:
     """Takes the bytes of a request, as its type may not be what they are."""
 
     def handle(data: bytes, context: grpc.ServicerContext) -> Message:
@@ -190,7 +193,7 @@ def _handler(call: _Call, core: Core) -> grpc.RpcMethodHandler:
         context.add_callback(deadline.cancel)
         code, details = grpc.StatusCode.OK, ""
         try:
-            request = _parsed(call, data)
+            request = _parsed(call, inflated(data, most_bytes))
             return call.answer(request, deadline)
         except ServingError as error:
             code, details = error.code, error.sent

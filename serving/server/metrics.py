@@ -20,6 +20,7 @@ from itertools import accumulate
 # label sets of one metric is counted under _OTHER, so that memory stays bounded.
 _MOST_CELLS = 10_000
 _OTHER = "other"
+_LONGEST_LABEL = 256  # characters; a client can name a model of a megabyte
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
@@ -35,7 +36,7 @@ class _Metric:
         """Returns the cell, with the lock held by the caller."""
         if values.keys() != set(self.labels):
             raise TypeError(f"{self.name} has the labels {', '.join(self.labels)}.")
-        key = tuple(str(values[label]) for label in self.labels)
+        key = tuple(str(values[label])[:_LONGEST_LABEL] for label in self.labels)
         if key not in self._cells and len(self._cells) >= _MOST_CELLS:
             key = (_OTHER,) * len(self.labels)
         return self._cells.setdefault(key, self._empty())

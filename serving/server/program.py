@@ -139,7 +139,9 @@ class Server:
             self._metrics.queuing_latency.observe,
             thread_pool_name=batching.thread_pool_name,
         )
-        return BatchScheduler(batching, observe)
+        return BatchScheduler(
+            batching, observe, self._metrics.wrapped_run_count.increment
+        )
 
     def _rest_door(self, core: Core) -> RestDoor:
         flags, limits = self._flags, self._limits
@@ -151,6 +153,7 @@ class Server:
             timeout_s=flags.rest_timeout_seconds,
             metrics_path=path,
             max_body_bytes=limits.message_bytes,
+            max_parsed_bytes=limits.in_flight_bytes,
         )
         return RestDoor(
             app,

@@ -32,6 +32,7 @@ from serving.server.deadline import Deadline
 from serving.server.errors import ServingError, invalid_argument
 from serving.server.json_examples import examples_request
 from serving.server.rest_json import predict_request
+from serving.server.room import Room
 
 # Says in a WSGI environment why the request is not to be worked on, if so.
 REFUSED = "serving.refused"
@@ -48,6 +49,8 @@ _NO_MODEL = re.compile(
 )
 _API = re.compile(r"/v1/.*", _FLAGS)
 _JSON, _PLAIN = "application/json", "text/plain"
+# What Python takes for a number and its place in a list, and for a list or an object.
+_VALUE_BYTES, _CONTAINER_BYTES = 32, 120
 _LARGEST_VERSION = 2**63 - 1
 _STATUS = {
     grpc.StatusCode.OK: 200,
@@ -98,6 +101,7 @@ def build_app(
     timeout_s: float | None = 30.0,
     metrics_path: str | None = None,
     max_body_bytes: int = 256 * 2**20,
+    max_parsed_bytes: int = 2**30,
 ) -> Application:
     """Builds the WSGI application.
 
@@ -106,7 +110,9 @@ def build_app(
         timeout_s: How long a request may take; None: any time.
         metrics_path: Where Prometheus reads the metrics; None: nowhere.
         max_body_bytes: The most that a body may have, inflated too.
+        max_parsed_bytes: The most memory that the values of all bodies may take.
     """
+    memory = Room(max_parsed_bytes, "bytes of parsed bodies")
 
     def application(environ, start_response):
         target = _target(environ)
@@ -115,7 +121,9 @@ def build_app(
             status, kind, text = _metrics(core.metrics, target, path)
         else:
             kind = _JSON
-            status, text = _answer(core, environ, target, timeout_s, max_body_bytes)
+            status, text = _answer(
+                core, environ, target, timeout_s, max_body_bytes, memory
+            )
         body = text.encode()
         headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
         start_response(f"{status} {_PHRASES[status]}", headers)
@@ -147,6 +155,7 @@ def _answer(
     target: str,
     timeout_s: float | None,
     max_body_bytes: int,
+    memory: Room,
 ) -> tuple[int, str]:
     """Returns the HTTP status and the text of the answer, and counts the request."""
     started_s = time.monotonic()
@@ -164,7 +173,8 @@ def _answer(
         body = b""
         if method == "POST":
             body = _body(environ, max_body_bytes)
-        text = _act(core, route, body, Deadline(timeout_s))
+        with memory.taken_now(_parsed_bytes(body)):
+            text = _act(core, route, body, Deadline(timeout_s))
         status = 200
     except ServingError as error:
         code, text = error.code, rest_answers.error_answer(error.sent)
@@ -217,6 +227,12 @@ def _body(environ: dict[str, Any], most: int) -> bytes:
     if "gzip" in environ.get("HTTP_CONTENT_ENCODING", ""):
         return _inflated(body, most)
     return body
+
+
+def _parsed_bytes(body: bytes) -> int:
+    """Estimates the memory of a body's values: three bytes can be a list."""
+    containers = body.count(b"[") + body.count(b"{")
+    return len(body) + _VALUE_BYTES * body.count(b",") + _CONTAINER_BYTES * containers
 
 
 def _inflated(body: bytes, most: int) -> bytes:

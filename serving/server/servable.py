@@ -11,13 +11,9 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from mmkeras.native import Session
 from serving.server.batching import BatchScheduler
 from serving.server.deadline import Deadline
-from serving.server.errors import invalid_argument, of_tensorflow
+from serving.server.errors import of_tensorflow
+from serving.server.ranks import Ranks
 from serving.server.room import Room
-
-# Operations whose oneDNN kernels may end the whole process when an array of numbers has
-# another rank than the graph was built for (TensorFlow 2.16); others refuse it.
-_FRAGILE = {"Conv2D", "Conv3D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2"}
-_FRAGILE |= {"MaxPool", "AvgPool", "FusedBatchNormV3", "ConcatV2", "BiasAdd", "Softmax"}
 
 
 class Servable:
@@ -63,8 +59,7 @@ class Servable:
             self._session.signatures
         )
         self._batched = {_kind(s) for s in self.signatures.values()}
-        self._shapes = _shapes(self.signatures.values())
-        self._is_fragile = not _FRAGILE.isdisjoint(self._session.operations)
+        self._ranks = Ranks(self.signatures, self._session.operations)
 
     def run(
         self,
@@ -84,8 +79,7 @@ class Servable:
         Raises:
             ServingError: With the code and text of TensorFlow Serving.
         """
-        if self._is_fragile:
-            self._check_ranks(feeds)
+        self._ranks.check(feeds)
         names = tuple(sorted(set(fetches)))
         kind = (frozenset(feeds), frozenset(names))
         start_s = time.perf_counter()
@@ -120,19 +114,6 @@ class Servable:
         except tf.errors.OpError as error:
             raise of_tensorflow(error) from None
 
-    def _check_ranks(self, feeds: Mapping[str, np.ndarray]) -> None:
-        """Refuses what tf.ensure_shape would, in the same words."""
-        for name, array in feeds.items():
-            shape = self._shapes.get(name)
-            if shape is None or array.dtype == object or shape.rank == array.ndim:
-                continue
-            expected = ",".join("?" if d is None else str(d) for d in shape)
-            got = ",".join(map(str, array.shape))
-            raise invalid_argument(
-                f"Shape of tensor {name.partition(':')[0]} [{got}] is not compatible "
-                f"with expected shape [{expected}]."
-            )
-
 
 def _kind(signature) -> tuple[frozenset[str], frozenset[str]]:
     """What a batch may hold: runs from and to the same tensors."""
@@ -140,13 +121,3 @@ def _kind(signature) -> tuple[frozenset[str], frozenset[str]]:
         frozenset(info.name for info in signature.inputs.values()),
         frozenset(info.name for info in signature.outputs.values()),
     )
-
-
-def _shapes(signatures) -> dict[str, tf.TensorShape]:
-    """{tensor: its shape}, of the inputs whose rank is known."""
-    shapes = {}
-    for signature in signatures:
-        for info in signature.inputs.values():
-            if not info.tensor_shape.unknown_rank:
-                shapes[info.name] = tf.TensorShape(info.tensor_shape)
-    return shapes

@@ -35,10 +35,12 @@ class Doubler:
 
 @contextmanager
 def scheduler(**options):
-    waits_us = []
+    waits_us, counted = [], []
     options = {"num_batch_threads": 1, "max_batch_size": 4, **options}
-    found = BatchScheduler(Batching(**options), waits_us.append)
-    found.waits_us = waits_us
+    found = BatchScheduler(
+        Batching(**options), waits_us.append, lambda: counted.append(1)
+    )
+    found.waits_us, found.counted = waits_us, counted
     try:
         yield found
     finally:
@@ -86,6 +88,7 @@ def test_requests_that_wait_run_as_one_batch_and_get_their_own_answers():
         assert one.result(LONG_S) == [2, 4] and two.result(LONG_S) == [6]
         assert sorted(map(len, run.batches)) == [1, 3]
         assert len(batches.waits_us) == 3 and all(us > 0 for us in batches.waits_us)
+        assert len(batches.counted) == 2
 
 
 def test_a_batch_is_never_larger_than_the_largest():

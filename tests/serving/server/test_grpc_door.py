@@ -267,4 +267,4 @@ def test_serving_error_is_cut_to_what_tensorflow_serving_sends(opened):
     _, _, channel = opened(answer)
     with pytest.raises(grpc.RpcError) as caught:
         predict_by(channel)
-    assert caught.value.details() == "é" * 1024 + "...TRUNCATED"
+    assert caught.value.details() == "é" * 512 + "...TRUNCATED"

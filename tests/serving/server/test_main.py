@@ -17,7 +17,7 @@ from serving.server.__main__ import main
         (["--model", "m=/tmp", "--port", "x"], "port"),
         (["--model", "m=/tmp", "--port", "70000"], "--port must be from 0 to 65535"),
         (["--model", "m=/tmp", "--max-rows", "0"], "--max-rows must be from 1"),
-        (["--model", "m=/tmp", "--poll-seconds", "nan"], "--poll-seconds must be"),
+        (["--model", "m=/tmp", "--poll-seconds", "0"], "--poll-seconds must be"),
     ],
 )
 def test_flags_that_cannot_be_used_are_a_users_mistake(argv, text):

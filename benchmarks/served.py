@@ -1,0 +1,161 @@
+"""The reference model served by the twin, against the same model called directly.
+
+Seconds of one request of 1 and of 8 rows over gRPC, against those of a call of the same
+export in this process; and rows a second of a table through `serving.client` with 32
+requests of one row in flight and batches, against `mmkeras.predict` on the same table.
+"""
+
+import argparse
+import csv
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from benchmarks.serving_load import started
+from benchmarks.tables import write_table
+from mmkeras import run, training
+from mmkeras.config import resnet50_concat
+from mmkeras.native import loaded
+from mmkeras.predict import predict
+from mmkeras.schema import AUDIO, IMAGE, TEXT
+from serving.client import Client
+
+# One batch runs at a time: a second one would only take the cores from the first.
+BATCHING = """
+max_batch_size { value: 32 }
+batch_timeout_micros { value: 5000 }
+max_enqueued_batches { value: 100 }
+num_batch_threads { value: 1 }
+"""
+FLYING = 32
+
+
+def train(folder: Path, table: Path) -> Path:
+    """Trains the reference model for an epoch; its weights do not change its speed."""
+    preset = resnet50_concat()
+    config = replace(
+        preset,
+        epochs=1,
+        table=replace(preset.table, cache_dir=str(folder / "cache")),
+        image=replace(preset.image, weights="none"),
+        train=replace(preset.train, batch_size=16),
+    )
+    with run.opened(folder / "run"):
+        training.train(folder / "run", config, table)
+    return folder / "run"
+
+
+def rows_of(table: Path) -> list[dict[str, Path | str]]:
+    """The rows of a table, with the paths of their files."""
+    with table.open(newline="") as file:
+        return [
+            {
+                TEXT: row[TEXT],
+                IMAGE: table.parent / row[IMAGE],
+                AUDIO: table.parent / row[AUDIO],
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+def bytes_of(rows: list[dict[str, Path | str]]) -> dict[str, list[bytes]]:
+    """The same as columns of the bytes that are sent."""
+    columns = {
+        name: [row[name].read_bytes() for row in rows] for name in (IMAGE, AUDIO)
+    }
+    return {TEXT: [row[TEXT].encode() for row in rows], **columns}
+
+
+def latency(stub, call, feeds: dict[str, list[bytes]], pairs: int) -> None:
+    """Prints the seconds of a request against those of a call, in turn."""
+    request = predict_pb2.PredictRequest(model_spec={"name": "mmkeras"})
+    for name, column in feeds.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(column))
+
+    def served():
+        stub.Predict(request, timeout=600)
+
+    def direct():
+        call("serving_default", feeds)
+
+    served(), direct()
+    found = [(seconds(served), seconds(direct)) for _ in range(pairs)]
+    ratios = sorted(a / b for a, b in found)
+    a, b = (1000 * statistics.median(column) for column in zip(*found, strict=True))
+    print(
+        f"batch {len(feeds[TEXT])}: {a:,.1f} ms served, {b:,.1f} ms called directly, "
+        f"ratio {statistics.median(ratios):.3f} (quartiles {ratios[pairs // 4]:.3f} to "
+        f"{ratios[-1 - pairs // 4]:.3f} of {pairs} pairs)",
+        flush=True,
+    )
+
+
+def throughput(folder: Path, table: Path, target: str, pairs: int) -> None:
+    """Prints rows a second of a table, served against predicted, in turn."""
+    rows = rows_of(table)
+    few = write_table(folder / "few", FLYING)
+
+    def served():
+        with Client(target, timeout_s=600) as client:
+            assert len(list(client.stream(rows, in_flight=FLYING))) == len(rows)
+
+    def offline(of: Path):
+        return seconds(lambda: predict(folder / "run", of, folder / "predictions.csv"))
+
+    served()
+    found = []
+    for _ in range(pairs):
+        served_per_s = len(rows) / seconds(served)
+        # The time to load the model is in both tables', and falls out.
+        offline_s = offline(table) - offline(few)
+        found.append((served_per_s, (len(rows) - FLYING) / offline_s))
+    ratios = sorted(a / b for a, b in found)
+    a, b = (statistics.median(column) for column in zip(*found, strict=True))
+    print(
+        f"{FLYING} in flight, batched: {a:,.1f} rows/s served, {b:,.1f} by "
+        f"mmkeras.predict, ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to "
+        f"{ratios[-1]:.3f} in {pairs} pairs)",
+        flush=True,
+    )
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start_s = time.perf_counter()
+    work()
+    return time.perf_counter() - start_s
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=40, help="of requests and calls")
+    parser.add_argument("--rows", type=int, default=256, help="of the table")
+    parser.add_argument("--runs", type=int, default=3, help="through the table")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        table = write_table(folder / "rows", arguments.rows)
+        export = train(folder, table) / "export"
+        with (
+            started("alone", export) as server,
+            grpc.insecure_channel(server.grpc) as channel,
+            loaded(export / "1") as call,
+        ):
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            for count in (1, 8):
+                latency(stub, call, bytes_of(rows_of(table)[:count]), arguments.pairs)
+        file = folder / "batching"
+        file.write_text(BATCHING)
+        flags = ("--batching-parameters-file", str(file))
+        with started("batched", export, *flags) as server:
+            throughput(folder, table, server.grpc, arguments.runs)
+
+
+if __name__ == "__main__":
+    main()

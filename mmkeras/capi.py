@@ -1,0 +1,156 @@
+"""What is used of TensorFlow's C API: its functions, statuses and tensors, by ctypes.
+
+Source: tensorflow/c/c_api.h, tf_tensor.h and tf_tstring.h of TensorFlow 2.16, out of
+the shared library that the TensorFlow wheel brings.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+
+_LIBRARY = "libtensorflow_cc.so.2"
+_STRING_BYTES = 24  # sizeof(TF_TString), as tf_tstring.h has it
+_MOST_RANK = 32  # of numpy before 2.0
+POINTER, TEXT, _INT = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
+_INT64, _SIZE = ctypes.c_int64, ctypes.c_size_t
+
+
+class Buffer(ctypes.Structure):
+    _fields_ = [("data", POINTER), ("length", _SIZE), ("deallocator", POINTER)]
+
+
+class Output(ctypes.Structure):
+    _fields_ = [("operation", POINTER), ("index", _INT)]
+
+
+_BUFFER, _OUTPUTS = ctypes.POINTER(Buffer), ctypes.POINTER(Output)
+_POINTERS, _SIZES = ctypes.POINTER(POINTER), ctypes.POINTER(_INT64)
+# What each function returns and what it takes.
+_FUNCTIONS = {
+    "TF_NewStatus": (POINTER, []),
+    "TF_DeleteStatus": (None, [POINTER]),
+    "TF_GetCode": (_INT, [POINTER]),
+    "TF_Message": (TEXT, [POINTER]),
+    "TF_NewBuffer": (_BUFFER, []),
+    "TF_DeleteBuffer": (None, [_BUFFER]),
+    "TF_NewGraph": (POINTER, []),
+    "TF_DeleteGraph": (None, [POINTER]),
+    "TF_GraphOperationByName": (POINTER, [POINTER, TEXT]),
+    "TF_OperationNumOutputs": (_INT, [POINTER]),
+    "TF_NewSessionOptions": (POINTER, []),
+    "TF_SetConfig": (None, [POINTER, TEXT, _SIZE, POINTER]),
+    "TF_DeleteSessionOptions": (None, [POINTER]),
+    "TF_LoadSessionFromSavedModel": (
+        POINTER,
+        # options, run options, folder, tags, their number, graph, meta graph, status
+        [POINTER, _BUFFER, TEXT, ctypes.POINTER(TEXT), _INT]
+        + [POINTER, _BUFFER, POINTER],
+    ),
+    "TF_SessionRun": (
+        None,
+        # session, run options, inputs, outputs, targets, run metadata, status
+        [POINTER, _BUFFER, _OUTPUTS, _POINTERS, _INT, _OUTPUTS, _POINTERS, _INT]
+        + [_POINTERS, _INT, _BUFFER, POINTER],
+    ),
+    "TF_CloseSession": (None, [POINTER, POINTER]),
+    "TF_DeleteSession": (None, [POINTER, POINTER]),
+    "TF_AllocateTensor": (POINTER, [_INT, _SIZES, _INT, _SIZE]),
+    "TF_DeleteTensor": (None, [POINTER]),
+    "TF_TensorData": (POINTER, [POINTER]),
+    "TF_TensorType": (_INT, [POINTER]),
+    "TF_NumDims": (_INT, [POINTER]),
+    "TF_Dim": (_INT64, [POINTER, _INT]),
+    "TF_StringInit": (None, [POINTER]),
+    "TF_StringCopy": (None, [POINTER, TEXT, _SIZE]),
+    "TF_StringGetDataPointer": (POINTER, [POINTER]),
+    "TF_StringGetSize": (_SIZE, [POINTER]),
+}
+_SLOW = {"TF_LoadSessionFromSavedModel", "TF_SessionRun"}
+_SLOW |= {"TF_CloseSession", "TF_DeleteSession"}
+
+
+@cache
+def functions() -> SimpleNamespace:
+    """Opens the library that `import tensorflow` has loaded already.
+
+    Only what takes long gives Python's lock away while it runs: giving it away for
+    each string of a tensor would let every other thread go first.
+    """
+    path = os.path.join(tf.sysconfig.get_lib(), _LIBRARY)
+    quick, slow = ctypes.PyDLL(path), ctypes.CDLL(path)
+    found = {}
+    for name, (returns, takes) in _FUNCTIONS.items():
+        function = getattr(slow if name in _SLOW else quick, name)
+        function.restype, function.argtypes = returns, takes
+        found[name] = function
+    return SimpleNamespace(**found)
+
+
+@contextmanager
+def checked() -> Iterator[int]:
+    """Yields a new status, and raises the exception that it then stands for."""
+    api = functions()
+    status = api.TF_NewStatus()
+    try:
+        yield status
+        if code := api.TF_GetCode(status):
+            message = api.TF_Message(status).decode(errors="replace")
+            error = tf.compat.v1.errors.exception_type_from_error_code(code)
+            raise error(None, None, message)
+    finally:
+        api.TF_DeleteStatus(status)
+
+
+def run_options(timeout_ms: int) -> Any:
+    """Returns what cancels a run after so many milliseconds."""
+    content = config_pb2.RunOptions(timeout_in_ms=timeout_ms).SerializeToString()
+    data = ctypes.cast(ctypes.c_char_p(content), POINTER)
+    return ctypes.byref(Buffer(data, len(content), None))
+
+
+def to_tensor(array: np.ndarray) -> int:
+    """Makes a tensor of the same shape and content; the caller deletes it."""
+    api, strings = functions(), array.dtype == object
+    dtype = tf.as_dtype(array.dtype).as_datatype_enum  # object: strings
+    array = np.ascontiguousarray(array).reshape(array.shape)
+    shape = (_INT64 * array.ndim)(*array.shape)
+    length = _STRING_BYTES * array.size if strings else array.nbytes
+    tensor = api.TF_AllocateTensor(dtype, shape, array.ndim, length)
+    data = api.TF_TensorData(tensor)
+    if not strings:
+        ctypes.memmove(data, array.ctypes.data, length)
+        return tensor
+    for i, content in enumerate(array.flat):
+        api.TF_StringInit(data + i * _STRING_BYTES)
+        api.TF_StringCopy(data + i * _STRING_BYTES, content, len(content))
+    return tensor
+
+
+def to_array(tensor: int) -> np.ndarray:
+    """Copies a tensor into an array, strings as bytes in one of dtype object."""
+    api = functions()
+    dtype = tf.as_dtype(api.TF_TensorType(tensor))
+    if (rank := api.TF_NumDims(tensor)) > _MOST_RANK:
+        raise tf.errors.UnimplementedError(
+            None,
+            None,
+            f"An output has {rank} dimensions, and {_MOST_RANK} is the most.",
+        )
+    shape = [api.TF_Dim(tensor, i) for i in range(rank)]
+    array, data = np.empty(shape, dtype.as_numpy_dtype), api.TF_TensorData(tensor)
+    if dtype != tf.string:
+        ctypes.memmove(array.ctypes.data, data, array.nbytes)
+        return array
+    for i in range(array.size):
+        slot = data + i * _STRING_BYTES
+        content = api.TF_StringGetDataPointer(slot)
+        array.flat[i] = ctypes.string_at(content, api.TF_StringGetSize(slot))
+    return array

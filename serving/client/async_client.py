@@ -1,0 +1,151 @@
+"""The client that awaits its answers; for one event loop."""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import tenacity
+
+from serving.client.answer import Answer
+from serving.client.content import Row, check_names, given, prepare
+from serving.client.conversation import Conversation, Talk
+from serving.client.errors import PredictError
+from serving.client.exchange import Exchange
+from serving.client.model import Model
+from serving.client.part import Part, batches, check_flow
+from serving.client.retry import policy
+from serving.client.settings import GRPC, Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class AsyncClient:
+    """As `Client`, to be awaited; files are read and transcoded in threads."""
+
+    def __init__(self, target: str, **settings: Any):
+        """Takes what `Client` takes; opens its connection in `async with`.
+
+        Raises:
+            UserError: A setting is not possible.
+        """
+        self.settings = Settings(target=target, **settings)
+        if self.settings.door == GRPC:
+            from serving.client.grpc_door import AsyncGrpcDoor as Door
+        else:
+            from serving.client.rest_door import AsyncRestDoor as Door
+        self._open, self._door = Door, None
+        self._talks = Conversation(self.settings, Door.wire)
+        self._first: asyncio.Lock | None = None
+
+    async def __aenter__(self) -> "AsyncClient":
+        self._door, self._first = self._open(self.settings), asyncio.Lock()
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        await self._door.close()
+
+    async def describe(self) -> Model:
+        """As `Client.describe`."""
+        return await self._model_for([])
+
+    async def predict(
+        self,
+        *,
+        image: "str | bytes | os.PathLike | None" = None,
+        text: "str | bytes | os.PathLike | np.ndarray | None" = None,
+        audio: "str | bytes | os.PathLike | np.ndarray | None" = None,
+    ) -> Answer:
+        """As `Client.predict`."""
+        rows = [{"image": image, "text": text, "audio": audio}]
+        (answer,) = await self.predict_rows(rows)
+        return answer
+
+    async def predict_rows(self, rows: Sequence[Row]) -> list[Answer]:
+        """As `Client.predict_rows`."""
+        if not rows:
+            return []
+        model, limits = await self._model_for(rows), self.settings.limits
+        for row in rows:
+            check_names(row, model.modalities, self.settings.model)
+        ready = await asyncio.to_thread(
+            lambda: [prepare(row, limits, strict=True) for row in rows]
+        )
+        return await self._run(self._talks.ask(ready))
+
+    def stream(
+        self,
+        rows: Iterable[Row] | AsyncIterable[Row],
+        *,
+        in_flight: int = 8,
+        batch: int = 1,
+    ) -> AsyncIterator[Answer]:
+        """As `Client.stream`; `rows` may be asynchronous, too."""
+        check_flow(in_flight, batch)
+        return self._stream(rows, in_flight, batch)
+
+    async def _stream(self, rows, in_flight, batch) -> AsyncIterator[Answer]:
+        gate, waiting = asyncio.Semaphore(in_flight), deque()
+        try:
+            async for part in _batches(rows, batch):
+                await self.describe()  # before the tasks do, where it fails at once
+                waiting.append(asyncio.create_task(self._answers(part, gate)))
+                while waiting and (len(waiting) >= 2 * in_flight or waiting[0].done()):
+                    for answer in await waiting.popleft():
+                        yield answer
+            while waiting:
+                for answer in await waiting.popleft():
+                    yield answer
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def _answers(self, rows: Sequence[Row], gate) -> list[Answer]:
+        async with gate:
+            model = await self._model_for(rows)
+            part = await asyncio.to_thread(
+                Part, rows, model, self.settings, self._talks
+            )
+            return part.merged(await self._run(self._talks.ask(part.sendable)))
+
+    async def _model_for(self, rows: Sequence[Row]) -> Model:
+        if self._first is None:
+            raise RuntimeError("An AsyncClient is opened by `async with`.")
+        async with self._first:  # tasks that come together ask once
+            return await self._run(self._talks.describe(given(rows)))
+
+    async def _run(self, talk: Talk[Any]) -> Any:
+        """Awaits the reply to each call of a talk."""
+        exchange = Exchange(talk, self.settings.timeout_s)
+        while exchange.call is not None:
+            again = tenacity.AsyncRetrying(
+                **policy(self.settings.retries, exchange.remaining_s())
+            )
+            try:
+                reply = await again(self._send, exchange)
+            except PredictError as error:
+                exchange.fail(error, again.statistics["attempt_number"])
+            else:
+                exchange.reply(reply)
+        return exchange.result
+
+    async def _send(self, exchange: Exchange) -> Any:
+        return await self._door.send(exchange.call, exchange.remaining_s())
+
+
+async def _batches(rows, size) -> AsyncIterator[list[Row]]:
+    if not isinstance(rows, AsyncIterable):
+        for part in batches(rows, size):
+            yield part
+        return
+    part = []
+    async for row in rows:
+        part.append(row)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part

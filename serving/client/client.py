@@ -1,0 +1,171 @@
+"""The client that waits for its answers; safe to use from several threads."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import tenacity
+
+from serving.client.answer import Answer
+from serving.client.content import Row, check_names, given, prepare
+from serving.client.conversation import Conversation, Talk
+from serving.client.errors import PredictError
+from serving.client.exchange import Exchange
+from serving.client.model import Model
+from serving.client.part import Part, batches, check_flow
+from serving.client.retry import policy
+from serving.client.settings import GRPC, Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Client:
+    """One model behind one server, over one connection that is kept.
+
+    Attributes:
+        settings: As they were given.
+    """
+
+    def __init__(self, target: str, **settings: Any):
+        """Opens no connection yet.
+
+        Args:
+            target: HOST:PORT of gRPC, http://HOST:PORT or https://HOST:PORT of REST.
+            **settings: The other fields of `Settings`: model, version, label,
+                timeout_s, retries, tls, max_message_bytes, gzip, limits.
+
+        Raises:
+            UserError: A setting is not possible.
+        """
+        self.settings = Settings(target=target, **settings)
+        if self.settings.door == GRPC:
+            from serving.client.grpc_door import GrpcDoor as Door
+        else:
+            from serving.client.rest_door import RestDoor as Door
+        self._door = Door(self.settings)
+        self._talks = Conversation(self.settings, Door.wire)
+        self._closed = threading.Event()
+        self._first = threading.Lock()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; calls under way fail, and none is sent again."""
+        self._closed.set()
+        self._door.close()
+
+    def describe(self) -> Model:
+        """Returns what the model takes and its classes, asking the server once.
+
+        Raises:
+            UserError: It is no model of mmkeras.
+            PredictError: The server refuses, or cannot be reached.
+        """
+        return self._model_for([])
+
+    def predict(
+        self,
+        *,
+        image: "str | bytes | os.PathLike | None" = None,
+        text: "str | bytes | os.PathLike | np.ndarray | None" = None,
+        audio: "str | bytes | os.PathLike | np.ndarray | None" = None,
+    ) -> Answer:
+        """Returns the model's answer to one row; what is not given is absent.
+
+        Args:
+            image: Path, or the file's bytes.
+            text: Text; or the path of a file of text, or of a .npy vector.
+            audio: Path, or the file's bytes; or a vector.
+
+        Raises:
+            UserError: What is given cannot be read, or the model does not take it.
+            PredictError: The server refuses, or cannot be reached.
+        """
+        (answer,) = self.predict_rows([{"image": image, "text": text, "audio": audio}])
+        return answer
+
+    def predict_rows(self, rows: Sequence[Row]) -> list[Answer]:
+        """Returns an answer a row, by one request, or more where one is too large.
+
+        Args:
+            rows: Modality -> value, as `predict` takes it.
+
+        Raises:
+            UserError, PredictError: As `predict`.
+        """
+        if not rows:
+            return []
+        model = self._model_for(rows)
+        for row in rows:
+            check_names(row, model.modalities, self.settings.model)
+        ready = [prepare(row, self.settings.limits, strict=True) for row in rows]
+        return self._run(self._talks.ask(ready))
+
+    def stream(
+        self, rows: Iterable[Row], *, in_flight: int = 8, batch: int = 1
+    ) -> Iterator[Answer]:
+        """Yields an answer a row, in the order of the rows.
+
+        A row of which something cannot be read is answered from what is left of it,
+        and says so in `status` and `problems`; so does one that is too large to send,
+        which has no label. No more than 2 * in_flight * batch rows are read ahead.
+
+        Args:
+            rows: Modality -> value, as `predict` takes it; any number of them.
+            in_flight: Requests under way at a time.
+            batch: Rows in one request.
+
+        Raises:
+            UserError, PredictError: As `predict`; the answers before it have come.
+        """
+        check_flow(in_flight, batch)
+        return self._stream(rows, in_flight, batch)
+
+    def _stream(self, rows, in_flight, batch) -> Iterator[Answer]:
+        pool = ThreadPoolExecutor(in_flight, thread_name_prefix="predict")
+        waiting = deque()
+        try:
+            for part in batches(rows, batch):
+                self.describe()  # before the threads do, where it fails at once
+                waiting.append(pool.submit(self._answers, part))
+                while waiting and (len(waiting) >= 2 * in_flight or waiting[0].done()):
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _answers(self, rows: Sequence[Row]) -> list[Answer]:
+        part = Part(rows, self._model_for(rows), self.settings, self._talks)
+        return part.merged(self._run(self._talks.ask(part.sendable)))
+
+    def _model_for(self, rows: Sequence[Row]) -> Model:
+        with self._first:  # threads that come together ask once
+            return self._run(self._talks.describe(given(rows)))
+
+    def _run(self, talk: Talk[Any]) -> Any:
+        """Waits for the reply to each call of a talk."""
+        exchange = Exchange(talk, self.settings.timeout_s)
+        while exchange.call is not None:
+            again = tenacity.Retrying(
+                **policy(self.settings.retries, exchange.remaining_s()),
+                sleep=tenacity.sleep_using_event(self._closed),
+            )
+            try:
+                reply = again(self._send, exchange)
+            except PredictError as error:
+                exchange.fail(error, again.statistics["attempt_number"])
+            else:
+                exchange.reply(reply)
+        return exchange.result
+
+    def _send(self, exchange: Exchange) -> Any:
+        return self._door.send(exchange.call, exchange.remaining_s())

@@ -1,0 +1,43 @@
+"""A talk under way: its next call, until there is none, and its deadline."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from serving.client.calls import Call, Reply
+from serving.client.conversation import Talk
+from serving.client.errors import PredictError
+
+
+class Exchange:
+    """Steps through a talk; whoever holds it gets the replies to its calls.
+
+    Attributes:
+        call: What to send next; None: the talk is over.
+        result: What the talk returned.
+    """
+
+    def __init__(self, talk: Talk[Any], timeout_s: float):
+        self._talk, self._ends_s = talk, time.monotonic() + timeout_s
+        self.call: Call | None = None
+        self.result: Any = None
+        self._step(lambda: next(talk))
+
+    def remaining_s(self) -> float:
+        """Returns the seconds left, a thousandth where they are over."""
+        return max(self._ends_s - time.monotonic(), 0.001)
+
+    def reply(self, reply: Reply) -> None:
+        """Goes on with the reply to the call."""
+        self._step(lambda: self._talk.send(reply))
+
+    def fail(self, error: PredictError, attempts: int) -> None:
+        """Goes on with the call's failure, after so many attempts."""
+        error.attempts = attempts
+        self._step(lambda: self._talk.throw(error))
+
+    def _step(self, step: Callable[[], Call]) -> None:
+        try:
+            self.call = step()
+        except StopIteration as end:
+            self.call, self.result = None, end.value

@@ -1,0 +1,106 @@
+"""A version of a model as its own signature describes it, and answers in its words."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mmkeras.errors import UserError
+from mmkeras.schema import (
+    LABEL,
+    LABEL_SEPARATOR,
+    MODALITIES,
+    PROBABILITIES,
+    SCORE,
+    SERVING_DEFAULT,
+    STATUS,
+)
+from serving.client.answer import Answer, unreadable
+from serving.client.calls import Description, Outputs
+from serving.client.content import Prepared
+
+_OUTPUTS = {PROBABILITIES, LABEL, SCORE, STATUS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What a version takes and answers.
+
+    Attributes:
+        version: Its number; None where the server does not say it.
+        modalities: What it takes, in schema order.
+        classes: Their names in the order of the probabilities; () where the model
+            has no signature that tells them.
+    """
+
+    version: int | None
+    modalities: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+def modalities_of(described: Description, name: str) -> tuple[str, ...]:
+    """Returns what a model takes, in schema order.
+
+    Raises:
+        UserError: Its signature is none that mmkeras exports.
+    """
+    takes = described.inputs.get(SERVING_DEFAULT, ())
+    gives = described.outputs.get(SERVING_DEFAULT, ())
+    if not takes or not set(takes) <= set(MODALITIES) or not _OUTPUTS <= set(gives):
+        raise UserError(
+            f"The model '{name}' is none of mmkeras: its signature {SERVING_DEFAULT} "
+            f"takes {', '.join(takes) or 'nothing'} and gives "
+            f"{', '.join(gives) or 'nothing'}."
+        )
+    return tuple(m for m in MODALITIES if m in takes)
+
+
+def check_taken(rows: Iterable[Prepared], model: Model, name: str) -> None:
+    """Refuses rows with a modality that the model has not, or has no longer.
+
+    Raises:
+        UserError: There is one.
+    """
+    for row in rows:
+        for modality in row.data:
+            if modality not in model.modalities:
+                raise UserError(
+                    f"The model '{name}' takes no {modality}; it takes "
+                    f"{', '.join(model.modalities)}. Leave {modality} out."
+                )
+
+
+def fits(outputs: Outputs, model: Model) -> bool:
+    """Whether the labels are what the probabilities say by these class names.
+
+    Where they are not, the classes have changed.
+    """
+    if not model.classes:
+        return True
+    pairs = zip(outputs.probabilities, outputs.labels, strict=True)
+    return all(_row_fits(row, label, model.classes) for row, label in pairs)
+
+
+def _row_fits(probabilities, label, classes):
+    if len(probabilities) != len(classes):
+        return False
+    highest = classes[probabilities.index(max(probabilities))]
+    pairs = zip(classes, probabilities, strict=True)
+    several = LABEL_SEPARATOR.join(name for name, p in pairs if p >= 0.5)
+    return label in (highest, several)
+
+
+def answers(outputs: Outputs, rows: list[Prepared], model: Model) -> list[Answer]:
+    """Returns the answer to each row."""
+    return [_answer(outputs, i, row, model) for i, row in enumerate(rows)]
+
+
+def _answer(outputs, i, row, model):
+    probabilities = outputs.probabilities[i]
+    names = model.classes or tuple(map(str, range(len(probabilities))))
+    return Answer(
+        label=outputs.labels[i],
+        score=outputs.scores[i],
+        probabilities=dict(zip(names, probabilities, strict=True)),
+        status=unreadable(outputs.statuses[i], list(row.broken)),
+        version=outputs.version,
+        problems=tuple(row.broken.values()),
+    )

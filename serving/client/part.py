@@ -1,0 +1,63 @@
+"""The rows that go out in one request; a row that cannot go has its answer already."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from mmkeras.config import check
+from serving.client.answer import Answer, unsent
+from serving.client.content import Prepared, Row, check_names, prepare
+from serving.client.conversation import Conversation
+from serving.client.model import Model
+from serving.client.settings import Settings
+
+
+class Part:
+    """Rows in order, read and transcoded when it is made.
+
+    Attributes:
+        sendable: Those to send.
+    """
+
+    def __init__(
+        self, rows: Sequence[Row], model: Model, settings: Settings, talks: Conversation
+    ):
+        """Reads files; what cannot be read or sent stops no other row.
+
+        Raises:
+            UserError: A name or a type is wrong, as in `prepare`.
+        """
+        self.sendable: list[Prepared] = []
+        self._unsent: dict[int, Answer] = {}
+        for i, row in enumerate(rows):
+            check_names(row, model.modalities, settings.model)
+            prepared = prepare(row, settings.limits, strict=False)
+            if why := talks.too_large(prepared):
+                self._unsent[i] = unsent(why)
+            else:
+                self.sendable.append(prepared)
+        self._rows = len(rows)
+
+    def merged(self, answers: Sequence[Answer]) -> list[Answer]:
+        """Returns an answer a row, of the answers to `sendable`."""
+        found = iter(answers)
+        return [
+            self._unsent[i] if i in self._unsent else next(found)
+            for i in range(self._rows)
+        ]
+
+
+def check_flow(in_flight: int, batch: int) -> None:
+    """Checks how many requests may be under way, and how many rows one may have.
+
+    Raises:
+        UserError: One of them is below 1, or too many.
+    """
+    check(1 <= in_flight <= 1024, "in_flight", in_flight, "from 1 to 1024")
+    check(1 <= batch <= 65_536, "batch", batch, "from 1 to 65536")
+
+
+def batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Yields rows in lists, in order, reading no further than asked."""
+    remaining = iter(rows)
+    while part := list(islice(remaining, size)):
+        yield part

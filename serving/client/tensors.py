@@ -1,0 +1,71 @@
+"""TensorProto <-> lists of Python."""
+
+import math
+import struct
+
+FLOAT, DOUBLE, STRING = 1, 2, 7  # of tensorflow/core/framework/types.proto
+_LARGEST = 2**28  # elements; a message may say any number and hold one value for all
+_NUMBERS = {FLOAT: ("f", 4, "float_val"), DOUBLE: ("d", 8, "double_val")}
+
+
+def fill_strings(tensor, strings: list[bytes]) -> None:
+    """Makes a TensorProto of (B,) strings."""
+    tensor.dtype = STRING
+    tensor.tensor_shape.dim.add(size=len(strings))
+    tensor.string_val.extend(strings)
+
+
+def strings(tensor) -> list[str]:
+    """Returns the strings of a TensorProto, flat, as text.
+
+    Raises:
+        ValueError: It is of another type, or not whole.
+    """
+    if tensor.dtype != STRING:
+        raise ValueError(f"a tensor of type {tensor.dtype} instead of strings")
+    values = list(tensor.string_val)
+    if len(values) != _size(tensor):
+        raise ValueError(f"{len(values)} strings instead of {_size(tensor)}")
+    return [value.decode("utf-8", "replace") for value in values]
+
+
+def floats(tensor) -> list[float]:
+    """Returns the numbers of a TensorProto, flat; `tensor_content` is read too.
+
+    Raises:
+        ValueError: It is of another type, or not whole.
+    """
+    if tensor.dtype not in _NUMBERS:
+        raise ValueError(f"a tensor of type {tensor.dtype} instead of floats")
+    letter, width, field = _NUMBERS[tensor.dtype]
+    size, content = _size(tensor), tensor.tensor_content
+    if content:
+        if len(content) != size * width:
+            raise ValueError(f"{len(content)} bytes instead of {size * width}")
+        return list(struct.unpack(f"<{size}{letter}", content))
+    values = list(getattr(tensor, field))
+    if values and len(values) < size:  # the last one stands for all behind it
+        values += values[-1:] * (size - len(values))
+    if len(values) != size:
+        raise ValueError(f"{len(values)} numbers instead of {size}")
+    return values
+
+
+def matrix(tensor) -> list[list[float]]:
+    """Returns (B, C) numbers as B lists.
+
+    Raises:
+        ValueError: It is no matrix of floats.
+    """
+    shape = [dim.size for dim in tensor.tensor_shape.dim]
+    if len(shape) != 2:
+        raise ValueError(f"a tensor of shape {shape} instead of a matrix")
+    flat, width = floats(tensor), shape[1]
+    return [flat[i * width : (i + 1) * width] for i in range(shape[0])]
+
+
+def _size(tensor) -> int:
+    size = math.prod(dim.size for dim in tensor.tensor_shape.dim)
+    if not 0 <= size <= _LARGEST:
+        raise ValueError(f"a tensor of {size} elements")
+    return size

@@ -1,0 +1,135 @@
+"""The client that is awaited: the same answers, errors and bounds."""
+
+import asyncio
+import itertools
+import threading
+
+import grpc
+import pytest
+
+from mmkeras.errors import UserError
+from serving.client import AsyncClient, Client, PredictError
+from tests import tables
+from tests.serving.client.stand import Fault
+from tests.serving.client.test_client import FULL, echoing, texts, together
+
+CODES = grpc.StatusCode
+
+
+def running(target, use, **settings):
+    async def run():
+        async with AsyncClient(target, **settings) as client:
+            return await use(client)
+
+    return asyncio.run(run())
+
+
+async def collected(stream):
+    return [answer async for answer in stream]
+
+
+def test_answers_are_those_of_the_client_that_waits(door, stand, tmp_path):
+    (tmp_path / "a.flac").write_bytes(tables.tone(kind="FLAC"))
+    rows = [
+        {"text": "warm fire", "image": tables.picture()},
+        {"audio": tmp_path / "a.flac"},
+        {"image": "gone.png"},
+    ]
+    target = door(stand)
+    with Client(target) as client:
+        model = client.describe()
+        one, two = client.predict(**rows[0]), client.predict_rows(rows[:2])
+        three = list(client.stream(rows, batch=2))
+
+    async def use(client):
+        assert await client.describe() == model
+        assert await client.predict(**rows[0]) == one
+        assert await client.predict_rows(rows[:2]) == two
+        assert await client.predict_rows([]) == []
+        assert await collected(client.stream(rows, batch=2)) == three
+
+    running(target, use)
+
+
+def test_errors_and_retries_are_the_same(door, plain):
+    target = door(plain)
+
+    async def use(client):
+        plain.faults += [Fault(CODES.UNAVAILABLE, FULL)] * 2
+        assert (await client.predict(text="a")).label == "a"
+        assert plain.calls["Predict"] == 3
+        plain.faults.append(Fault(CODES.INVALID_ARGUMENT, "no"))
+        with pytest.raises(PredictError, match="answered INVALID_ARGUMENT: no"):
+            await client.predict(text="a")
+        assert plain.calls["Predict"] == 4
+        plain.faults += [Fault(CODES.UNAVAILABLE, FULL)] * 3
+        with pytest.raises(PredictError, match="sent 3 times"):
+            await client.predict(text="a")
+        with pytest.raises(UserError, match="takes no image"):
+            await client.predict(image="x.png")
+
+    running(target, use, retries=2)
+
+
+def test_many_requests_are_under_way_and_no_more_than_told(door, plain):
+    labels = [f"class {i}" for i in range(10)]
+    plain.versions, plain.before = {3: echoing(labels)}, together(5)
+    read, answered, most_ahead = 0, 0, 0
+
+    async def rows():
+        nonlocal read, most_ahead
+        for row in itertools.islice(itertools.cycle(texts(10)), 100):
+            read += 1
+            most_ahead = max(most_ahead, read - answered)
+            yield row
+
+    async def use(client):
+        nonlocal answered
+        found = []
+        async for answer in client.stream(rows(), in_flight=5):
+            answered += 1
+            found.append(answer.label)
+        return found
+
+    assert running(door(plain), use) == labels * 10
+    assert plain.most == 5 and most_ahead <= 2 * 5 + 1
+
+
+def test_a_stream_that_is_left_sends_no_more(door, plain):
+    gone = threading.Event()
+    plain.before = lambda _: plain.calls["Predict"] > 1 and gone.wait(60)
+
+    async def use(client):
+        stream = client.stream(itertools.cycle(texts(3)), in_flight=2)
+        async for _ in stream:
+            break
+        # Those under way are given up, not waited for.
+        await asyncio.wait_for(stream.aclose(), 20)
+        gone.set()
+        sent = plain.calls["Predict"]
+        await asyncio.sleep(0.2)
+        return sent
+
+    assert running(door(plain), use) == plain.calls["Predict"] < 20
+
+
+def test_an_error_ends_a_stream_after_the_answers_before_it(door, plain):
+    def fail(request):
+        if request.inputs["text"].string_val[0] == b"7":
+            raise Fault(CODES.INTERNAL, "seven")
+
+    plain.before, answers = fail, []
+
+    async def use(client):
+        async for answer in client.stream(texts(50), in_flight=2):
+            answers.append(answer)
+
+    with pytest.raises(PredictError, match="seven"):
+        running(door(plain), use)
+    assert len(answers) == 7
+
+
+def test_it_must_be_opened_first():
+    client = AsyncClient("localhost:8500")
+    with pytest.raises(RuntimeError, match="opened by `async with`"):
+        asyncio.run(client.predict(text="a"))

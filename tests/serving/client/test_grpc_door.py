@@ -1,0 +1,198 @@
+"""gRPC: faults, TLS and sizes, waited for and awaited."""
+
+import asyncio
+import socket
+import threading
+
+import grpc
+import pytest
+
+from serving.client.calls import Ask, Describe, ListVersions, NameClasses, Spec
+from serving.client.errors import PredictError
+from serving.client.grpc_door import AsyncGrpcDoor, GrpcDoor
+from serving.client.settings import Settings, Tls
+from tests.serving.client import stand as stands
+from tests.serving.client.stand import LOCAL, Fault, grpc_door, rest_door
+
+CODES = grpc.StatusCode
+SPEC = Spec(model="mmkeras")
+ASK = Ask(spec=SPEC, columns={"text": [b"hi"]})
+TIMEOUT_S = 20
+
+
+def waited(settings, call, timeout_s):
+    door = GrpcDoor(settings)
+    try:
+        return door.send(call, timeout_s)
+    finally:
+        door.close()
+
+
+def awaited(settings, call, timeout_s):
+    async def send():
+        door = AsyncGrpcDoor(settings)
+        try:
+            return await door.send(call, timeout_s)
+        finally:
+            await door.close()
+
+    return asyncio.run(send())
+
+
+@pytest.fixture(params=[waited, awaited], ids=["waited", "awaited"])
+def send(request):
+    def send(target, call=ASK, timeout_s=TIMEOUT_S, **settings):
+        return request.param(Settings(target=target, **settings), call, timeout_s)
+
+    return send
+
+
+def failing(send, *args, **kwargs):
+    with pytest.raises(PredictError) as error:
+        send(*args, **kwargs)
+    return error.value
+
+
+def test_each_call_has_its_reply(send, plain):
+    with grpc_door(plain) as port:
+        target = f"{LOCAL}:{port}"
+        found = send(target, Describe(spec=SPEC))
+        assert found.version == 3 and found.inputs["serving_default"] == ("text",)
+        assert send(target, NameClasses(spec=SPEC, modality="text")) == ("a", "b")
+        outputs = send(target, ASK)
+        assert outputs.version == 3 and outputs.labels == ["a"]
+        assert outputs.probabilities == [pytest.approx([0.9, 0.1])]
+        assert outputs.statuses == ["ok"]
+        assert send(target, ListVersions(model="mmkeras")) == {3: "AVAILABLE"}
+
+
+def test_versions_and_labels_are_asked_for(send, plain):
+    plain.versions[4] = stands.made_up(top=1)
+    plain.labels["stable"] = 3
+    with grpc_door(plain) as port:
+        target = f"{LOCAL}:{port}"
+        for spec, label in [
+            (SPEC, "b"),
+            (SPEC.at(3), "a"),
+            (Spec(model="mmkeras", label="stable"), "a"),
+        ]:
+            assert send(target, Ask(spec=spec, columns=ASK.columns)).labels == [label]
+
+
+@pytest.mark.parametrize(
+    ("code", "is_transient"),
+    [
+        (CODES.UNAVAILABLE, True),
+        (CODES.RESOURCE_EXHAUSTED, True),
+        (CODES.INVALID_ARGUMENT, False),
+        (CODES.NOT_FOUND, False),
+        (CODES.FAILED_PRECONDITION, False),
+        (CODES.INTERNAL, False),
+        (CODES.CANCELLED, False),
+    ],
+)
+def test_the_servers_own_errors_keep_their_code_and_text(
+    send, plain, code, is_transient
+):
+    plain.faults.append(Fault(code, "the queue is full"))
+    with grpc_door(plain) as port:
+        error = failing(send, f"{LOCAL}:{port}")
+    assert (error.code, error.message) == (code.name, "the queue is full")
+    assert error.is_answer and error.is_transient == is_transient
+    assert plain.calls["Predict"] == 1
+
+
+def test_an_answer_that_does_not_come_is_waited_for_no_longer_than_told(send, plain):
+    gone = threading.Event()
+    plain.before = lambda _: gone.wait(60)
+    with grpc_door(plain) as port:
+        error = failing(send, f"{LOCAL}:{port}", timeout_s=0.2)
+        gone.set()
+    assert error.code == "DEADLINE_EXCEEDED" and not error.is_transient
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind((LOCAL, 0))
+        return free.getsockname()[1]
+
+
+def test_where_nobody_listens_the_connection_is_refused(send):
+    error = failing(send, f"{LOCAL}:{free_port()}")
+    assert "refused the connection" in str(error) and error.is_transient
+
+
+def test_the_rest_port_is_no_grpc_port(send, plain):
+    with rest_door(plain) as port:
+        assert "is no gRPC port" in str(failing(send, f"{LOCAL}:{port}"))
+
+
+def test_what_is_no_answer_of_tensorflow_serving_is_said(send):
+    class Anything(grpc.GenericRpcHandler):
+        def service(self, details):
+            return grpc.unary_unary_rpc_method_handler(lambda *_: b"\xff\xff\xff")
+
+    from concurrent.futures import ThreadPoolExecutor
+
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[Anything()])
+    port = server.add_insecure_port(f"{LOCAL}:0")
+    server.start()
+    error = failing(send, f"{LOCAL}:{port}")
+    server.stop(None).wait()
+    assert error.code == "INTERNAL" and "none of TensorFlow Serving's" in str(error)
+
+
+def test_an_answer_larger_than_allowed_is_not_asked_for_again(send):
+    wide = stands.Stand(stands.made_up(classes=tuple(map(str, range(5000)))))
+    with grpc_door(wide) as port:
+        error = failing(send, f"{LOCAL}:{port}", max_message_bytes=4096)
+    assert error.code == "RESOURCE_EXHAUSTED" and not error.is_transient
+
+
+def test_packed_requests_are_answered(send, plain):
+    seen = []
+    plain.before = lambda request: seen.append(request.inputs["text"].string_val[0])
+    call = Ask(spec=SPEC, columns={"text": [b"x" * 10_000]})
+    with grpc_door(plain) as port:
+        assert send(f"{LOCAL}:{port}", call, gzip=True).labels == ["a"]
+    assert seen == [b"x" * 10_000]
+
+
+# TLS --------------------------------------------------------------------------
+
+
+def credentials(files, mutual):
+    pair = (files["server_key"].read_bytes(), files["server"].read_bytes())
+    ca = files["ca"].read_bytes() if mutual else None
+    return grpc.ssl_server_credentials([pair], ca, mutual)
+
+
+def test_tls_trusts_whom_it_is_told_and_checks_the_name(send, plain, certificates):
+    with grpc_door(plain, credentials(certificates, False)) as port:
+        trusted = Tls(ca=certificates["ca"])
+        assert send(f"localhost:{port}", tls=trusted).labels == ["a"]
+        named = Tls(ca=certificates["ca"], server_name="localhost")
+        assert send(f"{LOCAL}:{port}", tls=named).labels == ["a"]
+
+        def said(target, tls):
+            return str(failing(send, target, tls=tls))
+
+        assert "--server-name" in said(f"{LOCAL}:{port}", trusted)
+        assert "--ca FILE" in said(f"localhost:{port}", Tls(ca=certificates["other"]))
+        assert "--ca FILE" in said(f"localhost:{port}", Tls())
+        assert "say so (--tls" in said(f"localhost:{port}", None)
+
+
+def test_a_server_without_tls_is_said_to_have_none(send, plain, certificates):
+    with grpc_door(plain) as port:
+        error = failing(send, f"localhost:{port}", tls=Tls(ca=certificates["ca"]))
+    assert "speaks no TLS on this port" in str(error) and not error.is_transient
+
+
+def test_mutual_tls_shows_a_certificate(send, plain, certificates):
+    pair = {"cert": certificates["client"], "key": certificates["client_key"]}
+    with grpc_door(plain, credentials(certificates, True)) as port:
+        both = Tls(ca=certificates["ca"], **pair)
+        assert send(f"localhost:{port}", tls=both).labels == ["a"]
+        error = failing(send, f"localhost:{port}", tls=Tls(ca=certificates["ca"]))
+    assert "--cert" in str(error)

@@ -1,0 +1,120 @@
+"""Bytes that were good once."""
+
+import random
+
+from google.protobuf.message import Message
+
+_LENGTHS = (
+    b"\xff\xff\xff\xff\x0f",
+    b"\xff" * 9 + b"\x01",
+    b"\x80\x80\x04",
+    b"\xff\x7f",
+)
+
+
+def mutated(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
+    """Returns the bytes after some changes, mostly one.
+
+    Args:
+        rng: Chooses.
+        data: What is changed.
+        others: What parts may come from.
+    """
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        rng.choice(_CHANGES)(rng, changed, others)
+    return bytes(changed)
+
+
+def altered(rng: random.Random, message: Message) -> None:
+    """Changes one value somewhere in a message, which stays one."""
+    fields = message.ListFields()
+    if not fields:
+        return
+    field, value = rng.choice(fields)
+    name, is_message = field.name, field.type == field.TYPE_MESSAGE
+    if not rng.randrange(12):
+        message.ClearField(name)
+    elif is_message and field.message_type.GetOptions().map_entry:
+        inner = value[rng.choice(sorted(value))]
+        if isinstance(inner, Message):
+            altered(rng, inner)
+    elif is_message:
+        repeated = field.label == field.LABEL_REPEATED
+        altered(rng, rng.choice(value) if repeated else value)
+    elif field.label == field.LABEL_REPEATED:
+        at = rng.randrange(len(value))
+        value[at] = _other(rng, field, value[at])
+        value.extend(value[: rng.choice((0, 0, 1))])
+    else:
+        setattr(message, name, _other(rng, field, value))
+
+
+def _other(rng: random.Random, field, value):
+    kind = field.cpp_type
+    if kind == field.CPPTYPE_STRING and isinstance(value, bytes):
+        return mutated(rng, value, [value])
+    if kind == field.CPPTYPE_STRING:
+        return mutated(rng, value.encode(), [b"\0"]).decode(errors="replace")
+    if kind in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
+        return rng.choice((0.0, -1.0, 1e38, float("inf"), float("nan")))
+    if kind == field.CPPTYPE_BOOL:
+        return not value
+    small = (0, 1, 2, 3, 7, 9, 10, 14, 19, 20, 23, 255)
+    if kind in (field.CPPTYPE_UINT32, field.CPPTYPE_UINT64):
+        return rng.choice((*small, 2**31))
+    odd = (-1, -(2**31), 2**31 - 1)
+    odd += (2**62, -(2**63)) if kind == field.CPPTYPE_INT64 else ()
+    return rng.choice(small + odd)
+
+
+def _at(rng: random.Random, data: bytearray) -> int:
+    return rng.randrange(len(data) + 1)
+
+
+def _flip(rng, data, others):
+    for _ in range(rng.choice((1, 1, 3))):
+        if data:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+
+
+def _replace(rng, data, others):
+    if data:
+        data[rng.randrange(len(data))] = rng.randrange(256)
+
+
+def _cut(rng, data, others):
+    del data[_at(rng, data) :]
+
+
+def _remove(rng, data, others):
+    start = _at(rng, data)
+    del data[start : start + rng.randint(1, 8)]
+
+
+def _repeat(rng, data, others):
+    start = _at(rng, data)
+    part = data[start : start + rng.randint(1, 64)]
+    data[start:start] = part * rng.randint(1, 40)
+
+
+def _splice(rng, data, others):
+    other = rng.choice(others) if others else bytes(data)
+    start = rng.randrange(len(other) + 1)
+    at = _at(rng, data)
+    data[at : at + rng.choice((0, 4))] = other[start : start + rng.randint(1, 200)]
+
+
+def _lengthen(rng, data, others):
+    """Puts a huge number where a length may stand."""
+    at = _at(rng, data)
+    data[at : at + 1] = rng.choice(_LENGTHS)
+
+
+def _insert(rng, data, others):
+    at = _at(rng, data)
+    data[at:at] = rng.randbytes(rng.randint(1, 16))
+
+
+_CHANGES = (_flip,) * 4 + (_replace,) * 3
+_CHANGES += (_cut, _remove, _repeat, _splice, _lengthen, _insert)

@@ -1,0 +1,203 @@
+"""What fuzzing has found, one test a finding."""
+
+import gzip
+import io
+import json
+import zlib
+from types import SimpleNamespace
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import predict_pb2
+
+from serving.server.core import Core, Limits
+from serving.server.deadline import Deadline
+from serving.server.errors import ServingError, not_found
+from serving.server.grpc_door import GrpcDoor
+from serving.server.inflating import inflated
+from serving.server.manager import Manager
+from serving.server.metrics import Metrics
+from serving.server.ranks import Ranks
+from serving.server.rest import build_app
+from serving.server.tensors import claimed_bytes, to_array
+
+MIB = 2**20
+
+
+def test_a_text_is_cut_by_bytes_so_that_it_fits_the_trailers_of_grpc():
+    sent = not_found("\N{PILE OF POO}" * 1024).sent
+    assert sent == "\N{PILE OF POO}" * 256 + "...TRUNCATED"
+    assert not_found("a" + "\N{PILE OF POO}" * 1024).sent.startswith("a\N{PILE OF POO}")
+    assert not_found("a" * 1024).sent == "a" * 1024
+
+
+def test_a_huge_name_of_a_model_is_counted_under_its_first_letters():
+    metrics = Metrics()
+    metrics.request_count.increment(model_name="x" * MIB, status="NOT_FOUND")
+    page = metrics.render()
+    assert f'model_name="{"x" * 256}",status="NOT_FOUND"}} 1' in page
+    assert len(page) < 5000
+
+
+# Ranks ------------------------------------------------------------------------
+
+
+def ranks(operations, shape, monkeypatch, onednn="1"):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", onednn)
+    signature = meta_graph_pb2.SignatureDef()
+    info = signature.inputs["x"]
+    info.name, info.dtype = "x:0", types_pb2.DT_FLOAT
+    info.tensor_shape.CopyFrom(tf.TensorShape(shape).as_proto())
+    return Ranks({"s": signature}, {"s": operations})
+
+
+def is_refused(found, rank):
+    array = np.zeros([1] * rank, np.float32)
+    try:
+        found.check({"x:0": array})
+    except ServingError as error:
+        assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+        return error.message
+    return None
+
+
+@pytest.mark.parametrize(
+    "operation", ["Conv2D", "DepthwiseConv2dNative", "MaxPool3D", "_FusedMatMul"]
+)
+def test_a_wrong_rank_never_reaches_onednn(operation, monkeypatch):
+    found = ranks({operation, "Identity"}, [None, 8, 8, 3], monkeypatch)
+    assert is_refused(found, 4) is None
+    assert is_refused(found, 3) == (
+        "Shape of tensor x [1,1,1] is not compatible with expected shape [?,8,8,3]."
+    )
+
+
+def test_an_input_of_any_rank_may_not_reach_a_kernel_that_a_rank_can_end(monkeypatch):
+    assert "no rank in its signature" in is_refused(
+        ranks({"Conv2D"}, None, monkeypatch), 4
+    )
+    assert is_refused(ranks({"MatMul"}, None, monkeypatch), 3) is None
+    assert is_refused(ranks({"Sigmoid", "Mul"}, None, monkeypatch), 12) is None
+    assert is_refused(ranks({"Sigmoid", "Mul"}, None, monkeypatch), 13)
+
+
+def test_other_graphs_take_what_tensorflow_takes(monkeypatch):
+    assert is_refused(ranks({"AddV2"}, [None, 4], monkeypatch), 3) is None
+    without = ranks({"Conv2D"}, [None, 8, 8, 3], monkeypatch, onednn="0")
+    assert is_refused(without, 3) is None
+
+
+# Memory -----------------------------------------------------------------------
+
+
+def claim(dtype, *sizes):
+    proto = tensor_pb2.TensorProto(dtype=dtype)
+    for size in sizes:
+        proto.tensor_shape.dim.add(size=size)
+    return proto
+
+
+def test_a_string_counts_as_what_it_takes_in_memory():
+    proto = claim(types_pb2.DT_STRING, 1000)
+    assert claimed_bytes(proto, MIB) == 32_000
+    assert to_array(proto, 32_000).shape == (1000,)
+    with pytest.raises(ValueError, match="32000 bytes"):
+        to_array(proto, 31_999)
+
+
+@pytest.mark.parametrize(
+    "proto",
+    [claim(types_pb2.DT_FLOAT, -1), claim(types_pb2.DT_FLOAT, 2**40), claim(99, 4)],
+)
+def test_what_is_no_tensor_claims_nothing(proto):
+    assert claimed_bytes(proto, MIB) == 0
+
+
+def test_tensors_that_a_few_bytes_stand_for_count_as_in_flight():
+    core = Core(
+        Manager(None), Metrics(), Limits(in_flight_bytes=MIB, message_bytes=2 * MIB)
+    )
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "m"
+    request.inputs["x"].CopyFrom(claim(types_pb2.DT_FLOAT, 2**18))
+    with pytest.raises(ServingError) as caught:
+        core.predict(request, Deadline())
+    assert caught.value.code is grpc.StatusCode.NOT_FOUND
+    request.inputs["y"].CopyFrom(claim(types_pb2.DT_FLOAT, 1))
+    with pytest.raises(ServingError) as caught:
+        core.predict(request, Deadline())
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_a_compressed_message_is_inflated_to_the_limit_and_no_further(pack):
+    message = predict_pb2.PredictRequest(output_filter=["y"] * 1000).SerializeToString()
+    assert inflated(pack(message), len(message)) == message
+    with pytest.raises(ServingError) as caught:
+        inflated(pack(message), len(message) - 1)
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    for broken in (pack(message)[:-9], pack(message)[:12]):
+        with pytest.raises(ServingError, match="no compressed message") as caught:
+            inflated(broken, MIB)
+        assert caught.value.code is grpc.StatusCode.INTERNAL
+
+
+def test_a_plain_message_is_left_as_it_is():
+    message = predict_pb2.PredictRequest(output_filter=["y"]).SerializeToString()
+    assert inflated(message, 0) is message
+    assert inflated(b"", 0) == b""
+
+
+def serve(most_bytes):
+    door = GrpcDoor(
+        Core(Manager(None), Metrics(), Limits()),
+        "127.0.0.1",
+        0,
+        threads=1,
+        message_bytes=most_bytes,
+    )
+    door.start()
+    return door
+
+
+@pytest.mark.parametrize("compression", list(grpc.Compression))
+def test_the_door_reads_what_clients_compress(compression):
+    door = serve(MIB)
+    request = predict_pb2.PredictRequest(output_filter=["y"] * 1000)
+    request.model_spec.name = "m"
+    with grpc.insecure_channel(f"127.0.0.1:{door.port}") as channel:
+        call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(request.SerializeToString(), compression=compression, timeout=60)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        with pytest.raises(grpc.RpcError) as caught:
+            call(bytes(2 * MIB), compression=compression, timeout=60)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    door.stop(0)
+
+
+def post(app, body: bytes, **headers):
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "REQUEST_URI": "/v1/models/m:classify",
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": io.BytesIO(body),
+        **headers,
+    }
+    statuses = []
+    answer = app(environ, lambda status, _: statuses.append(status))
+    return statuses[0], json.loads(b"".join(answer))["error"]
+
+
+def test_a_small_body_of_gzip_cannot_become_a_large_document():
+    app = build_app(SimpleNamespace(metrics=Metrics()), max_parsed_bytes=MIB)
+    body = b'{"examples": [' + b"[]," * 20_000 + b"0]}"
+    status, error = post(app, gzip.compress(body), HTTP_CONTENT_ENCODING="gzip")
+    assert status.startswith("429")
+    assert "bytes of parsed bodies" in error
+    status, error = post(app, body.replace(b"[],", b""))
+    assert status.startswith("400")
