@@ -65,7 +65,7 @@ class Report:
     Attributes:
         times_ms: {door: ms of each request that had the right answer}.
         wrong: What the others had.
-        versions: How many answers by gRPC each version has given.
+        versions: Those that have answered, one for each answer by gRPC.
         changes: (kind, version, seconds until it was so).
         missed: Changes that the server did not make.
         samples: Its process over time.
@@ -75,7 +75,7 @@ class Report:
         default_factory=lambda: {"gRPC": [], "REST": []}
     )
     wrong: list[str] = field(default_factory=list)
-    versions: Counter[int] = field(default_factory=Counter)
+    versions: list[int] = field(default_factory=list)
     changes: list[tuple[str, int, float]] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
@@ -142,6 +142,7 @@ class _GrpcClient:
         options = [("grpc.use_local_subchannel_pool", 1)]
         channel = grpc.insecure_channel(target, options)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        self.close = channel.close
 
     def ask(self) -> tuple[bool, int | None]:
         """Returns whether the answer is right, and the version that gave it."""
@@ -157,6 +158,7 @@ class _RestClient:
         self._path = f"/v1/models/{request.model_spec.name}:predict"
         self._body, self._expected = json_of(request), expected
         self._connection = http.client.HTTPConnection(target, timeout=REQUEST_S)
+        self.close = self._connection.close
 
     def ask(self) -> tuple[bool, None]:
         """Returns whether the answer is right; it does not say which version it is."""
@@ -188,7 +190,8 @@ def _keep_asking(client, over: threading.Event, pause_s: float, report: Report) 
         else:
             report.wrong.append(f"{client.door}: another answer, of version {version}")
         if version is not None:
-            report.versions[version] += 1  # one look-up under Python's lock
+            report.versions.append(version)
+    client.close()
 
 
 def _change(server: Server, releases: Releases, plan: Plan, report: Report) -> None:
@@ -254,7 +257,7 @@ def show(report: Report, plan: Plan) -> None:
     print("changes:", ", ".join(f"{n} {kind}" for kind, n in kinds.items()), end="; ")
     print(f"the longest was done after {longest:.1f} s; missed: {len(report.missed)}")
     print(*report.missed, sep="\n", end="\n" if report.missed else "")
-    answered = sorted(report.versions.items())
+    answered = sorted(Counter(report.versions).items())
     print("answers by version:", ", ".join(f"{v}: {n}" for v, n in answered))
     half = late(report.samples)
     print("                 start      end  second half: growth a minute    range")
