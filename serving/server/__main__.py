@@ -10,19 +10,25 @@ from mmkeras.cli import Parser, run_program
 from mmkeras.errors import UserError
 
 _EXAMPLE = "--model mmkeras=runs/mine/export"
-_BOUNDS = [
-    ("port", 0, 65535),
-    ("rest_port", -1, 65535),
-    ("poll_seconds", 0.01, 1e6),
-    ("load_retries", 0, 1e6),
-    ("load_retry_seconds", 0, 1e6),
-    ("max_in_flight", 1, 10_000),
-    ("max_message_mib", 1, 2047),  # of a protobuf message
-    ("max_in_flight_mib", 1, 1e6),
-    ("max_rows", 1, 1e9),
-    ("rest_timeout_seconds", 0.001, 1e6),
-    ("drain_seconds", 0, 1e6),
-]
+# Flag: default, least, most, help.
+_NUMBERS = {
+    "port": (8500, 0, 65535, "Port of gRPC; 0: any that is free."),
+    "rest-port": (8501, -1, 65535, "Port of REST; 0: any that is free; -1: no REST."),
+    "poll-seconds": (1.0, 0.01, 1e6, "Time between two looks for versions."),
+    "load-retries": (
+        5,
+        0,
+        1e6,
+        "How often what does not load is tried again.",
+    ),
+    "load-retry-seconds": (60.0, 0, 1e6, "Time between two such tries."),
+    "max-in-flight": (256, 1, 10_000, "Requests to models at once."),
+    "max-message-mib": (256, 1, 2047, "Size of the largest request."),  # protobuf's own
+    "max-in-flight-mib": (1024, 1, 1e6, "Size of all requests at once."),
+    "max-rows": (1000, 1, 1e9, "Rows that run at once where there is no batching."),
+    "rest-timeout-seconds": (30.0, 0.001, 1e6, "How long a REST request may take."),
+    "drain-seconds": (30.0, 0, 1e6, "Time for what is in work when a signal comes."),
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,7 +41,8 @@ def main(argv: Sequence[str]) -> int:
             f"Say what to serve: either {_EXAMPLE}, or --model-config-file FILE."
         )
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors are said in one line
-    _check_numbers(parsed)
+    _check(parsed)
+    parsed.host = parsed.host.strip("[]")  # as addresses of IPv6 are written
     from serving.server.program import serve
 
     return serve(parsed, models)
@@ -55,33 +62,43 @@ def _parser() -> Parser:
     )
     add("--model-config-file", metavar="FILE", help="Models, as text protobuf.")
     add("--host", default="127.0.0.1", help="Address that clients see.")
-    add("--port", type=int, default=8500, help="Of gRPC; 0: any that is free.")
-    add("--rest-port", type=int, default=8501, help="Of REST; 0: any; -1: no REST.")
-    add("--batching-parameters-file", metavar="FILE", help="Merge requests, so.")
-    add("--monitoring", action="store_true", help="Metrics page for Prometheus.")
-    add("--monitoring-config-file", metavar="FILE", help="The same, with its path.")
+    add(
+        "--allow-version-labels-for-unavailable-models",
+        action="store_true",
+        help="Take labels of versions that are not loaded yet.",
+    )
+    add(
+        "--batching-parameters-file",
+        metavar="FILE",
+        help="How requests are merged.",
+    )
+    add("--monitoring", action="store_true", help="Opens a metrics page.")
+    add("--monitoring-config-file", metavar="FILE", help="Says where that page is.")
     add("--ssl-config-file", metavar="FILE", help="Keys of TLS for gRPC.")
-    add("--poll-seconds", type=float, default=1.0, help="Between looks for versions.")
-    add("--load-retries", type=int, default=5, help="Of a version that did not load.")
-    add("--load-retry-seconds", type=float, default=60.0, help="Between two of them.")
-    add("--max-in-flight", type=int, default=256, help="Requests at once.")
-    add("--max-message-mib", type=int, default=256, help="Size of a request.")
-    add("--max-in-flight-mib", type=int, default=1024, help="Of all requests at once.")
-    add("--max-rows", type=int, default=1000, help="That run at once, if not batched.")
-    add("--rest-timeout-seconds", type=float, default=30.0, help="Of a REST request.")
-    add("--drain-seconds", type=float, default=30.0, help="For what is in work at end.")
+    for name, (default, _, _, text) in _NUMBERS.items():
+        add(f"--{name}", type=type(default), default=default, help=text)
     return parser
 
 
-def _check_numbers(parsed: Namespace) -> None:
-    """Refuses numbers that no server can have."""
-    for name, least, most in _BOUNDS:
-        value = getattr(parsed, name)
+def _check(parsed: Namespace) -> None:
+    """Refuses numbers that no server can have, and flags that would be ignored."""
+    for name, (_, least, most, _) in _NUMBERS.items():
+        value = getattr(parsed, name.replace("-", "_"))
         if not least <= value <= most:
             raise UserError(
-                f"--{name.replace('_', '-')} must be from {least:g} to {most:g}, "
-                f"received {value:g}."
+                f"--{name} must be from {least:g} to {most:g}, received {value:g}."
             )
+    if parsed.max_in_flight_mib < parsed.max_message_mib:
+        raise UserError(
+            "--max-in-flight-mib must be at least --max-message-mib, "
+            f"{parsed.max_message_mib}, received {parsed.max_in_flight_mib}."
+        )
+    if parsed.monitoring and parsed.monitoring_config_file:
+        raise UserError("Give --monitoring or --monitoring-config-file, not both.")
+    if parsed.rest_port < 0 and (parsed.monitoring or parsed.monitoring_config_file):
+        raise UserError(
+            "The metrics page is on REST's port, which --rest-port -1 switches off."
+        )
 
 
 def _model(given: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """The gRPC services of TensorFlow Serving over the core."""
 
 import logging
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -151,9 +152,9 @@ class GrpcDoor:
                 f"{_PACKAGE}.{service}", handlers
             )
             self._server.add_generic_rpc_handlers([generic])
-        self._health = health.HealthServicer()
+        self._health = _Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self.port: int = self._bind(f"{host}:{port}", ssl)
+        self.port: int = self._bind(host, port, ssl)
 
     def start(self) -> None:
         """Opens the door, and says so to those who ask for health."""
@@ -163,25 +164,59 @@ class GrpcDoor:
 
     def stop(self, drain_s: float) -> None:
         """Takes no new requests; those in work are answered within `drain_s`."""
-        self._health.enter_graceful_shutdown()
+        self._health.end()
         self._server.stop(drain_s).wait()
 
-    def _bind(self, address: str, ssl: SslConfig | None) -> int:
+    def _bind(self, host: str, port: int, ssl: SslConfig | None) -> int:
         try:
+            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             if ssl is None:
-                return self._server.add_insecure_port(address)
+                return self._server.add_insecure_port(address(host, port))
             credentials = grpc.ssl_server_credentials(
                 [(ssl.server_key.encode(), ssl.server_cert.encode())],
                 ssl.custom_ca.encode() or None,
                 ssl.client_verify,
             )
-            return self._server.add_secure_port(address, credentials)
+            return self._server.add_secure_port(address(host, port), credentials)
+        except OSError as error:
+            raise UserError(
+                f"--host '{host}' is no address: {error.strerror}. Give one of this "
+                "machine, as 127.0.0.1."
+            ) from None
         except RuntimeError:
             reason = "the keys of --ssl-config-file cannot be used, or " if ssl else ""
             raise UserError(
-                f"The address {address} cannot be opened: {reason}another program has "
-                "it, or it is not one of this machine. Give another --port or --host."
+                f"The address {address(host, port)} cannot be opened: {reason}another "
+                "program has it, or it is not one of this machine. Give another --port "
+                "or --host."
             ) from None
+
+
+def address(host: str, port: int) -> str:
+    """Returns HOST:PORT, an address of IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class _Health(health.HealthServicer):
+    """Health that does not hold the server open for those who watch it."""
+
+    def __init__(self):
+        super().__init__()
+        self._watching: set[grpc.ServicerContext] = set()
+
+    def Watch(self, request, context, *send):
+        self._watching.add(context)
+        context.add_callback(lambda: self._watching.discard(context))
+        return super().Watch(request, context, *send)
+
+    # So that Watch holds no thread, as in the servicer itself.
+    Watch.__dict__.update(health.HealthServicer.Watch.__dict__)
+
+    def end(self) -> None:
+        """Says that nothing is served any more, and ends what watches."""
+        self.enter_graceful_shutdown()
+        for context in list(self._watching):
+            context.cancel()
 
 
 def _handler(call: _Call, core: Core, most_bytes: int) -> grpc.RpcMethodHandler:

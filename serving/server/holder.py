@@ -27,7 +27,7 @@ _CODES = (
     (ValueError, StatusCode.INVALID_ARGUMENT),
     (MemoryError, StatusCode.RESOURCE_EXHAUSTED),
 )
-_LAST_WAIT_S = 5.0  # for what is closed although requests use it
+_LAST_WAIT_S = 5.0  # for what is loading, and for closing
 
 
 class Holder:
@@ -59,6 +59,7 @@ class Holder:
         # {model: {version, and None for the latest: it}}, of those that serve.
         self._serving: dict[str, dict[int | None, Version]] = {}
         self._is_impatient = False
+        self._left = False  # whether a version is used to the end
 
     def want(self, name: str, found: Mapping[int, Location]) -> None:
         """Sets which versions of a model are to be served; the lock is held."""
@@ -83,10 +84,14 @@ class Holder:
             if not version.users and version.state == UNLOADING:
                 self.changed.notify_all()
 
-    def close(self, drain_s: float) -> None:
+    def close(self, drain_s: float) -> bool:
         """Waits until nothing is used or loaded, and closes all.
 
-        What is used for longer than `drain_s` is closed nevertheless.
+        What is used for longer than `drain_s` is left as it is: closing it would end
+        the process.
+
+        Returns:
+            Whether all is closed.
         """
         with self.changed:
             for name in self.lineups:
@@ -96,8 +101,10 @@ class Holder:
                 self.changed.notify_all()
                 self.changed.wait_for(self._is_idle, _LAST_WAIT_S)
             busy = [lineup.name for lineup in self.lineups.values() if lineup.is_busy]
+            left = self._left
         for name in busy:
             self.tell(f"Model {name} was still busy when the server stopped.")
+        return not (busy or left)
 
     def tell(self, line: str) -> None:
         """Writes a line of the log."""
@@ -192,19 +199,24 @@ class Holder:
         self.tell("".join(traceback.format_exception(caught)))
         return ServingError(StatusCode.INTERNAL, f"{type(caught).__name__}: {text}")
 
-    def _unload(self, version: Version) -> None:
-        """Closes a version when its last user has gone."""
-        with self.changed:
-            self.changed.wait_for(lambda: not version.users or self._is_impatient)
-            users = version.users
-        if users:
-            self.tell(f"{version} is closed while {users} requests use it.")
+    def _close(self, version: Version) -> None:
         try:
             version.servable.close()
         except Exception:  # it is gone all the same
             self.tell(f"{version} did not close well. {traceback.format_exc()}")
         else:
             self.tell(f"{version} is unloaded.")
+
+    def _unload(self, version: Version) -> None:
+        """Closes a version when its last user has gone."""
         with self.changed:
+            self.changed.wait_for(lambda: not version.users or self._is_impatient)
+            users = version.users
+        if users:
+            self.tell(f"{version} is left: {users} requests still use it.")
+        else:
+            self._close(version)
+        with self.changed:
+            self._left |= bool(users)
             version.retire()
             self.changed.notify_all()

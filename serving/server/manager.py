@@ -66,7 +66,6 @@ class Manager:
         poll_s: float = 1.0,
         load_retries: int = 5,
         retry_s: float = 60.0,
-        drain_s: float = 30.0,
         early_labels: bool = False,
         say: Callable[[str], object] = print,
     ):
@@ -78,7 +77,6 @@ class Manager:
             poll_s: Seconds between two looks under the base paths.
             load_retries: How often a version that did not load is tried again.
             retry_s: Seconds between two tries.
-            drain_s: How long `close` waits for those who use versions.
             early_labels: Whether a label that is not in use may be given to a version
                 that is not available yet, as TF Serving's flag
                 --allow_version_labels_for_unavailable_models allows.
@@ -88,7 +86,7 @@ class Manager:
         """
         self._holder = Holder(load, load_retries=load_retries, retry_s=retry_s, say=say)
         self._changed, self._lock = self._holder.changed, self._holder.lock
-        self._poll_s, self._drain_s = poll_s, drain_s
+        self._poll_s = poll_s
         self._early_labels = early_labels
         self._config = ModelServerConfig()
         self._models: dict[str, ModelConfig] = {}
@@ -172,18 +170,22 @@ class Manager:
                 for name in self._models
             }
 
-    def close(self) -> None:
+    def close(self, drain_s: float = 30.0) -> bool:
         """Stops looking, waits for those who use versions, and closes all.
 
-        What is used for longer than `drain_s` is closed nevertheless.
+        What is used for longer than `drain_s` is not closed.
+
+        Returns:
+            Whether all is closed.
         """
         with self._changed:
             self._is_closed, self._models = True, {}
             self._changed.notify_all()
         self._look_now.set()
-        self._holder.close(self._drain_s)
+        all_closed = self._holder.close(drain_s)
         if self._poller.is_alive():
             self._poller.join(_POLLER_S)
+        return all_closed
 
     def _replace(self, config: ModelServerConfig) -> list[str]:
         """Takes a config; returns the models that are new. The lock is held."""

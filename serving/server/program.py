@@ -17,7 +17,7 @@ from serving.server import configs
 from serving.server.batching import BatchScheduler
 from serving.server.core import Core, Limits
 from serving.server.errors import ServingError
-from serving.server.grpc_door import GrpcDoor
+from serving.server.grpc_door import GrpcDoor, address
 from serving.server.manager import Manager
 from serving.server.metrics import Metrics
 from serving.server.rest import build_app
@@ -38,19 +38,23 @@ def serve(flags: Any, models: Iterable[tuple[str, str]]) -> int:
         UserError: A file, a port or a model cannot be used.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    stop = _Stop()
-    config = _config(flags, models)
-    server = Server(flags)
+    stop, server, done = _Stop(), None, True
     try:
-        server.open(config)
+        server = Server(flags)
+        server.open(_config(flags, models))
         stop.wait()
         say("Draining: no new requests are taken.")
     except _Stopped:
         say("Stopped before the models were loaded.")
     finally:
-        server.close()
-    say("Stopped.")
-    return 0
+        if server:
+            done = server.close()
+    if done:
+        say("Stopped.")
+        return 0
+    say("Stopped with requests in work, which lose their answers.")
+    # Their threads may run for long, and the interpreter would wait for them.
+    os._exit(1)
 
 
 def say(line: str) -> None:
@@ -85,7 +89,7 @@ class Server:
             poll_s=flags.poll_seconds,
             load_retries=flags.load_retries,
             retry_s=flags.load_retry_seconds,
-            drain_s=flags.drain_seconds,
+            early_labels=flags.allow_version_labels_for_unavailable_models,
             say=say,
         )
         core = Core(self._manager, self._metrics, self._limits)
@@ -111,28 +115,36 @@ class Server:
         except ServingError as error:
             raise UserError(error.message) from None
         self._grpc.start()
-        say(f"gRPC: {self._flags.host}:{self._grpc.port}")
+        say(f"gRPC: {address(self._flags.host, self._grpc.port)}")
         if self._rest:
             self._rest.start()
-            say(f"REST: {self._flags.host}:{self._rest.port}")
+            say(f"REST: {address(self._flags.host, self._rest.port)}")
         listed = ", ".join(
             f"{name} {'/'.join(map(str, versions))}"
             for name, versions in self._manager.available().items()
         )
         say(f"Serving: {listed} (after {time.monotonic() - start_s:.1f} s)")
 
-    def close(self) -> None:
-        """Answers what is in work, as long as there is time, and lets all go."""
-        drain_s = self._flags.drain_seconds
+    def close(self) -> bool:
+        """Answers what is in work, as long as there is time, and lets all go.
+
+        Returns:
+            Whether nothing is in work any more.
+        """
+        until_s = time.monotonic() + self._flags.drain_seconds
         doors = [door for door in (self._grpc, self._rest) if door]
-        stops = [threading.Thread(target=d.stop, args=(drain_s,)) for d in doors]
+        stops = [
+            threading.Thread(target=door.stop, args=(self._flags.drain_seconds,))
+            for door in doors
+        ]
         for stop in stops:
             stop.start()
         for stop in stops:
             stop.join()
-        self._manager.close()
-        if self._scheduler:
+        done = self._manager.close(max(0.0, until_s - time.monotonic()))
+        if done and self._scheduler:
             self._scheduler.close()
+        return done
 
     def _batches(self, batching: configs.Batching) -> BatchScheduler:
         observe = partial(

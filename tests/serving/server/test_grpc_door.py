@@ -12,7 +12,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from mmkeras.errors import UserError
 from serving.server.configs import SslConfig
 from serving.server.errors import ServingError, not_found
-from serving.server.grpc_door import GrpcDoor
+from serving.server.grpc_door import GrpcDoor, address
 from serving.server.metrics import Metrics
 
 
@@ -188,6 +188,27 @@ def test_what_is_in_work_is_answered_when_the_door_closes(opened):
     go.set()
     assert call.result(30).outputs["y"].float_val == [1.0]
     closing.join(30)
+
+
+def test_those_who_watch_the_health_do_not_hold_the_door_open(opened):
+    door, _, channel = opened(fixed)
+    watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+    assert next(watch).status == 1
+    start_s = time.monotonic()
+    door.stop(60)
+    assert time.monotonic() - start_s < 30
+    with pytest.raises(grpc.RpcError):
+        list(watch)
+
+
+def test_an_address_of_ipv6_is_written_in_brackets():
+    assert address("::1", 8500) == "[::1]:8500"
+    assert address("localhost", 8500) == "localhost:8500"
+
+
+def test_a_host_that_is_no_address_is_a_users_mistake():
+    with pytest.raises(UserError, match="--host 'no.such.host.invalid' is no address"):
+        GrpcDoor(Answers(fixed), "no.such.host.invalid", 0, threads=1, message_bytes=1)
 
 
 def test_random_bytes_on_the_port_end_nothing(opened):

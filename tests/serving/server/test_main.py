@@ -17,6 +17,15 @@ from serving.server.__main__ import main
         (["--model", "m=/tmp", "--port", "x"], "port"),
         (["--model", "m=/tmp", "--port", "70000"], "--port must be from 0 to 65535"),
         (["--model", "m=/tmp", "--max-rows", "0"], "--max-rows must be from 1"),
+        (
+            ["--model", "m=/tmp", "--max-in-flight-mib", "9"],
+            "--max-in-flight-mib must be at least --max-message-mib, 256, received 9",
+        ),
+        (
+            ["--model", "m=/tmp", "--monitoring", "--monitoring-config-file", "f"],
+            "not both",
+        ),
+        (["--model", "m=/tmp", "--monitoring", "--rest-port", "-1"], "switches off"),
         (["--model", "m=/tmp", "--poll-seconds", "0"], "--poll-seconds must be"),
     ],
 )

@@ -143,7 +143,7 @@ def make(loader, said):
     made = []
 
     def make(**kwargs):
-        kwargs = {"load_retries": 0, "drain_s": WAIT_S} | kwargs
+        kwargs = {"load_retries": 0} | kwargs
         made.append(Manager(loader, poll_s=0.005, say=said.append, **kwargs))
         return made[-1]
 
@@ -151,7 +151,7 @@ def make(loader, said):
     for gate in loader.gates.values():
         gate.set()
     for manager in made:
-        manager.close()
+        manager.close(WAIT_S)
     assert [s.closings for s in loader.made] == [1] * len(loader.made)
 
 
@@ -560,12 +560,17 @@ def test_close_waits_for_users_and_then_for_nobody(make, loader, said, tmp_path)
     assert refusal(manager.apply, config(tmp_path, "m"))[0] == StatusCode.UNAVAILABLE
     assert refusal(manager.use(spec()).__enter__)[0] == StatusCode.NOT_FOUND
 
-    impatient = make(drain_s=0.01)
+
+def test_what_is_used_to_the_end_is_left_and_never_closed_under_its_users(
+    loader, said, tmp_path
+):
+    push(tmp_path, "m", 1)
+    impatient = Manager(loader, poll_s=0.005, load_retries=0, say=said.append)
     impatient.apply(config(tmp_path, "m"))
     with impatient.use(spec()) as held:
-        impatient.close()
-        assert held.servable.closings == 1
-    assert any("closed while 1 requests use it" in line for line in said)
+        assert not impatient.close(0.01)
+        assert held.servable.closings == 0
+    assert any("is left: 1 requests still use it" in line for line in said)
 
 
 def test_what_is_loaded_while_the_manager_closes_is_closed_too(

@@ -112,9 +112,9 @@ def test_no_request_is_lost_while_versions_come_and_go(tmp_path):
 
 def test_sigterm_answers_what_is_in_work(halves, tmp_path):
     batching = tmp_path / "batching"
-    # A request waits two seconds for others that do not come.
+    # A request waits five seconds for others that do not come.
     batching.write_text(
-        "max_batch_size { value: 8 } batch_timeout_micros { value: 2000000 }"
+        "max_batch_size { value: 8 } batch_timeout_micros { value: 5000000 }"
     )
     log = tmp_path / "log"
     flags = ("--batching-parameters-file", str(batching))
@@ -123,12 +123,66 @@ def test_sigterm_answers_what_is_in_work(halves, tmp_path):
             request = predict_pb2.PredictRequest(model_spec={"name": "halves"})
             request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            grpc.channel_ready_future(channel).result(60)
             call = stub.Predict.future(request, timeout=60)
             time.sleep(1)
+            assert not call.done()
             doors.process.send_signal(signal.SIGTERM)
             assert call.result().outputs["y"].float_val == [2.5]
             assert doors.process.wait(60) == 0
     assert log.read_text().splitlines()[-1] == "Stopped."
+
+
+class Slow(tf.Module):
+    """Runs for minutes."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def __call__(self, x):
+        def step(i, m):
+            return i + 1, tf.linalg.normalize(tf.matmul(m, m))[0]
+
+        start = (0, tf.eye(200) + x[0])
+        return {"y": tf.while_loop(lambda i, m: i < 10**6, step, start)[1]}
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_what_runs_longer_than_the_drain_loses_its_answer_and_crashes_nothing(
+    tmp_path, batches
+):
+    model, base, flags = Slow(), tmp_path / "slow", ["--drain-seconds", "0.5"]
+    tf.saved_model.save(model, str(base / "1"), signatures=model.__call__)
+    if batches:
+        (tmp_path / "batching").write_text("max_batch_size { value: 8 }")
+        flags += ["--batching-parameters-file", str(tmp_path / "batching")]
+    log = tmp_path / "log"
+    with pytest.raises(AssertionError):  # as it does not end with 0
+        with serving({"halves": base}, log, *flags) as doors:
+            with grpc.insecure_channel(doors.grpc) as channel:
+                grpc.channel_ready_future(channel).result(60)
+                request = predict_pb2.PredictRequest(model_spec={"name": "halves"})
+                request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
+                stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+                call = stub.Predict.future(request)
+                time.sleep(1)
+                doors.process.send_signal(signal.SIGTERM)
+                assert doors.process.wait(60) == 1
+                with pytest.raises(grpc.RpcError):
+                    call.result()
+    assert "with requests in work" in log.read_text().splitlines()[-1]
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path):
+    with subprocess.Popen(
+        [*COMMAND, "--model", f"m={tmp_path}", "--port", "0", "--rest-port", "0"]
+        + ["--drain-seconds", "60"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert "No versions" in process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) in (0, 128 + signal.SIGINT)
 
 
 def test_labels_move_by_a_config_over_the_wire(tmp_path):
@@ -160,12 +214,11 @@ def test_labels_move_by_a_config_over_the_wire(tmp_path):
                 assert found == canary
             assert ask(channel, version={"value": 1}).outputs["y"].float_val == [1.5]
             # A config without the model lets it go.
+            empty = model_management_pb2.ReloadConfigRequest()
+            empty.config.model_config_list.SetInParent()
+            stub.HandleReloadConfigRequest(empty, timeout=60)
             with pytest.raises(grpc.RpcError, match="Servable not found"):
-                empty = model_management_pb2.ReloadConfigRequest()
-                empty.config.model_config_list.SetInParent()
-                stub.HandleReloadConfigRequest(empty, timeout=60)
-                while True:
-                    ask(channel)
+                eventually(lambda: not ask(channel))
 
 
 def run(*flags, timeout=120):
