@@ -11,8 +11,15 @@ import yaml
 from tests.serving.deploy.files import DEPLOY, documents, flags
 
 ROOT = DEPLOY / "kubernetes"
+KSERVE_AT = DEPLOY / "kserve"
 VERSION = "1.32"
-FILES = sorted(p for p in (ROOT / "base").glob("*.yaml") if p.stem != "kustomization")
+FOLDERS = (ROOT / "namespace", ROOT / "base")
+FILES = [
+    path
+    for folder in FOLDERS
+    for path in sorted(folder.glob("*.yaml"))
+    if path.stem != "kustomization"
+]
 # Custom resources have no schema here; their fields, by hand, from the CRDs of KServe
 # 0.15 and of the Prometheus operator 0.80.
 KSERVE = {"model", "minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"}
@@ -55,7 +62,7 @@ def kustomized():
 
     def build(folder):
         done = subprocess.run(
-            [kubectl, "kustomize", str(ROOT / folder)], capture_output=True, timeout=60
+            [kubectl, "kustomize", str(folder)], capture_output=True, timeout=60
         )
         assert done.returncode == 0, done.stderr.decode()
         return list(yaml.safe_load_all(done.stdout))
@@ -69,10 +76,12 @@ def test_manifests_are_valid_to_the_last_field(path):
         valid(document)
 
 
-def test_every_file_is_in_the_kustomization():
-    (kustomization,) = documents(ROOT / "base" / "kustomization.yaml")
+@pytest.mark.parametrize("folder", [*FOLDERS, KSERVE_AT], ids=lambda path: path.name)
+def test_every_file_is_in_the_kustomization(folder):
+    (kustomization,) = documents(folder / "kustomization.yaml")
     named = {name for name in kustomization["resources"] if name.endswith(".yaml")}
-    assert named == {path.name for path in FILES}
+    there = {path.name for path in folder.glob("*.yaml")}
+    assert named == there - {"kustomization.yaml"}
 
 
 @pytest.mark.parametrize(
@@ -140,8 +149,8 @@ def test_no_request_is_lost_while_pods_change(deployment, container):
     assert update["maxUnavailable"] == 0
     command, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
     grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    probe = container["readinessProbe"]
-    assert command == "sleep" and probe["periodSeconds"] < int(seconds) < grace
+    longest_s = int(flags(container["args"])["rest_api_timeout_in_ms"]) / 1000
+    assert command == "sleep" and longest_s + 5 <= int(seconds) <= grace - 10
 
 
 def test_threads_are_as_many_as_cpus(container):
@@ -171,19 +180,19 @@ def test_pods_are_as_the_restricted_standard_wants_them(base, deployment, contai
 
 
 def restricted(pod):
-    """Source: Pod Security Standards of Kubernetes, and no writing on top of them."""
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    """Source: Pod Security Standards of Kubernetes; a container's word is the last."""
     for container in [*pod["containers"], *pod.get("initContainers", [])]:
-        context = container["securityContext"]
+        context = pod.get("securityContext", {}) | container.get("securityContext", {})
+        assert context["runAsNonRoot"] is True
+        assert context["runAsUser"] != 0  # that of the images is, where none is named
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
         assert context["allowPrivilegeEscalation"] is False
-        assert context["readOnlyRootFilesystem"] is True
         assert context["capabilities"] == {"drop": ["ALL"]}
 
 
 @pytest.mark.parametrize("folder", ["base", "overlays/gcs", "overlays/s3"])
 def test_what_kustomize_makes_is_valid_and_refers_to_what_is_there(kustomized, folder):
-    found = kustomized(folder)
+    found = kustomized(ROOT / folder)
     for document in found:
         valid(document)
         assert document["metadata"].get("namespace", "mmkeras") == "mmkeras"
@@ -194,6 +203,7 @@ def test_what_kustomize_makes_is_valid_and_refers_to_what_is_there(kustomized, f
     claims = {d["metadata"]["name"] for d in of_kind(found, "PersistentVolumeClaim")}
     volumes = {volume.pop("name"): volume for volume in copy.deepcopy(pod["volumes"])}
     for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes)
     for volume in volumes.values():
         (source,) = volume.values()  # more than one is refused by the API alone
@@ -209,14 +219,14 @@ def test_what_kustomize_makes_is_valid_and_refers_to_what_is_there(kustomized, f
 def test_the_bucket_is_in_the_config_of_its_overlay(kustomized):
     (models,) = [
         d["data"]["models.config"]
-        for d in of_kind(kustomized("overlays/gcs"), "ConfigMap")
+        for d in of_kind(kustomized(ROOT / "overlays/gcs"), "ConfigMap")
         if d["metadata"]["name"] == "mmkeras-models"
     ]
     assert 'base_path: "gs://BUCKET/mmkeras/serving/mmkeras"' in models
 
 
 def test_versions_from_s3_land_where_the_server_looks(kustomized):
-    (deployment,) = of_kind(kustomized("overlays/s3"), "Deployment")
+    (deployment,) = of_kind(kustomized(ROOT / "overlays/s3"), "Deployment")
     pod = deployment["spec"]["template"]["spec"]
     (sync,) = pod["initContainers"]
     environment = {e["name"]: e["value"] for e in sync["env"]}
@@ -229,7 +239,7 @@ def test_versions_from_s3_land_where_the_server_looks(kustomized):
 
 def test_monitors_are_put_together(kustomized):
     monitor, probe = (
-        of_kind(kustomized("monitoring"), kind)[0]
+        of_kind(kustomized(ROOT / "monitoring"), kind)[0]
         for kind in ("ServiceMonitor", "Probe")
     )
     config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
@@ -266,17 +276,41 @@ def check_inference_service(document):
     pod = {k: v for k, v in predictor.items() if k not in KSERVE}
     spec = pod | {"containers": [container | {"name": "kserve-container"}]}
     valid({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec})
+    restricted(spec)
 
 
 def test_the_inference_service_has_known_fields_only():
-    (document,) = documents(DEPLOY / "kserve" / "inferenceservice.yaml")
+    (document,) = documents(KSERVE_AT / "inferenceservice.yaml")
     check_inference_service(document)
     flags(document["spec"]["predictor"]["model"]["args"])
 
 
+def test_the_inference_service_comes_with_all_that_it_needs(kustomized):
+    namespace, account, service = kustomized(KSERVE_AT)
+    for document in (namespace, account):
+        valid(document)
+    check_inference_service(service)
+    name = namespace["metadata"]["name"]
+    enforced = namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    assert (name, enforced) == ("mmkeras", "restricted")
+    for document in (account, service):
+        assert document["metadata"]["namespace"] == name
+    predictor = service["spec"]["predictor"]
+    assert account["kind"] == "ServiceAccount"
+    assert predictor["serviceAccountName"] == account["metadata"]["name"]
+
+
+@pytest.mark.parametrize("field", ["runAsNonRoot", "seccompProfile", "capabilities"])
+def test_a_server_that_restricted_would_refuse_is_found(field):
+    (document,) = documents(KSERVE_AT / "inferenceservice.yaml")
+    del document["spec"]["predictor"]["model"]["securityContext"][field]
+    with pytest.raises(KeyError, match=field):
+        check_inference_service(document)
+
+
 @pytest.mark.parametrize("place", ["predictor", "model"])
 def test_an_unknown_field_of_the_inference_service_is_found(place):
-    (document,) = documents(DEPLOY / "kserve" / "inferenceservice.yaml")
+    (document,) = documents(KSERVE_AT / "inferenceservice.yaml")
     predictor = document["spec"]["predictor"]
     (predictor if place == "predictor" else predictor["model"])["storageUrl"] = "x"
     with pytest.raises(kubernetes_validate.ValidationError):
