@@ -15,8 +15,13 @@ PAGES = {
 
 def commands(page):
     """Lines of a page's blocks, each whole."""
-    blocks = re.findall(r"^```\n(.*?)^```$", PAGES[page], re.DOTALL | re.MULTILINE)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    fences = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    blocks = fences.findall(PAGES[page])
+    lines = (
+        "".join(text for language, text in blocks if not language)
+        .replace("\\\n", " ")
+        .splitlines()
+    )
     return [line.removeprefix("$ ").split("#")[0].strip() for line in lines]
 
 
