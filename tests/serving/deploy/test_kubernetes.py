@@ -1,14 +1,13 @@
 """Kubernetes' manifests by its strict schemas, and as kustomize puts them together."""
 
 import copy
-import shutil
 import subprocess
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from tests.serving.deploy.files import DEPLOY, documents, flags
+from tests.serving.deploy.files import DEPLOY, documents, flags, program
 
 ROOT = DEPLOY / "kubernetes"
 KSERVE_AT = DEPLOY / "kserve"
@@ -56,9 +55,7 @@ def container(deployment):
 
 @pytest.fixture(scope="module")
 def kustomized():
-    kubectl = shutil.which("kubectl")
-    if not kubectl:
-        pytest.skip("no kubectl here, whose kustomize puts the manifests together")
+    kubectl = program("kubectl", "whose kustomize puts the manifests together")
 
     def build(folder):
         done = subprocess.run(
@@ -68,6 +65,15 @@ def kustomized():
         return list(yaml.safe_load_all(done.stdout))
 
     return build
+
+
+@pytest.mark.parametrize(
+    ("variable", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)]
+)
+def test_a_missing_program_is_no_silent_pass_in_ci(monkeypatch, variable, outcome):
+    monkeypatch.setenv("CI", variable)
+    with pytest.raises(outcome, match="no kubectl-of-nobody here, which"):
+        program("kubectl-of-nobody", "which is nowhere")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
