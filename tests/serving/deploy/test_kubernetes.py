@@ -1,17 +1,15 @@
 """Kubernetes' manifests by its strict schemas, and as kustomize puts them together."""
 
 import copy
-import subprocess
 
 import kubernetes_validate
 import pytest
 import yaml
 
 from tests.serving.deploy.files import DEPLOY, documents, flags, program
+from tests.serving.deploy.manifests import kustomized, of_kind, restricted, valid
 
 ROOT = DEPLOY / "kubernetes"
-KSERVE_AT = DEPLOY / "kserve"
-VERSION = "1.32"
 FOLDERS = (ROOT / "namespace", ROOT / "base")
 FILES = [
     path
@@ -19,21 +17,7 @@ FILES = [
     for path in sorted(folder.glob("*.yaml"))
     if path.stem != "kustomization"
 ]
-# Custom resources have no schema here; their fields, by hand, from the CRDs of KServe
-# 0.15 and of the Prometheus operator 0.80.
-KSERVE = {"model", "minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"}
-KSERVE |= {"canaryTrafficPercent"}
-KSERVE_MODEL = {"modelFormat", "protocolVersion", "runtime", "runtimeVersion"}
-KSERVE_MODEL |= {"storageUri"}
 GONE = object()
-
-
-def valid(document):
-    kubernetes_validate.validate(document, VERSION, strict=True)
-
-
-def of_kind(found, kind):
-    return [document for document in found if document["kind"] == kind]
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +37,6 @@ def container(deployment):
     return found
 
 
-@pytest.fixture(scope="module")
-def kustomized():
-    kubectl = program("kubectl", "whose kustomize puts the manifests together")
-
-    def build(folder):
-        done = subprocess.run(
-            [kubectl, "kustomize", str(folder)], capture_output=True, timeout=60
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        return list(yaml.safe_load_all(done.stdout))
-
-    return build
-
-
 @pytest.mark.parametrize(
     ("variable", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)]
 )
@@ -82,7 +52,9 @@ def test_manifests_are_valid_to_the_last_field(path):
         valid(document)
 
 
-@pytest.mark.parametrize("folder", [*FOLDERS, KSERVE_AT], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "folder", [*FOLDERS, DEPLOY / "kserve"], ids=lambda path: path.name
+)
 def test_every_file_is_in_the_kustomization(folder):
     (kustomization,) = documents(folder / "kustomization.yaml")
     named = {name for name in kustomization["resources"] if name.endswith(".yaml")}
@@ -185,19 +157,8 @@ def test_pods_are_as_the_restricted_standard_wants_them(base, deployment, contai
     restricted(deployment["spec"]["template"]["spec"])
 
 
-def restricted(pod):
-    """Source: Pod Security Standards of Kubernetes; a container's word is the last."""
-    for container in [*pod["containers"], *pod.get("initContainers", [])]:
-        context = pod.get("securityContext", {}) | container.get("securityContext", {})
-        assert context["runAsNonRoot"] is True
-        assert context["runAsUser"] != 0  # that of the images is, where none is named
-        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert context["allowPrivilegeEscalation"] is False
-        assert context["capabilities"] == {"drop": ["ALL"]}
-
-
 @pytest.mark.parametrize("folder", ["base", "overlays/gcs", "overlays/s3"])
-def test_what_kustomize_makes_is_valid_and_refers_to_what_is_there(kustomized, folder):
+def test_what_kustomize_makes_is_valid_and_refers_to_what_is_there(folder):
     found = kustomized(ROOT / folder)
     for document in found:
         valid(document)
@@ -222,7 +183,7 @@ def test_what_kustomize_makes_is_valid_and_refers_to_what_is_there(kustomized, f
     assert claims == ({"mmkeras-models"} if folder == "base" else set())
 
 
-def test_the_bucket_is_in_the_config_of_its_overlay(kustomized):
+def test_the_bucket_is_in_the_config_of_its_overlay():
     (models,) = [
         d["data"]["models.config"]
         for d in of_kind(kustomized(ROOT / "overlays/gcs"), "ConfigMap")
@@ -231,7 +192,7 @@ def test_the_bucket_is_in_the_config_of_its_overlay(kustomized):
     assert 'base_path: "gs://BUCKET/mmkeras/serving/mmkeras"' in models
 
 
-def test_versions_from_s3_land_where_the_server_looks(kustomized):
+def test_versions_from_s3_land_where_the_server_looks():
     (deployment,) = of_kind(kustomized(ROOT / "overlays/s3"), "Deployment")
     pod = deployment["spec"]["template"]["spec"]
     (sync,) = pod["initContainers"]
@@ -243,7 +204,7 @@ def test_versions_from_s3_land_where_the_server_looks(kustomized):
     assert sync["restartPolicy"] == "Always"
 
 
-def test_monitors_are_put_together(kustomized):
+def test_monitors_are_put_together():
     monitor, probe = (
         of_kind(kustomized(ROOT / "monitoring"), kind)[0]
         for kind in ("ServiceMonitor", "Probe")
@@ -267,57 +228,3 @@ def test_the_monitor_finds_the_service_with_the_rest_port(base):
     assert [service["metadata"]["name"] for service in found] == ["tf-serving"]
     ports = {port["name"] for port in found[0]["spec"]["ports"]}
     assert monitor["spec"]["endpoints"][0]["port"] in ports
-
-
-def check_inference_service(document):
-    """KServe's own fields are known ones; all others are a pod's, by its schema."""
-    assert document["apiVersion"] == "serving.kserve.io/v1beta1"
-    assert set(document["spec"]) == {"predictor"}
-    predictor = copy.deepcopy(document["spec"]["predictor"])
-    model = predictor["model"]
-    assert 0 <= predictor["canaryTrafficPercent"] <= 100
-    assert predictor["minReplicas"] <= predictor["maxReplicas"]
-    assert set(model.pop("modelFormat")) == {"name", "version"}
-    container = {k: v for k, v in model.items() if k not in KSERVE_MODEL}
-    pod = {k: v for k, v in predictor.items() if k not in KSERVE}
-    spec = pod | {"containers": [container | {"name": "kserve-container"}]}
-    valid({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec})
-    restricted(spec)
-
-
-def test_the_inference_service_has_known_fields_only():
-    (document,) = documents(KSERVE_AT / "inferenceservice.yaml")
-    check_inference_service(document)
-    flags(document["spec"]["predictor"]["model"]["args"])
-
-
-def test_the_inference_service_comes_with_all_that_it_needs(kustomized):
-    namespace, account, service = kustomized(KSERVE_AT)
-    for document in (namespace, account):
-        valid(document)
-    check_inference_service(service)
-    name = namespace["metadata"]["name"]
-    enforced = namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
-    assert (name, enforced) == ("mmkeras", "restricted")
-    for document in (account, service):
-        assert document["metadata"]["namespace"] == name
-    predictor = service["spec"]["predictor"]
-    assert account["kind"] == "ServiceAccount"
-    assert predictor["serviceAccountName"] == account["metadata"]["name"]
-
-
-@pytest.mark.parametrize("field", ["runAsNonRoot", "seccompProfile", "capabilities"])
-def test_a_server_that_restricted_would_refuse_is_found(field):
-    (document,) = documents(KSERVE_AT / "inferenceservice.yaml")
-    del document["spec"]["predictor"]["model"]["securityContext"][field]
-    with pytest.raises(KeyError, match=field):
-        check_inference_service(document)
-
-
-@pytest.mark.parametrize("place", ["predictor", "model"])
-def test_an_unknown_field_of_the_inference_service_is_found(place):
-    (document,) = documents(KSERVE_AT / "inferenceservice.yaml")
-    predictor = document["spec"]["predictor"]
-    (predictor if place == "predictor" else predictor["model"])["storageUrl"] = "x"
-    with pytest.raises(kubernetes_validate.ValidationError):
-        check_inference_service(document)
