@@ -1,5 +1,6 @@
 """`python -m serving.deploy.release`: canary, stable, rollback, by version labels."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--ca", metavar="FILE", help="PEM of the authority, for TLS.")
     parser.add_argument(
-        "--wait_s", type=float, default=600.0, help="How long a version may load."
+        "--wait-s", type=float, default=600.0, help="How long a version may load."
     )
     return parser
 
@@ -93,12 +94,12 @@ def release(
     try:
         for step in plan if servers.targets else plan[:1]:
             _take(path, config, model, step, servers)
+        _record(path, text, before, undone, finished=model == after)
     except UserError as error:
-        models_file.write_whole(path, text)
-        raise UserError(
-            f"{error} All is as it was.{_restored(path, servers)}"
-        ) from None
-    _record(path, text, before, undone, finished=model == after)
+        raise UserError(f"{error} {_restored(path, text, servers)}") from None
+    except BaseException:  # Ctrl-C too must not leave half a change
+        print(_restored(path, text, servers), file=sys.stderr, flush=True)
+        raise
     if model != after:
         served = ", ".join(map(str, rollout.versions(model)))
         print(f"When {served} are AVAILABLE on all servers, run this command again.")
@@ -132,13 +133,16 @@ def _take(path: Path, config, model, step, servers: Servers) -> None:
     print(f"{rollout.described(model)} ({where}).", flush=True)
 
 
-def _restored(path: Path, servers: Servers) -> str:
-    """Gives servers the old config again; returns what went wrong with that."""
-    try:
-        servers.reload(models_file.read_models(path))
-    except UserError as error:
-        return f" But for a server: {error}"
-    return ""
+def _restored(path: Path, text: str, servers: Servers) -> str:
+    """Brings back what was in the file and on all servers; returns what is so now."""
+    models_file.write_whole(path, text)
+    wrong = servers.restore(models_file.read_models(path))
+    if not wrong:
+        return "All is as it was."
+    return (
+        "All is as it was but for servers that may have the new config until they "
+        f"read the file again: {'; '.join(wrong)}"
+    )
 
 
 def _record(path: Path, text: str, before, undone: Path | None, finished: bool) -> None:

@@ -1,8 +1,11 @@
 """Reads the files of serving/deploy as their readers do."""
 
+import os
 import re
+import shutil
 from pathlib import Path
 
+import pytest
 import yaml
 
 DEPLOY = Path(__file__).parents[3] / "serving" / "deploy"
@@ -28,6 +31,16 @@ FLAGS = {
     "tensorflow_intra_op_parallelism",
     "tensorflow_inter_op_parallelism",
 }
+
+
+def program(name, why):
+    """Path of a program; without it a test is skipped, but never where CI is set."""
+    found = shutil.which(name)
+    if not found and os.environ.get("CI"):
+        pytest.fail(f"no {name} here, {why}; nothing is skipped where CI is set")
+    if not found:
+        pytest.skip(f"no {name} here, {why}")
+    return found
 
 
 def documents(path):

@@ -2,13 +2,12 @@
 
 import json
 import re
-import shutil
 import subprocess
 
 import pytest
 import yaml
 
-from tests.serving.deploy.files import DEPLOY
+from tests.serving.deploy.files import DEPLOY, program
 
 PROMETHEUS = DEPLOY / "prometheus"
 ALERTS = (PROMETHEUS / "alerts.yml").read_text()
@@ -82,9 +81,7 @@ def queries():
 
 @pytest.fixture(scope="module")
 def promtool():
-    found = shutil.which("promtool")
-    if not found:
-        pytest.skip("no promtool here; it comes with Debian's package prometheus")
+    found = program("promtool", "which comes with Debian's package prometheus")
 
     def run(*arguments):
         done = subprocess.run(
@@ -225,8 +222,33 @@ QUIET = {
 }
 
 
-def firing(promtool, tmp_path, name, content):
-    """Whether the alert fires after 29 minutes; promtool's own test says so."""
+# Just not what each alert is about: a little below its threshold, or back in time.
+NEARLY = {
+    "ServerDown": {'up{job="tf-serving",instance="a:8501"}': "1x10 0 1x20"},
+    "NoVersionAvailable": {
+        'probe_success{job="tf-serving-model",model_name="m"}': "1x10 0 1x20"
+    },
+    "ErrorRate": {f'{COUNT}"OK"}}': "0+991x30", f'{COUNT}"INTERNAL"}}': "0+9x30"},
+    "P99Latency": {
+        # 99 of 100 within the bucket that ends just below a second
+        f'{BUCKETS}le="999999"}}': "0+991x30",
+        f'{BUCKETS}le="1200000"}}': "0+1000x30",
+        f'{BUCKETS}le="+Inf"}}': "0+1000x30",
+    },
+    "QueueFull": {f'{COUNT}"OK"}}': "0+99x30", f'{COUNT}"UNAVAILABLE"}}': "5x30"},
+}
+# {alert: minute in which it begins to hold, and those that it must hold}
+ONSET = {
+    "ServerDown": (11, 1),
+    "NoVersionAvailable": (11, 1),
+    "ErrorRate": (1, 5),
+    "P99Latency": (1, 10),
+    "QueueFull": (1, 2),
+}
+
+
+def firing(promtool, tmp_path, name, content, at="29m"):
+    """Whether the alert fires at that time; promtool's own test says so."""
     tests = {
         "rule_files": [str(PROMETHEUS / "alerts.yml")],
         "evaluation_interval": "1m",
@@ -240,7 +262,7 @@ def firing(promtool, tmp_path, name, content):
                     {
                         "expr": f'count(ALERTS{{alertname="{name}",'
                         'alertstate="firing"}) or vector(0)',
-                        "eval_time": "29m",
+                        "eval_time": at,
                         "exp_samples": [{"value": 1}],
                     }
                 ],
@@ -260,6 +282,21 @@ def test_an_alert_fires_when_it_should_and_only_then(promtool, tmp_path, name):
     assert not firing(promtool, tmp_path, name, QUIET)
 
 
+@pytest.mark.parametrize("name", NEARLY)
+def test_an_alert_is_quiet_just_below_its_threshold(promtool, tmp_path, name):
+    for minute in (11, 12, 13, 29):
+        assert not firing(promtool, tmp_path, name, NEARLY[name], f"{minute}m")
+
+
+@pytest.mark.parametrize("name", ONSET)
+def test_an_alert_waits_as_long_as_it_says_and_no_longer(promtool, tmp_path, name):
+    begins, held = ONSET[name]
+    due = begins + held
+    assert not firing(promtool, tmp_path, name, FIRES[name], f"{due - 1}m")
+    assert firing(promtool, tmp_path, name, FIRES[name], f"{due}m")
+
+
 def test_every_alert_is_tried():
     rules = yaml.safe_load(ALERTS)["groups"][0]["rules"]
-    assert {rule["alert"] for rule in rules} == set(FIRES)
+    alerts = {rule["alert"] for rule in rules}
+    assert alerts == set(FIRES) == set(NEARLY) == set(ONSET)

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import grpc
 import pytest
 
 from mmkeras.errors import UserError
@@ -60,7 +62,7 @@ def available(service):
 
 
 def test_canary_and_rollback_are_one_command_each(path, service, target, capsys):
-    options = ["--config", str(path), "--target", target, "--wait_s", "5"]
+    options = ["--config", str(path), "--target", target, "--wait-s", "5"]
     main(["stable", "2", *options])
     pinned = path.read_text()
     main(["canary", "3", *options])
@@ -128,22 +130,93 @@ def test_rolling_back_everything_ends_where_it_began(path, service, target):
         release(path, "mmkeras", "rollback", None, servers(target))
 
 
-@pytest.mark.parametrize("loss", ["broken", "not there"])
+@pytest.mark.parametrize("loss", ["broken", "not there", "late"])
 def test_a_version_that_does_not_load_changes_nothing(path, service, target, loss):
     release(path, "mmkeras", "stable", 2, servers(target))
     before, kept = path.read_text(), models_file.kept(path)
     service.broken = {3: "no variables"} if loss == "broken" else {}
-    version = 3 if loss == "broken" else 7
+    version = 7 if loss == "not there" else 3
+    service.looks = 10_000 if loss == "late" else 0
+    found = servers(target, wait_s=0.3 if loss == "late" else 5.0, find_s=0.2)
     with pytest.raises(UserError) as caught:
-        release(path, "mmkeras", "canary", version, servers(target, wait_s=0.3))
-    reason = "does not load: no variables" if loss == "broken" else "7 (not found)"
-    assert reason in str(caught.value)
+        release(path, "mmkeras", "canary", version, found)
+    service.looks = 0
+    reason = {
+        "broken": f"{target}: version 3 of 'mmkeras' does not load: no variables",
+        "not there": "No server has found version 7 of 'mmkeras' after 0.2 s; is it",
+        "late": f"Not AVAILABLE after 0.3 s: {target}: version 3 (START) of 'mmkeras'.",
+    }
+    assert str(caught.value).startswith(reason[loss])
     assert "All is as it was." in str(caught.value)
     assert path.read_text() == before
     assert models_file.kept(path) == kept
     assert service.configs[-1] == models_file.read_models(path)
     assert service.labels == {"stable": 2}
     assert available(service) == {2}
+
+
+def test_an_interrupted_wait_changes_nothing(
+    path, service, target, monkeypatch, capsys
+):
+    release(path, "mmkeras", "stable", 2, servers(target))
+    before, kept = path.read_text(), models_file.kept(path)
+
+    def interrupt(seconds):
+        assert path.read_text() != before
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        release(path, "mmkeras", "canary", 7, servers(target))
+    assert path.read_text() == before
+    assert models_file.kept(path) == kept
+    assert service.configs[-1] == models_file.read_models(path)
+    assert capsys.readouterr().err == "All is as it was.\n"
+
+
+def test_a_long_wait_says_now_and_again_what_for(path, target, monkeypatch, capsys):
+    now_s = [0.0]
+    clock = SimpleNamespace(
+        monotonic=lambda: now_s[0],
+        sleep=lambda seconds: now_s.append(now_s.pop() + seconds),
+    )
+    monkeypatch.setattr("serving.deploy.servers.time", clock)
+    with pytest.raises(UserError, match="No server has found version 7 .* after 30 s"):
+        release(path, "mmkeras", "stable", 7, Servers(targets=[target], poll_s=1.0))
+    assert now_s == [31.0]
+    line = f"{target}: waiting for version 7 (not found) ..."
+    assert capsys.readouterr().out.splitlines() == [line, line]  # after 4 and 20 s
+
+
+def test_a_version_that_one_server_has_found_is_waited_for(path, service, target):
+    late = ModelService(there={1})  # as a pod that copies it first
+    with running(late) as other:
+        found = servers(other, target, wait_s=0.4, find_s=0.1)
+        with pytest.raises(UserError, match=r"after 0.4 s: .*version 2 \(not found\)"):
+            release(path, "mmkeras", "stable", 2, found)
+
+
+class Dying(ModelService):
+    """Takes one config, and is not there from then on."""
+
+    def HandleReloadConfigRequest(self, request, context):
+        if self.configs:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+        return super().HandleReloadConfigRequest(request, context)
+
+    def GetModelStatus(self, request, context):
+        context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+
+def test_a_dead_server_keeps_no_other_from_what_it_was(path, service, target):
+    text = path.read_text()
+    with running(Dying(there={2})) as dead, pytest.raises(UserError) as caught:
+        release(path, "mmkeras", "stable", 2, servers(dead, target))
+    assert len(service.configs) == 2
+    assert service.configs[-1] == models_file.read_models(path)
+    assert path.read_text() == text
+    _, _, named = str(caught.value).partition("servers that may have the new config")
+    assert dead in named and target not in named
 
 
 def test_all_servers_have_a_version_before_one_labels_it(path, service, target):

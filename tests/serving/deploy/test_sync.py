@@ -15,9 +15,16 @@ AWS = r"""#!/bin/bash
 [[ -e $BUCKET/down ]] && exit 255
 path() { echo "$BUCKET/${1#s3://}"; }
 case "$2 $3" in
-    "ls --recursive") cd "$(path "$4")" && find . -type f -printf '%s %p\n' | sort ;;
+    "ls --recursive")
+        key=${4#s3://*/}
+        cd "$(path "${4%"$key"}")" &&
+            find "${key%/}" -type f -printf '2026-01-02 03:04:05 %10s %p\n' | sort
+        ;;
     "ls "*) for f in "$(path "$3")"*/; do echo "    PRE $(basename "$f")/"; done ;;
-    "cp --recursive") mkdir -p "$6" && cp -r "$(path "$5")." "$6" ;;
+    "cp --recursive")
+        mkdir -p "$6" && cp -r "$(path "$5")." "$6"
+        [[ -z ${LATE:-} ]] || echo more >>"$(path "$5")saved_model.pb"
+        ;;
     *) exit 2 ;;
 esac
 """
@@ -34,8 +41,12 @@ def bucket(tmp_path):
     return tmp_path / "bucket" / "b" / "mmkeras"
 
 
+WHOLE = ("saved_model.pb", "variables/variables.index")
+WHOLE += ("variables/variables.data-00000-of-00001",)
+
+
 def push(bucket, version, *names):
-    for name in names or ("saved_model.pb", "variables/variables.index"):
+    for name in names or WHOLE:
         file = bucket / version / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(version)
@@ -81,10 +92,30 @@ def test_a_version_that_still_grows_is_left_for_later(bucket, tmp_path):
     assert there(tmp_path) == []
 
 
-def test_a_version_without_its_graph_is_none(bucket, tmp_path):
-    push(bucket, "7", "variables/variables.index")
+@pytest.mark.parametrize("missing", WHOLE)
+@pytest.mark.parametrize("instead", [[], ["assets/saved_model.pb", "saved_model.pb2"]])
+def test_a_version_without_all_files_of_a_model_is_none(
+    bucket, tmp_path, missing, instead
+):
+    push(bucket, "7", *(name for name in WHOLE if name != missing), *instead)
     sync(tmp_path, rounds=3)
     assert there(tmp_path) == []
+
+
+def test_a_version_that_changes_while_it_is_copied_is_copied_again(bucket, tmp_path):
+    push(bucket, "7")
+    assert sync(tmp_path, LATE="1").stdout == ""
+    assert there(tmp_path) == []
+    sync(tmp_path)
+    copied = tmp_path / "models" / "7" / "saved_model.pb"
+    assert copied.read_text() == "7more\n"
+    assert there(tmp_path) == ["7"]
+
+
+def test_the_script_needs_no_more_than_bash_and_coreutils():
+    # The image of the AWS CLI has no diffutils.
+    words = SCRIPT.read_text().split()
+    assert not {"cmp", "diff", "find", "awk"} & set(words)
 
 
 def test_the_newest_and_the_named_ones_are_there_and_no_others(bucket, tmp_path):

@@ -1,10 +1,11 @@
 #!/bin/bash
 # Copies versions from SOURCE to MODELS: the newest KEEP, and those that the file
 # MODELS_CONFIG names. An object store has no rename, so a version counts as whole when
-# its listing is the same as one round ago; here it appears by one rename.
+# it has all files of a SavedModel and its listing is the same as one round ago, and still
+# is after the copy; here it appears by one rename.
 set -uo pipefail
 : "${SOURCE:?}" "${MODELS:?}" "${MODELS_CONFIG:?}" "${KEEP:=3}" "${EVERY_S:=30}"
-state=$(mktemp -d)
+declare -A seen # {version: its listing one round ago}
 
 versions() { # in the bucket, oldest first
     aws s3 ls "$SOURCE/" | while read -r kind name _; do
@@ -22,26 +23,42 @@ wanted() {
     } | sort -nu
 }
 
-copy() { # VERSION
-    local partial="$MODELS/.$1.partial"
+listing() { # VERSION
+    aws s3 ls --recursive "$SOURCE/$1/"
+}
+
+whole() { # VERSION LISTING, of which each line ends in a key of the bucket
+    local name
+    for name in saved_model.pb variables/variables.index 'variables/variables.data-*'; do
+        # shellcheck disable=SC2053 # a pattern
+        [[ $2$'\n' == */"$1"/$name$'\n'* ]] || return 1
+    done
+}
+
+copy() { # VERSION LISTING
+    local partial="$MODELS/.$1.partial" now
     rm -rf "$partial"
     aws s3 cp --recursive --only-show-errors "$SOURCE/$1/" "$partial/" || return 1
+    now=$(listing "$1") || return 1
+    if [[ $now != "$2" ]]; then # written to meanwhile: once more, when it rests
+        rm -rf "$partial"
+        return 0
+    fi
     mv "$partial" "$MODELS/$1" || return 1
     echo "Version $1 is here."
 }
 
 round() {
-    local keep version old
+    local keep version old now
     keep=$(wanted)
     [[ -n $keep ]] || return 1
     for version in $keep; do
         if [[ -e $MODELS/$version ]]; then continue; fi
-        aws s3 ls --recursive "$SOURCE/$version/" >"$state/new" || return 1
-        if cmp -s "$state/new" "$state/$version" && grep -q saved_model.pb "$state/new"
-        then
-            copy "$version" || return 1
+        now=$(listing "$version") || return 1
+        if [[ $now == "${seen[$version]-}" ]] && whole "$version" "$now"; then
+            copy "$version" "$now" || return 1
         fi
-        mv "$state/new" "$state/$version"
+        seen[$version]=$now
     done
     for old in "$MODELS"/*/; do
         old=$(basename "$old")
