@@ -209,9 +209,6 @@ class _Health(health.HealthServicer):
         context.add_callback(lambda: self._watching.discard(context))
         return super().Watch(request, context, *send)
 
-    # So that Watch holds no thread, as in the servicer itself.
-    Watch.__dict__.update(health.HealthServicer.Watch.__dict__)
-
     def end(self) -> None:
         """Says that nothing is served any more, and ends what watches."""
         self.enter_graceful_shutdown()
