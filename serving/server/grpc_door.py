@@ -26,6 +26,7 @@ from serving.server.core import Core
 from serving.server.deadline import Deadline
 from serving.server.errors import ServingError, internal
 from serving.server.inflating import inflated
+from serving.server.parsing import parsed
 
 _log = logging.getLogger(__name__)
 _PACKAGE = "tensorflow.serving"
@@ -217,8 +218,8 @@ def _left_s(context: grpc.ServicerContext) -> float | None:
 
 def _parsed(call: _Call, data: bytes) -> Message:
     try:
-        return call.request.FromString(data)
-    except (DecodeError, UnicodeDecodeError):
+        return parsed(call.request, data)
+    except DecodeError:
         raise internal(
             f"The request is no {call.request.DESCRIPTOR.full_name} message"
         ) from None

@@ -80,6 +80,7 @@ def test_a_request_that_fails_fails_the_load(servable, path):
     ("record", "text"),
     [
         (b"\xff\xff", "Failed to parse warmup record"),
+        (PREDICT.SerializeToString() + b"\0", "Failed to parse warmup record"),
         (SESSION, "Unsupported log_type for warmup: session_run_log"),
         (b"", "Unsupported log_type for warmup: None"),
     ],
