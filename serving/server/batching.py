@@ -66,7 +66,7 @@ class BatchScheduler:
                 deadline passed in the queue; and whatever running raises.
         """
         rows = rows_of(feeds)
-        self._check_size(rows)
+        self.check_size(rows)
         tasks = [_Task(part, deadline) for part in self._parts(feeds, rows)]
         with self._changed:
             if self._closed:
@@ -98,7 +98,12 @@ class BatchScheduler:
         for thread in self._threads:
             thread.join()
 
-    def _check_size(self, rows: int) -> None:
+    def check_size(self, rows: int) -> None:
+        """Refuses more rows than a task may have.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT.
+        """
         options = self._options
         if rows > options.max_batch_size:
             raise invalid_argument(

@@ -24,6 +24,17 @@ class Room:
         self._used = 0
         self._changed = threading.Condition()
 
+    def check(self, units: int) -> None:
+        """Refuses what can never fit.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT.
+        """
+        if units > self.most:
+            raise invalid_argument(
+                f"The request has {units} {self._unit}, and the limit is {self.most}"
+            )
+
     @contextmanager
     def taken(self, units: int, deadline: Deadline) -> Iterator[None]:
         """Waits until there is room, and keeps it.
@@ -32,10 +43,7 @@ class Room:
             ServingError: INVALID_ARGUMENT where it is more than there can be,
                 DEADLINE_EXCEEDED where the wait was too long.
         """
-        if units > self.most:
-            raise invalid_argument(
-                f"The request has {units} {self._unit}, and the limit is {self.most}"
-            )
+        self.check(units)
         with self._changed:
             fits = self._changed.wait_for(
                 lambda: self._used + units <= self.most, deadline.remaining_s()

@@ -1,7 +1,7 @@
 """One loaded version of a model: a session, run alone or in batches."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -93,6 +93,22 @@ class Servable:
             self._observe(api, 1e6 * (time.perf_counter() - start_s))
         by_name = dict(zip(names, answers, strict=True))
         return [by_name[name] for name in fetches]
+
+    def check_rows(self, rows: int, starts: Iterable[str], ends: Iterable[str]) -> None:
+        """Refuses more rows than may run at once, before anything is made of them.
+
+        Args:
+            rows: Their number.
+            starts: Tensors to run from.
+            ends: Tensors to run to.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT.
+        """
+        if self._scheduler and (frozenset(starts), frozenset(ends)) in self._batched:
+            self._scheduler.check_size(rows)
+        else:
+            self._room.check(rows)
 
     def close(self) -> None:
         """Gives the memory back; nothing runs any more, and nothing will."""
