@@ -194,8 +194,10 @@ def _handler(call: _Call, core: Core, most_bytes: int) -> grpc.RpcMethodHandler:
         context.add_callback(deadline.cancel)
         code, details = grpc.StatusCode.OK, ""
         try:
-            request = _parsed(call, inflated(data, most_bytes))
-            return call.answer(request, deadline)
+            with core.bytes.growing() as take:
+                take(len(data))
+                request = _parsed(call, inflated(data, most_bytes, take))
+                return call.answer(request, deadline)
         except ServingError as error:
             code, details = error.code, error.sent
         except Exception:

@@ -1,7 +1,7 @@
 """How much may be under way at once: rows, requests or bytes."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import grpc
@@ -64,8 +64,33 @@ class Room:
         """Keeps room that is there at once.
 
         Raises:
-            ServingError: RESOURCE_EXHAUSTED where there is none.
+            ServingError: INVALID_ARGUMENT where it is more than there can be,
+                RESOURCE_EXHAUSTED where there is none.
         """
+        with self.growing() as take:
+            take(units)
+            yield
+
+    @contextmanager
+    def growing(self) -> Iterator[Callable[[int], None]]:
+        """Yields take(units), which keeps more of the room each time, as `taken_now`.
+
+        All of it is given back at the end.
+        """
+        kept = 0
+
+        def take(units: int) -> None:
+            nonlocal kept
+            self.check(kept + units)
+            self._take(units)
+            kept += units
+
+        try:
+            yield take
+        finally:
+            self._give_back(kept)
+
+    def _take(self, units: int) -> None:
         with self._changed:
             if self._used + units > self.most:
                 raise ServingError(
@@ -74,10 +99,6 @@ class Room:
                     f"and {units} more asked for; try again later",
                 )
             self._used += units
-        try:
-            yield
-        finally:
-            self._give_back(units)
 
     def _give_back(self, units: int) -> None:
         with self._changed:

@@ -14,6 +14,7 @@ from serving.server.configs import SslConfig
 from serving.server.errors import ServingError, not_found
 from serving.server.grpc_door import GrpcDoor
 from serving.server.metrics import Metrics
+from serving.server.room import Room
 
 
 class Answers:
@@ -21,6 +22,7 @@ class Answers:
 
     def __init__(self, predict):
         self.predict, self.metrics = predict, Metrics()
+        self.bytes = Room(2**20, "bytes")
 
     def __getattr__(self, name):
         return None
