@@ -56,8 +56,8 @@ class RestDoor:
             threads: How many requests are worked on at once.
             max_in_flight: How many may be worked on or wait, before more are answered
                 by 503; by default 16 for each thread.
-            max_body_bytes: What the application takes. Of what is larger, as much
-                again is read to answer by 413; beyond that the connection ends.
+            max_body_bytes: What the application takes. Of what is larger, 1 MiB more
+                is read to answer by 413; beyond that the connection ends.
             max_connections: How many connections there may be; more wait.
             receive_s: How long a client may take to send a request, to take its
                 answer, or to do nothing.
@@ -73,7 +73,8 @@ class RestDoor:
             sockets=[sock],
             ident="",
             connection_limit=max_connections,
-            max_request_body_size=2 * max_body_bytes + 2**20,
+            max_request_body_size=max_body_bytes + 2**20,
+            inbuf_overflow=2**16,  # of each request in memory; more is in a file
             channel_timeout=max(1, int(receive_s)),
             cleanup_interval=max(1, min(10, int(receive_s) // 4)),
             log_socket_errors=False,

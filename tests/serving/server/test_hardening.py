@@ -202,10 +202,8 @@ def post(app, body: bytes, **headers):
 
 
 def test_a_small_body_of_gzip_cannot_become_a_large_document():
-    app = build_app(
-        SimpleNamespace(metrics=Metrics(), bytes=Room(2 * MIB, "bytes")),
-        max_parsed_bytes=MIB,
-    )
+    core = SimpleNamespace(metrics=Metrics(), bytes=Room(2 * MIB, "bytes"))
+    app = build_app(core, max_parsed_bytes=MIB)
     body = b'{"examples": [' + b"[]," * 20_000 + b"0]}"
     status, error = post(app, gzip.compress(body), HTTP_CONTENT_ENCODING="gzip")
     assert status.startswith("400")
@@ -237,7 +235,9 @@ def test_a_bomb_is_inflated_no_further_than_there_is_room():
         status, error = post(app, bomb, HTTP_CONTENT_ENCODING="gzip")
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED and status.startswith("429")
     for said in (text, error):
-        used = int(re.match(r"Too many bytes in flight: (\d+) of 8388608", said)[1])
+        used = int(
+            re.match(r"Too many bytes of requests in flight: (\d+) of 8388608", said)[1]
+        )
         assert 6 * MIB < used <= 8 * MIB
     unread = Mock()
     with core.bytes.taken_now(8 * MIB):
