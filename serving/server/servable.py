@@ -58,8 +58,12 @@ class Servable:
         self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = dict(
             self._session.signatures
         )
-        self._batched = {_kind(s) for s in self.signatures.values()}
-        self._ranks = Ranks(self.signatures, self._session.operations)
+        try:
+            self._batched = {_kind(s) for s in self.signatures.values()}
+            self._ranks = Ranks(self.signatures, self._session.operations)
+        except BaseException:
+            self._session.close()
+            raise
 
     def run(
         self,

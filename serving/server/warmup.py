@@ -52,6 +52,8 @@ def warm_up(servable: Servable, path: str, most_bytes: int) -> int:
             found.code,
             f"{found.message}. Please verify your warmup data is in TFRecord format.",
         ) from None
+    except tf.errors.OpError as error:  # it is a folder, or nothing that may be read
+        raise of_tensorflow(error) from None
     return count
 
 

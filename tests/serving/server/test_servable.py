@@ -4,6 +4,8 @@ import grpc
 import numpy as np
 import pytest
 
+from mmkeras.native import Session
+from serving.server import servable as servable_py
 from serving.server.batching import BatchScheduler
 from serving.server.configs import Batching
 from serving.server.deadline import Deadline
@@ -113,3 +115,13 @@ def test_a_part_of_the_outputs_passes_by_the_batches(batched):
     servable, waits = batched
     (answer,) = run(servable, "echo", np.array([b"ab"], object), "length")
     assert answer.tolist() == [2] and not waits
+
+
+def test_a_model_that_is_not_understood_is_closed(halves, monkeypatch):
+    closed = []
+    close = Session.close
+    monkeypatch.setattr(Session, "close", lambda s: closed.append(close(s)))
+    monkeypatch.setattr(servable_py, "Ranks", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Servable("m", 1, halves / "1", room=Room(1, "rows"))
+    assert closed == [None]
