@@ -1,6 +1,7 @@
 """How much may be under way at once: rows, requests or bytes."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,8 @@ import grpc
 
 from serving.server.deadline import Deadline
 from serving.server.errors import ServingError, invalid_argument
+
+_LOOK_S = 0.1  # so often one who waits looks whether the client is still there
 
 
 class Room:
@@ -22,6 +25,7 @@ class Room:
         """
         self.most, self._unit = most, unit
         self._used = 0
+        self._line: deque[object] = deque()
         self._changed = threading.Condition()
 
     def check(self, units: int) -> None:
@@ -37,23 +41,23 @@ class Room:
 
     @contextmanager
     def taken(self, units: int, deadline: Deadline) -> Iterator[None]:
-        """Waits until there is room, and keeps it.
+        """Waits until there is room, in the order of coming, and keeps it.
 
         Raises:
             ServingError: INVALID_ARGUMENT where it is more than there can be,
-                DEADLINE_EXCEEDED where the wait was too long.
+                DEADLINE_EXCEEDED where the wait was too long, or the client left.
         """
         self.check(units)
+        ticket = object()
         with self._changed:
-            fits = self._changed.wait_for(
-                lambda: self._used + units <= self.most, deadline.remaining_s()
-            )
-            if not fits or deadline.cancelled:
-                raise ServingError(
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    f"No room for {units} {self._unit} before the deadline",
-                )
-            self._used += units
+            self._line.append(ticket)
+            try:
+                while self._line[0] is not ticket or self._used + units > self.most:
+                    self._wait(units, deadline)
+                self._used += units
+            finally:
+                self._line.remove(ticket)
+                self._changed.notify_all()
         try:
             yield
         finally:
@@ -89,6 +93,15 @@ class Room:
             yield take
         finally:
             self._give_back(kept)
+
+    def _wait(self, units: int, deadline: Deadline) -> None:
+        if deadline.is_over:
+            raise ServingError(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"No room for {units} {self._unit} before the deadline",
+            )
+        left_s = deadline.remaining_s()
+        self._changed.wait(_LOOK_S if left_s is None else min(left_s, _LOOK_S))
 
     def _take(self, units: int) -> None:
         with self._changed:
