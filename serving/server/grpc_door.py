@@ -24,7 +24,7 @@ from mmkeras.errors import UserError
 from serving.server.configs import SslConfig
 from serving.server.core import Core
 from serving.server.deadline import Deadline
-from serving.server.errors import ServingError, internal
+from serving.server.errors import ServingError, deadline_exceeded, internal
 from serving.server.inflating import inflated
 from serving.server.parsing import parsed
 
@@ -194,6 +194,8 @@ def _handler(call: _Call, core: Core, most_bytes: int) -> grpc.RpcMethodHandler:
         context.add_callback(deadline.cancel)
         code, details = grpc.StatusCode.OK, ""
         try:
+            if deadline.is_over:
+                raise deadline_exceeded("Deadline Exceeded")
             with core.bytes.growing() as take:
                 take(len(data))
                 request = _parsed(call, inflated(data, most_bytes, take))

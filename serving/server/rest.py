@@ -29,7 +29,7 @@ from tensorflow_serving.apis import (
 
 from serving.server import rest_answers
 from serving.server.deadline import Deadline
-from serving.server.errors import ServingError, invalid_argument
+from serving.server.errors import ServingError, deadline_exceeded, invalid_argument
 from serving.server.inflating import GZIP, TooLargeError, inflate
 from serving.server.json_examples import examples_request
 from serving.server.rest_json import predict_request
@@ -37,6 +37,8 @@ from serving.server.room import Room
 
 # Says in a WSGI environment why the request is not to be worked on, if so.
 REFUSED = "serving.refused"
+# When it has come, by time.monotonic().
+ARRIVED = "serving.arrived"
 
 Application = Callable[[dict[str, Any], Callable], Iterable[bytes]]
 
@@ -99,7 +101,7 @@ def build_app(
     Args:
         core: Answers protobuf requests, raises ServingError, and has the `metrics`
             and room for `bytes`.
-        timeout_s: How long a request may take; None: any time.
+        timeout_s: How long a request may take from its arrival; None: any time.
         metrics_path: Where Prometheus reads the metrics; None: nowhere.
         max_body_bytes: The most that a body may have, inflated too.
         max_parsed_bytes: The most memory that the values of all bodies may take.
@@ -150,7 +152,8 @@ def _answer(
     memory: Room,
 ) -> tuple[int, str]:
     """Returns the HTTP status and the text of the answer, and counts the request."""
-    started_s = time.monotonic()
+    started_s = environ.get(ARRIVED) or time.monotonic()
+    deadline = Deadline(timeout_s, started_s)
     route, code, name = None, grpc.StatusCode.OK, ""
     method = environ["REQUEST_METHOD"]
     try:
@@ -162,12 +165,14 @@ def _answer(
         name = route.spec.name
         if reason := environ.get(REFUSED):
             raise ServingError(grpc.StatusCode.UNAVAILABLE, reason)
+        if deadline.is_over:
+            raise deadline_exceeded("The time for the request was over in the queue.")
         with core.bytes.growing() as take:
             body = b""
             if method == "POST":
                 body = _body(environ, max_body_bytes, take)
             with memory.taken_now(_parsed_bytes(body)):
-                text = _act(core, route, body, Deadline(timeout_s))
+                text = _act(core, route, body, deadline)
         status = 200
     except ServingError as error:
         code, text = error.code, rest_answers.error_answer(error.sent)

@@ -17,7 +17,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 
 from mmkeras.errors import UserError
-from serving.server.rest import REFUSED, Application
+from serving.server.rest import ARRIVED, REFUSED, Application
 from serving.server.rest_answers import error_answer
 
 _log = logging.getLogger(__name__)
@@ -190,6 +190,7 @@ class _Dispatcher(ThreadedTaskDispatcher):
     def add_task(self, task: "_Channel") -> None:
         """Takes the first request of a channel on, or refuses it."""
         request = task.requests[0]
+        request.arrived_s = time.monotonic()
         with self._counting:
             reason = _CLOSING if self.closing else None
             if self.in_flight >= self._most:
@@ -217,7 +218,9 @@ class _Task(WSGITask):
     logger = _log
 
     def get_environment(self):
-        return {**super().get_environment(), REFUSED: self.request.refused}
+        request = self.request
+        ours = {REFUSED: request.refused, ARRIVED: request.arrived_s}
+        return {**super().get_environment(), **ours}
 
     def write(self, data):
         # Who has read the answer may ask again, and is not to be refused for it.

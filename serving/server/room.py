@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import grpc
 
 from serving.server.deadline import Deadline
-from serving.server.errors import ServingError, invalid_argument
+from serving.server.errors import ServingError, deadline_exceeded, invalid_argument
 
 _LOOK_S = 0.1  # so often one who waits looks whether the client is still there
 
@@ -96,9 +96,8 @@ class Room:
 
     def _wait(self, units: int, deadline: Deadline) -> None:
         if deadline.is_over:
-            raise ServingError(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"No room for {units} {self._unit} before the deadline",
+            raise deadline_exceeded(
+                f"No room for {units} {self._unit} before the deadline"
             )
         left_s = deadline.remaining_s()
         self._changed.wait(_LOOK_S if left_s is None else min(left_s, _LOOK_S))

@@ -16,6 +16,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
+from serving.server import grpc_door
 from serving.server.core import Core, Limits
 from serving.server.deadline import Deadline
 from serving.server.errors import ServingError, not_found
@@ -245,6 +246,15 @@ def test_a_bomb_is_inflated_no_further_than_there_is_room():
         assert status.startswith("429") and not unread.read.called
     with core.bytes.taken_now(8 * MIB):  # all is there again
         pass
+
+
+def test_a_call_that_is_over_is_not_even_parsed(monkeypatch):
+    core = Core(Manager(None), Metrics(), Limits())
+    monkeypatch.setattr(grpc_door, "_parsed", None)
+    context = Mock(**{"time_remaining.return_value": 0.0, "abort": Aborting()})
+    with pytest.raises(ZeroDivisionError):
+        _handler(_calls(core)[0], core, MIB).unary_unary(b"", context)
+    assert context.abort.args[0] is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 class Aborting:

@@ -20,10 +20,10 @@ PATIENCE_S = 30
 
 
 @contextmanager
-def serving(max_body_bytes=2**20, **settings):
+def serving(max_body_bytes=2**20, timeout_s=None, **settings):
     """Yields a core and the door to it, open on a free port."""
     core = SmallCore()
-    app = build_app(core, timeout_s=None, max_body_bytes=max_body_bytes)
+    app = build_app(core, timeout_s=timeout_s, max_body_bytes=max_body_bytes)
     settings = {"threads": 2, "max_body_bytes": max_body_bytes, **settings}
     door = RestDoor(app, "127.0.0.1", 0, **settings)
     door.start()
@@ -134,6 +134,20 @@ def test_what_is_too_much_is_refused_and_what_was_taken_is_answered():
             assert ask(connection) == (200, ANSWER)
         page = core.metrics.render()
     assert f'model_name="{NAME}",status="UNAVAILABLE"}} 2\n' in page
+
+
+def test_time_in_the_queue_is_time_of_the_request():
+    with serving(threads=1, timeout_s=1.0) as (core, door):
+        core.gate.clear()
+        first = Asking(door)
+        wait_until(lambda: core.requests)
+        second = Asking(door)
+        wait_until(lambda: door._dispatcher.in_flight == 2)
+        time.sleep(1.1)
+        core.gate.set()
+        assert first.result() == (200, ANSWER)
+        assert second.result()[0] == 504
+        assert len(core.requests) == 2  # signatures, and what the first asked for
 
 
 def test_a_client_that_asks_again_at_once_is_not_refused_for_its_last_request():

@@ -27,8 +27,9 @@ def test_room_is_waited_for_until_it_is_given_back():
 
     thread = threading.Thread(target=second)
     with room.taken(5, Deadline()):
-        thread.start()
         with room.taken(5, Deadline()):
+            thread.start()
+            wait_until(lambda: room._line)
             order.append("first")
     thread.join(10)
     assert order == ["first", "second"]
