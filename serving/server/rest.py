@@ -35,7 +35,7 @@ from serving.server.json_examples import examples_request
 from serving.server.rest_json import predict_request
 from serving.server.room import Room
 
-# Says in a WSGI environment why the request is not to be worked on, if so.
+# In a WSGI environment, the ServingError of a request not to be worked on, or None.
 REFUSED = "serving.refused"
 # When it has come, by time.monotonic().
 ARRIVED = "serving.arrived"
@@ -163,8 +163,8 @@ def _answer(
             )
         route = _route(method, target)
         name = route.spec.name
-        if reason := environ.get(REFUSED):
-            raise ServingError(grpc.StatusCode.UNAVAILABLE, reason)
+        if error := environ.get(REFUSED):
+            raise error
         if deadline.is_over:
             raise deadline_exceeded("The time for the request was over in the queue.")
         with core.bytes.growing() as take:

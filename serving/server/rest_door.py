@@ -10,6 +10,7 @@ import threading
 import time
 from typing import Any
 
+import grpc
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
@@ -17,8 +18,10 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 
 from mmkeras.errors import UserError
+from serving.server.errors import ServingError
 from serving.server.rest import ARRIVED, REFUSED, Application
 from serving.server.rest_answers import error_answer
+from serving.server.room import too_many
 
 _log = logging.getLogger(__name__)
 _unheard = logging.getLogger(f"{__name__}.queue")
@@ -55,7 +58,7 @@ class RestDoor:
             port: Port; 0: any that is free.
             threads: How many requests are worked on at once.
             max_in_flight: How many may be worked on or wait, before more are answered
-                by 503; by default 16 for each thread.
+                by 429; by default 16 for each thread.
             max_body_bytes: What the application takes. Of what is larger, 1 MiB more
                 is read to answer by 413; beyond that the connection ends.
             max_connections: How many connections there may be; more wait.
@@ -192,10 +195,12 @@ class _Dispatcher(ThreadedTaskDispatcher):
         request = task.requests[0]
         request.arrived_s = time.monotonic()
         with self._counting:
-            reason = _CLOSING if self.closing else None
+            error = None
             if self.in_flight >= self._most:
-                reason = f"{self._most} requests are in work, which is the limit."
-            request.refused, request.counted = reason, reason is None
+                error = too_many("requests", self.in_flight, self._most, 1)
+            if self.closing:
+                error = ServingError(grpc.StatusCode.UNAVAILABLE, _CLOSING)
+            request.refused, request.counted = error, error is None
             self.in_flight += request.counted
         if request.counted:
             super().add_task(task)

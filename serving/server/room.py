@@ -105,14 +105,19 @@ class Room:
     def _take(self, units: int) -> None:
         with self._changed:
             if self._used + units > self.most:
-                raise ServingError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    f"Too many {self._unit} in flight: {self._used} of {self.most}, "
-                    f"and {units} more asked for; try again later",
-                )
+                raise too_many(self._unit, self._used, self.most, units)
             self._used += units
 
     def _give_back(self, units: int) -> None:
         with self._changed:
             self._used -= units
             self._changed.notify_all()
+
+
+def too_many(unit: str, used: int, most: int, more: int) -> ServingError:
+    """Returns the error of what has no room now."""
+    return ServingError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"Too many {unit} in flight: {used} of {most}, and {more} more asked for; "
+        "try again later",
+    )

@@ -245,8 +245,8 @@ def test_the_time_of_a_request_counts_from_its_arrival():
     assert not unread.read.called and not client.core.requests
 
 
-def test_a_request_that_the_door_refuses_is_a_503(client):
-    reason = {REFUSED: "too much"}
+def test_a_request_that_the_door_refuses_is_its_error(client):
+    reason = {REFUSED: ServingError(grpc.StatusCode.UNAVAILABLE, "too much")}
     answer = client.json("POST", f"{MODEL}:predict", {"inputs": 1}, **reason)
     assert answer == (503, {"error": "too much"})
     assert not client.core.requests

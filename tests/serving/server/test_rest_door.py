@@ -9,8 +9,10 @@ from contextlib import contextmanager
 import pytest
 
 from mmkeras.errors import UserError
+from serving.server.errors import ServingError
 from serving.server.rest import build_app
 from serving.server.rest_door import RestDoor
+from serving.server.room import Room
 from tests.serving.server.small_core import NAME, SmallCore
 
 PREDICT = f"/v1/models/{NAME}:predict"
@@ -126,14 +128,17 @@ def test_what_is_too_much_is_refused_and_what_was_taken_is_answered():
         taken = [Asking(door) for _ in range(3)]
         wait_until(lambda: door._dispatcher.in_flight == 3)
         with connected(door) as connection:
-            message = "3 requests are in work, which is the limit."
-            assert ask(connection) == (503, {"error": message})
-            assert ask(connection) == (503, {"error": message})
+            room = Room(3, "requests")  # as gRPC has it
+            with room.taken_now(3), pytest.raises(ServingError) as caught:
+                with room.taken_now(1):
+                    raise AssertionError
+            told = (429, {"error": caught.value.message})
+            assert [ask(connection), ask(connection)] == [told, told]
             core.gate.set()
             assert [one.result() for one in taken] == [(200, ANSWER)] * 3
             assert ask(connection) == (200, ANSWER)
         page = core.metrics.render()
-    assert f'model_name="{NAME}",status="UNAVAILABLE"}} 2\n' in page
+    assert f'model_name="{NAME}",status="RESOURCE_EXHAUSTED"}} 2\n' in page
 
 
 def test_time_in_the_queue_is_time_of_the_request():
