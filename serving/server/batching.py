@@ -67,13 +67,13 @@ class BatchScheduler:
         """
         rows = rows_of(feeds)
         self.check_size(rows)
-        tasks = [_Task(part, deadline) for part in self._parts(feeds, rows)]
         with self._changed:
             if self._closed:
                 raise _unavailable("The batch scheduler is closed.")
             queue = self._queues.get(key)
             if queue is None:
                 queue = self._queues[key] = _Queue(run, self._options)
+            tasks = [_Task(part, deadline) for part in queue.parts(feeds, rows)]
             queue.add(tasks)
             self._changed.notify()
         try:
@@ -110,11 +110,6 @@ class BatchScheduler:
                 f"Task size {rows} is larger than maximum input batch size "
                 f"{options.max_batch_size}"
             )
-
-    def _parts(self, feeds, rows: int) -> Iterator[dict[str, np.ndarray]]:
-        most = self._options.max_execution_batch_size
-        for start in range(0, max(rows, 1), most):
-            yield {name: a[start : start + most] for name, a in feeds.items()}
 
     def _work(self) -> None:
         while (found := self._next()) is not None:
@@ -168,6 +163,17 @@ class _Queue:
         self._batches: deque[list[_Task]] = deque([[]])
         self._open_rows, self._opened_s = 0, 0.0
 
+    def parts(self, feeds, rows: int) -> Iterator[dict[str, np.ndarray]]:
+        """Cuts a task that may be split: what the open batch takes, and the rest."""
+        most = self._options.max_execution_batch_size
+        end = most - self._open_rows
+        if end <= 0 or not self._options.enable_large_batch_splitting:
+            end = most
+        start = 0
+        while start < max(rows, 1):
+            yield {name: a[start:end] for name, a in feeds.items()}
+            start, end = end, end + most
+
     def add(self, tasks: list[_Task]) -> None:
         """Adds all tasks, or none.
 
@@ -176,8 +182,7 @@ class _Queue:
         """
         most, there = self._options.max_execution_batch_size, len(self._batches)
         room = self._options.max_enqueued_batches - there
-        left = tasks[0].rows if len(tasks) == 1 else most
-        fits_open = self._open_rows + left <= most
+        fits_open = self._open_rows + tasks[0].rows <= most
         if len(tasks) - fits_open > room:
             raise _unavailable(
                 "The batch scheduling queue to which this task was submitted is full; "
