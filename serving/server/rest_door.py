@@ -71,31 +71,9 @@ class RestDoor:
         sock = _bound(host, port)
         self.port: int = sock.getsockname()[1]
         self._dispatcher = _Dispatcher(threads, max_in_flight or 16 * threads)
+        settings = _settings(sock, max_connections, max_body_bytes, receive_s)
         self._map: dict[int, Any] = {}
-        settings = Adjustments(
-            sockets=[sock],
-            ident="",
-            connection_limit=max_connections,
-            max_request_body_size=max_body_bytes + 2**20,
-            inbuf_overflow=2**16,  # of each request in memory; more is in a file
-            channel_timeout=max(1, int(receive_s)),
-            cleanup_interval=max(1, min(10, int(receive_s) // 4)),
-            log_socket_errors=False,
-            clear_untrusted_proxy_headers=False,
-            # No thread ever waits for a slow client: what it has not taken is kept in
-            # memory up to 1 MiB, and in a file beyond that.
-            outbuf_high_watermark=2**62,
-        )
-        self._server = _Server(
-            app,
-            self._map,
-            False,
-            sock,
-            dispatcher=self._dispatcher,
-            adj=settings,
-            sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
-            bind_socket=False,
-        )
+        self._server = _Server(app, self._map, sock, self._dispatcher, settings)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rest", daemon=True)
 
@@ -172,6 +150,23 @@ def _bound(host: str, port: int) -> socket.socket:
             "Give another --rest-port, or 0 for one that is free."
         ) from None
     return sock
+
+
+def _settings(sock, connections: int, body_bytes: int, receive_s: float):
+    return Adjustments(
+        sockets=[sock],
+        ident="",
+        connection_limit=connections,
+        max_request_body_size=body_bytes + 2**20,
+        inbuf_overflow=2**16,  # of each request in memory; more is in a file
+        channel_timeout=max(1, int(receive_s)),
+        cleanup_interval=max(1, min(10, int(receive_s) // 4)),
+        log_socket_errors=False,
+        clear_untrusted_proxy_headers=False,
+        # No thread ever waits for a slow client: what it has not taken is kept in
+        # memory up to 1 MiB, and in a file beyond that.
+        outbuf_high_watermark=2**62,
+    )
 
 
 class _Dispatcher(ThreadedTaskDispatcher):
@@ -273,9 +268,13 @@ class _Server(TcpWSGIServer):
     logger = _log
     channel_class = _Channel
 
-    def __init__(self, *args, **settings):
+    def __init__(self, app, channels, sock, dispatcher, settings):
         self._pulling, self._closed = threading.Lock(), False
-        super().__init__(*args, **settings)
+        super().__init__(
+            *(app, channels, False, sock, dispatcher, settings),
+            sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
+            bind_socket=False,
+        )
 
     def pull_trigger(self):
         """Wakes the loop; a thread may still ask for it when there is none any more."""
