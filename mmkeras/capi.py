@@ -138,6 +138,10 @@ def to_array(tensor: int) -> np.ndarray:
     """Copies a tensor into an array, strings as bytes in one of dtype object."""
     api = functions()
     dtype = tf.as_dtype(api.TF_TensorType(tensor))
+    if not dtype.is_numpy_compatible:
+        raise tf.errors.UnimplementedError(
+            None, None, f"An output is of type {dtype.name}, which is no array."
+        )
     if (rank := api.TF_NumDims(tensor)) > _MOST_RANK:
         raise tf.errors.UnimplementedError(
             None,

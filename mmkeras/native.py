@@ -54,9 +54,14 @@ class Session:
         except BaseException:
             functions().TF_DeleteGraph(self._graph)
             raise
-        self.signatures = _signatures(meta)
-        self.operations = _operations(meta)
-        self._points: dict[str, Output] = {}
+        self.signatures, self._points = {}, dict[str, Output]()
+        try:
+            meta = meta_graph_pb2.MetaGraphDef.FromString(meta)
+            self.signatures = _signatures(meta)
+            self.operations = _operations(meta)
+        except BaseException:
+            self.close()
+            raise
 
     def run(
         self,
@@ -170,8 +175,8 @@ def _trim() -> None:
         trim(0)
 
 
-def _open(path, graph: int) -> tuple[int, meta_graph_pb2.MetaGraphDef]:
-    """Fills the graph; returns the session, and what the model says of itself."""
+def _open(path, graph: int) -> tuple[int, bytes]:
+    """Fills the graph; returns the session, and the MetaGraphDef of the model."""
     api = functions()
     options, buffer = api.TF_NewSessionOptions(), api.TF_NewBuffer()
     config, tags = _devices(), (TEXT * 1)(_TAG)
@@ -186,7 +191,7 @@ def _open(path, graph: int) -> tuple[int, meta_graph_pb2.MetaGraphDef]:
     finally:
         api.TF_DeleteSessionOptions(options)
         api.TF_DeleteBuffer(buffer)
-    return session, meta_graph_pb2.MetaGraphDef.FromString(meta)
+    return session, meta
 
 
 def _signatures(meta) -> dict[str, meta_graph_pb2.SignatureDef]:

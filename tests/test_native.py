@@ -8,6 +8,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from mmkeras import native
+from mmkeras.capi import functions
 from mmkeras.native import Session, loaded
 from tests import tables
 
@@ -294,3 +296,30 @@ def test_an_output_of_more_ranks_than_numpy_has_is_an_error(call):
     assert call("deepen", {"x": np.zeros([1] * 31, np.float32)})["y"].ndim == 32
     with pytest.raises(tf.errors.UnimplementedError, match="33 dimensions"):
         call("deepen", {"x": np.zeros([1] * 32, np.float32)})
+
+
+def test_a_model_that_is_not_understood_is_closed(path, monkeypatch):
+    closed, delete = [], functions().TF_DeleteSession
+    monkeypatch.setattr(
+        functions(), "TF_DeleteSession", lambda *a: closed.append(delete(*a))
+    )
+    monkeypatch.setattr(native, "_operations", lambda meta: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Session(path)
+    assert closed == [None]
+
+
+def test_an_output_that_is_no_array_is_an_error_of_its_own(tmp_path):
+    class Listing(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def list(self, x):
+            return {"y": tf.raw_ops.OptionalFromValue(components=[x])}
+
+    listing = Listing()
+    tf.saved_model.save(listing, str(tmp_path), {"list": listing.list})
+    session = Session(tmp_path)
+    definition = session.signatures["list"]
+    feeds = {definition.inputs["x"].name: np.ones(1, np.float32)}
+    with pytest.raises(tf.errors.UnimplementedError, match="of type variant"):
+        session.run(feeds, [definition.outputs["y"].name])
+    session.close()

@@ -66,14 +66,14 @@ class BatchScheduler:
                 deadline passed in the queue; and whatever running raises.
         """
         rows = rows_of(feeds)
-        self._check_size(rows)
-        tasks = [_Task(part, deadline) for part in self._parts(feeds, rows)]
+        self.check_size(rows)
         with self._changed:
             if self._closed:
                 raise _unavailable("The batch scheduler is closed.")
             queue = self._queues.get(key)
             if queue is None:
                 queue = self._queues[key] = _Queue(run, self._options)
+            tasks = [_Task(part, deadline) for part in queue.parts(feeds, rows)]
             queue.add(tasks)
             self._changed.notify()
         try:
@@ -98,18 +98,18 @@ class BatchScheduler:
         for thread in self._threads:
             thread.join()
 
-    def _check_size(self, rows: int) -> None:
+    def check_size(self, rows: int) -> None:
+        """Refuses more rows than a task may have.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT.
+        """
         options = self._options
         if rows > options.max_batch_size:
             raise invalid_argument(
                 f"Task size {rows} is larger than maximum input batch size "
                 f"{options.max_batch_size}"
             )
-
-    def _parts(self, feeds, rows: int) -> Iterator[dict[str, np.ndarray]]:
-        most = self._options.max_execution_batch_size
-        for start in range(0, max(rows, 1), most):
-            yield {name: a[start : start + most] for name, a in feeds.items()}
 
     def _work(self) -> None:
         while (found := self._next()) is not None:
@@ -163,6 +163,17 @@ class _Queue:
         self._batches: deque[list[_Task]] = deque([[]])
         self._open_rows, self._opened_s = 0, 0.0
 
+    def parts(self, feeds, rows: int) -> Iterator[dict[str, np.ndarray]]:
+        """Cuts a task that may be split: what the open batch takes, and the rest."""
+        most = self._options.max_execution_batch_size
+        end = most - self._open_rows
+        if end <= 0 or not self._options.enable_large_batch_splitting:
+            end = most
+        start = 0
+        while start < max(rows, 1):
+            yield {name: a[start:end] for name, a in feeds.items()}
+            start, end = end, end + most
+
     def add(self, tasks: list[_Task]) -> None:
         """Adds all tasks, or none.
 
@@ -171,8 +182,7 @@ class _Queue:
         """
         most, there = self._options.max_execution_batch_size, len(self._batches)
         room = self._options.max_enqueued_batches - there
-        left = tasks[0].rows if len(tasks) == 1 else most
-        fits_open = self._open_rows + left <= most
+        fits_open = self._open_rows + tasks[0].rows <= most
         if len(tasks) - fits_open > room:
             raise _unavailable(
                 "The batch scheduling queue to which this task was submitted is full; "

@@ -51,13 +51,14 @@ class Core:
 
     Attributes:
         metrics: What is counted.
+        bytes: Room for requests; the doors take what they read and inflate.
     """
 
     def __init__(self, manager: Manager, metrics: Metrics, limits: Limits):
         self.metrics = metrics
         self._manager, self._limits = manager, limits
         self._requests = Room(limits.in_flight, "requests")
-        self._bytes = Room(limits.in_flight_bytes, "bytes of requests")
+        self.bytes = Room(limits.in_flight_bytes, "bytes of requests")
 
     def predict(
         self, request: predict_pb2.PredictRequest, deadline: Deadline
@@ -152,12 +153,14 @@ class Core:
     def _held(self, request, asking, claimed: int = 0) -> Iterator[Held]:
         """Holds room for the request, and the version that `asking` names.
 
-        A few bytes may stand for a large tensor, of which `claimed` is the size.
+        A few bytes may stand for large tensors, of which `claimed` is the size; the
+        door has room for the bytes that came.
         """
         spec = _spec(asking)
         with ExitStack() as stack:
             stack.enter_context(self._requests.taken_now(1))
-            stack.enter_context(self._bytes.taken_now(max(request.ByteSize(), claimed)))
+            more = max(0, claimed - request.ByteSize())
+            stack.enter_context(self.bytes.taken_now(more))
             yield stack.enter_context(self._manager.use(spec))
 
 

@@ -11,8 +11,15 @@ class Deadline:
         at_s: When the answer is no longer wanted, by `time.monotonic()`; None: never.
     """
 
-    def __init__(self, seconds: float | None = None):
-        self.at_s = None if seconds is None else time.monotonic() + seconds
+    def __init__(self, seconds: float | None = None, since_s: float | None = None):
+        """Sets the moment.
+
+        Args:
+            seconds: How long the answer is wanted; None: at any time.
+            since_s: Since when, by `time.monotonic()`; by default since now.
+        """
+        since_s = time.monotonic() if since_s is None else since_s
+        self.at_s = None if seconds is None else since_s + seconds
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -21,6 +28,7 @@ class Deadline:
 
     @property
     def cancelled(self) -> bool:
+        """Whether the client has gone away."""
         return self._cancelled.is_set()
 
     def remaining_s(self) -> float | None:

@@ -35,14 +35,17 @@ class ServingError(Exception):
 
 
 def invalid_argument(message: str) -> ServingError:
+    """Returns the error of a request that is wrong whatever the server holds."""
     return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def not_found(message: str) -> ServingError:
+    """Returns the error of a request for what the server does not hold."""
     return ServingError(grpc.StatusCode.NOT_FOUND, message)
 
 
 def failed_precondition(message: str) -> ServingError:
+    """Returns the error of a request that the model, as it is, cannot answer."""
     return ServingError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
@@ -51,9 +54,16 @@ def of_tensorflow(error: tf.errors.OpError) -> ServingError:
     return ServingError(_CODES[error.error_code], error.message)
 
 
+def deadline_exceeded(message: str) -> ServingError:
+    """Returns the error of a request whose time is over."""
+    return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message)
+
+
 def internal(message: str) -> ServingError:
+    """Returns the error of bytes that cannot be read, and of a fault of the server."""
     return ServingError(grpc.StatusCode.INTERNAL, message)
 
 
 def unimplemented(message: str) -> ServingError:
+    """Returns the error of what the server does not do."""
     return ServingError(grpc.StatusCode.UNIMPLEMENTED, message)

@@ -25,8 +25,9 @@ from mmkeras.errors import UserError
 from serving.server.configs import SslConfig
 from serving.server.core import Core
 from serving.server.deadline import Deadline
-from serving.server.errors import ServingError, internal
+from serving.server.errors import ServingError, deadline_exceeded, internal
 from serving.server.inflating import inflated
+from serving.server.parsing import parsed
 
 _log = logging.getLogger(__name__)
 _PACKAGE = "tensorflow.serving"
@@ -225,8 +226,12 @@ def _handler(call: _Call, core: Core, most_bytes: int) -> grpc.RpcMethodHandler:
         context.add_callback(deadline.cancel)
         code, details = grpc.StatusCode.OK, ""
         try:
-            request = _parsed(call, inflated(data, most_bytes))
-            return call.answer(request, deadline)
+            if deadline.is_over:
+                raise deadline_exceeded("Deadline Exceeded")
+            with core.bytes.growing() as take:
+                take(len(data))
+                request = _parsed(call, inflated(data, most_bytes, take))
+                return call.answer(request, deadline)
         except ServingError as error:
             code, details = error.code, error.sent
         except Exception:
@@ -249,8 +254,8 @@ def _left_s(context: grpc.ServicerContext) -> float | None:
 
 def _parsed(call: _Call, data: bytes) -> Message:
     try:
-        return call.request.FromString(data)
-    except (DecodeError, UnicodeDecodeError):
+        return parsed(call.request, data)
+    except DecodeError:
         raise internal(
             f"The request is no {call.request.DESCRIPTOR.full_name} message"
         ) from None

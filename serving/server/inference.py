@@ -174,9 +174,11 @@ def _tasks(servable, request) -> list[_Task]:
 
 def _results(servable, tasks: list[_Task], data, deadline: Deadline, api: str):
     """Runs all tasks at once; returns an InferenceResult each."""
-    examples = _serialized(data)
+    start = tasks[0].start
     ends = sorted({end for task in tasks for end in task.ends.values()})
-    answers = servable.run({tasks[0].start: examples}, ends, deadline, api)
+    servable.check_rows(examples_in(data), [start], ends)
+    examples = _serialized(data)
+    answers = servable.run({start: examples}, ends, deadline, api)
     arrays = dict(zip(ends, answers, strict=True))
     results = []
     for task in tasks:

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 import grpc
@@ -29,13 +29,16 @@ from tensorflow_serving.apis import (
 
 from serving.server import rest_answers
 from serving.server.deadline import Deadline
-from serving.server.errors import ServingError, invalid_argument
+from serving.server.errors import ServingError, deadline_exceeded, invalid_argument
+from serving.server.inflating import GZIP, TooLargeError, inflate
 from serving.server.json_examples import examples_request
 from serving.server.rest_json import predict_request
 from serving.server.room import Room
 
-# Says in a WSGI environment why the request is not to be worked on, if so.
+# In a WSGI environment, the ServingError of a request not to be worked on, or None.
 REFUSED = "serving.refused"
+# When it has come, by time.monotonic().
+ARRIVED = "serving.arrived"
 
 Application = Callable[[dict[str, Any], Callable], Iterable[bytes]]
 
@@ -72,16 +75,6 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _PHRASES[499] = "Client Closed Request"
 
 
-class _TooLarge(ServingError):
-    """A body of more bytes than are taken."""
-
-    def __init__(self, most: int):
-        super().__init__(
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"The body has more than {most} bytes, which is the most that is taken.",
-        )
-
-
 @dataclass(frozen=True)
 class _Route:
     """What a path asks for: an action on a model.
@@ -106,8 +99,9 @@ def build_app(
     """Builds the WSGI application.
 
     Args:
-        core: Answers protobuf requests, raises ServingError, and has the `metrics`.
-        timeout_s: How long a request may take; None: any time.
+        core: Answers protobuf requests, raises ServingError, and has the `metrics`
+            and room for `bytes`.
+        timeout_s: How long a request may take from its arrival; None: any time.
         metrics_path: Where Prometheus reads the metrics; None: nowhere.
         max_body_bytes: The most that a body may have, inflated too.
         max_parsed_bytes: The most memory that the values of all bodies may take.
@@ -158,7 +152,8 @@ def _answer(
     memory: Room,
 ) -> tuple[int, str]:
     """Returns the HTTP status and the text of the answer, and counts the request."""
-    started_s = time.monotonic()
+    started_s = environ.get(ARRIVED) or time.monotonic()
+    deadline = Deadline(timeout_s, started_s)
     route, code, name = None, grpc.StatusCode.OK, ""
     method = environ["REQUEST_METHOD"]
     try:
@@ -168,17 +163,20 @@ def _answer(
             )
         route = _route(method, target)
         name = route.spec.name
-        if reason := environ.get(REFUSED):
-            raise ServingError(grpc.StatusCode.UNAVAILABLE, reason)
-        body = b""
-        if method == "POST":
-            body = _body(environ, max_body_bytes)
-        with memory.taken_now(_parsed_bytes(body)):
-            text = _act(core, route, body, Deadline(timeout_s))
+        if error := environ.get(REFUSED):
+            raise error
+        if deadline.is_over:
+            raise deadline_exceeded("The time for the request was over in the queue.")
+        with core.bytes.growing() as take:
+            body = b""
+            if method == "POST":
+                body = _body(environ, max_body_bytes, take)
+            with memory.taken_now(_parsed_bytes(body)):
+                text = _act(core, route, body, deadline)
         status = 200
     except ServingError as error:
         code, text = error.code, rest_answers.error_answer(error.sent)
-        status = 413 if isinstance(error, _TooLarge) else _STATUS.get(code, 500)
+        status = 413 if isinstance(error, TooLargeError) else _STATUS.get(code, 500)
     except Exception:
         _log.exception("%s %s has failed", method, target)
         code, status = grpc.StatusCode.INTERNAL, 500
@@ -219,14 +217,21 @@ def _unescaped(text: str) -> str:
     return unquote_to_bytes(text).decode(errors="replace")
 
 
-def _body(environ: dict[str, Any], most: int) -> bytes:
+def _body(environ: dict[str, Any], most: int, take: Callable[[int], None]) -> bytes:
     length = int(environ.get("CONTENT_LENGTH") or 0)
-    if length > most:
-        raise _TooLarge(most)
-    body = environ["wsgi.input"].read(length)
-    if "gzip" in environ.get("HTTP_CONTENT_ENCODING", ""):
-        return _inflated(body, most)
-    return body
+    try:
+        if length > most:
+            raise TooLargeError(grpc.StatusCode.RESOURCE_EXHAUSTED, "")
+        take(length)
+        body = environ["wsgi.input"].read(length)
+        if "gzip" in environ.get("HTTP_CONTENT_ENCODING", ""):
+            return _inflated(body, most, take)
+        return body
+    except TooLargeError as error:
+        raise TooLargeError(
+            error.code,
+            f"The body has more than {most} bytes, which is the most that is taken.",
+        ) from None
 
 
 def _parsed_bytes(body: bytes) -> int:
@@ -235,27 +240,18 @@ def _parsed_bytes(body: bytes) -> int:
     return len(body) + _VALUE_BYTES * body.count(b",") + _CONTAINER_BYTES * containers
 
 
-def _inflated(body: bytes, most: int) -> bytes:
-    parts, size = [], 0
+def _inflated(body: bytes, most: int, take: Callable[[int], None]) -> bytes:
+    parts, left = [], most
     try:
-        while body:
-            member = zlib.decompressobj(zlib.MAX_WBITS | 16)  # 16: gzip
-            parts.append(member.decompress(body, most - size + 1))
-            size += len(parts[-1])
-            if size > most:
-                raise _TooLarge(most)
-            if not member.eof:
-                _refuse_gzip("it ends too early")
-            body = member.unused_data
+        while body:  # gzip has members
+            part, body = inflate(body, GZIP, left, take)
+            parts.append(part)
+            left -= len(part)
     except zlib.error as error:
-        _refuse_gzip(str(error))
+        raise invalid_argument(
+            f"The body is not what its Content-Encoding: gzip says: {error}."
+        ) from None
     return b"".join(parts)
-
-
-def _refuse_gzip(reason: str) -> NoReturn:
-    raise invalid_argument(
-        f"The body is not what its Content-Encoding: gzip says: {reason}."
-    ) from None
 
 
 def _act(core: Any, route: _Route, body: bytes, deadline: Deadline) -> str:

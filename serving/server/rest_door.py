@@ -10,6 +10,7 @@ import threading
 import time
 from typing import Any
 
+import grpc
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
@@ -17,8 +18,10 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 
 from mmkeras.errors import UserError
-from serving.server.rest import REFUSED, Application
+from serving.server.errors import ServingError
+from serving.server.rest import ARRIVED, REFUSED, Application
 from serving.server.rest_answers import error_answer
+from serving.server.room import too_many
 
 _log = logging.getLogger(__name__)
 _unheard = logging.getLogger(f"{__name__}.queue")
@@ -55,9 +58,9 @@ class RestDoor:
             port: Port; 0: any that is free.
             threads: How many requests are worked on at once.
             max_in_flight: How many may be worked on or wait, before more are answered
-                by 503; by default 16 for each thread.
-            max_body_bytes: What the application takes. Of what is larger, as much
-                again is read to answer by 413; beyond that the connection ends.
+                by 429; by default 16 for each thread.
+            max_body_bytes: What the application takes. Of what is larger, 1 MiB more
+                is read to answer by 413; beyond that the connection ends.
             max_connections: How many connections there may be; more wait.
             receive_s: How long a client may take to send a request, to take its
                 answer, or to do nothing.
@@ -68,30 +71,9 @@ class RestDoor:
         sock = _bound(host, port)
         self.port: int = sock.getsockname()[1]
         self._dispatcher = _Dispatcher(threads, max_in_flight or 16 * threads)
+        settings = _settings(sock, max_connections, max_body_bytes, receive_s)
         self._map: dict[int, Any] = {}
-        settings = Adjustments(
-            sockets=[sock],
-            ident="",
-            connection_limit=max_connections,
-            max_request_body_size=2 * max_body_bytes + 2**20,
-            channel_timeout=max(1, int(receive_s)),
-            cleanup_interval=max(1, min(10, int(receive_s) // 4)),
-            log_socket_errors=False,
-            clear_untrusted_proxy_headers=False,
-            # No thread ever waits for a slow client: what it has not taken is kept in
-            # memory up to 1 MiB, and in a file beyond that.
-            outbuf_high_watermark=2**62,
-        )
-        self._server = _Server(
-            app,
-            self._map,
-            False,
-            sock,
-            dispatcher=self._dispatcher,
-            adj=settings,
-            sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
-            bind_socket=False,
-        )
+        self._server = _Server(app, self._map, sock, self._dispatcher, settings)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rest", daemon=True)
 
@@ -170,6 +152,23 @@ def _bound(host: str, port: int) -> socket.socket:
     return sock
 
 
+def _settings(sock, connections: int, body_bytes: int, receive_s: float):
+    return Adjustments(
+        sockets=[sock],
+        ident="",
+        connection_limit=connections,
+        max_request_body_size=body_bytes + 2**20,
+        inbuf_overflow=2**16,  # of each request in memory; more is in a file
+        channel_timeout=max(1, int(receive_s)),
+        cleanup_interval=max(1, min(10, int(receive_s) // 4)),
+        log_socket_errors=False,
+        clear_untrusted_proxy_headers=False,
+        # No thread ever waits for a slow client: what it has not taken is kept in
+        # memory up to 1 MiB, and in a file beyond that.
+        outbuf_high_watermark=2**62,
+    )
+
+
 class _Dispatcher(ThreadedTaskDispatcher):
     """Threads that do the work, and one that refuses what is too much."""
 
@@ -189,11 +188,14 @@ class _Dispatcher(ThreadedTaskDispatcher):
     def add_task(self, task: "_Channel") -> None:
         """Takes the first request of a channel on, or refuses it."""
         request = task.requests[0]
+        request.arrived_s = time.monotonic()
         with self._counting:
-            reason = _CLOSING if self.closing else None
+            error = None
             if self.in_flight >= self._most:
-                reason = f"{self._most} requests are in work, which is the limit."
-            request.refused, request.counted = reason, reason is None
+                error = too_many("requests", self.in_flight, self._most, 1)
+            if self.closing:
+                error = ServingError(grpc.StatusCode.UNAVAILABLE, _CLOSING)
+            request.refused, request.counted = error, error is None
             self.in_flight += request.counted
         if request.counted:
             super().add_task(task)
@@ -216,7 +218,9 @@ class _Task(WSGITask):
     logger = _log
 
     def get_environment(self):
-        return {**super().get_environment(), REFUSED: self.request.refused}
+        request = self.request
+        ours = {REFUSED: request.refused, ARRIVED: request.arrived_s}
+        return {**super().get_environment(), **ours}
 
     def write(self, data):
         # Who has read the answer may ask again, and is not to be refused for it.
@@ -264,9 +268,13 @@ class _Server(TcpWSGIServer):
     logger = _log
     channel_class = _Channel
 
-    def __init__(self, *args, **settings):
+    def __init__(self, app, channels, sock, dispatcher, settings):
         self._pulling, self._closed = threading.Lock(), False
-        super().__init__(*args, **settings)
+        super().__init__(
+            *(app, channels, False, sock, dispatcher, settings),
+            sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
+            bind_socket=False,
+        )
 
     def pull_trigger(self):
         """Wakes the loop; a thread may still ask for it when there is none any more."""

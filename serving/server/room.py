@@ -1,13 +1,16 @@
 """How much may be under way at once: rows, requests or bytes."""
 
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import grpc
 
 from serving.server.deadline import Deadline
-from serving.server.errors import ServingError, invalid_argument
+from serving.server.errors import ServingError, deadline_exceeded, invalid_argument
+
+_LOOK_S = 0.1  # so often one who waits looks whether the client is still there
 
 
 class Room:
@@ -22,30 +25,39 @@ class Room:
         """
         self.most, self._unit = most, unit
         self._used = 0
+        self._line: deque[object] = deque()
         self._changed = threading.Condition()
 
-    @contextmanager
-    def taken(self, units: int, deadline: Deadline) -> Iterator[None]:
-        """Waits until there is room, and keeps it.
+    def check(self, units: int) -> None:
+        """Refuses what can never fit.
 
         Raises:
-            ServingError: INVALID_ARGUMENT where it is more than there can be,
-                DEADLINE_EXCEEDED where the wait was too long.
+            ServingError: INVALID_ARGUMENT.
         """
         if units > self.most:
             raise invalid_argument(
                 f"The request has {units} {self._unit}, and the limit is {self.most}"
             )
+
+    @contextmanager
+    def taken(self, units: int, deadline: Deadline) -> Iterator[None]:
+        """Waits until there is room, in the order of coming, and keeps it.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT where it is more than there can be,
+                DEADLINE_EXCEEDED where the wait was too long, or the client left.
+        """
+        self.check(units)
+        ticket = object()
         with self._changed:
-            fits = self._changed.wait_for(
-                lambda: self._used + units <= self.most, deadline.remaining_s()
-            )
-            if not fits or deadline.cancelled:
-                raise ServingError(
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    f"No room for {units} {self._unit} before the deadline",
-                )
-            self._used += units
+            self._line.append(ticket)
+            try:
+                while self._line[0] is not ticket or self._used + units > self.most:
+                    self._wait(units, deadline)
+                self._used += units
+            finally:
+                self._line.remove(ticket)
+                self._changed.notify_all()
         try:
             yield
         finally:
@@ -56,22 +68,56 @@ class Room:
         """Keeps room that is there at once.
 
         Raises:
-            ServingError: RESOURCE_EXHAUSTED where there is none.
+            ServingError: INVALID_ARGUMENT where it is more than there can be,
+                RESOURCE_EXHAUSTED where there is none.
         """
+        with self.growing() as take:
+            take(units)
+            yield
+
+    @contextmanager
+    def growing(self) -> Iterator[Callable[[int], None]]:
+        """Yields take(units), which keeps more of the room each time, as `taken_now`.
+
+        All of it is given back at the end.
+        """
+        kept = 0
+
+        def take(units: int) -> None:
+            nonlocal kept
+            self.check(kept + units)
+            self._take(units)
+            kept += units
+
+        try:
+            yield take
+        finally:
+            self._give_back(kept)
+
+    def _wait(self, units: int, deadline: Deadline) -> None:
+        if deadline.is_over:
+            raise deadline_exceeded(
+                f"No room for {units} {self._unit} before the deadline"
+            )
+        left_s = deadline.remaining_s()
+        self._changed.wait(_LOOK_S if left_s is None else min(left_s, _LOOK_S))
+
+    def _take(self, units: int) -> None:
         with self._changed:
             if self._used + units > self.most:
-                raise ServingError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    f"Too many {self._unit} in flight: {self._used} of {self.most}, "
-                    f"and {units} more asked for; try again later",
-                )
+                raise too_many(self._unit, self._used, self.most, units)
             self._used += units
-        try:
-            yield
-        finally:
-            self._give_back(units)
 
     def _give_back(self, units: int) -> None:
         with self._changed:
             self._used -= units
             self._changed.notify_all()
+
+
+def too_many(unit: str, used: int, most: int, more: int) -> ServingError:
+    """Returns the error of what has no room now."""
+    return ServingError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"Too many {unit} in flight: {used} of {most}, and {more} more asked for; "
+        "try again later",
+    )

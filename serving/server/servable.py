@@ -1,7 +1,8 @@
 """One loaded version of a model: a session, run alone or in batches."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -41,10 +42,11 @@ class Servable:
             name: Of the model.
             version: Number of its folder.
             path: The folder.
-            room: Rows that may run at once.
+            room: Rows that may run at once, where a signature leaves their number open.
             scheduler: Makes batches; None: each request runs alone.
             observe: Takes what was called, as "Predict", and the microseconds that
-                TensorFlow took for it.
+                TensorFlow took for it; with batches, those in the queue too, as TF
+                Serving has it.
 
         Raises:
             ServingError: With the code and text of TensorFlow.
@@ -58,8 +60,13 @@ class Servable:
         self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = dict(
             self._session.signatures
         )
-        self._batched = {_kind(s) for s in self.signatures.values()}
-        self._ranks = Ranks(self.signatures, self._session.operations)
+        try:
+            self._batched = {_kind(s) for s in self.signatures.values()}
+            self._sizes = _sizes(self.signatures)
+            self._ranks = Ranks(self.signatures, self._session.operations)
+        except BaseException:
+            self._session.close()
+            raise
 
     def run(
         self,
@@ -82,17 +89,31 @@ class Servable:
         self._ranks.check(feeds)
         names = tuple(sorted(set(fetches)))
         kind = (frozenset(feeds), frozenset(names))
-        start_s = time.perf_counter()
-        try:
-            if self._scheduler and kind in self._batched:
-                run = partial(self._run, names)
+        if self._scheduler and kind in self._batched:
+            run = partial(self._run, names)
+            with self._clocked(api):
                 answers = self._scheduler.run((self, kind), run, feeds, deadline)
-            else:
-                answers = self._run_alone(names, feeds, deadline)
-        finally:
-            self._observe(api, 1e6 * (time.perf_counter() - start_s))
+        else:
+            answers = self._run_alone(names, feeds, deadline, api)
         by_name = dict(zip(names, answers, strict=True))
         return [by_name[name] for name in fetches]
+
+    def check_rows(self, rows: int, starts: Iterable[str], ends: Iterable[str]) -> None:
+        """Refuses more rows than may run at once, before anything is made of them.
+
+        Args:
+            rows: Their number.
+            starts: Tensors to run from.
+            ends: Tensors to run to.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT.
+        """
+        if self._scheduler and (frozenset(starts), frozenset(ends)) in self._batched:
+            self._scheduler.check_size(rows)
+        else:
+            for start in starts:
+                self._room.check(self._counted(start, rows))
 
     def close(self) -> None:
         """Gives the memory back; nothing runs any more, and nothing will."""
@@ -101,12 +122,24 @@ class Servable:
                 self._scheduler.forget((self, kind))
         self._session.close()
 
-    def _run_alone(self, names, feeds, deadline: Deadline) -> list[np.ndarray]:
-        rows = max((len(a) if a.ndim else 1 for a in feeds.values()), default=1)
-        with self._room.taken(rows, deadline):
+    def _run_alone(self, names, feeds, deadline: Deadline, api) -> list[np.ndarray]:
+        counts = (self._counted(key, len(a)) for key, a in feeds.items() if a.ndim)
+        with self._room.taken(max(counts, default=1), deadline), self._clocked(api):
             left_s = deadline.remaining_s()
             timeout_ms = 0 if left_s is None else max(1, round(1000 * left_s))
             return self._run(names, feeds, timeout_ms)
+
+    def _counted(self, tensor: str, rows: int) -> int:
+        """Rows that are the request's: where a signature has a size, they are not."""
+        return 1 if rows <= self._sizes.get(tensor, 0) else rows
+
+    @contextmanager
+    def _clocked(self, api: str) -> Iterator[None]:
+        start_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._observe(api, 1e6 * (time.perf_counter() - start_s))
 
     def _run(self, names, feeds, timeout_ms: int) -> list[np.ndarray]:
         try:
@@ -121,3 +154,14 @@ def _kind(signature) -> tuple[frozenset[str], frozenset[str]]:
         frozenset(info.name for info in signature.inputs.values()),
         frozenset(info.name for info in signature.outputs.values()),
     )
+
+
+def _sizes(signatures) -> dict[str, int]:
+    """First dimensions of inputs, of those that have a known one."""
+    found = {}
+    for signature in signatures.values():
+        for info in signature.inputs.values():
+            dims = info.tensor_shape.dim
+            if dims and dims[0].size >= 0:
+                found[info.name] = dims[0].size
+    return found

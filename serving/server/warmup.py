@@ -17,6 +17,7 @@ from serving.server.errors import (
     unimplemented,
 )
 from serving.server.inference import classify, multi_inference, regress
+from serving.server.parsing import parsed
 from serving.server.predict import predict
 from serving.server.servable import Servable
 
@@ -51,12 +52,14 @@ def warm_up(servable: Servable, path: str, most_bytes: int) -> int:
             found.code,
             f"{found.message}. Please verify your warmup data is in TFRecord format.",
         ) from None
+    except tf.errors.OpError as error:  # it is a folder, or nothing that may be read
+        raise of_tensorflow(error) from None
     return count
 
 
 def _parsed(record: bytes, file: str) -> prediction_log_pb2.PredictionLog:
     try:
-        return prediction_log_pb2.PredictionLog.FromString(record)
+        return parsed(prediction_log_pb2.PredictionLog, record)
     except DecodeError:
         raise invalid_argument(f"Failed to parse warmup record from {file}") from None
 

@@ -14,10 +14,10 @@ FLOORS = {
     + ["content", "grpc_wire", "rest_wire", "grpc_door", "rest_door", "model"]
     + ["conversation", "exchange", "part", "client", "async_client", "writer", "table"]
     + ["__init__", "__main__"],
-    "server": ["__init__", "errors", "deadline", "metrics", "textproto", "configs"]
-    + ["room", "merging", "batching", "tensors", "ranks", "servable", "predict"]
-    + ["inference", "warmup", "versions", "lineup", "holder", "manager", "core"]
-    + ["inflating", "grpc_door"]
+    "server": ["__init__", "errors", "parsing", "deadline", "metrics", "textproto"]
+    + ["configs", "room", "merging", "batching", "tensors", "ranks", "servable"]
+    + ["predict", "inference", "warmup", "versions", "lineup", "holder", "manager"]
+    + ["core", "inflating", "grpc_door"]
     + ["json_writer", "json_reader", "json_tensor", "rest_json", "json_examples"]
     + ["rest_answers", "rest", "rest_door", "program", "__main__"],
     "deploy": ["__init__", "models_file", "rollout", "servers", "release"],

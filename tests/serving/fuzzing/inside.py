@@ -24,6 +24,7 @@ from serving.server.configs import Batching
 from serving.server.core import Core, Limits
 from serving.server.manager import Manager
 from serving.server.metrics import Metrics
+from serving.server.parsing import parsed
 from serving.server.rest import build_app
 from serving.server.room import Room
 from serving.server.servable import Servable
@@ -93,7 +94,7 @@ class Server:
                 method, error.code, error.text
             )
         response = type(response).FromString(handler.response_serializer(response))
-        request = messages.REQUESTS[method].FromString(data)
+        request = parsed(messages.REQUESTS[method], data)
         return "OK", verdict.fault_of_response(method, request, response)
 
     def ask(self, request: web.WebRequest) -> tuple[str, str | None]:

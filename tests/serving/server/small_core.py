@@ -16,6 +16,7 @@ from tensorflow_serving.apis import (
 
 from serving.server.errors import ServingError, invalid_argument, not_found
 from serving.server.metrics import Metrics
+from serving.server.room import Room
 
 NAME = "half_plus_two"
 DTYPES = {
@@ -44,6 +45,7 @@ class SmallCore:
 
     def __init__(self):
         self.metrics = Metrics()
+        self.bytes = Room(2**30, "bytes")
         self.gate = threading.Event()
         self.gate.set()
         self.fails = None

@@ -1,6 +1,6 @@
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from contextlib import contextmanager
 
 import grpc
@@ -180,8 +180,8 @@ def test_what_runs_already_is_waited_for_past_the_deadline():
     with scheduler() as batches, ThreadPoolExecutor(1) as pool:
         late = pool.submit(ask, batches, run, 1, deadline=Deadline(0.05))
         assert run.began.wait(LONG_S)
-        time.sleep(0.1)
-        assert not late.done()  # the session may not be closed under it
+        with pytest.raises(TimeoutError):
+            late.result(0.5)  # the session may not be closed under it
         run.go.set()
         assert late.result(LONG_S) == [2]
     assert 0 < run.timeouts_ms[0] <= 50
@@ -248,14 +248,41 @@ def test_a_split_request_is_taken_whole_or_not_at_all():
 
 
 def test_a_part_that_fails_fails_the_request_when_all_parts_are_done():
-    run = Doubler()
+    go, began = threading.Event(), threading.Semaphore(0)
+
+    def run(feeds, timeout_ms):
+        began.release()
+        if feeds["x"][0] < 0:
+            raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "negative")
+        assert go.wait(LONG_S)
+        return [feeds["x"]]
+
     options = {"enable_large_batch_splitting": True, "max_execution_batch_size": 1}
-    with scheduler(**options) as batches:
+    with (
+        scheduler(num_batch_threads=2, **options) as batches,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        failing = pool.submit(ask, batches, run, -1, 2)
+        assert began.acquire(timeout=LONG_S) and began.acquire(timeout=LONG_S)
+        with pytest.raises(TimeoutError):
+            failing.result(0.5)  # the session may not be closed under the other part
+        go.set()
         with pytest.raises(ServingError, match="negative"):
-            ask(batches, run, -1, 2, 3)
-        running = len(run.batches)
-        time.sleep(0.1)
-        assert len(run.batches) == running
+            failing.result(LONG_S)
+
+
+def test_a_request_that_is_split_fills_the_open_batch_first():
+    run = Doubler()
+    options = {"enable_large_batch_splitting": True, "max_execution_batch_size": 4}
+    with scheduler(max_batch_size=8, **options) as batches:
+        with behind(run, batches) as pool:
+            one = pool.submit(ask, batches, run, 1)
+            queued(batches, 1)
+            many = pool.submit(ask, batches, run, *range(2, 10))
+            queued(batches, 4)
+        assert one.result(LONG_S) == [2]
+        assert many.result(LONG_S) == [2 * i for i in range(2, 10)]
+    assert run.batches[1:] == [[1, 2, 3, 4], [5, 6, 7, 8], [9]]
 
 
 def test_kinds_of_requests_take_turns():

@@ -104,22 +104,24 @@ class Slow:
 
 
 @pytest.mark.parametrize(
-    "limits", [Limits(in_flight=1), Limits(in_flight_bytes=40, in_flight=9)]
+    "limits", [Limits(in_flight=1), Limits(in_flight_bytes=100, in_flight=9)]
 )
 def test_more_than_is_taken_on_at_once_is_refused_and_then_taken(limits):
     manager = Slow()
     core = Core(manager, Metrics(), limits)
 
+    request = request_for([1])
+    request.inputs["x"].tensor_shape.dim[0].size = 25  # 100 bytes
+
     def ask():
         with pytest.raises(ServingError, match="no model"):
-            core.predict(request_for([1]), Deadline(30))
+            core.predict(request, Deadline(30))
 
-    assert 20 < request_for([1]).ByteSize() <= 40
     first = threading.Thread(target=ask)
     first.start()
     assert manager.entered.acquire(timeout=30)
     with pytest.raises(ServingError, match="^Too many .* in flight") as caught:
-        core.predict(request_for([1]), Deadline(30))
+        core.predict(request, Deadline(30))
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     manager.go.set()
     first.join(30)

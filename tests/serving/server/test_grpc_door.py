@@ -14,6 +14,7 @@ from serving.server.configs import SslConfig
 from serving.server.errors import ServingError, not_found
 from serving.server.grpc_door import GrpcDoor, address
 from serving.server.metrics import Metrics
+from serving.server.room import Room
 
 
 class Answers:
@@ -21,6 +22,7 @@ class Answers:
 
     def __init__(self, predict):
         self.predict, self.metrics = predict, Metrics()
+        self.bytes = Room(2**20, "bytes")
 
     def __getattr__(self, name):
         return None
@@ -290,3 +292,15 @@ def test_serving_error_is_cut_to_what_tensorflow_serving_sends(opened):
     with pytest.raises(grpc.RpcError) as caught:
         predict_by(channel)
     assert caught.value.details() == "é" * 512 + "...TRUNCATED"
+
+
+@pytest.mark.parametrize("end", [b"\x00", b"\x04", b"\x0c"])
+def test_a_request_that_ends_too_early_is_an_error(opened, end, recwarn):
+    _, _, channel = opened(fixed)
+    data = predict_pb2.PredictRequest(model_spec={"name": "m"}).SerializeToString()
+    call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(data + end, timeout=30)
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert "is no tensorflow.serving.PredictRequest" in caught.value.details()
+    assert not recwarn.list

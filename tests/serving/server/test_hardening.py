@@ -3,8 +3,10 @@
 import gzip
 import io
 import json
+import re
 import zlib
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import grpc
 import numpy as np
@@ -14,18 +16,21 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
+from serving.server import grpc_door
 from serving.server.core import Core, Limits
 from serving.server.deadline import Deadline
 from serving.server.errors import ServingError, not_found
-from serving.server.grpc_door import GrpcDoor
-from serving.server.inflating import inflated
+from serving.server.grpc_door import GrpcDoor, _calls, _handler
+from serving.server.inflating import EITHER, inflate, inflated
 from serving.server.manager import Manager
 from serving.server.metrics import Metrics
 from serving.server.ranks import Ranks
 from serving.server.rest import build_app
+from serving.server.room import Room
 from serving.server.tensors import claimed_bytes, to_array
 
 MIB = 2**20
+TAKE = Room(64 * MIB, "bytes")._take
 
 
 def test_a_text_is_cut_by_bytes_so_that_it_fits_the_trailers_of_grpc():
@@ -130,26 +135,30 @@ def test_tensors_that_a_few_bytes_stand_for_count_as_in_flight():
     request.inputs["y"].CopyFrom(claim(types_pb2.DT_FLOAT, 1))
     with pytest.raises(ServingError) as caught:
         core.predict(request, Deadline())
+    assert caught.value.code is grpc.StatusCode.NOT_FOUND
+    with core.bytes.taken_now(100):
+        with pytest.raises(ServingError) as caught:
+            core.predict(request, Deadline())
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
 def test_a_compressed_message_is_inflated_to_the_limit_and_no_further(pack):
     message = predict_pb2.PredictRequest(output_filter=["y"] * 1000).SerializeToString()
-    assert inflated(pack(message), len(message)) == message
+    assert inflated(pack(message), len(message), TAKE) == message
     with pytest.raises(ServingError) as caught:
-        inflated(pack(message), len(message) - 1)
+        inflated(pack(message), len(message) - 1, TAKE)
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     for broken in (pack(message)[:-9], pack(message)[:12]):
         with pytest.raises(ServingError, match="no compressed message") as caught:
-            inflated(broken, MIB)
+            inflated(broken, MIB, TAKE)
         assert caught.value.code is grpc.StatusCode.INTERNAL
 
 
 def test_a_plain_message_is_left_as_it_is():
     message = predict_pb2.PredictRequest(output_filter=["y"]).SerializeToString()
-    assert inflated(message, 0) is message
-    assert inflated(b"", 0) == b""
+    assert inflated(message, 0, TAKE) is message
+    assert inflated(b"", 0, TAKE) == b""
 
 
 def serve(most_bytes):
@@ -194,10 +203,67 @@ def post(app, body: bytes, **headers):
 
 
 def test_a_small_body_of_gzip_cannot_become_a_large_document():
-    app = build_app(SimpleNamespace(metrics=Metrics()), max_parsed_bytes=MIB)
+    core = SimpleNamespace(metrics=Metrics(), bytes=Room(2 * MIB, "bytes"))
+    app = build_app(core, max_parsed_bytes=MIB)
     body = b'{"examples": [' + b"[]," * 20_000 + b"0]}"
     status, error = post(app, gzip.compress(body), HTTP_CONTENT_ENCODING="gzip")
-    assert status.startswith("429")
+    assert status.startswith("400")
     assert "bytes of parsed bodies" in error
     status, error = post(app, body.replace(b"[],", b""))
     assert status.startswith("400")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_room_is_taken_for_each_part_that_is_inflated(pack):
+    rng, taken = np.random.default_rng(1), []
+    message = rng.bytes(3 * MIB) + bytes(3 * MIB)  # more than a step on either side
+    found, behind = inflate(pack(message) + b"behind", EITHER, 9 * MIB, taken.append)
+    assert (found, behind) == (message, b"behind")
+    assert sum(taken) == 6 * MIB and max(taken) <= MIB
+
+
+def test_a_bomb_is_inflated_no_further_than_there_is_room():
+    """Through both doors, of one room; and all of it is given back."""
+    core = Core(Manager(None), Metrics(), Limits(in_flight_bytes=8 * MIB))
+    bomb = gzip.compress(bytes(6 * MIB))
+    call = _handler(_calls(core)[0], core, 64 * MIB).unary_unary
+    app = build_app(core)
+    context = Mock(**{"time_remaining.return_value": None, "abort": Aborting()})
+    with core.bytes.taken_now(4 * MIB):
+        with pytest.raises(ZeroDivisionError):
+            call(bomb, context)
+        code, text = context.abort.args
+        status, error = post(app, bomb, HTTP_CONTENT_ENCODING="gzip")
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED and status.startswith("429")
+    for said in (text, error):
+        used = int(
+            re.match(r"Too many bytes of requests in flight: (\d+) of 8388608", said)[1]
+        )
+        assert 6 * MIB < used <= 8 * MIB
+    unread = Mock()
+    with core.bytes.taken_now(8 * MIB):
+        status, error = post(app, bomb, **{"wsgi.input": unread})
+        assert status.startswith("429") and not unread.read.called
+    with core.bytes.taken_now(8 * MIB):  # all is there again
+        pass
+
+
+def test_a_call_that_is_over_is_not_even_parsed(monkeypatch):
+    core = Core(Manager(None), Metrics(), Limits())
+    monkeypatch.setattr(grpc_door, "_parsed", None)
+    context = Mock(**{"time_remaining.return_value": 0.0, "abort": Aborting()})
+    with pytest.raises(ZeroDivisionError):
+        _handler(_calls(core)[0], core, MIB).unary_unary(b"", context)
+    assert context.abort.args[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class Aborting:
+    """Takes what a request ends with.
+
+    Attributes:
+        args: That.
+    """
+
+    def __call__(self, *args):
+        self.args = args
+        raise ZeroDivisionError

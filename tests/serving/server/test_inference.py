@@ -7,6 +7,9 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.server import inference
+from serving.server.batching import BatchScheduler
+from serving.server.configs import Batching
 from serving.server.deadline import Deadline
 from serving.server.errors import ServingError
 from serving.server.inference import (
@@ -191,3 +194,19 @@ def test_outputs_that_are_no_values_are_refused(array, text):
 def test_values_in_a_column_are_values():
     found = _regressed(np.array([[1.5], [2.5]], "f4"), 2)
     assert [one.value for one in found.regressions] == [1.5, 2.5]
+
+
+def test_more_examples_than_may_run_are_refused_before_one_is_serialized(
+    servable, halves, monkeypatch
+):
+    monkeypatch.setattr(inference, "_serialized", None)
+    many = listed(*[1] * 101)
+    for ask in (ask_classes, ask_values):
+        with pytest.raises(ServingError, match="has 101 rows, and the limit is 100"):
+            ask(servable, many)
+    scheduler = BatchScheduler(Batching(max_batch_size=8, num_batch_threads=1))
+    batched = Servable("m", 1, halves / "1", room=Room(9, "rows"), scheduler=scheduler)
+    with pytest.raises(ServingError, match="Task size 101 is larger than maximum"):
+        ask_values(batched, many)
+    scheduler.close()
+    batched.close()

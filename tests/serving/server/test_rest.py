@@ -2,6 +2,8 @@ import gzip
 import io
 import json
 import logging
+import time
+from unittest.mock import Mock
 
 import grpc
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.server.errors import ServingError
-from serving.server.rest import REFUSED, build_app
+from serving.server.rest import ARRIVED, REFUSED, build_app
 from tests.serving.server.small_core import NAME, SmallCore
 
 MODEL = f"/v1/models/{NAME}"
@@ -230,8 +232,21 @@ def test_a_body_that_is_or_inflates_too_large_is_a_413():
     assert client.json("POST", f"{MODEL}:predict", fits, **gzipped)[0] == 200
 
 
-def test_a_request_that_the_door_refuses_is_a_503(client):
-    reason = {REFUSED: "too much"}
+def test_the_time_of_a_request_counts_from_its_arrival():
+    client = Client(timeout_s=60)
+    before = {ARRIVED: time.monotonic() - 20}
+    assert client.json("POST", f"{MODEL}:predict", {"inputs": 1}, **before)[0] == 200
+    assert 30 < client.core.deadlines[-1].remaining_s() <= 40
+    client.core.requests.clear()
+    unread, before = Mock(), {ARRIVED: time.monotonic() - 61}
+    before["wsgi.input"] = unread
+    status, answer = client.json("POST", f"{MODEL}:predict", {"inputs": 1}, **before)
+    assert status == 504 and "was over in the queue" in answer["error"]
+    assert not unread.read.called and not client.core.requests
+
+
+def test_a_request_that_the_door_refuses_is_its_error(client):
+    reason = {REFUSED: ServingError(grpc.StatusCode.UNAVAILABLE, "too much")}
     answer = client.json("POST", f"{MODEL}:predict", {"inputs": 1}, **reason)
     assert answer == (503, {"error": "too much"})
     assert not client.core.requests

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 import pytest
 
 from mmkeras.errors import UserError
+from serving.server.errors import ServingError
 from serving.server.rest import build_app
 from serving.server.rest_door import RestDoor
+from serving.server.room import Room
 from tests.serving.server.small_core import NAME, SmallCore
 
 PREDICT = f"/v1/models/{NAME}:predict"
@@ -20,10 +22,10 @@ PATIENCE_S = 30
 
 
 @contextmanager
-def serving(max_body_bytes=2**20, **settings):
+def serving(max_body_bytes=2**20, timeout_s=None, **settings):
     """Yields a core and the door to it, open on a free port."""
     core = SmallCore()
-    app = build_app(core, timeout_s=None, max_body_bytes=max_body_bytes)
+    app = build_app(core, timeout_s=timeout_s, max_body_bytes=max_body_bytes)
     settings = {"threads": 2, "max_body_bytes": max_body_bytes, **settings}
     door = RestDoor(app, "127.0.0.1", 0, **settings)
     door.start()
@@ -126,14 +128,31 @@ def test_what_is_too_much_is_refused_and_what_was_taken_is_answered():
         taken = [Asking(door) for _ in range(3)]
         wait_until(lambda: door._dispatcher.in_flight == 3)
         with connected(door) as connection:
-            message = "3 requests are in work, which is the limit."
-            assert ask(connection) == (503, {"error": message})
-            assert ask(connection) == (503, {"error": message})
+            room = Room(3, "requests")  # as gRPC has it
+            with room.taken_now(3), pytest.raises(ServingError) as caught:
+                with room.taken_now(1):
+                    raise AssertionError
+            told = (429, {"error": caught.value.message})
+            assert [ask(connection), ask(connection)] == [told, told]
             core.gate.set()
             assert [one.result() for one in taken] == [(200, ANSWER)] * 3
             assert ask(connection) == (200, ANSWER)
         page = core.metrics.render()
-    assert f'model_name="{NAME}",status="UNAVAILABLE"}} 2\n' in page
+    assert f'model_name="{NAME}",status="RESOURCE_EXHAUSTED"}} 2\n' in page
+
+
+def test_time_in_the_queue_is_time_of_the_request():
+    with serving(threads=1, timeout_s=1.0) as (core, door):
+        core.gate.clear()
+        first = Asking(door)
+        wait_until(lambda: core.requests)
+        second = Asking(door)
+        wait_until(lambda: door._dispatcher.in_flight == 2)
+        time.sleep(1.1)
+        core.gate.set()
+        assert first.result() == (200, ANSWER)
+        assert second.result()[0] == 504
+        assert len(core.requests) == 2  # signatures, and what the first asked for
 
 
 def test_a_client_that_asks_again_at_once_is_not_refused_for_its_last_request():
@@ -191,7 +210,7 @@ def test_a_large_answer_is_taken_whole_by_a_slow_client():
         ([b"\x16\x03\x01\x02\x00\r\n\r\n"], b"400 Bad Request"),
         ([b"GET / HTTP/1.1\r\nA: " + b"x" * 300_000 + b"\r\n\r\n"], b"431 "),
         ([b"POST / HTTP/1.1\r\nTransfer-Encoding: zip\r\n\r\n"], b"501 "),
-        ([b"POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n"], b"413 "),
+        ([b"POST / HTTP/1.1\r\nContent-Length: 2500000\r\n\r\n"], b"413 "),
         (
             [b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"?\r\n\r\n"],
             b"400 Bad Request",

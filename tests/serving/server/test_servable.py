@@ -1,9 +1,13 @@
 import threading
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from mmkeras.native import Session
+from serving.server import servable as servable_py
 from serving.server.batching import BatchScheduler
 from serving.server.configs import Batching
 from serving.server.deadline import Deadline
@@ -113,3 +117,65 @@ def test_a_part_of_the_outputs_passes_by_the_batches(batched):
     servable, waits = batched
     (answer,) = run(servable, "echo", np.array([b"ab"], object), "length")
     assert answer.tolist() == [2] and not waits
+
+
+def test_a_model_that_is_not_understood_is_closed(halves, monkeypatch):
+    closed = []
+    close = Session.close
+    monkeypatch.setattr(Session, "close", lambda s: closed.append(close(s)))
+    monkeypatch.setattr(servable_py, "Ranks", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Servable("m", 1, halves / "1", room=Room(1, "rows"))
+    assert closed == [None]
+
+
+def test_rows_that_a_signature_fixes_are_not_counted(tmp_path):
+    class Table(tf.Module):
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([200], tf.float32, name="table"),
+                tf.TensorSpec([None], tf.int32, name="at"),
+            ]
+        )
+        def look_up(self, table, at):
+            return {"y": tf.gather(table, at)}
+
+    table = Table()
+    tf.saved_model.save(table, str(tmp_path), {"look_up": table.look_up})
+    servable = Servable("m", 1, tmp_path, room=Room(9, "rows"))
+    starts, ends = tensors(servable, "look_up")
+
+    def look_up(size, count):
+        feeds = {
+            starts["table"]: np.arange(size, dtype=np.float32),
+            starts["at"]: np.arange(count, dtype=np.int32),
+        }
+        return servable.run(feeds, [ends["y"]], Deadline(30), "Predict")[0]
+
+    assert look_up(200, 9).tolist() == [*range(9)]
+    for size, count in ((200, 10), (201, 1)):
+        with pytest.raises(ServingError, match="rows, and the limit is 9"):
+            look_up(size, count)
+    servable.close()
+
+
+def test_the_wait_for_room_is_no_time_of_tensorflow(halves, monkeypatch):
+    now_s, seen = [0.0], []
+
+    class SlowRoom(Room):
+        def taken(self, units, deadline):
+            now_s[0] += 100
+            return super().taken(units, deadline)
+
+    clock = SimpleNamespace(perf_counter=lambda: now_s[0])
+    monkeypatch.setattr(servable_py, "time", clock)
+    servable = Servable(
+        "m",
+        1,
+        halves / "1",
+        room=SlowRoom(9, "rows"),
+        observe=lambda api, us: seen.append(us),
+    )
+    run(servable, "serving_default", np.ones(1, np.float32), "y")
+    servable.close()
+    assert seen == [0.0]

@@ -80,6 +80,7 @@ def test_a_request_that_fails_fails_the_load(servable, path):
     ("record", "text"),
     [
         (b"\xff\xff", "Failed to parse warmup record"),
+        (PREDICT.SerializeToString() + b"\0", "Failed to parse warmup record"),
         (SESSION, "Unsupported log_type for warmup: session_run_log"),
         (b"", "Unsupported log_type for warmup: None"),
     ],
@@ -102,3 +103,10 @@ def test_more_than_a_thousand_records_fail_the_load(servable, path):
     write(path, *[PREDICT] * (MOST_RECORDS + 1))
     with pytest.raises(ServingError, match=r"exceeds the maximum \(1000\)"):
         warm_up(servable, path, 2**20)
+
+
+def test_a_folder_in_the_place_of_the_file_fails_the_load(servable, path):
+    (path / WARMUP_FILE).mkdir(parents=True)
+    with pytest.raises(ServingError, match="directory") as caught:
+        warm_up(servable, path, 2**20)
+    assert caught.value.code is grpc.StatusCode.FAILED_PRECONDITION
