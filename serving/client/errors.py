@@ -46,6 +46,11 @@ _REASONS = (
         False,
     ),
     (
+        ("timeout occurred", "fd shutdown"),
+        "did not answer as a connection was opened. Check host, port and network.",
+        True,
+    ),
+    (
         ("socket closed", "connection reset", "disconnected", "broken pipe")
         + ("readerror", "writeerror"),
         "closed the connection without an answer. If it speaks TLS, say so (--tls, "

@@ -17,6 +17,7 @@ from serving.client.settings import Settings, Tls
 # gRPC says so itself, not the server, where no call has come through, or not whole.
 _UNREACHED = ("failed to connect", "dns resolution failed", "socket closed")
 _UNREACHED += ("connection reset", "broken pipe", "goaway", "empty address list")
+_UNREACHED += ("timeout occurred", "fd shutdown", "all backends failing")
 _TOO_LARGE = "larger than max"
 
 
@@ -78,8 +79,8 @@ def _channel(kind, settings: Settings):
     largest = settings.max_message_bytes
     options = [
         ("grpc.enable_retries", 0),
+        ("grpc.lb_policy_name", "round_robin"),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2000),
         ("grpc.max_send_message_length", largest),
         ("grpc.max_receive_message_length", largest),

@@ -10,7 +10,7 @@ from mmkeras.errors import UserError
 
 GRPC, REST = "grpc", "rest"
 _MIB = 2**20
-_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[^\[\]:/\s]+):(\d{1,5})")
+_HOST_PORT = re.compile(r"(?:dns:///)?(\[[0-9a-fA-F:.%]+\]|[^\[\]:/\s]+):(\d{1,5})")
 _URL = re.compile(r"(https?)://(?:\[[0-9a-fA-F:.%]+\]|[^\[\]:/\s]+)(:\d{1,5})?(/\S*)?")
 
 Path = str | os.PathLike
@@ -92,7 +92,8 @@ class Settings:
     """Whom to ask, and how.
 
     Attributes:
-        target: HOST:PORT of gRPC, or http://HOST:PORT or https://... of REST.
+        target: HOST:PORT or dns:///NAME:PORT of gRPC, or http://HOST:PORT or
+            https://... of REST.
         model: Name of the model.
         version: Version to ask; None: the one that the server takes.
         label: Label of a version, instead of its number.
@@ -139,11 +140,15 @@ class Settings:
 
     @property
     def door(self) -> str:
-        return REST if "://" in self.target else GRPC
+        return REST if _is_url(self.target) else GRPC
+
+
+def _is_url(target: str) -> bool:
+    return "://" in target and not target.startswith("dns:///")
 
 
 def _check_target(target: str, tls: Tls | None) -> None:
-    if "://" in target:
+    if _is_url(target):
         found = _URL.fullmatch(target)
         if not found:
             raise UserError(

@@ -33,6 +33,7 @@ def test_an_answer_is_named_with_its_code_and_on_one_line():
         ),
         ("Failed parsing HTTP/2", "is no gRPC port", False),
         ("illegal request line", "is no REST port", False),
+        ("connect: Timeout occurred: FD Shutdown", "Check host, port and n", True),
         ("Socket closed", "(--tls, https://", True),
         ("Server disconnected without sending a response.", "(--tls, https://", True),
         ("no route to host", "cannot be reached: no route to host.", True),

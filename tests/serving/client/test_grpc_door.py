@@ -1,8 +1,12 @@
 """gRPC: faults, TLS and sizes, waited for and awaited."""
 
 import asyncio
+import contextlib
 import socket
 import threading
+import time
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -120,6 +124,56 @@ def free_port():
 def test_where_nobody_listens_the_connection_is_refused(send):
     error = failing(send, f"{LOCAL}:{free_port()}")
     assert "refused the connection" in str(error) and error.is_transient
+
+
+@contextmanager
+def far_away(port, delay_s):
+    """Passes bytes on to a port, each so much later; yields the port before it."""
+
+    def passing(source, sink):
+        with contextlib.suppress(OSError):
+            while content := source.recv(65536):
+                time.sleep(delay_s)
+                sink.sendall(content)
+            sink.shutdown(socket.SHUT_WR)
+
+    def accepting():
+        with contextlib.suppress(OSError):
+            while True:
+                pair = (listener.accept()[0], socket.create_connection((LOCAL, port)))
+                opened.extend(pair)
+                for ends in (pair, pair[::-1]):
+                    threading.Thread(target=passing, args=ends, daemon=True).start()
+
+    opened = []
+    with socket.create_server((LOCAL, 0)) as listener:
+        threading.Thread(target=accepting, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    for one in opened:
+        one.close()
+
+
+def test_a_server_far_away_is_reached(send, plain):
+    with grpc_door(plain) as port, far_away(port, delay_s=0.15) as before:
+        assert send(f"{LOCAL}:{before}").labels == ["a"]
+
+
+def test_a_name_of_the_dns_is_asked_at_each_of_its_addresses_in_turn(send, plain):
+    with grpc_door(plain) as port:
+        assert send(f"dns:///localhost:{port}").labels == ["a"]
+    other = stands.Stand(stands.made_up(top=1))
+    with grpc_door(plain) as one, grpc_door(other) as two:
+        target = f"ipv4:{LOCAL}:{one},{LOCAL}:{two}"
+        door = GrpcDoor(
+            SimpleNamespace(**{**vars(Settings(target="t:1")), "target": target})
+        )
+        deadline = time.monotonic() + TIMEOUT_S
+        labels = set()
+        while labels != {"a", "b"} and time.monotonic() < deadline:
+            labels |= set(door.send(ASK, TIMEOUT_S).labels)
+        door.close()
+    assert labels == {"a", "b"}
 
 
 def test_the_rest_port_is_no_grpc_port(send, plain):

@@ -12,6 +12,7 @@ from serving.client.settings import GRPC, REST, Limits, Settings, Tls
         ("localhost:8500", GRPC),
         ("10.0.0.1:8500", GRPC),
         ("[::1]:8500", GRPC),
+        ("dns:///models:8500", GRPC),
         ("models.example.org:443", GRPC),
         ("http://localhost:8501", REST),
         ("https://models.example.org", REST),
@@ -26,7 +27,8 @@ def test_the_target_says_which_door(target, door):
 @pytest.mark.parametrize(
     "target",
     ["", "localhost", "localhost:", "localhost:0", "localhost:99999", "a b:1"]
-    + ["ftp://localhost:1", "http://", "grpc://localhost:8500", ":8500", "a:1:2"],
+    + ["ftp://localhost:1", "http://", "grpc://localhost:8500", ":8500", "a:1:2"]
+    + ["dns:///models", "dns://8.8.8.8/models:8500", "dns:///http://models:1"],
 )
 def test_a_target_of_another_form_is_refused(target):
     with pytest.raises(UserError, match="must be HOST:PORT"):
