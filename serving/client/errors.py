@@ -46,7 +46,7 @@ _REASONS = (
         False,
     ),
     (
-        ("timeout occurred", "fd shutdown"),
+        ("timeout occurred", "fd shutdown", "before receiving settings"),
         "did not answer as a connection was opened. Check host, port and network.",
         True,
     ),
@@ -124,6 +124,27 @@ def too_late(target: str, timeout_s: float) -> PredictError:
         "DEADLINE_EXCEEDED",
         f"gave no answer within {timeout_s:g} s (DEADLINE_EXCEEDED). Allow more time "
         "(--timeout), or fewer rows in a request (--batch).",
+        target=target,
+        is_answer=False,
+    )
+
+
+def too_large(target: str, largest: int) -> PredictError:
+    """Returns the error of an answer that is larger than what is taken."""
+    return PredictError(
+        "RESOURCE_EXHAUSTED",
+        f"gave an answer of more than {largest} bytes. Raise --max-message-bytes, or "
+        "put fewer rows into a request (--batch).",
+        target=target,
+        is_answer=False,
+    )
+
+
+def closed(target: str) -> PredictError:
+    """Returns the error of a call by a client that is closed."""
+    return PredictError(
+        "CANCELLED",
+        "was not asked, or not to the end: the client is closed.",
         target=target,
         is_answer=False,
     )

@@ -97,7 +97,9 @@ class Settings:
         model: Name of the model.
         version: Version to ask; None: the one that the server takes.
         label: Label of a version, instead of its number.
-        timeout_s: Deadline of each request, with all that is sent again.
+        timeout_s: Deadline of a call of `predict` or `predict_rows`, with the model's
+            description, files that are read and all that is sent again; in `stream`
+            of each request, without the reading.
         retries: How often a request is sent again where that is safe.
         tls: How to speak TLS; None: not at all, but for https:// by the defaults.
         max_message_bytes: Largest request that is sent, and answer that is taken.
