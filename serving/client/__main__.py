@@ -61,7 +61,7 @@ def _parser() -> Parser:
         "--text-files", action="store_true", help="Text names files: UTF-8 or .npy."
     )
     add("--timeout", type=float, default=30.0, help="Deadline of a request, seconds.")
-    number("--retries", default=4, help="How often it may be sent again.")
+    number("--retries", default=10, help="How often it may be sent again.")
     parser.add_argument(
         "--tls", action="store_true", help="TLS, trusting the usual authorities."
     )

@@ -91,10 +91,9 @@ class AsyncClient:
         return self._stream(rows, in_flight, batch)
 
     async def _stream(self, rows, in_flight, batch) -> AsyncIterator[Answer]:
-        gate, waiting = asyncio.Semaphore(in_flight), deque()
+        gate, waiting, failed = asyncio.Semaphore(in_flight), deque(), []
         try:
-            async for part in _batches(rows, batch):
-                await self.describe()  # before the tasks do, where it fails at once
+            async for part in self._parts(rows, batch, failed):
                 waiting.append(asyncio.create_task(self._answers(part, gate)))
                 while waiting and (len(waiting) >= 2 * in_flight or waiting[0].done()):
                     for answer in await waiting.popleft():
@@ -106,6 +105,17 @@ class AsyncClient:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
+        if failed:
+            raise failed[0]
+
+    async def _parts(self, rows, batch, failed) -> AsyncIterator[list[Row]]:
+        """Yields rows to send; an error ends them, and waits for their answers."""
+        try:
+            async for part in _batches(rows, batch):
+                await self.describe()  # before the tasks do, where it fails at once
+                yield part
+        except Exception as error:
+            failed.append(error)
 
     async def _answers(self, rows: Sequence[Row], gate) -> list[Answer]:
         async with gate:
@@ -159,10 +169,15 @@ async def _batches(rows, size) -> AsyncIterator[list[Row]]:
             yield part
         return
     part = []
-    async for row in rows:
-        part.append(row)
-        if len(part) == size:
+    try:
+        async for row in rows:
+            part.append(row)
+            if len(part) == size:
+                full, part = part, []
+                yield full
+    except Exception:
+        if part:
             yield part
-            part = []
+        raise
     if part:
         yield part

@@ -133,10 +133,9 @@ class Client:
 
     def _stream(self, rows, in_flight, batch) -> Iterator[Answer]:
         pool = ThreadPoolExecutor(in_flight, thread_name_prefix="predict")
-        waiting = deque()
+        waiting, failed = deque(), []
         try:
-            for part in batches(rows, batch):
-                self.describe()  # before the threads do, where it fails at once
+            for part in self._parts(rows, batch, failed):
                 waiting.append(pool.submit(self._answers, part))
                 while waiting and (len(waiting) >= 2 * in_flight or waiting[0].done()):
                     yield from waiting.popleft().result()
@@ -144,6 +143,17 @@ class Client:
                 yield from waiting.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+        if failed:
+            raise failed[0]
+
+    def _parts(self, rows, batch, failed) -> Iterator[list[Row]]:
+        """Yields rows to send; an error ends them, and waits for their answers."""
+        try:
+            for part in batches(rows, batch):
+                self.describe()  # before the threads do, where it fails at once
+                yield part
+        except Exception as error:
+            failed.append(error)
 
     def _answers(self, rows: Sequence[Row]) -> list[Answer]:
         model = self._model_for(rows, self._ends_s())

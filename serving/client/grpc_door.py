@@ -5,6 +5,7 @@ ones too, are off. It connects anew soon after a failure, as the retries want it
 """
 
 import os
+import time
 
 import grpc
 import grpc.aio
@@ -21,14 +22,30 @@ _UNREACHED += ("timeout occurred", "fd shutdown", "all backends failing")
 _TOO_LARGE = "larger than max"
 
 
-class GrpcDoor:
-    """Sends calls and waits for the replies, from any thread."""
+class _Door:
+    """A channel, and another one where it may lead to nobody any more."""
 
     wire = grpc_wire
+    _kind = grpc
 
     def __init__(self, settings: Settings):
-        self._settings = settings
-        self._channel = _channel(grpc, settings)
+        self._settings, self._heard_s = settings, 0.0
+        self._channel = _channel(self._kind, settings)
+
+    def _missed(self, error: grpc.RpcError, channel, began_s: float) -> PredictError:
+        """Opens a new channel where nothing has come over this one since `began_s`.
+
+        A peer that went without a word (its machine, or a gateway's memory) would be
+        asked for ever. Calls under way keep the old channel; it closes with the last.
+        """
+        is_late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        if is_late and channel is self._channel and self._heard_s < began_s:
+            self._channel = _channel(self._kind, self._settings)
+        return _meaning(error, self._settings)
+
+
+class GrpcDoor(_Door):
+    """Sends calls and waits for the replies, from any thread."""
 
     def send(self, call: Call, timeout_s: float) -> Reply:
         """Sends a call.
@@ -37,37 +54,34 @@ class GrpcDoor:
             PredictError: Refused, unreached, or not answered in time.
         """
         sent = grpc_wire.send(call, self._settings.target)
+        channel, began_s = self._channel, time.monotonic()
         try:
             # Bytes in and out: the messages are made and read where errors are ours.
-            response = self._channel.unary_unary(sent.path)(
-                sent.content, timeout=timeout_s
-            )
+            response = channel.unary_unary(sent.path)(sent.content, timeout=timeout_s)
         except grpc.RpcError as error:
-            raise _meaning(error, self._settings) from None
+            raise self._missed(error, channel, began_s) from None
+        self._heard_s = time.monotonic()
         return sent.read(response)
 
     def close(self) -> None:
         self._channel.close()
 
 
-class AsyncGrpcDoor:
+class AsyncGrpcDoor(_Door):
     """Sends calls and awaits the replies, in the loop that it was made in."""
 
-    wire = grpc_wire
-
-    def __init__(self, settings: Settings):
-        self._settings = settings
-        self._channel = _channel(grpc.aio, settings)
+    _kind = grpc.aio
 
     async def send(self, call: Call, timeout_s: float) -> Reply:
         """As `GrpcDoor.send`."""
         sent = grpc_wire.send(call, self._settings.target)
+        channel, began_s = self._channel, time.monotonic()
         try:
-            response = await self._channel.unary_unary(sent.path)(
-                sent.content, timeout=timeout_s
-            )
+            method = channel.unary_unary(sent.path)
+            response = await method(sent.content, timeout=timeout_s)
         except grpc.RpcError as error:
-            raise _meaning(error, self._settings) from None
+            raise self._missed(error, channel, began_s) from None
+        self._heard_s = time.monotonic()
         return sent.read(response)
 
     async def close(self) -> None:
@@ -80,6 +94,7 @@ def _channel(kind, settings: Settings):
     options = [
         ("grpc.enable_retries", 0),
         ("grpc.lb_policy_name", "round_robin"),
+        ("grpc.use_local_subchannel_pool", 1),  # a new channel has new connections
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2000),
         ("grpc.max_send_message_length", largest),

@@ -112,7 +112,7 @@ class Settings:
     version: int | None = None
     label: str | None = None
     timeout_s: float = 30.0
-    retries: int = 4
+    retries: int = 10
     tls: Tls | None = None
     max_message_bytes: int = 64 * _MIB
     gzip: bool = False

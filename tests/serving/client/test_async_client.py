@@ -12,7 +12,14 @@ from serving.client import AsyncClient, Client, PredictError
 from serving.client.errors import too_late
 from tests import tables
 from tests.serving.client.stand import Fault
-from tests.serving.client.test_client import FULL, SlowDoor, echoing, texts, together
+from tests.serving.client.test_client import (
+    FULL,
+    SlowDoor,
+    echoing,
+    failing_after,
+    texts,
+    together,
+)
 
 CODES = grpc.StatusCode
 
@@ -107,6 +114,7 @@ def test_a_stream_that_is_left_sends_no_more(door, plain):
         # Those under way are given up, not waited for.
         await asyncio.wait_for(stream.aclose(), 20)
         gone.set()
+        await asyncio.sleep(0.2)  # for what is on its way
         sent = plain.calls["Predict"]
         await asyncio.sleep(0.2)
         return sent
@@ -184,6 +192,25 @@ def test_a_client_that_is_closed_says_so(door, plain):
 
     with pytest.raises(PredictError, match="the client is closed"):
         running(door(plain), use)
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_rows_that_fail_are_an_error_after_the_answers_to_those_before(
+    door, plain, is_async
+):
+    async def rows():
+        for row in failing_after(texts(10)):
+            yield row
+
+    async def use(client):
+        given = rows() if is_async else failing_after(texts(10))
+        async for answer in client.stream(given, batch=3):
+            answers.append(answer.label)
+
+    answers = []
+    with pytest.raises(ZeroDivisionError, match="no more rows"):
+        running(door(plain), use)
+    assert answers == ["a"] * 10
 
 
 def test_it_must_be_opened_first():

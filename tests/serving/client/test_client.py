@@ -359,6 +359,23 @@ def test_an_error_ends_a_stream_after_the_answers_before_it(opened, plain):
     assert len(answers) == 7 and plain.calls["Predict"] < 20
 
 
+def failing_after(rows):
+    yield from rows
+    raise ZeroDivisionError("no more rows")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_rows_that_fail_are_an_error_after_the_answers_to_those_before(
+    opened, plain, batch
+):
+    answers = []
+    with pytest.raises(ZeroDivisionError, match="no more rows"):
+        stream = opened(plain).stream(failing_after(texts(10)), batch=batch)
+        for answer in stream:
+            answers.append(answer.label)
+    assert answers == ["a"] * 10
+
+
 def test_a_stream_that_is_left_sends_no_more(opened, plain):
     stream = opened(plain).stream(itertools.cycle(texts(3)), in_flight=2)
     next(stream)

@@ -5,6 +5,7 @@ import contextlib
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -127,14 +128,20 @@ def test_where_nobody_listens_the_connection_is_refused(send):
 
 
 @contextmanager
-def far_away(port, delay_s):
-    """Passes bytes on to a port, each so much later; yields the port before it."""
+def far_away(port, delay_s=0.0, gone=None):
+    """Passes bytes on to a port, each so much later; yields the port before it.
+
+    Once `gone` is set, connections from before pass nothing on, without a word.
+    """
+    gone = gone or threading.Event()
 
     def passing(source, sink):
+        is_old = not gone.is_set()
         with contextlib.suppress(OSError):
             while content := source.recv(65536):
                 time.sleep(delay_s)
-                sink.sendall(content)
+                if not (is_old and gone.is_set()):
+                    sink.sendall(content)
             sink.shutdown(socket.SHUT_WR)
 
     def accepting():
@@ -157,6 +164,50 @@ def far_away(port, delay_s):
 def test_a_server_far_away_is_reached(send, plain):
     with grpc_door(plain) as port, far_away(port, delay_s=0.15) as before:
         assert send(f"{LOCAL}:{before}").labels == ["a"]
+
+
+def test_a_peer_that_went_without_a_word_is_asked_anew(plain):
+    gone = threading.Event()
+    with grpc_door(plain) as port, far_away(port, gone=gone) as before:
+        door = GrpcDoor(Settings(target=f"{LOCAL}:{before}"))
+        assert door.send(ASK, TIMEOUT_S).labels == ["a"]
+        gone.set()
+        with pytest.raises(PredictError, match="DEADLINE_EXCEEDED"):
+            door.send(ASK, 0.3)
+        assert door.send(ASK, TIMEOUT_S).labels == ["a"]
+        door.close()
+
+
+def test_so_it_is_where_answers_are_awaited(plain):
+    async def use(port):
+        door = AsyncGrpcDoor(Settings(target=f"{LOCAL}:{port}"))
+        assert (await door.send(ASK, TIMEOUT_S)).labels == ["a"]
+        gone.set()
+        with pytest.raises(PredictError, match="DEADLINE_EXCEEDED"):
+            await door.send(ASK, 0.3)
+        assert (await door.send(ASK, TIMEOUT_S)).labels == ["a"]
+        await door.close()
+
+    gone = threading.Event()
+    with grpc_door(plain) as port, far_away(port, gone=gone) as before:
+        asyncio.run(use(before))
+
+
+def test_a_late_answer_among_others_keeps_the_channel(plain):
+    late = threading.Event()
+    plain.before = lambda _: plain.calls["Predict"] == 1 and late.wait(60)
+    with grpc_door(plain) as port, ThreadPoolExecutor(1) as pool:
+        door = GrpcDoor(Settings(target=f"{LOCAL}:{port}"))
+        channel = door._channel
+        asked = pool.submit(door.send, ASK, 3)
+        while not plain.calls["Predict"]:
+            time.sleep(0.01)
+        assert door.send(ASK, TIMEOUT_S).labels == ["a"]
+        with pytest.raises(PredictError, match="DEADLINE_EXCEEDED"):
+            asked.result(TIMEOUT_S)
+        late.set()
+        assert door._channel is channel
+        door.close()
 
 
 def test_a_name_of_the_dns_is_asked_at_each_of_its_addresses_in_turn(send, plain):
@@ -185,8 +236,6 @@ def test_what_is_no_answer_of_tensorflow_serving_is_said(send):
     class Anything(grpc.GenericRpcHandler):
         def service(self, details):
             return grpc.unary_unary_rpc_method_handler(lambda *_: b"\xff\xff\xff")
-
-    from concurrent.futures import ThreadPoolExecutor
 
     server = grpc.server(ThreadPoolExecutor(1), handlers=[Anything()])
     port = server.add_insecure_port(f"{LOCAL}:0")
