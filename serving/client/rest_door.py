@@ -139,7 +139,7 @@ def _words(error: BaseException) -> str:
 def _options(settings: Settings) -> dict:
     options = {"base_url": settings.target.rstrip("/"), "limits": _CONNECTIONS}
     options["timeout"] = None  # `fetch` has its own, of the whole
-    if settings.target.startswith("https://"):
+    if settings.target.lower().startswith("https://"):
         options["verify"] = (settings.tls or Tls()).context()
     return options
 

@@ -10,10 +10,14 @@ from mmkeras.errors import UserError
 
 GRPC, REST = "grpc", "rest"
 _MIB = 2**20
+_LONGEST_S = 86_400
 _HOST_PORT = re.compile(r"(?:dns:///)?(\[[0-9a-fA-F:.%]+\]|[^\[\]:/\s]+):(\d{1,5})")
-_URL = re.compile(r"(https?)://(?:\[[0-9a-fA-F:.%]+\]|[^\[\]:/\s]+)(:\d{1,5})?(/\S*)?")
+_URL = re.compile(
+    r"(https?)://(?:\[[0-9a-f:.%]+\]|[^\[\]:/?#@\s]+)(?::(\d{1,5}))?(/[^?#\s]*)?",
+    re.IGNORECASE,
+)
 
-Path = str | os.PathLike
+FilePath = str | os.PathLike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +31,9 @@ class Tls:
         server_name: Name that the server's certificate must have; "": the host's.
     """
 
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
+    ca: FilePath | None = None
+    cert: FilePath | None = None
+    key: FilePath | None = None
     server_name: str = ""
 
     def __post_init__(self):
@@ -129,7 +133,12 @@ class Settings:
             raise UserError("Give a version or a label, not both.")
         if self.label is not None:
             check(bool(self.label), "label", repr(self.label), "a label")
-        check(self.timeout_s > 0, "timeout", self.timeout_s, "above 0 (seconds)")
+        check(
+            0 < self.timeout_s <= _LONGEST_S,
+            "timeout",
+            self.timeout_s,
+            f"above 0 and at most {_LONGEST_S} (seconds)",
+        )
         check(self.retries >= 0, "retries", self.retries, "0 or more")
         check(
             4096 <= self.max_message_bytes < 2**31,
@@ -152,12 +161,12 @@ def _is_url(target: str) -> bool:
 def _check_target(target: str, tls: Tls | None) -> None:
     if _is_url(target):
         found = _URL.fullmatch(target)
-        if not found:
+        if not found or not 0 < int(found[2] or 1) < 65536:
             raise UserError(
                 f"The target '{target}' must be HOST:PORT for gRPC, or "
                 "http://HOST:PORT or https://HOST:PORT for REST."
             )
-        if found[1] == "http" and tls:
+        if found[1].lower() == "http" and tls:
             raise UserError(f"The target '{target}' has no TLS; write https://.")
         return
     found = _HOST_PORT.fullmatch(target)
