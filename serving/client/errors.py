@@ -32,7 +32,7 @@ _REASONS = (
     (
         ("certificate_required", "certificate required", "handshake"),
         "ended the TLS handshake. If it asks for a certificate, give one by --cert "
-        "FILE --key FILE.",
+        "FILE --key FILE; if it speaks no TLS on this port, leave TLS out.",
         False,
     ),
     (
@@ -54,7 +54,8 @@ _REASONS = (
         ("socket closed", "connection reset", "disconnected", "broken pipe")
         + ("readerror", "writeerror"),
         "closed the connection without an answer. If it speaks TLS, say so (--tls, "
-        "https:// for REST), with --cert and --key if it asks for a certificate.",
+        "https:// for REST), with --cert and --key if it asks for a certificate; "
+        "if it speaks none, leave TLS out.",
         True,
     ),
 )

@@ -5,6 +5,7 @@ ones too, are off. It connects anew soon after a failure, as the retries want it
 """
 
 import os
+import ssl
 import time
 
 import grpc
@@ -12,7 +13,13 @@ import grpc.aio
 
 from serving.client import grpc_wire
 from serving.client.calls import Call, Reply
-from serving.client.errors import TRANSIENT, PredictError, too_late, unreached
+from serving.client.errors import (
+    TRANSIENT,
+    PredictError,
+    too_large,
+    too_late,
+    unreached,
+)
 from serving.client.settings import Settings, Tls
 
 # gRPC says so itself, not the server, where no call has come through, or not whole.
@@ -111,7 +118,7 @@ def _channel(kind, settings: Settings):
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(
-        root_certificates=_content(tls.ca),
+        root_certificates=_content(tls.ca or ssl.get_default_verify_paths().cafile),
         private_key=_content(tls.key),
         certificate_chain=_content(tls.cert),
     )
@@ -132,5 +139,7 @@ def _meaning(error: grpc.RpcError, settings: Settings) -> PredictError:
     if code == "DEADLINE_EXCEEDED":
         return too_late(target, settings.timeout_s)
     if code == "RESOURCE_EXHAUSTED" and _TOO_LARGE in lowered:
+        if lowered.startswith("client:"):  # an answer that gRPC did not take here
+            return too_large(target, settings.max_message_bytes)
         return PredictError(code, text, target=target)
     return PredictError(code, text, target=target, is_transient=code in TRANSIENT)

@@ -342,7 +342,8 @@ def test_a_stream_goes_on_over_rows_that_cannot_be_read_or_sent(opened, stand):
     assert first.status == "image unreadable; audio absent"
     assert first.problems == ("image 'gone.png': file not found",)
     assert first.probabilities == last.probabilities
-    assert second.label == "" and second.status.startswith("row unreadable: 0.")
+    assert second.label == "" and second.status.startswith("row unreadable: 2")
+    assert " bytes to send, more than a message may have" in second.status
     assert third.status == "text absent; image absent; audio unreadable"
 
 

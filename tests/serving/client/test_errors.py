@@ -35,6 +35,8 @@ def test_an_answer_is_named_with_its_code_and_on_one_line():
         ("illegal request line", "is no REST port", False),
         ("connect: Timeout occurred: FD Shutdown", "Check host, port and n", True),
         ("Socket closed", "(--tls, https://", True),
+        ("Connection reset by peer", "if it speaks none, leave TLS out", True),
+        ("Ssl handshake failed", "no TLS on this port, leave TLS out", False),
         ("Server disconnected without sending a response.", "(--tls, https://", True),
         ("no route to host", "cannot be reached: no route to host.", True),
     ],

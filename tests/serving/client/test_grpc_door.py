@@ -250,6 +250,7 @@ def test_an_answer_larger_than_allowed_is_not_asked_for_again(send):
     with grpc_door(wide) as port:
         error = failing(send, f"{LOCAL}:{port}", max_message_bytes=4096)
     assert error.code == "RESOURCE_EXHAUSTED" and not error.is_transient
+    assert "gave an answer of more than 4096 bytes. Raise --max-m" in str(error)
 
 
 def test_packed_requests_are_answered(send, plain):
@@ -284,6 +285,14 @@ def test_tls_trusts_whom_it_is_told_and_checks_the_name(send, plain, certificate
         assert "--ca FILE" in said(f"localhost:{port}", Tls(ca=certificates["other"]))
         assert "--ca FILE" in said(f"localhost:{port}", Tls())
         assert "say so (--tls" in said(f"localhost:{port}", None)
+
+
+def test_without_an_authority_the_systems_own_are_trusted(
+    send, plain, certificates, monkeypatch
+):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates["ca"]))
+    with grpc_door(plain, credentials(certificates, False)) as port:
+        assert send(f"localhost:{port}", tls=Tls()).labels == ["a"]
 
 
 def test_a_server_without_tls_is_said_to_have_none(send, plain, certificates):
