@@ -121,10 +121,12 @@ def unreached(text: str, target: str) -> PredictError:
 
 def too_late(target: str, timeout_s: float) -> PredictError:
     """Returns the error of a call that was not answered in time."""
+    https = target.lower().startswith("https://")
+    tls = " The port may have no TLS; then write http://." if https else ""
     return PredictError(
         "DEADLINE_EXCEEDED",
         f"gave no answer within {timeout_s:g} s (DEADLINE_EXCEEDED). Allow more time "
-        "(--timeout), or fewer rows in a request (--batch).",
+        f"(--timeout), or fewer rows in a request (--batch).{tls}",
         target=target,
         is_answer=False,
     )

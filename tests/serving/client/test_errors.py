@@ -52,5 +52,7 @@ def test_silence_and_nonsense_are_not_asked_again():
     late, nonsense = too_late("t", 0.5), not_understood("t", "no output 'label'")
     assert not late.is_transient and not nonsense.is_transient
     assert str(late).startswith("t gave no answer within 0.5 s (DEADLINE_EXCEEDED).")
+    assert str(too_late("https://t", 1)).endswith("no TLS; then write http://.")
+    assert "TLS" not in str(late)
     expected = "t gave an answer that is none of TensorFlow Serving's: no output "
     assert str(nonsense) == f"{expected}'label'."
