@@ -100,13 +100,16 @@ def _channel(kind, settings: Settings):
     largest = settings.max_message_bytes
     options = [
         ("grpc.enable_retries", 0),
-        ("grpc.lb_policy_name", "round_robin"),
         ("grpc.use_local_subchannel_pool", 1),  # a new channel has new connections
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2000),
         ("grpc.max_send_message_length", largest),
         ("grpc.max_receive_message_length", largest),
     ]
+    if settings.target.removeprefix("dns:///").rpartition(":")[0] != "localhost":
+        # Not of ::1 and 127.0.0.1: one is often refused, and would hide the error of
+        # the other.
+        options.append(("grpc.lb_policy_name", "round_robin"))
     packing = grpc.Compression.Gzip if settings.gzip else None
     if settings.tls is None:
         return kind.insecure_channel(settings.target, options, packing)
