@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import NoReturn, TextIO, get_args
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
@@ -190,6 +190,8 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         if error.filename is None:  # not about a file that a user named or moved
             raise
         print(f"error: {error.filename}: {error.strerror}.", file=sys.stderr)
+        if not _is_flushed(sys.stdout):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
     except ProofError as error:
         print(f"error: The export failed its proof. {error}", file=sys.stderr)
@@ -197,3 +199,13 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(130)
+
+
+def _is_flushed(file: TextIO | None) -> bool:
+    """Whether nothing is left that Python would fail to write at its end."""
+    try:
+        if file is not None:
+            file.flush()
+    except OSError:
+        return False
+    return True

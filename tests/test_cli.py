@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -38,6 +39,27 @@ def file(tmp_path):
         return str(path)
 
     return write
+
+
+def test_a_full_disk_is_one_line_also_where_output_is_left():
+    code = """
+from mmkeras.cli import run_program
+def main(argv):
+    print("left")
+    raise OSError(28, "No space left on device", "out.csv")
+run_program(main)
+"""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: out.csv: No space left on device.\n"
 
 
 def test_no_argument_gives_the_reference_settings():

@@ -42,8 +42,7 @@ def _parser() -> Parser:
     )
     add = partial(parser.add_argument, type=str)
     number = partial(parser.add_argument, type=int)
-    switch = partial(parser.add_argument, action="store_true")
-    add("--target", required=True, metavar="HOST:PORT", help="gRPC; or http://... REST")
+    add("--target", metavar="HOST:PORT", help="gRPC; or http://... REST")
     add("--model", default="mmkeras", metavar="NAME", help="Name of the model.")
     number("--version", metavar="N", help="Version to ask.")
     add("--label", metavar="L", help="Label of a version, instead of its number.")
@@ -61,7 +60,7 @@ def _parser() -> Parser:
         "--text-files", action="store_true", help="Text names files: UTF-8 or .npy."
     )
     add("--timeout", type=float, default=30.0, help="Deadline of a request, seconds.")
-    number("--retries", default=4, help="How often it may be sent again.")
+    number("--retries", default=10, help="How often it may be sent again.")
     parser.add_argument(
         "--tls", action="store_true", help="TLS, trusting the usual authorities."
     )
@@ -69,7 +68,7 @@ def _parser() -> Parser:
     add("--cert", metavar="FILE", help="Mutual TLS: the client's certificate.")
     add("--key", metavar="FILE", help="Mutual TLS: its key.")
     add("--server-name", default="", help="TLS: name that the server must show.")
-    switch("--gzip", help="Pack what gRPC sends.")
+    parser.add_argument("--gzip", action="store_true", help="Pack what gRPC sends.")
     number("--max-message-bytes", default=64 * 2**20, help="Largest message.")
     number("--max-file-mb", default=64, help="Largest file that is read.")
     number("--max-megapixels", default=50, help="Largest picture.")
@@ -82,6 +81,8 @@ def _check(parsed) -> None:
     from serving.client.part import check_flow
     from serving.client.writer import FORMATS
 
+    if not parsed.target:
+        raise UserError("Give --target HOST:PORT (gRPC) or http://HOST:PORT (REST).")
     given = [m for m in _SINGLE if getattr(parsed, m) is not None]
     if parsed.data and given:
         raise UserError(f"Give --data or --{given[0]}, not both.")
@@ -93,6 +94,8 @@ def _check(parsed) -> None:
     check_flow(parsed.in_flight, parsed.batch)
     if parsed.data and not Path(parsed.data).is_file():
         raise UserError(f"--data '{parsed.data}' is no file; give the path of a CSV.")
+    if not parsed.output and sys.stdout is None:
+        raise UserError("There is no standard output; give --output FILE.")
     if parsed.output:
         _check_output(Path(parsed.output), parsed)
 
@@ -209,11 +212,17 @@ def _form_of(output: str | None) -> str | None:
 
 @contextmanager
 def _opened(output: str | None) -> Iterator[TextIO]:
-    if not output:
-        yield sys.stdout
-        return
-    with open(output, "w", newline="", encoding="utf-8") as file:
-        yield file
+    try:
+        if not output:
+            yield sys.stdout
+            return
+        with open(output, "w", newline="", encoding="utf-8") as file:
+            yield file
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk; it does not say of which file
+        error.filename = error.filename or output or "the standard output"
+        raise
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import tenacity
 from serving.client.answer import Answer
 from serving.client.content import Row, check_names, given, prepare
 from serving.client.conversation import Conversation, Talk
-from serving.client.errors import PredictError
+from serving.client.errors import PredictError, closed
 from serving.client.exchange import Exchange
 from serving.client.model import Model
 from serving.client.part import Part, batches, check_flow
@@ -36,20 +37,22 @@ class AsyncClient:
             from serving.client.grpc_door import AsyncGrpcDoor as Door
         else:
             from serving.client.rest_door import AsyncRestDoor as Door
-        self._open, self._door = Door, None
+        self._open, self._door, self._is_closed = Door, None, False
         self._talks = Conversation(self.settings, Door.wire)
         self._first: asyncio.Lock | None = None
 
     async def __aenter__(self) -> "AsyncClient":
         self._door, self._first = self._open(self.settings), asyncio.Lock()
+        self._is_closed = False
         return self
 
     async def __aexit__(self, *_) -> None:
+        self._is_closed = True
         await self._door.close()
 
     async def describe(self) -> Model:
         """As `Client.describe`."""
-        return await self._model_for([])
+        return await self._model_for([], self._ends_s())
 
     async def predict(
         self,
@@ -67,13 +70,14 @@ class AsyncClient:
         """As `Client.predict_rows`."""
         if not rows:
             return []
-        model, limits = await self._model_for(rows), self.settings.limits
+        ends_s, limits = self._ends_s(), self.settings.limits
+        model = await self._model_for(rows, ends_s)
         for row in rows:
             check_names(row, model.modalities, self.settings.model)
         ready = await asyncio.to_thread(
             lambda: [prepare(row, limits, strict=True) for row in rows]
         )
-        return await self._run(self._talks.ask(ready))
+        return await self._run(self._talks.ask(ready), ends_s)
 
     def stream(
         self,
@@ -87,10 +91,9 @@ class AsyncClient:
         return self._stream(rows, in_flight, batch)
 
     async def _stream(self, rows, in_flight, batch) -> AsyncIterator[Answer]:
-        gate, waiting = asyncio.Semaphore(in_flight), deque()
+        gate, waiting, failed = asyncio.Semaphore(in_flight), deque(), []
         try:
-            async for part in _batches(rows, batch):
-                await self.describe()  # before the tasks do, where it fails at once
+            async for part in self._parts(rows, batch, failed):
                 waiting.append(asyncio.create_task(self._answers(part, gate)))
                 while waiting and (len(waiting) >= 2 * in_flight or waiting[0].done()):
                     for answer in await waiting.popleft():
@@ -102,24 +105,42 @@ class AsyncClient:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
+        if failed:
+            raise failed[0]
+
+    async def _parts(self, rows, batch, failed) -> AsyncIterator[list[Row]]:
+        """Yields rows to send; an error ends them, and waits for their answers."""
+        try:
+            async for part in _batches(rows, batch):
+                await self.describe()  # before the tasks do, where it fails at once
+                yield part
+        except Exception as error:
+            failed.append(error)
 
     async def _answers(self, rows: Sequence[Row], gate) -> list[Answer]:
         async with gate:
-            model = await self._model_for(rows)
+            model = await self._model_for(rows, self._ends_s())
             part = await asyncio.to_thread(
                 Part, rows, model, self.settings, self._talks
             )
-            return part.merged(await self._run(self._talks.ask(part.sendable)))
+            talk = self._talks.ask(part.sendable)
+            # Of a stream, reading the files is no part of the request's time.
+            return part.merged(await self._run(talk, self._ends_s()))
 
-    async def _model_for(self, rows: Sequence[Row]) -> Model:
+    def _ends_s(self) -> float:
+        return time.monotonic() + self.settings.timeout_s
+
+    async def _model_for(self, rows: Sequence[Row], ends_s: float) -> Model:
         if self._first is None:
             raise RuntimeError("An AsyncClient is opened by `async with`.")
-        async with self._first:  # tasks that come together ask once
-            return await self._run(self._talks.describe(given(rows)))
+        # Tasks that come together ask once, in turn; nobody's turn comes after his own
+        # deadline, as those of all before him are earlier.
+        async with self._first:
+            return await self._run(self._talks.describe(given(rows)), ends_s)
 
-    async def _run(self, talk: Talk[Any]) -> Any:
+    async def _run(self, talk: Talk[Any], ends_s: float) -> Any:
         """Awaits the reply to each call of a talk."""
-        exchange = Exchange(talk, self.settings.timeout_s)
+        exchange = Exchange(talk, ends_s)
         while exchange.call is not None:
             again = tenacity.AsyncRetrying(
                 **policy(self.settings.retries, exchange.remaining_s())
@@ -133,7 +154,13 @@ class AsyncClient:
         return exchange.result
 
     async def _send(self, exchange: Exchange) -> Any:
-        return await self._door.send(exchange.call, exchange.remaining_s())
+        try:
+            if not self._is_closed:
+                return await self._door.send(exchange.call, exchange.remaining_s())
+        except Exception:  # each library has others for what is closed under it
+            if not self._is_closed:
+                raise
+        raise closed(self.settings.target)
 
 
 async def _batches(rows, size) -> AsyncIterator[list[Row]]:
@@ -142,10 +169,15 @@ async def _batches(rows, size) -> AsyncIterator[list[Row]]:
             yield part
         return
     part = []
-    async for row in rows:
-        part.append(row)
-        if len(part) == size:
+    try:
+        async for row in rows:
+            part.append(row)
+            if len(part) == size:
+                full, part = part, []
+                yield full
+    except Exception:
+        if part:
             yield part
-            part = []
+        raise
     if part:
         yield part

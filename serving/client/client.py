@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,8 @@ import tenacity
 from serving.client.answer import Answer
 from serving.client.content import Row, check_names, given, prepare
 from serving.client.conversation import Conversation, Talk
-from serving.client.errors import PredictError
-from serving.client.exchange import Exchange
+from serving.client.errors import PredictError, closed, too_late
+from serving.client.exchange import Exchange, remaining_s
 from serving.client.model import Model
 from serving.client.part import Part, batches, check_flow
 from serving.client.retry import policy
@@ -69,7 +70,7 @@ class Client:
             UserError: It is no model of mmkeras.
             PredictError: The server refuses, or cannot be reached.
         """
-        return self._model_for([])
+        return self._model_for([], self._ends_s())
 
     def predict(
         self,
@@ -103,11 +104,12 @@ class Client:
         """
         if not rows:
             return []
-        model = self._model_for(rows)
+        ends_s = self._ends_s()
+        model = self._model_for(rows, ends_s)
         for row in rows:
             check_names(row, model.modalities, self.settings.model)
         ready = [prepare(row, self.settings.limits, strict=True) for row in rows]
-        return self._run(self._talks.ask(ready))
+        return self._run(self._talks.ask(ready), ends_s)
 
     def stream(
         self, rows: Iterable[Row], *, in_flight: int = 8, batch: int = 1
@@ -131,10 +133,9 @@ class Client:
 
     def _stream(self, rows, in_flight, batch) -> Iterator[Answer]:
         pool = ThreadPoolExecutor(in_flight, thread_name_prefix="predict")
-        waiting = deque()
+        waiting, failed = deque(), []
         try:
-            for part in batches(rows, batch):
-                self.describe()  # before the threads do, where it fails at once
+            for part in self._parts(rows, batch, failed):
                 waiting.append(pool.submit(self._answers, part))
                 while waiting and (len(waiting) >= 2 * in_flight or waiting[0].done()):
                     yield from waiting.popleft().result()
@@ -142,18 +143,39 @@ class Client:
                 yield from waiting.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+        if failed:
+            raise failed[0]
+
+    def _parts(self, rows, batch, failed) -> Iterator[list[Row]]:
+        """Yields rows to send; an error ends them, and waits for their answers."""
+        try:
+            for part in batches(rows, batch):
+                self.describe()  # before the threads do, where it fails at once
+                yield part
+        except Exception as error:
+            failed.append(error)
 
     def _answers(self, rows: Sequence[Row]) -> list[Answer]:
-        part = Part(rows, self._model_for(rows), self.settings, self._talks)
-        return part.merged(self._run(self._talks.ask(part.sendable)))
+        model = self._model_for(rows, self._ends_s())
+        part = Part(rows, model, self.settings, self._talks)
+        # Of a stream, reading the files is no part of the request's time.
+        return part.merged(self._run(self._talks.ask(part.sendable), self._ends_s()))
 
-    def _model_for(self, rows: Sequence[Row]) -> Model:
-        with self._first:  # threads that come together ask once
-            return self._run(self._talks.describe(given(rows)))
+    def _ends_s(self) -> float:
+        return time.monotonic() + self.settings.timeout_s
 
-    def _run(self, talk: Talk[Any]) -> Any:
+    def _model_for(self, rows: Sequence[Row], ends_s: float) -> Model:
+        # Threads that come together ask once; each waits for its own time only.
+        if not self._first.acquire(timeout=remaining_s(ends_s)):
+            raise too_late(self.settings.target, self.settings.timeout_s)
+        try:
+            return self._run(self._talks.describe(given(rows)), ends_s)
+        finally:
+            self._first.release()
+
+    def _run(self, talk: Talk[Any], ends_s: float) -> Any:
         """Waits for the reply to each call of a talk."""
-        exchange = Exchange(talk, self.settings.timeout_s)
+        exchange = Exchange(talk, ends_s)
         while exchange.call is not None:
             again = tenacity.Retrying(
                 **policy(self.settings.retries, exchange.remaining_s()),
@@ -168,4 +190,10 @@ class Client:
         return exchange.result
 
     def _send(self, exchange: Exchange) -> Any:
-        return self._door.send(exchange.call, exchange.remaining_s())
+        try:
+            if not self._closed.is_set():
+                return self._door.send(exchange.call, exchange.remaining_s())
+        except Exception:  # each library has others for what is closed under it
+            if not self._closed.is_set():
+                raise
+        raise closed(self.settings.target)

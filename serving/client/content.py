@@ -54,10 +54,15 @@ def check_names(row: Row, known: Sequence[str], model: str) -> None:
                 f"There is no modality '{name}'.{did_you_mean(name, MODALITIES)}"
             )
         if name not in known and not is_absent(value):
-            raise UserError(
-                f"The model '{model}' takes no {name}; it takes {', '.join(known)}. "
-                f"Leave {name} out."
-            )
+            raise not_taken(name, known, model)
+
+
+def not_taken(name: str, known: Sequence[str], model: str) -> UserError:
+    """Returns the error of a modality that the model has not."""
+    return UserError(
+        f"The model '{model}' takes no {name}; it takes {', '.join(known)}. "
+        f"Leave {name} out."
+    )
 
 
 def given(rows: Iterable[Row]) -> set[str]:

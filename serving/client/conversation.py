@@ -32,7 +32,9 @@ Talk = Generator[Call, Reply, T]
 
 # How often a request is made anew since the model has changed under it.
 _CHANGES = 3
+_KEPT = 4  # models; two servers may answer in turn while one is replaced
 # What a server answers where the request does not fit the model's signature.
+_UNKNOWN_MODEL = "Could not find any versions of model"  # TensorFlow Serving's words
 _MISFITS = ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
 
 
@@ -76,8 +78,9 @@ class Conversation:
         size = self._wire.row_bytes(row.data)
         if size <= self._wire.budget_bytes(largest):
             return ""
+        words = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size} bytes"
         return (
-            f"{size / 1e6:.1f} MB to send, more than a message may have "
+            f"{words} to send, more than a message may have "
             f"(max_message_bytes={largest})"
         )
 
@@ -181,17 +184,20 @@ class Conversation:
                     raise
             model = Model(version=version, modalities=modalities, classes=classes)
             self._models[version] = model
+            if len(self._models) > _KEPT:
+                self._models.pop(next(iter(self._models)), None)
             return model
         raise AssertionError("the last attempt returns or raises")
 
     def _hinted(self, error: PredictError) -> Talk[PredictError]:
         """Adds what the server has instead of what it has not found."""
-        if error.code != "NOT_FOUND" or error.hint:
+        is_label = "servable version label" in error.message.lower()
+        if error.hint or not (error.code == "NOT_FOUND" or is_label):
             return error
         try:
             there = yield ListVersions(model=self._spec.model)
         except PredictError as unknown:
-            if unknown.code == "NOT_FOUND":
+            if unknown.code == "NOT_FOUND" and _UNKNOWN_MODEL in unknown.message:
                 error.hint = (
                     "Check the model's name; a server does not tell which ones it has."
                 )
@@ -203,4 +209,6 @@ class Conversation:
             if ready
             else f"No version is ready: {states or 'there is none'}."
         )
+        if is_label:
+            error.hint = f"A server does not tell its labels. {error.hint}"
         return error

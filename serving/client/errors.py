@@ -32,7 +32,7 @@ _REASONS = (
     (
         ("certificate_required", "certificate required", "handshake"),
         "ended the TLS handshake. If it asks for a certificate, give one by --cert "
-        "FILE --key FILE.",
+        "FILE --key FILE; if it speaks no TLS on this port, leave TLS out.",
         False,
     ),
     (
@@ -46,10 +46,16 @@ _REASONS = (
         False,
     ),
     (
+        ("timeout occurred", "fd shutdown", "before receiving settings"),
+        "did not answer as a connection was opened. Check host, port and network.",
+        True,
+    ),
+    (
         ("socket closed", "connection reset", "disconnected", "broken pipe")
         + ("readerror", "writeerror"),
         "closed the connection without an answer. If it speaks TLS, say so (--tls, "
-        "https:// for REST), with --cert and --key if it asks for a certificate.",
+        "https:// for REST), with --cert and --key if it asks for a certificate; "
+        "if it speaks none, leave TLS out.",
         True,
     ),
 )
@@ -115,10 +121,33 @@ def unreached(text: str, target: str) -> PredictError:
 
 def too_late(target: str, timeout_s: float) -> PredictError:
     """Returns the error of a call that was not answered in time."""
+    https = target.lower().startswith("https://")
+    tls = " The port may have no TLS; then write http://." if https else ""
     return PredictError(
         "DEADLINE_EXCEEDED",
         f"gave no answer within {timeout_s:g} s (DEADLINE_EXCEEDED). Allow more time "
-        "(--timeout), or fewer rows in a request (--batch).",
+        f"(--timeout), or fewer rows in a request (--batch).{tls}",
+        target=target,
+        is_answer=False,
+    )
+
+
+def too_large(target: str, largest: int) -> PredictError:
+    """Returns the error of an answer that is larger than what is taken."""
+    return PredictError(
+        "RESOURCE_EXHAUSTED",
+        f"gave an answer of more than {largest} bytes. Raise --max-message-bytes, or "
+        "put fewer rows into a request (--batch).",
+        target=target,
+        is_answer=False,
+    )
+
+
+def closed(target: str) -> PredictError:
+    """Returns the error of a call by a client that is closed."""
+    return PredictError(
+        "CANCELLED",
+        "was not asked, or not to the end: the client is closed.",
         target=target,
         is_answer=False,
     )

@@ -17,15 +17,16 @@ class Exchange:
         result: What the talk returned.
     """
 
-    def __init__(self, talk: Talk[Any], timeout_s: float):
-        self._talk, self._ends_s = talk, time.monotonic() + timeout_s
+    def __init__(self, talk: Talk[Any], ends_s: float):
+        """`ends_s` is the deadline, by `time.monotonic`."""
+        self._talk, self._ends_s = talk, ends_s
         self.call: Call | None = None
         self.result: Any = None
         self._step(lambda: next(talk))
 
     def remaining_s(self) -> float:
-        """Returns the seconds left, a thousandth where they are over."""
-        return max(self._ends_s - time.monotonic(), 0.001)
+        """Returns the seconds left, as `remaining_s` below."""
+        return remaining_s(self._ends_s)
 
     def reply(self, reply: Reply) -> None:
         """Goes on with the reply to the call."""
@@ -41,3 +42,8 @@ class Exchange:
             self.call = step()
         except StopIteration as end:
             self.call, self.result = None, end.value
+
+
+def remaining_s(ends_s: float) -> float:
+    """Returns the seconds until a deadline, a thousandth where it is over."""
+    return max(ends_s - time.monotonic(), 0.001)

@@ -15,7 +15,7 @@ from mmkeras.schema import (
 )
 from serving.client.answer import Answer, unreadable
 from serving.client.calls import Description, Outputs
-from serving.client.content import Prepared
+from serving.client.content import Prepared, not_taken
 
 _OUTPUTS = {PROBABILITIES, LABEL, SCORE, STATUS}
 
@@ -62,10 +62,7 @@ def check_taken(rows: Iterable[Prepared], model: Model, name: str) -> None:
     for row in rows:
         for modality in row.data:
             if modality not in model.modalities:
-                raise UserError(
-                    f"The model '{name}' takes no {modality}; it takes "
-                    f"{', '.join(model.modalities)}. Leave {modality} out."
-                )
+                raise not_taken(modality, model.modalities, name)
 
 
 def fits(outputs: Outputs, model: Model) -> bool:

@@ -1,7 +1,6 @@
 """The rows that go out in one request; a row that cannot go has its answer already."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 
 from mmkeras.config import check
 from serving.client.answer import Answer, unsent
@@ -57,7 +56,20 @@ def check_flow(in_flight: int, batch: int) -> None:
 
 
 def batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
-    """Yields rows in lists, in order, reading no further than asked."""
-    remaining = iter(rows)
-    while part := list(islice(remaining, size)):
+    """Yields rows in lists, in order, reading no further than asked.
+
+    Where reading them fails, what was read before it comes first.
+    """
+    part = []
+    try:
+        for row in rows:
+            part.append(row)
+            if len(part) == size:
+                full, part = part, []
+                yield full
+    except Exception:
+        if part:
+            yield part
+        raise
+    if part:
         yield part

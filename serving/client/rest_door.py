@@ -1,54 +1,72 @@
 """REST: one pool of connections, kept; to wait for, or to await."""
 
-import time
+import asyncio
+import threading
+import weakref
+from typing import TypeAlias
 
 import httpx
 
 from serving.client import rest_wire
 from serving.client.calls import Call, Reply
-from serving.client.errors import not_understood, too_late, unreached
+from serving.client.errors import not_understood, too_large, too_late, unreached
 from serving.client.settings import Settings, Tls
 
 _CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=64)
 
+Fetched: TypeAlias = tuple[int, str | None, bytes]
+
 
 class RestDoor:
-    """Sends calls and waits for the replies, from any thread."""
+    """Sends calls and waits for the replies, from any thread.
+
+    They are awaited in a thread of its own: httpx, where it waits by itself, bounds
+    each read and not the whole, and what it waits for cannot be interrupted.
+    """
 
     wire = rest_wire
 
     def __init__(self, settings: Settings):
-        self._settings = settings
-        self._client = httpx.Client(**_options(settings))
+        self._settings, self._door = settings, AsyncRestDoor(settings)
+        self._lock, self._is_closed = threading.Lock(), False
+        self._loop = asyncio.new_event_loop()
+        # Also of a door that nobody closes.
+        self._stop = weakref.finalize(
+            self, self._loop.call_soon_threadsafe, self._loop.stop
+        )
+        arguments = (self._loop, self._door)
+        self._thread = threading.Thread(target=_run, args=arguments, daemon=True)
+        self._thread.start()
 
     def send(self, call: Call, timeout_s: float) -> Reply:
         """Sends a call.
 
         Raises:
             PredictError: Refused, unreached, or not answered in time.
+            RuntimeError, concurrent.futures.CancelledError: The door is closed.
         """
-        body = _Body(self._settings, timeout_s)
         sent = rest_wire.send(call, self._settings.target)
+        with self._lock:
+            if self._is_closed:
+                raise RuntimeError("The door is closed.")
+            fetched = asyncio.run_coroutine_threadsafe(
+                self._door.fetch(sent, timeout_s), self._loop
+            )
         try:
-            request = _request(self._client, sent, self._settings, timeout_s)
-            response = self._client.send(request, stream=True)
-            try:
-                for chunk in response.iter_bytes():
-                    body.add(chunk)
-            finally:
-                response.close()
-        except httpx.TimeoutException:
-            raise too_late(self._settings.target, self._settings.timeout_s) from None
-        except (httpx.TransportError, OSError) as error:
-            raise unreached(_words(error), self._settings.target) from None
-        return body.read(sent, response)
+            return sent.read(*fetched.result())
+        finally:
+            fetched.cancel()  # after Ctrl-C; else it is done
 
     def close(self) -> None:
-        self._client.close()
+        """Ends the calls under way, at once."""
+        with self._lock:
+            self._is_closed = True
+        self._stop()
+        self._thread.join()
 
 
 class AsyncRestDoor:
-    """Sends calls and awaits the replies, in the loop that it was made in."""
+    """Sends calls and awaits the replies, in one loop."""
 
     wire = rest_wire
 
@@ -58,49 +76,54 @@ class AsyncRestDoor:
 
     async def send(self, call: Call, timeout_s: float) -> Reply:
         """As `RestDoor.send`."""
-        body = _Body(self._settings, timeout_s)
         sent = rest_wire.send(call, self._settings.target)
+        return sent.read(*await self.fetch(sent, timeout_s))
+
+    async def fetch(self, sent: rest_wire.Sent, timeout_s: float) -> Fetched:
+        """Returns (status, Retry-After, body).
+
+        Raises:
+            PredictError: Unreached, too large, or not there in time.
+        """
         try:
-            request = _request(self._client, sent, self._settings, timeout_s)
-            response = await self._client.send(request, stream=True)
-            try:
-                async for chunk in response.aiter_bytes():
-                    body.add(chunk)
-            finally:
-                await response.aclose()
-        except httpx.TimeoutException:
+            return await asyncio.wait_for(self._fetch(sent), timeout_s)
+        except asyncio.TimeoutError:
             raise too_late(self._settings.target, self._settings.timeout_s) from None
+        except httpx.DecodingError as error:
+            raise not_understood(self._settings.target, str(error)) from None
         except (httpx.TransportError, OSError) as error:
             raise unreached(_words(error), self._settings.target) from None
-        return body.read(sent, response)
+
+    async def _fetch(self, sent: rest_wire.Sent) -> Fetched:
+        request = _request(self._client, sent, self._settings)
+        response = await self._client.send(request, stream=True)
+        body, largest = bytearray(), self._settings.max_message_bytes
+        try:
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > largest:
+                    raise too_large(self._settings.target, largest)
+        finally:
+            await response.aclose()
+        wait = response.headers.get("retry-after")
+        return response.status_code, wait, bytes(body)
 
     async def close(self) -> None:
         await self._client.aclose()
 
 
-class _Body:
-    """What has come of an answer; no more of it than allowed, and no longer.
+def _run(loop: asyncio.AbstractEventLoop, door: AsyncRestDoor) -> None:
+    """Runs a loop until it is stopped; ends what is still under way."""
+    loop.run_forever()
+    loop.run_until_complete(_ended(door, asyncio.all_tasks(loop)))
+    loop.close()
 
-    httpx's own timeout is that of each read, not of all.
-    """
 
-    def __init__(self, settings: Settings, timeout_s: float):
-        self._settings = settings
-        self._ends_s = time.monotonic() + timeout_s
-        self._chunks, self._size = [], 0
-
-    def add(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-        largest = self._settings.max_message_bytes
-        if self._size > largest:
-            raise not_understood(self._settings.target, f"more than {largest} bytes")
-        if time.monotonic() > self._ends_s:
-            raise too_late(self._settings.target, self._settings.timeout_s)
-
-    def read(self, sent: rest_wire.Sent, response: httpx.Response) -> Reply:
-        wait = response.headers.get("retry-after")
-        return sent.read(response.status_code, wait, b"".join(self._chunks))
+async def _ended(door: AsyncRestDoor, tasks: set[asyncio.Task]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await door.close()
 
 
 def _words(error: BaseException) -> str:
@@ -115,18 +138,18 @@ def _words(error: BaseException) -> str:
 
 def _options(settings: Settings) -> dict:
     options = {"base_url": settings.target.rstrip("/"), "limits": _CONNECTIONS}
-    if settings.target.startswith("https://"):
+    options["timeout"] = None  # `fetch` has its own, of the whole
+    if settings.target.lower().startswith("https://"):
         options["verify"] = (settings.tls or Tls()).context()
     return options
 
 
-def _request(client, sent, settings: Settings, timeout_s: float) -> httpx.Request:
+def _request(client, sent, settings: Settings) -> httpx.Request:
     name = settings.tls.server_name if settings.tls else ""
     return client.build_request(
         sent.method,
         sent.path,
         content=sent.content,
         headers={"content-type": "application/json"} if sent.content else {},
-        timeout=timeout_s,
         extensions={"sni_hostname": name} if name else {},
     )

@@ -6,21 +6,22 @@ calls of this client only read, so that it does not matter if the first was carr
 An argument that was refused is refused again, and a deadline that is over stays so.
 """
 
+import random
 from typing import Any
 
 import tenacity
 
 from serving.client.errors import PredictError
 
-_FIRST_S, _LONGEST_S = 0.1, 5.0
+_FIRST_S, _LONGEST_S = 0.5, 5.0
 
 
 def policy(retries: int, remaining_s: float) -> dict[str, Any]:
     """Returns the settings for `tenacity.Retrying`, and `AsyncRetrying` alike.
 
-    The waits grow twofold from 0.1 to 5 seconds, each a random part of that ("full
-    jitter"), or as long as the server asks. No wait begins that would end behind
-    `remaining_s`: the last error comes at once instead.
+    The waits grow twofold from 0.5 to 5 seconds, each at random between half of that
+    and all ("equal jitter"), or as long as the server asks if that is longer. No wait
+    begins that would end behind `remaining_s`: the last error comes at once instead.
 
     Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
@@ -33,13 +34,11 @@ def policy(retries: int, remaining_s: float) -> dict[str, Any]:
     }
 
 
-_backoff = tenacity.wait_random_exponential(multiplier=_FIRST_S, max=_LONGEST_S)
-
-
 def _is_transient(error: BaseException) -> bool:
     return isinstance(error, PredictError) and error.is_transient
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
-    asked_s = getattr(state.outcome.exception(), "retry_after_s", None)
-    return _backoff(state) if asked_s is None else asked_s
+    asked_s = getattr(state.outcome.exception(), "retry_after_s", None) or 0.0
+    longest_s = min(_FIRST_S * 2.0 ** min(state.attempt_number - 1, 10), _LONGEST_S)
+    return max(asked_s, longest_s * random.uniform(0.5, 1.0))

@@ -10,10 +10,14 @@ from mmkeras.errors import UserError
 
 GRPC, REST = "grpc", "rest"
 _MIB = 2**20
-_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[^\[\]:/\s]+):(\d{1,5})")
-_URL = re.compile(r"(https?)://(?:\[[0-9a-fA-F:.%]+\]|[^\[\]:/\s]+)(:\d{1,5})?(/\S*)?")
+_LONGEST_S = 86_400
+_HOST_PORT = re.compile(r"(?:dns:///)?(\[[0-9a-fA-F:.%]+\]|[^\[\]:/\s]+):(\d{1,5})")
+_URL = re.compile(
+    r"(https?)://(?:\[[0-9a-f:.%]+\]|[^\[\]:/?#@\s]+)(?::(\d{1,5}))?(/[^?#\s]*)?",
+    re.IGNORECASE,
+)
 
-Path = str | os.PathLike
+FilePath = str | os.PathLike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +31,9 @@ class Tls:
         server_name: Name that the server's certificate must have; "": the host's.
     """
 
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
+    ca: FilePath | None = None
+    cert: FilePath | None = None
+    key: FilePath | None = None
     server_name: str = ""
 
     def __post_init__(self):
@@ -92,11 +96,14 @@ class Settings:
     """Whom to ask, and how.
 
     Attributes:
-        target: HOST:PORT of gRPC, or http://HOST:PORT or https://... of REST.
+        target: HOST:PORT or dns:///NAME:PORT of gRPC, or http://HOST:PORT or
+            https://... of REST.
         model: Name of the model.
         version: Version to ask; None: the one that the server takes.
         label: Label of a version, instead of its number.
-        timeout_s: Deadline of each request, with all that is sent again.
+        timeout_s: Deadline of a call of `predict` or `predict_rows`, with the model's
+            description, files that are read and all that is sent again; in `stream`
+            of each request, without the reading.
         retries: How often a request is sent again where that is safe.
         tls: How to speak TLS; None: not at all, but for https:// by the defaults.
         max_message_bytes: Largest request that is sent, and answer that is taken.
@@ -109,7 +116,7 @@ class Settings:
     version: int | None = None
     label: str | None = None
     timeout_s: float = 30.0
-    retries: int = 4
+    retries: int = 10
     tls: Tls | None = None
     max_message_bytes: int = 64 * _MIB
     gzip: bool = False
@@ -126,7 +133,12 @@ class Settings:
             raise UserError("Give a version or a label, not both.")
         if self.label is not None:
             check(bool(self.label), "label", repr(self.label), "a label")
-        check(self.timeout_s > 0, "timeout", self.timeout_s, "above 0 (seconds)")
+        check(
+            0 < self.timeout_s <= _LONGEST_S,
+            "timeout",
+            self.timeout_s,
+            f"above 0 and at most {_LONGEST_S} (seconds)",
+        )
         check(self.retries >= 0, "retries", self.retries, "0 or more")
         check(
             4096 <= self.max_message_bytes < 2**31,
@@ -139,18 +151,22 @@ class Settings:
 
     @property
     def door(self) -> str:
-        return REST if "://" in self.target else GRPC
+        return REST if _is_url(self.target) else GRPC
+
+
+def _is_url(target: str) -> bool:
+    return "://" in target and not target.startswith("dns:///")
 
 
 def _check_target(target: str, tls: Tls | None) -> None:
-    if "://" in target:
+    if _is_url(target):
         found = _URL.fullmatch(target)
-        if not found:
+        if not found or not 0 < int(found[2] or 1) < 65536:
             raise UserError(
                 f"The target '{target}' must be HOST:PORT for gRPC, or "
                 "http://HOST:PORT or https://HOST:PORT for REST."
             )
-        if found[1] == "http" and tls:
+        if found[1].lower() == "http" and tls:
             raise UserError(f"The target '{target}' has no TLS; write https://.")
         return
     found = _HOST_PORT.fullmatch(target)

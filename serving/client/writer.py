@@ -85,15 +85,14 @@ class Writer:
         )
 
     def _json(self, row, answer):
-        score = None if math.isnan(answer.score) else round(answer.score, _DIGITS)
         found = {
             ID: row.id,
             LABEL: LABEL_SEPARATOR.join(row.labels),
             "predicted": answer.label,
-            SCORE: score,
+            SCORE: _number(answer.score),
             STATUS: full_status(row, answer),
             PROBABILITIES: {
-                name: round(p, _DIGITS) for name, p in answer.probabilities.items()
+                name: _number(p) for name, p in answer.probabilities.items()
             },
             "version": answer.version,
             "problems": list(answer.problems),
@@ -106,6 +105,11 @@ def full_status(row: Row, answer: Answer) -> str:
     if not row.problem:
         return answer.status
     return f"{answer.status}{STATUS_SEPARATOR}row {UNREADABLE}: {row.problem}"
+
+
+def _number(value: float) -> float | None:
+    """Returns what JSON can hold: it has no NaN."""
+    return round(value, _DIGITS) if math.isfinite(value) else None
 
 
 def _csv_line(cells) -> str:

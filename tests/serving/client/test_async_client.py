@@ -9,9 +9,17 @@ import pytest
 
 from mmkeras.errors import UserError
 from serving.client import AsyncClient, Client, PredictError
+from serving.client.errors import too_late
 from tests import tables
 from tests.serving.client.stand import Fault
-from tests.serving.client.test_client import FULL, echoing, texts, together
+from tests.serving.client.test_client import (
+    FULL,
+    SlowDoor,
+    echoing,
+    failing_after,
+    texts,
+    together,
+)
 
 CODES = grpc.StatusCode
 
@@ -106,6 +114,7 @@ def test_a_stream_that_is_left_sends_no_more(door, plain):
         # Those under way are given up, not waited for.
         await asyncio.wait_for(stream.aclose(), 20)
         gone.set()
+        await asyncio.sleep(0.2)  # for what is on its way
         sent = plain.calls["Predict"]
         await asyncio.sleep(0.2)
         return sent
@@ -127,6 +136,81 @@ def test_an_error_ends_a_stream_after_the_answers_before_it(door, plain):
     with pytest.raises(PredictError, match="seven"):
         running(door(plain), use)
     assert len(answers) == 7
+
+
+def test_a_call_has_one_deadline_with_the_description(monkeypatch):
+    door = SlowDoor()
+
+    class Door:
+        async def send(self, call, timeout_s):
+            return door.send(call, timeout_s)
+
+        async def close(self):
+            pass
+
+    async def use(client):
+        await client._door.close()
+        client._door = Door()
+        for module in ("async_client", "exchange"):
+            monkeypatch.setattr(f"serving.client.{module}.time", door)
+        assert (await client.predict(text="a")).label == "a"
+
+    running("localhost:8500", use, timeout_s=10)
+    assert door.given_s == [10.0, 7.0, 4.0]
+
+
+def test_who_waits_for_anothers_description_has_no_longer_for_that(monkeypatch):
+    door = SlowDoor()
+
+    class Door:
+        async def send(self, call, timeout_s):
+            await asyncio.sleep(0)  # the others come
+            door.send(call, timeout_s)
+            raise too_late("t", timeout_s)
+
+        async def close(self):
+            pass
+
+    async def use(client):
+        await client._door.close()
+        client._door = Door()
+        for module in ("async_client", "exchange"):
+            monkeypatch.setattr(f"serving.client.{module}.time", door)
+        asked = [client.predict(text="a") for _ in range(3)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    errors = running("localhost:8500", use, timeout_s=10)
+    assert [error.code for error in errors] == ["DEADLINE_EXCEEDED"] * 3
+    assert door.given_s == [10.0, 7.0, 4.0]
+
+
+def test_a_client_that_is_closed_says_so(door, plain):
+    async def use(client):
+        await client.predict(text="a")
+        await client.__aexit__(None, None, None)
+        await client.predict(text="a")
+
+    with pytest.raises(PredictError, match="the client is closed"):
+        running(door(plain), use)
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_rows_that_fail_are_an_error_after_the_answers_to_those_before(
+    door, plain, is_async
+):
+    async def rows():
+        for row in failing_after(texts(10)):
+            yield row
+
+    async def use(client):
+        given = rows() if is_async else failing_after(texts(10))
+        async for answer in client.stream(given, batch=3):
+            answers.append(answer.label)
+
+    answers = []
+    with pytest.raises(ZeroDivisionError, match="no more rows"):
+        running(door(plain), use)
+    assert answers == ["a"] * 10
 
 
 def test_it_must_be_opened_first():

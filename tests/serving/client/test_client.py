@@ -11,6 +11,7 @@ import soundfile
 
 from mmkeras.errors import UserError
 from serving.client import Client, PredictError
+from serving.client.calls import Describe, Description, NameClasses, Outputs
 from tests import tables
 from tests.serving.client import stand as stands
 from tests.serving.client.stand import Fault
@@ -165,6 +166,54 @@ def test_a_slow_answer_is_an_error_at_the_deadline(opened, plain):
     assert "no answer within 1 s" in str(error.value)
 
 
+class SlowDoor:
+    """Answers like a model of text, 3 seconds later by a clock of its own."""
+
+    def __init__(self):
+        self.now_s, self.given_s = 100.0, []
+
+    def monotonic(self):
+        return self.now_s
+
+    def send(self, call, timeout_s):
+        self.given_s.append(timeout_s)
+        self.now_s += 3.0
+        return model_of_text(call)
+
+    def close(self):
+        pass
+
+
+def model_of_text(call):
+    """Replies to a call as the model of `stands.made_up` does."""
+    if isinstance(call, Describe):
+        names = {"serving_default": ("text",), "classify": ("inputs",)}
+        gives = ("label", "probabilities", "score", "status")
+        return Description(version=3, inputs=names, outputs={"serving_default": gives})
+    if isinstance(call, NameClasses):
+        return ("a", "b")
+    outputs = {"labels": ["a"], "scores": [0.9], "statuses": ["ok"]}
+    return Outputs(version=3, probabilities=[[0.9, 0.1]], **outputs)
+
+
+def test_a_call_has_one_deadline_with_the_description(monkeypatch):
+    client, door = Client("localhost:8500", timeout_s=10), SlowDoor()
+    client._door.close()
+    client._door = door
+    for module in ("client", "exchange"):
+        monkeypatch.setattr(f"serving.client.{module}.time", door)
+    assert client.predict(text="a").label == "a"
+    assert door.given_s == [10.0, 7.0, 4.0]
+
+
+def test_who_waits_for_anothers_description_has_no_longer_for_that(opened, plain):
+    client = opened(plain, timeout_s=0.2)
+    with client._first:  # held as by a thread whose server is silent
+        with pytest.raises(PredictError) as error:
+            client.predict(text="a")
+    assert error.value.code == "DEADLINE_EXCEEDED" and not plain.calls
+
+
 def test_a_server_that_comes_late_is_waited_for(plain):
     from tests.serving.client.test_grpc_door import free_port
 
@@ -293,7 +342,8 @@ def test_a_stream_goes_on_over_rows_that_cannot_be_read_or_sent(opened, stand):
     assert first.status == "image unreadable; audio absent"
     assert first.problems == ("image 'gone.png': file not found",)
     assert first.probabilities == last.probabilities
-    assert second.label == "" and second.status.startswith("row unreadable: 0.")
+    assert second.label == "" and second.status.startswith("row unreadable: 2")
+    assert " bytes to send, more than a message may have" in second.status
     assert third.status == "text absent; image absent; audio unreadable"
 
 
@@ -310,6 +360,23 @@ def test_an_error_ends_a_stream_after_the_answers_before_it(opened, plain):
     assert len(answers) == 7 and plain.calls["Predict"] < 20
 
 
+def failing_after(rows):
+    yield from rows
+    raise ZeroDivisionError("no more rows")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_rows_that_fail_are_an_error_after_the_answers_to_those_before(
+    opened, plain, batch
+):
+    answers = []
+    with pytest.raises(ZeroDivisionError, match="no more rows"):
+        stream = opened(plain).stream(failing_after(texts(10)), batch=batch)
+        for answer in stream:
+            answers.append(answer.label)
+    assert answers == ["a"] * 10
+
+
 def test_a_stream_that_is_left_sends_no_more(opened, plain):
     stream = opened(plain).stream(itertools.cycle(texts(3)), in_flight=2)
     next(stream)
@@ -318,6 +385,28 @@ def test_a_stream_that_is_left_sends_no_more(opened, plain):
     sent = plain.calls["Predict"]
     time.sleep(0.2)
     assert plain.calls["Predict"] == sent < 20
+
+
+def test_a_client_that_is_closed_says_so(opened, plain):
+    client = opened(plain)
+    client.predict(text="a")
+    client.close()
+    for ask in (client.predict, lambda **row: list(client.stream([row]))):
+        with pytest.raises(PredictError, match="the client is closed") as error:
+            ask(text="a")
+        assert error.value.code == "CANCELLED" and error.value.attempts == 1
+
+
+def test_a_client_that_is_closed_during_a_stream_says_so(opened, plain):
+    gone = threading.Event()
+    plain.before = lambda _: plain.calls["Predict"] > 1 and gone.wait(60)
+    client = opened(plain)
+    stream = client.stream(itertools.cycle(texts(3)), in_flight=2)
+    next(stream)
+    client.close()
+    with pytest.raises(PredictError, match="the client is closed"):
+        list(stream)
+    gone.set()
 
 
 def test_threads_share_a_client(opened, plain):

@@ -206,10 +206,33 @@ def test_not_found_says_which_versions_there_are():
     assert str(error).endswith("Specific(m, 7). Versions that are there: 3.")
     _, error = held(talks().describe(), refused("NOT_FOUND"), {1: "LOADING"})
     assert error.hint == "No version is ready: 1 is LOADING."
-    _, error = held(talks().describe(), refused("NOT_FOUND"), refused("NOT_FOUND"))
+    unknown = refused("NOT_FOUND", "Could not find any versions of model m")
+    _, error = held(talks().describe(), refused("NOT_FOUND"), unknown)
     assert "Check the model's name" in error.hint
+    gateway = refused("NOT_FOUND", "<html>no such page")
+    assert held(talks().describe(), gateway, gateway)[1].hint == ""
     _, error = held(talks().describe(), refused("NOT_FOUND"), refused("UNAVAILABLE"))
     assert error.hint == ""
+
+
+def test_a_label_that_is_not_known_says_which_versions_there_are():
+    text = "Unrecognized servable version label: x"
+    unknown = refused("INVALID_ARGUMENT", text)
+    _, error = held(talks(label="x").describe(), unknown, {3: "AVAILABLE"})
+    expected = "A server does not tell its labels. Versions that are there: 3."
+    assert str(error).endswith(f"{text}. {expected}")
+
+
+def test_only_the_latest_few_versions_are_remembered():
+    talk = talks()
+    for version in range(20):
+        replies = [described(version), ("a", "b"), outputs(version=version)]
+        held(
+            talk.ask([row(text=b"")]),
+            *replies[0 if version == 0 else 2 :],
+            *([] if version == 0 else replies[:2]),
+        )
+    assert len(talk._models) == 4
 
 
 def test_without_a_signature_that_names_the_classes_they_are_numbers():

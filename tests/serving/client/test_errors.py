@@ -33,7 +33,10 @@ def test_an_answer_is_named_with_its_code_and_on_one_line():
         ),
         ("Failed parsing HTTP/2", "is no gRPC port", False),
         ("illegal request line", "is no REST port", False),
+        ("connect: Timeout occurred: FD Shutdown", "Check host, port and n", True),
         ("Socket closed", "(--tls, https://", True),
+        ("Connection reset by peer", "if it speaks none, leave TLS out", True),
+        ("Ssl handshake failed", "no TLS on this port, leave TLS out", False),
         ("Server disconnected without sending a response.", "(--tls, https://", True),
         ("no route to host", "cannot be reached: no route to host.", True),
     ],
@@ -49,5 +52,7 @@ def test_silence_and_nonsense_are_not_asked_again():
     late, nonsense = too_late("t", 0.5), not_understood("t", "no output 'label'")
     assert not late.is_transient and not nonsense.is_transient
     assert str(late).startswith("t gave no answer within 0.5 s (DEADLINE_EXCEEDED).")
+    assert str(too_late("https://t", 1)).endswith("no TLS; then write http://.")
+    assert "TLS" not in str(late)
     expected = "t gave an answer that is none of TensorFlow Serving's: no output "
     assert str(nonsense) == f"{expected}'label'."

@@ -16,7 +16,7 @@ def talk():
 
 
 def test_a_talk_is_led_from_call_to_call_to_its_result():
-    exchange = Exchange(talk(), 5)
+    exchange = Exchange(talk(), 1e9)
     assert exchange.call == "one" and exchange.result is None
     exchange.reply(1)
     assert exchange.call == "two after 1"
@@ -25,7 +25,7 @@ def test_a_talk_is_led_from_call_to_call_to_its_result():
 
 
 def test_an_error_that_the_talk_does_not_take_comes_out():
-    exchange, error = Exchange(talk(), 5), PredictError("INTERNAL", "", target="t")
+    exchange, error = Exchange(talk(), 1e9), PredictError("INTERNAL", "", target="t")
     with pytest.raises(PredictError) as raised:
         exchange.fail(error, attempts=1)
     assert raised.value is error
@@ -34,7 +34,7 @@ def test_an_error_that_the_talk_does_not_take_comes_out():
 def test_all_calls_of_a_talk_share_one_deadline(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(exchanges.time, "monotonic", lambda: now[0])
-    exchange = Exchange(talk(), 5)
+    exchange = Exchange(talk(), 105.0)
     now[0] = 103.0
     exchange.reply(1)
     assert exchange.remaining_s() == 2.0

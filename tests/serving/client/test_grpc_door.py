@@ -1,8 +1,13 @@
 """gRPC: faults, TLS and sizes, waited for and awaited."""
 
 import asyncio
+import contextlib
 import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -122,6 +127,106 @@ def test_where_nobody_listens_the_connection_is_refused(send):
     assert "refused the connection" in str(error) and error.is_transient
 
 
+@contextmanager
+def far_away(port, delay_s=0.0, gone=None):
+    """Passes bytes on to a port, each so much later; yields the port before it.
+
+    Once `gone` is set, connections from before pass nothing on, without a word.
+    """
+    gone = gone or threading.Event()
+
+    def passing(source, sink):
+        is_old = not gone.is_set()
+        with contextlib.suppress(OSError):
+            while content := source.recv(65536):
+                time.sleep(delay_s)
+                if not (is_old and gone.is_set()):
+                    sink.sendall(content)
+            sink.shutdown(socket.SHUT_WR)
+
+    def accepting():
+        with contextlib.suppress(OSError):
+            while True:
+                pair = (listener.accept()[0], socket.create_connection((LOCAL, port)))
+                opened.extend(pair)
+                for ends in (pair, pair[::-1]):
+                    threading.Thread(target=passing, args=ends, daemon=True).start()
+
+    opened = []
+    with socket.create_server((LOCAL, 0)) as listener:
+        threading.Thread(target=accepting, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    for one in opened:
+        one.close()
+
+
+def test_a_server_far_away_is_reached(send, plain):
+    with grpc_door(plain) as port, far_away(port, delay_s=0.15) as before:
+        assert send(f"{LOCAL}:{before}").labels == ["a"]
+
+
+def test_a_peer_that_went_without_a_word_is_asked_anew(plain):
+    gone = threading.Event()
+    with grpc_door(plain) as port, far_away(port, gone=gone) as before:
+        door = GrpcDoor(Settings(target=f"{LOCAL}:{before}"))
+        assert door.send(ASK, TIMEOUT_S).labels == ["a"]
+        gone.set()
+        with pytest.raises(PredictError, match="DEADLINE_EXCEEDED"):
+            door.send(ASK, 0.3)
+        assert door.send(ASK, TIMEOUT_S).labels == ["a"]
+        door.close()
+
+
+def test_so_it_is_where_answers_are_awaited(plain):
+    async def use(port):
+        door = AsyncGrpcDoor(Settings(target=f"{LOCAL}:{port}"))
+        assert (await door.send(ASK, TIMEOUT_S)).labels == ["a"]
+        gone.set()
+        with pytest.raises(PredictError, match="DEADLINE_EXCEEDED"):
+            await door.send(ASK, 0.3)
+        assert (await door.send(ASK, TIMEOUT_S)).labels == ["a"]
+        await door.close()
+
+    gone = threading.Event()
+    with grpc_door(plain) as port, far_away(port, gone=gone) as before:
+        asyncio.run(use(before))
+
+
+def test_a_late_answer_among_others_keeps_the_channel(plain):
+    late = threading.Event()
+    plain.before = lambda _: plain.calls["Predict"] == 1 and late.wait(60)
+    with grpc_door(plain) as port, ThreadPoolExecutor(1) as pool:
+        door = GrpcDoor(Settings(target=f"{LOCAL}:{port}"))
+        channel = door._channel
+        asked = pool.submit(door.send, ASK, 3)
+        while not plain.calls["Predict"]:
+            time.sleep(0.01)
+        assert door.send(ASK, TIMEOUT_S).labels == ["a"]
+        with pytest.raises(PredictError, match="DEADLINE_EXCEEDED"):
+            asked.result(TIMEOUT_S)
+        late.set()
+        assert door._channel is channel
+        door.close()
+
+
+def test_a_name_of_the_dns_is_asked_at_each_of_its_addresses_in_turn(send, plain):
+    with grpc_door(plain) as port:
+        assert send(f"dns:///localhost:{port}").labels == ["a"]
+    other = stands.Stand(stands.made_up(top=1))
+    with grpc_door(plain) as one, grpc_door(other) as two:
+        target = f"ipv4:{LOCAL}:{one},{LOCAL}:{two}"
+        door = GrpcDoor(
+            SimpleNamespace(**{**vars(Settings(target="t:1")), "target": target})
+        )
+        deadline = time.monotonic() + TIMEOUT_S
+        labels = set()
+        while labels != {"a", "b"} and time.monotonic() < deadline:
+            labels |= set(door.send(ASK, TIMEOUT_S).labels)
+        door.close()
+    assert labels == {"a", "b"}
+
+
 def test_the_rest_port_is_no_grpc_port(send, plain):
     with rest_door(plain) as port:
         assert "is no gRPC port" in str(failing(send, f"{LOCAL}:{port}"))
@@ -131,8 +236,6 @@ def test_what_is_no_answer_of_tensorflow_serving_is_said(send):
     class Anything(grpc.GenericRpcHandler):
         def service(self, details):
             return grpc.unary_unary_rpc_method_handler(lambda *_: b"\xff\xff\xff")
-
-    from concurrent.futures import ThreadPoolExecutor
 
     server = grpc.server(ThreadPoolExecutor(1), handlers=[Anything()])
     port = server.add_insecure_port(f"{LOCAL}:0")
@@ -147,6 +250,7 @@ def test_an_answer_larger_than_allowed_is_not_asked_for_again(send):
     with grpc_door(wide) as port:
         error = failing(send, f"{LOCAL}:{port}", max_message_bytes=4096)
     assert error.code == "RESOURCE_EXHAUSTED" and not error.is_transient
+    assert "gave an answer of more than 4096 bytes. Raise --max-m" in str(error)
 
 
 def test_packed_requests_are_answered(send, plain):
@@ -181,6 +285,14 @@ def test_tls_trusts_whom_it_is_told_and_checks_the_name(send, plain, certificate
         assert "--ca FILE" in said(f"localhost:{port}", Tls(ca=certificates["other"]))
         assert "--ca FILE" in said(f"localhost:{port}", Tls())
         assert "say so (--tls" in said(f"localhost:{port}", None)
+
+
+def test_without_an_authority_the_systems_own_are_trusted(
+    send, plain, certificates, monkeypatch
+):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates["ca"]))
+    with grpc_door(plain, credentials(certificates, False)) as port:
+        assert send(f"localhost:{port}", tls=Tls()).labels == ["a"]
 
 
 def test_a_server_without_tls_is_said_to_have_none(send, plain, certificates):

@@ -116,6 +116,8 @@ BAD = [
     (["--text", "a", "--format", "jsnl"], "no format 'jsnl'. Did you mean 'jsonl'?"),
     (["--text", "a", "--in-flight", "0"], "in_flight=0 is not possible"),
     (["--text", "a", "--timeout", "0"], "timeout=0.0 is not possible"),
+    (["--text", "a", "--timeout", "1e10"], "timeout=10000000000.0 is not possible"),
+    (["--text", "a", "--target", ""], "Give --target HOST:PORT (gRPC) or http://HOST"),
     (["--text", "a", "--version", "x"], "version needs int, received 'x'"),
     (["--text", "a", "--ca", "gone.pem"], "--ca 'gone.pem' cannot be used: No such"),
     (["--text", "a", "--cert", "d.csv"], "go together: --cert and --key"),
@@ -209,6 +211,41 @@ def test_a_reader_that_goes_away_ends_it_quietly(plain, tmp_path):
         assert process.wait(60) == 1
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
+
+
+def test_ctrl_c_ends_it_at_once_where_the_server_is_silent(door, plain, tmp_path):
+    silent, gone = threading.Event(), threading.Event()
+    plain.before = lambda _: plain.calls["Predict"] > 2 and (
+        silent.set() or gone.wait(300)
+    )
+    path = tables.write_table(tmp_path / "d.csv", [{"text": "a"}] * 100)
+    process = started("--target", door(plain), "--data", path, "--timeout", 600)
+    assert silent.wait(60)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)  # ten times less than the deadline
+    gone.set()
+    assert process.returncode == 130 and err.splitlines()[-1] == "Interrupted."
+
+
+@pytest.mark.parametrize(
+    ("ending", "message"),
+    [
+        ("--output /dev/full", "error: /dev/full: No space left on device."),
+        (">/dev/full", "error: the standard output: No space left on device."),
+        (">&-", "error: There is no standard output; give --output FILE."),
+    ],
+)
+def test_answers_that_cannot_be_written_are_one_line(plain, ending, message):
+    with grpc_door(plain) as port:
+        argv = f"-m serving.client --target {LOCAL}:{port} --text a {ending}"
+        done = subprocess.run(
+            f"{sys.executable} {argv}",
+            shell=True,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (2, f"{message}\n")
 
 
 def test_help_and_mistakes_load_neither_tensorflow_nor_grpc():

@@ -4,6 +4,7 @@ import asyncio
 import json
 import ssl
 import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import grpc
@@ -148,15 +149,16 @@ def answering():
         server.server_close()
 
 
-def test_an_answer_in_drops_ends_at_the_deadline_too(send, answering):
+@pytest.mark.parametrize(
+    ("first", "drop"), [(b"\r\n", b" "), (b"", b"X: y\r\n")], ids=["body", "headers"]
+)
+def test_an_answer_in_drops_ends_at_the_deadline_too(send, answering, first, drop):
     ended = threading.Event()
 
     def drip(handler):
-        handler.send_response(200)
-        handler.end_headers()
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\n" + first)
         while not ended.wait(0.05):
-            handler.wfile.write(b" ")
-            handler.wfile.flush()
+            handler.wfile.write(drop)
 
     error = failing(send, answering(drip), timeout_s=0.4)
     ended.set()
@@ -194,7 +196,41 @@ def test_whatever_is_answered_becomes_an_error_with_a_code(
 def test_an_answer_larger_than_allowed_is_not_read(send, answering):
     body = json.dumps({"outputs": "x" * 10_000}).encode()
     error = failing(send, answering(says(200, body)), max_message_bytes=4096)
-    assert "more than 4096 bytes" in str(error)
+    assert error.code == "RESOURCE_EXHAUSTED" and not error.is_transient
+    assert "more than 4096 bytes. Raise --max-message-bytes" in str(error)
+
+
+def test_an_answer_that_is_not_packed_as_it_says_is_an_error(send, answering):
+    def answer(handler):
+        handler.wfile.write(
+            b"HTTP/1.0 200 OK\r\ncontent-encoding: gzip\r\n\r\nno gzip at all"
+        )
+
+    assert "none of TensorFlow Serving's" in str(failing(send, answering(answer)))
+
+
+def test_closing_ends_a_call_under_way_and_takes_no_other(plain):
+    arrived, gone = threading.Event(), threading.Event()
+    plain.before = lambda _: arrived.set() or gone.wait(60)
+    with rest_door(plain) as port, ThreadPoolExecutor(1) as pool:
+        door = RestDoor(Settings(target=f"http://{LOCAL}:{port}"))
+        asked = pool.submit(door.send, ASK, 60)
+        assert arrived.wait(20)
+        door.close()
+        with pytest.raises(CancelledError):
+            asked.result(20)
+        gone.set()
+        with pytest.raises(RuntimeError, match="closed"):
+            door.send(ASK, 20)
+        door.close()
+
+
+def test_a_door_that_is_left_open_leaves_no_thread():
+    door = RestDoor(Settings(target=f"http://{LOCAL}:{free_port()}"))
+    thread = door._thread
+    del door
+    thread.join(20)
+    assert not thread.is_alive()
 
 
 def test_where_nobody_listens_the_connection_is_refused(send):
@@ -254,9 +290,9 @@ def test_mutual_tls_shows_a_certificate(send, plain, certificates):
 def test_an_alert_that_comes_late_is_an_error_of_ours_too(monkeypatch):
     """It races with the request, and httpx lets Python's own error through."""
 
-    def late(*_, **__):
+    async def late(*_, **__):
         raise ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]")
 
-    monkeypatch.setattr(httpx.Client, "send", late)
+    monkeypatch.setattr(httpx.AsyncClient, "send", late)
     with pytest.raises(PredictError, match="give one by --cert"):
         waited(Settings(target=f"https://localhost:{free_port()}"), ASK, 5)

@@ -5,6 +5,7 @@ import tenacity
 
 from serving.client.errors import PredictError
 from serving.client.retry import policy
+from serving.client.settings import Settings
 
 
 def error(is_transient=True, retry_after_s=None):
@@ -36,10 +37,17 @@ def sent(failures, retries=4, remaining_s=60.0):
 def test_what_is_transient_is_sent_again_and_the_waits_grow_at_random():
     seen = [sent([error()] * 4) for _ in range(200)]
     assert all(answer == "answer" for _, answer in seen)
-    for i, longest in enumerate([0.1, 0.2, 0.4, 0.8]):
+    for i, longest in enumerate([0.5, 1, 2, 4]):
         waits = [run[i] for run, _ in seen]
-        assert 0 <= min(waits) < 0.3 * longest
-        assert 0.7 * longest < max(waits) <= longest
+        assert 0.5 * longest <= min(waits) < 0.6 * longest
+        assert 0.9 * longest < max(waits) <= longest
+
+
+def test_a_server_that_starts_anew_in_ten_seconds_is_waited_for():
+    settings = Settings(target="localhost:8500")
+    for _ in range(100):
+        waits, _ = sent([error()] * 100, settings.retries, settings.timeout_s)
+        assert sum(waits) > 10
 
 
 def test_no_wait_is_longer_than_five_seconds():
@@ -62,6 +70,7 @@ def test_what_is_not_transient_is_not_sent_again():
 
 def test_the_server_says_how_long_to_wait():
     assert sent([error(retry_after_s=7.0)], remaining_s=60)[0] == [7.0]
+    assert sent([error(retry_after_s=0.01)], remaining_s=60)[0][0] >= 0.25
 
 
 def test_no_wait_begins_that_would_end_after_the_deadline():

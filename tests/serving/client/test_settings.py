@@ -12,11 +12,13 @@ from serving.client.settings import GRPC, REST, Limits, Settings, Tls
         ("localhost:8500", GRPC),
         ("10.0.0.1:8500", GRPC),
         ("[::1]:8500", GRPC),
+        ("dns:///models:8500", GRPC),
         ("models.example.org:443", GRPC),
         ("http://localhost:8501", REST),
         ("https://models.example.org", REST),
         ("https://models.example.org/team/", REST),
         ("http://[::1]:8501", REST),
+        ("HTTP://localhost:8501", REST),
     ],
 )
 def test_the_target_says_which_door(target, door):
@@ -26,7 +28,9 @@ def test_the_target_says_which_door(target, door):
 @pytest.mark.parametrize(
     "target",
     ["", "localhost", "localhost:", "localhost:0", "localhost:99999", "a b:1"]
-    + ["ftp://localhost:1", "http://", "grpc://localhost:8500", ":8500", "a:1:2"],
+    + ["ftp://localhost:1", "http://", "grpc://localhost:8500", ":8500", "a:1:2"]
+    + ["http://a:0", "http://a:99999", "http://a/?x=1", "http://a/#x", "http://b@a:1"]
+    + ["dns:///models", "dns://8.8.8.8/models:8500", "dns:///http://models:1"],
 )
 def test_a_target_of_another_form_is_refused(target):
     with pytest.raises(UserError, match="must be HOST:PORT"):
@@ -41,6 +45,8 @@ def test_a_target_of_another_form_is_refused(target):
         ({"version": 1, "label": "stable"}, "a version or a label"),
         ({"label": ""}, "label=''"),
         ({"timeout_s": 0}, "timeout=0 is not possible: it must be above 0"),
+        ({"timeout_s": 1e10}, "at most 86400"),
+        ({"timeout_s": float("nan")}, "timeout=nan"),
         ({"retries": -1}, "retries=-1"),
         ({"max_message_bytes": 10}, "max_message_bytes=10"),
         ({"max_message_bytes": 2**31}, "the most that protobuf takes"),
@@ -56,6 +62,8 @@ def test_what_a_door_has_not_is_refused():
         Settings(target="http://localhost:8501", gzip=True)
     with pytest.raises(UserError, match="has no TLS; write https://"):
         Settings(target="http://localhost:8501", tls=Tls())
+    with pytest.raises(UserError, match="has no TLS; write https://"):
+        Settings(target="HTTP://localhost:8501", tls=Tls())
 
 
 def test_media_limits_have_bounds():

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import math
+from dataclasses import replace
 
 import pytest
 
@@ -57,6 +59,14 @@ def test_json_lines_hold_the_problems_too():
         "problems": ["image 'x': file not found"],
     }
     assert second["score"] is None and second["probabilities"] == {}
+
+
+def test_json_has_null_where_there_is_no_number():
+    nothing = replace(ANSWER, score=math.nan, probabilities={"a": math.nan, "b": 1.0})
+    found = json.loads(
+        written(JSON_LINES, (row(), nothing)), parse_constant=pytest.fail
+    )
+    assert found["score"] is None and found["probabilities"] == {"a": None, "b": 1.0}
 
 
 def test_what_is_wrong_in_the_row_itself_is_in_its_status():
