@@ -189,11 +189,12 @@ class Server:
                 us, model_name=name, API=api, runtime="TF1"
             ),
         )
-        start_s, status = time.perf_counter(), "OK"
+        start_s, status = time.perf_counter(), "UNKNOWN"
         try:
             warm_up(servable, path, self._limits.message_bytes)
-        except ServingError as error:
-            status = error.code.name
+            status = "OK"
+        except BaseException as error:
+            status = error.code.name if isinstance(error, ServingError) else status
             servable.close()
             raise
         finally:

@@ -1,8 +1,10 @@
-"""Every error of TensorFlow Serving that a client can cause, over gRPC, word for word.
+"""Every error of TensorFlow Serving that a client can cause, word for word.
 
 Source: TensorFlow Serving 2.16.1.
 """
 
+import io
+import json
 import re
 
 import grpc
@@ -19,7 +21,17 @@ from tensorflow_serving.apis import (
     predict_pb2,
     regression_pb2,
 )
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
+from serving.server.batching import BatchScheduler
+from serving.server.configs import Batching
+from serving.server.core import Core, Limits
+from serving.server.grpc_door import GrpcDoor
+from serving.server.manager import Manager
+from serving.server.metrics import Metrics
+from serving.server.rest import build_app
+from serving.server.room import Room
+from serving.server.servable import Servable
 from tests.serving.models import floats
 
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
@@ -243,3 +255,134 @@ def test_after_all_that_it_still_answers(channel):
     )
     request.input.example_list.examples.append(floats(1))
     ask(channel, "Classify", request.SerializeToString())
+
+
+# REST -------------------------------------------------------------------------
+
+HALVES = "/v1/models/halves"
+ROW, ROWS = '{"instances": [1.0]}', '{"instances": [{"x": 1.0}]}'
+REST = [
+    ("POST", "/v1/models/no:predict", ROW, 404, "Latest(no)"),
+    ("POST", f"{HALVES}/versions/7:predict", ROW, 404, "Specific(halves, 7)"),
+    ("POST", f"{HALVES}/labels/L:predict", ROW, 400, "Unrecognized servable version"),
+    ("POST", f"{HALVES}:predict", "{}", 400, "Missing 'inputs' or 'instances' key"),
+    ("POST", f"{HALVES}:predict", "{", 400, "JSON Parse error: Missing a name for ob"),
+    (
+        "POST",
+        f"{HALVES}:predict",
+        '{"signature_name": "add", "inputs": {"x": [1.0]}}',
+        400,
+        "Missing named input: b in 'inputs' object.",
+    ),
+    (
+        "POST",
+        f"{HALVES}:predict",
+        '{"signature_name": "S", "instances": [1.0]}',
+        400,
+        'Serving signature name: "S" not found in signature def',
+    ),
+    ("POST", f"{HALVES}:predict", '{"instances": ["a"]}', 400, "is not of expected ty"),
+    ("POST", f"{HALVES}:regress", '{"examples": []}', 400, ""),
+    (
+        "POST",
+        f"{HALVES}:classify",
+        '{"signature_name": "S", "examples": [{"x": 1.0}]}',
+        400,
+        "No signature was found with the name: S",
+    ),
+    ("GET", "/v1/models/no", "", 404, "Could not find any versions of model no"),
+    (
+        "GET",
+        f"{HALVES}/versions/7",
+        "",
+        404,
+        "Could not find version 7 of model halves",
+    ),
+    ("GET", "/v1/models/no/metadata", "", 404, "Servable not found for request"),
+    ("POST", "/v1/nothing", "{}", 400, "Malformed request: POST /v1/nothing"),
+]
+
+
+def call(app, method, path, body=""):
+    """Asks a WSGI application; returns the status and what the JSON says."""
+    seen = []
+    data = body.encode()
+    environ = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path,
+        "REQUEST_URI": path,
+        "CONTENT_LENGTH": str(len(data)),
+        "wsgi.input": io.BytesIO(data),
+    }
+    parts = app(environ, lambda status, headers: seen.append(status))
+    return int(seen[0].split()[0]), json.loads(b"".join(parts))
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "text"), REST)
+def test_over_rest_an_error_has_its_status_and_its_text(
+    core, method, path, body, status, text
+):
+    found, answer = call(build_app(core), method, path, body)
+    assert found == status and set(answer) == {"error"}
+    assert text in answer["error"] and answer["error"]
+
+
+# Batches ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def batched(halves):
+    """A core with a batch that stays open for ever, and what ends that."""
+    scheduler = BatchScheduler(
+        Batching(
+            max_batch_size=4,
+            batch_timeout_micros=10**12,
+            max_enqueued_batches=1,
+            num_batch_threads=1,
+        )
+    )
+    manager = Manager(
+        lambda name, version, path: Servable(
+            name, version, path, room=Room(99, "rows"), scheduler=scheduler
+        ),
+        say=lambda line: None,
+    )
+    config = ModelServerConfig()
+    config.model_config_list.config.add(
+        name="halves", base_path=str(halves), model_platform="tensorflow"
+    )
+    manager.apply(config)
+    yield Core(manager, Metrics(), Limits()), scheduler
+    scheduler.close()
+    manager.close()
+
+
+def test_a_full_queue_and_a_time_that_ended_in_it_are_errors_through_both_doors(
+    batched,
+):
+    core, scheduler = batched
+    door = GrpcDoor(core, "127.0.0.1", 0, threads=4, message_bytes=2**20)
+    door.start()
+    request = predict_pb2.PredictRequest(model_spec={"name": "halves"})
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.ones(2, np.float32)))
+    message, path = request.SerializeToString(), f"{HALVES}:predict"
+    full = "The batch scheduling queue to which this task was submitted is full; cur"
+    full += "rently 1 batches enqueued and max_enqueued_batches is 1"
+    with grpc.insecure_channel(f"127.0.0.1:{door.port}") as channel:
+        predict = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        waiting = predict.future(message)  # 2 rows of 4
+        late = "Run() timeout exceeded while waiting in batching queue"
+        assert call(build_app(core, timeout_s=1.0), "POST", path, ROW) == (
+            429,
+            {"error": late},
+        )
+        with pytest.raises(grpc.RpcError) as caught:  # 2 and 1 and 2 are no 4
+            predict(message, timeout=30)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert caught.value.details() == full
+        body = '{"instances": [1.0, 2.0]}'
+        assert call(build_app(core), "POST", path, body) == (503, {"error": full})
+        scheduler.close()  # which runs what waits
+        answer = predict_pb2.PredictResponse.FromString(waiting.result(30))
+        assert answer.outputs["y"].float_val == [2.5, 2.5]
+    door.stop(5)

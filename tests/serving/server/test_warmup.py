@@ -72,7 +72,7 @@ def test_a_request_that_fails_fails_the_load(servable, path):
     bad = prediction_log_pb2.PredictionLog()
     bad.predict_log.request.inputs["wrong"].CopyFrom(tf.make_tensor_proto([1.0]))
     write(path, PREDICT, bad)
-    with pytest.raises(ServingError, match="alias not found in signature: wrong"):
+    with pytest.raises(ServingError, match="Signature input alias: x"):
         warm_up(servable, path, 2**20)
 
 
