@@ -143,7 +143,7 @@ class AsyncClient:
         exchange = Exchange(talk, ends_s)
         while exchange.call is not None:
             again = tenacity.AsyncRetrying(
-                **policy(self.settings.retries, exchange.remaining_s())
+                **policy(self._talks.retries, exchange.remaining_s())
             )
             try:
                 reply = await again(self._send, exchange)

@@ -178,7 +178,7 @@ class Client:
         exchange = Exchange(talk, ends_s)
         while exchange.call is not None:
             again = tenacity.Retrying(
-                **policy(self.settings.retries, exchange.remaining_s()),
+                **policy(self._talks.retries, exchange.remaining_s()),
                 sleep=tenacity.sleep_using_event(self._closed),
             )
             try:

@@ -32,6 +32,7 @@ Talk = Generator[Call, Reply, T]
 
 # How often a request is made anew since the model has changed under it.
 _CHANGES = 3
+_RETRIES_AT_FIRST = 2
 _KEPT = 4  # models; two servers may answer in turn while one is replaced
 # What a server answers where the request does not fit the model's signature.
 _UNKNOWN_MODEL = "Could not find any versions of model"  # TensorFlow Serving's words
@@ -49,6 +50,16 @@ class Conversation:
         )
         self._models: dict[int | None, Model] = {}
         self._model: Model | None = None  # the latest that was heard of
+
+    @property
+    def retries(self) -> int:
+        """How often a call is sent again.
+
+        A server that was never heard of may have another name or port, and whoever
+        wrote it wants to know soon.
+        """
+        most = self._settings.retries
+        return most if self._models else min(most, _RETRIES_AT_FIRST)
 
     def describe(self, given: Collection[str] = ()) -> Talk[Model]:
         """Learns what the model takes, and its classes, unless they are known.
