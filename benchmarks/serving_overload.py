@@ -34,7 +34,6 @@ LATE_S = 60.0  # for what is still under way at the end
 RIGHT = (
     "OK",
     "UNAVAILABLE: The batch scheduling queue",
-    "UNAVAILABLE: N requests are in work",
     "RESOURCE_EXHAUSTED: Too many requests in flight",
     "RESOURCE_EXHAUSTED: Too many bytes of requests in flight",
     "RESOURCE_EXHAUSTED: Concurrent RPC limit exceeded",
