@@ -13,6 +13,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from mmkeras.schema import SERVING_DEFAULT
 from serving.server.deadline import Deadline
 from serving.server.errors import (
     failed_precondition,
@@ -21,7 +22,6 @@ from serving.server.errors import (
 )
 from serving.server.predict import (
     CLASSIFY_METHOD,
-    DEFAULT_SIGNATURE,
     REGRESS_METHOD,
     answering,
 )
@@ -88,7 +88,7 @@ def examples_in(data: input_pb2.Input) -> int:
 
 
 def _answer(servable, request, method: str, deadline: Deadline):
-    name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+    name = request.model_spec.signature_name or SERVING_DEFAULT
     signature = servable.signatures.get(name)
     if signature is None:
         raise invalid_argument(f"No signature was found with the name: {name}")
@@ -154,7 +154,7 @@ def _tasks(servable, request) -> list[_Task]:
                 "All ModelSpecs in a MultiInferenceRequest must access the same model "
                 "name."
             )
-        name = spec.signature_name or DEFAULT_SIGNATURE
+        name = spec.signature_name or SERVING_DEFAULT
         if any(task.name == name for task in tasks):
             raise invalid_argument(f"Duplicate evaluation of signature: {name}")
         signature = servable.signatures.get(name)

@@ -12,6 +12,7 @@ import os
 import resource
 import threading
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -24,7 +25,7 @@ _LONGEST_LABEL = 256  # characters; a client can name a model of a megabyte
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
-class _Metric:
+class _Metric(ABC):
     """A name, the names of its labels, and a cell for each set of their values."""
 
     def __init__(self, name: str, labels: Sequence[str], kind: str):
@@ -41,8 +42,9 @@ class _Metric:
             key = (_OTHER,) * len(self.labels)
         return self._cells.setdefault(key, self._empty())
 
+    @abstractmethod
     def _empty(self) -> list:
-        raise NotImplementedError
+        """Returns what a new cell holds."""
 
     def lines(self) -> list[str]:
         """Returns the lines of the metric on the page."""
@@ -55,8 +57,9 @@ class _Metric:
             lines += self._samples([f'{n}="{v}"' for n, v in pairs], cell)
         return lines
 
+    @abstractmethod
     def _samples(self, labels: list[str], cell: list) -> list[str]:
-        raise NotImplementedError
+        """Returns the lines of a cell."""
 
 
 class Counter(_Metric):

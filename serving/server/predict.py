@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
+from mmkeras.schema import SERVING_DEFAULT
 from serving.server.deadline import Deadline
 from serving.server.errors import (
     failed_precondition,
@@ -18,7 +19,6 @@ from serving.server.errors import (
 from serving.server.servable import Servable
 from serving.server.tensors import to_array, to_proto
 
-DEFAULT_SIGNATURE = "serving_default"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"
 _METHODS = ("tensorflow/serving/predict", CLASSIFY_METHOD, REGRESS_METHOD)
@@ -41,7 +41,7 @@ def predict(
     Raises:
         ServingError: With the code and text of TensorFlow Serving.
     """
-    name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+    name = request.model_spec.signature_name or SERVING_DEFAULT
     signature = servable.signatures.get(name)
     if signature is None:
         raise failed_precondition(f'Serving signature key "{name}" not found.')

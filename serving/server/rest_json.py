@@ -13,6 +13,7 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
+from mmkeras.schema import SERVING_DEFAULT
 from serving.server.errors import ServingError, invalid_argument
 from serving.server.json_reader import TwiceNamed, faults_of, read
 from serving.server.json_tensor import (
@@ -29,7 +30,6 @@ from serving.server.json_writer import quotation
 # What looks up the signatures of the model that a spec names.
 Signatures = Callable[[model_pb2.ModelSpec], Mapping[str, SignatureDef]]
 
-_DEFAULT_SIGNATURE = "serving_default"
 _HIGHEST_RANK = 254  # of a TensorFlow tensor
 
 
@@ -97,7 +97,7 @@ def set_signature(document: dict[str, Any], request: Any) -> None:
 
 def _dtypes(spec: model_pb2.ModelSpec, signatures: Signatures) -> dict[str, int]:
     """Returns {input: dtype} of the signature, by name."""
-    name = spec.signature_name or _DEFAULT_SIGNATURE
+    name = spec.signature_name or SERVING_DEFAULT
     known = signatures(spec)
     if name not in known:
         raise invalid_argument(
