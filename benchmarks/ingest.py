@@ -13,7 +13,8 @@ from pathlib import Path
 
 from benchmarks.pairs import compare, rate
 from benchmarks.tables import write_table
-from mmkeras.config import Config, TableConfig, small_concat
+from mmkeras.config import Config, TableConfig
+from mmkeras.presets import small_concat
 from mmkeras.records import ingest
 
 

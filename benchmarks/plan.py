@@ -15,8 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from mmkeras.config import small_concat
 from mmkeras.plan import make_plan
+from mmkeras.presets import small_concat
 
 _CLASSES, _SPLITS = 20, ("train",) * 8 + ("val", "test")
 

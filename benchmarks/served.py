@@ -21,9 +21,9 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from benchmarks.serving_load import started
 from benchmarks.tables import write_table
 from mmkeras import run, training
-from mmkeras.config import resnet50_concat
 from mmkeras.native import loaded
 from mmkeras.predict import predict
+from mmkeras.presets import resnet50_concat
 from mmkeras.schema import AUDIO, IMAGE, TEXT
 from serving.client import Client
 

@@ -13,8 +13,9 @@ from typing import NoReturn, TextIO, get_args
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
-from mmkeras.config import PRESETS, Config
+from mmkeras.config import Config
 from mmkeras.errors import ProofError, UserError
+from mmkeras.presets import PRESETS
 
 
 class Parser(ArgumentParser):

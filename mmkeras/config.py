@@ -1,12 +1,48 @@
 """Every number a run depends on, with its unit. Nothing else reads settings."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from mmkeras.errors import UserError
 
 _SHARE = "from 0 to below 1"
+
+ImageEncoder = Literal[
+    "resnet50",
+    "resnet101",
+    "efficientnetv2",
+    "convnext",
+    "mobilenetv3",
+    "small_cnn",
+    "cnn",
+    "cnn_lstm",
+    "vit",
+    "kerashub_vit",
+    "pixels",
+]
+# Those that pretrained weights exist for.
+PRETRAINED = (
+    "resnet50",
+    "resnet101",
+    "efficientnetv2",
+    "convnext",
+    "mobilenetv3",
+    "kerashub_vit",
+)
+TextEncoder = Literal["tfidf", "hub", "vector", "lstm", "gru", "transformer", "bert"]
+AudioEncoder = Literal["log_mel_stats", "mfcc_stats", "hub", "vector", "cnn", "gru"]
+Pooling = Literal["mean", "max", "last", "attention"]
+FusionKind = Literal[
+    "concat",
+    "interaction",
+    "gated",
+    "tensor",
+    "low_rank",
+    "late",
+    "cross_attention",
+    "mult",
+    "mean_tokens",
+]
 
 
 def check(ok: bool, name: str, value: Any, allowed: str) -> None:
@@ -87,26 +123,56 @@ class ImageConfig:
     """Image branch.
 
     Attributes:
-        encoder: resnet50 (2048 wide) or small_cnn.
+        encoder: Of keras.applications resnet50 (2048 wide), resnet101, efficientnetv2
+            (B0), convnext (Tiny) or mobilenetv3 (Large); small_cnn; cnn (two
+            convolutions of 16 and 32 filters, then 128); cnn_lstm (two blocks of 32
+            and 64 filters whose map runs through an LSTM of 128); vit (patches through
+            a Transformer); kerashub_vit (KerasHub's ViT); pixels (none: small pixels
+            as they are).
         size_px: Side of the square that pictures are resized to.
-        weights: For resnet50: imagenet (downloaded once by keras.applications),
-            none, or the path of a .weights.h5/.h5 file.
+        weights: Of an encoder of keras.applications or kerashub_vit: imagenet (or for
+            KerasHub the name of its preset; fetched once), none, or the path of a
+            .weights.h5/.h5 file.
         frozen: Whether the encoder keeps its weights; its output is then computed
             once and cached. auto is yes with pretrained weights.
         width: Filters of the small CNN's first block.
+        patch_px: Side of a ViT's patches.
+        units: Width of a ViT's patches inside.
+        layers: Transformer blocks of a ViT.
+        heads: Attention heads of a ViT.
+        pooling: How patches or places become one vector, where fusion wants vectors.
         max_megapixels: Largest picture that is decoded; more is a broken one.
     """
 
-    encoder: Literal["resnet50", "small_cnn"] = "resnet50"
+    encoder: ImageEncoder = "resnet50"
     size_px: int = 224
     weights: str = "imagenet"
     frozen: Literal["auto", "yes", "no"] = "auto"
     width: int = 16
+    patch_px: int = 8
+    units: int = 64
+    layers: int = 2
+    heads: int = 4
+    pooling: Pooling = "mean"
     max_megapixels: int = 50
 
     def __post_init__(self):
         check(self.size_px >= 32, "image.size_px", self.size_px, "at least 32")
-        check(self.width >= 1, "image.width", self.width, "at least 1")
+        check(
+            1 <= self.patch_px <= self.size_px,
+            "image.patch_px",
+            self.patch_px,
+            f"from 1 to image.size_px={self.size_px}",
+        )
+        for name in ("width", "units", "layers", "heads"):
+            value = getattr(self, name)
+            check(value >= 1, f"image.{name}", value, "at least 1")
+        check(
+            self.units % self.heads == 0,
+            "image.units",
+            self.units,
+            f"a multiple of image.heads={self.heads}",
+        )
         check(
             1 <= self.max_megapixels <= 178,  # TF decodes at most 2^29 bytes
             "image.max_megapixels",
@@ -115,9 +181,14 @@ class ImageConfig:
         )
 
     @property
+    def has_weights(self) -> bool:
+        """Whether the encoder is of a kind that pretrained weights exist for."""
+        return self.encoder in PRETRAINED
+
+    @property
     def is_frozen(self) -> bool:
         if self.frozen == "auto":
-            return self.encoder == "resnet50" and self.weights != "none"
+            return self.has_weights and self.weights != "none"
         return self.frozen == "yes"
 
 
@@ -126,37 +197,79 @@ class TextConfig:
     """Text branch.
 
     Attributes:
-        encoder: tfidf (tokens found in the training rows), hub (a TF-Hub sentence
-            encoder) or vector (.npy paths in the column).
-        tokens: word, or char for character n-grams inside words.
+        encoder: Of one vector a row: tfidf (tokens found in the training rows), hub (a
+            TF-Hub sentence encoder) or vector (.npy paths in the column). Of token
+            sequences: lstm, gru or transformer over learned embeddings, or bert
+            (KerasHub's BERT).
+        tokens: word; char for character n-grams inside words; wordpiece for words
+            parted into known pieces, which bert needs.
         max_ngram: Longest n-gram of characters.
         min_rows: A token that fewer training rows have is not kept.
-        vocab_size: Tokens kept, the most frequent first; the width of the vector.
+        vocab_size: Tokens kept, the most frequent first; with tfidf the vector's width.
+        vocab_file: For wordpiece: BERT's vocab.txt, a piece a line; empty learns the
+            pieces from the training rows.
+        max_tokens: Tokens used of a text, from its start, by encoders of sequences.
         hub_handle: TF-Hub handle or local folder, for encoder hub.
+        weights: For bert: none, the name of a KerasHub preset (fetched once), or the
+            path of a .weights.h5 file.
         dropout: Dropped share of the vector.
-        units: Width of the dense layer.
+        units: Width of the dense layer (0 is none: the vector itself), of the LSTM or
+            GRU, or of the Transformer inside.
+        layers: Transformer blocks.
+        heads: Attention heads.
+        pooling: How tokens become one vector, where fusion wants vectors.
     """
 
-    encoder: Literal["tfidf", "hub", "vector"] = "tfidf"
-    tokens: Literal["word", "char"] = "word"
+    encoder: TextEncoder = "tfidf"
+    tokens: Literal["word", "char", "wordpiece"] = "word"
     max_ngram: int = 3
     min_rows: int = 2
     vocab_size: int = 512
+    vocab_file: str = ""
+    max_tokens: int = 64
     hub_handle: str = ""
+    weights: str = "none"
     dropout: float = 0.5
     units: int = 256
+    layers: int = 2
+    heads: int = 4
+    pooling: Pooling = "mean"
 
     def __post_init__(self):
-        check(self.vocab_size >= 1, "text.vocab_size", self.vocab_size, "at least 1")
-        check(self.min_rows >= 1, "text.min_rows", self.min_rows, "at least 1")
+        for name in ("vocab_size", "min_rows", "max_tokens", "layers", "heads"):
+            value = getattr(self, name)
+            check(value >= 1, f"text.{name}", value, "at least 1")
         check(0 <= self.dropout < 1, "text.dropout", self.dropout, _SHARE)
         check(1 <= self.max_ngram <= 8, "text.max_ngram", self.max_ngram, "from 1 to 8")
-        check(self.units >= 1, "text.units", self.units, "at least 1")
+        least = 1 if self.is_sequence else 0
+        check(self.units >= least, "text.units", self.units, f"at least {least}")
+        if self.encoder in ("transformer", "bert"):
+            check(
+                self.units % self.heads == 0,
+                "text.units",
+                self.units,
+                f"a multiple of text.heads={self.heads}",
+            )
+        if self.encoder == "bert" and self.tokens != "wordpiece":
+            raise UserError(
+                f"text.encoder=bert reads word pieces, not text.tokens={self.tokens}: "
+                "set text.tokens=wordpiece."
+            )
         if self.encoder == "hub" and not self.hub_handle:
             raise UserError(
                 "text.encoder=hub needs text.hub_handle: a TF-Hub handle or the "
                 "folder of a downloaded module."
             )
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether the encoder reads token numbers, (max_tokens,) of each row."""
+        return self.encoder in ("lstm", "gru", "transformer", "bert")
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether tokens are looked up in what the training rows have taught."""
+        return self.is_sequence or self.encoder == "tfidf"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,8 +277,10 @@ class AudioConfig:
     """Audio branch.
 
     Attributes:
-        encoder: log_mel_stats or mfcc_stats (mean and deviation over time), or
-            vector (.npy paths in the column).
+        encoder: Of one vector a row: log_mel_stats or mfcc_stats (mean and deviation
+            over time), hub (a YAMNet-like TF-Hub module, its embeddings averaged) or
+            vector (.npy paths in the column). Of frame sequences: cnn over log-mel
+            bands, gru over MFCCs.
         rate_hz: Sample rate that sounds are brought to.
         clip_s: Seconds used of a sound, from its start.
         window_ms: Length of an analysis window.
@@ -173,12 +288,16 @@ class AudioConfig:
         bands: Mel bands.
         low_hz: Lower edge of the lowest band.
         high_hz: Upper edge of the highest band.
-        mfccs: Coefficients kept of the bands, for mfcc_stats.
+        mfccs: Coefficients kept of the bands, for mfcc_stats and gru.
+        hub_handle: TF-Hub handle or local folder, for encoder hub; the module takes
+            one wave (S,) at `rate_hz` (YAMNet's is 16000) and gives embeddings.
         dropout: Dropped share of the vector.
-        units: Width of the dense layer.
+        units: Width of the dense layer (0 is none: the vector itself), of the GRU, or
+            of the CNN's last block.
+        pooling: How frames become one vector, where fusion wants vectors.
     """
 
-    encoder: Literal["log_mel_stats", "mfcc_stats", "vector"] = "log_mel_stats"
+    encoder: AudioEncoder = "log_mel_stats"
     rate_hz: int = 16_000
     clip_s: float = 10.0
     window_ms: int = 25
@@ -187,8 +306,10 @@ class AudioConfig:
     low_hz: float = 125.0
     high_hz: float = 7_500.0
     mfccs: int = 40
+    hub_handle: str = ""
     dropout: float = 0.2
     units: int = 64
+    pooling: Pooling = "mean"
 
     def __post_init__(self):
         check(
@@ -226,7 +347,18 @@ class AudioConfig:
             f"from 1 to audio.bands={self.bands}",
         )
         check(0 <= self.dropout < 1, "audio.dropout", self.dropout, _SHARE)
-        check(self.units >= 1, "audio.units", self.units, "at least 1")
+        least = 1 if self.is_sequence else 0
+        check(self.units >= least, "audio.units", self.units, f"at least {least}")
+        if self.encoder == "hub" and not self.hub_handle:
+            raise UserError(
+                "audio.encoder=hub needs audio.hub_handle: a TF-Hub handle or the "
+                "folder of a downloaded module, YAMNet for one."
+            )
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether the encoder reads frames, (max_frames, width) of each row."""
+        return self.encoder in ("cnn", "gru")
 
     @property
     def window(self) -> int:
@@ -242,27 +374,124 @@ class AudioConfig:
     def max_samples(self) -> int:
         return round(self.clip_s * self.rate_hz)
 
+    @property
+    def max_frames(self) -> int:
+        """Frames of a sound of `clip_s`, whole windows only."""
+        return 1 + max(0, self.max_samples - self.window) // self.hop
+
 
 @dataclass(frozen=True, kw_only=True)
 class FusionConfig:
     """Where the branches meet.
 
     Attributes:
-        units: Width of the fused vector.
-        dropout: Dropped share of the concatenated and of the fused vector.
+        kind: Of vectors: concat; interaction (all products of projections); gated
+            (gated multimodal units); tensor (outer product) or low_rank (the same by
+            low-rank factors); late (a classifier a modality, averaged). Of token
+            sequences: cross_attention (each modality's tokens over the others');
+            mult (pairwise cross-modal Transformers); mean_tokens (mean of the
+            modalities' aligned mean tokens).
+        units: Width of the fused vector; with late there is none.
+        layers: Dense layers that make the fused vector, for concat.
+        width: Width of the projections in interaction, tensor and low_rank, and of
+            tokens in cross_attention, mult and mean_tokens.
+        rank: Factors of low_rank.
+        heads: Attention heads.
+        blocks: Blocks of each cross-modal Transformer of mult.
+        late: Whether the classifiers of late count alike (mean) or by learned weights.
+        dropout: Dropped share of what is fused and of the fused vector.
         modality_dropout: Chance that a modality of a training row is hidden; the
             last one of a row never is.
+        presence: Whether fusion knows what is absent. Without, it is an ordinary
+            model, to which zeros are given instead: a baseline.
     """
 
+    kind: FusionKind = "concat"
     units: int = 128
+    layers: int = 1
+    width: int = 64
+    rank: int = 4
+    heads: int = 4
+    blocks: int = 1
+    late: Literal["mean", "weighted"] = "weighted"
     dropout: float = 0.4
     modality_dropout: float = 0.3
+    presence: bool = True
 
     def __post_init__(self):
-        check(self.units >= 1, "fusion.units", self.units, "at least 1")
+        for name in ("units", "layers", "width", "rank", "heads", "blocks"):
+            value = getattr(self, name)
+            check(value >= 1, f"fusion.{name}", value, "at least 1")
+        if self.takes_tokens:
+            check(
+                self.width % self.heads == 0,
+                "fusion.width",
+                self.width,
+                f"a multiple of fusion.heads={self.heads}",
+            )
         for name in ("dropout", "modality_dropout"):
             value = getattr(self, name)
             check(0 <= value < 1, f"fusion.{name}", value, _SHARE)
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether the branches give token sequences instead of one vector."""
+        return self.kind in ("cross_attention", "mult", "mean_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What training minimises beside the fused classifier's own loss.
+
+    The sum L + Σ_i [λ_i·L_i + Σ_j≠i w_ij·L_ij]: L_i is the loss of a classifier on one
+    modality alone, L_ij measures how far a row's two modalities lie apart. A weight of
+    0 leaves its term and its layers out.
+
+    Attributes:
+        kind: cross_entropy, or focal, which counts sure and right rows less.
+        focal_gamma: How much less.
+        text: λ of the classifier on text alone.
+        image: λ of the classifier on pictures alone.
+        audio: λ of the classifier on sounds alone.
+        text_image: w of text and picture, in both directions.
+        text_audio: w of text and sound.
+        image_audio: w of picture and sound.
+        alignment: contrastive (symmetric, over the rows of a batch, with a learned
+            temperature) or cosine.
+        width: Width of the aligned vectors.
+    """
+
+    kind: Literal["cross_entropy", "focal"] = "cross_entropy"
+    focal_gamma: float = 2.0
+    text: float = 0.0
+    image: float = 0.0
+    audio: float = 0.0
+    text_image: float = 0.0
+    text_audio: float = 0.0
+    image_audio: float = 0.0
+    alignment: Literal["contrastive", "cosine"] = "contrastive"
+    width: int = 64
+
+    def __post_init__(self):
+        for name in ("focal_gamma", *self._weights):
+            value = getattr(self, name)
+            check(0 <= value < float("inf"), f"loss.{name}", value, "0 or more")
+        check(self.width >= 1, "loss.width", self.width, "at least 1")
+
+    _weights = ("text", "image", "audio", "text_image", "text_audio", "image_audio")
+
+    @property
+    def modalities(self) -> dict[str, float]:
+        """λ of each modality that has a classifier of its own."""
+        weights = {m: getattr(self, m) for m in ("text", "image", "audio")}
+        return {m: weight for m, weight in weights.items() if weight}
+
+    @property
+    def pairs(self) -> dict[tuple[str, str], float]:
+        """w of each pair that is aligned."""
+        pairs = (("text", "image"), ("text", "audio"), ("image", "audio"))
+        weights = {pair: getattr(self, "_".join(pair)) for pair in pairs}
+        return {pair: weight for pair, weight in weights.items() if weight}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,7 +532,11 @@ class TrainConfig:
         schedule: After the warm-up: constant, or cosine down to zero.
         warmup_epochs: Epochs over which the learning rate rises from zero.
         weight_decay: Decoupled weight decay of adamw.
-        class_weights: balanced weighs each class by its inverse frequency.
+        class_weights: Weight of each class in the loss: none, balanced (by its inverse
+            frequency) or effective (by its effective number of rows, which weighs rare
+            classes less).
+        oversample: Whether rows of rare classes are drawn more often, so that all
+            classes are equally common in training.
         label_smoothing: Share of each target spread over all classes.
         monitor: Metric that early stopping and the best weights follow.
         patience: Epochs without a better value before training stops; 0 is never.
@@ -323,7 +556,8 @@ class TrainConfig:
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup_epochs: float = 3.0
     weight_decay: float = 0.01
-    class_weights: Literal["none", "balanced"] = "balanced"
+    class_weights: Literal["none", "balanced", "effective"] = "balanced"
+    oversample: bool = False
     label_smoothing: float = 0.1
     monitor: Literal["val_loss", "val_accuracy", "val_auc"] = "val_loss"
     patience: int = 10
@@ -366,14 +600,20 @@ class EvaluateConfig:
         worst_errors: Wrong rows shown in the report, the surest first.
         calibration_bins: Bins of the reliability diagram and of the expected
             calibration error.
+        noise_rows: Rows behind the curves of accuracy under noise; 0 leaves them out.
+        trained_alone: Whether a model of its own is trained on each modality alone,
+            as a baseline; takes as long again for each.
     """
 
     bootstrap_resamples: int = 500
     worst_errors: int = 12
     calibration_bins: int = 10
+    noise_rows: int = 500
+    trained_alone: bool = False
 
     def __post_init__(self):
         for name, least in (
+            ("noise_rows", 0),
             ("bootstrap_resamples", 10),
             ("worst_errors", 0),
             ("calibration_bins", 2),
@@ -413,6 +653,7 @@ class Config:
         text: Text branch.
         audio: Audio branch.
         fusion: Where the branches meet.
+        loss: What training minimises.
         augment: Augmentation.
         train: Optimisation.
         evaluate: Metrics and report.
@@ -428,6 +669,7 @@ class Config:
     text: TextConfig = field(default_factory=TextConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
@@ -442,32 +684,6 @@ class Config:
                 "image encoder that is frozen at first, and this one is not: leave it "
                 "0, or set image.frozen=yes."
             )
-
-
-def resnet50_concat() -> Config:
-    """The reference model: ResNet50, text 512 -> 256, audio 128 -> 64."""
-    return Config()
-
-
-def small_concat() -> Config:
-    """The same text and audio branches beside a small CNN; trains on a CPU."""
-    return Config(
-        preset="small-concat",
-        image=ImageConfig(encoder="small_cnn", size_px=64, weights="none"),
-        # Parts of words say something of words that no training row has.
-        text=TextConfig(tokens="char"),
-        # Changed pictures blur the histograms that this encoder begins with.
-        augment=AugmentConfig(
-            crop=0, colour=0, spec_bands=0, spec_frames=0, word_dropout=0
-        ),
-        train=TrainConfig(patience=0, restore_best=False),
-    )
-
-
-PRESETS: dict[str, Callable[[], Config]] = {
-    "resnet50-concat": resnet50_concat,
-    "small-concat": small_concat,
-}
 
 
 def to_dict(config: Config) -> dict[str, Any]:

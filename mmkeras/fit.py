@@ -18,7 +18,7 @@ from mmkeras.errors import UserError
 from mmkeras.losses import build_loss, build_metrics
 from mmkeras.model import HEAD, IMAGE_ENCODER
 from mmkeras.replicas import fit_together, strategy
-from mmkeras.schema import HISTORY_FILE
+from mmkeras.schema import HISTORY_FILE, PROBABILITIES
 
 _STATE_FILE, _LAST_FILE = "state.json", "last.weights.h5"
 
@@ -248,8 +248,10 @@ def fit(
 
 def _trained_part(model, train, state) -> keras.Model:
     """The head, while computed image vectors stand for the frozen encoder."""
-    only_head = train.image_vectors is not None and state.phase == 1
-    return model.get_layer(HEAD) if only_head else model
+    if train.image_vectors is None or state.phase == 2:
+        return model
+    head = model.get_layer(HEAD)
+    return keras.Model(head.input, head.output[PROBABILITIES])
 
 
 def _phases(model, train, val, state, checkpoints, logs):
@@ -261,7 +263,7 @@ def _phases(model, train, val, state, checkpoints, logs):
         return
     model.get_layer(IMAGE_ENCODER).trainable = True
     if state.phase == 1:
-        checkpoints.load_kept(model.get_layer(HEAD), state)
+        checkpoints.load_kept(_trained_part(model, train, state), state)
         state.phase, state.epochs_done = 2, 0
         state.best_epoch = state.kept_epoch = 0
         checkpoints.save(model, state, keep=True)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from mmkeras.cli import load_config
 from mmkeras.config import Config
 from mmkeras.errors import UserError
-from mmkeras.model import with_embedding
+from mmkeras.model import with_outputs
 from mmkeras.preprocess import analysis as analyses
 from mmkeras.preprocess.analysis import BINARY, MULTILABEL, Analysis
 from mmkeras.preprocess.graph import Preprocessor
@@ -82,7 +82,7 @@ def build_serve(trained: Trained) -> Callable[[dict[str, tf.Tensor]], Outputs]:
     "|"; "score" (B,) float32, the highest probability; "status" (B,) string;
     "embedding" (B, D) float32, the fused vector.
     """
-    analysis, both = trained.analysis, with_embedding(trained.model)
+    analysis, model = trained.analysis, with_outputs(trained.model)
     classes = list(analysis.classes)
 
     def serve(data: dict[str, tf.Tensor]) -> Outputs:
@@ -91,7 +91,8 @@ def build_serve(trained: Trained) -> Callable[[dict[str, tf.Tensor]], Outputs]:
         rows = tf.size(next(iter(data.values())))
         data = {m: _never_empty(strings) for m, strings in data.items()}
         inputs, status = trained.preprocessor(data)
-        probabilities, embedding = both(inputs, training=False)
+        answer = model(inputs, training=False)
+        probabilities = answer[PROBABILITIES]
         if analysis.task == BINARY:
             probabilities = tf.concat([1 - probabilities, probabilities], axis=1)
         outputs = {
@@ -99,7 +100,7 @@ def build_serve(trained: Trained) -> Callable[[dict[str, tf.Tensor]], Outputs]:
             LABEL: _label(probabilities, classes, analysis.task),
             SCORE: tf.reduce_max(probabilities, axis=1),
             STATUS: status,
-            EMBEDDING: embedding,
+            EMBEDDING: answer[EMBEDDING],
         }
         return {name: output[:rows] for name, output in outputs.items()}
 

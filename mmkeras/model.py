@@ -9,16 +9,12 @@ from mmkeras.encoders import (
     build_image_encoder,
     build_text_encoder,
 )
-from mmkeras.fusion import fuse
+from mmkeras.fusion import average_classifiers, fuse
 from mmkeras.preprocess.analysis import BINARY, MULTICLASS, Analysis
-from mmkeras.schema import AUDIO, IMAGE, PRESENT, TEXT
+from mmkeras.schema import AUDIO, EMBEDDING, IMAGE, PRESENT, PROBABILITIES, TEXT
+from mmkeras.tokens import AllThere
 
-IMAGE_ENCODER, HEAD, TEMPERATURE, FUSED = (
-    "image_encoder",
-    "head",
-    "temperature",
-    "fused",
-)
+IMAGE_ENCODER, HEAD, TEMPERATURE = "image_encoder", "head", "temperature"
 
 
 @keras.saving.register_keras_serializable(package="mmkeras")
@@ -42,62 +38,111 @@ class Temperature(layers.Layer):
 def build_model(config: Config, analysis: Analysis) -> keras.Model:
     """Builds the whole model: preprocessed inputs to probabilities.
 
-    Inputs, by name: "image" (B, S, S, 3) uint8, "text" and "audio" (B, D) float32,
-    each only where in use, and "present" (B, M) float32 in the order of
-    `analysis.modalities`. Output: (B, 1) for binary tasks, else (B, C), float32.
+    Inputs, by name: "image" (B, S, S, 3) uint8; "text" (B, D) float32, or (B, L) int32
+    token numbers, 0 in padding, for encoders of sequences; "audio" (B, D) float32, or
+    (B, T, F), zeros in padding; each only where in use; and "present" (B, M) float32
+    in the order of `analysis.modalities`. Output: (B, 1) for binary tasks, else
+    (B, C), float32.
 
     The image encoder and the rest (the "head") are models of their own inside, so
     that a frozen encoder's output can be computed once and the head trained alone.
     """
     inputs = {m: _input(m, config, analysis) for m in analysis.modalities}
     inputs[PRESENT] = keras.Input((len(analysis.modalities),), name=PRESENT)
-    head_inputs = dict(inputs)
     if IMAGE in inputs:
-        encoder = build_image_encoder(config.image)
+        encoder = build_image_encoder(config.image, config.fusion.takes_tokens)
         encoder.trainable = not config.image.is_frozen
-        head_inputs[IMAGE] = encoder(inputs[IMAGE])
-    widths = {m: x.shape[-1] for m, x in head_inputs.items()}
-    head = build_head(config, analysis, widths)
-    return keras.Model(inputs, head(head_inputs), name="mmkeras")
+        head_inputs = {**inputs, IMAGE: encoder(inputs[IMAGE])}
+    else:
+        head_inputs = inputs
+    head = build_head(config, analysis, head_inputs)
+    return keras.Model(inputs, head(head_inputs)[PROBABILITIES], name="mmkeras")
 
 
 def _input(modality, config, analysis):
     if modality == IMAGE:
         shape = (config.image.size_px, config.image.size_px, 3)
         return keras.Input(shape, dtype="uint8", name=IMAGE)
-    return keras.Input((analysis.widths[modality],), name=modality)
+    if modality == TEXT and config.text.is_sequence:
+        return keras.Input((config.text.max_tokens,), dtype="int32", name=TEXT)
+    width = analysis.widths[modality]
+    if modality == AUDIO and config.audio.is_sequence:
+        return keras.Input((config.audio.max_frames, width), name=AUDIO)
+    return keras.Input((width,), name=modality)
 
 
-def build_head(config: Config, analysis: Analysis, widths: dict[str, int]):
-    """Builds all but the image encoder: vectors by modality to probabilities."""
-    inputs = {name: keras.Input((width,), name=name) for name, width in widths.items()}
-    vectors = []
-    for modality in analysis.modalities:
-        x = inputs[modality]
-        if modality == TEXT:
-            x = build_text_encoder(config.text, widths[TEXT])(x)
-        if modality == AUDIO:
-            x = build_audio_encoder(config.audio, widths[AUDIO])(x)
-        vectors.append(x)
-    fused = fuse(vectors, inputs[PRESENT], config.fusion)  # (B, units)
+def build_head(
+    config: Config, analysis: Analysis, like: dict[str, keras.KerasTensor]
+) -> keras.Model:
+    """Builds all but the image encoder.
+
+    `like` has, by name, a tensor of each input's shape and dtype; the image is what
+    the image encoder gives. Outputs, by name: "probabilities" as of `build_model`,
+    and "embedding" (B, D), the fused vector.
+    """
+    inputs = {
+        name: keras.Input(x.shape[1:], dtype=x.dtype, name=name)
+        for name, x in like.items()
+    }
+    present = inputs[PRESENT]
+    branches = [_branch(m, inputs[m], config, analysis) for m in analysis.modalities]
+    fused = fuse(branches, present, config.fusion)
     units = 1 if analysis.task == BINARY else len(analysis.classes)
-    logits = layers.Dense(units, dtype="float32", name="logits")(fused)
-    logits = Temperature(dtype="float32", name=TEMPERATURE)(logits)
     activation = "softmax" if analysis.task == MULTICLASS else "sigmoid"
+    if config.fusion.kind == "late":
+        own = [
+            layers.Dense(units, dtype="float32", name=f"{m}_logits")(vector)
+            for m, vector in zip(analysis.modalities, branches, strict=True)
+        ]
+        logits = average_classifiers(own, present, activation, config.fusion)
+    else:
+        logits = layers.Dense(units, dtype="float32", name="logits")(fused)
+    logits = Temperature(dtype="float32", name=TEMPERATURE)(logits)
     out = layers.Activation(activation, dtype="float32", name="probabilities")(logits)
-    return keras.Model(inputs, out, name=HEAD)
+    return keras.Model(inputs, {PROBABILITIES: out, EMBEDDING: fused}, name=HEAD)
 
 
-def with_embedding(model: keras.Model) -> keras.Model:
-    """Returns the model with the fused vector (B, units) as a second output."""
-    head = model.get_layer(HEAD)
-    both = keras.Model(head.input, [head.output, head.get_layer(FUSED).output])
+def _branch(modality, x, config, analysis):
+    """One vector (B, D) of a modality, or where fusion wants them tokens and mask."""
+    tokens = config.fusion.takes_tokens
+    if modality == TEXT:
+        vocabulary = len(analysis.vocabulary)
+        encoder = build_text_encoder(config.text, x.shape[1], vocabulary, tokens)
+        x = encoder(x)
+    if modality == AUDIO:
+        x = build_audio_encoder(config.audio, x.shape[1:], tokens)(x)
+    if not tokens or isinstance(x, list | tuple):
+        return x
+    if len(x.shape) == 2:  # a vector is one token
+        x = layers.Reshape((1, x.shape[1]), name=f"{modality}_token")(x)
+    return x, AllThere(name=f"{modality}_mask")(x)
+
+
+def with_outputs(model: keras.Model) -> keras.Model:
+    """Returns the model with all outputs of its head, by name, in float32.
+
+    "probabilities" as the model gives them, and "embedding" (B, D), the fused vector.
+    """
     inputs = dict(model.input)
     head_inputs = dict(inputs)
     if IMAGE in inputs:
         head_inputs[IMAGE] = model.get_layer(IMAGE_ENCODER)(inputs[IMAGE])
-    probabilities, fused = both(head_inputs)
-    return keras.Model(inputs, [probabilities, ops.cast(fused, "float32")])
+    outputs = model.get_layer(HEAD)(head_inputs)
+    outputs = {name: ops.cast(x, "float32") for name, x in outputs.items()}
+    return keras.Model(inputs, outputs)
+
+
+def encode(model: keras.Model, inputs: dict) -> dict:
+    """Runs the image encoder alone: inputs of the model to those of its head."""
+    if IMAGE not in inputs:
+        return dict(inputs)
+    encoded = model.get_layer(IMAGE_ENCODER)(inputs[IMAGE], training=False)
+    return {**inputs, IMAGE: encoded}
+
+
+def classify(model: keras.Model, head_inputs: dict):
+    """Runs the head alone, on what `encode` gave: to (B, 1) or (B, C) probabilities."""
+    return model.get_layer(HEAD)(head_inputs, training=False)[PROBABILITIES]
 
 
 def set_temperature(model: keras.Model, temperature: float) -> None:

@@ -21,8 +21,8 @@ from mmkeras.config import (
     TableConfig,
     TextConfig,
     TrainConfig,
-    small_concat,
 )
+from mmkeras.presets import small_concat
 
 RATE_HZ = 16_000
 # Of each class its colour, its tone and its word.

@@ -5,8 +5,9 @@ import yaml
 
 from mmkeras import config as configs
 from mmkeras.cli import load_config
-from mmkeras.config import PRESETS, Config, to_dict
+from mmkeras.config import Config, to_dict
 from mmkeras.errors import UserError
+from mmkeras.presets import PRESETS
 
 PARTS = {f.name: f.default_factory for f in dataclasses.fields(Config)}
 SETTINGS = [
@@ -35,7 +36,7 @@ IMPOSSIBLE = [
     ("text", {"min_rows": 0}, "text.min_rows=0"),
     ("text", {"dropout": 1.0}, "text.dropout=1.0"),
     ("text", {"max_ngram": 9}, "text.max_ngram=9"),
-    ("text", {"units": 0}, "text.units=0"),
+    ("text", {"units": 0, "encoder": "lstm"}, "text.units=0"),
     ("text", {"encoder": "hub"}, "needs text.hub_handle"),
     ("audio", {"rate_hz": 999}, "audio.rate_hz=999"),
     ("audio", {"high_hz": 9000.0}, "half of audio.rate_hz=16000"),
@@ -46,7 +47,7 @@ IMPOSSIBLE = [
     ("audio", {"bands": 0}, "audio.bands=0"),
     ("audio", {"mfccs": 65}, "from 1 to audio.bands=64"),
     ("audio", {"dropout": -0.1}, "audio.dropout=-0.1"),
-    ("audio", {"units": 0}, "audio.units=0"),
+    ("audio", {"units": 0, "encoder": "gru"}, "audio.units=0"),
     ("fusion", {"units": 0}, "fusion.units=0"),
     ("fusion", {"dropout": 1.0}, "fusion.dropout=1.0"),
     ("fusion", {"modality_dropout": 1.0}, "fusion.modality_dropout=1.0"),

@@ -39,7 +39,7 @@ def backbone_of(encoder):
     ("build", "width", "parameters"),
     [
         (lambda: build_text_encoder(TextConfig(), 512), 256, 131_328),
-        (lambda: build_audio_encoder(AudioConfig(), 128), 64, 8_256),
+        (lambda: build_audio_encoder(AudioConfig(), (128,)), 64, 8_256),
         (lambda: build_image_encoder(SMALL), 256, 141_840),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 FLOORS = [
     ["errors", "schema", "files"],
     ["config", "cluster", "dropout"],
+    ["presets", "tokens"],
     ["cli", "table", "media", "preprocess", "encoders", "fusion", "augment"]
     + ["metrics", "baselines", "report", "embedded", "run", "meeting", "capi"],
     ["splits", "examples", "losses", "model"],
@@ -28,13 +29,24 @@ PACKAGES = {
     "media": ["file", "picture", "sound", "vector", "facts", "__init__"],
     "preprocess": ["raw", "analysis", "text", "rows", "hub", "vector", "image"]
     + ["audio", "graph", "__init__"],
+    "fusion": ["presence", "vectors", "sequences", "late", "__init__"],
     "encoders": ["histograms", "image", "text", "audio", "__init__"],
 }
 # The model itself is pure Keras and stays so, as it also runs on other backends.
 MAY_IMPORT_TENSORFLOW = {"files", "preprocess", "augment", "examples", "shards"}
 MAY_IMPORT_TENSORFLOW |= {"data", "inference", "proof", "export", "fit", "evaluation"}
 MAY_IMPORT_TENSORFLOW |= {"training", "features", "native", "capi", "replicas"}
-LIGHT = ["errors", "schema", "config", "cli", "table", "splits", "media", "metrics"]
+LIGHT = [
+    "errors",
+    "schema",
+    "config",
+    "presets",
+    "cli",
+    "table",
+    "splits",
+    "media",
+    "metrics",
+]
 LIGHT += ["baselines", "report", "embedded", "run", "train", "evaluate", "predict"]
 LIGHT += ["doctor", "prove", "cluster", "meeting"]
 

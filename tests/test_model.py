@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras.config import Config, ImageConfig, small_concat
-from mmkeras.model import build_model, set_temperature, with_embedding
+from mmkeras.config import Config, ImageConfig
+from mmkeras.model import build_model, set_temperature, with_outputs
 from mmkeras.preprocess.analysis import BINARY, MULTICLASS, MULTILABEL, Analysis
+from mmkeras.presets import small_concat
 
 MODALITIES = ("text", "image", "audio")
 
@@ -202,7 +203,10 @@ def test_a_saved_model_answers_the_same(model, batch, tmp_path):
 
 
 def test_the_embedding_is_what_the_probabilities_come_from(model, batch):
-    probabilities, embedding = map(np.array, with_embedding(model)(batch))
+    answer = with_outputs(model)(batch)
+    probabilities, embedding = (
+        np.array(answer[name]) for name in ("probabilities", "embedding")
+    )
 
     np.testing.assert_allclose(probabilities, model(batch), rtol=1e-6)
     assert embedding.shape == (8, 8) and embedding.dtype == np.float32
@@ -215,10 +219,10 @@ def test_the_embedding_is_what_the_probabilities_come_from(model, batch):
 def test_the_embedding_of_a_loaded_model_is_the_same(model, batch, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
-    for one, other in zip(
-        with_embedding(model)(batch), with_embedding(loaded)(batch), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
+    one, other = with_outputs(model)(batch), with_outputs(loaded)(batch)
+    assert set(one) == set(other) == {"probabilities", "embedding"}
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
 
 
 def test_a_temperature_makes_answers_less_sure_and_keeps_their_order(model, batch):
@@ -240,10 +244,11 @@ def test_mixed_precision_answers_in_float32(precision, tiny, analysis, model, ba
     try:
         mixed = build_model(tiny, analysis)
         mixed.set_weights(model.get_weights())
-        probabilities, embedding = with_embedding(mixed)(batch)
+        answer = with_outputs(mixed)(batch)
     finally:
         keras.config.set_dtype_policy("float32")
-    assert probabilities.dtype == embedding.dtype == tf.float32
+    probabilities = answer["probabilities"]
+    assert probabilities.dtype == answer["embedding"].dtype == tf.float32
     assert mixed.get_layer("head").get_layer("fused").compute_dtype == precision[6:]
     np.testing.assert_allclose(probabilities, model(batch), atol=0.02)
 

@@ -9,8 +9,9 @@ import pytest
 
 from mmkeras import run
 from mmkeras.cli import load_config
-from mmkeras.config import small_concat, to_dict
+from mmkeras.config import to_dict
 from mmkeras.errors import UserError
+from mmkeras.presets import small_concat
 
 CONFIG = small_concat()
 

@@ -47,9 +47,10 @@ class FixedStatistics(layers.Layer):
         return cls(model, **config)
 
 
-def build_image_encoder(config: ImageConfig) -> keras.Model:
+def build_image_encoder(config: ImageConfig, tokens: bool = False) -> keras.Model:
     """Builds the image branch: (B, S, S, 3) uint8 RGB to (B, D) float32.
 
+    With `tokens` encoders that have places or patches give (B, L, D), all of them.
     Scaling to the encoder's own range happens inside, so callers never do it.
 
     Raises:

@@ -1,12 +1,9 @@
-"""Fusion: vectors and their presence in, one vector out. Knows no modality by name."""
-
-from collections.abc import Sequence
+"""What stands in a branch's place where a row has no data for it."""
 
 import keras
 from keras import layers, ops
 
-from mmkeras.config import FusionConfig
-from mmkeras.dropout import Draws, Dropout
+from mmkeras.dropout import Draws
 
 
 @keras.saving.register_keras_serializable(package="mmkeras")
@@ -61,28 +58,26 @@ class AbsenceEmbedding(layers.Layer):
         return vector_shape
 
 
-def fuse(
-    vectors: Sequence[keras.KerasTensor],
-    present: keras.KerasTensor,
-    config: FusionConfig,
-) -> keras.KerasTensor:
-    """Concatenates branch vectors, each absent one by its learned embedding.
+@keras.saving.register_keras_serializable(package="mmkeras")
+class AbsenceToken(layers.Layer):
+    """Puts one learned token where a branch has no tokens of its own.
 
-    Shapes: `vectors` are M tensors (B, D_m), widths may differ; `present` is
-    (B, M), 1.0 where the branch has data, else 0.0; the result is
-    (B, config.units).
+    Shapes: (B, L, D) tokens, (B, L) bool mask and (B, 1) presence, to (B, L, D) and
+    (B, L) bool: an absent row has its one token in the first place.
     """
-    if len(vectors) != present.shape[1]:
-        raise ValueError(
-            f"`present` must have one column per branch: {len(vectors)} branches, "
-            f"received present.shape={present.shape}."
+
+    def build(self, tokens_shape, mask_shape, present_shape):
+        self.embedding = self.add_weight(
+            name="embedding", shape=(tokens_shape[-1],), initializer="zeros"
         )
-    present = ModalityDropout(config.modality_dropout, name="modality_dropout")(present)
-    known = [
-        AbsenceEmbedding(name=f"absence_{i}")(vector, present[:, i : i + 1])
-        for i, vector in enumerate(vectors)
-    ]
-    x = layers.Concatenate(name="concatenate")(known) if len(known) > 1 else known[0]
-    x = Dropout(config.dropout, name="dropout_in")(x)
-    x = layers.Dense(config.units, activation="relu", name="fused")(x)
-    return Dropout(config.dropout, name="dropout_out")(x)
+
+    def call(self, tokens, mask, present):
+        there = present > 0  # (B, 1)
+        absent = ops.cast(self.embedding, tokens.dtype)
+        first = ops.arange(tokens.shape[1]) == 0  # (L,)
+        mask = ops.where(there, mask, first)
+        return ops.where(there[:, :, None], tokens, absent), mask
+
+    def compute_output_spec(self, tokens, mask, present):
+        tokens = keras.KerasTensor(tokens.shape, self.compute_dtype)
+        return tokens, keras.KerasTensor(mask.shape, "bool")

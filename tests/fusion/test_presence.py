@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from mmkeras.config import FusionConfig
-from mmkeras.fusion import AbsenceEmbedding, ModalityDropout, fuse
+from mmkeras.fusion import fuse
+from mmkeras.fusion.presence import AbsenceEmbedding, ModalityDropout
 
 CONFIG = FusionConfig(units=4)
 

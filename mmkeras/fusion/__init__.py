@@ -1,0 +1,68 @@
+"""Fusion: branches and their presence in, one vector out. Knows no modality by name."""
+
+from collections.abc import Sequence
+
+import keras
+
+from mmkeras.config import FusionConfig
+from mmkeras.fusion import sequences, vectors
+from mmkeras.fusion.late import average_classifiers
+from mmkeras.fusion.presence import AbsenceEmbedding, AbsenceToken, ModalityDropout
+
+__all__ = ["average_classifiers", "fuse"]
+
+_VECTORS = {
+    "concat": vectors.concatenate,
+    "interaction": vectors.interact,
+    "gated": vectors.gate,
+    "tensor": vectors.multiply_out,
+    "low_rank": vectors.multiply_low_rank,
+    "late": vectors.join,
+}
+_SEQUENCES = {
+    "cross_attention": sequences.attend_across,
+    "mult": sequences.transform_pairs,
+    "mean_tokens": sequences.average,
+}
+
+
+def fuse(
+    branches: Sequence, present: keras.KerasTensor, config: FusionConfig
+) -> keras.KerasTensor:
+    """Makes one vector of the branches, by `config.kind`.
+
+    Each absent branch stands there by what its place has learned for absence, so that
+    its data cannot reach the result. Without `config.presence` it counts as it is.
+
+    Args:
+        branches: M vectors (B, D_m), widths may differ; with `config.takes_tokens` M
+            pairs of tokens (B, L_m, D_m) and their mask (B, L_m) bool.
+        present: (B, M), 1.0 where the branch has data, else 0.0.
+        config: Kind and sizes.
+
+    Returns:
+        (B, D); D is `config.units`, but of interaction and late, which have no dense
+        layer between the branches and the classifier.
+    """
+    if len(branches) != present.shape[1]:
+        raise ValueError(
+            f"`present` must have one column per branch: {len(branches)} branches, "
+            f"received present.shape={present.shape}."
+        )
+    if config.presence:
+        branches = _known(branches, present, config)
+    kinds = _SEQUENCES if config.takes_tokens else _VECTORS
+    return kinds[config.kind](branches, config)
+
+
+def _known(branches, present, config):
+    """Hides modalities of training rows, and fills the places of absent ones."""
+    present = ModalityDropout(config.modality_dropout, name="modality_dropout")(present)
+    known = []
+    for i, branch in enumerate(branches):
+        there, name = present[:, i : i + 1], f"absence_{i}"
+        if config.takes_tokens:
+            known.append(AbsenceToken(name=name)(*branch, there))
+        else:
+            known.append(AbsenceEmbedding(name=name)(branch, there))
+    return known
