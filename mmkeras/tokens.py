@@ -41,7 +41,7 @@ class TokenPooling(layers.Layer):
         super().__init__(**kwargs)
         self.how = how
 
-    def build(self, tokens_shape, mask_shape):
+    def build(self, tokens_shape, valid_shape):
         if self.how != "attention":
             return
         width = tokens_shape[-1]
@@ -54,8 +54,8 @@ class TokenPooling(layers.Layer):
             weight = self.add_weight(name=name, shape=shape, initializer=start)
             setattr(self, name, weight)
 
-    def call(self, tokens, mask):
-        there = ops.cast(mask, tokens.dtype)[..., None]  # (B, L, 1)
+    def call(self, tokens, valid):
+        there = ops.cast(valid, tokens.dtype)[..., None]  # (B, L, 1)
         known = ops.where(there > 0, tokens, ops.zeros_like(tokens))
         if self.how == "max":
             lowest = ops.where(there > 0, tokens, ops.full_like(tokens, -3e4))
@@ -74,7 +74,7 @@ class TokenPooling(layers.Layer):
         score = ops.matmul(hidden, self.score) - 3e4 * (1 - there)  # (B, L, 1)
         return ops.sum(ops.softmax(score, axis=1) * tokens, axis=1)
 
-    def compute_output_shape(self, tokens_shape, mask_shape):
+    def compute_output_shape(self, tokens_shape, valid_shape):
         return (tokens_shape[0], tokens_shape[-1])
 
     def get_config(self):

@@ -7,7 +7,12 @@ import keras
 from mmkeras.config import FusionConfig
 from mmkeras.fusion import sequences, vectors
 from mmkeras.fusion.late import average_classifiers
-from mmkeras.fusion.presence import AbsenceEmbedding, AbsenceToken, ModalityDropout
+from mmkeras.fusion.presence import (
+    AbsenceEmbedding,
+    AbsenceToken,
+    AsGiven,
+    ModalityDropout,
+)
 
 __all__ = ["average_classifiers", "fuse"]
 
@@ -51,6 +56,8 @@ def fuse(
         )
     if config.presence:
         branches = _known(branches, present, config)
+    else:
+        branches = _as_given(branches, present, config)
     kinds = _SEQUENCES if config.takes_tokens else _VECTORS
     return kinds[config.kind](branches, config)
 
@@ -66,3 +73,14 @@ def _known(branches, present, config):
         else:
             known.append(AbsenceEmbedding(name=name)(branch, there))
     return known
+
+
+def _as_given(branches, present, config):
+    if config.takes_tokens:
+        return [
+            (AsGiven(name=f"given_{i}")(tokens, present), mask)
+            for i, (tokens, mask) in enumerate(branches)
+        ]
+    return [
+        AsGiven(name=f"given_{i}")(vector, present) for i, vector in enumerate(branches)
+    ]

@@ -66,18 +66,32 @@ class AbsenceToken(layers.Layer):
     (B, L) bool: an absent row has its one token in the first place.
     """
 
-    def build(self, tokens_shape, mask_shape, present_shape):
+    def build(self, tokens_shape, valid_shape, present_shape):
         self.embedding = self.add_weight(
             name="embedding", shape=(tokens_shape[-1],), initializer="zeros"
         )
 
-    def call(self, tokens, mask, present):
+    def call(self, tokens, valid, present):
         there = present > 0  # (B, 1)
         absent = ops.cast(self.embedding, tokens.dtype)
         first = ops.arange(tokens.shape[1]) == 0  # (L,)
-        mask = ops.where(there, mask, first)
-        return ops.where(there[:, :, None], tokens, absent), mask
+        valid = ops.where(there, valid, first)
+        return ops.where(there[:, :, None], tokens, absent), valid
 
-    def compute_output_spec(self, tokens, mask, present):
+    def compute_output_spec(self, tokens, valid, present):
         tokens = keras.KerasTensor(tokens.shape, self.compute_dtype)
-        return tokens, keras.KerasTensor(mask.shape, "bool")
+        return tokens, keras.KerasTensor(valid.shape, "bool")
+
+
+@keras.saving.register_keras_serializable(package="mmkeras")
+class AsGiven(layers.Layer):
+    """Leaves a branch as it is, whether it has data or not: (B, D), (B, M) to (B, D).
+
+    For the model without presence, which has the input all the same.
+    """
+
+    def call(self, branch, present):
+        return branch
+
+    def compute_output_shape(self, branch_shape, present_shape):
+        return branch_shape

@@ -95,7 +95,7 @@ def multiply_out(vectors: Vectors, config: FusionConfig) -> keras.KerasTensor:
         )
     product = None
     for i, vector in enumerate(vectors):
-        x = layers.Dense(config.width, activation="relu", name=f"project_{i}")(vector)
+        x = layers.Dense(config.width, activation="gelu", name=f"project_{i}")(vector)
         x = AppendOne(name=f"one_{i}")(x)  # (B, width + 1)
         if product is None:
             product = x
@@ -118,7 +118,7 @@ def multiply_low_rank(vectors: Vectors, config: FusionConfig) -> keras.KerasTens
     """
     factors = []
     for i, vector in enumerate(vectors):
-        x = layers.Dense(config.width, activation="relu", name=f"project_{i}")(vector)
+        x = layers.Dense(config.width, activation="gelu", name=f"project_{i}")(vector)
         x = Dropout(config.dropout, name=f"dropout_{i}")(x)
         # The layer's bias is the weight of the 1 beside v. It starts at 1, so that at
         # first each branch reaches the product whatever the others say.
