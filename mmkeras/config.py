@@ -255,6 +255,11 @@ class TextConfig:
                 f"text.encoder=bert reads word pieces, not text.tokens={self.tokens}: "
                 "set text.tokens=wordpiece."
             )
+        if self.encoder == "tfidf" and self.tokens == "wordpiece":
+            raise UserError(
+                "text.tokens=wordpiece is for encoders of token sequences, not for "
+                "text.encoder=tfidf: set text.tokens=char, or another text.encoder."
+            )
         if self.encoder == "hub" and not self.hub_handle:
             raise UserError(
                 "text.encoder=hub needs text.hub_handle: a TF-Hub handle or the "
@@ -265,6 +270,14 @@ class TextConfig:
     def is_sequence(self) -> bool:
         """Whether the encoder reads token numbers, (max_tokens,) of each row."""
         return self.encoder in ("lstm", "gru", "transformer", "bert")
+
+    @property
+    def reserved(self) -> int:
+        """Token numbers before those of the vocabulary: 0 padding, 1 an unknown one.
+
+        Word pieces have both in the vocabulary itself.
+        """
+        return 0 if self.tokens == "wordpiece" else 2
 
     @property
     def has_vocabulary(self) -> bool:

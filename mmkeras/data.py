@@ -16,9 +16,7 @@ from mmkeras.ingested import Ingested
 from mmkeras.plan import FORMAT
 from mmkeras.preprocess import analysis as analyses
 from mmkeras.preprocess.analysis import BINARY, Analysis, Moments
-from mmkeras.preprocess.audio import stats_width
-from mmkeras.preprocess.graph import Preprocessor
-from mmkeras.preprocess.hub import load_hub_encoder
+from mmkeras.preprocess.graph import Preprocessor, is_scaled, with_widths
 from mmkeras.preprocess.text import tokenize
 from mmkeras.schema import (
     AUDIO,
@@ -87,20 +85,13 @@ def _analyze(ingested, config) -> Analysis:
         widths=dict(ingested.widths),
     )
     files = ingested.files(TRAIN)
-    if TEXT in found.modalities and config.text.encoder == "tfidf":
+    if TEXT in found.modalities and config.text.has_vocabulary:
         vocabulary, idf = analyses.find_vocabulary(
             _token_rows(files, config), config.text.vocab_size, config.text.min_rows
         )
-        widths = {**found.widths, TEXT: len(vocabulary)}
-        found = replace(found, vocabulary=vocabulary, idf=idf, widths=widths)
-    if TEXT in found.modalities and config.text.encoder == "hub":
-        width = load_hub_encoder(config.text.hub_handle)(tf.constant([""])).shape[1]
-        found = replace(found, widths={**found.widths, TEXT: width})
-    if AUDIO in found.modalities and config.audio.encoder != "vector":
-        widths = {**found.widths, AUDIO: stats_width(config.audio)}
-        found = replace(found, widths=widths)
-    scaled = [m for m in (TEXT, AUDIO) if m in found.modalities]
-    scaled = [m for m in scaled if m != TEXT or config.text.encoder == "vector"]
+        found = replace(found, vocabulary=vocabulary, idf=idf)
+    found = with_widths(found, config)
+    scaled = [m for m in found.modalities if is_scaled(m, config)]
     scales = {m: _scale(files, m, config, found) for m in scaled}
     return replace(found, scales=scales)
 
@@ -123,8 +114,11 @@ def _scale(files, modality, config, found) -> analyses.Scale:
             modality, preprocessor.decode(modality, row[modality])
         )
 
+    vectors = rows.map(vector, AUTOTUNE)
+    if modality == AUDIO and config.audio.is_sequence:
+        vectors = vectors.unbatch()  # frames
     moments = Moments()
-    for batch in rows.map(vector, AUTOTUNE).batch(_ANALYSED_BATCH).prefetch(1):
+    for batch in vectors.batch(_ANALYSED_BATCH).prefetch(1):
         moments.add(batch.numpy())
     return moments.scale(found.widths[modality])
 
@@ -245,6 +239,8 @@ class Batches:
         audio = self.config.audio
         if AUDIO in self.preprocessor.modalities and self._has_frames():
             size += size * 4 * audio.bands // (2 * max(audio.hop, 1))
+        elif AUDIO in self.preprocessor.modalities and audio.encoder == "hub":
+            size += 2 * size  # the wave as floats
         if IMAGE in self.preprocessor.modalities and self.image_vectors is None:
             size += 3 * self.config.image.size_px**2
         return size + 4 * self.image_width
@@ -297,7 +293,7 @@ class Batches:
         return row
 
     def _has_frames(self):
-        return self.config.audio.encoder != "vector"
+        return self.config.audio.encoder not in ("vector", "hub")
 
     def _finish_batch(self, batch, seed):
         batch, augment = dict(batch), self.config.augment
@@ -317,12 +313,12 @@ class Batches:
         return batch, target, weight
 
     def _text(self, texts, seed):
-        if self.config.text.encoder != "tfidf":
-            return self.preprocessor.text_vectors(texts)
+        if not self.config.text.has_vocabulary:
+            return self.preprocessor.text_input(texts)
         tokens = self.preprocessor.tokens(texts)
         if seed is not None and self.config.augment.word_dropout:
             tokens = drop_tokens(tokens, seed, self.config.augment)
-        return self.preprocessor.text_vectors(texts, tokens)
+        return self.preprocessor.text_input(texts, tokens)
 
 
 def pictures(ingested: Ingested, preprocessor: Preprocessor, split: str):

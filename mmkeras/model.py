@@ -106,7 +106,7 @@ def _branch(modality, x, config, analysis):
     """One vector (B, D) of a modality, or where fusion wants them tokens and mask."""
     tokens = config.fusion.takes_tokens
     if modality == TEXT:
-        vocabulary = len(analysis.vocabulary)
+        vocabulary = config.text.reserved + len(analysis.vocabulary)
         encoder = build_text_encoder(config.text, x.shape[1], vocabulary, tokens)
         x = encoder(x)
     if modality == AUDIO:

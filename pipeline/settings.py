@@ -220,9 +220,9 @@ def ingest_settings(config: Config) -> Config:
         on_bad_row=config.on_bad_row,
         table=replace(config.table, cache_dir=""),
         image=image,
-        text=TextConfig(encoder=config.text.encoder, hub_handle=config.text.hub_handle),
+        text=TextConfig(encoder=_read_as(config.text, TextConfig())),
         audio=AudioConfig(
-            encoder=config.audio.encoder,
+            encoder=_read_as(config.audio, AudioConfig()),
             rate_hz=config.audio.rate_hz,
             clip_s=config.audio.clip_s,
             window_ms=config.audio.window_ms,  # this and what follows fit the rate
@@ -233,13 +233,30 @@ def ingest_settings(config: Config) -> Config:
     )
 
 
+def _read_as(branch, default):
+    """All encoders but the precomputed vectors read the same records."""
+    return branch.encoder if branch.encoder == "vector" else default.encoder
+
+
 def transform_settings(config: Config) -> Config:
     """Returns the settings that vocabulary, classes and scales depend on, as above."""
     text, audio = TextConfig(), AudioConfig()
     return replace(
         ingest_settings(config),
-        text=replace(config.text, units=text.units, dropout=text.dropout),
-        audio=replace(config.audio, units=audio.units, dropout=audio.dropout),
+        text=replace(
+            config.text,
+            units=text.units,
+            heads=text.heads,
+            layers=text.layers,
+            pooling=text.pooling,
+            dropout=text.dropout,
+        ),
+        audio=replace(
+            config.audio,
+            units=audio.units,
+            pooling=audio.pooling,
+            dropout=audio.dropout,
+        ),
     )
 
 

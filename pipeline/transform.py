@@ -23,9 +23,8 @@ from mmkeras.config import Config, from_dict, to_dict
 from mmkeras.ingested import Ingested, load_ingested, resolved
 from mmkeras.preprocess import analysis as analyses
 from mmkeras.preprocess.analysis import Analysis, Scale
-from mmkeras.preprocess.audio import stats_width
-from mmkeras.preprocess.graph import Preprocessor
-from mmkeras.preprocess.hub import load_hub_encoder
+from mmkeras.preprocess.audio import pad_frames
+from mmkeras.preprocess.graph import Preprocessor, is_scaled, with_widths
 from mmkeras.preprocess.rows import decode_rows
 from mmkeras.preprocess.text import tokenize
 from mmkeras.schema import AUDIO, LABEL, LABEL_SEPARATOR, SPLIT, SPLITS, TEXT, TRAIN
@@ -105,9 +104,9 @@ def preprocessing_fn(
             continue
         data = tf.boolean_mask(columns[modality], is_train)
         data = tf.boolean_mask(data, data != "")  # (N,) training rows that have it
-        if modality == TEXT and config.text.encoder == "tfidf":
+        if modality == TEXT and config.text.has_vocabulary:
             results[_TEXT_ROWS] = _analyze_tokens(data, config)
-        elif modality == AUDIO or config.text.encoder == "vector":
+        elif is_scaled(modality, config):
             row = _vector_of(modality, config, custom_config)
             results |= _analyze_vectors(modality, data, *row)
     rows = tf.size(is_train)
@@ -157,30 +156,37 @@ def _analyze_tokens(texts, config: Config) -> tf.Tensor:
 
 def _vector_of(modality, config, custom_config) -> tuple[Callable, tf.TensorSpec]:
     """Returns the graph function from one row's bytes to its vector, unscaled."""
-    widths = dict(custom_config["widths"])
-    if modality == AUDIO and config.audio.encoder != "vector":
-        widths[AUDIO] = stats_width(config.audio)
     analysis = Analysis(
-        modalities=(modality,), task="", classes=(), class_rows=(), widths=widths
+        modalities=(modality,),
+        task="",
+        classes=(),
+        class_rows=(),
+        widths=dict(custom_config["widths"]),
     )
+    analysis = with_widths(analysis, config)
     # Its own token table is not needed here, and TFT would ask for its tracking.
     preprocessor = Preprocessor(config, analysis)
 
     def row(data):
-        return preprocessor.finish(modality, preprocessor.decode(modality, data))
+        vector = preprocessor.finish(modality, preprocessor.decode(modality, data))
+        is_frames = modality == AUDIO and config.audio.is_sequence
+        return pad_frames(vector, config.audio) if is_frames else vector
 
-    return row, tf.TensorSpec([widths[modality]], tf.float32)
+    return row, preprocessor.input_spec(modality)
 
 
 def _analyze_vectors(modality, data, row, spec) -> dict[str, tf.Tensor]:
-    vectors, _ = decode_rows(row, data, spec)  # (N, D)
+    vectors, _ = decode_rows(row, data, spec)  # (N, D), of frames (N, T, D)
+    if spec.shape.rank == 2:
+        there = tf.reduce_any(vectors != 0, axis=2)
+        vectors = tf.boolean_mask(vectors, there)  # (all frames, D)
     vectors = tf.cast(vectors, tf.float64)
     mean = tft.mean(vectors, reduce_instance_dims=False)
     deviation = tf.sqrt(tft.var(vectors, reduce_instance_dims=False))
-    results = {_MEAN: mean, _DEVIATION: deviation}
+    width = spec.shape[-1:]
     return {
-        f"{modality}_{name}": tf.cast(tf.ensure_shape(value, spec.shape), tf.float32)
-        for name, value in results.items()
+        f"{modality}_{name}": tf.cast(tf.ensure_shape(value, width), tf.float32)
+        for name, value in ((_MEAN, mean), (_DEVIATION, deviation))
     }
 
 
@@ -207,16 +213,10 @@ def read_analysis(uri: str, ingested: Ingested, config: Config) -> Analysis:
         rows=int(numbers[_ROWS]),
         widths=dict(ingested.widths),
     )
-    if TEXT in found.modalities and config.text.encoder == "tfidf":
+    if TEXT in found.modalities and config.text.has_vocabulary:
         found = _with_vocabulary(found, graph, numbers, config)
-    if TEXT in found.modalities and config.text.encoder == "hub":
-        width = load_hub_encoder(config.text.hub_handle)(tf.constant([""])).shape[1]
-        found = replace(found, widths={**found.widths, TEXT: width})
-    if AUDIO in found.modalities and config.audio.encoder != "vector":
-        widths = {**found.widths, AUDIO: stats_width(config.audio)}
-        found = replace(found, widths=widths)
-    scaled = [m for m in (TEXT, AUDIO) if m in found.modalities]
-    scaled = [m for m in scaled if m != TEXT or config.text.encoder == "vector"]
+    found = with_widths(found, config)
+    scaled = [m for m in found.modalities if is_scaled(m, config)]
     scales = {m: _scale(numbers, m, found.widths[m]) for m in scaled}
     return replace(found, scales=scales)
 
@@ -253,8 +253,7 @@ def _with_vocabulary(found, graph, numbers, config) -> Analysis:
     vocabulary, idf = analyses.choose_vocabulary(
         counts, total, config.text.vocab_size, config.text.min_rows
     )
-    widths = {**found.widths, TEXT: len(vocabulary)}
-    return replace(found, vocabulary=vocabulary, idf=idf, widths=widths)
+    return replace(found, vocabulary=vocabulary, idf=idf)
 
 
 def _scale(numbers, modality, width) -> Scale:

@@ -7,8 +7,8 @@ from keras import layers, ops
 from keras.applications import resnet
 
 from mmkeras.config import ImageConfig
-from mmkeras.dropout import Dropout
-from mmkeras.encoders.histograms import ColourHistogram, OrientedGradients
+from mmkeras.encoders import cnn
+from mmkeras.encoders.vit import vit
 from mmkeras.errors import UserError
 
 # Source: keras.applications 3.10, which keeps them to itself.
@@ -56,12 +56,12 @@ def build_image_encoder(config: ImageConfig, tokens: bool = False) -> keras.Mode
     Raises:
         UserError: The weights can be neither found nor fetched, or do not fit.
     """
-    build = {"resnet50": _resnet50, "small_cnn": _small_cnn}[config.encoder]
     pixels = keras.Input((config.size_px,) * 2 + (3,), dtype="uint8", name="pixels")
-    return keras.Model(pixels, build(pixels, config), name="image_encoder")
+    x = _BUILDERS[config.encoder](pixels, config, tokens)
+    return keras.Model(pixels, x, name="image_encoder")
 
 
-def _resnet50(pixels, config):
+def _resnet50(pixels, config, tokens):
     """(B, S, S, 3) -> (B, 2048).
 
     Source: He et al., 2016, https://arxiv.org/abs/1512.03385; ImageNet-1k weights
@@ -124,39 +124,11 @@ def fetch_imagenet() -> str:
         ) from None
 
 
-def _small_cnn(pixels, config):
-    """(B, S, S, 3) -> (B, 256): half from fixed histograms, half from a small CNN.
-
-    On a few hundred rows a CNN from scratch learns little, and histograms of colour
-    and of edges carry most of what can be had; on thousands the CNN adds to them.
-    """
-    x = layers.Rescaling(1 / 255, name="scale")(pixels)
-    known = layers.Concatenate(name="histograms")(
-        [
-            ColourHistogram(name="colour_histogram")(x),
-            OrientedGradients(name="oriented_gradients")(x),
-        ]
-    )
-    known = layers.BatchNormalization(
-        momentum=0.9, center=False, scale=False, name="histogram_norm"
-    )(known)
-    known = Dropout(0.2, name="histogram_dropout")(known)
-    known = layers.Dense(128, activation="relu", name="histogram_dense")(known)
-    for i, factor in enumerate((1, 2, 4, 8), start=1):
-        if i > 1:
-            x = layers.MaxPooling2D(name=f"pool{i}")(x)
-        x = layers.Conv2D(
-            factor * config.width,
-            3,
-            strides=2 if i == 1 else 1,
-            padding="same",
-            use_bias=False,
-            kernel_initializer="he_normal",
-            name=f"conv{i}",
-        )(x)
-        x = layers.BatchNormalization(momentum=0.9, name=f"norm{i}")(x)
-        x = layers.ReLU(name=f"relu{i}")(x)
-    x = layers.GlobalAveragePooling2D(name="cnn_pool")(x)
-    x = Dropout(0.3, name="cnn_dropout")(x)
-    x = layers.Dense(128, activation="relu", name="cnn_dense")(x)
-    return layers.Concatenate(name="image_vector")([known, x])
+_BUILDERS = {
+    "resnet50": _resnet50,
+    "small_cnn": cnn.small_cnn,
+    "cnn": cnn.two_convolutions,
+    "cnn_lstm": cnn.cnn_lstm,
+    "pixels": cnn.small_pixels,
+    "vit": vit,
+}

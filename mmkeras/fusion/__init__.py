@@ -10,6 +10,7 @@ from mmkeras.fusion.late import average_classifiers
 from mmkeras.fusion.presence import (
     AbsenceEmbedding,
     AbsenceToken,
+    AbsenceZeros,
     AsGiven,
     ModalityDropout,
 )
@@ -36,8 +37,9 @@ def fuse(
 ) -> keras.KerasTensor:
     """Makes one vector of the branches, by `config.kind`.
 
-    Each absent branch stands there by what its place has learned for absence, so that
-    its data cannot reach the result. Without `config.presence` it counts as it is.
+    Each absent branch stands there by what its place has learned for absence (in late,
+    whose classifiers do without, by zeros), so that its data cannot reach the result.
+    Without `config.presence` it counts as it is.
 
     Args:
         branches: M vectors (B, D_m), widths may differ; with `config.takes_tokens` M
@@ -64,15 +66,19 @@ def fuse(
 
 def _known(branches, present, config):
     """Hides modalities of training rows, and fills the places of absent ones."""
-    present = ModalityDropout(config.modality_dropout, name="modality_dropout")(present)
-    known = []
-    for i, branch in enumerate(branches):
-        there, name = present[:, i : i + 1], f"absence_{i}"
-        if config.takes_tokens:
-            known.append(AbsenceToken(name=name)(*branch, there))
-        else:
-            known.append(AbsenceEmbedding(name=name)(branch, there))
-    return known
+    if config.kind != "late":  # whose average hides them
+        hide = ModalityDropout(config.modality_dropout, name="modality_dropout")
+        present = hide(present)
+    there = [present[:, i : i + 1] for i in range(len(branches))]
+    if config.takes_tokens:
+        return [
+            AbsenceToken(name=f"absence_{i}")(*branch, there[i])
+            for i, branch in enumerate(branches)
+        ]
+    kind = AbsenceZeros if config.kind == "late" else AbsenceEmbedding
+    return [
+        kind(name=f"absence_{i}")(branch, there[i]) for i, branch in enumerate(branches)
+    ]
 
 
 def _as_given(branches, present, config):

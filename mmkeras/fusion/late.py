@@ -6,6 +6,7 @@ import keras
 from keras import layers, ops
 
 from mmkeras.config import FusionConfig
+from mmkeras.fusion.presence import ModalityDropout
 
 _LEAST = 1e-7  # probabilities nearer to 0 or 1 drown in float32
 
@@ -25,7 +26,10 @@ def average_classifiers(
         activation: softmax or sigmoid.
         config: `late` says whether all count alike or by learned weights.
     """
-    if not config.presence:
+    if config.presence:
+        hide = ModalityDropout(config.modality_dropout, name="modality_dropout")
+        present = hide(present)
+    else:
         present = ops.ones_like(present)
     layer = ClassifierAverage(
         activation, config.late == "weighted", dtype="float32", name="late_average"

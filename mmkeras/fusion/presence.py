@@ -59,6 +59,17 @@ class AbsenceEmbedding(layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="mmkeras")
+class AbsenceZeros(layers.Layer):
+    """Puts zeros where a branch has no data: (B, D), (B, 1) presence to (B, D)."""
+
+    def call(self, vector, present):
+        return ops.where(present > 0, vector, ops.zeros_like(vector))
+
+    def compute_output_shape(self, vector_shape, present_shape):
+        return vector_shape
+
+
+@keras.saving.register_keras_serializable(package="mmkeras")
 class AbsenceToken(layers.Layer):
     """Puts one learned token where a branch has no tokens of its own.
 

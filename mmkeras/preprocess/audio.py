@@ -1,4 +1,4 @@
-"""WAV -> wave -> mel frames -> one vector. The same functions train and serve."""
+"""WAV -> wave -> mel frames -> a vector or frames, in training and in serving."""
 
 import tensorflow as tf
 
@@ -177,23 +177,41 @@ def log_mel(wave: tf.Tensor, config: AudioConfig) -> tf.Tensor:
     return tf.math.log(mel + _FLOOR)
 
 
-def audio_vector(frames: tf.Tensor, config: AudioConfig) -> tf.Tensor:
-    """Mean and deviation over time: (T, F) log-mel -> (`stats_width(config)`,).
+def frame_features(frames: tf.Tensor, config: AudioConfig) -> tf.Tensor:
+    """Log-mel frames as the encoder wants them: (T, F) -> (T, `frame_width(config)`).
 
-    For mfcc_stats the bands go through a cosine transform first.
+    mfcc_stats and gru get the first coefficients of a cosine transform of the bands.
 
     Source: tf.signal.mfccs_from_log_mel_spectrograms (orthonormal DCT-II).
     """
-    if config.encoder == "mfcc_stats":
+    if config.encoder in ("mfcc_stats", "gru"):
         cepstrum = tf.signal.mfccs_from_log_mel_spectrograms(frames)
         frames = cepstrum[:, : config.mfccs]
+    return frames
+
+
+def frame_width(config: AudioConfig) -> int:
+    """Numbers in one frame of `frame_features`."""
+    return config.mfccs if config.encoder in ("mfcc_stats", "gru") else config.bands
+
+
+def audio_vector(frames: tf.Tensor, config: AudioConfig) -> tf.Tensor:
+    """Mean and deviation over time: (T, F) log-mel -> (`stats_width(config)`,)."""
+    frames = frame_features(frames, config)
     mean = tf.reduce_mean(frames, axis=0)
     deviation = tf.math.reduce_std(frames, axis=0)
     vector = tf.concat([mean, deviation], axis=0)
     return tf.ensure_shape(vector, [stats_width(config)])
 
 
+def pad_frames(frames: tf.Tensor, config: AudioConfig) -> tf.Tensor:
+    """Fills up with frames of zeros: (T, F) -> (`config.max_frames`, F)."""
+    frames = frames[: config.max_frames]
+    missing = config.max_frames - tf.shape(frames)[0]
+    padded = tf.pad(frames, [[0, missing], [0, 0]])
+    return tf.ensure_shape(padded, [config.max_frames, frames.shape[1]])
+
+
 def stats_width(config: AudioConfig) -> int:
     """Numbers in the vector of one sound: 128 in the reference model."""
-    bands = config.mfccs if config.encoder == "mfcc_stats" else config.bands
-    return 2 * bands
+    return 2 * frame_width(config)

@@ -1,16 +1,25 @@
 """The one preprocessing: raw bytes of a batch -> inputs of the Keras model."""
 
+from dataclasses import replace
 from functools import partial
 
 import tensorflow as tf
 
 from mmkeras.config import Config
 from mmkeras.preprocess.analysis import Analysis
-from mmkeras.preprocess.audio import audio_vector, decode_wave, log_mel
-from mmkeras.preprocess.hub import load_hub_encoder
+from mmkeras.preprocess.audio import (
+    audio_vector,
+    decode_wave,
+    frame_features,
+    frame_width,
+    log_mel,
+    pad_frames,
+    stats_width,
+)
+from mmkeras.preprocess.hub import load_hub_audio_encoder, load_hub_encoder
 from mmkeras.preprocess.image import KINDS, decode_image
 from mmkeras.preprocess.rows import decode_rows
-from mmkeras.preprocess.text import is_utf8, tfidf, token_table, tokenize
+from mmkeras.preprocess.text import is_utf8, number, tfidf, token_table, tokenize
 from mmkeras.preprocess.vector import decode_vector
 from mmkeras.schema import (
     ABSENT,
@@ -28,7 +37,7 @@ _MOST_DEVIATIONS = 5.0
 
 
 class Preprocessor:
-    """Owns what preprocessing needs in the graph: settings, token table, hub module.
+    """Owns what preprocessing needs in the graph: settings, token table, hub modules.
 
     One is built for a run and shared: what it traces, it traces once.
 
@@ -40,27 +49,32 @@ class Preprocessor:
     def __init__(self, config: Config, analysis: Analysis):
         self.config, self.analysis = config, analysis
         self.modalities = analysis.modalities
-        self._table = self._hub = None
-        if TEXT in self.modalities and config.text.encoder == "tfidf":
+        self._table = self._hub = self._audio_hub = None
+        if TEXT in self.modalities and config.text.has_vocabulary:
             self._table = token_table(list(analysis.vocabulary))
         if TEXT in self.modalities and config.text.encoder == "hub":
             self._hub = load_hub_encoder(config.text.hub_handle)
+        if AUDIO in self.modalities and config.audio.encoder == "hub":
+            self._audio_hub = load_hub_audio_encoder(config.audio.hub_handle)
         self._decoders = {}
 
     @property
     def resources(self) -> list:
-        """What an export must track: the token table, the hub module."""
-        return [owner for owner in (self._table, self._hub) if owner is not None]
+        """What an export must track: the token table, the hub modules."""
+        owners = (self._table, self._hub, self._audio_hub)
+        return [owner for owner in owners if owner is not None]
 
     def is_text(self, modality: str) -> bool:
         """Whether the column holds text itself, which needs no decoding."""
         return modality == TEXT and self.config.text.encoder != "vector"
 
     def decoded_spec(self, modality: str) -> tf.TensorSpec:
-        """Shape and dtype of one decoded row; None is the number of mel frames."""
+        """Shape and dtype of one decoded row; None is how many frames, or samples."""
         config = self.config
         if modality == IMAGE:
             return tf.TensorSpec([config.image.size_px] * 2 + [3], tf.uint8)
+        if modality == AUDIO and config.audio.encoder == "hub":
+            return tf.TensorSpec([None], tf.float32)
         if modality == AUDIO and config.audio.encoder != "vector":
             return tf.TensorSpec([None, config.audio.bands], tf.float32)
         if self.is_text(modality):
@@ -71,7 +85,10 @@ class Preprocessor:
         """Shape and dtype of one row of the model's input."""
         if modality == IMAGE:
             return self.decoded_spec(IMAGE)
-        return tf.TensorSpec([self.analysis.widths[modality]], tf.float32)
+        width, audio = self.analysis.widths[modality], self.config.audio
+        if modality == AUDIO and audio.is_sequence:
+            return tf.TensorSpec([audio.max_frames, width], tf.float32)
+        return tf.TensorSpec([width], tf.float32)
 
     def decode(
         self, modality: str, data: tf.Tensor, kinds: tuple[str, ...] = KINDS
@@ -95,36 +112,58 @@ class Preprocessor:
         if modality == IMAGE:
             return decode_image(data, self.config.image, kinds)
         if modality == AUDIO and self.config.audio.encoder != "vector":
-            return log_mel(decode_wave(data, self.config.audio), self.config.audio)
+            wave = decode_wave(data, self.config.audio)
+            is_hub = self.config.audio.encoder == "hub"
+            return wave if is_hub else log_mel(wave, self.config.audio)
         if self.is_text(modality):
             return data
         return decode_vector(data, self.analysis.widths[modality])
 
     def finish(self, modality: str, decoded: tf.Tensor) -> tf.Tensor:
-        """Turns one decoded picture, sound or vector into its `input_spec`."""
+        """Turns one decoded picture, sound or vector into its `input_spec`.
+
+        Where there is no scale (yet), the numbers stay as they are, and frames are not
+        filled up.
+        """
         if modality == IMAGE:
             return decoded
-        if modality == AUDIO and self.config.audio.encoder != "vector":
-            decoded = audio_vector(decoded, self.config.audio)
+        audio = self.config.audio
+        if modality == AUDIO and audio.encoder != "vector":
+            decoded = self._audio_features(decoded)
         scale = self.analysis.scales.get(modality)
-        if scale is None:  # while the scale itself is being found
+        if scale is None:
             return decoded
         z = (decoded - tf.constant(scale.mean)) / tf.constant(scale.deviation)
-        return tf.clip_by_value(z, -_MOST_DEVIATIONS, _MOST_DEVIATIONS)
+        z = tf.clip_by_value(z, -_MOST_DEVIATIONS, _MOST_DEVIATIONS)
+        return pad_frames(z, audio) if modality == AUDIO and audio.is_sequence else z
+
+    def _audio_features(self, decoded):
+        audio = self.config.audio
+        if audio.encoder == "hub":
+            return self._audio_hub(decoded)
+        if audio.is_sequence:
+            return frame_features(decoded, audio)
+        return audio_vector(decoded, audio)
 
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Splits texts: (B,) strings -> (B, L) ragged strings."""
         return tokenize(texts, self.config.text)
 
-    def text_vectors(
+    def text_input(
         self, texts: tf.Tensor, tokens: tf.RaggedTensor | None = None
     ) -> tf.Tensor:
-        """Turns (B,) texts, or their tokens, into (B, widths["text"]) float32."""
+        """Turns (B,) texts, or their tokens, into the model's input.
+
+        (B, widths["text"]) float32, or for encoders of sequences (B, max_tokens) int32.
+        """
+        text = self.config.text
         if self._hub is not None:
             width = self.analysis.widths[TEXT]
             return tf.ensure_shape(self._hub(texts), [None, width])
-        idf = tf.constant(self.analysis.idf, tf.float32)
         tokens = self.tokens(texts) if tokens is None else tokens
+        if text.is_sequence:
+            return number(tokens, self._table, text.max_tokens)
+        idf = tf.constant(self.analysis.idf, tf.float32)
         return tfidf(tokens, self._table, idf)
 
     def __call__(
@@ -155,10 +194,50 @@ class Preprocessor:
         if self.is_text(modality):
             there = tf.strings.strip(data) != ""
             ok = there & is_utf8(data)
-            return self.text_vectors(tf.where(ok, data, "")), ok, there
+            return self.text_input(tf.where(ok, data, "")), ok, there
 
         def row(encoded):
             return self.finish(modality, self.decode(modality, encoded))
 
         values, ok = decode_rows(row, data, self.input_spec(modality))
         return values, ok, data != ""
+
+
+def is_scaled(modality: str, config: Config) -> bool:
+    """Whether a modality's numbers are standardised by the training rows' scale.
+
+    Sounds and precomputed vectors are; what a hub module gives stays as it is.
+    """
+    if modality == AUDIO:
+        return config.audio.encoder != "hub"
+    return modality == TEXT and config.text.encoder == "vector"
+
+
+def with_widths(analysis: Analysis, config: Config) -> Analysis:
+    """Returns the analysis with the widths that its encoders ask for.
+
+    Numbers in a vector, tokens of a text, or numbers in a frame of a sound;
+    precomputed vectors have theirs already.
+
+    Raises:
+        UserError: A hub module cannot be had.
+    """
+    widths = dict(analysis.widths)
+    if TEXT in analysis.modalities and config.text.encoder != "vector":
+        widths[TEXT] = _text_width(config.text, analysis)
+    if AUDIO in analysis.modalities and config.audio.encoder != "vector":
+        widths[AUDIO] = _audio_width(config.audio)
+    return replace(analysis, widths=widths)
+
+
+def _text_width(text, analysis):
+    if text.encoder == "hub":
+        return load_hub_encoder(text.hub_handle)(tf.constant([""])).shape[1]
+    return text.max_tokens if text.is_sequence else len(analysis.vocabulary)
+
+
+def _audio_width(audio):
+    if audio.encoder == "hub":
+        silence = tf.zeros([audio.rate_hz])
+        return load_hub_audio_encoder(audio.hub_handle)(silence).shape[0]
+    return frame_width(audio) if audio.is_sequence else stats_width(audio)

@@ -1,4 +1,4 @@
-"""TF-Hub sentence encoders: text -> one vector, by handle or by local folder."""
+"""TF-Hub modules: text or a wave -> one vector, by handle or by local folder."""
 
 import warnings
 from collections.abc import Callable
@@ -21,25 +21,7 @@ def load_hub_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
     Raises:
         UserError: It can be neither found nor fetched, or does not take text.
     """
-    with warnings.catch_warnings():  # of its own import of pkg_resources
-        warnings.simplefilter("ignore")
-        import tensorflow_hub as hub
-
-    if not handle.startswith(("http://", "https://", "gs://")):
-        if not Path(handle).is_dir():
-            raise UserError(
-                f"text.hub_handle='{handle}' is no folder here; give the folder of a "
-                "downloaded module, or a handle that begins with https://."
-            )
-    try:
-        module = hub.load(handle)
-    except Exception as error:  # each transport of TF-Hub has errors of its own
-        words = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"The text encoder could not be had from '{handle}' ({words}). Download it "
-            "elsewhere and give its folder as --text.hub_handle, or use "
-            "--text.encoder tfidf."
-        ) from error
+    module = _load(handle, "text", "--text.encoder tfidf")
     if callable(module):
         return _Encoder(module, module)
     signature = getattr(module, "signatures", {}).get("serving_default")
@@ -51,6 +33,78 @@ def load_hub_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
     return _Encoder(module, lambda texts: next(iter(signature(texts).values())))
 
 
+def load_hub_audio_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Loads a module like YAMNet: one wave (S,) float32 in [-1, 1] -> (D,) float32.
+
+    The mean over time of its embeddings (N, D): of what it gives alone, or beside its
+    scores as the second of a tuple, or under "embeddings" or "embedding".
+
+    Args:
+        handle: As above.
+
+    Raises:
+        UserError: It can be neither found nor fetched, or does not take a wave.
+
+    Source: YAMNet's module, https://tfhub.dev/google/yamnet/1 (scores, embeddings,
+    log-mel spectrogram of one wave at 16 kHz).
+    """
+    module = _load(handle, "audio", "--audio.encoder log_mel_stats")
+    if not callable(module):
+        raise UserError(
+            f"audio.hub_handle='{handle}' cannot be called; it must take one wave, as "
+            "YAMNet does."
+        )
+
+    def call(wave):
+        try:
+            embeddings = _embeddings(module(wave))
+        except (ValueError, TypeError) as error:
+            words = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"audio.hub_handle='{handle}' does not take one wave of floats "
+                f"({words})."
+            ) from error
+        if embeddings.shape.rank != 2 or embeddings.shape[1] is None:
+            raise UserError(
+                f"audio.hub_handle='{handle}' gives embeddings of shape "
+                f"{embeddings.shape}; they must be (N, D) with a fixed D."
+            )
+        return tf.reduce_mean(embeddings, axis=0)
+
+    return _Encoder(module, call)
+
+
+def _embeddings(answer):
+    if isinstance(answer, dict):
+        return answer.get("embeddings", answer.get("embedding"))
+    if isinstance(answer, list | tuple):
+        return answer[1] if len(answer) > 1 else answer[0]
+    return answer
+
+
+def _load(handle: str, modality: str, instead: str):
+    """Loads a module quietly; its one-line errors name the setting and the way out."""
+    with warnings.catch_warnings():  # of its own import of pkg_resources
+        warnings.simplefilter("ignore")
+        import tensorflow_hub as hub
+
+    if not handle.startswith(("http://", "https://", "gs://")):
+        if not Path(handle).is_dir():
+            raise UserError(
+                f"{modality}.hub_handle='{handle}' is no folder here; give the folder "
+                "of a downloaded module, or a handle that begins with https://."
+            )
+    try:
+        return hub.load(handle)
+    except Exception as error:  # each transport of TF-Hub has errors of its own
+        words = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"The {modality} encoder could not be had from '{handle}' ({words}). "
+            f"Download it elsewhere and give its folder as --{modality}.hub_handle, or "
+            f"use {instead}."
+        ) from error
+
+
 class _Encoder(tf.Module):
     """Keeps the module, so that an export finds its variables."""
 
@@ -58,5 +112,5 @@ class _Encoder(tf.Module):
         super().__init__(name="hub_encoder")
         self.module, self._call = module, call
 
-    def __call__(self, texts):
-        return tf.cast(self._call(texts), tf.float32)
+    def __call__(self, data):
+        return tf.cast(self._call(data), tf.float32)

@@ -1,4 +1,4 @@
-"""UTF-8 text -> tokens -> one vector. The same functions train and serve."""
+"""UTF-8 text -> tokens -> a vector or numbers. The same functions train and serve."""
 
 import tensorflow as tf
 
@@ -51,6 +51,19 @@ def tfidf(
     weight = tf.where(counts > 0, 1 + tf.math.log(tf.maximum(counts, 1)), 0)
     vectors = tf.math.l2_normalize(weight * idf, axis=1)
     return tf.ensure_shape(vectors, [None, idf.shape[0]])
+
+
+def number(
+    tokens: tf.RaggedTensor, table: tf.lookup.StaticHashTable, length: int
+) -> tf.Tensor:
+    """Numbers the first `length` tokens: (B, L) ragged strings -> (B, length) int32.
+
+    0 is padding, 1 a token that is not in the table, and others begin at 2.
+    """
+    places = table.lookup(tokens.flat_values)  # (all,) int64, -1 when unknown
+    numbers = tf.where(places < 0, 1, tf.cast(places, tf.int32) + 2)
+    padded = tokens.with_flat_values(numbers).to_tensor(0, [None, length])
+    return tf.ensure_shape(padded, [None, length])
 
 
 def token_table(vocabulary: list[str]) -> tf.lookup.StaticHashTable:

@@ -40,7 +40,7 @@ def all_there(count=6, modalities=3):
         ("gated", 4, 10 + (16 + 24 + 12) + 3 * 44),
         ("tensor", 4, 10 + 39 + 65 * 4 - 4 + 4),
         ("low_rank", 4, 10 + 39 + 3 * 32 + 2 + 4),
-        ("late", 10, 10),
+        ("late", 10, 0),
     ],
 )
 def test_a_fusion_has_its_width_and_its_parameters(kind, width, parameters):
