@@ -74,6 +74,8 @@ def _plain(parser: Parser, message: str) -> str:
     if found := re.search(r"Key '(.*?)' is not expected", message):
         known = sorted({f[2:].split(".")[0] for f in _flags(parser)})
         return f"There is no setting '{found[1]}'.{did_you_mean(found[1], known)}"
+    if found := re.search(r'Key "(.*?)" is required', message):
+        return f"--{found[1]} is needed; see --help."
     if found := re.search(r'Parser key "(.*?)":', message):
         return _bad_value(parser, found[1], message[found.end() :])
     return " ".join(message.split())
@@ -161,6 +163,16 @@ def settings(parser: Parser, parsed: Namespace, kind: type[Config] = Config) -> 
                 )
     built = parser.instantiate_classes(parsed)
     return kind(**{name: built[name] for name in names})
+
+
+def without(argv: Sequence[str], *flags: str) -> list[str]:
+    """Returns the words of a command line but some flags and their values."""
+    pairs = zip(["", *argv], argv, strict=False)
+    return [
+        word
+        for before, word in pairs
+        if before not in flags and word.partition("=")[0] not in flags
+    ]
 
 
 def load_config(path: Path) -> Config:

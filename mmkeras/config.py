@@ -66,6 +66,9 @@ class TableConfig:
             and audio, with commas between.
         val_share: Part of the rows for validation where the table has none.
         test_share: Part of the rows for the test where the table has none.
+        folds: For cross-validation, parts that the rows are divided into, whatever
+            their split column says; 0 is none. `--folds` trains all.
+        fold: Which of them, from 1, is the test; of the others val_share is val.
         max_file_mb: Largest media file that is read, in megabytes.
         rows_per_shard: Rows in one TFRecord file.
         workers: Threads that read and check rows; 0 is one a core.
@@ -82,6 +85,8 @@ class TableConfig:
     modalities: str = "text,image,audio"
     val_share: float = 0.15
     test_share: float = 0.15
+    folds: int = 0
+    fold: int = 0
     max_file_mb: int = 64
     rows_per_shard: int = 1024
     workers: int = 0
@@ -94,6 +99,7 @@ class TableConfig:
         check(
             shares < 1, "table.val_share + table.test_share", f"{shares:g}", "below 1"
         )
+        self._check_folds()
         check(
             self.max_file_mb >= 1, "table.max_file_mb", self.max_file_mb, "at least 1"
         )
@@ -112,6 +118,17 @@ class TableConfig:
             self.modalities,
             "any of text, image and audio, each once, with commas between",
         )
+
+    def _check_folds(self):
+        check(
+            self.folds == 0 or self.folds >= 2,
+            "table.folds",
+            self.folds,
+            "0 (no cross-validation) or at least 2",
+        )
+        allowed = f"from 1 to table.folds={self.folds}" if self.folds else "0"
+        least = min(1, self.folds)
+        check(least <= self.fold <= self.folds, "table.fold", self.fold, allowed)
 
     @property
     def modality_names(self) -> tuple[str, ...]:

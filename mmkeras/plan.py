@@ -96,6 +96,8 @@ def make_plan(
     Raises:
         UserError: The table cannot be used.
     """
+    if only:  # a fold is one of the table that was trained on
+        config = replace(config, table=replace(config.table, folds=0, fold=0))
     folder = files.parent(table)
     modalities = table_modalities(table, config.table, labeled=labeled)
     all_rows = read_rows(table, config.table, labeled=labeled)

@@ -28,7 +28,7 @@ from mmkeras.schema import (
 
 EMBEDDED = "the embedded data set"
 LOCK_FILE = ".lock"
-_SHOWN_METRICS = (
+SHOWN_METRICS = (
     "accuracy",
     "balanced_accuracy",
     "f1_macro",
@@ -39,13 +39,13 @@ _SHOWN_METRICS = (
 _PACKAGES = ("mmkeras", "tensorflow", "keras", "numpy", "scikit-learn", "soundfile")
 
 
-def new_folder(config: Config, parent: Path = Path("runs")) -> Path:
-    """Returns a folder name under `parent` that no run has."""
+def new_folder(what: str, parent: Path = Path("runs")) -> Path:
+    """Returns a folder name under `parent`, ending in `what`, that nothing has."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name, number = f"{stamp}-{config.preset}", 1
+    name, number = f"{stamp}-{what}", 1
     while (parent / name).exists():
         number += 1
-        name = f"{stamp}-{config.preset}-{number}"
+        name = f"{stamp}-{what}-{number}"
     return parent / name
 
 
@@ -166,7 +166,7 @@ def copy_begun(folder: Path, own: Path) -> None:
 def metric_lines(metrics: dict[str, Any]) -> list[str]:
     """Returns the few metrics that a user wants to see first, a line each."""
     lines = [f"Metrics on {metrics['rows']:,} rows, with 95 % intervals:"]
-    for name in _SHOWN_METRICS:
+    for name in SHOWN_METRICS:
         value = metrics["metrics"][name]
         if value["value"] is not None:
             interval = f"({value['low']:.3f} to {value['high']:.3f})"

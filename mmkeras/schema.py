@@ -50,6 +50,7 @@ PREDICTIONS_FILE = "predictions.csv"
 MANIFEST_FILE = "manifest.json"
 REJECTED_FILE = "rejected.csv"
 HISTORY_FILE = "history.json"
+FOLDS_FILE = "folds.json"
 LABELS_FILE = "labels.txt"
 INGESTED_FILE = "ingested.json"  # beside shards of records
 LOGS_DIR, CHECKPOINTS_DIR, EXPORT_DIR = "logs", "checkpoints", "export"

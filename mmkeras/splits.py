@@ -17,17 +17,20 @@ def assign_splits(rows: Sequence[Row], config: TableConfig, seed: int) -> list[s
     Given splits are kept; where no row is val, `config.val_share` of the train rows
     become it, and likewise test. Without splits all rows are divided at random, each
     set of labels in proportion, no group in two splits, every split with at least
-    one row, and each class of three rows or more among the training rows.
+    one row, and each class of three rows or more among the training rows. With
+    `config.folds` the rows of one fold are test and the others divided so.
 
     Args:
         rows: Rows without problem.
-        config: Shares of val and test.
+        config: Shares of val and test, or the fold.
         seed: The same rows and seed give the same splits.
 
     Raises:
         UserError: There are fewer than three rows or groups, no train row, or a
-            group in several of the given splits.
+            group in several of the given splits; or as `assign_folds`.
     """
+    if config.folds:
+        return _around_fold(rows, config, seed)
     splits = [row.split or TRAIN for row in rows]
     missing = [split for split in (VAL, TEST) if split not in splits]
     if not rows:
@@ -47,6 +50,48 @@ def assign_splits(rows: Sequence[Row], config: TableConfig, seed: int) -> list[s
     train = [i for i, split in enumerate(splits) if split == TRAIN]
     for i, split in _divide([rows[i] for i in train], shares, seed).items():
         splits[train[i]] = split
+    return splits
+
+
+def assign_folds(rows: Sequence[Row], folds: int, seed: int) -> list[int]:
+    """Returns the fold of each row, from 1: each set of labels evenly in all.
+
+    No group is in two folds, and each fold has at least one row.
+
+    Args:
+        rows: Rows without problem.
+        folds: At least 2.
+        seed: The same rows and seed give the same folds.
+
+    Raises:
+        UserError: There are too few rows or groups to leave, beside each fold, one
+            for training and one for validation.
+    """
+    groups = _shuffled(_groups(rows), seed)
+    placed = dict.fromkeys(range(1, folds + 1), groups)
+    if folds <= len(groups):
+        placed = _place(groups, rows, dict.fromkeys(placed, 1 / folds))
+        _fill_every_split(placed)
+    if max(map(len, placed.values())) > len(groups) - 2:
+        raise UserError(
+            f"{len(groups)} usable rows or groups are too few for {folds} folds: each "
+            "needs one, and beside it two, to train and to validate. Give fewer folds, "
+            "or more rows."
+        )
+    fold_of = {
+        i: k for k, members in placed.items() for group in members for i in group
+    }
+    return [fold_of[i] for i in range(len(rows))]
+
+
+def _around_fold(rows, config, seed) -> list[str]:
+    """Returns test for the rows of `config.fold`, and train or val for the others."""
+    folds = assign_folds(rows, config.folds, seed)
+    others = [i for i, fold in enumerate(folds) if fold != config.fold]
+    shares = {TRAIN: 1 - config.val_share, VAL: config.val_share}
+    splits = [TEST] * len(rows)
+    for i, split in _divide([rows[i] for i in others], shares, seed).items():
+        splits[others[i]] = split
     return splits
 
 
@@ -95,12 +140,16 @@ def _divide(rows: list[Row], shares: dict[str, float], seed: int) -> dict[int, s
             f"{len(groups)} usable rows or groups cannot be divided into "
             f"{', '.join(shares)}: at least {len(shares)} are needed. Add rows."
         )
-    order = np.random.default_rng(seed).permutation(len(groups))
-    groups = sorted((groups[i] for i in order), key=len, reverse=True)
-    placed = _place(groups, rows, shares)
+    placed = _place(_shuffled(groups, seed), rows, shares)
     _teach_every_class(rows, placed)
     _fill_every_split(placed)
     return {i: s for s, members in placed.items() for group in members for i in group}
+
+
+def _shuffled(groups, seed):
+    """Returns the groups by size, the largest first, and in random order."""
+    order = np.random.default_rng(seed).permutation(len(groups))
+    return sorted((groups[i] for i in order), key=len, reverse=True)
 
 
 def _place(groups, rows, shares):

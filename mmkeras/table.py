@@ -113,7 +113,7 @@ def read_rows(
     """Reads all rows, with the checks across rows; `labeled` as in `iter_rows`.
 
     The later ones of several rows with one id get a problem, and so does a row
-    without split where other rows have one.
+    without split where other rows have one. With `config.folds` no row has a split.
 
     Raises:
         UserError: As `iter_rows`.
@@ -248,6 +248,8 @@ def _row(number, line, cells, modalities, config, labeled) -> Row:
         values[name] = value if value.strip() else ""
     labels = [part.strip() for part in values.get("label", "").split(LABEL_SEPARATOR)]
     labels = tuple(dict.fromkeys(part for part in labels if part))
+    if config.folds:
+        values["split"] = ""
     split = _SPLIT_NAMES.get(values["split"].strip().lower(), "")
     if labeled and values["split"] and not split:
         allowed = ", ".join(SPLITS)

@@ -10,9 +10,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mmkeras import run
-from mmkeras.cli import Parser, add_settings, choose_preset, run_program, settings
+from mmkeras.cli import (
+    Parser,
+    add_settings,
+    choose_preset,
+    run_program,
+    settings,
+    without,
+)
 from mmkeras.cluster import read_cluster
+from mmkeras.config import TableConfig
 from mmkeras.errors import UserError
+from mmkeras.folds import check_no_folds, cross_validate
 from mmkeras.schema import MODEL_FILE
 
 
@@ -20,8 +29,8 @@ def main(argv: Sequence[str]) -> int:
     """Parses the command line and trains; returns the exit code."""
     parser = Parser(
         prog="python -m mmkeras.train",
-        usage="%(prog)s [--data FILE.csv] [--output DIR] [--preset NAME] "
-        "[--config FILE.yaml] [--SETTING VALUE ...]",
+        usage="%(prog)s [--data FILE.csv] [--output DIR] [--folds K] "
+        "[--preset NAME] [--config FILE.yaml] [--SETTING VALUE ...]",
         description="Train a multimodal classifier and export it for TF Serving. On "
         "several GPUs it trains on all. On several machines, start it on each with "
         "TF_CONFIG set and one --output and table that all can read.",
@@ -31,6 +40,13 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--output", metavar="DIR", help="Run folder; else a new one under runs/."
+    )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        metavar="K",
+        help="Cross-validate: train K models, each tested on rows of its own.",
     )
     add_settings(parser, choose_preset(argv))
     parsed = parser.parse_args(argv)
@@ -44,10 +60,13 @@ def main(argv: Sequence[str]) -> int:
             f"TF_CONFIG names {cluster.workers} workers, which need one --output: a "
             "run folder that all can read."
         )
-    folder = Path(parsed.output) if parsed.output else run.new_folder(config)
+    folder = Path(parsed.output or run.new_folder(config.preset))
+    if parsed.folds:
+        return _cross_validate(folder, config, table, parsed.folds, argv)
     if not cluster.is_chief:
         return _join(folder, config, table)
     with run.opened(folder):
+        check_no_folds(folder)
         run.check_same(folder, config, run.data_name(table))
         if run.is_finished(folder):
             print(f"The run in '{folder}' is finished already; nothing was trained.")
@@ -63,7 +82,9 @@ def _train(folder, config, table, argv) -> int:
 
         train(folder, config, table)
     except KeyboardInterrupt:
-        resume = shlex.join(["python", "-m", "mmkeras.train", *_without_output(argv)])
+        resume = shlex.join(
+            ["python", "-m", "mmkeras.train", *without(argv, "--output")]
+        )
         saved = folder / MODEL_FILE
         begun = run.has_begun(folder)
         best = "The best model so far" if begun else "A hardly trained model"
@@ -75,6 +96,17 @@ def _train(folder, config, table, argv) -> int:
         return 130
     print(run.summary(folder))
     return 0
+
+
+def _cross_validate(folder, config, table, folds, argv) -> int:
+    TableConfig(folds=folds, fold=1)  # whether there can be so many
+    if config.table.folds:
+        raise UserError("--folds sets table.folds and table.fold; leave them out.")
+    if read_cluster().workers > 1:
+        raise UserError("--folds trains on one machine; start it without TF_CONFIG.")
+    flags = without(argv, "--folds", "--output", "--data")
+    with run.opened(folder):
+        return cross_validate(folder, config, table, folds, flags)
 
 
 def _join(folder, config, table) -> int:
@@ -89,16 +121,6 @@ def _join(folder, config, table) -> int:
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
             join(folder, Path(own), config, table)
     return 0
-
-
-def _without_output(argv: Sequence[str]) -> list[str]:
-    """Returns the words of a command line but --output and its value."""
-    pairs = zip(["", *argv], argv, strict=False)
-    return [
-        word
-        for before, word in pairs
-        if before != "--output" and word.partition("=")[0] != "--output"
-    ]
 
 
 if __name__ == "__main__":

@@ -14,15 +14,15 @@ FLOORS = [
     ["presets", "tokens"],
     ["cli", "table", "media", "preprocess", "encoders", "fusion", "augment"]
     + ["metrics", "baselines", "report", "embedded", "run", "meeting", "capi"],
-    ["splits", "examples", "losses", "model"],
-    ["plan", "inference", "native"],
-    ["shards", "proof"],
+    ["splits", "examples", "losses", "model", "trial"],
+    ["plan", "inference", "native", "folds", "comparison"],
+    ["shards", "proof", "contest"],
     ["ingested"],
     ["records"],
     ["data", "export", "replicas"],
     ["features", "fit", "evaluation"],
     ["training"],
-    ["train", "evaluate", "predict", "doctor", "prove"],
+    ["train", "evaluate", "predict", "doctor", "prove", "compare", "cost"],
 ]
 # Inside a package a file imports only files that stand before it here.
 PACKAGES = {
@@ -49,7 +49,9 @@ LIGHT = [
     "metrics",
 ]
 LIGHT += ["baselines", "report", "embedded", "run", "train", "evaluate", "predict"]
-LIGHT += ["doctor", "prove", "cluster", "meeting"]
+LIGHT += ["doctor", "prove", "cluster", "meeting", "trial", "folds", "comparison"]
+LIGHT += ["contest"]
+LIGHT += ["compare", "cost"]
 
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 ROOT = Path(__file__).parents[1] / "mmkeras"

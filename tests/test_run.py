@@ -130,9 +130,9 @@ def test_another_setting_is_refused_by_name_and_both_values(noted):
 
 
 def test_two_runs_of_one_second_get_two_folders(tmp_path):
-    first = run.new_folder(CONFIG, tmp_path)
+    first = run.new_folder(CONFIG.preset, tmp_path)
     first.mkdir()
-    second = run.new_folder(CONFIG, tmp_path)
+    second = run.new_folder(CONFIG.preset, tmp_path)
     assert first != second and "small-concat" in first.name
 
 
