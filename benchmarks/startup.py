@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 
-PROGRAMS = ("train", "evaluate", "predict", "doctor")
+PROGRAMS = ("train", "evaluate", "predict", "compare", "cost", "doctor")
 
 
 def seconds(*arguments: str) -> float:

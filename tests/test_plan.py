@@ -37,6 +37,31 @@ def test_every_row_stands_in_one_shard_of_bounded_size(tmp_path):
     assert sorted(ids) == [f"r{i:02d}" for i in range(40)] and made.rows == 40
 
 
+def test_the_rows_of_a_fold_are_test_whatever_the_split_column_says(tmp_path):
+    rows = [{**row, "split": "train", "group": row["id"][:2]} for row in texts()]
+    rows[3]["split"] = ""
+    rows[7]["split"] = "holdout"
+    table = tables.write_table(tmp_path / "data.csv", rows)
+    tested, keys = [], set()
+    for fold in (1, 2):
+        config = tables.tiny_config(tmp_path, table={"folds": 2, "fold": fold})
+        made = make_plan(table, config)
+        (ids,) = shard_rows(made, "test")
+        assert not made.rejected and len({name[:2] for name in ids}) == 2
+        tested += ids
+        keys.add(made.fingerprint)
+    assert sorted(tested) == [row["id"] for row in rows] and len(keys) == 2
+
+
+def test_another_table_knows_nothing_of_the_folds_of_the_one_trained_on(tmp_path):
+    splits = ["train", "test"] * 20
+    rows = [{**r, "split": s} for r, s in zip(texts(), splits, strict=True)]
+    table = tables.write_table(tmp_path / "data.csv", rows)
+    config = tables.tiny_config(tmp_path, table={"folds": 4, "fold": 3})
+    (ids,) = shard_rows(make_plan(table, config, only="test"), "test")
+    assert ids == [row["id"] for row in rows[1::2]]
+
+
 def test_a_table_without_labels_becomes_test_rows(tmp_path):
     rows = [{"text": f"word {i}", "split": "train"} for i in range(3)]
     table = tables.write_table(tmp_path / "data.csv", [*rows, {"text": ""}])

@@ -1,12 +1,14 @@
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from mmkeras.config import TableConfig
 from mmkeras.errors import UserError
-from mmkeras.splits import assign_splits, check_labels
+from mmkeras.splits import assign_folds, assign_splits, check_labels
 from mmkeras.table import Row
 
 CONFIG = TableConfig()
@@ -117,3 +119,79 @@ def test_one_class_is_refused_and_classes_of_one_row_are_named():
     assert "2 classes" in warning and "'b', 'c'" in warning
     (many,) = check_labels(rows_of(*map(str, range(15))))
     assert "15 classes" in many and many.endswith("and 5 more.")
+
+
+# Folds ----------------------------------------------------------------------------
+
+
+def of_fold(rows, folds, fold, seed=0, val_share=0.2):
+    config = TableConfig(folds=folds, fold=fold, val_share=val_share)
+    return assign_splits(rows, config, seed)
+
+
+def test_every_row_is_tested_once_and_a_given_split_has_no_say():
+    rows = rows_of(*"ab" * 26, splits=["train"] * 30 + ["test"] * 22)
+    tested = [
+        [i for i, split in enumerate(of_fold(rows, 5, k)) if split == "test"]
+        for k in range(1, 6)
+    ]
+    assert sorted(i for fold in tested for i in fold) == list(range(52))
+    assert sorted(map(len, tested)) == [10, 10, 10, 11, 11]
+
+
+def test_beside_a_fold_the_others_are_divided_by_val_share():
+    splits = Counter(of_fold(rows_of(*"ab" * 50), 4, 2))
+    assert splits == {"test": 25, "val": 15, "train": 60}
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_folds_have_each_class_as_evenly_as_scikit_learn_makes_them(grouped):
+    rng = np.random.default_rng(0)
+    labels = list(rng.choice(list("abcd"), 300, p=[0.6, 0.25, 0.1, 0.05]))
+    groups = [f"g{i}" for i in rng.integers(0, 60, 300)]
+    kind = StratifiedGroupKFold if grouped else StratifiedKFold
+    known, groups = kind(5, shuffle=True, random_state=0), groups if grouped else None
+    ours = assign_folds(rows_of(*labels, groups=groups), 5, seed=0)
+    theirs = [0] * 300
+    for k, (_, test) in enumerate(known.split(labels, labels, groups), 1):
+        for i in test:
+            theirs[i] = k
+
+    def spread(folds):
+        counts = Counter(zip(labels, folds, strict=True))
+        each = [[counts[label, k] for k in range(1, 6)] for label in "abcd"]
+        return max(max(n) - min(n) for n in each)
+
+    assert spread(ours) <= max(spread(theirs), 2)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    labels=st.lists(st.sampled_from(["a", "b", "a|b"]), min_size=1, max_size=30),
+    folds=st.integers(2, 8),
+    data=st.data(),
+)
+def test_no_group_is_in_two_folds_and_no_fold_is_empty(labels, folds, data):
+    names = st.sampled_from(["", "g", "h", "k"])
+    rows = rows_of(*labels, groups=[data.draw(names) for _ in labels])
+    try:
+        places = assign_folds(rows, folds, 0)
+    except UserError as error:
+        assert f"are too few for {folds} folds" in str(error)
+        return
+    assert set(places) == set(range(1, folds + 1))
+    of_group = {(r.group, k) for r, k in zip(rows, places, strict=True) if r.group}
+    assert len(of_group) == len({group for group, _ in of_group})
+    for k in range(1, folds + 1):
+        assert set(of_fold(rows, folds, k)) == {"train", "val", "test"}
+
+
+def test_as_many_folds_as_rows_leave_one_out():
+    rows = rows_of(*"aabbc")
+    assert sorted(assign_folds(rows, 5, 0)) == [1, 2, 3, 4, 5]
+    with pytest.raises(UserError, match="^5 usable rows .* too few for 6 folds: each"):
+        assign_folds(rows, 6, 0)
+    with pytest.raises(UserError, match="^0 usable rows"):
+        assign_folds([], 2, 0)
+    with pytest.raises(UserError, match="^3 usable rows .* too few for 2 folds"):
+        assign_folds(rows_of(*"abb"), 2, 0)

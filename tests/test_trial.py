@@ -1,0 +1,136 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmkeras import run
+from mmkeras.errors import UserError
+from mmkeras.trial import check_trials, perform, plan_trial, run_logged
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(code):
+    return [sys.executable, "-c", code]
+
+
+def test_an_error_of_ours_is_given_with_all_its_lines(tmp_path):
+    code = "import sys; print('epoch 1'); sys.exit('error: 2 rows:\\n  line 3')"
+    error = run_logged(python(code), tmp_path / "log")
+    assert error == "2 rows:\n  line 3"
+
+
+def test_of_a_crash_the_last_line_is_given_and_the_log_has_all(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("error: of the day before\n")
+    error = run_logged(python("print('begun', flush=True); 1 / 0"), log)
+    assert error == "ZeroDivisionError: division by zero"
+    assert "begun" in log.read_text() and "Traceback" in log.read_text()
+
+
+def test_a_killed_program_is_said_to_be_one(tmp_path):
+    code = "import os; os.kill(os.getpid(), 9)"
+    error = run_logged(python(code), tmp_path / "log")
+    assert error == "It was ended by SIGKILL. The machine may be out of memory."
+    silent = run_logged(python("raise SystemExit(3)"), tmp_path / "other")
+    assert silent == "It ended with exit code 3."
+
+
+def test_time_adds_up_over_programs_and_the_most_memory_counts(tmp_path):
+    spent, found = tmp_path / "spent.json", []
+    for megabytes in (200, 1):
+        code = f"b = bytearray({megabytes} << 20); import time; time.sleep(0.2)"
+        assert run_logged(python(code), tmp_path / "log", spent) == ""
+        found.append(json.loads(spent.read_text()))
+    first, second = found
+    assert first["seconds"] >= 0.2 and second["seconds"] >= first["seconds"] + 0.2
+    assert 200 < first["peak_mb"] == second["peak_mb"] < 300
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from mmkeras.trial import as_ctrl_c, run_logged
+child = '''
+import signal, sys, time
+def save(*_):
+    time.sleep(0.3)
+    print("saved", flush=True)
+    sys.exit(130)
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+time.sleep(60)
+'''
+as_ctrl_c()
+try:
+    run_logged([sys.executable, "-c", child], Path(sys.argv[1]), Path(sys.argv[2]))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def started(tmp_path):
+    log, spent = tmp_path / "log", tmp_path / "spent.json"
+    words = [sys.executable, "-c", PARENT, str(log), str(spent)]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (log.exists() and "ready" in log.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    return process, log, spent
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_lets_the_program_save_its_work_first(how, tmp_path):
+    process, log, spent = started(tmp_path)
+    process.send_signal(how)
+    out, _ = process.communicate(timeout=30)
+    assert out == "interrupted\n" and log.read_text() == "ready\nsaved\n"
+    assert json.loads(spent.read_text())["seconds"] >= 0.3
+
+
+def test_a_killed_parent_leaves_no_program_behind(tmp_path):
+    process, log, _ = started(tmp_path)
+    process.kill()
+    process.communicate(timeout=30)
+    deadline = time.monotonic() + 30
+    while "saved" not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_trial_is_planned_with_the_settings_that_its_program_gets(tmp_path):
+    flags = ["--preset", "gated", "--epochs", "3"]
+    trial = plan_trial("gated", tmp_path / "run", Path("data.csv"), flags)
+    assert (trial.config.fusion.kind, trial.config.epochs) == ("gated", 3)
+    assert trial.command[1:] == [
+        *("-m", "mmkeras.train", *flags, "--data", "data.csv"),
+        *("--output", str(tmp_path / "run")),
+    ]
+    assert trial.log == tmp_path / "run.log"
+    with pytest.raises(UserError, match="There is no flag '--epohcs'"):
+        plan_trial("gated", tmp_path, None, ["--epohcs", "3"])
+
+
+def test_a_finished_run_is_not_started_again(tmp_path, monkeypatch):
+    trial = plan_trial("gated", tmp_path / "run", None, ["--preset", "gated"])
+    monkeypatch.setattr(os, "wait4", None)
+    with run.opened(trial.folder):
+        run.write_manifest(trial.folder, finished=True)
+    outcome = perform(trial)
+    assert outcome.was_there and not outcome.error and not trial.log.exists()
+
+
+def test_runs_of_other_settings_are_refused_before_anything_is_trained(tmp_path):
+    trial = plan_trial("gated", tmp_path / "run", None, ["--preset", "gated"])
+    with run.opened(trial.folder):
+        (trial.folder / "checkpoints" / "phase1-epoch00001").mkdir(parents=True)
+        settings = {"preset": "gated", "epochs": 7}
+        run.write_manifest(trial.folder, data=run.EMBEDDED, settings=settings)
+    with pytest.raises(UserError, match="holds a run with seed=None"):
+        check_trials([trial])
