@@ -67,6 +67,11 @@ def test_a_difference_is_surer_in_pairs_than_its_two_sides_are():
     assert gain["low"] > 0 and sides[0]["low"] < sides[1]["high"]
 
 
+def test_a_difference_is_of_rows_that_both_have_answered():
+    ours, theirs = {"a": True, "b": False}, {"a": False, "b": False, "c": True}
+    assert difference([ours], [theirs], 50)["value"] == 0.5
+
+
 def test_a_row_of_several_labels_is_right_in_any_order_and_only_whole(tmp_path):
     path = tmp_path / "predictions.csv"
     path.write_text(

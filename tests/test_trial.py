@@ -74,10 +74,12 @@ except KeyboardInterrupt:
 """
 
 
-def started(tmp_path):
+def started(tmp_path, **settings):
     log, spent = tmp_path / "log", tmp_path / "spent.json"
     words = [sys.executable, "-c", PARENT, str(log), str(spent)]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, text=True, **settings
+    )
     deadline = time.monotonic() + 60
     while not (log.exists() and "ready" in log.read_text()):
         assert time.monotonic() < deadline and process.poll() is None
@@ -92,6 +94,13 @@ def test_ctrl_c_lets_the_program_save_its_work_first(how, tmp_path):
     out, _ = process.communicate(timeout=30)
     assert out == "interrupted\n" and log.read_text() == "ready\nsaved\n"
     assert json.loads(spent.read_text())["seconds"] >= 0.3
+
+
+def test_ctrl_c_of_a_terminal_reaches_the_program_once(tmp_path):
+    process, log, _ = started(tmp_path, start_new_session=True)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of a group
+    out, _ = process.communicate(timeout=30)
+    assert out == "interrupted\n" and log.read_text() == "ready\nsaved\n"
 
 
 def test_a_killed_parent_leaves_no_program_behind(tmp_path):
