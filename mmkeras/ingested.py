@@ -28,6 +28,8 @@ from mmkeras.schema import (
 from mmkeras.shards import Found, bad_rows, warn_of_silence, warn_of_twins
 from mmkeras.table import listed
 
+VECTOR = "vector"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ingested:
@@ -36,8 +38,8 @@ class Ingested:
     Attributes:
         folder: Where the shards lie; local or a URI.
         modalities: In use, in the order of the branches.
-        encoders: "text" and "audio" -> the encoder, "vector" where the column holds
-            .npy paths.
+        encoders: "text" and "audio" -> "vector", where the column holds .npy paths.
+            Runs with different encoders share what is not such a vector.
         widths: Of precomputed vectors, by modality.
         shards: Split -> file names.
         rows: Split -> number of rows.
@@ -92,9 +94,11 @@ def load_ingested(folder: str | Path) -> Ingested:
 
 def resolved(config: Config, ingested: Ingested) -> Config:
     """Returns the settings with the encoders that the columns' content asked for."""
-    text = replace(config.text, encoder=ingested.encoders[TEXT])
-    audio = replace(config.audio, encoder=ingested.encoders[AUDIO])
-    return replace(config, text=text, audio=audio)
+    for modality, encoder in ingested.encoders.items():
+        if encoder == VECTOR:
+            settings = replace(getattr(config, modality), encoder=encoder)
+            config = replace(config, **{modality: settings})
+    return config
 
 
 def rejected_csv(rejected: Sequence[BadRow]) -> str:
@@ -133,6 +137,7 @@ def summarize(plan: Plan, founds: Sequence[Found]) -> dict[str, Any]:
     kinds = {kind for found in founds for kind in found.picture_kinds}
     contents = "".join(found.content for found in founds)
     encoders = {m: getattr(plan.config, m).encoder for m in (TEXT, AUDIO)}
+    encoders = {m: encoder for m, encoder in encoders.items() if encoder == VECTOR}
     warnings = [*plan.warnings, *warn_of_twins(founds), *warn_of_silence(founds)]
     return {
         "modalities": list(plan.modalities),

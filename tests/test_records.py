@@ -232,7 +232,7 @@ def test_a_column_of_npy_files_is_taken_for_vectors(taken, tmp_path):
     rows = texts(audio=[tables.vector([i, 1, 2]) for i in range(40)])
     rows[3]["audio"] = ""
     ingested = taken(rows)
-    assert ingested.encoders == {"text": "tfidf", "audio": "vector"}
+    assert ingested.encoders == {"audio": "vector"}
     assert ingested.widths == {"audio": 3} and ingested.absent["audio"] == 1
     assert resolved(tables.tiny_config(tmp_path), ingested).audio.encoder == "vector"
     rows[5]["audio"] = tables.tone()  # one sound among them: they are sounds, badly
@@ -394,6 +394,17 @@ def test_to_evaluate_a_table_without_splits_all_rows_are_taken(taken):
 def test_to_evaluate_a_split_without_rows_is_refused(taken):
     with pytest.raises(UserError, match="no row of the split test"):
         taken(texts(["train"] * 30 + ["val"] * 10), only="test")
+
+
+def test_runs_with_different_encoders_share_records_and_keep_their_encoders(tmp_path):
+    table = tables.write_table(tmp_path / "data.csv", texts())
+    found = []
+    for encoder in ("tfidf", "lstm"):
+        config = tables.tiny_config(tmp_path, text={"encoder": encoder})
+        ingested = records.ingest(table, config)
+        assert resolved(config, ingested).text.encoder == encoder
+        found.append(ingested.folder)
+    assert found[0] == found[1]
 
 
 def test_other_rows_of_one_table_are_other_records(tmp_path):
