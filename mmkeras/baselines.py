@@ -76,6 +76,37 @@ def logistic_regression(
     return _fit(train, targets.argmax(axis=1), rows, targets.shape[1])
 
 
+def of_tokens(numbers: np.ndarray, known: int) -> np.ndarray:
+    """Counts tokens, to features of a baseline.
+
+    Args:
+        numbers: (N, L) int, 0 in padding, else from 1 to `known`.
+        known: Different tokens.
+
+    Returns:
+        (N, known) float32: the logarithm of one more than how often a row has each.
+    """
+    counts = np.zeros((len(numbers), known + 1), "float32")
+    np.add.at(counts, (np.arange(len(numbers))[:, None], numbers), 1)
+    return np.log1p(counts[:, 1:])
+
+
+def of_frames(frames: np.ndarray) -> np.ndarray:
+    """Sums up frames, to features of a baseline.
+
+    Args:
+        frames: (N, T, F), all zeros in padding.
+
+    Returns:
+        (N, 2 F): mean and standard deviation over each row's own frames.
+    """
+    there = (frames != 0).any(axis=2, keepdims=True)
+    count = np.maximum(there.sum(axis=1), 1)
+    mean = frames.sum(axis=1) / count
+    squares = (there * (frames - mean[:, None]) ** 2).sum(axis=1) / count
+    return np.concatenate([mean, np.sqrt(squares)], axis=1)
+
+
 def _choose(n_rows: int, max_rows: int, seed: int) -> np.ndarray:
     if n_rows <= max_rows:
         return np.arange(n_rows)

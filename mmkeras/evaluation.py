@@ -314,7 +314,10 @@ def _against_baselines(trained, ingested, split, found, train_rows, metrics) -> 
 
 
 def _simple_features(trained, ingested, split):
-    """Blocks of features of the first rows: small pictures, vectors, presence."""
+    """Blocks of features of the first rows: small pictures, vectors, presence.
+
+    Token sequences are counted and frames summed up.
+    """
     preprocessor = trained.preprocessor
     batches = Batches(ingested=ingested, preprocessor=preprocessor, split=split)
     parts, targets, rows = [], [], 0
@@ -323,6 +326,11 @@ def _simple_features(trained, ingested, split):
         if IMAGE in part:
             small = tf.image.resize(inputs[IMAGE], [16, 16], method="area")
             part[IMAGE] = small.numpy().reshape(len(small), -1)
+        if TEXT in part and trained.config.text.is_sequence:
+            known = len(trained.analysis.vocabulary) + 1  # and one for all others
+            part[TEXT] = baselines.of_tokens(part[TEXT], known)
+        if AUDIO in part and trained.config.audio.is_sequence:
+            part[AUDIO] = baselines.of_frames(part[AUDIO])
         for i, m in enumerate(preprocessor.modalities):
             part[m] = part[m] * part[PRESENT][:, i : i + 1]
         parts.append(part)

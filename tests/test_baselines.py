@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from mmkeras import baselines
-from mmkeras.baselines import logistic_regression, majority, verdict
+from mmkeras.baselines import (
+    logistic_regression,
+    majority,
+    of_frames,
+    of_tokens,
+    verdict,
+)
 
 
 def accuracy(probabilities, targets):
@@ -240,3 +246,18 @@ def test_a_model_no_better_than_the_majority_is_told_so(low):
         "most frequent answer (50.0 %), and is better than logistic regression"
     )
     assert "most frequent" not in said(0.55, 0.51, 0.5, 0.4, (0.05, 0.15, 0.25))
+
+
+def test_tokens_are_counted_without_their_padding():
+    features = of_tokens(np.array([[2, 1, 2, 0], [0, 0, 0, 0]]), known=3)
+    assert features == pytest.approx(np.log1p([[1, 2, 0], [0, 0, 0]]))
+
+
+def test_frames_are_summed_up_without_their_padding():
+    rng = np.random.default_rng(0)
+    frames = np.zeros((2, 9, 4))
+    frames[0, :5] = rng.normal(size=(5, 4))
+    features = of_frames(frames)
+    assert features[0, :4] == pytest.approx(frames[0, :5].mean(axis=0))
+    assert features[0, 4:] == pytest.approx(frames[0, :5].std(axis=0))
+    assert not features[1].any()

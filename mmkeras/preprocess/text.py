@@ -62,7 +62,7 @@ def number(
     """
     places = table.lookup(tokens.flat_values)  # (all,) int64, -1 when unknown
     numbers = tf.where(places < 0, 1, tf.cast(places, tf.int32) + 2)
-    padded = tokens.with_flat_values(numbers).to_tensor(0, [None, length])
+    padded = tokens.with_flat_values(numbers).to_tensor(0, shape=[None, length])
     return tf.ensure_shape(padded, [None, length])
 
 

@@ -7,7 +7,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mmkeras.config import TextConfig
 from mmkeras.preprocess.analysis import find_vocabulary
-from mmkeras.preprocess.text import is_utf8, tfidf, token_table, tokenize
+from mmkeras.preprocess.text import is_utf8, number, tfidf, token_table, tokenize
 
 WORDS = TextConfig(tokens="word")
 CHARS = TextConfig(tokens="char", max_ngram=3)
@@ -142,3 +142,10 @@ def test_a_rare_token_weighs_more_and_a_repeated_one_a_little_more():
 def test_an_empty_batch_gives_no_rows():
     rows = tokenize(tf.constant([], tf.string), WORDS)
     assert tfidf(rows, token_table(["cow"]), tf.constant([1.0])).shape == (0, 1)
+
+
+def test_tokens_become_their_numbers_cut_and_padded():
+    tokens = tf.ragged.constant([["cow", "moo", "dog", "cow"], [], ["cow"]])
+    numbers = number(tokens, token_table(["cow", "dog"]), 3)
+    assert numbers.dtype == tf.int32
+    assert numbers.numpy().tolist() == [[2, 1, 3], [0, 0, 0], [2, 0, 0]]
