@@ -63,7 +63,8 @@ class Entry:
         finished: Seed -> folder of the run, once it is finished.
         seconds: Of each finished run, from start to report.
         peak_mb: Of each, the most memory held.
-        cost: What `mmkeras.cost` found of the first.
+        measured: Whether `mmkeras.cost` measures the first.
+        cost: What it found.
         error: One line; "" where all went well.
     """
 
@@ -72,6 +73,7 @@ class Entry:
     finished: dict[int, Path] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     peak_mb: list[float] = field(default_factory=list)
+    measured: bool = True
     cost: dict[str, float] = field(default_factory=dict)
     error: str = ""
 
@@ -233,7 +235,7 @@ def opened(contest: Contest, entries: Sequence[Entry]) -> Iterator[None]:
 def train_all(entries: Sequence[Entry]) -> None:
     """Trains whatever is not finished; a run that fails is noted in its entry.
 
-    Prints a line a run. The first finished run of each entry is measured.
+    Prints a line a run.
 
     Raises:
         KeyboardInterrupt: After the run under way has ended.
@@ -255,7 +257,7 @@ def _train(entry, seed, trial) -> str:
     entry.finished[seed] = trial.folder
     entry.seconds.append(outcome.seconds)
     entry.peak_mb.append(outcome.peak_mb)
-    if not entry.cost:
+    if entry.measured and not entry.cost:
         _measure(entry, trial)
     value = _metrics(trial.folder)["metrics"]["accuracy"]["value"]
     when = ", was there" if outcome.was_there else f" in {outcome.seconds:.0f} s"

@@ -81,6 +81,7 @@ def test_both_models_meet_the_same_holes_and_stand_side_by_side(
     asked = [c for c in started if c[2] == "mmkeras.predict"]
     assert len(asked) == 4
     assert len({c[c.index("--data") + 1] for c in asked}) == 2  # one of each seed
+    assert sum(c[2] == "mmkeras.cost" for c in started) == 1
 
     content = json.loads((out / "missing.json").read_text())
     late, ordinary, gain = content["models"]
