@@ -9,18 +9,21 @@ import pytest
 
 # Modules of one floor do not know each other.
 FLOORS = [
-    ["errors", "schema", "files"],
+    ["errors", "schema", "files", "shapley"],
     ["config", "cluster", "dropout"],
     ["presets", "tokens"],
     ["cli", "table", "media", "preprocess", "encoders", "fusion", "augment"]
     + ["metrics", "baselines", "report", "embedded", "run", "meeting", "capi"],
-    ["splits", "examples", "losses", "model"],
+    ["splits", "decoders", "losses", "model"],
+    ["examples", "corruptions"],
     ["plan", "inference", "native"],
-    ["shards", "proof"],
-    ["ingested"],
+    ["shards", "proof", "staged"],
+    ["ingested", "modalities", "noise"],
     ["records"],
     ["data", "export", "replicas"],
-    ["features", "fit", "evaluation"],
+    ["features", "fit", "predictions"],
+    ["worst_errors"],
+    ["evaluation"],
     ["training"],
     ["train", "evaluate", "predict", "doctor", "prove"],
 ]
@@ -33,9 +36,10 @@ PACKAGES = {
     "encoders": ["histograms", "image", "text", "audio", "__init__"],
 }
 # The model itself is pure Keras and stays so, as it also runs on other backends.
-MAY_IMPORT_TENSORFLOW = {"files", "preprocess", "augment", "examples", "shards"}
+MAY_IMPORT_TENSORFLOW = {"files", "preprocess", "augment", "decoders", "examples"}
 MAY_IMPORT_TENSORFLOW |= {"data", "inference", "proof", "export", "fit", "evaluation"}
 MAY_IMPORT_TENSORFLOW |= {"training", "features", "native", "capi", "replicas"}
+MAY_IMPORT_TENSORFLOW |= {"shards", "staged", "modalities", "noise"}
 LIGHT = [
     "errors",
     "schema",
@@ -48,7 +52,7 @@ LIGHT = [
     "metrics",
 ]
 LIGHT += ["baselines", "report", "embedded", "run", "train", "evaluate", "predict"]
-LIGHT += ["doctor", "prove", "cluster", "meeting"]
+LIGHT += ["doctor", "prove", "cluster", "meeting", "shapley"]
 
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 ROOT = Path(__file__).parents[1] / "mmkeras"
