@@ -19,7 +19,7 @@ from mmkeras.staged import Staged
 LEVELS = {
     TEXT: (0.0, 0.25, 0.5, 0.75, 1.0),
     IMAGE: (0.0, 0.01, 0.02, 0.05, 0.1),
-    AUDIO: (None, 20.0, 10.0, 0.0, -10.0),
+    AUDIO: (None, 40.0, 20.0, 10.0, 0.0, -10.0),
 }
 Corrupt = Callable[[bytes, float, list[int]], bytes]
 

@@ -44,6 +44,11 @@ def main(argv: Sequence[str]) -> int:
             f"TF_CONFIG names {cluster.workers} workers, which need one --output: a "
             "run folder that all can read."
         )
+    if cluster.workers > 1 and config.evaluate.trained_alone:
+        raise UserError(
+            "evaluate.trained_alone=true trains in one process, and TF_CONFIG names "
+            f"{cluster.workers} workers. Unset one of the two."
+        )
     folder = Path(parsed.output) if parsed.output else run.new_folder(config)
     if not cluster.is_chief:
         return _join(folder, config, table)

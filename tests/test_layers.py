@@ -10,8 +10,8 @@ import pytest
 # Modules of one floor do not know each other.
 FLOORS = [
     ["errors", "schema", "files", "shapley"],
-    ["config", "cluster", "dropout"],
-    ["presets", "tokens"],
+    ["config", "cluster", "dropout", "page"],
+    ["presets", "tokens", "charts"],
     ["cli", "table", "media", "preprocess", "encoders", "fusion", "augment"]
     + ["metrics", "baselines", "report", "embedded", "run", "meeting", "capi"],
     ["splits", "decoders", "losses", "model"],
@@ -52,7 +52,7 @@ LIGHT = [
     "metrics",
 ]
 LIGHT += ["baselines", "report", "embedded", "run", "train", "evaluate", "predict"]
-LIGHT += ["doctor", "prove", "cluster", "meeting", "shapley"]
+LIGHT += ["doctor", "prove", "cluster", "meeting", "shapley", "page", "charts"]
 
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 ROOT = Path(__file__).parents[1] / "mmkeras"
