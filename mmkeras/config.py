@@ -9,26 +9,12 @@ _SHARE = "from 0 to below 1"
 
 ImageEncoder = Literal[
     "resnet50",
-    "resnet101",
-    "efficientnetv2",
-    "convnext",
-    "mobilenetv3",
     "small_cnn",
     "cnn",
     "cnn_lstm",
     "vit",
-    "kerashub_vit",
     "pixels",
 ]
-# Those that pretrained weights exist for.
-PRETRAINED = (
-    "resnet50",
-    "resnet101",
-    "efficientnetv2",
-    "convnext",
-    "mobilenetv3",
-    "kerashub_vit",
-)
 TextEncoder = Literal["tfidf", "hub", "vector", "lstm", "gru", "transformer", "bert"]
 AudioEncoder = Literal["log_mel_stats", "mfcc_stats", "hub", "vector", "cnn", "gru"]
 Pooling = Literal["mean", "max", "last", "attention"]
@@ -140,16 +126,13 @@ class ImageConfig:
     """Image branch.
 
     Attributes:
-        encoder: Of keras.applications resnet50 (2048 wide), resnet101, efficientnetv2
-            (B0), convnext (Tiny) or mobilenetv3 (Large); small_cnn; cnn (two
-            convolutions of 16 and 32 filters, then 128); cnn_lstm (two blocks of 32
-            and 64 filters whose map runs through an LSTM of 128); vit (patches through
-            a Transformer); kerashub_vit (KerasHub's ViT); pixels (none: small pixels
-            as they are).
+        encoder: resnet50 (2048 wide); small_cnn; cnn (two convolutions of 16 and 32
+            filters, then 128); cnn_lstm (two blocks of 32 and 64 filters whose map runs
+            through an LSTM of 128); vit (patches through a Transformer); pixels (small
+            pixels as they are, no weights).
         size_px: Side of the square that pictures are resized to.
-        weights: Of an encoder of keras.applications or kerashub_vit: imagenet (or for
-            KerasHub the name of its preset; fetched once), none, or the path of a
-            .weights.h5/.h5 file.
+        weights: For resnet50: imagenet (downloaded once by keras.applications),
+            none, or the path of a .weights.h5/.h5 file.
         frozen: Whether the encoder keeps its weights; its output is then computed
             once and cached. auto is yes with pretrained weights.
         width: Filters of the small CNN's first block.
@@ -198,14 +181,9 @@ class ImageConfig:
         )
 
     @property
-    def has_weights(self) -> bool:
-        """Whether the encoder is of a kind that pretrained weights exist for."""
-        return self.encoder in PRETRAINED
-
-    @property
     def is_frozen(self) -> bool:
         if self.frozen == "auto":
-            return self.has_weights and self.weights != "none"
+            return self.encoder == "resnet50" and self.weights != "none"
         return self.frozen == "yes"
 
 
@@ -218,17 +196,13 @@ class TextConfig:
             TF-Hub sentence encoder) or vector (.npy paths in the column). Of token
             sequences: lstm, gru or transformer over learned embeddings, or bert
             (KerasHub's BERT).
-        tokens: word; char for character n-grams inside words; wordpiece for words
-            parted into known pieces, which bert needs.
+        tokens: word, or char for character n-grams inside words.
         max_ngram: Longest n-gram of characters.
         min_rows: A token that fewer training rows have is not kept.
         vocab_size: Tokens kept, the most frequent first; with tfidf the vector's width.
-        vocab_file: For wordpiece: BERT's vocab.txt, a piece a line; empty learns the
-            pieces from the training rows.
         max_tokens: Tokens used of a text, from its start, by encoders of sequences.
         hub_handle: TF-Hub handle or local folder, for encoder hub.
-        weights: For bert: none, the name of a KerasHub preset (fetched once), or the
-            path of a .weights.h5 file.
+        weights: For bert: none, or the path of a .weights.h5 file of such a backbone.
         dropout: Dropped share of the vector.
         units: Width of the dense layer (0 is none: the vector itself), of the LSTM or
             GRU, or of the Transformer inside.
@@ -238,11 +212,10 @@ class TextConfig:
     """
 
     encoder: TextEncoder = "tfidf"
-    tokens: Literal["word", "char", "wordpiece"] = "word"
+    tokens: Literal["word", "char"] = "word"
     max_ngram: int = 3
     min_rows: int = 2
     vocab_size: int = 512
-    vocab_file: str = ""
     max_tokens: int = 64
     hub_handle: str = ""
     weights: str = "none"
@@ -267,16 +240,6 @@ class TextConfig:
                 self.units,
                 f"a multiple of text.heads={self.heads}",
             )
-        if self.encoder == "bert" and self.tokens != "wordpiece":
-            raise UserError(
-                f"text.encoder=bert reads word pieces, not text.tokens={self.tokens}: "
-                "set text.tokens=wordpiece."
-            )
-        if self.encoder == "tfidf" and self.tokens == "wordpiece":
-            raise UserError(
-                "text.tokens=wordpiece is for encoders of token sequences, not for "
-                "text.encoder=tfidf: set text.tokens=char, or another text.encoder."
-            )
         if self.encoder == "hub" and not self.hub_handle:
             raise UserError(
                 "text.encoder=hub needs text.hub_handle: a TF-Hub handle or the "
@@ -287,14 +250,6 @@ class TextConfig:
     def is_sequence(self) -> bool:
         """Whether the encoder reads token numbers, (max_tokens,) of each row."""
         return self.encoder in ("lstm", "gru", "transformer", "bert")
-
-    @property
-    def reserved(self) -> int:
-        """Token numbers before those of the vocabulary: 0 padding, 1 an unknown one.
-
-        Word pieces have both in the vocabulary itself.
-        """
-        return 0 if self.tokens == "wordpiece" else 2
 
     @property
     def has_vocabulary(self) -> bool:
@@ -470,61 +425,6 @@ class FusionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """What training minimises beside the fused classifier's own loss.
-
-    The sum L + Σ_i [λ_i·L_i + Σ_j≠i w_ij·L_ij]: L_i is the loss of a classifier on one
-    modality alone, L_ij measures how far a row's two modalities lie apart. A weight of
-    0 leaves its term and its layers out.
-
-    Attributes:
-        kind: cross_entropy, or focal, which counts sure and right rows less.
-        focal_gamma: How much less.
-        text: λ of the classifier on text alone.
-        image: λ of the classifier on pictures alone.
-        audio: λ of the classifier on sounds alone.
-        text_image: w of text and picture, in both directions.
-        text_audio: w of text and sound.
-        image_audio: w of picture and sound.
-        alignment: contrastive (symmetric, over the rows of a batch, with a learned
-            temperature) or cosine.
-        width: Width of the aligned vectors.
-    """
-
-    kind: Literal["cross_entropy", "focal"] = "cross_entropy"
-    focal_gamma: float = 2.0
-    text: float = 0.0
-    image: float = 0.0
-    audio: float = 0.0
-    text_image: float = 0.0
-    text_audio: float = 0.0
-    image_audio: float = 0.0
-    alignment: Literal["contrastive", "cosine"] = "contrastive"
-    width: int = 64
-
-    def __post_init__(self):
-        for name in ("focal_gamma", *self._weights):
-            value = getattr(self, name)
-            check(0 <= value < float("inf"), f"loss.{name}", value, "0 or more")
-        check(self.width >= 1, "loss.width", self.width, "at least 1")
-
-    _weights = ("text", "image", "audio", "text_image", "text_audio", "image_audio")
-
-    @property
-    def modalities(self) -> dict[str, float]:
-        """λ of each modality that has a classifier of its own."""
-        weights = {m: getattr(self, m) for m in ("text", "image", "audio")}
-        return {m: weight for m, weight in weights.items() if weight}
-
-    @property
-    def pairs(self) -> dict[tuple[str, str], float]:
-        """w of each pair that is aligned."""
-        pairs = (("text", "image"), ("text", "audio"), ("image", "audio"))
-        weights = {pair: getattr(self, "_".join(pair)) for pair in pairs}
-        return {pair: weight for pair, weight in weights.items() if weight}
-
-
-@dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
     """Changes drawn anew for each training row and epoch; 0 or false is off.
 
@@ -562,11 +462,7 @@ class TrainConfig:
         schedule: After the warm-up: constant, or cosine down to zero.
         warmup_epochs: Epochs over which the learning rate rises from zero.
         weight_decay: Decoupled weight decay of adamw.
-        class_weights: Weight of each class in the loss: none, balanced (by its inverse
-            frequency) or effective (by its effective number of rows, which weighs rare
-            classes less).
-        oversample: Whether rows of rare classes are drawn more often, so that all
-            classes are equally common in training.
+        class_weights: balanced weighs each class by its inverse frequency.
         label_smoothing: Share of each target spread over all classes.
         monitor: Metric that early stopping and the best weights follow.
         patience: Epochs without a better value before training stops; 0 is never.
@@ -586,8 +482,7 @@ class TrainConfig:
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup_epochs: float = 3.0
     weight_decay: float = 0.01
-    class_weights: Literal["none", "balanced", "effective"] = "balanced"
-    oversample: bool = False
+    class_weights: Literal["none", "balanced"] = "balanced"
     label_smoothing: float = 0.1
     monitor: Literal["val_loss", "val_accuracy", "val_auc"] = "val_loss"
     patience: int = 10
@@ -683,7 +578,6 @@ class Config:
         text: Text branch.
         audio: Audio branch.
         fusion: Where the branches meet.
-        loss: What training minimises.
         augment: Augmentation.
         train: Optimisation.
         evaluate: Metrics and report.
@@ -699,7 +593,6 @@ class Config:
     text: TextConfig = field(default_factory=TextConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from mmkeras.config import Config
+from mmkeras.decoders import Decoders
 from mmkeras.errors import UserError
 from mmkeras.files import join
 from mmkeras.media import (
@@ -27,8 +27,6 @@ from mmkeras.media import (
     wave_bytes,
     wave_rate_hz,
 )
-from mmkeras.preprocess.audio import decode_wave
-from mmkeras.preprocess.image import decode_image
 from mmkeras.schema import (
     AUDIO,
     ID,
@@ -79,13 +77,7 @@ class RowReader:
         `widths` are those that precomputed vectors must have, by modality.
         """
         self.folder, self.config, self.widths = folder, config, widths
-        spec = [tf.TensorSpec([], tf.string)]
-        self._pixels = tf.function(
-            lambda data: decode_image(data, config.image), spec, autograph=False
-        )
-        self._wave = tf.function(
-            lambda data: decode_wave(data, config.audio), spec, autograph=False
-        )
+        self._decoders = Decoders(config)
 
     def read(self, row: Row) -> ReadRow:
         """Reads what the row names; what cannot be read is in `broken`."""
@@ -127,12 +119,12 @@ class RowReader:
 
     def _checked_image(self, data):
         """Decodes it as the served graph will: what this lets in, that can read."""
-        _decoded(self._pixels, data, "picture")
+        self._decoders.pixels(data)
         return data
 
     def _mono_wave(self, data):
         """Keeps a WAV of the right rate as it came; else its wave, as floats."""
-        wave = _decoded(self._wave, data, "sound")
+        wave = self._decoders.wave(data)
         rate_hz = self.config.audio.rate_hz
         if wave_rate_hz(data) == rate_hz:
             return data
@@ -153,14 +145,6 @@ def read_all(rows: Iterable[Row], reader: RowReader, workers: int) -> Iterator[R
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def _decoded(decode, data: bytes, what: str) -> np.ndarray:
-    try:
-        return decode(tf.constant(data)).numpy()
-    except tf.errors.OpError as error:
-        words = error.message.split("}} ")[-1].split("\n")[0][:120]
-        raise BadMedia(f"the {what} cannot be decoded: {words.strip()}") from None
 
 
 def _shown(cell: str) -> str:

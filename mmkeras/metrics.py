@@ -6,7 +6,7 @@ tasks "binary" and "multiclass", multi-hot for "multilabel"; `probabilities` is
 bootstrap resamples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -184,16 +184,21 @@ def _running(weights: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _bootstrap(rows: _Rows, resamples: int, seed: int) -> tuple[dict, dict]:
-    """Returns what `_weighed` does, for `resamples` draws of N rows out of N."""
-    rng, n = np.random.default_rng(seed), len(rows.truth)
-    parts, left = [], resamples
+def _draws(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yields (r, N) float64, how often each resample holds each of N rows."""
+    rng, left = np.random.default_rng(seed), resamples
     while left:
         r = min(left, max(8, CHUNK // n))  # 8: each part sorts the rows anew
         drawn = rng.integers(0, n, (r, n)) + n * np.arange(r)[:, None]
         weights = np.bincount(drawn.ravel(), minlength=r * n).reshape(r, n)
-        parts.append(_weighed(rows, weights.astype("float64")))
+        yield weights.astype("float64")
         left -= r
+
+
+def _bootstrap(rows: _Rows, resamples: int, seed: int) -> tuple[dict, dict]:
+    """Returns what `_weighed` does, for `resamples` draws of N rows out of N."""
+    draws = _draws(len(rows.truth), resamples, seed)
+    parts = [_weighed(rows, weights) for weights in draws]
     return tuple(
         {name: np.concatenate([p[i][name] for p in parts]) for name in parts[0][i]}
         for i in (0, 1)
@@ -253,7 +258,7 @@ def _class_points(rows: _Rows, truth: np.ndarray, guess: np.ndarray) -> dict:
     return by_class
 
 
-def _interval(value: float, resampled: np.ndarray) -> dict[str, float | None]:
+def interval(value: float, resampled: np.ndarray) -> dict[str, float | None]:
     """Returns {"value", "low", "high"}; None stands for what cannot be computed.
 
     The interval is stretched to hold the value: resamples of the calibration error
@@ -331,18 +336,48 @@ def measure(
     overall, by_class = _points(rows, task)
     spread, class_spread = _bootstrap(rows, resamples, seed)
     per_class = {
-        name: {m: _interval(by_class[m][c], v[:, c]) for m, v in class_spread.items()}
+        name: {m: interval(by_class[m][c], v[:, c]) for m, v in class_spread.items()}
         | {"support": int(rows.truth[:, c].sum())}
         for c, name in enumerate(classes)
     }
     return {
         "rows": len(rows.truth),
-        "metrics": {name: _interval(v, spread[name]) for name, v in overall.items()},
+        "metrics": {name: interval(v, spread[name]) for name, v in overall.items()},
         "per_class": per_class,
         "confusion_matrix": _confusion(rows),
         "reliability": _reliability(rows.bins),
         "bootstrap_resamples": resamples,
     }
+
+
+def answered_right(
+    targets: np.ndarray, probabilities: np.ndarray, task: str
+) -> np.ndarray:
+    """Returns (N,) bool: which rows are answered right, all of their labels."""
+    truth = np.asarray(targets).astype(bool)
+    return (decide(np.asarray(probabilities), task) == truth).all(axis=1)
+
+
+def accuracies(
+    right: np.ndarray, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the accuracy of K answers to the same N rows, and of their resamples.
+
+    All K are judged on the same resampled rows, so that what is computed of several of
+    them has an interval, too; and they are the rows that `measure` draws.
+
+    Args:
+        right: (K, N) bool, as of `answered_right`.
+        resamples: R.
+        seed: Of the resamples.
+
+    Returns:
+        (K,) and (K, R).
+    """
+    right = np.asarray(right, "float64")
+    n = right.shape[1]
+    parts = [right @ weights.T / n for weights in _draws(n, resamples, seed)]
+    return right.mean(axis=1), np.concatenate(parts, axis=1)
 
 
 def compare(
@@ -358,15 +393,14 @@ def compare(
     The bootstrap is paired: both models are judged on the same resampled rows. It
     only matters which of the two is right, so counts of rows are drawn, not rows.
     """
-    truth = np.asarray(targets).astype(bool)
     right_a, right_b = (
-        (decide(np.asarray(p), task) == truth).all(axis=1).astype(int)
+        answered_right(targets, p, task).astype(int)
         for p in (probabilities_a, probabilities_b)
     )
-    n = len(truth)
+    n = len(right_a)
     counts = np.bincount(right_a - right_b + 1, minlength=3)  # b better, same, a better
     drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=resamples)
-    return _interval((counts[2] - counts[0]) / n, (drawn[:, 2] - drawn[:, 0]) / n)
+    return interval((counts[2] - counts[0]) / n, (drawn[:, 2] - drawn[:, 0]) / n)
 
 
 def apply_temperature(

@@ -15,6 +15,7 @@ from mmkeras.schema import AUDIO, EMBEDDING, IMAGE, PRESENT, PROBABILITIES, TEXT
 from mmkeras.tokens import AllThere
 
 IMAGE_ENCODER, HEAD, TEMPERATURE = "image_encoder", "head", "temperature"
+RESERVED = 2  # token numbers before the vocabulary: padding, and an unknown one
 
 
 @keras.saving.register_keras_serializable(package="mmkeras")
@@ -106,7 +107,7 @@ def _branch(modality, x, config, analysis):
     """One vector (B, D) of a modality, or where fusion wants them tokens and mask."""
     tokens = config.fusion.takes_tokens
     if modality == TEXT:
-        vocabulary = config.text.reserved + len(analysis.vocabulary)
+        vocabulary = RESERVED + len(analysis.vocabulary)
         encoder = build_text_encoder(config.text, x.shape[1], vocabulary, tokens)
         x = encoder(x)
     if modality == AUDIO:

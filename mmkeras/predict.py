@@ -110,7 +110,7 @@ def _batches(trained, table) -> Iterator[list]:
 
 
 def _answers(predictor, batch) -> Iterator[list[str]]:
-    from mmkeras.evaluation import merge_status
+    from mmkeras.predictions import merge_status
 
     data = {m: [r.data.get(m, b"") for r in batch] for m in predictor.modalities}
     outputs = predictor(data)

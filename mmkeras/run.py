@@ -164,13 +164,15 @@ def copy_begun(folder: Path, own: Path) -> None:
 
 
 def metric_lines(metrics: dict[str, Any]) -> list[str]:
-    """Returns the few metrics that a user wants to see first, a line each."""
+    """Returns what a user wants to see first: metrics, and whether fusion helps."""
     lines = [f"Metrics on {metrics['rows']:,} rows, with 95 % intervals:"]
     for name in SHOWN_METRICS:
         value = metrics["metrics"][name]
         if value["value"] is not None:
             interval = f"({value['low']:.3f} to {value['high']:.3f})"
             lines.append(f"  {name:<18} {value['value']:.3f}  {interval}")
+    if metrics.get("fusion_verdict"):
+        lines.append(metrics["fusion_verdict"])
     return lines
 
 

@@ -54,4 +54,5 @@ FOLDS_FILE = "folds.json"
 LABELS_FILE = "labels.txt"
 INGESTED_FILE = "ingested.json"  # beside shards of records
 LOGS_DIR, CHECKPOINTS_DIR, EXPORT_DIR = "logs", "checkpoints", "export"
+ALONE_DIR = "alone"  # of models trained on one modality each
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"

@@ -60,6 +60,11 @@ def main(argv: Sequence[str]) -> int:
             f"TF_CONFIG names {cluster.workers} workers, which need one --output: a "
             "run folder that all can read."
         )
+    if cluster.workers > 1 and config.evaluate.trained_alone:
+        raise UserError(
+            "evaluate.trained_alone=true trains in one process, and TF_CONFIG names "
+            f"{cluster.workers} workers. Unset one of the two."
+        )
     folder = Path(parsed.output or run.new_folder(config.preset))
     if parsed.folds:
         return _cross_validate(folder, config, table, parsed.folds, argv)

@@ -23,6 +23,7 @@ from mmkeras.inference import Trained
 from mmkeras.ingested import Ingested, rejected_csv, resolved
 from mmkeras.metrics import fit_temperature
 from mmkeras.model import IMAGE_ENCODER, build_model, set_temperature
+from mmkeras.predictions import predict_split
 from mmkeras.preprocess import analysis as analyses
 from mmkeras.preprocess.analysis import BINARY, Analysis
 from mmkeras.preprocess.graph import Preprocessor
@@ -36,6 +37,7 @@ from mmkeras.replicas import (
     strategy,
 )
 from mmkeras.schema import (
+    ALONE_DIR,
     ANALYSIS_FILE,
     CHECKPOINTS_DIR,
     EXPORT_DIR,
@@ -87,12 +89,14 @@ def train(folder: Path, config: Config, table: Path | None) -> None:
 def train_prepared(folder: Path, prepared: Prepared) -> None:
     """Does whatever the run still lacks once its rows are ready: fit to report."""
     tf.get_logger().setLevel("ERROR")
+    config = prepared.config
     with lost_worker_is_said():
         trained, history = fit_model(folder, prepared)
     base_path = folder / EXPORT_DIR
     if not any(base_path.glob("[0-9]*")):
         export(trained, golden_rows(prepared), base_path)
         print(f"Export: proved, {base_path}.")
+    alone = _train_alone(folder, prepared) if config.evaluate.trained_alone else {}
     evaluate(
         trained,
         prepared.ingested,
@@ -101,8 +105,41 @@ def train_prepared(folder: Path, prepared: Prepared) -> None:
         history=history,
         summary=_summary(prepared, trained, history),
         train_rows=prepared.ingested,
+        alone=alone,
     )
     run.write_manifest(folder, finished=True)
+
+
+def _train_alone(folder: Path, prepared: Prepared) -> dict[str, np.ndarray]:
+    """Trains a model on each modality alone, of the same rows and settings.
+
+    Each has a run folder of its own below, and goes on there where it had come.
+
+    Returns:
+        Modality -> its probabilities (N, C) of the test rows; {} where there is one.
+    """
+    names, answers = prepared.analysis.modalities, {}
+    if len(names) == 1:
+        return answers
+    for m in names:
+        only, own = _restricted(prepared, m), folder / ALONE_DIR / m
+        own.mkdir(parents=True, exist_ok=True)
+        run.write_config(own, only.config)
+        analyses.save(only.analysis, own / ANALYSIS_FILE)
+        print(f"A model on {m} alone: {own}.")
+        trained, _ = fit_model(own, only)
+        answers[m] = predict_split(trained, only.ingested, TEST).probabilities
+    return answers
+
+
+def _restricted(prepared: Prepared, modality: str) -> Prepared:
+    """The same rows with one modality, absent in those that do not have it."""
+    table = replace(prepared.config.table, modalities=modality)
+    analysis = replace(prepared.analysis, modalities=(modality,))
+    return Prepared(
+        ingested=replace(prepared.ingested, modalities=(modality,)),
+        preprocessor=Preprocessor(replace(prepared.config, table=table), analysis),
+    )
 
 
 def join(folder: Path, own: Path, config: Config, table: Path | None) -> None:

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from mmkeras.files import join
-from mmkeras.report import number
+from mmkeras.page import number
 from mmkeras.schema import REPORT_FILE
 from pipeline.evaluator import evaluation_summary, rejection_reasons
 from pipeline.lineage import Lineage

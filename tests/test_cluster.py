@@ -101,18 +101,23 @@ def test_a_chief_answers_while_its_port_is_open(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "flags", "message"),
     [
-        ("{", "error: TF_CONFIG is no JSON"),
-        (tf_config(PAIR), "error: TF_CONFIG names 2 workers, which need one --output"),
+        ("{", [], "error: TF_CONFIG is no JSON"),
+        (tf_config(PAIR), [], "error: TF_CONFIG names 2 workers, which need one --out"),
+        (
+            tf_config(PAIR),
+            ["--output", "run", "--evaluate.trained_alone", "true"],
+            "error: evaluate.trained_alone=true trains in one process, and TF_CONFIG",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_makes_no_folder(
-    text, message, tmp_path, monkeypatch, capsys
+    text, flags, message, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TF_CONFIG", text)
-    monkeypatch.setattr(sys, "argv", ["train"])
+    monkeypatch.setattr(sys, "argv", ["train", *flags])
     with pytest.raises(SystemExit) as end:
         run_program(main)
     assert end.value.code == 2 and not list(tmp_path.iterdir())

@@ -1,17 +1,13 @@
 import csv
-import io
 import json
 from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from mmkeras import evaluation
 from mmkeras.errors import UserError
-from mmkeras.evaluation import check_known_labels, merge_status, predict_split
+from mmkeras.evaluation import check_known_labels
 from mmkeras.inference import load_trained
-from mmkeras.ingested import load_ingested
 from mmkeras.records import ingest
 from tests import tables
 
@@ -93,13 +89,6 @@ def test_the_baselines_stand_beside_the_model(metrics):
     assert metrics["verdict"] and metrics["temperature"] > 0
 
 
-def test_a_row_that_ingest_could_not_read_is_not_called_absent():
-    assert merge_status("ok", "") == "ok"
-    assert merge_status("image absent", "image unreadable") == "image unreadable"
-    said = merge_status("text absent; audio absent", "audio unreadable")
-    assert said == "text absent; audio unreadable"
-
-
 def test_labels_that_the_model_does_not_know_are_refused(folder, tmp_path):
     rows = [{"text": "hi", "label": label} for label in ("red", "purple", "green")]
     config = tables.tiny_config(tmp_path / "cache")
@@ -108,27 +97,9 @@ def test_labels_that_the_model_does_not_know_are_refused(folder, tmp_path):
         check_known_labels(load_trained(folder), ingested, "test")
 
 
-def test_training_rows_can_be_predicted_too(folder):
-    fingerprint = json.loads((folder / "manifest.json").read_text())["fingerprint"]
-    ingested = load_ingested(folder.parent / "cache" / f"table-{fingerprint}")
-    found = predict_split(load_trained(folder), ingested, "val")
-    assert found.ids == [f"r{i}" for i in range(24, 32)]
-    assert found.targets.shape == found.probabilities.shape == (8, 2)
-    np.testing.assert_array_equal(found.targets.argmax(1), [1, 0] * 4)  # red, green
-
-
 def test_the_report_stands_beside_them_and_shows_the_run(folder):
     report = (folder / "report.html").read_text(encoding="utf-8")
     assert "small-concat" in report and "image unreadable" in report
-
-
-@pytest.mark.parametrize("size", [(40, 30), (900, 700)])
-def test_a_picture_of_16_bits_is_shown_as_the_model_sees_it(size):
-    gray = np.full(size[::-1], 30_000, np.uint16)
-    file = io.BytesIO()
-    Image.fromarray(gray).save(file, "PNG")
-    shown = np.asarray(Image.open(io.BytesIO(evaluation._thumbnail(file.getvalue()))))
-    assert np.abs(shown.astype(int) - (30_000 >> 8)).max() <= 1
 
 
 def test_several_labels_are_refused_by_a_model_of_one(folder, tmp_path):

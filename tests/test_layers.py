@@ -9,18 +9,21 @@ import pytest
 
 # Modules of one floor do not know each other.
 FLOORS = [
-    ["errors", "schema", "files"],
-    ["config", "cluster", "dropout"],
-    ["presets", "tokens"],
+    ["errors", "schema", "files", "shapley"],
+    ["config", "cluster", "dropout", "page"],
+    ["presets", "tokens", "charts"],
     ["cli", "table", "media", "preprocess", "encoders", "fusion", "augment"]
     + ["metrics", "baselines", "report", "embedded", "run", "meeting", "capi"],
-    ["splits", "examples", "losses", "model", "trial"],
+    ["splits", "decoders", "losses", "model", "trial"],
+    ["examples", "corruptions"],
     ["plan", "inference", "native", "folds", "comparison"],
-    ["shards", "proof", "contest"],
-    ["ingested"],
+    ["shards", "proof", "contest", "staged"],
+    ["ingested", "modalities", "noise"],
     ["records"],
     ["data", "export", "replicas"],
-    ["features", "fit", "evaluation"],
+    ["features", "fit", "predictions"],
+    ["worst_errors"],
+    ["evaluation"],
     ["training"],
     ["train", "evaluate", "predict", "doctor", "prove", "compare", "cost"],
 ]
@@ -34,9 +37,10 @@ PACKAGES = {
     + ["__init__"],
 }
 # The model itself is pure Keras and stays so, as it also runs on other backends.
-MAY_IMPORT_TENSORFLOW = {"files", "preprocess", "augment", "examples", "shards"}
+MAY_IMPORT_TENSORFLOW = {"files", "preprocess", "augment", "decoders", "examples"}
 MAY_IMPORT_TENSORFLOW |= {"data", "inference", "proof", "export", "fit", "evaluation"}
 MAY_IMPORT_TENSORFLOW |= {"training", "features", "native", "capi", "replicas"}
+MAY_IMPORT_TENSORFLOW |= {"shards", "staged", "modalities", "noise"}
 LIGHT = [
     "errors",
     "schema",
@@ -52,6 +56,7 @@ LIGHT += ["baselines", "report", "embedded", "run", "train", "evaluate", "predic
 LIGHT += ["doctor", "prove", "cluster", "meeting", "trial", "folds", "comparison"]
 LIGHT += ["contest"]
 LIGHT += ["compare", "cost"]
+LIGHT += ["doctor", "prove", "cluster", "meeting", "shapley", "page", "charts"]
 
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 ROOT = Path(__file__).parents[1] / "mmkeras"

@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 import pytest
 
-from mmkeras import metrics, report
+from mmkeras import charts, metrics, report
 from mmkeras.config import EvaluateConfig
 from mmkeras.report import WorstError, write_report
 
@@ -40,6 +40,12 @@ PARTS = (
     "temperature",
     "status",
     "modalities",
+    "subsets",
+    "shapley",
+    "noise",
+    "noise_rows",
+    "sampled_rows",
+    "fusion_verdict",
     "warnings",
 )
 VOID = {"meta", "img", "br"}
@@ -103,6 +109,7 @@ def _measured(task, classes, n=120, right=0.8, seed=0):
 def full(task="binary", classes=("cat", "dog"), **changes):
     found = measured(task, classes)
     accuracy = {"accuracy": found["metrics"]["accuracy"]}
+    worse = {"accuracy": measured(task, classes, right=0)["metrics"]["accuracy"]}
     return {
         **found,
         "baselines": {
@@ -115,8 +122,21 @@ def full(task="binary", classes=("cat", "dog"), **changes):
         "modalities": {
             "image": {"absent": 2, "unreadable": 0}
             | {"alone": accuracy, "without": accuracy},
-            "text": {"absent": 0, "unreadable": 1},
+            "text": {"absent": 0, "unreadable": 1, "shuffled": accuracy},
+            "audio": {"absent": 0, "unreadable": 0, "trained_alone": accuracy},
         },
+        "subsets": {"": worse, "text": worse, "text+image+audio": accuracy},
+        "shapley": {
+            "text": {"value": -0.02, "low": -0.05, "high": 0.01},
+            "image": {"value": 0.12, "low": 0.07, "high": 0.18},
+        },
+        "noise": {
+            "image": [{"level": v, **accuracy} for v in (0, 0.02, 0.1)],
+            "audio": [{"level": v, **accuracy} for v in (None, 20, -10)],
+        },
+        "noise_rows": 50,
+        "sampled_rows": 100,
+        "fusion_verdict": "Fusion helps a lot.",
         "warnings": ["2 rows have the same text."],
         **changes,
     }
@@ -159,6 +179,7 @@ def test_the_parts_of_a_full_report_are_all_there(written, row):
     page = Page(written(errors=[error(row)]))
     for heading in (
         "Does the model earn its keep?",
+        "Does fusion help?",
         "Metrics",
         "Classes",
         "Confusion",
@@ -172,8 +193,20 @@ def test_the_parts_of_a_full_report_are_all_there(written, row):
     for text in (
         "120 test rows · 2 classes · binary · 95 % intervals from 100 bootstrap",
         "The model is better.",
+        "Fusion helps a lot.",
         "One modality alone",
+        "A model trained on one modality alone",
         "One modality left out",
+        "One modality shuffled between rows",
+        "No modality at all",
+        "What each modality brings",
+        "text -2.0 -5.0 to +1.0",
+        "image +12.0 +7.0 to +18.0",
+        "When one modality gets worse",
+        "on the first 50 rows while the other modalities",
+        "Pictures blurred",
+        "blur, % of the side",
+        "signal to noise, dB",
         "Temperature 1.70, fitted on the validation rows: it was too sure by itself.",
         "2 rows have the same text.",
         "best epoch, 4",
@@ -199,12 +232,39 @@ def test_charts_stay_inside_their_frames(written, task, classes):
     for tag in ("rect", "line"):
         for shape in page.all(tag):
             numbers = [float(v) for v in shape.values() if re.match(r"-?[\d.]+$", v)]
-            assert all(0 <= v <= report.WIDTH for v in numbers)
-    for shape in page.all("polyline"):
+            assert all(0 <= v <= charts.WIDTH for v in numbers)
+    for shape in page.all("polyline") + page.all("polygon"):
         for point in shape["points"].split():
             x, y = map(float, point.split(","))
-            assert report.LEFT <= x <= report.WIDTH - report.RIGHT
-            assert report.TOP <= y <= report.HEIGHT - report.BOTTOM
+            assert charts.LEFT <= x <= charts.WIDTH - charts.RIGHT
+            assert charts.TOP <= y <= charts.HEIGHT - charts.BOTTOM
+
+
+def test_a_share_below_zero_lies_left_of_the_line_and_one_above_right_of_it():
+    below, above = charts.shares(full()["shapley"])
+    assert below["left"] + below["width"] == pytest.approx(below["zero"], abs=0.02)
+    assert above["left"] == pytest.approx(below["zero"], abs=0.02)
+    for bar in (below, above):
+        assert 0 <= bar["from"] <= bar["from"] + bar["spread"] <= 100.01
+
+
+def test_all_noise_is_drawn_on_one_scale_with_its_interval():
+    noise = full()["noise"]
+    noise["audio"] = [
+        {"level": None, "accuracy": {"value": 0.1, "low": 0, "high": 0.2}}
+    ]
+    image, audio = charts.noise_curves(noise)
+    assert image["levels"] == audio["levels"]
+    for point in image["points"] + audio["points"]:
+        assert point["high"] < point["y"] < point["low"]  # y grows downwards
+    assert audio["points"][0]["y"] > image["points"][0]["y"]
+
+
+def test_two_modalities_have_no_bars_of_one_left_out_that_repeat_those_alone(written):
+    found = full()
+    del found["modalities"]["audio"]
+    text = Page(written(metrics=found)).text
+    assert "One modality alone" in text and "left out" not in text
 
 
 # What users write -------------------------------------------------------------
@@ -215,13 +275,16 @@ def test_what_users_write_is_shown_and_never_run(written, row):
     bad = error(row, id=evil, label=evil, predicted=evil, text=evil, status=evil)
     found = full(classes=("cat", evil), verdict=evil, warnings=[evil], split=evil)
     found["status"] = {evil: 3}
-    found["modalities"] = {evil: {"absent": 1, "unreadable": 1}}
+    part = {"alone": found["subsets"]["text"]}
+    found["modalities"] = {evil: {"absent": 1, "unreadable": 1, **part}}
+    found["shapley"] = {evil: found["shapley"]["text"]}
+    found["fusion_verdict"] = evil
     source = written(title=evil, summary={evil: evil}, metrics=found, errors=[bad])
     page = Page(source)
     assert page.all("script") == []
     assert len(page.all("img")) == 1
     assert not any("onerror" in attributes for _, attributes in page.elements)
-    assert page.text.count("alert(1)") >= 13
+    assert page.text.count("alert(1)") >= 16
     assert html.escape("<script>") in source
 
 
@@ -323,7 +386,8 @@ def test_many_labels_show_counts_for_each(written):
 
 def test_the_majority_alone_and_no_verdict_are_enough(written):
     found = full()
-    del found["verdict"], found["baselines"]["logistic_regression"]
+    del found["verdict"], found["fusion_verdict"]
+    del found["baselines"]["logistic_regression"]
     page = Page(written(metrics=found))
     assert "Most frequent answer" in page.texts
     assert "Logistic regression" not in page.texts
@@ -396,7 +460,7 @@ def test_a_failure_while_writing_leaves_no_half_report(written, tmp_path, monkey
         raise OSError("no space left")
 
     before = written()
-    monkeypatch.setattr(report.os, "replace", full_disk)
+    monkeypatch.setattr("mmkeras.page.os.replace", full_disk)
     with pytest.raises(OSError, match="no space left"):
         written(title="Another run")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == before
@@ -407,7 +471,7 @@ def test_a_failure_while_writing_leaves_no_half_report(written, tmp_path, monkey
     "low, high", [(0, 1), (0, 0.003), (-2, 7), (0.51, 0.52), (3, 3), (0, 1e6)]
 )
 def test_ticks_are_a_few_round_numbers_around_the_values(low, high):
-    found = report.ticks(low, high)
+    found = charts.ticks(low, high)
     assert 2 <= len(found) <= 7
     assert found[0] <= low and high <= found[-1]
     assert np.diff(found) == pytest.approx(found[1] - found[0])

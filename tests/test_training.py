@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import yaml
 
-from mmkeras import run, training
+from mmkeras import fit, run, training
 from mmkeras.config import to_dict
 from mmkeras.data import raw_rows
 from mmkeras.errors import UserError
-from mmkeras.inference import load_trained
+from mmkeras.inference import Predictor, load_trained
 from mmkeras.training import fit_model, golden_rows, prepare
 from tests import tables
 
@@ -205,3 +205,65 @@ def test_a_run_that_lacks_only_its_report_is_not_trained_or_exported_again(
         np.testing.assert_allclose(a, b, atol=1e-6)
     rows = list(raw_rows(ingested.files("test"), ["text"]).as_numpy_iterator())
     assert len(rows) == 8
+
+
+@pytest.fixture
+def epochs_of(monkeypatch):
+    """Names the inputs of each model that is trained, an epoch each."""
+    trained = []
+    train = fit._train
+
+    def counted(model, batches, val, epochs, callbacks):
+        trained.extend([sorted(set(model.input) - {"present"})] * len(epochs))
+        train(model, batches, val, epochs, callbacks)
+
+    monkeypatch.setattr(fit, "_train", counted)
+    return trained
+
+
+def test_each_modality_gets_a_model_of_its_own_when_asked(
+    folder, epochs_of, monkeypatch
+):
+    names = ("id", "split", "label", "text", "image")
+    rows = [{k: row[k] for k in names} for row in tables.make_rows()]
+    for row in rows[::5]:
+        row["text"] = ""  # the model of text alone is asked about these, too
+    table = tables.write_table(folder.parent / "data" / "data.csv", rows)
+    evaluate = {"trained_alone": True, "bootstrap_resamples": 20}
+    config = config_of(folder, epochs=1, evaluate=evaluate)
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="No space"):
+        broken.setattr(training, "evaluate", full)
+        training.train(folder, config, table)
+    assert epochs_of == [["image", "text"], ["text"], ["image"]]
+
+    training.train(folder, config, table)
+    assert len(epochs_of) == 3  # nothing was trained again
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for m in ("text", "image"):
+        alone = load_trained(folder / "alone" / m)
+        assert alone.analysis.modalities == (m,)
+        served = Predictor(alone)(
+            {m: [row[m] if m == "image" else row[m].encode() for row in rows[32:]]}
+        )
+        right = [
+            a.decode() == row["label"]
+            for a, row in zip(served["label"], rows[32:], strict=True)
+        ]
+        found = metrics["modalities"][m]["trained_alone"]["accuracy"]
+        assert found["value"] == np.mean(right)
+    assert (
+        "A model trained on one modality alone" in (folder / "report.html").read_text()
+    )
+
+
+def test_one_modality_has_no_models_beside_it(folder, table, epochs_of):
+    config = config_of(folder, epochs=1, evaluate={"trained_alone": True})
+    training.train(folder, config, table)
+    assert epochs_of == [["text"]] and not (folder / "alone").exists()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert "fusion_verdict" not in metrics and "shapley" not in metrics
+    assert metrics["noise"]["text"]

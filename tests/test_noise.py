@@ -1,0 +1,106 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mmkeras.inference import Predictor, Trained, load_trained
+from mmkeras.noise import LEVELS, noise_curves, vector_columns
+from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.staged import Staged
+from tests import tables
+
+NAMES = ("text", "image", "audio")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tables.trained_run(tmp_path_factory)[0]
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    return load_trained(folder)
+
+
+def given(n=10):
+    rows = tables.make_rows(["test"] * n)
+    data = {m: [row[m] for row in rows] for m in NAMES}
+    data["text"] = [text.encode() for text in data["text"]]
+    targets = np.array([[row["label"] == c for c in ("green", "red")] for row in rows])
+    return data, targets
+
+
+def curves(trained, data, targets, batch=4):
+    batches = tf.data.Dataset.from_tensor_slices(data).batch(batch)
+    return noise_curves(Staged(trained), trained, batches, targets)
+
+
+def values(curve):
+    return [point["accuracy"]["value"] for point in curve]
+
+
+def test_a_clean_row_counts_as_it_is_served(trained):
+    data, targets = given()
+    found = curves(trained, data, targets)
+    served = Predictor(trained)(data)["probabilities"]
+    right = (served.argmax(1) == targets.argmax(1)).mean()
+    for m in NAMES:
+        assert [point["level"] for point in found[m]] == list(LEVELS[m])
+        assert values(found[m])[0] == right
+
+
+def test_without_any_word_the_model_is_left_with_the_other_modalities(trained):
+    data, targets = given()
+    silent = Predictor(trained)({**data, "text": [b""] * 10})["probabilities"]
+    right = (silent.argmax(1) == targets.argmax(1)).mean()
+    assert values(curves(trained, data, targets)["text"])[-1] == right
+
+
+def test_noise_drowns_a_model_that_hears_alone(trained):
+    data, targets = given(40)
+    data["text"] = data["image"] = [b""] * 40
+    found = curves(trained, data, targets, batch=40)
+    assert values(found["audio"])[0] >= 0.7 > values(found["audio"])[-1]
+    assert len(set(values(found["text"]))) == len(set(values(found["image"]))) == 1
+
+
+def test_a_broken_or_absent_medium_stays_what_it_was(trained):
+    data, targets = given()
+    data["image"] = [b"junk", b""] * 5
+    data["audio"] = [b"", b"RIFF"] * 5
+    found = curves(trained, data, targets)
+    assert len(set(values(found["image"]))) == len(set(values(found["audio"]))) == 1
+
+
+def test_the_batches_do_not_matter(trained):
+    data, targets = given()
+    assert curves(trained, data, targets, 3) == curves(trained, data, targets, 10)
+
+
+def test_precomputed_vectors_are_left_out(tmp_path):
+    config = tables.tiny_config(tmp_path, audio={"encoder": "vector"})
+    assert vector_columns(config) == {"audio"}
+    assert vector_columns(tables.tiny_config(tmp_path)) == set()
+
+
+def test_a_model_of_vectors_has_no_curve(tmp_path):
+    model = tables.text_model(tmp_path, "multiclass")
+    config = replace(model.config, text=replace(model.config.text, encoder="vector"))
+    vectors = Trained(
+        preprocessor=Preprocessor(config, model.analysis), model=model.model
+    )
+    rows = {"text": [tables.vector([1, 2])] * 3}
+    assert curves(vectors, rows, np.eye(3)) == {}
+
+
+def test_every_run_has_its_curves(folder):
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert set(metrics["noise"]) == set(NAMES) and metrics["noise_rows"] == 8
+    accuracy = metrics["metrics"]["accuracy"]
+    for curve in metrics["noise"].values():
+        assert curve[0]["accuracy"] == accuracy
+        for point in curve:
+            low, value, high = (point["accuracy"][k] for k in ("low", "value", "high"))
+            assert 0 <= low <= value <= high <= 1
