@@ -51,6 +51,7 @@ MANIFEST_FILE = "manifest.json"
 REJECTED_FILE = "rejected.csv"
 HISTORY_FILE = "history.json"
 FOLDS_FILE = "folds.json"
+EXPLANATIONS_FILE, EXPLANATIONS_PAGE = "explanations.json", "explain.html"
 LABELS_FILE = "labels.txt"
 INGESTED_FILE = "ingested.json"  # beside shards of records
 LOGS_DIR, CHECKPOINTS_DIR, EXPORT_DIR = "logs", "checkpoints", "export"

@@ -16,16 +16,17 @@ FLOORS = [
     + ["metrics", "baselines", "report", "embedded", "run", "meeting", "capi"],
     ["splits", "decoders", "losses", "model", "trial"],
     ["examples", "corruptions"],
-    ["plan", "inference", "native", "folds", "comparison"],
-    ["shards", "proof", "contest", "staged"],
+    ["plan", "inference", "native", "folds", "comparison"] + ["occlusion"],
+    ["shards", "proof", "contest", "staged", "heat"],
     ["ingested", "modalities", "noise"],
     ["records"],
     ["data", "export", "replicas"],
     ["features", "fit", "predictions"],
-    ["worst_errors"],
-    ["evaluation"],
+    ["worst_errors", "explanation"],
+    ["evaluation", "explanation_page"],
     ["training"],
-    ["train", "evaluate", "predict", "doctor", "prove", "compare", "cost"],
+    ["train", "evaluate", "predict", "doctor", "prove", "compare", "cost"]
+    + ["explain"],
 ]
 # Inside a package a file imports only files that stand before it here.
 PACKAGES = {
@@ -57,6 +58,7 @@ LIGHT += ["doctor", "prove", "cluster", "meeting", "trial", "folds", "comparison
 LIGHT += ["contest"]
 LIGHT += ["compare", "cost"]
 LIGHT += ["doctor", "prove", "cluster", "meeting", "shapley", "page", "charts"]
+LIGHT += ["explain"]
 
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 ROOT = Path(__file__).parents[1] / "mmkeras"

@@ -1,0 +1,150 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mmkeras.examples import RowReader
+from mmkeras.explanation import Explainer
+from mmkeras.inference import Predictor, Trained, load_trained
+from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.table import iter_rows
+from tests import tables
+
+NAMES = ("text", "image", "audio")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return load_trained(tables.trained_run(tmp_path_factory)[0])
+
+
+@pytest.fixture(scope="module")
+def explainer(trained):
+    return Explainer(trained)
+
+
+@pytest.fixture
+def explained(explainer, trained, tmp_path):
+    """Explains a row of a table that holds these cells."""
+
+    def explain(**cells):
+        table = tables.write_table(tmp_path / "data.csv", [{"id": "r", **cells}])
+        reader = RowReader(tmp_path, trained.config, trained.analysis.widths)
+        names = ",".join(m for m in NAMES if m in cells)
+        columns = replace(trained.config.table, modalities=names)
+        (row,) = iter_rows(table, columns, labeled=False)
+        return explainer.explain(reader.read(row))
+
+    return explain
+
+
+def complete(i=0):
+    return {m: tables.make_rows()[i][m] for m in NAMES}
+
+
+def test_the_answer_is_the_one_that_is_served(explained, trained):
+    row = complete()
+    found = explained(**row)
+    served = Predictor(trained)(
+        {m: [row[m] if m != "text" else row[m].encode()] for m in NAMES}
+    )
+    assert found.predicted == found.explained == served["label"][0].decode()
+    assert found.probability == pytest.approx(served["score"][0], abs=1e-6)
+    assert found.status == "ok" and found.problems == ()
+
+
+@pytest.mark.parametrize("i", range(4))
+def test_a_rows_shares_add_up_to_what_it_gains_over_nothing(explained, i):
+    found = explained(**complete(i))
+    gain = found.probability - found.none
+    assert sum(found.shares.values()) == pytest.approx(gain, abs=1e-9)
+
+
+def test_the_share_of_what_is_not_there_is_exactly_nothing(explained):
+    row = {**complete(), "audio": ""}
+    found = explained(**row)
+    assert found.shares["audio"] == 0 and found.audio is None
+    assert found.status == "audio absent"
+    assert set(found.shares) == set(NAMES)
+    gain = found.probability - found.none
+    assert sum(found.shares.values()) == pytest.approx(gain, abs=1e-9)
+
+
+def test_a_broken_picture_counts_as_absent_and_is_said(explained):
+    row = complete()
+    found = explained(**{**row, "image": row["image"][:60]})
+    assert found.status == "image unreadable" and found.shares["image"] == 0
+    assert found.image is None and "cannot be decoded" in found.problems[0]
+
+
+def test_an_empty_row_is_explained_by_nothing(explained):
+    found = explained(text="", image="", audio="")
+    assert found.shares == dict.fromkeys(NAMES, 0.0)
+    assert found.probability == found.none
+    assert found.image is found.text is found.audio is None
+
+
+def test_a_column_that_the_table_lacks_is_absent(explained):
+    found = explained(image=complete()["image"])
+    assert found.status == "text absent; audio absent"
+    assert found.image.shape == (8, 8) and found.text is None
+
+
+def test_a_coloured_object_lights_up_and_the_white_around_it_does_not(explained):
+    from mmkeras.corruptions import png_bytes
+
+    pixels = np.full((32, 32, 3), 255, np.uint8)
+    pixels[4:16, 16:28] = tables.CLASSES["red"][0]
+    found = explained(text="", audio="", image=png_bytes(pixels))
+    effect = found.image if found.explained == "red" else -found.image
+    inside, far = effect[1:4, 4:7], effect[6:, :2]
+    assert inside.mean() > 0.01
+    assert np.abs(far).max() < 1e-6
+    assert np.unravel_index(effect.argmax(), effect.shape)[0] < 5
+
+
+def test_the_word_that_the_class_is_known_by_counts(explained):
+    words, text = ("warm", "fire"), "something warm fire else"
+    found = explained(text=text, image="", audio="")
+    effects = {text[a:b]: e for a, b, e in found.text}
+    assert set(effects) == set(text.split())
+    sign = 1 if found.explained == "red" else -1
+    assert sign * sum(effects[w] for w in words) > 0
+    assert effects["something"] == pytest.approx(0, abs=1e-6)  # never learned
+
+
+def test_without_its_only_word_a_row_is_as_without_text(explained):
+    whole, empty = explained(**{**complete(), "text": "fire"}), complete()
+    without = explained(**{**empty, "text": ""})
+    ((_, _, effect),) = whole.text
+    p = without.probability
+    p = p if without.explained == whole.explained else 1 - p
+    assert whole.probability - effect == pytest.approx(p, abs=1e-6)
+
+
+def test_a_sound_is_explained_in_its_time_and_bands(explained):
+    found = explained(text="", image="", audio=complete()["audio"])
+    assert found.audio.shape[0] == len(found.band_edges_hz) - 1 == 8
+    assert np.abs(found.audio).max() > 0
+    assert found.seconds == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_text_of_signs_and_a_click_of_a_sound_have_shares_and_no_parts(explained):
+    found = explained(text="!", image="", audio=tables.tone(seconds=0.003))
+    assert found.status == "image absent" and found.audio is None
+    assert len(found.text) == 1
+
+
+def test_vectors_have_shares_only(tmp_path):
+    model = tables.text_model(tmp_path, "multilabel")
+    config = replace(model.config, text=replace(model.config.text, encoder="vector"))
+    vectors = Trained(
+        preprocessor=Preprocessor(config, model.analysis), model=model.model
+    )
+    table = tables.write_table(tmp_path / "t.csv", [{"text": tables.vector([1, 2])}])
+    reader = RowReader(tmp_path, config, {"text": 2})
+    columns = replace(config.table, modalities="text")
+    (row,) = iter_rows(table, columns, labeled=False)
+    found = Explainer(vectors).explain(reader.read(row))
+    assert found.text is None and set(found.shares) == {"text"}
+    assert found.predicted == "a|c" and found.explained == "a"  # several labels
