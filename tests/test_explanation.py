@@ -3,12 +3,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mmkeras.corruptions import png_bytes
 from mmkeras.examples import RowReader
 from mmkeras.explanation import Explainer
 from mmkeras.inference import Predictor, Trained, load_trained
+from mmkeras.model import build_model
+from mmkeras.preprocess.analysis import Scale
 from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.presets import PRESETS
 from mmkeras.table import iter_rows
 from tests import tables
+from tests.test_presets import learned, tiny
 
 NAMES = ("text", "image", "audio")
 
@@ -91,8 +96,6 @@ def test_a_column_that_the_table_lacks_is_absent(explained):
 
 
 def test_a_coloured_object_lights_up_and_the_white_around_it_does_not(explained):
-    from mmkeras.corruptions import png_bytes
-
     pixels = np.full((32, 32, 3), 255, np.uint8)
     pixels[4:16, 16:28] = tables.CLASSES["red"][0]
     found = explained(text="", audio="", image=png_bytes(pixels))
@@ -148,3 +151,29 @@ def test_vectors_have_shares_only(tmp_path):
     found = Explainer(vectors).explain(reader.read(row))
     assert found.text is None and set(found.shares) == {"text"}
     assert found.predicted == "a|c" and found.explained == "a"  # several labels
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_explained_by_what_it_serves(name, tmp_path):
+    config = tiny(name)
+    analysis = learned(config, tokens=20)
+    width = analysis.widths["audio"]
+    scale = Scale(mean=(-4.0,) * width, deviation=(2.0,) * width)
+    analysis = replace(analysis, scales={"audio": scale})
+    preprocessor = Preprocessor(config, analysis)
+    model = Trained(preprocessor=preprocessor, model=build_model(config, analysis))
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    cells = {**complete(), "image": png_bytes(noise)}
+    table = tables.write_table(tmp_path / "data.csv", [cells])
+    (row,) = iter_rows(table, config.table, labeled=False)
+    read = RowReader(tmp_path, config, analysis.widths).read(row)
+    found = Explainer(model).explain(read)
+    served = Predictor(model)({m: [read.data[m], b""] for m in NAMES})["probabilities"]
+    column = analysis.classes.index(found.explained)
+    assert found.probability == pytest.approx(served[0, column], abs=1e-5)
+    assert found.none == pytest.approx(served[1, column], abs=1e-5)
+    gain = found.probability - found.none
+    assert sum(found.shares.values()) == pytest.approx(gain, abs=1e-9)
+    assert found.image.shape == (8, 8) and len(found.text) == 4
+    assert np.isfinite(found.image).all() and np.isfinite(found.audio).all()
+    assert np.abs(found.image).max() > 0 or np.abs(found.audio).max() > 0

@@ -1,9 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from mmkeras.inference import Predictor, load_trained
+from mmkeras.inference import Predictor, Trained, load_trained
+from mmkeras.model import build_model
+from mmkeras.preprocess.graph import Preprocessor
 from mmkeras.staged import Staged
 from tests import tables
+from tests.test_presets import learned, tiny
 
 NAMES = ("text", "image", "audio")
 
@@ -69,3 +74,16 @@ def test_hiding_leaves_the_rows_as_they_were(staged, data):
     staged.classify(inputs, ["text"])
     for name, x in inputs.items():
         np.testing.assert_array_equal(x, before[name])
+
+
+def test_a_model_that_does_not_look_at_presence_gets_what_an_absent_row_gives(data):
+    config = tiny("small-concat")
+    config = replace(config, fusion=replace(config.fusion, presence=False))
+    analysis = learned(config, tokens=20)
+    preprocessor = Preprocessor(config, analysis)
+    model = Trained(preprocessor=preprocessor, model=build_model(config, analysis))
+    staged = Staged(model)
+    hidden = staged.classify(staged.encode(data), ["image"])
+    served = Predictor(model)({**data, "image": [b""] * 70})["probabilities"]
+    np.testing.assert_allclose(hidden, served, atol=1e-6)
+    assert np.abs(hidden - staged.classify(staged.encode(data))).max() > 1e-4
