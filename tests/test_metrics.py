@@ -8,7 +8,15 @@ from sklearn import metrics as sk
 
 from mmkeras import metrics
 from mmkeras.config import EvaluateConfig
-from mmkeras.metrics import apply_temperature, compare, fit_temperature, measure
+from mmkeras.metrics import (
+    accuracies,
+    answered_right,
+    apply_temperature,
+    compare,
+    fit_temperature,
+    interval,
+    measure,
+)
 
 TASKS = ("binary", "multiclass", "multilabel")
 QUICK = EvaluateConfig(bootstrap_resamples=100)
@@ -417,3 +425,22 @@ def test_two_columns_of_a_binary_task_are_the_sigmoid_of_one():
     both = apply_temperature(probabilities, 2.0, "binary")
     yes = apply_temperature(probabilities, 2.0, "multilabel")[:, 1]
     assert both[:, 1] == pytest.approx(yes)
+
+
+def test_several_answers_are_judged_on_the_rows_that_one_is_measured_on():
+    rng = np.random.default_rng(0)
+    targets = np.eye(3)[rng.integers(0, 3, 90)]
+    probabilities = rng.dirichlet([1, 1, 1], 90)
+    probabilities[60:] = targets[60:]  # the last third is right
+    config = EvaluateConfig(bootstrap_resamples=150)
+    found = measure(targets, probabilities, "abc", "multiclass", config, 5)
+    right = answered_right(targets, probabilities, "multiclass")
+    values, drawn = accuracies([right, ~right], 150, 5)
+    accuracy = interval(values[0], drawn[0])
+    assert accuracy == pytest.approx(found["metrics"]["accuracy"])
+    np.testing.assert_allclose(drawn[0] + drawn[1], 1)  # the same resamples
+
+
+def test_a_row_is_right_when_all_of_its_labels_are():
+    targets, p = np.array([[1, 0], [1, 1]]), np.array([[0.9, 0.1], [0.9, 0.1]])
+    assert answered_right(targets, p, "multilabel").tolist() == [True, False]
