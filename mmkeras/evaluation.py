@@ -17,7 +17,7 @@ from mmkeras.metrics import compare, measure
 from mmkeras.modalities import encode_sample, fusion_verdict, measure_modalities
 from mmkeras.noise import noise_curves
 from mmkeras.predictions import Predictions, predict_split, write_predictions
-from mmkeras.preprocess.analysis import MULTILABEL
+from mmkeras.preprocess.analysis import MULTILABEL, RESERVED
 from mmkeras.report import write_report
 from mmkeras.run import write_text
 from mmkeras.schema import (
@@ -217,7 +217,7 @@ def _simple_features(trained, ingested, split):
             small = tf.image.resize(inputs[IMAGE], [16, 16], method="area")
             part[IMAGE] = small.numpy().reshape(len(small), -1)
         if TEXT in part and trained.config.text.is_sequence:
-            known = len(trained.analysis.vocabulary) + 1  # and one for all others
+            known = RESERVED - 1 + len(trained.analysis.vocabulary)  # all but padding
             part[TEXT] = baselines.of_tokens(part[TEXT], known)
         if AUDIO in part and trained.config.audio.is_sequence:
             part[AUDIO] = baselines.of_frames(part[AUDIO])

@@ -2,10 +2,11 @@
 
 import hashlib
 import os
+import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tensorflow as tf
@@ -39,7 +40,7 @@ from mmkeras.schema import (
     TEXT,
     UNREADABLE,
 )
-from mmkeras.table import Row
+from mmkeras.table import Row, iter_rows, table_modalities
 
 _WIDTH_ROWS = 100  # rows that are asked how wide a vector is
 
@@ -145,6 +146,33 @@ def read_all(rows: Iterable[Row], reader: RowReader, workers: int) -> Iterator[R
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def unlabeled_rows(
+    table: Path, config: Config, modalities: Sequence[str], widths: dict[str, int]
+) -> tuple[RowReader, Iterator[Row]]:
+    """Opens a table for a trained model: what reads a row's media, and the rows.
+
+    Says on stderr which of the model's modalities the table has no column for.
+
+    Args:
+        table: The CSV file; needs no labels.
+        config: Of the model.
+        modalities: Of the model.
+        widths: Of the model's precomputed vectors.
+
+    Raises:
+        UserError: The table has none of the columns, or cannot be read.
+    """
+    columns = replace(config.table, modalities=",".join(modalities))
+    there = table_modalities(table, columns, labeled=False)
+    if missing := [m for m in modalities if m not in there]:
+        print(
+            f"The table has no column for {', '.join(missing)}: absent in every row.",
+            file=sys.stderr,
+        )
+    reader = RowReader(table.parent, config, widths)
+    return reader, iter_rows(table, columns, labeled=False)
 
 
 def _shown(cell: str) -> str:

@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -109,19 +107,13 @@ def _appearing(output: Path) -> Iterator[Path]:
 
 def _rows(trained, table) -> Iterator:
     """Reads rows and what they name, one at a time."""
-    from mmkeras.examples import RowReader
-    from mmkeras.table import iter_rows, table_modalities
+    from mmkeras.examples import unlabeled_rows
 
-    names = trained.analysis.modalities
-    columns = replace(trained.config.table, modalities=",".join(names))
-    there = table_modalities(table, columns, labeled=False)
-    if missing := [m for m in names if m not in there]:
-        print(
-            f"The table has no column for {', '.join(missing)}: absent in every row.",
-            file=sys.stderr,
-        )
-    reader = RowReader(table.parent, trained.config, trained.analysis.widths)
-    yield from map(reader.read, iter_rows(table, columns, labeled=False))
+    analysis = trained.analysis
+    reader, rows = unlabeled_rows(
+        table, trained.config, analysis.modalities, analysis.widths
+    )
+    yield from map(reader.read, rows)
 
 
 if __name__ == "__main__":

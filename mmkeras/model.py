@@ -10,12 +10,11 @@ from mmkeras.encoders import (
     build_text_encoder,
 )
 from mmkeras.fusion import average_classifiers, fuse
-from mmkeras.preprocess.analysis import BINARY, MULTICLASS, Analysis
+from mmkeras.preprocess.analysis import BINARY, MULTICLASS, RESERVED, Analysis
 from mmkeras.schema import AUDIO, EMBEDDING, IMAGE, PRESENT, PROBABILITIES, TEXT
 from mmkeras.tokens import AllThere
 
 IMAGE_ENCODER, HEAD, TEMPERATURE = "image_encoder", "head", "temperature"
-RESERVED = 2  # token numbers before the vocabulary: padding, and an unknown one
 
 
 @keras.saving.register_keras_serializable(package="mmkeras")

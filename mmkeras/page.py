@@ -11,15 +11,20 @@ import jinja2
 NONE = "–"  # shown for what is unknown
 
 
-def write_page(path: Path, template: str, **values: Any) -> None:
-    """Renders a template of this folder, aside first and then in one step to `path`."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+def open_templates(folder: Path) -> jinja2.Environment:
+    """Opens a folder of HTML templates: what is filled in is escaped, and must be."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def write_page(path: Path, template: str, **values: Any) -> None:
+    """Renders a template of this folder, aside first and then in one step to `path`."""
+    environment = open_templates(Path(__file__).parent)
     environment.filters |= {"number": number, "percent": percent, "data_uri": data_uri}
     content = environment.get_template(template).render(dash=NONE, **values)
     aside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -89,22 +88,11 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
 
 def _batches(trained, table) -> Iterator[list]:
     """Reads rows in threads, some at a time."""
-    from dataclasses import replace
+    from mmkeras.examples import read_all, unlabeled_rows
 
-    from mmkeras.examples import RowReader, read_all
-    from mmkeras.table import iter_rows, table_modalities
-
-    names = trained.analysis.modalities
-    columns = replace(trained.config.table, modalities=",".join(names))
-    there = table_modalities(table, columns, labeled=False)
-    if missing := [m for m in names if m not in there]:
-        print(
-            f"The table has no column for {', '.join(missing)}: absent in every row.",
-            file=sys.stderr,
-        )
-    reader = RowReader(table.parent, trained.config, trained.analysis.widths)
-    rows = iter_rows(table, columns, labeled=False)
-    read = read_all(rows, reader, trained.config.table.workers)
+    analysis, config = trained.analysis, trained.config
+    reader, rows = unlabeled_rows(table, config, analysis.modalities, analysis.widths)
+    read = read_all(rows, reader, config.table.workers)
     while batch := list(islice(read, _BATCH_ROWS)):
         yield batch
 

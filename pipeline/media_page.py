@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import jinja2
-
+from mmkeras.page import open_templates
 from mmkeras.schema import (
     AUDIO,
     AUDIO_CHANNELS,
@@ -42,13 +41,7 @@ VALUES = {
 
 def render(statistics: Mapping) -> str:
     """Returns the HTML of `media_totals.summarize(...)`."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = open_templates(Path(__file__).parent)
     environment.filters |= {"count": _count, "percent": _percent}
     splits = statistics["splits"]
     return environment.get_template("media_statistics.html.j2").render(

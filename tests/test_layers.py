@@ -42,23 +42,10 @@ MAY_IMPORT_TENSORFLOW = {"files", "preprocess", "augment", "decoders", "examples
 MAY_IMPORT_TENSORFLOW |= {"data", "inference", "proof", "export", "fit", "evaluation"}
 MAY_IMPORT_TENSORFLOW |= {"training", "features", "native", "capi", "replicas"}
 MAY_IMPORT_TENSORFLOW |= {"shards", "staged", "modalities", "noise"}
-LIGHT = [
-    "errors",
-    "schema",
-    "config",
-    "presets",
-    "cli",
-    "table",
-    "splits",
-    "media",
-    "metrics",
-]
-LIGHT += ["baselines", "report", "embedded", "run", "train", "evaluate", "predict"]
-LIGHT += ["doctor", "prove", "cluster", "meeting", "trial", "folds", "comparison"]
-LIGHT += ["contest"]
-LIGHT += ["compare", "cost"]
-LIGHT += ["doctor", "prove", "cluster", "meeting", "shapley", "page", "charts"]
-LIGHT += ["explain"]
+LIGHT = ["errors", "schema", "config", "presets", "cli", "table", "splits", "media"]
+LIGHT += ["metrics", "baselines", "report", "embedded", "run", "cluster", "meeting"]
+LIGHT += ["trial", "folds", "comparison", "contest", "shapley", "page", "charts"]
+LIGHT += FLOORS[-1]
 
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 ROOT = Path(__file__).parents[1] / "mmkeras"

@@ -17,24 +17,29 @@ def small_cnn(pixels, config, tokens):
     `tokens` the CNN's places alone: (B, (S / 16)^2, 8 * width).
     """
     scaled = layers.Rescaling(1 / 255, name="scale")(pixels)
-    x = _four_blocks(scaled, config)
     if tokens:
-        return _places(x)
-    known = layers.Concatenate(name="histograms")(
+        return _places(_four_blocks(scaled, config))
+    known = _histograms(scaled)
+    x = _four_blocks(scaled, config)
+    x = layers.GlobalAveragePooling2D(name="cnn_pool")(x)
+    x = Dropout(0.3, name="cnn_dropout")(x)
+    x = layers.Dense(128, activation="relu", name="cnn_dense")(x)
+    return layers.Concatenate(name="image_vector")([known, x])
+
+
+def _histograms(scaled):
+    """(B, S, S, 3) in [0, 1] -> (B, 128)."""
+    x = layers.Concatenate(name="histograms")(
         [
             ColourHistogram(name="colour_histogram")(scaled),
             OrientedGradients(name="oriented_gradients")(scaled),
         ]
     )
-    known = layers.BatchNormalization(
+    x = layers.BatchNormalization(
         momentum=0.9, center=False, scale=False, name="histogram_norm"
-    )(known)
-    known = Dropout(0.2, name="histogram_dropout")(known)
-    known = layers.Dense(128, activation="relu", name="histogram_dense")(known)
-    x = layers.GlobalAveragePooling2D(name="cnn_pool")(x)
-    x = Dropout(0.3, name="cnn_dropout")(x)
-    x = layers.Dense(128, activation="relu", name="cnn_dense")(x)
-    return layers.Concatenate(name="image_vector")([known, x])
+    )(x)
+    x = Dropout(0.2, name="histogram_dropout")(x)
+    return layers.Dense(128, activation="relu", name="histogram_dense")(x)
 
 
 def _four_blocks(x, config):

@@ -11,6 +11,8 @@ import numpy as np
 from mmkeras.schema import LABEL_SEPARATOR
 
 BINARY, MULTICLASS, MULTILABEL = "binary", "multiclass", "multilabel"
+# Of token numbers; those of the vocabulary stand behind them.
+PADDING, UNKNOWN, RESERVED = 0, 1, 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from mmkeras.config import TextConfig
+from mmkeras.preprocess.analysis import PADDING, RESERVED, UNKNOWN
 
 # Everything that is neither a letter, a digit, a mark nor an apostrophe parts words.
 _BETWEEN_WORDS = r"[^\pL\pN\pM']+"
@@ -58,11 +59,12 @@ def number(
 ) -> tf.Tensor:
     """Numbers the first `length` tokens: (B, L) ragged strings -> (B, length) int32.
 
-    0 is padding, 1 a token that is not in the table, and others begin at 2.
+    `PADDING` fills up, `UNKNOWN` is not in the table, others begin at `RESERVED`.
     """
     places = table.lookup(tokens.flat_values)  # (all,) int64, -1 when unknown
-    numbers = tf.where(places < 0, 1, tf.cast(places, tf.int32) + 2)
-    padded = tokens.with_flat_values(numbers).to_tensor(0, shape=[None, length])
+    known = tf.cast(places, tf.int32) + RESERVED
+    numbers = tokens.with_flat_values(tf.where(places < 0, UNKNOWN, known))
+    padded = numbers.to_tensor(PADDING, shape=[None, length])
     return tf.ensure_shape(padded, [None, length])
 
 

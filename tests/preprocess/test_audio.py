@@ -11,7 +11,10 @@ from mmkeras.config import AudioConfig
 from mmkeras.preprocess.audio import (
     audio_vector,
     decode_wave,
+    frame_features,
+    frame_width,
     log_mel,
+    pad_frames,
     resample,
     stats_width,
 )
@@ -307,3 +310,23 @@ def test_up_and_down_again_is_the_same_wave():
 def test_the_resampled_wave_is_as_long_as_its_seconds(samples, from_hz):
     result = resample(tf.zeros([samples]), tf.constant(from_hz), RATE_HZ)
     assert result.shape == (-(-samples * RATE_HZ // from_hz),)
+
+
+def test_frames_are_filled_up_with_zeros_or_cut():
+    config = AudioConfig(rate_hz=8000, clip_s=0.1, high_hz=3800.0)  # 8 windows
+    frames = tf.ones([3, 2])
+    padded = pad_frames(frames, config).numpy()
+    assert padded.shape == (config.max_frames, 2) == (8, 2)
+    assert padded[:3].all() and not padded[3:].any()
+    assert pad_frames(tf.ones([20, 2]), config).shape == (8, 2)
+
+
+@pytest.mark.parametrize(("encoder", "width"), [("cnn", 64), ("gru", 40)])
+def test_an_encoder_of_frames_gets_bands_or_coefficients(encoder, width):
+    config = AudioConfig(encoder=encoder)
+    frames = tf.random.stateless_normal([5, 64], [0, 0])
+    features = frame_features(frames, config)
+    assert features.shape == (5, width) and frame_width(config) == width
+    if encoder == "gru":
+        expected = tf.signal.mfccs_from_log_mel_spectrograms(frames)[:, :40]
+        np.testing.assert_allclose(features, expected)

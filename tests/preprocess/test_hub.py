@@ -6,8 +6,11 @@ import tensorflow as tf
 import tensorflow_hub as hub
 
 from mmkeras.errors import UserError
-from mmkeras.preprocess.graph import Preprocessor
-from mmkeras.preprocess.hub import load_hub_encoder
+from mmkeras.export import export
+from mmkeras.inference import Trained
+from mmkeras.model import build_model
+from mmkeras.preprocess.graph import Preprocessor, with_widths
+from mmkeras.preprocess.hub import load_hub_audio_encoder, load_hub_encoder
 
 TEXTS = tf.constant(["moo", "woof woof", ""])
 EXPECTED = [[3, 6], [9, 18], [0, 0]]
@@ -109,3 +112,60 @@ def test_a_folder_that_is_no_module_is_told(tmp_path):
 def test_a_module_that_takes_no_text_is_told(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path))
     assert "neither a call nor a signature" in error_of(str(tmp_path))
+
+
+class Loudness(tf.Module):
+    """Like YAMNet: scores, embeddings and a spectrogram of windows of one wave."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.weights = tf.Variable([1.0, 2.0, 3.0])
+        self.answer = answer
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+    def __call__(self, wave):
+        windows = tf.signal.frame(wave, 100, 100, pad_end=True)
+        loud = tf.reduce_mean(tf.abs(windows), axis=1, keepdims=True)  # (N, 1)
+        embeddings = loud * self.weights
+        return {
+            "tuple": (loud, embeddings, windows),
+            "dict": {"embeddings": embeddings},
+            "alone": embeddings,
+            "flat": embeddings[0],
+        }[self.answer]
+
+
+def audio_folder(path, answer="tuple"):
+    tf.saved_model.save(Loudness(answer), str(path))
+    return str(path)
+
+
+@pytest.mark.parametrize("answer", ["tuple", "dict", "alone"])
+def test_a_sounds_vector_is_the_mean_of_its_embeddings(answer, tmp_path):
+    encoder = load_hub_audio_encoder(audio_folder(tmp_path, answer))
+    wave = tf.constant([0.5] * 100 + [-0.25] * 100)
+    np.testing.assert_allclose(encoder(wave), [0.375, 0.75, 1.125], rtol=1e-6)
+
+
+def test_an_audio_module_of_the_wrong_kind_is_told(callable_folder, tmp_path):
+    folder = audio_folder(tmp_path / "flat", "flat")
+    with pytest.raises(UserError, match="must be \\(N, D\\) with a fixed D"):
+        load_hub_audio_encoder(folder)(tf.zeros([200]))
+    with pytest.raises(UserError, match="does not take one wave of floats"):
+        load_hub_audio_encoder(callable_folder)(tf.zeros([200]))
+    with pytest.raises(UserError, match="audio.hub_handle='nowhere' is no folder here"):
+        load_hub_audio_encoder("nowhere")
+
+
+def test_a_model_of_an_audio_module_is_exported_and_proved(
+    tiny, analysis, row, tmp_path
+):
+    folder = audio_folder(tmp_path / "module")
+    audio = replace(tiny.audio, encoder="hub", hub_handle=folder)
+    config = replace(tiny, audio=audio)
+    found = with_widths(replace(analysis, scales={}), config)
+    assert found.widths["audio"] == 3
+    trained = Trained(
+        preprocessor=Preprocessor(config, found), model=build_model(config, found)
+    )
+    assert export(trained, [row], tmp_path / "export").name == "1"
