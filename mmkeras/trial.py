@@ -150,7 +150,10 @@ def as_ctrl_c() -> None:
 
 
 def _wait(process) -> tuple[float, bool]:
-    """Returns the most memory it held, in MB, and whether Ctrl-C has ended it."""
+    """Returns the most memory it held, in MB, and whether Ctrl-C has ended it.
+
+    The kernel counts at least what this process itself held when it forked.
+    """
     interrupted = False
     while True:
         try:
