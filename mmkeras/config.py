@@ -1,9 +1,12 @@
 """Every number a run depends on, with its unit. Nothing else reads settings."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import combinations
 from typing import Any, Literal
 
 from mmkeras.errors import UserError
+from mmkeras.schema import MODALITIES
 
 _SHARE = "from 0 to below 1"
 
@@ -425,6 +428,64 @@ class FusionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What training minimises beside the fused classifier's own loss.
+
+    The sum L + Σ_i [λ_i·L_i + Σ_j≠i w_ij·L_ij]: L_i is the loss of a classifier on one
+    modality alone, L_ij says how far a row's two modalities lie apart. A weight of 0
+    leaves out its term and its layers.
+
+    Attributes:
+        kind: Of L and L_i: cross_entropy; or focal, in which rows that are surely
+            right count less.
+        focal_gamma: How much less.
+        text: λ of the classifier on text alone.
+        image: λ of the classifier on pictures alone.
+        audio: λ of the classifier on sounds alone.
+        text_image: w of text and picture, in both directions.
+        text_audio: w of text and sound.
+        image_audio: w of picture and sound.
+        alignment: contrastive (symmetric, over the rows of a batch, with a learned
+            temperature) or cosine.
+        width: Width of the aligned vectors.
+    """
+
+    kind: Literal["cross_entropy", "focal"] = "cross_entropy"
+    focal_gamma: float = 2.0
+    text: float = 0.0
+    image: float = 0.0
+    audio: float = 0.0
+    text_image: float = 0.0
+    text_audio: float = 0.0
+    image_audio: float = 0.0
+    alignment: Literal["contrastive", "cosine"] = "contrastive"
+    width: int = 64
+
+    def __post_init__(self):
+        pairs = ("_".join(pair) for pair in combinations(MODALITIES, 2))
+        for name in ("focal_gamma", *MODALITIES, *pairs):
+            value = getattr(self, name)
+            check(0 <= value < float("inf"), f"loss.{name}", value, "0 or more")
+        check(self.width >= 1, "loss.width", self.width, "at least 1")
+
+    def classifiers(self, modalities: Sequence[str]) -> dict[str, float]:
+        """λ of those `modalities` that have a classifier of their own."""
+        weights = {m: getattr(self, m) for m in modalities}
+        return {m: weight for m, weight in weights.items() if weight}
+
+    def pairs(self, modalities: Sequence[str]) -> dict[tuple[str, str], float]:
+        """w of those pairs of `modalities` that are aligned."""
+        pairs = [p for p in combinations(MODALITIES, 2) if set(p) <= set(modalities)]
+        weights = {pair: getattr(self, "_".join(pair)) for pair in pairs}
+        return {pair: weight for pair, weight in weights.items() if weight}
+
+    def aligned(self, modalities: Sequence[str]) -> list[str]:
+        """Those of `modalities` that have a vector of their own."""
+        pairs = self.pairs(modalities)
+        return [m for m in modalities if any(m in pair for pair in pairs)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
     """Changes drawn anew for each training row and epoch; 0 or false is off.
 
@@ -462,7 +523,13 @@ class TrainConfig:
         schedule: After the warm-up: constant, or cosine down to zero.
         warmup_epochs: Epochs over which the learning rate rises from zero.
         weight_decay: Decoupled weight decay of adamw.
-        class_weights: balanced weighs each class by its inverse frequency.
+        class_weights: Of a row in the loss, by its class: none; balanced, by the
+            class's inverse frequency; or effective, by the inverse of its effective
+            number of rows, which weighs rare classes less.
+        class_beta: Of effective: chance that a further row of a class says nothing
+            new. 0 is as none; near 1 is as balanced.
+        oversample: Whether rows of rare classes are drawn more often, and those of
+            common ones less, so that all classes are equally common in training.
         label_smoothing: Share of each target spread over all classes.
         monitor: Metric that early stopping and the best weights follow.
         patience: Epochs without a better value before training stops; 0 is never.
@@ -482,7 +549,9 @@ class TrainConfig:
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup_epochs: float = 3.0
     weight_decay: float = 0.01
-    class_weights: Literal["none", "balanced"] = "balanced"
+    class_weights: Literal["none", "balanced", "effective"] = "balanced"
+    class_beta: float = 0.999
+    oversample: bool = False
     label_smoothing: float = 0.1
     monitor: Literal["val_loss", "val_accuracy", "val_auc"] = "val_loss"
     patience: int = 10
@@ -511,9 +580,14 @@ class TrainConfig:
                 getattr(self, name),
                 "0 or more",
             )
-        for name in ("label_smoothing", "ema"):
+        for name in ("label_smoothing", "ema", "class_beta"):
             value = getattr(self, name)
             check(0 <= value < 1, f"train.{name}", value, _SHARE)
+        if self.oversample and self.class_weights != "none":
+            raise UserError(
+                f"train.oversample=True with train.class_weights={self.class_weights} "
+                "would count rare classes twice; set train.class_weights=none."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -578,6 +652,7 @@ class Config:
         text: Text branch.
         audio: Audio branch.
         fusion: Where the branches meet.
+        loss: What training minimises beside the fused classifier's loss.
         augment: Augmentation.
         train: Optimisation.
         evaluate: Metrics and report.
@@ -593,6 +668,7 @@ class Config:
     text: TextConfig = field(default_factory=TextConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

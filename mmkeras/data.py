@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from mmkeras.augment import augment_images, drop_tokens, mask_frames
-from mmkeras.config import Config
+from mmkeras.config import Config, TrainConfig
 from mmkeras.ingested import Ingested
 from mmkeras.plan import FORMAT
 from mmkeras.preprocess import analysis as analyses
@@ -123,6 +124,21 @@ def _scale(files, modality, config, found) -> analyses.Scale:
     return moments.scale(found.widths[modality])
 
 
+def class_weights(rows: Sequence[int], config: TrainConfig) -> tuple[float, ...]:
+    """Weighs each class, by its training rows; 1 is the mean over rows. () is none.
+
+    Source of effective: Cui et al., 2019, https://arxiv.org/abs/1901.05555.
+    """
+    if config.class_weights == "none":
+        return ()
+    rows = np.maximum(rows, 1)
+    counts = rows
+    if config.class_weights == "effective":
+        counts = (1 - config.class_beta**rows) / (1 - config.class_beta)
+    weights = rows.sum() / (counts * (rows / counts).sum())
+    return tuple(weights.tolist())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batches:
     """Makes the batches of one split: (inputs, target, weight), as `fit` takes them.
@@ -179,7 +195,8 @@ class Batches:
         @_as_is
         def one_epoch(epoch):
             seed = epoch + 1_000_003 * self.config.seed
-            rows = source.shuffle(self._buffer_rows(), seed, False)
+            rows = self._oversampled(source, seed)
+            rows = rows.shuffle(self._buffer_rows(), seed, False)
             rows = rows if in_memory else self._decode_rows(rows)
             rows = rows.enumerate()
 
@@ -201,6 +218,24 @@ class Batches:
         numbers = tf.data.Dataset.range(epochs[0], epochs[-1] + 1)
         batches = numbers.flat_map(one_epoch)
         return self._whole(batches, self.steps * len(epochs))
+
+    def _oversampled(self, rows, seed) -> tf.data.Dataset:
+        """As many rows, of each class about as many; drawn anew each epoch."""
+        if not self.config.train.oversample:
+            return rows
+        counts = np.maximum(self.preprocessor.analysis.class_rows, 1)
+        share = tf.constant(counts.sum() / (len(counts) * counts), tf.float32)  # (C,)
+
+        @_as_is
+        def drawn(i, row):
+            target = row[TARGET] if TARGET in row else self._target(row[LABEL])
+            times = tf.reduce_sum(target * share) / tf.reduce_sum(target)
+            chance = tf.random.stateless_uniform([], tf.stack([seed, i]))
+            times = tf.cast(tf.floor(times + chance), tf.int64)
+            return tf.data.Dataset.from_tensors(row).repeat(times)
+
+        # One pass brings about as many rows as there are; the next fills up the rest.
+        return rows.repeat().enumerate().flat_map(drawn).take(self.rows)
 
     def _whole(self, batches, steps):
         options = tf.data.Options()
@@ -260,11 +295,15 @@ class Batches:
             out[m] = self._decode(m, row, there)
             present.append(tf.cast(there, tf.float32))
         out[PRESENT] = tf.stack(present)  # (M,)
-        names = tf.strings.split(row[LABEL], LABEL_SEPARATOR)
+        out[TARGET] = self._target(row[LABEL])
+        return out
+
+    def _target(self, label):
+        """() string to (C,) float32, 1 at each class that it names."""
+        names = tf.strings.split(label, LABEL_SEPARATOR)
         classes = tf.constant(self.preprocessor.analysis.classes)
         hit = tf.reduce_any(names[:, None] == classes[None, :], axis=0)
-        out[TARGET] = tf.cast(hit, tf.float32)  # (C,)
-        return out
+        return tf.cast(hit, tf.float32)
 
     def _decode(self, modality, row, there):
         if modality == IMAGE and self.image_vectors is not None:

@@ -15,7 +15,7 @@ from tensorflow_serving.apis import (
 )
 
 from mmkeras.config import to_dict
-from mmkeras.inference import Trained, build_serve
+from mmkeras.inference import Trained, build_serve, embedding_names
 from mmkeras.preprocess import analysis as analyses
 from mmkeras.proof import Rows, examples_of, golden_batches, prove
 from mmkeras.schema import (
@@ -26,7 +26,6 @@ from mmkeras.schema import (
     CLASSIFY_SCORES,
     CONFIG_FILE,
     EMBED,
-    EMBEDDING,
     LABEL,
     LABELS_FILE,
     PROBABILITIES,
@@ -89,7 +88,7 @@ def _save(trained: Trained, path: Path) -> None:
         SERVING_DEFAULT: _signature(
             serve, strings, (PROBABILITIES, LABEL, SCORE, STATUS)
         ),
-        EMBED: _signature(serve, strings, (EMBEDDING, STATUS)),
+        EMBED: _signature(serve, strings, (*embedding_names(trained), STATUS)),
         CLASSIFY: _classify(serve, trained),
     }
     tf.saved_model.save(module, str(path), signatures)

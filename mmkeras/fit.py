@@ -15,10 +15,10 @@ from mmkeras.cluster import read_cluster
 from mmkeras.config import Config, TrainConfig
 from mmkeras.data import Batches
 from mmkeras.errors import UserError
-from mmkeras.losses import build_loss, build_metrics
-from mmkeras.model import HEAD, IMAGE_ENCODER
+from mmkeras.losses import JointModel, build_loss, build_metrics
+from mmkeras.model import HEAD, IMAGE_ENCODER, with_outputs
 from mmkeras.replicas import fit_together, strategy
-from mmkeras.schema import HISTORY_FILE, PROBABILITIES
+from mmkeras.schema import EMBEDDING, HISTORY_FILE, PROBABILITIES
 
 _STATE_FILE, _LAST_FILE = "state.json", "last.weights.h5"
 
@@ -247,11 +247,26 @@ def fit(
 
 
 def _trained_part(model, train, state) -> keras.Model:
-    """The head, while computed image vectors stand for the frozen encoder."""
-    if train.image_vectors is None or state.phase == 2:
-        return model
+    """The head, while computed image vectors stand for the frozen encoder.
+
+    With what the settings train of single modalities, where they do.
+    """
+    whole = train.image_vectors is None or state.phase == 2
     head = model.get_layer(HEAD)
-    return keras.Model(head.input, head.output[PROBABILITIES])
+    joint = len(head.output) > len((PROBABILITIES, EMBEDDING))
+    if whole and not joint:
+        return model
+    with strategy().scope():
+        if not joint:
+            return keras.Model(head.input, head.output[PROBABILITIES])
+        part = with_outputs(model) if whole else head
+        return JointModel(
+            part.input,
+            part.output,
+            modalities=train.preprocessor.modalities,
+            config=train.config.loss,
+            replicas=strategy().num_replicas_in_sync,
+        )
 
 
 def _phases(model, train, val, state, checkpoints, logs):
@@ -266,12 +281,13 @@ def _phases(model, train, val, state, checkpoints, logs):
         checkpoints.load_kept(_trained_part(model, train, state), state)
         state.phase, state.epochs_done = 2, 0
         state.best_epoch = state.kept_epoch = 0
-        checkpoints.save(model, state, keep=True)
+        checkpoints.save(_trained_part(model, train, state), state, keep=True)
     pictures = [
         replace(batches, image_vectors=None, image_width=0) for batches in (train, val)
     ]
     epochs = config.train.fine_tune_epochs
-    _phase(model, *pictures, epochs, state, checkpoints, logs)
+    part = _trained_part(model, train, state)
+    _phase(part, *pictures, epochs, state, checkpoints, logs)
 
 
 def _phase(model, train, val, epochs, state, checkpoints, logs):
@@ -287,7 +303,7 @@ def _phase(model, train, val, epochs, state, checkpoints, logs):
     with strategy().scope():
         model.compile(
             optimizer=build_optimizer(config.train, peak, train.steps, epochs),
-            loss=build_loss(task, config.train.label_smoothing),
+            loss=build_loss(task, config.train.label_smoothing, config.loss),
             metrics=build_metrics(task),
         )
         model.optimizer.build(model.trainable_variables)

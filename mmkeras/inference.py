@@ -22,6 +22,7 @@ from mmkeras.schema import (
     ANALYSIS_FILE,
     CONFIG_FILE,
     EMBEDDING,
+    EMBEDDINGS,
     LABEL,
     LABEL_SEPARATOR,
     MODEL_FILE,
@@ -79,9 +80,10 @@ def build_serve(trained: Trained) -> Callable[[dict[str, tf.Tensor]], Outputs]:
 
     Outputs: "probabilities" (B, C) float32, one column a class in binary tasks too;
     "label" (B,) string, in multi-label tasks the classes at 0.5 and above joined by
-    "|"; "score" (B,) float32, the highest probability; "status" (B,) string;
-    "embedding" (B, D) float32, the fused vector.
+    "|"; "score" (B,) float32, the highest probability; "status" (B,) string; and those
+    of `embedding_names`, the fused vector (B, D) float32 and each aligned one (B, W).
     """
+    vectors = embedding_names(trained)
     analysis, model = trained.analysis, with_outputs(trained.model)
     classes = list(analysis.classes)
 
@@ -100,11 +102,17 @@ def build_serve(trained: Trained) -> Callable[[dict[str, tf.Tensor]], Outputs]:
             LABEL: _label(probabilities, classes, analysis.task),
             SCORE: tf.reduce_max(probabilities, axis=1),
             STATUS: status,
-            EMBEDDING: answer[EMBEDDING],
+            **{name: answer[name] for name in vectors},
         }
         return {name: output[:rows] for name, output in outputs.items()}
 
     return serve
+
+
+def embedding_names(trained: Trained) -> list[str]:
+    """Names the vectors of a row: "embedding", and one a modality that is aligned."""
+    aligned = trained.config.loss.aligned(trained.analysis.modalities)
+    return [EMBEDDING, *(EMBEDDINGS[m] for m in aligned)]
 
 
 def _never_empty(strings):

@@ -12,6 +12,7 @@ from mmkeras.encoders import (
 from mmkeras.fusion import average_classifiers, fuse
 from mmkeras.preprocess.analysis import BINARY, MULTICLASS, RESERVED, Analysis
 from mmkeras.schema import AUDIO, EMBEDDING, IMAGE, PRESENT, PROBABILITIES, TEXT
+from mmkeras.single import own_logits, single_outputs
 from mmkeras.tokens import AllThere
 
 IMAGE_ENCODER, HEAD, TEMPERATURE = "image_encoder", "head", "temperature"
@@ -77,29 +78,37 @@ def build_head(
     """Builds all but the image encoder.
 
     `like` has, by name, a tensor of each input's shape and dtype; the image is what
-    the image encoder gives. Outputs, by name: "probabilities" as of `build_model`,
-    and "embedding" (B, D), the fused vector.
+    the image encoder gives. Outputs, by name: "probabilities" as of `build_model`;
+    "embedding" (B, D), the fused vector; and those of `single_outputs`.
     """
     inputs = {
         name: keras.Input(x.shape[1:], dtype=x.dtype, name=name)
         for name, x in like.items()
     }
     present = inputs[PRESENT]
-    branches = [_branch(m, inputs[m], config, analysis) for m in analysis.modalities]
-    fused = fuse(branches, present, config.fusion)
+    branches = {m: _branch(m, inputs[m], config, analysis) for m in analysis.modalities}
+    fused = fuse(list(branches.values()), present, config.fusion)
     units = 1 if analysis.task == BINARY else len(analysis.classes)
     activation = "softmax" if analysis.task == MULTICLASS else "sigmoid"
+    own = {}
     if config.fusion.kind == "late":
-        own = [
-            layers.Dense(units, dtype="float32", name=f"{m}_logits")(vector)
-            for m, vector in zip(analysis.modalities, branches, strict=True)
-        ]
-        logits = average_classifiers(own, present, activation, config.fusion)
+        own = {m: own_logits(m, vector, units) for m, vector in branches.items()}
+        each = list(own.values())
+        logits = average_classifiers(each, present, activation, config.fusion)
     else:
         logits = layers.Dense(units, dtype="float32", name="logits")(fused)
     logits = Temperature(dtype="float32", name=TEMPERATURE)(logits)
     out = layers.Activation(activation, dtype="float32", name="probabilities")(logits)
-    return keras.Model(inputs, {PROBABILITIES: out, EMBEDDING: fused}, name=HEAD)
+    single = single_outputs(
+        branches,
+        present,
+        config.loss,
+        units=units,
+        activation=activation,
+        logits=own,
+    )
+    outputs = {PROBABILITIES: out, EMBEDDING: fused, **single}
+    return keras.Model(inputs, outputs, name=HEAD)
 
 
 def _branch(modality, x, config, analysis):
@@ -119,10 +128,7 @@ def _branch(modality, x, config, analysis):
 
 
 def with_outputs(model: keras.Model) -> keras.Model:
-    """Returns the model with all outputs of its head, by name, in float32.
-
-    "probabilities" as the model gives them, and "embedding" (B, D), the fused vector.
-    """
+    """Returns the model with all outputs of its head, by name, in float32."""
     inputs = dict(model.input)
     head_inputs = dict(inputs)
     if IMAGE in inputs:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.errors import ProofError, UserError
-from mmkeras.inference import Trained, build_serve
+from mmkeras.inference import Trained, build_serve, embedding_names
 from mmkeras.native import loaded
 from mmkeras.schema import (
     CLASSIFY,
@@ -15,7 +15,6 @@ from mmkeras.schema import (
     CLASSIFY_INPUT,
     CLASSIFY_SCORES,
     EMBED,
-    EMBEDDING,
     LABEL,
     MODALITIES,
     PROBABILITIES,
@@ -127,7 +126,7 @@ def _compare(name, rows, call, expected, trained, tolerance) -> float:
     expected = {**expected, CLASSIFY_SCORES: expected[PROBABILITIES]}
     differences = [
         _close(name, key, got[key], expected[key], trained, tolerance)
-        for key in (PROBABILITIES, SCORE, EMBEDDING, CLASSIFY_SCORES)
+        for key in (PROBABILITIES, SCORE, CLASSIFY_SCORES, *embedding_names(trained))
     ]
     classes = [c.encode() for c in trained.analysis.classes]
     if any(list(row) != classes for row in classified[CLASSIFY_CLASSES]):

@@ -26,6 +26,8 @@ PRESENT = "present"
 
 # Outputs of the signatures.
 PROBABILITIES, SCORE, EMBEDDING = "probabilities", "score", "embedding"
+# Beside "embedding", one vector a modality, where training has aligned them.
+EMBEDDINGS = {m: f"{m}_embedding" for m in MODALITIES}
 SERVING_DEFAULT, CLASSIFY, EMBED = "serving_default", "classify", "embed"
 CLASSIFY_INPUT, CLASSIFY_CLASSES, CLASSIFY_SCORES = "inputs", "classes", "scores"
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from mmkeras import embedded, run
 from mmkeras.cluster import read_cluster
 from mmkeras.config import Config, to_dict
-from mmkeras.data import Batches, analyze, raw_rows
+from mmkeras.data import Batches, analyze, class_weights, raw_rows
 from mmkeras.errors import UserError
 from mmkeras.evaluation import evaluate
 from mmkeras.export import export
@@ -308,10 +308,7 @@ def _built(config, analysis, precision, within) -> keras.Model:
 def _batches(model, prepared) -> list[Batches]:
     """Batches of train and val; with a frozen image encoder, of its output."""
     config, ingested = prepared.config, prepared.ingested
-    weights = ()
-    if config.train.class_weights == "balanced":
-        rows = np.maximum(prepared.analysis.class_rows, 1)
-        weights = tuple((rows.sum() / (len(rows) * rows)).tolist())
+    weights = class_weights(prepared.analysis.class_rows, config.train)
     result = []
     for split in (TRAIN, VAL):
         batches = Batches(

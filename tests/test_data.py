@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from mmkeras import data
-from mmkeras.config import AugmentConfig
-from mmkeras.data import Batches, analyze, pictures, raw_rows
+from mmkeras.config import AugmentConfig, TrainConfig
+from mmkeras.data import Batches, analyze, class_weights, pictures, raw_rows
 from mmkeras.preprocess.graph import Preprocessor
 from mmkeras.records import ingest
 from tests import tables
@@ -171,6 +171,46 @@ def test_a_row_weighs_what_its_class_does_or_its_classes_on_average(tmp_path):
     weighted = replace(batches, class_weights=(1.0, 3.0, 5.0))
     (_, _, weight) = as_numpy(weighted.plain())[0]
     np.testing.assert_array_equal(weight, [2, 5] * 4)
+
+
+def test_effective_weights_follow_their_formula():
+    config = TrainConfig(class_weights="effective", class_beta=0.9)
+    rows = np.array([1, 10, 100])
+    expected = (1 - 0.9) / (1 - 0.9**rows)
+    found = np.array(class_weights(rows, config))
+    np.testing.assert_allclose(found / found[0], expected / expected[0], rtol=1e-9)
+    assert (found * rows).sum() == pytest.approx(rows.sum())
+    balanced = np.array(class_weights(rows, TrainConfig()))
+    np.testing.assert_allclose(balanced, 111 / (3 * rows))
+    assert balanced[0] / balanced[2] > found[0] / found[2] > 1
+    assert class_weights(rows, TrainConfig(class_weights="none")) == ()
+    none = np.array(class_weights(rows, replace(config, class_beta=0.0)))
+    np.testing.assert_allclose(none, 1)
+
+
+@pytest.mark.parametrize("cache_mb", [1024, 0])
+def test_oversampling_makes_classes_equally_common(cache_mb, tmp_path):
+    names = ["red"] * 4 + ["green"] * 20
+    rows = tables.make_rows()
+    for row, name in zip(rows, names, strict=False):
+        row["label"] = name
+    train = {"oversample": True, "class_weights": "none", "cache_mb": cache_mb}
+    config = tables.tiny_config(
+        tmp_path / "c", train=train, table={"modalities": "text"}
+    )
+    ingested = ingest(tables.write_table(tmp_path / "d.csv", rows), config)
+    preprocessor = Preprocessor(config, analyze(ingested, config))
+    batches = Batches(ingested=ingested, preprocessor=preprocessor, split="train")
+    epochs = [as_numpy(batches.augmented([e])) for e in range(12)]
+    assert all(len(epoch) == 3 for epoch in epochs)  # as many rows as there are
+    green, red = [
+        np.array([sum((t == v).sum() for _, t, _ in epoch) for epoch in epochs])
+        for v in (0, 1)
+    ]
+    assert (green + red == 24).all()
+    assert 10 < red.mean() < 14  # 4 of 24 without it
+    assert len(set(red.tolist())) > 1  # drawn anew
+    assert_equal(as_numpy(batches.augmented([3])), epochs[3])
 
 
 def test_computed_vectors_take_the_place_of_the_pictures(made, tmp_path):

@@ -13,7 +13,8 @@ FLOORS = [
     ["config", "cluster", "dropout", "page"],
     ["presets", "tokens", "charts"],
     ["cli", "table", "media", "preprocess", "encoders", "fusion", "augment"]
-    + ["metrics", "baselines", "report", "embedded", "run", "meeting", "capi"],
+    + ["metrics", "baselines", "report", "embedded", "run", "meeting", "capi"]
+    + ["single"],
     ["splits", "decoders", "losses", "model", "trial"],
     ["examples", "corruptions"],
     ["plan", "inference", "native", "folds", "comparison"] + ["occlusion"],

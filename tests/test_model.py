@@ -34,7 +34,7 @@ def rows(config, analysis, count=8, seed=0):
 
 @pytest.fixture(scope="module")
 def model(tiny, analysis):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(1)
     return build_model(tiny, analysis)
 
 
@@ -173,7 +173,7 @@ def test_fewer_modalities_make_a_smaller_model(modalities, tiny, analysis, batch
 
 
 def test_a_gradient_reaches_every_trainable_weight(tiny, analysis, batch):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(1)
     model = build_model(tiny, analysis)
     target = keras.ops.one_hot(np.arange(8) % 3, 3)
     with tf.GradientTape() as tape:

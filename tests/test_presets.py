@@ -94,7 +94,7 @@ def test_every_preset_has_its_name_and_its_parameters_pinned():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_has_its_parameters_and_the_gradient_reaches_each(name):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(1)
     config = settings(name)
     model = build_model(config, learned(config))
     assert model.count_params() == PARAMETERS[name]
@@ -111,7 +111,7 @@ def test_a_preset_has_its_parameters_and_the_gradient_reaches_each(name):
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_exported_with_raw_bytes_and_proved(name, row, tmp_path):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(1)
     config = tiny(name)
     found = learned(config, tokens=16)
     trained = Trained(

@@ -62,7 +62,7 @@ def test_without_padding_all_is_there():
 
 @pytest.mark.parametrize("with_source", [False, True])
 def test_a_block_attends_to_what_is_there_only(with_source):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(1)
     tokens = keras.Input((4, 8))
     source = keras.Input((6, 3)) if with_source else None
     mask = keras.Input((6 if with_source else 4,), dtype="bool")

@@ -10,7 +10,7 @@ SHAPE = (20, 6)
 
 
 def built(kind, tokens=False, **settings):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(1)
     config = AudioConfig(encoder=kind, units=8, **settings)
     return build_audio_encoder(config, SHAPE, tokens)
 

@@ -11,7 +11,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
 
 
 def built(kind, tokens=False, **settings):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(1)
     settings = {"size_px": 32, "weights": "none", "units": 8, "layers": 1} | settings
     return build_image_encoder(ImageConfig(encoder=kind, heads=2, **settings), tokens)
 

@@ -13,7 +13,7 @@ NUMBERS = np.int32([[3, 5, 1, 9, 2], [7, 4, 0, 0, 0]])
 
 
 def built(kind, tokens=False, **settings):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(1)
     settings = {"units": 8, "layers": 1, "heads": 2, "max_tokens": 5} | settings
     config = TextConfig(encoder=kind, **settings)
     return build_text_encoder(config, 5, 10, tokens)

@@ -11,7 +11,7 @@ CONFIG = FusionConfig(units=4)
 
 @pytest.fixture(scope="module")
 def model():
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(1)
     a, b = keras.Input((3,)), keras.Input((5,))
     present = keras.Input((2,))
     return keras.Model([a, b, present], fuse([a, b], present, CONFIG))

@@ -11,7 +11,7 @@ KINDS = ("cross_attention", "mult", "mean_tokens")
 
 
 def built(kind, shapes=SHAPES, **settings):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(1)
     settings = {"units": 4, "width": 8, "heads": 2, "dropout": 0.0} | settings
     branches = [
         (keras.Input(shape), keras.Input(shape[:1], dtype="bool")) for shape in shapes

@@ -11,7 +11,7 @@ KINDS = ("concat", "interaction", "gated", "tensor", "low_rank", "late")
 
 
 def built(kind, widths=WIDTHS, **settings):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(1)
     settings = {"units": 4, "width": 3, "rank": 2, "dropout": 0.0} | settings
     inputs = [keras.Input((width,)) for width in widths]
     present = keras.Input((len(widths),))
