@@ -19,6 +19,7 @@ from mmkeras.noise import noise_curves
 from mmkeras.predictions import Predictions, predict_split, write_predictions
 from mmkeras.preprocess.analysis import MULTILABEL, RESERVED
 from mmkeras.report import write_report
+from mmkeras.retrieval import recalls
 from mmkeras.run import write_text
 from mmkeras.schema import (
     ABSENT,
@@ -98,6 +99,7 @@ def evaluate(
         "temperature": _temperature(trained),
         "status": dict(Counter(found.status).most_common()),
         **_fusion(trained, ingested, split, found, alone or {}),
+        **_retrieval(found, config),
         "warnings": list(ingested.warnings),
         "rejected_rows": len(ingested.rejected),
         "unreadable_rows": len(ingested.unreadable),
@@ -155,6 +157,13 @@ def _fusion(trained, ingested, split, found: Predictions, alone) -> dict:
         result["noise"] = noise_curves(staged, trained, batches, found.targets[:noisy])
         result["noise_rows"] = noisy
     return result
+
+
+def _retrieval(found: Predictions, config) -> dict:
+    """How well one modality finds the other, where training has aligned them."""
+    vectors = {m: x[:_SAMPLE_ROWS] for m, x in found.vectors.items()}
+    recall = recalls(vectors, config.evaluate.bootstrap_resamples, config.seed)
+    return {"retrieval": recall} if recall else {}
 
 
 def _missing(found: Predictions, names) -> dict[str, dict]:

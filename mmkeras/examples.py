@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import tensorflow as tf
@@ -173,6 +174,20 @@ def unlabeled_rows(
         )
     reader = RowReader(table.parent, config, widths)
     return reader, iter_rows(table, columns, labeled=False)
+
+
+def read_batches(
+    table: Path,
+    config: Config,
+    modalities: Sequence[str],
+    widths: dict[str, int],
+    rows: int,
+) -> Iterator[list[ReadRow]]:
+    """Reads a table as `unlabeled_rows` opens it, in threads, `rows` at a time."""
+    reader, of_table = unlabeled_rows(table, config, modalities, widths)
+    read = read_all(of_table, reader, config.table.workers)
+    while batch := list(islice(read, rows)):
+        yield batch
 
 
 def _shown(cell: str) -> str:

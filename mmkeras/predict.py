@@ -3,7 +3,6 @@
 import csv
 import os
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
@@ -62,6 +61,7 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
     """
     from tqdm import tqdm
 
+    from mmkeras.examples import read_batches
     from mmkeras.inference import Predictor, load_trained
 
     trained = load_trained(folder)
@@ -73,7 +73,8 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
             writer = csv.writer(file)
             writer.writerow([*PREDICTION_COLUMNS, *classes])
             progress = tqdm(desc="Predicting", unit="row", disable=None)
-            for batch in _batches(trained, table):
+            rows = trained.config, predictor.modalities, trained.analysis.widths
+            for batch in read_batches(table, *rows, _BATCH_ROWS):
                 for row in _answers(predictor, batch):
                     writer.writerow(row)
                     bad += UNREADABLE in row[4]
@@ -84,17 +85,6 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
     finally:
         aside.unlink(missing_ok=True)
     return done, bad
-
-
-def _batches(trained, table) -> Iterator[list]:
-    """Reads rows in threads, some at a time."""
-    from mmkeras.examples import read_all, unlabeled_rows
-
-    analysis, config = trained.analysis, trained.config
-    reader, rows = unlabeled_rows(table, config, analysis.modalities, analysis.widths)
-    read = read_all(rows, reader, config.table.workers)
-    while batch := list(islice(read, _BATCH_ROWS)):
-        yield batch
 
 
 def _answers(predictor, batch) -> Iterator[list[str]]:

@@ -15,6 +15,7 @@ from mmkeras.ingested import Ingested
 from mmkeras.preprocess.analysis import target
 from mmkeras.schema import (
     ABSENT,
+    EMBEDDINGS,
     ID,
     LABEL,
     PREDICTION_COLUMNS,
@@ -39,6 +40,7 @@ class Predictions:
     predicted: list[str]
     scores: np.ndarray  # (N,)
     status: list[str]
+    vectors: dict[str, np.ndarray]  # (N, W) of each modality that is aligned
 
 
 def predict_split(trained: Trained, ingested: Ingested, split: str) -> Predictions:
@@ -73,6 +75,7 @@ def predict_split(trained: Trained, ingested: Ingested, split: str) -> Predictio
             merge_status(said.decode(), before)
             for said, before in zip(outputs[STATUS], ingest_status, strict=True)
         ],
+        vectors={m: outputs[n] for m, n in EMBEDDINGS.items() if n in outputs},
     )
 
 

@@ -84,8 +84,8 @@ def write_report(
         summary: Settings and facts of the run, shown as a table.
         metrics: `metrics.measure(...)` and what the run adds to it: task, classes,
             split, baselines, difference, verdict, temperature, modalities, status,
-            warnings, subsets, shapley, noise, fusion_verdict, and best_epoch, counted
-            from 1. A part that is missing is left out of the report.
+            warnings, subsets, shapley, noise, fusion_verdict, retrieval, and
+            best_epoch, counted from 1. What is missing is left out of the report.
         history: One mapping an epoch, as Keras logs it (loss, val_loss, ...); "phase"
             in it marks where fine-tuning starts.
         errors: Worst first.
@@ -126,6 +126,7 @@ def _filled(metrics: Mapping) -> dict:
         "sampled_rows": None,
         "noise_rows": None,
         "temperature": None,
+        "retrieval": {},
         "modalities": {},
         "status": {},
         "warnings": [],

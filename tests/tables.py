@@ -181,3 +181,25 @@ def _trained_run(base: Path) -> tuple[Path, Path]:
     with run.opened(folder):
         training.train(folder, config, table)
     return folder, table
+
+
+def aligned_run(factory) -> tuple[Path, Path]:
+    """Trains once a session with aligned modalities: the run folder, and the table."""
+    return _aligned_run(factory.getbasetemp() / "aligned")
+
+
+@cache
+def _aligned_run(base: Path) -> tuple[Path, Path]:
+    from mmkeras import run, training
+
+    rows = make_rows()
+    rows[33]["image"] = ""
+    table = write_table(base / "data" / "data.csv", rows)
+    folder = base / "run"
+    loss = {"text": 0.5, "text_image": 0.5, "width": 4}
+    config = tiny_config(
+        base / "cache", epochs=8, loss=loss, table={"modalities": "text,image"}
+    )
+    with run.opened(folder):
+        training.train(folder, config, table)
+    return folder, table

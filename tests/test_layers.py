@@ -17,7 +17,7 @@ FLOORS = [
     + ["single"],
     ["splits", "decoders", "losses", "model", "trial"],
     ["examples", "corruptions"],
-    ["plan", "inference", "native", "folds", "comparison"] + ["occlusion"],
+    ["plan", "inference", "native", "folds", "comparison"] + ["occlusion", "retrieval"],
     ["shards", "proof", "contest", "staged", "heat"],
     ["ingested", "modalities", "noise"],
     ["records"],
@@ -27,7 +27,7 @@ FLOORS = [
     ["evaluation", "explanation_page"],
     ["training"],
     ["train", "evaluate", "predict", "doctor", "prove", "compare", "cost"]
-    + ["explain"],
+    + ["explain", "retrieve"],
 ]
 # Inside a package a file imports only files that stand before it here.
 PACKAGES = {
@@ -45,7 +45,16 @@ MAY_IMPORT_TENSORFLOW |= {"training", "features", "native", "capi", "replicas"}
 MAY_IMPORT_TENSORFLOW |= {"shards", "staged", "modalities", "noise"}
 LIGHT = ["errors", "schema", "config", "presets", "cli", "table", "splits", "media"]
 LIGHT += ["metrics", "baselines", "report", "embedded", "run", "cluster", "meeting"]
-LIGHT += ["trial", "folds", "comparison", "contest", "shapley", "page", "charts"]
+LIGHT += [
+    "retrieval",
+    "trial",
+    "folds",
+    "comparison",
+    "contest",
+    "shapley",
+    "page",
+    "charts",
+]
 LIGHT += FLOORS[-1]
 
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
