@@ -199,7 +199,10 @@ class TextConfig:
             TF-Hub sentence encoder) or vector (.npy paths in the column). Of token
             sequences: lstm, gru or transformer over learned embeddings, or bert
             (KerasHub's BERT).
-        tokens: word, or char for character n-grams inside words.
+        tokens: word; char for character n-grams inside words; or wordpiece, for
+            encoders of sequences, words in the longest pieces of a vocabulary.
+        vocab_file: For wordpiece: a vocab.txt of BERT; empty learns the pieces from
+            the training rows.
         max_ngram: Longest n-gram of characters.
         min_rows: A token that fewer training rows have is not kept.
         vocab_size: Tokens kept, the most frequent first; with tfidf the vector's width.
@@ -215,7 +218,8 @@ class TextConfig:
     """
 
     encoder: TextEncoder = "tfidf"
-    tokens: Literal["word", "char"] = "word"
+    tokens: Literal["word", "char", "wordpiece"] = "word"
+    vocab_file: str = ""
     max_ngram: int = 3
     min_rows: int = 2
     vocab_size: int = 512
@@ -243,6 +247,19 @@ class TextConfig:
                 self.units,
                 f"a multiple of text.heads={self.heads}",
             )
+        check(
+            self.tokens != "wordpiece" or self.is_sequence,
+            "text.tokens",
+            self.tokens,
+            f"word or char with text.encoder={self.encoder}; pieces go with lstm, "
+            "gru, transformer and bert",
+        )
+        check(
+            not self.vocab_file or self.tokens == "wordpiece",
+            "text.vocab_file",
+            self.vocab_file,
+            f"empty with text.tokens={self.tokens}",
+        )
         if self.encoder == "hub" and not self.hub_handle:
             raise UserError(
                 "text.encoder=hub needs text.hub_handle: a TF-Hub handle or the "

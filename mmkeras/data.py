@@ -17,8 +17,14 @@ from mmkeras.ingested import Ingested
 from mmkeras.plan import FORMAT
 from mmkeras.preprocess import analysis as analyses
 from mmkeras.preprocess.analysis import BINARY, Analysis, Moments
-from mmkeras.preprocess.graph import Preprocessor, is_scaled, with_widths
+from mmkeras.preprocess.graph import (
+    Preprocessor,
+    is_scaled,
+    with_vocabulary,
+    with_widths,
+)
 from mmkeras.preprocess.text import tokenize
+from mmkeras.preprocess.wordpiece import read_pieces
 from mmkeras.schema import (
     AUDIO,
     ID,
@@ -61,8 +67,10 @@ def analyze(ingested: Ingested, config: Config) -> Analysis:
 
     Kept beside the shards, so that the same rows and settings are analysed once.
     """
+    text, audio = config.text, config.audio
+    pieces = read_pieces(text.vocab_file) if text.vocab_file else ()
     settings = json.dumps(
-        [FORMAT, asdict(config.text), asdict(config.audio), ingested.fingerprint]
+        [FORMAT, asdict(text), pieces, asdict(audio), ingested.fingerprint]
     )
     key = hashlib.sha256(settings.encode()).hexdigest()[:16]
     path = ingested.folder / f"analysis-{key}.json"
@@ -87,10 +95,8 @@ def _analyze(ingested, config) -> Analysis:
     )
     files = ingested.files(TRAIN)
     if TEXT in found.modalities and config.text.has_vocabulary:
-        vocabulary, idf = analyses.find_vocabulary(
-            _token_rows(files, config), config.text.vocab_size, config.text.min_rows
-        )
-        found = replace(found, vocabulary=vocabulary, idf=idf)
+        counts, total = analyses.count_rows(_token_rows(files, config))
+        found = with_vocabulary(found, counts, total, config.text)
     found = with_widths(found, config)
     scaled = [m for m in found.modalities if is_scaled(m, config)]
     scales = {m: _scale(files, m, config, found) for m in scaled}

@@ -76,12 +76,12 @@ def cnn_rnn() -> Config:
 
 
 def bert_vit() -> Config:
-    """Words through BERT and patches through ViT, aligned; mean of both."""
+    """Word pieces through BERT and patches through ViT, aligned; mean of both."""
     return _small(
         "bert-vit",
         FusionConfig(kind="mean_tokens", width=128),
         image=ImageConfig(encoder="vit", size_px=64, weights="none"),
-        text=TextConfig(encoder="bert", units=64, dropout=0.1),
+        text=TextConfig(encoder="bert", tokens="wordpiece", units=64, dropout=0.1),
         audio=AudioConfig(encoder="cnn"),
     )
 

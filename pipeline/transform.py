@@ -24,7 +24,12 @@ from mmkeras.ingested import Ingested, load_ingested, resolved
 from mmkeras.preprocess import analysis as analyses
 from mmkeras.preprocess.analysis import Analysis, Scale
 from mmkeras.preprocess.audio import pad_frames
-from mmkeras.preprocess.graph import Preprocessor, is_scaled, with_widths
+from mmkeras.preprocess.graph import (
+    Preprocessor,
+    is_scaled,
+    with_vocabulary,
+    with_widths,
+)
 from mmkeras.preprocess.rows import decode_rows
 from mmkeras.preprocess.text import tokenize
 from mmkeras.schema import AUDIO, LABEL, LABEL_SEPARATOR, SPLIT, SPLITS, TEXT, TRAIN
@@ -148,7 +153,10 @@ def _analyze_tokens(texts, config: Config) -> tf.Tensor:
     tft.vocabulary(
         tf.gather(tokens.flat_values, first),
         vocab_filename=_TOKENS,
-        frequency_threshold=config.text.min_rows,
+        # Rare words have common pieces.
+        frequency_threshold=1
+        if config.text.tokens == "wordpiece"
+        else config.text.min_rows,
         store_frequency=True,
     )
     return tft.sum(tf.ones_like(texts, tf.int64))
@@ -250,10 +258,7 @@ def _counts(graph, name) -> dict[bytes, int]:
 def _with_vocabulary(found, graph, numbers, config) -> Analysis:
     counts = _counts(graph, _TOKENS) if _TEXT_ROWS in numbers else {}
     total = int(numbers.get(_TEXT_ROWS, 0))
-    vocabulary, idf = analyses.choose_vocabulary(
-        counts, total, config.text.vocab_size, config.text.min_rows
-    )
-    return replace(found, vocabulary=vocabulary, idf=idf)
+    return with_vocabulary(found, counts, total, config.text)
 
 
 def _scale(numbers, modality, width) -> Scale:

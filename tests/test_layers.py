@@ -32,7 +32,16 @@ FLOORS = [
 # Inside a package a file imports only files that stand before it here.
 PACKAGES = {
     "media": ["file", "picture", "sound", "vector", "facts", "__init__"],
-    "preprocess": ["raw", "analysis", "text", "rows", "hub", "vector", "image"]
+    "preprocess": [
+        "raw",
+        "analysis",
+        "wordpiece",
+        "text",
+        "rows",
+        "hub",
+        "vector",
+        "image",
+    ]
     + ["audio", "graph", "__init__"],
     "fusion": ["presence", "vectors", "sequences", "late", "__init__"],
     "encoders": ["histograms", "cnn", "vit", "kerashub", "image", "text", "audio"]

@@ -33,7 +33,7 @@ class Analysis:
         classes: Names, in the order of the probability columns.
         class_rows: Training rows of each class.
         rows: Training rows in all.
-        vocabulary: Tokens of tfidf, the most frequent first.
+        vocabulary: Tokens, the most frequent first; or word pieces.
         idf: Weight of each token.
         widths: Numbers in the vector of text and of audio, where in use.
         scales: Of the vectors that are standardised, by modality.
@@ -69,30 +69,28 @@ def target(label: str, classes: Sequence[str]) -> np.ndarray:
     return np.array([name in names for name in classes], np.float32)
 
 
-def find_vocabulary(
-    rows: Iterable[Iterable[bytes]], size: int, min_rows: int
-) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Counts tokens over rows: the `size` that are in most rows, and their idf.
-
-    Tokens in fewer than `min_rows` rows tell nothing about another row. Ties go by
-    the token's bytes, so that the order of the rows does not matter.
-
-    Source: idf as in scikit-learn, ln((1 + N) / (1 + df)) + 1.
-    """
+def count_rows(rows: Iterable[Iterable[bytes]]) -> tuple[Counter[bytes], int]:
+    """Counts in how many rows each token is; returns that and the number of rows."""
     counts, total = Counter(), 0
     for tokens in rows:
         counts.update(set(tokens))
         total += 1
-    return choose_vocabulary(counts, total, size, min_rows)
+    return counts, total
 
 
 def choose_vocabulary(
     counts: Mapping[bytes, int], total: int, size: int, min_rows: int
 ) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Chooses as `find_vocabulary` does, of tokens that are counted already.
+    """Chooses the `size` tokens that are in most rows, and their idf.
 
-    `counts` is token -> rows that it is in, of `total` rows. Where nothing is left,
-    one empty token stands in, since a vector has at least one number.
+    Tokens in fewer than `min_rows` rows tell nothing about another row. Ties go by
+    the token's bytes, so that the order of the rows does not matter. Where nothing is
+    left, one empty token stands in, since a vector has at least one number.
+
+    Args:
+        counts: Token -> rows that it is in, of `total` rows.
+
+    Source: idf as in scikit-learn, ln((1 + N) / (1 + df)) + 1.
     """
     common = [(token, df) for token, df in counts.items() if df >= min_rows]
     kept = sorted(common, key=lambda item: (-item[1], item[0]))[:size]

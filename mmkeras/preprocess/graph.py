@@ -1,12 +1,13 @@
 """The one preprocessing: raw bytes of a batch -> inputs of the Keras model."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
 import tensorflow as tf
 
-from mmkeras.config import Config
-from mmkeras.preprocess.analysis import Analysis
+from mmkeras.config import Config, TextConfig
+from mmkeras.preprocess.analysis import Analysis, choose_vocabulary
 from mmkeras.preprocess.audio import (
     audio_vector,
     decode_wave,
@@ -21,6 +22,14 @@ from mmkeras.preprocess.image import KINDS, decode_image
 from mmkeras.preprocess.rows import decode_rows
 from mmkeras.preprocess.text import is_utf8, number, tfidf, token_table, tokenize
 from mmkeras.preprocess.vector import decode_vector
+from mmkeras.preprocess.wordpiece import (
+    FIRST_PIECE,
+    LAST_PIECE,
+    learn_pieces,
+    longest_piece,
+    read_pieces,
+    split_words,
+)
 from mmkeras.schema import (
     ABSENT,
     AUDIO,
@@ -52,6 +61,11 @@ class Preprocessor:
         self._table = self._hub = self._audio_hub = None
         if TEXT in self.modalities and config.text.has_vocabulary:
             self._table = token_table(list(analysis.vocabulary))
+            self._longest = longest_piece(analysis.vocabulary)
+            ends = {FIRST_PIECE, LAST_PIECE}
+            self._has_ends = bool(config.text.vocab_file) and ends <= {
+                *analysis.vocabulary
+            }
         if TEXT in self.modalities and config.text.encoder == "hub":
             self._hub = load_hub_encoder(config.text.hub_handle)
         if AUDIO in self.modalities and config.audio.encoder == "hub":
@@ -147,7 +161,12 @@ class Preprocessor:
 
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Splits texts: (B,) strings -> (B, L) ragged strings."""
-        return tokenize(texts, self.config.text)
+        text = self.config.text
+        tokens = tokenize(texts, text)
+        if text.tokens != "wordpiece":
+            return tokens
+        # Each word has a piece at least, so that what is cut off is never used.
+        return split_words(tokens[:, : text.max_tokens], self._table, self._longest)
 
     def text_input(
         self, texts: tf.Tensor, tokens: tf.RaggedTensor | None = None
@@ -162,6 +181,8 @@ class Preprocessor:
             return tf.ensure_shape(self._hub(texts), [None, width])
         tokens = self.tokens(texts) if tokens is None else tokens
         if text.is_sequence:
+            if self._has_ends:
+                tokens = _with_ends(tokens, text.max_tokens)
             return number(tokens, self._table, text.max_tokens)
         idf = tf.constant(self.analysis.idf, tf.float32)
         return tfidf(tokens, self._table, idf)
@@ -203,6 +224,13 @@ class Preprocessor:
         return values, ok, data != ""
 
 
+def _with_ends(tokens, length):
+    """Puts BERT's signs around each text, within `length` tokens."""
+    rows = tokens.nrows()
+    first, last = (tf.fill([rows, 1], end) for end in (FIRST_PIECE, LAST_PIECE))
+    return tf.concat([first, tokens[:, : max(0, length - 2)], last], axis=1)
+
+
 def is_scaled(modality: str, config: Config) -> bool:
     """Whether a modality's numbers are standardised by the training rows' scale.
 
@@ -211,6 +239,26 @@ def is_scaled(modality: str, config: Config) -> bool:
     if modality == AUDIO:
         return config.audio.encoder != "hub"
     return modality == TEXT and config.text.encoder == "vector"
+
+
+def with_vocabulary(
+    analysis: Analysis, counts: Mapping[bytes, int], total: int, text: TextConfig
+) -> Analysis:
+    """Returns the analysis with the tokens or pieces to keep, and their weights.
+
+    `counts` is token or word -> training rows that it is in, of `total` rows.
+
+    Raises:
+        UserError: The file of the vocabulary cannot be used.
+    """
+    if text.tokens != "wordpiece":
+        chosen = choose_vocabulary(counts, total, text.vocab_size, text.min_rows)
+        return replace(analysis, vocabulary=chosen[0], idf=chosen[1])
+    if text.vocab_file:
+        pieces = read_pieces(text.vocab_file)
+    else:
+        pieces = learn_pieces(counts, text.vocab_size, text.min_rows)
+    return replace(analysis, vocabulary=pieces, idf=(1.0,) * len(pieces))
 
 
 def with_widths(analysis: Analysis, config: Config) -> Analysis:

@@ -7,6 +7,9 @@ from mmkeras.preprocess.analysis import PADDING, RESERVED, UNKNOWN
 
 # Everything that is neither a letter, a digit, a mark nor an apostrophe parts words.
 _BETWEEN_WORDS = r"[^\pL\pN\pM']+"
+# With word pieces, what is no letter, digit or mark is a word of its own, and so is
+# each Chinese letter.
+_SPACE, _OWN_WORD = r"[\s\pZ\pC]+", r"([^\pL\pN\pM\s]|\p{Han})"
 
 
 def is_utf8(texts: tf.Tensor) -> tf.Tensor:
@@ -19,10 +22,16 @@ def tokenize(texts: tf.Tensor, config: TextConfig) -> tf.RaggedTensor:
     """Splits lower-cased text: (B,) strings -> (B, L) ragged strings.
 
     With tokens=word, runs of letters and digits. With tokens=char, all n-grams of
-    1 to `max_ngram` characters inside each word, its ends marked by spaces.
+    1 to `max_ngram` characters inside each word, its ends marked by spaces. With
+    tokens=wordpiece, the words that are to be split: runs of letters and digits, and
+    each other sign.
     """
     clean = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+    if config.tokens == "wordpiece":
+        clean = tf.strings.regex_replace(clean, _SPACE, " ")
     lower = tf.strings.lower(clean, encoding="utf-8")
+    if config.tokens == "wordpiece":
+        return tf.strings.split(tf.strings.regex_replace(lower, _OWN_WORD, r" \1 "))
     words = tf.strings.split(tf.strings.regex_replace(lower, _BETWEEN_WORDS, " "))
     if config.tokens == "word":
         return words

@@ -70,14 +70,27 @@ def sparse():
     return rows
 
 
-@pytest.mark.parametrize("rows", [tables.make_rows, multilabel, vectors, sparse])
-def test_tft_finds_what_the_plain_program_finds(rows, tmp_path):
+CHARS = {"tokens": "char"}
+PIECES = {"tokens": "wordpiece", "encoder": "bert"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        (tables.make_rows, CHARS),
+        (multilabel, CHARS),
+        (vectors, CHARS),
+        (sparse, CHARS),
+        (tables.make_rows, PIECES),
+    ],
+)
+def test_tft_finds_what_the_plain_program_finds(rows, text, tmp_path):
     rows = rows()
     if rows[3]["text"]:
         rows[3]["audio"], rows[4]["text"] = "", ""
     table = tables.write_table(tmp_path / "data" / "data.csv", rows)
     config = tables.tiny_config(tmp_path / "cache")
-    config = replace(config, text=replace(config.text, tokens="char"))
+    config = replace(config, text=replace(config.text, **text))
     examples, _ = stage.examples_of(table, config, tmp_path)
     found, plain = transformed(examples, config, tmp_path), ingest(table, config)
     plain = asdict(analyze(plain, resolved(config, plain)))

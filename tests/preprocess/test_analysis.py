@@ -10,8 +10,9 @@ from mmkeras.preprocess.analysis import (
     Analysis,
     Moments,
     Scale,
+    choose_vocabulary,
+    count_rows,
     find_classes,
-    find_vocabulary,
     load,
     save,
     target,
@@ -47,17 +48,17 @@ def test_the_target_marks_each_class_named():
 
 def test_the_tokens_of_most_rows_come_first():
     rows = [[b"cow", b"cow", b"cow"], [b"moo", b"dog"], [b"dog"]]
-    vocabulary, idf = find_vocabulary(rows, size=2, min_rows=1)
+    vocabulary, idf = choose_vocabulary(*count_rows(rows), size=2, min_rows=1)
     assert vocabulary == ("dog", "cow")
     assert idf == pytest.approx([np.log(4 / 3) + 1, np.log(4 / 2) + 1])
 
 
 def test_tokens_of_too_few_rows_are_left_out():
     rows = [[b"rare", b"rare", b"common"], [b"common"]]
-    assert find_vocabulary(rows, size=9, min_rows=2)[0] == ("common",)
+    assert choose_vocabulary(*count_rows(rows), size=9, min_rows=2)[0] == ("common",)
     stand_in = (("",), (1.0,))  # a vector has at least one number
-    assert find_vocabulary([[b"rare"]], size=9, min_rows=2) == stand_in
-    assert find_vocabulary([], size=9, min_rows=1) == stand_in
+    assert choose_vocabulary(*count_rows([[b"rare"]]), size=9, min_rows=2) == stand_in
+    assert choose_vocabulary(*count_rows([]), size=9, min_rows=1) == stand_in
 
 
 WORDS = st.sampled_from([b"a", b"b", b"c", b"d", "é".encode()])
@@ -67,7 +68,9 @@ WORDS = st.sampled_from([b"a", b"b", b"c", b"d", "é".encode()])
 def test_the_order_of_rows_and_tokens_does_not_matter(rows, random):
     shuffled = [random.sample(row, len(row)) for row in rows]
     random.shuffle(shuffled)
-    assert find_vocabulary(rows, 3, 1) == find_vocabulary(shuffled, 3, 1)
+    assert choose_vocabulary(*count_rows(rows), 3, 1) == choose_vocabulary(
+        *count_rows(shuffled), 3, 1
+    )
 
 
 @settings(deadline=None)

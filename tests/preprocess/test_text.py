@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mmkeras.config import TextConfig
-from mmkeras.preprocess.analysis import find_vocabulary
+from mmkeras.preprocess.analysis import choose_vocabulary, count_rows
 from mmkeras.preprocess.text import is_utf8, number, tfidf, token_table, tokenize
 
 WORDS = TextConfig(tokens="word")
@@ -96,7 +96,7 @@ def test_any_bytes_give_tokens_that_are_not_empty(text):
 
 def vectors(texts, config=WORDS, size=512, min_rows=1):
     rows = tokenize(tf.constant([t.encode() for t in texts]), config)
-    vocabulary, idf = find_vocabulary(rows.to_list(), size, min_rows)
+    vocabulary, idf = choose_vocabulary(*count_rows(rows.to_list()), size, min_rows)
     table = token_table(list(vocabulary))
     return vocabulary, idf, tfidf(rows, table, tf.constant(idf, tf.float32)).numpy()
 
