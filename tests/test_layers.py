@@ -34,8 +34,8 @@ PACKAGES = {
     "preprocess": ["raw", "analysis", "text", "rows", "hub", "vector", "image"]
     + ["audio", "graph", "__init__"],
     "fusion": ["presence", "vectors", "sequences", "late", "__init__"],
-    "encoders": ["histograms", "cnn", "vit", "kerashub", "image", "text", "audio"]
-    + ["__init__"],
+    "encoders": ["histograms", "cnn", "vit", "applications", "kerashub", "image"]
+    + ["text", "audio", "__init__"],
 }
 # The model itself is pure Keras and stays so, as it also runs on other backends.
 MAY_IMPORT_TENSORFLOW = {"files", "preprocess", "augment", "decoders", "examples"}
