@@ -81,8 +81,8 @@ def kerashub_vit(
     """(B, S, S, 3) uint8 -> (B, units), or with `tokens` (B, 1 + L, units).
 
     First of the tokens is the class token, then come the patches; pixels past the last
-    whole patch are left out. "imagenet", the setting's default, is of no size but one,
-    and means from scratch as for all encoders without such weights.
+    whole patch are left out. "imagenet", the default of image.weights, is from scratch,
+    as for all encoders that have no such weights.
 
     Raises:
         UserError: The weights are no file, or do not fit.
