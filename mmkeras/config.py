@@ -12,12 +12,18 @@ _SHARE = "from 0 to below 1"
 
 ImageEncoder = Literal[
     "resnet50",
+    "resnet101",
+    "efficientnetv2",
+    "convnext",
+    "mobilenetv3",
     "small_cnn",
     "cnn",
     "cnn_lstm",
     "vit",
+    "kerashub_vit",
     "pixels",
 ]
+WITH_IMAGENET = ("resnet50", "resnet101", "efficientnetv2", "convnext", "mobilenetv3")
 TextEncoder = Literal["tfidf", "hub", "vector", "lstm", "gru", "transformer", "bert"]
 AudioEncoder = Literal["log_mel_stats", "mfcc_stats", "hub", "vector", "cnn", "gru"]
 Pooling = Literal["mean", "max", "last", "attention"]
@@ -129,17 +135,22 @@ class ImageConfig:
     """Image branch.
 
     Attributes:
-        encoder: resnet50 (2048 wide); small_cnn; cnn (two convolutions of 16 and 32
-            filters, then 128); cnn_lstm (two blocks of 32 and 64 filters whose map runs
-            through an LSTM of 128); vit (patches through a Transformer); pixels (small
-            pixels as they are, no weights).
+        encoder: Of keras.applications: resnet50 and resnet101 (2048 wide),
+            efficientnetv2 (EfficientNetV2B0, 1280), convnext (ConvNeXtTiny, 768) and
+            mobilenetv3 (MobileNetV3Large, 960). From scratch: small_cnn; cnn (two
+            convolutions of 16 and 32 filters, then 128); cnn_lstm (two blocks of 32 and
+            64 filters whose map runs through an LSTM of 128); vit (patches through a
+            Transformer); kerashub_vit (KerasHub's ViT); pixels (small pixels as they
+            are, no weights).
         size_px: Side of the square that pictures are resized to.
-        weights: For resnet50: imagenet (downloaded once by keras.applications),
-            none, or the path of a .weights.h5/.h5 file.
+        weights: Of keras.applications: imagenet (downloaded once), none, or the path
+            of a .weights.h5/.h5 file without top. Of kerashub_vit: the path of a
+            .weights.h5 file of such a backbone; imagenet and none are from scratch.
+            Of no meaning to the others.
         frozen: Whether the encoder keeps its weights; its output is then computed
             once and cached. auto is yes with pretrained weights.
         width: Filters of the small CNN's first block.
-        patch_px: Side of a ViT's patches.
+        patch_px: Side of a ViT's patches, of vit and of kerashub_vit.
         units: Width of a ViT's patches inside.
         layers: Transformer blocks of a ViT.
         heads: Attention heads of a ViT.
@@ -184,9 +195,16 @@ class ImageConfig:
         )
 
     @property
+    def is_pretrained(self) -> bool:
+        """Whether weights are loaded: those of ImageNet, or a file."""
+        if self.encoder == "kerashub_vit":
+            return self.weights not in ("imagenet", "none")
+        return self.encoder in WITH_IMAGENET and self.weights != "none"
+
+    @property
     def is_frozen(self) -> bool:
         if self.frozen == "auto":
-            return self.encoder == "resnet50" and self.weights != "none"
+            return self.is_pretrained
         return self.frozen == "yes"
 
 

@@ -35,9 +35,9 @@ gpus = [
     tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
     for gpu in tf.config.list_physical_devices("GPU")
 ]
-from mmkeras.encoders.image import IMAGENET_URL
+from mmkeras.encoders.applications import APPLICATIONS
 found = dict(seconds=seconds, version=tf.__version__, gpus=gpus)
-print(json.dumps({**found, "weights_url": IMAGENET_URL}))
+print(json.dumps({**found, "weights_url": APPLICATIONS["resnet50"].url}))
 """
 
 

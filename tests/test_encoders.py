@@ -12,7 +12,11 @@ from mmkeras.encoders import (
     build_image_encoder,
     build_text_encoder,
 )
-from mmkeras.encoders.image import FixedStatistics, load_resnet50_weights
+from mmkeras.encoders.applications import (
+    APPLICATIONS,
+    FixedStatistics,
+    load_weights,
+)
 from mmkeras.errors import UserError
 
 RESNET = ImageConfig(encoder="resnet50", size_px=32, weights="none")
@@ -210,7 +214,7 @@ def torn_legacy_file(folder):
 def test_a_file_of_other_weights_is_told(make, resnet50, tmp_path):
     path = make(tmp_path)
     backbone = keras.models.clone_model(backbone_of(resnet50))
-    line = error_of(lambda: load_resnet50_weights(backbone, str(path)))
+    line = error_of(lambda: load_weights(backbone, APPLICATIONS["resnet50"], str(path)))
     assert f"The weights in '{path}' do not fit ResNet50 without top" in line
 
 

@@ -44,8 +44,8 @@ PACKAGES = {
     ]
     + ["audio", "graph", "__init__"],
     "fusion": ["presence", "vectors", "sequences", "late", "__init__"],
-    "encoders": ["histograms", "cnn", "vit", "kerashub", "image", "text", "audio"]
-    + ["__init__"],
+    "encoders": ["histograms", "cnn", "vit", "applications", "kerashub", "image"]
+    + ["text", "audio", "__init__"],
 }
 # The model itself is pure Keras and stays so, as it also runs on other backends.
 MAY_IMPORT_TENSORFLOW = {"files", "preprocess", "augment", "decoders", "examples"}

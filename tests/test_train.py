@@ -233,6 +233,21 @@ def test_rows_with_several_labels_are_trained_predicted_and_exported(tmp_path):
     assert labels.read_text().split() == metrics["classes"]
 
 
+@e2e
+def test_a_network_of_keras_applications_is_trained_exported_and_read_again(
+    table, tmp_path
+):
+    folder = tmp_path / "run"
+    train(table, folder, "--image.encoder", "mobilenetv3", "--epochs", "1")
+    assert (folder / "export" / "1" / "saved_model.pb").is_file()
+    # A process of its own, which has built no such network.
+    predict = [sys.executable, "-m", "mmkeras.predict", "--model", folder]
+    predict += ["--data", table, "--output", tmp_path / "predictions.csv"]
+    subprocess.run(predict, cwd=ROOT, check=True, capture_output=True)
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 40
+
+
 MIRRORED = """
 import sys
 from pathlib import Path

@@ -1,13 +1,15 @@
-"""KerasHub's BERT: sizes by choice, weights from a file or from scratch."""
+"""KerasHub's BERT and ViT: sizes by choice, weights from a file or from scratch."""
 
 import warnings
 from pathlib import Path
 from types import ModuleType
 
 import keras
+from keras import layers
 
-from mmkeras.config import TextConfig
+from mmkeras.config import ImageConfig, TextConfig
 from mmkeras.errors import UserError
+from mmkeras.tokens import AllThere, TokenPooling
 
 
 def keras_hub() -> ModuleType:
@@ -71,3 +73,37 @@ def bert(
             "padding_mask": keras.ops.cast(mask, "int32"),
         }
     )
+
+
+def kerashub_vit(
+    pixels: keras.KerasTensor, config: ImageConfig, tokens: bool
+) -> keras.KerasTensor:
+    """(B, S, S, 3) uint8 -> (B, units), or with `tokens` (B, 1 + L, units).
+
+    First of the tokens is the class token, then come the patches; pixels past the last
+    whole patch are left out. "imagenet", the default of image.weights, is from scratch,
+    as for all encoders that have no such weights.
+
+    Raises:
+        UserError: The weights are no file, or do not fit.
+
+    Source: Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929; KerasHub's
+    backbone, whose tokens are pooled as those of vit.py.
+    """
+    backbone = keras_hub().models.ViTBackbone(
+        image_shape=(config.size_px, config.size_px, 3),
+        patch_size=config.patch_px,
+        num_layers=config.layers,
+        num_heads=config.heads,
+        hidden_dim=config.units,
+        mlp_dim=4 * config.units,
+        dropout_rate=0.1,
+        name="kerashub_vit",
+    )
+    if config.is_pretrained:
+        load_file(backbone, config.weights, "image.weights")
+    x = layers.Rescaling(1 / 127.5, -1, name="scale")(pixels)
+    x = backbone(x)
+    if tokens:
+        return x
+    return TokenPooling(config.pooling, name="image_pool")(x, AllThere(name="all")(x))
