@@ -80,7 +80,7 @@ def bert_vit() -> Config:
     return _small(
         "bert-vit",
         FusionConfig(kind="mean_tokens", width=128),
-        image=ImageConfig(encoder="vit", size_px=64, weights="none"),
+        image=ImageConfig(encoder="kerashub_vit", size_px=64, weights="none"),
         text=TextConfig(encoder="bert", tokens="wordpiece", units=64, dropout=0.1),
         audio=AudioConfig(encoder="cnn"),
     )
