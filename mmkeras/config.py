@@ -514,6 +514,13 @@ class LossConfig:
         weights = {pair: getattr(self, "_".join(pair)) for pair in pairs}
         return {pair: weight for pair, weight in weights.items() if weight}
 
+    def unmet(self, modalities: Sequence[str]) -> list[str]:
+        """Settings whose modality, or one of the two, is not among `modalities`."""
+        needed = {"_".join(pair): set(pair) for pair in combinations(MODALITIES, 2)}
+        needed |= {m: {m} for m in MODALITIES}
+        lacking = [name for name, need in needed.items() if need - set(modalities)]
+        return [name for name in lacking if getattr(self, name)]
+
     def aligned(self, modalities: Sequence[str]) -> list[str]:
         """Those of `modalities` that have a vector of their own."""
         pairs = self.pairs(modalities)

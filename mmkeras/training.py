@@ -202,8 +202,14 @@ def begin(
         data: How the manifest calls the rows.
 
     Raises:
-        UserError: The run in the folder was begun on other rows.
+        UserError: The run in the folder was begun on other rows, or the loss has terms
+            of modalities that the rows do not have.
     """
+    for name in config.loss.unmet(analysis.modalities):
+        raise UserError(
+            f"loss.{name}={getattr(config.loss, name)} cannot be trained, as the rows "
+            f"have only {', '.join(analysis.modalities)}. Set it 0."
+        )
     before = run.read_manifest(folder).get("content")
     if run.has_begun(folder) and before != ingested.content:
         raise UserError(

@@ -103,6 +103,13 @@ def test_a_table_that_changed_since_the_run_began_is_refused(folder, table):
         prepare(folder, config_of(folder), table)
 
 
+def test_a_loss_of_a_modality_that_the_rows_lack_is_refused(folder, table):
+    message = "loss.text_image=0.5 cannot be trained, as the rows have only text. Set"
+    with pytest.raises(UserError, match=message):
+        prepare(folder, config_of(folder, loss={"text_image": 0.5}), table)
+    assert not (folder / "config.yaml").exists()
+
+
 def test_without_a_table_the_embedded_one_is_taken(folder, table, monkeypatch):
     monkeypatch.setattr(training.embedded, "default_folder", lambda: folder.parent)
     monkeypatch.setattr(training.embedded, "make", lambda _: table.parent)
