@@ -11,6 +11,7 @@ from mmkeras.config import AugmentConfig, TrainConfig
 from mmkeras.data import Batches, analyze
 from mmkeras.features import image_vectors
 from mmkeras.fit import Checkpoints, build_optimizer, fit
+from mmkeras.losses import build_loss
 from mmkeras.model import IMAGE_ENCODER, build_model
 from mmkeras.preprocess.graph import Preprocessor
 from mmkeras.records import ingest
@@ -110,6 +111,7 @@ ALL_ON = {
     "epochs": 3,
     "table": {"modalities": "text,audio"},
     "train": {"optimizer": "adamw", "ema": 0.8, "weight_decay": 0.1},
+    "loss": {"text": 0.5, "text_audio": 0.3},
 }
 
 
@@ -223,8 +225,9 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(
 
 
 def val_loss(model, val):
-    results = model.evaluate(val.plain(), verbose=0, return_dict=True)
-    return results["loss"]
+    task, smoothing = val.preprocessor.analysis.task, val.config.train.label_smoothing
+    model.compile(loss=build_loss(task, smoothing))
+    return model.evaluate(val.plain(), verbose=0, return_dict=True)["loss"]
 
 
 WORSENING = {"optimizer": "adam", "learning_rate": 0.02, "warmup_epochs": 0.0}
@@ -264,7 +267,8 @@ class TwoPhases:
     def __init__(self, setup, folder, **image):
         train = {"fine_tune_epochs": 1, "fine_tune_learning_rate": 0.01}
         image = {"frozen": "yes", **image}
-        self.model, batches = setup.prepare(epochs=1, image=image, train=train)
+        changes = {"image": image, "train": train, "loss": {"image": 0.5}}
+        self.model, batches = setup.prepare(epochs=1, **changes)
         self.encoder = self.model.get_layer(IMAGE_ENCODER)
         self.before = self.encoder.get_weights()
         self.folder, self.batches = folder, [self.computed(b) for b in batches]
