@@ -251,7 +251,7 @@ class TextConfig:
     pooling: Pooling = "mean"
 
     def __post_init__(self):
-        for name in ("vocab_size", "min_rows", "max_tokens", "layers", "heads"):
+        for name in ("vocab_size", "min_rows", "layers", "heads"):
             value = getattr(self, name)
             check(value >= 1, f"text.{name}", value, "at least 1")
         check(0 <= self.dropout < 1, "text.dropout", self.dropout, _SHARE)
@@ -278,6 +278,9 @@ class TextConfig:
             self.vocab_file,
             f"empty with text.tokens={self.tokens}",
         )
+        least = 3 if self.vocab_file else 1  # two are [CLS] and [SEP]
+        allowed = f"at least {least}"
+        check(self.max_tokens >= least, "text.max_tokens", self.max_tokens, allowed)
         if self.encoder == "hub" and not self.hub_handle:
             raise UserError(
                 "text.encoder=hub needs text.hub_handle: a TF-Hub handle or the "

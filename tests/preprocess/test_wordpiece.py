@@ -185,6 +185,11 @@ def test_a_file_that_is_not_there_is_said(tmp_path):
     [
         ({"tokens": "wordpiece"}, "word or char with text.encoder=tfidf"),
         ({"encoder": "lstm", "vocab_file": "v"}, "empty with text.tokens=word"),
+        (
+            {"encoder": "lstm", "tokens": "wordpiece", "vocab_file": "v"}
+            | {"max_tokens": 2},
+            "text.max_tokens=2 is not possible: it must be at least 3",
+        ),
     ],
 )
 def test_pieces_go_with_sequences_only(changes, message):
