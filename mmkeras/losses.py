@@ -123,7 +123,8 @@ class JointModel(keras.Model):
         loss = self._own_loss(y, y_pred[PROBABILITIES], sample_weight)
         beside = self._beside(x[PRESENT], y, y_pred, sample_weight)
         # Losses are shares of a mean over all replicas.
-        self._beside_mean.update_state(beside * self._replicas)
+        rows = ops.shape(x[PRESENT])[0]
+        self._beside_mean.update_state(beside * self._replicas, sample_weight=rows)
         return loss + beside if training else loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
