@@ -161,8 +161,8 @@ def _fusion(trained, ingested, split, found: Predictions, alone) -> dict:
 
 def _retrieval(found: Predictions, config) -> dict:
     """How well one modality finds the other, where training has aligned them."""
-    vectors = {m: x[:_SAMPLE_ROWS] for m, x in found.vectors.items()}
-    recall = recalls(vectors, config.evaluate.bootstrap_resamples, config.seed)
+    resamples = config.evaluate.bootstrap_resamples
+    recall = recalls(found.vectors, resamples, config.seed)
     return {"retrieval": recall} if recall else {}
 
 

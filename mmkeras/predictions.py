@@ -27,6 +27,7 @@ from mmkeras.schema import (
 )
 
 _BATCH_ROWS = 64
+_VECTOR_ROWS = 5000  # whose vectors are kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +41,13 @@ class Predictions:
     predicted: list[str]
     scores: np.ndarray  # (N,)
     status: list[str]
-    vectors: dict[str, np.ndarray]  # (N, W) of each modality that is aligned
+    # (n, W) of each modality that is aligned, of the first rows
+    vectors: dict[str, np.ndarray]
 
 
 def predict_split(trained: Trained, ingested: Ingested, split: str) -> Predictions:
     """Answers every row of a split through the serving function."""
-    predictor, parts, columns = Predictor(trained), [], []
+    predictor, parts, columns, vectors = Predictor(trained), [], [], []
     files = ingested.files(split)
     rows = raw_rows(files, predictor.modalities).batch(_BATCH_ROWS).prefetch(1)
     progress = tqdm(
@@ -56,7 +58,10 @@ def predict_split(trained: Trained, ingested: Ingested, split: str) -> Predictio
         leave=False,
     )
     for batch in progress:
-        parts.append(predictor({m: list(batch[m]) for m in predictor.modalities}))
+        answer = predictor({m: list(batch[m]) for m in predictor.modalities})
+        parts.append({k: answer[k] for k in (PROBABILITIES, LABEL, SCORE, STATUS)})
+        if len(vectors) * _BATCH_ROWS < _VECTOR_ROWS:
+            vectors.append({m: answer[n] for m, n in EMBEDDINGS.items() if n in answer})
         columns.append([batch[ID], batch[LABEL], batch[STATUS]])
     outputs = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
     ids, labels, ingest_status = (
@@ -75,7 +80,7 @@ def predict_split(trained: Trained, ingested: Ingested, split: str) -> Predictio
             merge_status(said.decode(), before)
             for said, before in zip(outputs[STATUS], ingest_status, strict=True)
         ],
-        vectors={m: outputs[n] for m, n in EMBEDDINGS.items() if n in outputs},
+        vectors={m: np.concatenate([v[m] for v in vectors]) for m in vectors[0]},
     )
 
 
