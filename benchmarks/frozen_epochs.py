@@ -12,8 +12,9 @@ from pathlib import Path
 import keras
 
 from benchmarks.tables import write_table
+from mmkeras.analyze import analyze
 from mmkeras.config import Config, ImageConfig, TableConfig
-from mmkeras.data import Batches, analyze
+from mmkeras.data import Batches
 from mmkeras.features import image_vectors
 from mmkeras.fit import build_optimizer
 from mmkeras.losses import build_loss

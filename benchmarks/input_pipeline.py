@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from benchmarks.pairs import compare, rate
 from benchmarks.tables import write_table
+from mmkeras.analyze import analyze
 from mmkeras.config import AugmentConfig, Config, ImageConfig, TableConfig, TrainConfig
-from mmkeras.data import Batches, analyze
+from mmkeras.data import Batches
 from mmkeras.preprocess.graph import Preprocessor
 from mmkeras.records import ingest
 

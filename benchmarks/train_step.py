@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from benchmarks.pairs import compare
 from benchmarks.tables import write_table
+from mmkeras.analyze import analyze
 from mmkeras.config import Config, ImageConfig, TableConfig, TrainConfig
-from mmkeras.data import Batches, analyze
+from mmkeras.data import Batches
 from mmkeras.fit import build_optimizer
 from mmkeras.losses import build_loss
 from mmkeras.model import build_model

@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras import embedded, run
+from mmkeras.analyze import analyze
 from mmkeras.cluster import read_cluster
 from mmkeras.config import Config, to_dict
-from mmkeras.data import Batches, analyze, class_weights, raw_rows
+from mmkeras.data import Batches, class_weights, raw_rows
 from mmkeras.errors import UserError
 from mmkeras.evaluation import evaluate
 from mmkeras.export import export

@@ -1,6 +1,6 @@
 """Transform: what the training rows teach, found by TensorFlow Transform over Beam.
 
-The same classes, vocabulary and scales as `mmkeras.data.analyze` finds on the same
+The same classes, vocabulary and scales as `mmkeras.analyze` finds on the same
 rows, by the same graph functions up to the counting, which is TFT's.
 """
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras import data
+from mmkeras import analyze as analyzing
+from mmkeras.analyze import analyze
 from mmkeras.config import AugmentConfig, TrainConfig
-from mmkeras.data import Batches, analyze, class_weights, pictures, raw_rows
+from mmkeras.data import Batches, class_weights, pictures, raw_rows
 from mmkeras.preprocess.graph import Preprocessor
 from mmkeras.records import ingest
 from tests import tables
@@ -263,7 +264,7 @@ def test_the_same_rows_and_settings_are_analysed_once(made, monkeypatch):
     def fail(*_):
         raise AssertionError("analysed again")
 
-    monkeypatch.setattr(data, "_analyze", fail)
+    monkeypatch.setattr(analyzing, "_analyze", fail)
     assert made(epochs=9).preprocessor.analysis == before
     with pytest.raises(AssertionError, match="analysed again"):
         made(text={"vocab_size": 3})

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from mmkeras import features
-from mmkeras.data import analyze, pictures
+from mmkeras.analyze import analyze
+from mmkeras.data import pictures
 from mmkeras.features import image_vectors
 from mmkeras.preprocess.graph import Preprocessor
 from mmkeras.records import ingest

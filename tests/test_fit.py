@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from mmkeras import fit as fitting
+from mmkeras.analyze import analyze
 from mmkeras.config import AugmentConfig, TrainConfig
-from mmkeras.data import Batches, analyze
+from mmkeras.data import Batches
 from mmkeras.features import image_vectors
 from mmkeras.fit import Checkpoints, build_optimizer, fit
 from mmkeras.losses import build_loss

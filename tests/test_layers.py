@@ -22,7 +22,7 @@ FLOORS = [
     ["ingested", "modalities", "noise"],
     ["records"],
     ["data", "export", "replicas"],
-    ["features", "fit", "predictions"],
+    ["features", "fit", "predictions", "analyze"],
     ["worst_errors", "explanation"],
     ["evaluation", "explanation_page"],
     ["training"],
@@ -53,7 +53,7 @@ PACKAGES = {
 MAY_IMPORT_TENSORFLOW = {"files", "preprocess", "augment", "decoders", "examples"}
 MAY_IMPORT_TENSORFLOW |= {"data", "inference", "proof", "export", "fit", "evaluation"}
 MAY_IMPORT_TENSORFLOW |= {"training", "features", "native", "capi", "replicas"}
-MAY_IMPORT_TENSORFLOW |= {"shards", "staged", "modalities", "noise"}
+MAY_IMPORT_TENSORFLOW |= {"analyze", "shards", "staged", "modalities", "noise"}
 LIGHT = ["errors", "schema", "config", "presets", "cli", "table", "splits", "media"]
 LIGHT += ["metrics", "baselines", "report", "embedded", "run", "cluster", "meeting"]
 LIGHT += [

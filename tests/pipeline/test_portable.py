@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmkeras.data import analyze
+from mmkeras.analyze import analyze
 from mmkeras.ingested import load_ingested, resolved
 from mmkeras.records import ingest
 from tests import tables

@@ -6,8 +6,8 @@ import pytest
 from tfx.components.statistics_gen import executor as statistics_gen
 from tfx.types import standard_artifacts
 
+from mmkeras.analyze import analyze
 from mmkeras.config import to_dict
-from mmkeras.data import analyze
 from mmkeras.ingested import load_ingested, resolved
 from mmkeras.records import ingest
 from pipeline import schema_gen, transform
