@@ -274,7 +274,7 @@ def test_a_worker_that_loses_another_ends_with_one_line(lost, table, tmp_path):
     workers = Workers(table, tmp_path / "run", "--epochs", "500")
     workers.await_checkpoint("phase1-epoch0000[2-9]")
     workers.processes[lost].kill()
-    code, _, errors = workers.ends(timeout=60)[1 - lost]
+    code, _, errors = workers.ends(timeout=180)[1 - lost]
     assert code == 2 and "Traceback" not in errors
     said = mistake(errors)
     assert said.startswith("error: Another worker is gone (")
