@@ -91,12 +91,15 @@ def stopped(arguments, after, how):
         text=True,
     )
     deadline = time.monotonic() + 300
-    while not any((output / "checkpoints").glob(after)):
-        assert process.poll() is None, process.communicate()[1][-3000:]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(how)
-    out, err = process.communicate(timeout=120)
+    try:
+        while not any((output / "checkpoints").glob(after)):
+            assert process.poll() is None, process.communicate()[1][-3000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(how)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
     return process.returncode, out, err
 
 
