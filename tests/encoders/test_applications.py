@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from keras.src.utils import file_utils
 
-from mmkeras.config import WITH_IMAGENET, ImageConfig, ImageEncoder
+from mmkeras.config import ImageConfig
+from mmkeras.config.image import WITH_IMAGENET, ImageEncoder
 from mmkeras.encoders import build_image_encoder
 from mmkeras.encoders.applications import APPLICATIONS, fetch_imagenet, load_weights
 from mmkeras.errors import UserError
@@ -24,7 +25,7 @@ each = pytest.mark.parametrize("name", NEW)
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, RGB
 
 
-def built(name, weights="none", seed=0):
+def built(name, weights="none", seed=1):
     keras.utils.set_random_seed(seed)
     return build_image_encoder(ImageConfig(encoder=name, size_px=32, weights=weights))
 
@@ -135,7 +136,7 @@ def save_as_keras_offers_it(backbone, path):
 def test_weights_of_a_file_give_the_encoder_that_wrote_it(name, tmp_path):
     written, path = scratch(name), tmp_path / "network.weights.h5"
     backbone_of(written).save_weights(path)
-    loaded = built(name, str(path), seed=1)
+    loaded = built(name, str(path), seed=2)
     for one, other in zip(written.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=one.path)
     calm = np.array(loaded(PIXELS))
@@ -155,7 +156,7 @@ def test_a_file_of_the_form_that_keras_offers_is_loaded(name, tmp_path, monkeypa
     written, path = scratch(name), tmp_path / "notop.h5"
     save_as_keras_offers_it(backbone_of(written), path)
     monkeypatch.setattr(keras.utils, "get_file", lambda *_, **__: str(path))
-    loaded = built(name, "imagenet", seed=1)
+    loaded = built(name, "imagenet", seed=2)
     for one, other in zip(written.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=one.path)
 
@@ -204,7 +205,7 @@ def test_the_file_of_imagenet_is_the_one_that_keras_itself_would_fetch(
 def test_a_model_is_exported_with_raw_bytes_and_proved(
     name, tiny, analysis, row, tmp_path
 ):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(1)
     image = replace(tiny.image, encoder=name, units=8, layers=1, heads=2)
     config = replace(tiny, image=image)
     trained = Trained(
