@@ -6,6 +6,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import io  # noqa: E402
+import signal  # noqa: E402
 import wave  # noqa: E402
 
 import hypothesis  # noqa: E402
@@ -25,6 +26,10 @@ from mmkeras.preprocess.analysis import (  # noqa: E402
     Analysis,
     Scale,
 )
+
+# A shell's job in the background ignores Ctrl-C, and so would the programs under test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes tells of the machine.
 hypothesis.settings.register_profile(
