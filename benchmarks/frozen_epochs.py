@@ -61,7 +61,7 @@ def main() -> None:
         start = time.perf_counter()
         path = image_vectors(encoder, ingested, preprocessor, "train")
         once = time.perf_counter() - start
-        cached = replace(plain, image_vectors=path, image_width=2048)
+        cached = replace(plain, image_vectors=path, image_shape=(2048,))
         head = model.get_layer(HEAD)
         head = keras.Model(head.input, head.output[PROBABILITIES])
         fast = epoch_seconds(head, cached, EPOCHS)

@@ -1,5 +1,6 @@
 """TFRecords -> batches for training."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +75,7 @@ class Batches:
         split: train, val or test.
         image_vectors: File of computed vectors of a frozen image encoder, in the
             order of the shards; they then stand in the place of the pictures.
-        image_width: Numbers in one of them.
+        image_shape: Of what it gives for one picture: a vector, or tokens.
         class_weights: Weight of each class in the loss; empty is 1 for all.
     """
 
@@ -82,7 +83,7 @@ class Batches:
     preprocessor: Preprocessor
     split: str
     image_vectors: Path | None = None
-    image_width: int = 0
+    image_shape: tuple[int, ...] = ()
     class_weights: tuple[float, ...] = ()
 
     @property
@@ -176,7 +177,7 @@ class Batches:
         files = self.ingested.files(self.split)
         rows = raw_rows(files, self.preprocessor.modalities)
         if self.image_vectors is not None:
-            size = 4 * self.image_width
+            size = 4 * math.prod(self.image_shape)
             vectors = tf.data.FixedLengthRecordDataset(str(self.image_vectors), size)
             rows = tf.data.Dataset.zip((rows, vectors)).map(
                 _as_is(lambda r, v: {**r, _VECTOR: v})
@@ -203,7 +204,7 @@ class Batches:
             size += 2 * size  # the wave as floats
         if IMAGE in self.preprocessor.modalities and self.image_vectors is None:
             size += 3 * self.config.image.size_px**2
-        return size + 4 * self.image_width
+        return size + 4 * math.prod(self.image_shape)
 
     def _fits_in_memory(self) -> bool:
         return self._row_bytes() * self.rows <= self.config.train.cache_mb * 1_000_000
@@ -232,7 +233,8 @@ class Batches:
 
     def _decode(self, modality, row, there):
         if modality == IMAGE and self.image_vectors is not None:
-            return tf.io.decode_raw(row[_VECTOR], tf.float32)
+            vector = tf.io.decode_raw(row[_VECTOR], tf.float32)
+            return tf.reshape(vector, self.image_shape)
         if self.preprocessor.is_text(modality):
             return row[modality]
         spec = self.preprocessor.decoded_spec(modality)

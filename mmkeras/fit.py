@@ -283,7 +283,7 @@ def _phases(model, train, val, state, checkpoints, logs):
         state.best_epoch = state.kept_epoch = 0
         checkpoints.save(_trained_part(model, train, state), state, keep=True)
     pictures = [
-        replace(batches, image_vectors=None, image_width=0) for batches in (train, val)
+        replace(batches, image_vectors=None, image_shape=()) for batches in (train, val)
     ]
     epochs = config.train.fine_tune_epochs
     part = _trained_part(model, train, state)
@@ -302,7 +302,9 @@ def _phase(model, train, val, epochs, state, checkpoints, logs):
     task = train.preprocessor.analysis.task
     with strategy().scope():
         model.compile(
-            optimizer=build_optimizer(config.train, peak, train.steps, epochs),
+            optimizer=_scaled(
+                build_optimizer(config.train, peak, train.steps, epochs), config.train
+            ),
             loss=build_loss(task, config.train.label_smoothing, config.loss),
             metrics=build_metrics(task),
         )
@@ -318,6 +320,13 @@ def _phase(model, train, val, epochs, state, checkpoints, logs):
         str(logs / f"phase{state.phase}"), write_graph=False, profile_batch=0
     )
     _train(model, train, val, range(state.epochs_done, epochs), [board, end])
+
+
+def _scaled(optimizer, config):
+    """Scales the loss for float16, as Keras does for models built under its policy."""
+    if config.precision != "mixed_float16":
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer)
 
 
 def _train(model, train, val, epochs, callbacks):

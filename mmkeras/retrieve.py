@@ -2,6 +2,7 @@
 
 import csv
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,6 +92,7 @@ def retrieve(
     sought = _sought(trained, modality, find, folder)
     vector = _embed(predictor, [_read_query(trained, modality, query)], modality)[0]
     nearest = {m: Nearest(vector, top) for m in sought}
+    unreadable = 0
     progress = tqdm(desc="Searching", unit="row", disable=None, leave=False)
     config, widths = trained.config, trained.analysis.widths
     for batch in read_batches(table, config, sought, widths, _BATCH_ROWS):
@@ -98,8 +100,11 @@ def retrieve(
         outputs = _outputs(predictor, data)
         for m, kept in nearest.items():
             kept.add(outputs[EMBEDDINGS[m]], [read.row for read in batch])
+        unreadable += sum(bool(read.broken) for read in batch)
         progress.update(len(batch))
     progress.close()
+    if unreadable:
+        print(f"{unreadable:,} rows have something unreadable.", file=sys.stderr)
     if not any(kept.searched for kept in nearest.values()):
         raise UserError(
             f"No row of '{table}' has {' or '.join(sought)} that can be read."

@@ -90,21 +90,29 @@ class UnitVector(layers.Layer):
         return vectors_shape
 
 
+class AtMost100(keras.constraints.Constraint):
+    """Keeps the logarithm of a scale at that of 100 or below."""
+
+    def __call__(self, log_scale):
+        return ops.minimum(log_scale, math.log(100))
+
+
 @keras.saving.register_keras_serializable(package="mmkeras")
 class AlignmentScale(layers.Layer):
     """The inverse of a learned temperature, once a row: (B, D) to (B, 1).
 
     Source: Radford et al., 2021, https://arxiv.org/abs/2103.00020: 1/0.07 at first,
-    and at most 100.
+    and never above 100 after a step.
     """
 
     def build(self, shape):
         first = keras.initializers.Constant(math.log(1 / 0.07))
-        self.log_scale = self.add_weight(name="log_scale", shape=(), initializer=first)
+        self.log_scale = self.add_weight(
+            name="log_scale", shape=(), initializer=first, constraint=AtMost100()
+        )
 
     def call(self, rows):
-        scale = ops.exp(ops.minimum(self.log_scale, math.log(100)))
-        return scale * ops.ones_like(rows[:, :1])
+        return ops.exp(self.log_scale) * ops.ones_like(rows[:, :1])
 
     def compute_output_shape(self, shape):
         return (shape[0], 1)

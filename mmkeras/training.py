@@ -26,7 +26,7 @@ from mmkeras.metrics import fit_temperature
 from mmkeras.model import IMAGE_ENCODER, build_model, set_temperature
 from mmkeras.predictions import predict_split
 from mmkeras.preprocess import analysis as analyses
-from mmkeras.preprocess.analysis import BINARY, Analysis
+from mmkeras.preprocess.analysis import BINARY, MULTILABEL, Analysis
 from mmkeras.preprocess.graph import Preprocessor
 from mmkeras.records import ingest
 from mmkeras.replicas import (
@@ -206,6 +206,11 @@ def begin(
         UserError: The run in the folder was begun on other rows, or the loss has terms
             of modalities that the rows do not have.
     """
+    if config.train.oversample and analysis.task == MULTILABEL:
+        raise UserError(
+            "train.oversample=True is not possible where rows have several labels; set "
+            "it false, and train.class_weights=balanced."
+        )
     for name in config.loss.unmet(analysis.modalities):
         raise UserError(
             f"loss.{name}={getattr(config.loss, name)} cannot be trained, as the rows "
@@ -217,6 +222,13 @@ def begin(
             f"The table or its files have changed since the run in '{folder}' began. "
             "Give another --output."
         )
+    path = folder / ANALYSIS_FILE
+    if run.has_begun(folder) and path.exists():
+        if analyses.load(path).vocabulary != analysis.vocabulary:
+            raise UserError(
+                f"The vocabulary has changed since the run in '{folder}' began: "
+                f"text.vocab_file='{config.text.vocab_file}'. Give another --output."
+            )
     requested, config = config, resolved(config, ingested)
     run.write_config(folder, config)
     analyses.save(analysis, folder / ANALYSIS_FILE)
@@ -327,8 +339,8 @@ def _batches(model, prepared) -> list[Batches]:
         if IMAGE in prepared.analysis.modalities and config.image.is_frozen:
             encoder = model.get_layer(IMAGE_ENCODER)
             path = image_vectors(encoder, ingested, prepared.preprocessor, split)
-            width = encoder.output_shape[-1]
-            batches = replace(batches, image_vectors=path, image_width=width)
+            shape = encoder.output_shape[1:]
+            batches = replace(batches, image_vectors=path, image_shape=shape)
         result.append(batches)
     return result
 

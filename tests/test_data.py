@@ -214,11 +214,12 @@ def test_oversampling_makes_classes_equally_common(cache_mb, tmp_path):
     assert_equal(as_numpy(batches.augmented([3])), epochs[3])
 
 
-def test_computed_vectors_take_the_place_of_the_pictures(made, tmp_path):
-    vectors = np.arange(24 * 5, dtype=np.float32).reshape(24, 5)
+@pytest.mark.parametrize("shape", [(6,), (3, 2)])  # a vector, or tokens
+def test_computed_vectors_take_the_place_of_the_pictures(shape, made, tmp_path):
+    vectors = np.arange(24 * 6, dtype=np.float32).reshape(24, *shape)
     vectors.tofile(tmp_path / "train.f32")
     path = tmp_path / "train.f32"
-    batches = replace(made(augment=AUGMENT), image_vectors=path, image_width=5)
+    batches = replace(made(augment=AUGMENT), image_vectors=path, image_shape=shape)
     plain = as_numpy(batches.plain())
     there = np.concatenate([x["present"] for x, *_ in plain])[:, 1] == 1
     seen = np.concatenate([x["image"] for x, *_ in plain])
@@ -226,7 +227,8 @@ def test_computed_vectors_take_the_place_of_the_pictures(made, tmp_path):
     shuffled = np.concatenate(
         [x["image"] for x, *_ in as_numpy(batches.augmented([0]))]
     )
-    np.testing.assert_array_equal(shuffled[np.argsort(shuffled[:, 0])], vectors)
+    first = shuffled.reshape(24, -1)[:, 0]
+    np.testing.assert_array_equal(shuffled[np.argsort(first)], vectors)
 
 
 # What is learned --------------------------------------------------------------

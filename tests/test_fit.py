@@ -276,8 +276,8 @@ class TwoPhases:
 
     def computed(self, b):
         path = image_vectors(self.encoder, b.ingested, b.preprocessor, b.split)
-        width = self.encoder.output_shape[-1]
-        return replace(b, image_vectors=path, image_width=width)
+        shape = self.encoder.output_shape[1:]
+        return replace(b, image_vectors=path, image_shape=shape)
 
     def run(self):
         return fit(self.model, *self.batches, self.folder / "checkpoints", self.folder)

@@ -77,7 +77,9 @@ FOCAL = LossConfig(kind="focal", focal_gamma=2)
 @pytest.mark.parametrize("task", TASKS)
 def test_focal_without_its_power_is_cross_entropy(task):
     truth = TRUTH[task]
-    answers = np.clip(truth * 0.6 + 0.2, 0, 1).astype("float32")
+    answers = (truth * 0.6 + 0.2).astype("float32")
+    if task == MULTICLASS:
+        answers /= answers.sum(axis=1, keepdims=True)
     zero = build_loss(task, 0.1, LossConfig(kind="focal", focal_gamma=0))
     expected = build_loss(task, 0.1)(truth, answers)
     assert float(zero(truth, answers)) == pytest.approx(float(expected), rel=1e-5)
@@ -90,6 +92,18 @@ def test_focal_counts_what_is_surely_right_less(p):
     assert float(build_loss(MULTICLASS, 0, FOCAL)(truth, answer)) == expected
     truth, answer = np.float32([[1]]), np.float32([[p]])
     assert float(build_loss(BINARY, 0, FOCAL)(truth, answer)) == expected
+
+
+def test_smoothing_leaves_a_surely_right_row_little_of_the_loss():
+    truth = np.eye(10, dtype="float32")[:1]
+
+    def cost(p):
+        answer = np.full((1, 10), (1 - p) / 9, "float32")
+        answer[0, 0] = p
+        return float(build_loss(MULTICLASS, 0.1, FOCAL)(truth, answer))
+
+    assert cost(0.99) < 0.01 * cost(0.3)
+    assert min(np.linspace(0.5, 0.99, 50), key=cost) > 0.9
 
 
 # Beside the fused classifier ---------------------------------------------------

@@ -110,6 +110,27 @@ def test_a_loss_of_a_modality_that_the_rows_lack_is_refused(folder, table):
     assert not (folder / "config.yaml").exists()
 
 
+def test_a_changed_vocabulary_is_refused_and_not_mixed_with_the_old_one(folder, table):
+    file = folder.parent / "vocab.txt"
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad"]
+    text = {"encoder": "lstm", "tokens": "wordpiece", "vocab_file": str(file)}
+    config = config_of(folder, text=text)
+    file.write_text("\n".join(pieces))
+    prepare(folder, config, table)
+    (folder / "checkpoints" / "phase1-epoch00001").mkdir(parents=True)
+    file.write_text("\n".join([*pieces[:4], "bad", "good"]))
+    with pytest.raises(UserError, match="vocabulary has changed since the run"):
+        prepare(folder, config, table)
+
+
+def test_oversampling_of_rows_with_several_labels_is_refused(folder, table):
+    rows = [{**row, "label": row["label"] + "|c"} for row in texts()]
+    table = tables.write_table(table, rows)
+    train = {"oversample": True, "class_weights": "none"}
+    with pytest.raises(UserError, match="where rows have several labels"):
+        prepare(folder, config_of(folder, train=train), table)
+
+
 def test_without_a_table_the_embedded_one_is_taken(folder, table, monkeypatch):
     monkeypatch.setattr(training.embedded, "default_folder", lambda: folder.parent)
     monkeypatch.setattr(training.embedded, "make", lambda _: table.parent)

@@ -22,8 +22,8 @@ def learn_pieces(
 ) -> tuple[str, ...]:
     """Learns a vocabulary from words and how many texts have each.
 
-    Every letter that is common enough is a piece, so that words never seen are not
-    unknown; the other pieces are those that most words share.
+    The most common letters are pieces, so that few words never seen are unknown; the
+    other pieces are those that most words share.
 
     Args:
         words: Word -> count.
@@ -32,6 +32,9 @@ def learn_pieces(
 
     Returns:
         The pieces; "" alone where there are no words.
+
+    Raises:
+        UserError: There are words, and too few pieces for any of them.
 
     Source: the top-down learner of TensorFlow Text.
     """
@@ -53,9 +56,14 @@ def learn_pieces(
         reserved_tokens=[],
         lower_thresh=min_count,
         max_token_length=_LONGEST_PIECE,
-        max_unique_chars=max(1, size // 4),  # each stands twice, as "a" and "##a"
+        max_unique_chars=max(1, size // 2),  # each stands twice, as "a" and "##a"
     )
-    return tuple(pieces[:size]) or ("",)
+    if not pieces:
+        raise UserError(
+            f"text.vocab_size={size} is too small to learn word pieces of these texts; "
+            "give some hundreds."
+        )
+    return tuple(pieces[:size])
 
 
 def read_pieces(path: str) -> tuple[str, ...]:
@@ -73,7 +81,7 @@ def read_pieces(path: str) -> tuple[str, ...]:
         raise UserError(f"text.vocab_file='{path}' cannot be read: {error}.") from None
     pieces = lines[:-1] if lines[-1] == "" else lines
     unknown = pieces.index(UNKNOWN_PIECE) if UNKNOWN_PIECE in pieces else 0
-    if pieces[0] != _PADDING_PIECE or not unknown or len(set(pieces)) < len(pieces):
+    if pieces[:1] != [_PADDING_PIECE] or not unknown or len(set(pieces)) < len(pieces):
         raise UserError(
             f"text.vocab_file='{path}' must have one piece a line, each once: "
             f"'{_PADDING_PIECE}' first, and '{UNKNOWN_PIECE}'."

@@ -164,6 +164,7 @@ def test_learned_pieces_have_numbers_and_no_ends():
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
+        ((), "must have one piece a line"),
         (("cow", "[PAD]", "[UNK]"), r"must have one piece a line.*'\[PAD\]' first"),
         (("[PAD]", "cow"), r"and '\[UNK\]'"),
         (("[PAD]", "[UNK]", "cow", "cow"), "each once"),
