@@ -71,7 +71,7 @@ def sparse():
 
 
 CHARS = {"tokens": "char"}
-PIECES = {"tokens": "wordpiece", "encoder": "bert"}
+PIECES = {"tokens": "wordpiece", "encoder": "bert", "vocab_size": 300}
 
 
 @pytest.mark.parametrize(

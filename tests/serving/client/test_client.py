@@ -341,7 +341,8 @@ def test_a_stream_goes_on_over_rows_that_cannot_be_read_or_sent(opened, stand):
     first, second, third, last = client.stream(rows, batch=2)
     assert first.status == "image unreadable; audio absent"
     assert first.problems == ("image 'gone.png': file not found",)
-    assert first.probabilities == last.probabilities
+    # a batch of another shape may sum in another order
+    assert first.probabilities == pytest.approx(last.probabilities, abs=1e-6)
     assert second.label == "" and second.status.startswith("row unreadable: 2")
     assert " bytes to send, more than a message may have" in second.status
     assert third.status == "text absent; image absent; audio unreadable"
