@@ -1,7 +1,10 @@
 """Paths of files, local ones and URIs such as gs://bucket/data.csv."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+from mmkeras.errors import UserError
 
 
 def is_remote(path: str | Path) -> bool:
@@ -50,3 +53,17 @@ def read_text(path: str | Path) -> str:
     if is_remote(path):
         return read_remote(str(path)).decode()
     return Path(path).read_text(encoding="utf-8")
+
+
+def check_files(named: Mapping[str, str]) -> None:
+    """Makes sure that files are there before hours go into what will need them.
+
+    Args:
+        named: Setting -> the path of its file; one behind a URI is not looked for.
+
+    Raises:
+        UserError: One is no file.
+    """
+    for setting, path in named.items():
+        if not is_remote(path) and not Path(path).is_file():
+            raise UserError(f"{setting}='{path}' is no file; give the path of one.")

@@ -19,6 +19,7 @@ from mmkeras.errors import UserError
 from mmkeras.evaluation import evaluate
 from mmkeras.export import export
 from mmkeras.features import image_vectors
+from mmkeras.files import check_files
 from mmkeras.fit import fit, read_state
 from mmkeras.inference import Trained
 from mmkeras.ingested import Ingested, rejected_csv, resolved
@@ -184,6 +185,7 @@ def _await_manifest(folder):
 
 def prepare(folder: Path, config: Config, table: Path | None) -> Prepared:
     """Checks the rows, analyses the training ones, and notes both in the folder."""
+    check_files(config.files)
     source = table or embedded.make(embedded.default_folder()) / "data.csv"
     ingested = ingest(source, config)
     analysis = analyze(ingested, resolved(config, ingested))

@@ -1,10 +1,13 @@
-"""Hash of the code that a component runs: TFX does not look at it by itself."""
+"""Hashes of code and of settings' files: TFX does not look at them by itself."""
 
 import ast
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+
+from mmkeras.files import is_remote, read_remote
 
 _ROOT = Path(__file__).parents[1]
 _OURS = ("mmkeras", "pipeline")
@@ -26,6 +29,22 @@ def code_hash(module: str) -> str:
     for package in _PACKAGES:
         digest.update(f"{package} {version(package)}".encode())
     return digest.hexdigest()[:24]
+
+
+def files_hash(named: Mapping[str, str]) -> str:
+    """Returns a hash of the files that settings name, "" where none does.
+
+    Args:
+        named: Setting -> the path or URI of its file.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    digest = hashlib.sha256()
+    for setting, path in sorted(named.items()):
+        content = read_remote(path) if is_remote(path) else Path(path).read_bytes()
+        digest.update(f"{setting} {len(content)} ".encode() + content)
+    return digest.hexdigest()[:24] if named else ""
 
 
 def _sources(module: str) -> set[Path]:

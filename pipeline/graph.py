@@ -33,15 +33,17 @@ UNLABELED = "UnlabeledExampleGen"
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A table, and what tells whether it has changed since it was last read.
+    """A table, and what tells whether what is read has changed since.
 
     Attributes:
         table: CSV file, local or a URI.
         fingerprint: Hash of the table and the files that it names.
+        files: Hash of the files that settings name.
     """
 
     table: str
     fingerprint: str
+    files: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,19 +116,20 @@ def build_training(
         "eval_args": trainer_pb2.EvalArgs(splits=[VAL]),
     }
     if config.tune.trials:
-        nodes.append(_tuner(config, inputs))
+        nodes.append(_tuner(source, config, inputs))
         found["hyperparameters"] = nodes[-1].outputs["best_hyperparameters"]
-    custom = {"config": as_json(plain), "data": source.table}
+    custom = {"config": as_json(plain), "data": source.table, "files": source.files}
     custom["code"] = code_hash("pipeline.trainer")
     run_fn = "pipeline.trainer.run_fn"
     nodes.append(Trainer(run_fn=run_fn, custom_config=custom, **inputs, **found))
     return {node.id: node for node in nodes}
 
 
-def _tuner(config: PipelineConfig, inputs) -> Tuner:
+def _tuner(source: Source, config: PipelineConfig, inputs) -> Tuner:
     custom = {
         "config": as_json(config.plain),
         "tune": json.dumps(asdict(config.tune)),
+        "files": source.files,
         "code": code_hash("pipeline.tuner"),
     }
     return Tuner(tuner_fn="pipeline.tuner.tuner_fn", custom_config=custom, **inputs)

@@ -1,7 +1,7 @@
 """All that a compiled pipeline depends on, and what of it is read before."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
@@ -11,6 +11,7 @@ from mmkeras.files import is_remote, join, read_remote
 from mmkeras.plan import make_plan
 from mmkeras.schema import TEST
 from pipeline import s3
+from pipeline.code import files_hash
 from pipeline.graph import UNLABELED, Places, Source
 from pipeline.kubeflow import NO_BASELINE
 from pipeline.schema_gen import edited_hash
@@ -58,6 +59,7 @@ def make_job(request: "Request") -> Job:
     config, uncached = request.config, set()
     newest = _newest_version(request.serving_dir)
     source = _source(request.data, config, True, uncached)
+    source = replace(source, files=_files(config, uncached))
     unlabeled = None
     if request.unlabeled:
         unlabeled = _source(request.unlabeled, config, False, uncached)
@@ -95,6 +97,20 @@ def _source(
     only = None if labeled else TEST
     plan = make_plan(table, config.plain, only=only, labeled=labeled)
     return Source(table=table, fingerprint=plan.fingerprint)
+
+
+def _files(config: PipelineConfig, uncached: set[str]) -> str:
+    """Reads the files behind URIs that settings name; "" where only the cluster can.
+
+    Others are in the image, whose name Kubeflow compares by itself.
+    """
+    named = {name: uri for name, uri in config.files.items() if is_remote(uri)}
+    try:
+        return files_hash(named)
+    except OSError as error:
+        uncached.update(("Tuner", "Trainer"))
+        _note("Trainer runs each time", error.filename, error.strerror)
+        return ""
 
 
 def _edited(schema_file: str, rows: str, uncached: set[str]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mmkeras.cli import Parser, add_settings, choose_preset, run_program, settings
 from mmkeras.errors import UserError
+from mmkeras.files import check_files
 from mmkeras.run import data_name
 from pipeline.settings import PipelineConfig
 
@@ -70,6 +71,7 @@ def main(argv: Sequence[str]) -> int:
         beam_args=tuple(shlex.split(parsed.beam_args or "")) or _BEAM_ARGS,
         config=settings(parser, parsed, PipelineConfig),
     )
+    check_files(request.config.files)
     with _opened(root):
         return _run(request, argv)
 
@@ -213,11 +215,16 @@ def _pipeline(request: Request):
 def _source(table: Path, config: PipelineConfig, labeled: bool = True):
     from mmkeras.plan import make_plan
     from mmkeras.schema import TEST
+    from pipeline.code import files_hash
     from pipeline.graph import Source
 
     only = None if labeled else TEST
     plan = make_plan(table, config.plain, only=only, labeled=labeled)
-    return Source(table=data_name(table), fingerprint=plan.fingerprint)
+    return Source(
+        table=data_name(table),
+        fingerprint=plan.fingerprint,
+        files=files_hash(config.files),
+    )
 
 
 def _launch(pipeline) -> None:

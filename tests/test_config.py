@@ -5,7 +5,7 @@ import yaml
 
 from mmkeras import config as configs
 from mmkeras.cli import load_config
-from mmkeras.config import Config, to_dict
+from mmkeras.config import Config, ImageConfig, TextConfig, to_dict
 from mmkeras.errors import UserError
 from mmkeras.presets import PRESETS
 
@@ -138,6 +138,20 @@ def test_every_setting_is_explained(part, name):
 def test_settings_cannot_be_changed_later():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().image.size_px = 64
+
+
+def test_the_files_that_settings_name():
+    assert Config().files == {}
+    text = {"encoder": "bert", "tokens": "wordpiece", "vocab_file": "vocab.txt"}
+    config = Config(
+        image=ImageConfig(weights="image.h5"),
+        text=TextConfig(weights="text.h5", **text),
+    )
+    assert config.files == {
+        "text.vocab_file": "vocab.txt",
+        "image.weights": "image.h5",
+        "text.weights": "text.h5",
+    }
 
 
 def test_milliseconds_become_samples():

@@ -103,6 +103,15 @@ def test_a_table_that_changed_since_the_run_began_is_refused(folder, table):
         prepare(folder, config_of(folder), table)
 
 
+def test_a_file_that_settings_name_is_missed_before_rows_are_read(
+    folder, table, monkeypatch
+):
+    monkeypatch.setattr("mmkeras.training.ingest", None)
+    image = {"weights": "gone.h5"}
+    with pytest.raises(UserError, match="image.weights='gone.h5' is no file"):
+        prepare(folder, config_of(folder, image=image), table)
+
+
 def test_a_loss_of_a_modality_that_the_rows_lack_is_refused(folder, table):
     message = "loss.text_image=0.5 cannot be trained, as the rows have only text. Set"
     with pytest.raises(UserError, match=message):

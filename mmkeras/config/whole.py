@@ -63,6 +63,16 @@ class Config:
                 "0, or set image.frozen=yes."
             )
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The files that settings name, by setting."""
+        named = {"text.vocab_file": self.text.vocab_file}
+        if self.image.weights not in ("imagenet", "none"):
+            named["image.weights"] = self.image.weights
+        if self.text.weights != "none":
+            named["text.weights"] = self.text.weights
+        return {name: path for name, path in named.items() if path}
+
 
 def to_dict(config: Config) -> dict[str, Any]:
     """Returns the settings as plain nested values, ready for YAML or JSON."""

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import code
-from pipeline.code import code_hash
+from pipeline.code import code_hash, files_hash
 
 
 @pytest.fixture
@@ -57,3 +57,17 @@ def test_the_code_of_training_is_not_that_of_ingest():
     assert {"trainer", "fit", "model"} <= {
         p.stem for p in code._sources("pipeline.trainer")
     }
+
+
+def test_the_hash_of_files_that_settings_name_is_that_of_their_content(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("a")
+    named = {"text.vocab_file": str(path)}
+    assert files_hash({}) == ""
+    assert files_hash(named) == files_hash(named) != files_hash({"other": str(path)})
+    before = files_hash(named)
+    path.write_text("b")
+    assert files_hash(named) != before
+    path.unlink()
+    with pytest.raises(OSError):
+        files_hash(named)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from mmkeras.config import TextConfig
 from mmkeras.errors import UserError
 from mmkeras.plan import make_plan
 from pipeline import job
@@ -102,6 +103,27 @@ def test_what_cannot_be_read_from_here_is_said_and_runs_each_time(
         "here (no network)."
     )
     assert "no baseline: name one by --baseline" in lines[0]
+
+
+def test_files_behind_uris_that_settings_name_are_read(request_of, capsys):
+    def files(vocab_file, content=None):
+        if content:
+            with tf.io.gfile.GFile(vocab_file, "w") as file:
+                file.write(content)
+        text = TextConfig(encoder="bert", tokens="wordpiece", vocab_file=vocab_file)
+        made = make_job(request_of(config=PipelineConfig(text=text)))
+        return made.source.files, made.uncached
+
+    assert files("/in/the/image.txt") == ("", frozenset())
+    first, uncached = files("ram://job/vocab.txt", "[PAD]\n[UNK]\na\n")
+    assert first and not uncached
+    second, _ = files("ram://job/vocab.txt", "[PAD]\n[UNK]\nb\n")
+    assert second not in ("", first)
+    assert capsys.readouterr().err == ""
+    assert files("ram://job/gone.txt") == ("", {"Tuner", "Trainer"})
+    assert "note: Trainer runs each time, as 'ram://job/gone.txt'" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_missing_table_is_not_taken_for_one_that_only_the_cluster_reads(request_of):

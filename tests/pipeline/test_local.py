@@ -33,6 +33,7 @@ e2e = pytest.mark.e2e
         (["--root", "file.txt"], "--root 'file.txt' is a file; give a folder"),
         (["--root", "."], "holds no pipeline; give a new folder"),
         (["--root", "r", "--status"], "--root 'r' holds no pipeline run"),
+        (["--root", "r", "--image.weights", "a.h5"], "image.weights='a.h5' is no file"),
         (["--rot", "r"], "There is no flag '--rot'. Did you mean '--root'?"),
         (["--root", "r", "--gate.min_acuracy", "1"], "'--gate.min_accuracy'?"),
         (["--root", "r", "--gate.min_accuracy", "2"], "gate.min_accuracy=2.0 is not"),
