@@ -1,4 +1,4 @@
-"""Metrics with 95 % intervals, calibration, and the comparison of two models.
+"""Metrics with 95 % intervals, and the comparison of two models.
 
 Shapes, everywhere in this file: `targets` is (N, C) of 0 and 1, one-hot for the
 tasks "binary" and "multiclass", multi-hot for "multilabel"; `probabilities` is
@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit, softmax
 from sklearn import metrics as sk
 
 from mmkeras.config import EvaluateConfig
@@ -21,7 +19,6 @@ LEAST_RESAMPLES = 100  # below it, an end of the interval rests on one or two va
 WORK = 100_000_000  # rows x classes x resamples; 4 s on one core
 CHUNK = 250_000  # weights in memory at a time: 2 MB, near the processor
 LOWEST = 1e-7  # probabilities nearer to 0 or 1 drown in float32; also Keras's epsilon
-TEMPERATURES = (0.05, 20.0)
 _SIDES = ("left", "right")  # before and after equal scores
 
 
@@ -69,13 +66,13 @@ def _rows(targets, probabilities, classes: Sequence[str], task: str, bins: int):
     gaps, sums = np.zeros((len(truth), bins)), np.zeros((bins, 3))
     np.add.at(gaps, (np.arange(len(truth))[:, None], place), confidence - hit)
     np.add.at(sums, place, cells)
-    losses = _losses(truth, probabilities, task)
+    losses = log_losses(truth, probabilities, task)
     return _Rows(
         task == "multilabel", truth, guess, probabilities, right, losses, gaps, sums
     )
 
 
-def _losses(truth: np.ndarray, probabilities: np.ndarray, task: str) -> np.ndarray:
+def log_losses(truth: np.ndarray, probabilities: np.ndarray, task: str) -> np.ndarray:
     """Returns the log loss of each row (N,), clipped as scikit-learn does."""
     least = np.finfo("float64").eps
     if task == "multilabel":
@@ -401,51 +398,3 @@ def compare(
     counts = np.bincount(right_a - right_b + 1, minlength=3)  # b better, same, a better
     drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=resamples)
     return interval((counts[2] - counts[0]) / n, (drawn[:, 2] - drawn[:, 0]) / n)
-
-
-def apply_temperature(
-    probabilities: np.ndarray, temperature: float, task: str
-) -> np.ndarray:
-    """Returns (N, C) probabilities with their logits divided by `temperature`.
-
-    Above 1 the model becomes less sure, and the top class stays what it was. For a
-    binary task the softmax of the two columns equals the sigmoid of one.
-    """
-    clipped = np.clip(np.asarray(probabilities, "float64"), LOWEST, 1 - LOWEST)
-    if task == "multilabel":
-        return expit(logit(clipped) / temperature)
-    return softmax(np.log(clipped) / temperature, axis=1)
-
-
-def fit_temperature(targets: np.ndarray, probabilities: np.ndarray, task: str) -> float:
-    """Returns the temperature in [0.05, 20] that best calibrates validation rows.
-
-    It is 1.0 for no rows, and when no other lowers the log loss.
-
-    Source: Guo et al., 2017, https://arxiv.org/abs/1706.04599. Differs in that the
-    targets are softened as by one more row of all classes equally (as Platt, 1999,
-    does), or a model without an error would be made infinitely sure.
-    """
-    truth = np.asarray(targets).astype(bool)
-    if not len(truth):
-        return 1.0
-    flat = 0.5 if task == "multilabel" else 1 / truth.shape[1]
-    soft = (truth * len(truth) + flat) / (len(truth) + 1)
-
-    def softened_loss(log_temperature: float) -> float:
-        p = apply_temperature(probabilities, np.exp(log_temperature), task)
-        p = np.clip(p, np.finfo("float64").eps, 1 - np.finfo("float64").eps)
-        loss = soft * np.log(p)
-        if task == "multilabel":
-            loss = loss + (1 - soft) * np.log(1 - p)
-        return -float(loss.sum())
-
-    found = minimize_scalar(
-        softened_loss, bounds=np.log(TEMPERATURES), method="bounded"
-    )
-    best = float(np.exp(found.x))
-    before, after = (
-        _losses(truth, apply_temperature(probabilities, t, task), task).mean()
-        for t in (1.0, best)
-    )
-    return best if after < before else 1.0

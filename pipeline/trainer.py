@@ -15,8 +15,9 @@ from mmkeras.config import Config, from_dict, to_dict
 from mmkeras.errors import UserError
 from mmkeras.files import is_remote
 from mmkeras.ingested import Ingested, load_ingested, resolved
+from mmkeras.prepare import Prepared, begin
 from mmkeras.schema import EXPORT_DIR
-from mmkeras.training import Prepared, begin, train_prepared
+from mmkeras.training import train_prepared
 from pipeline.mirror import mirrored
 from pipeline.settings import tuned
 from pipeline.transform import read_analysis

@@ -203,3 +203,15 @@ def _aligned_run(base: Path) -> tuple[Path, Path]:
     with run.opened(folder):
         training.train(folder, config, table)
     return folder, table
+
+
+def texts():
+    """Forty rows of text alone, two classes."""
+    return [
+        {
+            "split": split,
+            "label": "ab"[i % 2],
+            "text": f"{'good bad'.split()[i % 2]} {i}",
+        }
+        for i, split in enumerate(FORTY)
+    ]

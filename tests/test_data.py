@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras import analyze as analyzing
 from mmkeras.analyze import analyze
 from mmkeras.config import AugmentConfig, TrainConfig
 from mmkeras.data import Batches, class_weights, pictures, raw_rows
@@ -25,8 +24,6 @@ def made(tmp_path_factory):
     base = tmp_path_factory.mktemp("data")
     rows = tables.make_rows(classes=("red", "green", "blue"))
     rows[3]["audio"] = rows[4]["image"] = rows[5]["text"] = ""
-    for row in rows[24:]:  # words that training must not know
-        row["text"] += " unseen"
     table = tables.write_table(base / "data.csv", rows)
     ingested = ingest(table, tables.tiny_config(base / "cache"))
 
@@ -229,47 +226,6 @@ def test_computed_vectors_take_the_place_of_the_pictures(shape, made, tmp_path):
     )
     first = shuffled.reshape(24, -1)[:, 0]
     np.testing.assert_array_equal(shuffled[np.argsort(first)], vectors)
-
-
-# What is learned --------------------------------------------------------------
-
-
-def test_vocabulary_and_scales_come_from_the_training_rows_only(made):
-    batches = made(text={"vocab_size": 64, "min_rows": 1})
-    analysis = batches.preprocessor.analysis
-    assert "fresh" in analysis.vocabulary and "unseen" not in analysis.vocabulary
-    assert len(analysis.idf) == len(analysis.vocabulary) == analysis.widths["text"]
-
-    scale = analysis.scales["audio"]
-    unscaled = Preprocessor(batches.config, replace(analysis, scales={}))
-    strings = [r["audio"] for r in raw_rows(batches.ingested.files("train"), ["audio"])]
-    vectors = [
-        unscaled.finish("audio", unscaled.decode("audio", s))
-        for s in strings
-        if s != ""
-    ]
-    assert len(vectors) == 23
-    np.testing.assert_allclose(scale.mean, np.mean(vectors, 0), atol=1e-5)
-    deviation = np.std(np.asarray(vectors, np.float64), 0)
-    np.testing.assert_allclose(scale.deviation, deviation, atol=1e-4)
-
-
-def test_classes_of_all_splits_are_known_and_training_rows_counted(made):
-    analysis = made().preprocessor.analysis
-    assert analysis.classes == ("blue", "green", "red")
-    assert analysis.class_rows == (8, 8, 8) and analysis.task == "multiclass"
-
-
-def test_the_same_rows_and_settings_are_analysed_once(made, monkeypatch):
-    before = made().preprocessor.analysis
-
-    def fail(*_):
-        raise AssertionError("analysed again")
-
-    monkeypatch.setattr(analyzing, "_analyze", fail)
-    assert made(epochs=9).preprocessor.analysis == before
-    with pytest.raises(AssertionError, match="analysed again"):
-        made(text={"vocab_size": 3})
 
 
 def test_a_damaged_shard_is_an_error_and_not_fewer_rows(made, tmp_path):

@@ -17,13 +17,14 @@ FLOORS = [
     + ["single"],
     ["splits", "decoders", "losses", "model", "trial"],
     ["examples", "corruptions"],
-    ["plan", "inference", "native", "folds", "comparison"] + ["occlusion", "retrieval"],
+    ["plan", "inference", "native", "folds", "comparison"]
+    + ["occlusion", "retrieval", "calibration"],
     ["shards", "proof", "contest", "staged", "heat"],
     ["ingested", "modalities", "noise"],
     ["records"],
     ["data", "export", "replicas"],
     ["features", "fit", "predictions", "analyze"],
-    ["worst_errors", "explanation"],
+    ["worst_errors", "explanation", "prepare"],
     ["evaluation", "explanation_page"],
     ["training"],
     ["train", "evaluate", "predict", "doctor", "prove", "compare", "cost"]
