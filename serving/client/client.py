@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import tenacity
@@ -22,6 +22,8 @@ from serving.client.settings import GRPC, Settings
 
 if TYPE_CHECKING:
     import numpy as np
+
+_LISTENS_S = 0.5  # to signals, between waits
 
 
 class Client:
@@ -138,9 +140,9 @@ class Client:
             for part in self._parts(rows, batch, failed):
                 waiting.append(pool.submit(self._answers, part))
                 while waiting and (len(waiting) >= 2 * in_flight or waiting[0].done()):
-                    yield from waiting.popleft().result()
+                    yield from _result(waiting.popleft())
             while waiting:
-                yield from waiting.popleft().result()
+                yield from _result(waiting.popleft())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         if failed:
@@ -197,3 +199,14 @@ class Client:
             if not self._closed.is_set():
                 raise
         raise closed(self.settings.target)
+
+
+def _result(future: Future) -> Any:
+    """Waits for a result, and for Ctrl-C.
+
+    Python is not woken by a signal that comes just before it waits, or to another of
+    its threads.
+    """
+    while not wait([future], _LISTENS_S).done:
+        pass
+    return future.result()

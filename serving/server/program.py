@@ -26,6 +26,8 @@ from serving.server.room import Room
 from serving.server.servable import Servable
 from serving.server.warmup import warm_up
 
+_LISTENS_S = 0.5  # to signals, between waits
+
 
 def serve(flags: Any, models: Iterable[tuple[str, str]]) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code.
@@ -232,7 +234,9 @@ class _Stop:
     def wait(self) -> None:
         """Waits for the first signal."""
         self._waits = True
-        self._event.wait()
+        # One that comes just before a wait, or to another thread, is heard after it.
+        while not self._event.wait(_LISTENS_S):
+            pass
 
     def _hear(self, number: int, _) -> None:
         if self._event.is_set():

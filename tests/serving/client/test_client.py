@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import signal
 import threading
 import time
 
@@ -346,6 +347,29 @@ def test_a_stream_goes_on_over_rows_that_cannot_be_read_or_sent(opened, stand):
     assert second.label == "" and second.status.startswith("row unreadable: 2")
     assert " bytes to send, more than a message may have" in second.status
     assert third.status == "text absent; image absent; audio unreadable"
+
+
+def test_ctrl_c_that_another_thread_is_told_ends_a_stream_too(opened, plain):
+    silent, gone = threading.Event(), threading.Event()
+    plain.before = lambda _: plain.calls["Predict"] > 2 and (
+        silent.set() or gone.wait(60)
+    )
+
+    def interrupt():
+        assert silent.wait(30)
+        time.sleep(0.2)  # until the stream waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    teller = threading.Thread(target=interrupt)
+    begun = time.monotonic()
+    try:
+        teller.start()
+        with pytest.raises(KeyboardInterrupt):
+            list(opened(plain, timeout_s=40).stream(texts(50), in_flight=2))
+        assert time.monotonic() - begun < 30
+    finally:
+        gone.set()
+        teller.join()
 
 
 def test_an_error_ends_a_stream_after_the_answers_before_it(opened, plain):
