@@ -99,13 +99,23 @@ class Batches:
         """Whole batches in one epoch of training, at least one."""
         return max(1, self.rows // self.config.train.batch_size)
 
-    def plain(self) -> tf.data.Dataset:
-        """One pass in the order of the shards, nothing changed at random."""
+    def plain(self, again: bool = False) -> tf.data.Dataset:
+        """One pass in the order of the shards, nothing changed at random.
+
+        Args:
+            again: Whether it will be gone over several times; its rows are then
+                read now and kept in memory, if they fit.
+        """
         finish_row = _as_is(lambda r: self._finish_row(r, None))
         finish_batch = _as_is(lambda b: self._finish_batch(b, None))
-        rows = self._decoded().map(finish_row, AUTOTUNE)
+        rows = self._decode_rows(self._rows()).map(finish_row, AUTOTUNE)
         batches = rows.batch(self.config.train.batch_size)
         batches = batches.map(finish_batch, AUTOTUNE)
+        if again and self.rows and self._fits(_bytes_of_a_row(batches.element_spec)):
+            # Not cache(): each iterator over the decoders' graph costs half a second.
+            whole = tf.nest.map_structure(lambda *x: tf.concat(x, 0), *batches)
+            batches = tf.data.Dataset.from_tensor_slices(whole)
+            batches = batches.batch(self.config.train.batch_size)
         return self._whole(batches, -(-self.rows // self.config.train.batch_size))
 
     def augmented(self, epochs: Sequence[int]) -> tf.data.Dataset:
@@ -114,9 +124,11 @@ class Batches:
         What an epoch brings depends on the seed and its number alone, so that a run
         that goes on from epoch 7 sees what an uninterrupted one would have seen.
         """
-        in_memory = self._fits_in_memory()
+        in_memory = self._fits(self._row_bytes())
         # Decoded rows are shuffled where they are kept, else the smaller encoded ones.
-        source = self._decoded() if in_memory else self._rows()
+        source = self._rows()
+        if in_memory:
+            source = self._decode_rows(source).cache()
 
         @_as_is
         def one_epoch(epoch):
@@ -187,11 +199,6 @@ class Batches:
     def _decode_rows(self, rows) -> tf.data.Dataset:
         return rows.map(_as_is(self._decode_row), AUTOTUNE)
 
-    def _decoded(self) -> tf.data.Dataset:
-        """Decoded rows in the order of the shards, kept in memory if they fit."""
-        decoded = self._decode_rows(self._rows())
-        return decoded.cache() if self._fits_in_memory() else decoded
-
     def _row_bytes(self) -> int:
         """About what a decoded row takes; of a sound of 16 bits its mel frames."""
         files = self.ingested.files(self.split)
@@ -206,11 +213,11 @@ class Batches:
             size += 3 * self.config.image.size_px**2
         return size + 4 * math.prod(self.image_shape)
 
-    def _fits_in_memory(self) -> bool:
-        return self._row_bytes() * self.rows <= self.config.train.cache_mb * 1_000_000
+    def _fits(self, row_bytes: int) -> bool:
+        return row_bytes * self.rows <= self.config.train.cache_mb * 1_000_000
 
     def _buffer_rows(self) -> int:
-        if self._fits_in_memory():
+        if self._fits(self._row_bytes()):
             return max(self.rows, 1)
         return max(1, min(self.rows, _SHUFFLE_BYTES // self._row_bytes()))
 
@@ -285,6 +292,11 @@ class Batches:
         if seed is not None and self.config.augment.word_dropout:
             tokens = drop_tokens(tokens, seed, self.config.augment)
         return self.preprocessor.text_input(texts, tokens)
+
+
+def _bytes_of_a_row(batch_spec) -> int:
+    specs = tf.nest.flatten(batch_spec)
+    return sum(math.prod(spec.shape[1:]) * spec.dtype.size for spec in specs)
 
 
 def pictures(ingested: Ingested, preprocessor: Preprocessor, split: str):

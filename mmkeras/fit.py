@@ -299,14 +299,15 @@ def _phase(model, train, val, epochs, state, checkpoints, logs):
     )
     if state.phase == 2 and not state.epochs_done:
         checkpoints.load_kept(model, state)  # what the first phase ended with
-    task = train.preprocessor.analysis.task
+    analysis = train.preprocessor.analysis
+    task = analysis.task
     with strategy().scope():
         model.compile(
             optimizer=_scaled(
                 build_optimizer(config.train, peak, train.steps, epochs), config.train
             ),
             loss=build_loss(task, config.train.label_smoothing, config.loss),
-            metrics=build_metrics(task),
+            metrics=build_metrics(task, len(analysis.classes)),
         )
         model.optimizer.build(model.trainable_variables)
         if state.epochs_done:
@@ -331,7 +332,7 @@ def _scaled(optimizer, config):
 
 def _train(model, train, val, epochs, callbacks):
     verbose = 1 if sys.stdout.isatty() else 2
-    batches = train.augmented(epochs), val.plain()
+    batches = train.augmented(epochs), val.plain(again=True)
     if read_cluster().workers > 1:
         fit_together(model, *batches, epochs, train.steps, callbacks, verbose)
         return

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from mmkeras.config import LossConfig
-from mmkeras.preprocess.analysis import MULTICLASS
+from mmkeras.preprocess.analysis import MULTICLASS, MULTILABEL
 from mmkeras.schema import EMBEDDINGS, PRESENT, PROBABILITIES
 from mmkeras.single import ALIGNMENT_SCALE, OWN_PROBABILITIES
 
@@ -24,17 +24,22 @@ def build_loss(
     return keras.losses.BinaryCrossentropy(**smoothing)
 
 
-def build_metrics(task: str) -> list[keras.metrics.Metric]:
-    """Returns accuracy and area under the ROC curve, named "accuracy" and "auc"."""
+def build_metrics(task: str, classes: int) -> list[keras.metrics.Metric]:
+    """Returns accuracy and area under the ROC curve, named "accuracy" and "auc".
+
+    Their variables are there from the start: one made within a training step has it
+    traced twice, which takes seconds.
+    """
     accuracy = (
         keras.metrics.CategoricalAccuracy
         if task == MULTICLASS
         else keras.metrics.BinaryAccuracy
     )
-    return [
-        accuracy(name="accuracy"),
-        keras.metrics.AUC(name="auc", multi_label=task != MULTICLASS),
-    ]
+    several = task == MULTILABEL
+    auc = keras.metrics.AUC(
+        name="auc", multi_label=several, num_labels=classes if several else None
+    )
+    return [accuracy(name="accuracy"), auc]
 
 
 class Focal(keras.losses.Loss):

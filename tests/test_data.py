@@ -91,6 +91,23 @@ def test_what_is_not_kept_in_memory_comes_out_the_same(made, three_epochs):
     assert_equal(as_numpy(read_anew), three_epochs[:6])
 
 
+@pytest.mark.parametrize("cache_mb", [0, 100])
+def test_batches_that_are_gone_over_again_stay_the_same(cache_mb, made, monkeypatch):
+    batches = made("val", train={"cache_mb": cache_mb})
+    once, again = as_numpy(batches.plain()), batches.plain(again=True)
+    assert_equal(as_numpy(again), once)
+    for file in batches.ingested.files("val"):
+        aside = Path(file).rename(f"{file}.aside")
+    try:
+        if cache_mb:
+            assert_equal(as_numpy(again), once)  # from memory
+        else:
+            with pytest.raises(tf.errors.NotFoundError):
+                as_numpy(again)
+    finally:
+        aside.rename(file)
+
+
 def test_a_last_batch_of_few_rows_is_left_out_of_training_only(made):
     batches = made(train={"batch_size": 10})
     assert [len(y) for _, y, _ in batches.augmented([0])] == [10, 10]

@@ -46,7 +46,7 @@ def test_smoothing_makes_a_sure_answer_cost_something(task):
 
 
 def measured(task, probabilities):
-    metrics = build_metrics(task)
+    metrics = build_metrics(task, len(TRUTH[task][0]))
     for metric in metrics:
         metric.update_state(TRUTH[task], np.float32(probabilities))
     return {metric.name: float(metric.result()) for metric in metrics}
@@ -162,7 +162,7 @@ def joint_model(config):
     inputs = {n: keras.Input((widths.get(n, 3),), name=n) for n in names}
     outputs = {n: keras.layers.Identity(name=f"out_{n}")(x) for n, x in inputs.items()}
     model = JointModel(inputs, outputs, modalities=("image", "text"), config=config)
-    model.compile("sgd", build_loss(MULTICLASS, 0), build_metrics(MULTICLASS))
+    model.compile("sgd", build_loss(MULTICLASS, 0), build_metrics(MULTICLASS, 3))
     return model
 
 

@@ -60,7 +60,8 @@ class TrainConfig:
         ema: Decay a step of the moving average of the weights, which is what is
             validated and kept; 0 keeps the weights themselves.
         precision: Of the arithmetic; mixed ones pay on a GPU.
-        cache_mb: Decoded rows are kept in memory up to this size, in megabytes.
+        cache_mb: Decoded rows of training, and batches of validation, are each kept
+            in memory up to this size, in megabytes.
         fine_tune_epochs: Second phase, with the frozen image encoder unfrozen.
         fine_tune_learning_rate: Highest learning rate of the second phase.
     """
