@@ -1,0 +1,97 @@
+"""Epochs a second on a small table, validation included, against ready tensors.
+
+The small preset by `fit` on 24 rows, with 8 to validate, from our batches and from
+tensors of the same shapes that nothing has to be done with: what is left of an epoch
+is what it costs to begin one.
+"""
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from benchmarks.pairs import compare
+from benchmarks.tables import write_table
+from mmkeras.analyze import analyze
+from mmkeras.config import TableConfig
+from mmkeras.data import Batches
+from mmkeras.fit import build_optimizer
+from mmkeras.losses import build_loss, build_metrics
+from mmkeras.model import build_model
+from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.presets import small_concat
+from mmkeras.records import ingest
+
+BATCH, ROWS = 8, 40
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--pairs", type=int, default=5)
+    arguments = parser.parse_args()
+    epochs = range(arguments.epochs)
+    keras.utils.set_random_seed(1)
+    tf.config.experimental.enable_op_determinism()  # as training does on CPUs
+    with tempfile.TemporaryDirectory() as folder:
+        config = small_concat()
+        config = replace(
+            config,
+            table=TableConfig(cache_dir=f"{folder}/cache"),
+            train=replace(config.train, batch_size=BATCH),
+        )
+        ingested = ingest(write_table(Path(folder) / "rows", ROWS), config)
+        analysis = analyze(ingested, config)
+        train, val = (
+            Batches(
+                ingested=ingested,
+                preprocessor=Preprocessor(config, analysis),
+                split=split,
+            )
+            for split in ("train", "val")
+        )
+        model = build_model(config, analysis)
+        model.compile(
+            optimizer=build_optimizer(config.train, 1e-3, train.steps, len(epochs)),
+            loss=build_loss(analysis.task, 0.1),
+            metrics=build_metrics(analysis.task, len(analysis.classes)),
+        )
+        ready = [
+            tf.data.Dataset.from_tensors(next(iter(batches))).repeat(steps)
+            for batches, steps in (
+                (train.augmented([0]), train.steps * len(epochs)),
+                (val.plain(), -(-val.rows // BATCH)),
+            )
+        ]
+
+        def run(batches, validation):
+            """Epochs a second between the end of the first and of the last."""
+            ends = []
+            note = keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter())
+            )
+            model.fit(
+                batches,
+                validation_data=validation,
+                epochs=len(epochs),
+                steps_per_epoch=train.steps,
+                verbose=0,
+                callbacks=[note],
+            )
+            return (len(epochs) - 1) / (ends[-1] - ends[0])
+
+        compare(
+            f"epochs of {train.rows} rows, against ready tensors",
+            lambda: run(train.augmented(epochs), val.plain(again=True)),
+            lambda: run(*ready),
+            arguments.pairs,
+        )
+    keras.backend.clear_session()
+
+
+if __name__ == "__main__":
+    main()
