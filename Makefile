@@ -8,7 +8,7 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 # The Python that pyenv keeps, where there is one; else uv looks for 3.10 itself.
 PYENV_PYTHON := $(lastword $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.10.*/bin/python3.10))
 UV_PYTHON ?= $(or $(PYENV_PYTHON),3.10)
-# Processes that run tests, each a file at a time, in up to 7 GB.
+# Processes that run tests, each a file at a time, in up to 8 GB.
 JOBS ?= 2
 INSTALL = $(UV) pip install --quiet --python $(PYTHON) --compile-bytecode \
 	--constraints constraints.txt --editable
