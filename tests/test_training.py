@@ -7,6 +7,7 @@ import pytest
 
 from mmkeras import fit, run, training
 from mmkeras.data import raw_rows
+from mmkeras.encoders.kerashub import keras_hub
 from mmkeras.inference import Predictor, load_trained
 from mmkeras.prepare import prepare
 from mmkeras.training import fit_model, golden_rows
@@ -56,6 +57,42 @@ def test_a_model_trained_in_mixed_precision_is_kept_in_float32(folder, table):
         np.testing.assert_array_equal(a, b)
     head = loaded.model.get_layer("head")
     assert float(head.get_layer("temperature").temperature) not in (0.0, 1.0)
+
+
+def test_float16_has_its_loss_scaled(folder, table):
+    train = {"precision": "mixed_float16"}
+    prepared = prepare(folder, config_of(folder, epochs=1, train=train), table)
+    model = training._new_model(folder, prepared)
+    training._fit(folder, prepared, model)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert model.optimizer.inner_optimizer.iterations.numpy() > 0
+
+
+def test_tokens_of_a_frozen_encoder_are_fused_and_then_fine_tuned(folder):
+    weights = folder / "vit.weights.h5"
+    keras_hub().models.ViTBackbone((32, 32, 3), 8, 1, 2, 8, 32).save_weights(weights)
+    config = config_of(
+        folder,
+        epochs=1,
+        table={"modalities": "text,image"},
+        image={
+            "encoder": "kerashub_vit",
+            "weights": str(weights),
+            "patch_px": 8,
+            "layers": 1,
+            "heads": 2,
+            "units": 8,
+        },
+        text={"encoder": "lstm", "max_tokens": 4},
+        fusion={"kind": "mean_tokens", "width": 8, "heads": 2},
+        train={"fine_tune_epochs": 1},
+    )
+    rows = tables.write_table(folder / "data" / "data.csv", tables.make_rows())
+    trained, history = fit_model(folder, prepare(folder, config, rows))
+    assert [entry["phase"] for entry in history] == [1, 2]
+    images = [row["image"] for row in golden_rows(prepare(folder, config, rows))]
+    answers = Predictor(trained)({"image": images, "text": [b"fresh grass"] * 8})
+    assert np.isfinite(answers["probabilities"]).all()
 
 
 def test_an_interrupted_fit_leaves_a_model_that_loads(folder, table, monkeypatch):
