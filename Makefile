@@ -27,7 +27,7 @@ test: .venv/test
 	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile
 
 fast: .venv/test
-	$(PYTHON) -m pytest -m "not e2e"
+	$(PYTHON) -m pytest -m "not e2e" --numprocesses $(JOBS) --dist loadfile
 
 lint: .venv/test
 	.venv/bin/ruff check

@@ -153,6 +153,7 @@ def test_vectors_have_shares_only(tmp_path):
     assert found.predicted == "a|c" and found.explained == "a"  # several labels
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_explained_by_what_it_serves(name, tmp_path):
     config = tiny(name)

@@ -144,6 +144,7 @@ with open(sys.argv[2], "wb") as file:
 """
 
 
+@pytest.mark.e2e
 def test_a_process_that_knows_only_tensorflow_answers_as_the_model(
     folder, trained, warmup, tmp_path
 ):

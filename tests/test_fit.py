@@ -150,6 +150,7 @@ def cut_short(setup, tmp_path_factory):
     return folder
 
 
+@pytest.mark.e2e
 def test_two_runs_with_one_seed_are_equal(uninterrupted, cut_short):
     _, _, state, _ = uninterrupted
     again = Checkpoints(cut_short / "checkpoints").load_state()
@@ -307,6 +308,7 @@ def resumed_between_phases(setup, folder, monkeypatch, **image):
     return resumed.model
 
 
+@pytest.mark.e2e
 def test_a_frozen_image_branch_learns_in_the_second_phase_only(
     pictures_only, tmp_path, monkeypatch
 ):

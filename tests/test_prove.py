@@ -33,6 +33,7 @@ def arguments(model, run, rows):
     return ["--model", str(model), "--run", str(run), "--rows", str(rows)]
 
 
+@pytest.mark.e2e
 def test_an_export_is_proved_on_all_rows_in_another_process(run, rows):
     done = subprocess.run(
         [sys.executable, "-m", "mmkeras.prove"]
@@ -64,6 +65,7 @@ def test_each_row_is_in_a_batch_and_the_first_256_are_taken(run, rows, monkeypat
     assert {"complete", "text broken", "all absent", "mixed", "empty"} < set(seen)
 
 
+@pytest.mark.e2e
 def test_the_export_of_another_model_is_not_proved(run, rows, tmp_path):
     other = tmp_path / "run"
     ignored = shutil.ignore_patterns("export", "checkpoints", "logs")

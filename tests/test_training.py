@@ -178,6 +178,7 @@ def epochs_of(monkeypatch):
     return trained
 
 
+@pytest.mark.e2e
 def test_each_modality_gets_a_model_of_its_own_when_asked(
     folder, epochs_of, monkeypatch
 ):

@@ -124,6 +124,7 @@ def test_the_same_command_asks_no_model_again_but_for_other_holes(started, tmp_p
     assert sum(c[2] == "mmkeras.predict" for c in started[before:]) == 4
 
 
+@pytest.mark.e2e
 def test_baselines_of_another_table_are_those_that_a_report_has(
     tmp_path_factory, tmp_path
 ):

@@ -132,6 +132,7 @@ def save_as_keras_offers_it(backbone, path):
                 group[key] = np.array(weight)
 
 
+@pytest.mark.e2e
 @each
 def test_weights_of_a_file_give_the_encoder_that_wrote_it(name, tmp_path):
     written, path = scratch(name), tmp_path / "network.weights.h5"

@@ -95,6 +95,7 @@ def requests(path):
         yield request.model_spec.signature_name, feeds
 
 
+@pytest.mark.e2e
 def test_a_good_model_is_blessed_and_pushed_with_its_warm_up(given, tmp_path):
     blessing = validate(given, tmp_path / "blessing")
     assert blessing.get_int_custom_property("blessed") == 1
@@ -131,6 +132,7 @@ def is_refused(given, folder):
     return reason
 
 
+@pytest.mark.e2e
 def test_the_export_of_another_model_is_not_pushed(given, tmp_path):
     trained = load_trained(given["model_run"])
     bias = trained.model.get_layer("head").get_layer("logits").weights[1]
@@ -141,6 +143,7 @@ def test_the_export_of_another_model_is_not_pushed(given, tmp_path):
     assert "differs from the model by" in reason
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", [GRAPH, WEIGHTS])
 def test_a_damaged_export_is_not_pushed(given, tmp_path, name):
     path = given["model"] / EXPORT / name

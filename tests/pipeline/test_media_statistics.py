@@ -148,6 +148,7 @@ def test_media_are_left_behind_when_rows_are_read():
     assert row[1].states["image"] == "present" and len(pickle.dumps(row)) < 500
 
 
+@pytest.mark.e2e
 def test_workers_in_other_processes_find_the_same(tmp_path, done):
     args = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
     statistics, _ = run(examples_in(tmp_path), tmp_path, args)

@@ -45,6 +45,7 @@ def epochs_of(monkeypatch):
     return trained
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("where", ["local", "remote"])
 def test_an_attempt_after_a_failed_one_goes_on_where_that_had_come(
     where, given, tmp_path, epochs_of, monkeypatch

@@ -74,6 +74,7 @@ CHARS = {"tokens": "char"}
 PIECES = {"tokens": "wordpiece", "encoder": "bert", "vocab_size": 300}
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("rows", "text"),
     [

@@ -33,6 +33,7 @@ def fn_args(tmp_path):
     )
 
 
+@pytest.mark.e2e
 def test_trials_differ_and_the_best_one_has_the_lowest_loss(fn_args, tmp_path):
     search = tuner.tuner_fn(fn_args).tuner
     search.search()

@@ -157,6 +157,7 @@ def test_an_audio_module_of_the_wrong_kind_is_told(callable_folder, tmp_path):
         load_hub_audio_encoder("nowhere")
 
 
+@pytest.mark.e2e
 def test_a_model_of_an_audio_module_is_exported_and_proved(
     tiny, analysis, row, tmp_path
 ):
