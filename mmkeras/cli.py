@@ -59,23 +59,29 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 
 def _plain(parser: Parser, message: str) -> str:
     """Turns a message of the parser library into one line for a user."""
-    if found := re.search(r"Unrecognized arguments: (.*)", message):
+    if found := re.search(r"[Uu]nrecognized arguments: (.*)", message):
         words = found[1].split()
         flag = next((w for w in words if w.startswith("--")), words[0])
         close = get_close_matches(flag.split("=")[0], _flags(parser), n=1)
         hint = f"Did you mean '{close[0]}'?" if close else "See --help for all flags."
         return f"There is no flag '{flag}'. {hint}"
-    if found := re.search(r"Group '(.*)' does not accept nested key '(.*?)'", message):
+    if found := re.search(
+        r"Group '(.*)' does not accept (?:nested key|option) '(.*?)'", message
+    ):
         group, key = found[1], found[2]
         known = [
             f[len(group) + 3 :] for f in _flags(parser) if f.startswith(f"--{group}.")
         ]
         return f"There is no setting '{key}' in '{group}'.{did_you_mean(key, known)}"
-    if found := re.search(r"Key '(.*?)' is not expected", message):
+    if found := re.search(
+        r"(?:Key|Option) '(.*?)' is not (?:expected|accepted)", message
+    ):
         known = sorted({f[2:].split(".")[0] for f in _flags(parser)})
         return f"There is no setting '{found[1]}'.{did_you_mean(found[1], known)}"
-    if found := re.search(r'Key "(.*?)" is required', message):
-        return f"--{found[1]} is needed; see --help."
+    if found := re.search(
+        r'Key "(.*?)" is required|arguments are required: ([^,]*)', message
+    ):
+        return f"--{found[1] or found[2]} is needed; see --help."
     if found := re.search(r'Parser key "(.*?)":', message):
         return _bad_value(parser, found[1], message[found.end() :])
     return " ".join(message.split())
@@ -161,7 +167,9 @@ def settings(parser: Parser, parsed: Namespace, kind: type[Config] = Config) -> 
                 raise UserError(
                     f"{name} holds settings of its own, received '{value}'."
                 )
-    built = parser.instantiate_classes(parsed)
+    # Its name since jsonargparse 4.49.
+    build = getattr(parser, "instantiate", None) or parser.instantiate_classes
+    built = build(parsed)
     return kind(**{name: built[name] for name in names})
 
 

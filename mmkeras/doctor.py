@@ -18,7 +18,7 @@ from pathlib import Path
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 _NAME = "mmkeras"
-_PYTHON = (3, 10)  # the only one that has wheels of all that tfx 1.16 needs
+_PYTHON = ((3, 10), (3, 13))  # oldest and newest of setup.cfg
 _OLDEST_GLIBC = (2, 17)  # of the wheels: manylinux_2_17
 _TESTED_GLIBC = (2, 31)
 _LEAST_DISK_GB = 2  # shards and features of some ten thousand rows
@@ -105,11 +105,13 @@ def examine() -> Iterator[Finding]:
 
 
 def check_python() -> Finding:
-    """Python is 3.10."""
+    """Python is one that the stacks have wheels for."""
     what = f"Python {platform.python_version()} in {sys.prefix}"
-    if tuple(sys.version_info[:2]) == _PYTHON:
+    if _PYTHON[0] <= tuple(sys.version_info[:2]) <= _PYTHON[1]:
         return Finding(OK, what)
-    return Finding(FAIL, what, "3.10 is wanted: make a new environment with it.")
+    return Finding(
+        FAIL, what, "3.10 to 3.13 is wanted: make a new environment with it."
+    )
 
 
 def check_platform() -> Finding:

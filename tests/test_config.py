@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 
 import pytest
 import yaml
@@ -132,7 +133,7 @@ def test_changed_settings_of_every_kind_are_read_back(tmp_path):
 
 @pytest.mark.parametrize(("part", "name"), SETTINGS)
 def test_every_setting_is_explained(part, name):
-    assert f"        {name}: " in PARTS[part].__doc__
+    assert f"\n    {name}: " in inspect.cleandoc(PARTS[part].__doc__)
 
 
 def test_settings_cannot_be_changed_later():

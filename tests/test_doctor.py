@@ -42,7 +42,7 @@ print(code, "tensorflow" in sys.modules, "keras" in sys.modules)
     *lines, last = done.stdout.splitlines()
     assert last == "0 False False", done.stdout + done.stderr
     assert {line.split()[0] for line in lines} <= {OK, WARN}
-    for subject in ("Python 3.10", "glibc", "requirements: all", "TensorFlow 2.16"):
+    for subject in ("Python 3.1", "glibc", "requirements: all", "TensorFlow 2."):
         assert any(line.startswith("ok") and subject in line for line in lines)
     assert all(line.count(" GPU: ") + line.count(" weights: ") for line in lines[-2:])
 
@@ -78,11 +78,11 @@ def test_an_argument_is_refused_in_one_line(capsys):
 
 
 def test_another_python_fails(monkeypatch):
-    monkeypatch.setattr(sys, "version_info", (3, 12, 1))
-    monkeypatch.setattr(platform, "python_version", lambda: "3.12.1")
+    monkeypatch.setattr(sys, "version_info", (3, 9, 1))
+    monkeypatch.setattr(platform, "python_version", lambda: "3.9.1")
     found = doctor.check_python()
     assert found.level == FAIL
-    assert "3.12.1" in found.what and "3.10 is wanted" in found.advice
+    assert "3.9.1" in found.what and "3.10 to 3.13" in found.advice
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ FLOORS = [
     ["config", "cluster", "dropout", "page", "files"],
     ["presets", "tokens", "charts"],
     ["cli", "table", "media", "preprocess", "encoders", "fusion", "augment"]
-    + ["metrics", "baselines", "report", "embedded", "run", "meeting", "capi"]
+    + ["metrics", "baselines", "report", "embedded", "run", "meeting", "capi", "protos"]
     + ["single"],
     ["splits", "decoders", "losses", "model", "trial"],
     ["examples", "corruptions"],

@@ -194,4 +194,6 @@ def test_the_joint_loss_is_the_sum_that_its_settings_say(alignment):
     beside = 0.5 * own.mean() + 2 * 0.25 * apart.sum() / 4
     assert found[0] == pytest.approx(fused + beside, rel=1e-5)
     assert found[1] == pytest.approx(fused, rel=1e-5)  # of what will be served
-    assert model.get_metrics_result()["beside"] == pytest.approx(beside, rel=1e-5)
+    assert float(model.get_metrics_result()["beside"]) == pytest.approx(
+        beside, rel=1e-5
+    )

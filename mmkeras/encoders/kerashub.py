@@ -90,8 +90,10 @@ def kerashub_vit(
     Source: Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929; KerasHub's
     backbone, whose tokens are pooled as those of vit.py.
     """
+    # Whole patches, as the convolution of a ViT sees them.
+    size_px = config.size_px // config.patch_px * config.patch_px
     backbone = keras_hub().models.ViTBackbone(
-        image_shape=(config.size_px, config.size_px, 3),
+        image_shape=(size_px, size_px, 3),
         patch_size=config.patch_px,
         num_layers=config.layers,
         num_heads=config.heads,
@@ -102,7 +104,7 @@ def kerashub_vit(
     )
     if config.is_pretrained:
         load_file(backbone, config.weights, "image.weights")
-    x = layers.Rescaling(1 / 127.5, -1, name="scale")(pixels)
+    x = layers.Rescaling(1 / 127.5, -1, name="scale")(pixels[:, :size_px, :size_px])
     x = backbone(x)
     if tokens:
         return x

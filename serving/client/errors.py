@@ -9,7 +9,8 @@ _REASONS = (
         True,
     ),
     (
-        ("name or service not known", "dns resolution failed", "name resolution"),
+        ("name or service not known", "dns resolution failed", "name resolution")
+        + ("domain name not found",),
         "cannot be found: there is no such host. Check its name.",
         False,
     ),
@@ -19,7 +20,8 @@ _REASONS = (
         False,
     ),
     (
-        ("not in peer certificate", "hostname mismatch", "ip address mismatch"),
+        ("not in peer certificate", "hostname mismatch", "ip address mismatch")
+        + ("hostname verification check failed",),
         "shows a certificate for another name. Give that name by --server-name.",
         False,
     ),

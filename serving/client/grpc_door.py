@@ -26,6 +26,7 @@ from serving.client.settings import Settings, Tls
 _UNREACHED = ("failed to connect", "dns resolution failed", "socket closed")
 _UNREACHED += ("connection reset", "broken pipe", "goaway", "empty address list")
 _UNREACHED += ("timeout occurred", "fd shutdown", "all backends failing")
+_UNREACHED += ("errors resolving",)
 _TOO_LARGE = "larger than max"
 
 
@@ -142,7 +143,7 @@ def _meaning(error: grpc.RpcError, settings: Settings) -> PredictError:
     if code == "DEADLINE_EXCEEDED":
         return too_late(target, settings.timeout_s)
     if code == "RESOURCE_EXHAUSTED" and _TOO_LARGE in lowered:
-        if lowered.startswith("client:"):  # an answer that gRPC did not take here
+        if "client:" in lowered:  # an answer that gRPC did not take here
             return too_large(target, settings.max_message_bytes)
         return PredictError(code, text, target=target)
     return PredictError(code, text, target=target, is_transient=code in TRANSIENT)

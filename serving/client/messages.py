@@ -16,8 +16,10 @@ from importlib import import_module
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message_factory import MessageFactory
+
+from mmkeras.protos import class_of
 
 # These import one another, and with that all that a client sends and receives.
 _ROOTS = (
@@ -28,8 +30,8 @@ _ROOTS = (
 )
 _OURS = "google/protobuf/"  # come with protobuf itself, and import nothing else
 _DECLARES = "AddSerializedFile"
-# TensorFlow's wheel keeps the files of this package inside itself.
-_TSL, _TSL_AT = "tsl/", "tensorflow/tsl/"
+# TensorFlow's wheel keeps the files of these packages inside itself.
+_INSIDE = {"tsl/": "tensorflow/tsl/", "xla/": "tensorflow/compiler/xla/"}
 
 
 def message(name: str) -> type:
@@ -39,12 +41,12 @@ def message(name: str) -> type:
         KeyError: No such message.
     """
     pool = _pool()
-    return _factory().GetPrototype(pool.FindMessageTypeByName(name))
+    return _class(pool.FindMessageTypeByName(name))
 
 
 @cache
-def _factory() -> MessageFactory:
-    return MessageFactory(_pool())
+def _class(descriptor: Descriptor) -> type:
+    return class_of(descriptor)
 
 
 @cache
@@ -72,8 +74,9 @@ def _declared(name: str) -> bytes:
     module = name.removesuffix(".proto") + "_pb2"
     if name.startswith(_OURS):
         return import_module(module.replace("/", ".")).DESCRIPTOR.serialized_pb
-    if module.startswith(_TSL):
-        module = module.replace(_TSL, _TSL_AT, 1)
+    for package, at in _INSIDE.items():
+        if module.startswith(package):
+            module = module.replace(package, at, 1)
     top, _, rest = module.partition("/")
     path = _folder(top) / f"{rest}.py"
     literals = list(_literals(ast.parse(path.read_bytes())))

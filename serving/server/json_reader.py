@@ -139,6 +139,11 @@ def _in_rapid_json(text: str, error: JSONDecodeError) -> tuple[str, int]:
         if said == "Extra data":
             return "The document root must not be followed by other values.", at
         return _missing_comma(text, at), at
+    if said.startswith("Illegal trailing comma"):  # of Python 3.13
+        at = re.compile(r"[ \t\n\r]*").match(text, at + 1).end()
+        return "Missing a name for object member." if text[
+            at
+        ] == "}" else "Invalid value.", at
     if said.startswith("Expecting property name"):
         return "Missing a name for object member.", at
     if said.startswith("Expecting ':'"):

@@ -6,6 +6,8 @@ from typing import TypeVar
 from google.protobuf import descriptor_pb2, symbol_database, wrappers_pb2
 from google.protobuf.message import DecodeError, Message
 
+from mmkeras.protos import class_of
+
 _Kind = TypeVar("_Kind", bound=Message)
 
 
@@ -41,4 +43,4 @@ def _enclosing(kind: type[Message]) -> type[Message]:
     known = symbol_database.Default()  # of the types that are compiled
     known.pool.AddSerializedFile(file.SerializeToString())
     found = known.pool.FindMessageTypeByName(f"{file.package}.Enclosing")
-    return known.GetPrototype(found)
+    return class_of(found)

@@ -23,6 +23,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from mmkeras.protos import DEFAULTS
 from serving.server.errors import invalid_argument
 from serving.server.json_tensor import name_of
 from serving.server.json_writer import array, decimals, members, quoted
@@ -122,7 +123,7 @@ def error_answer(message: str) -> str:
 def _json_of(message: Message, names_as_they_are: bool = False) -> str:
     text = json_format.MessageToJson(
         message,
-        including_default_value_fields=True,
+        **DEFAULTS,
         preserving_proto_field_name=names_as_they_are,
         indent=1,
         ensure_ascii=False,

@@ -91,7 +91,8 @@ def test_kerashubs_vit_sees_pixels_between_minus_one_and_one(size_px):
         0, 256, (2, size_px, size_px, 3), "uint8"
     )
     encoder = built("kerashub_vit", size_px=size_px)
-    tokens = encoder.get_layer("kerashub_vit")(pixels.astype(np.float32) / 127.5 - 1)
+    whole = pixels[:, : size_px // 8 * 8, : size_px // 8 * 8]
+    tokens = encoder.get_layer("kerashub_vit")(whole.astype(np.float32) / 127.5 - 1)
     np.testing.assert_allclose(
         encoder(pixels), np.array(tokens).mean(1), rtol=1e-4, atol=1e-5
     )

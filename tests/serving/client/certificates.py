@@ -1,6 +1,6 @@
 """Certificates for tests, made on the spot."""
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from cryptography import x509
@@ -26,7 +26,7 @@ def make(folder: Path) -> dict[str, Path]:
 def _signed(name, ca=None, ca_key=None):
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.utcnow()
+    now = datetime.now(timezone.utc)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -37,6 +37,15 @@ def _signed(name, ca=None, ca_key=None):
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca is None, None), critical=True)
     )
+    # Python 3.13 asks for these.
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    of = x509.AuthorityKeyIdentifier.from_issuer_public_key(
+        ca_key.public_key() if ca else key.public_key()
+    )
+    builder = builder.add_extension(own, False).add_extension(of, False)
+    if not ca:
+        usage = x509.KeyUsage(*[False] * 5, True, True, False, False)
+        builder = builder.add_extension(usage, critical=True)
     if ca:
         names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
         builder = builder.add_extension(names, critical=False)

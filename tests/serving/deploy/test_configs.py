@@ -4,12 +4,12 @@ import pytest
 from google.protobuf import (
     descriptor_pb2,
     descriptor_pool,
-    message_factory,
     text_format,
     wrappers_pb2,
 )
 
 from mmkeras.errors import UserError
+from mmkeras.protos import class_of
 from serving.deploy import models_file, rollout
 from tests.serving.deploy.files import DEPLOY
 
@@ -58,10 +58,8 @@ def messages():
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.Add(file)
-    factory = message_factory.MessageFactory(pool)
     return {
-        name: factory.GetPrototype(pool.FindMessageTypeByName(f"test.{name}"))
-        for name in MESSAGES
+        name: class_of(pool.FindMessageTypeByName(f"test.{name}")) for name in MESSAGES
     }
 
 
