@@ -1,105 +1,22 @@
-"""Command lines: flags, YAML files and help out of the settings' dataclasses."""
+"""Command lines of programs: presets, YAML files, flags, exit codes."""
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
+from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn, TextIO, get_args
+from typing import NoReturn, TextIO
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
-from mmkeras.config import Config
+from mmkeras.config import Config, to_dict
 from mmkeras.errors import ProofError, UserError
+from mmkeras.extras import EXTRAS, missing_extra
+from mmkeras.flags import FILES, Parser, build, list_flags
 from mmkeras.presets import PRESETS
-
-
-class Parser(ArgumentParser):
-    """A parser whose errors are one line that says what to do instead."""
-
-    def __init__(self, **kwargs):
-        super().__init__(allow_abbrev=False, **kwargs)
-        self._argv: Sequence[str] = ()
-
-    def parse_args(self, args: Sequence[str], **kwargs) -> Namespace:
-        self._argv = args
-        return super().parse_args(args, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(_plain(self, str(ex or message))) from None
-
-    def received(self, key: str) -> str:
-        """Returns the value that the command line gave to the flag of `key`."""
-        for flag, value in zip(self._argv, [*self._argv[1:], ""], strict=True):
-            if flag.replace("-", "_") == f"__{key}":
-                return f", received '{value}'"
-            if flag.replace("-", "_").startswith(f"__{key}="):
-                return f", received '{flag.partition('=')[2]}'"
-        return ""
-
-
-class _FirstLook(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message[:1].upper() + message[1:] + ".")
-
-
-def _flags(parser: Parser) -> list[str]:
-    return [f for f in parser._option_string_actions if f.startswith("--")]
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Returns " Did you mean 'x'?" for a near miss, else the list of what is known."""
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" Did you mean '{close[0]}'?" if close else f" Known: {', '.join(known)}."
-
-
-def _plain(parser: Parser, message: str) -> str:
-    """Turns a message of the parser library into one line for a user."""
-    if found := re.search(r"[Uu]nrecognized arguments: (.*)", message):
-        words = found[1].split()
-        flag = next((w for w in words if w.startswith("--")), words[0])
-        close = get_close_matches(flag.split("=")[0], _flags(parser), n=1)
-        hint = f"Did you mean '{close[0]}'?" if close else "See --help for all flags."
-        return f"There is no flag '{flag}'. {hint}"
-    if found := re.search(
-        r"Group '(.*)' does not accept (?:nested key|option) '(.*?)'", message
-    ):
-        group, key = found[1], found[2]
-        known = [
-            f[len(group) + 3 :] for f in _flags(parser) if f.startswith(f"--{group}.")
-        ]
-        return f"There is no setting '{key}' in '{group}'.{did_you_mean(key, known)}"
-    if found := re.search(
-        r"(?:Key|Option) '(.*?)' is not (?:expected|accepted)", message
-    ):
-        known = sorted({f[2:].split(".")[0] for f in _flags(parser)})
-        return f"There is no setting '{found[1]}'.{did_you_mean(found[1], known)}"
-    if found := re.search(
-        r'Key "(.*?)" is required|arguments are required: ([^,]*)', message
-    ):
-        return f"--{found[1] or found[2]} is needed; see --help."
-    if found := re.search(r'Parser key "(.*?)":', message):
-        return _bad_value(parser, found[1], message[found.end() :])
-    return " ".join(message.split())
-
-
-def _bad_value(parser: Parser, key: str, detail: str) -> str:
-    action = parser._option_string_actions.get(f"--{key}")
-    hint = getattr(action, "_typehint", None)
-    choices = [c for c in get_args(hint) if isinstance(c, str)]
-    if choices:
-        return f"{key} must be one of {', '.join(choices)}{parser.received(key)}."
-    detail = " ".join(detail.split())
-    detail = re.sub(r"<class '(\w+)'>", r"\1", detail).replace("Expected a ", "")
-    if "Unable to load config" in detail:
-        return f"{key} holds settings of its own{parser.received(key)}."
-    if found := re.match(r"(.*)\. Got value: ?(.*)", detail):
-        return f"{key} needs {found[1]}, received '{found[2]}'."
-    return f"{key}: {detail}"
+from mmkeras.values import did_you_mean, read_yaml
 
 
 def choose_preset(argv: Sequence[str]) -> Config:
@@ -108,12 +25,12 @@ def choose_preset(argv: Sequence[str]) -> Config:
     Raises:
         UserError: The preset is unknown, or the file cannot be read.
     """
-    first = _FirstLook(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset")
-    first.add_argument("--config", action="append", default=[])
-    asked, _ = first.parse_known_args(list(argv))
-    name = asked.preset
-    contents = [_read_yaml(path) for path in asked.config]
+    parser = Parser(add_help=False)
+    parser.add_argument("--preset")
+    parser.add_argument("--config", action="append")
+    given, _ = parser.split(argv)
+    name = given.get("preset")
+    contents = [read_yaml(path) for path in given.get("config", [])]
     for content in reversed(contents):
         name = name or content.get("preset")
     name = name or Config().preset
@@ -124,53 +41,47 @@ def choose_preset(argv: Sequence[str]) -> Config:
     return PRESETS[name]()
 
 
-def _read_yaml(path: str) -> dict:
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The file '{path}' cannot be read: {error}.") from None
-    except yaml.YAMLError as error:
-        words = " ".join(str(error).split())
-        raise UserError(f"The file '{path}' is not YAML: {words}.") from None
-    if not isinstance(content, dict):
-        raise UserError(
-            f"The file '{path}' must hold settings as 'name: value' lines, received "
-            f"{type(content).__name__}."
-        )
-    for name in content:
-        if not isinstance(name, str) or name == "config":
-            raise UserError(f"The file '{path}' cannot set '{name}'.")
-    return content
-
-
 def add_settings(parser: Parser, preset: Config, kind: type[Config] = Config) -> None:
-    """Adds --config and one flag a setting, with the preset's values as defaults.
+    """Adds --config and one flag per setting, with the preset's values as defaults.
 
-    `kind` is `Config`, or one of its own with more settings.
+    `kind` is `Config` or a subclass with more settings.
     """
     parser.add_argument(
-        "--config", action=ActionConfigFile, help="YAML file of settings; flags win."
+        "--config",
+        action="append",
+        dest=FILES,
+        metavar="FILE.yaml",
+        help="YAML file of settings; of several the last wins, and flags win over all.",
     )
-    preset = kind(**{f.name: getattr(preset, f.name) for f in fields(preset)})
-    parser.add_class_arguments(kind, default=preset)
-    rows = parser._option_string_actions["--on_bad_row"]
-    rows.option_strings.insert(0, "--on-bad-row")
-    parser._option_string_actions["--on-bad-row"] = rows
+    general = parser.add_argument_group("Settings")
+    group = general
+    for flag in list_flags(
+        kind(**{f.name: getattr(preset, f.name) for f in fields(preset)})
+    ):
+        if flag.is_group:
+            group = parser.add_argument_group(flag.doc.rstrip("."))
+        parser.add_setting(
+            flag, group if "." in flag.name or flag.is_group else general
+        )
+    parser.add_argument(
+        "--print_config", action="store_true", help="Print all settings and exit."
+    )
 
 
-def settings(parser: Parser, parsed: Namespace, kind: type[Config] = Config) -> Config:
-    """Returns the settings that were parsed; `kind` as in `add_settings`."""
-    names = kind.__dataclass_fields__
-    for name, value in vars(parsed).items():
-        if name in names and is_dataclass(getattr(kind(), name)):
-            if not isinstance(value, Namespace):
-                raise UserError(
-                    f"{name} holds settings of its own, received '{value}'."
-                )
-    # Its name since jsonargparse 4.49.
-    build = getattr(parser, "instantiate", None) or parser.instantiate_classes
-    built = build(parsed)
-    return kind(**{name: built[name] for name in names})
+def settings(
+    parser: Parser, parsed: argparse.Namespace, kind: type[Config] = Config
+) -> Config:
+    """Returns the settings that were parsed; `kind` as in `add_settings`.
+
+    Raises:
+        UserError: The values are not possible together.
+    """
+    config = build(kind, vars(parsed))
+    if parsed.print_config:
+        text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+        print(text, end="")
+        parser.exit()
+    return config
 
 
 def without(argv: Sequence[str], *flags: str) -> list[str]:
@@ -203,6 +114,12 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         sys.exit(main(sys.argv[1:]) or 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS or find_spec(module):
+            raise
+        print(f"error: {missing_extra(module, 'This program')}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,5 @@
 """KerasHub's BERT and ViT: sizes by choice, weights from a file or from scratch."""
 
-import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -8,17 +7,19 @@ import keras
 from keras import layers
 
 from mmkeras.config import ImageConfig, TextConfig
+from mmkeras.encoders.weights import load_all_weights
 from mmkeras.errors import UserError
+from mmkeras.extras import import_extra
 from mmkeras.tokens import AllThere, TokenPooling
 
 
 def keras_hub() -> ModuleType:
-    """Imports KerasHub, which takes seconds, without its warnings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import keras_hub
+    """Imports KerasHub, which takes seconds.
 
-    return keras_hub
+    Raises:
+        UserError: It is not installed.
+    """
+    return import_extra("keras_hub", "An encoder of KerasHub")
 
 
 def load_file(backbone: keras.Model, path: str, setting: str) -> None:
@@ -33,7 +34,7 @@ def load_file(backbone: keras.Model, path: str, setting: str) -> None:
             "a backbone."
         )
     try:
-        backbone.load_weights(path)
+        load_all_weights(backbone, path)
     except (ValueError, OSError, KeyError) as error:
         words = " ".join(str(error).split())[:200]
         raise UserError(

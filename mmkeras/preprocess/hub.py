@@ -1,12 +1,12 @@
 """TF-Hub modules: text or a wave -> one vector, by handle or by local folder."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import tensorflow as tf
 
 from mmkeras.errors import UserError
+from mmkeras.extras import import_extra
 
 
 def load_hub_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -84,10 +84,7 @@ def _embeddings(answer):
 
 def _load(handle: str, modality: str, instead: str):
     """Loads a module quietly; its one-line errors name the setting and the way out."""
-    with warnings.catch_warnings():  # of its own import of pkg_resources
-        warnings.simplefilter("ignore")
-        import tensorflow_hub as hub
-
+    hub = import_extra("tensorflow_hub", f"{modality}.encoder=hub")
     if not handle.startswith(("http://", "https://", "gs://")):
         if not Path(handle).is_dir():
             raise UserError(

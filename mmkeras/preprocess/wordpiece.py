@@ -1,11 +1,11 @@
 """Words -> word pieces, with core operations; and the vocabularies of pieces."""
 
-import warnings
 from collections.abc import Mapping
 
 import tensorflow as tf
 
 from mmkeras.errors import UserError
+from mmkeras.extras import import_extra
 from mmkeras.files import read_text
 from mmkeras.preprocess.analysis import RESERVED
 
@@ -45,11 +45,10 @@ def learn_pieces(
     ]
     if not known:
         return ("",)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from tensorflow_text.tools.wordpiece_vocab import (
-            wordpiece_tokenizer_learner_lib as learner,
-        )
+    learner = import_extra(
+        "tensorflow_text.tools.wordpiece_vocab.wordpiece_tokenizer_learner_lib",
+        "text.tokens=wordpiece without text.vocab_file",
+    )
     pieces = learner.learn(
         known,
         vocab_size=size,

@@ -1,0 +1,83 @@
+"""The extras of setup.cfg, and the modules that each of them installs."""
+
+import warnings
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+from mmkeras.config import Config
+from mmkeras.errors import UserError
+
+# Module -> extra; modules that the core depends on as well are not listed.
+EXTRAS = {
+    "keras_hub": "bert",
+    "tensorflow_text": "bert",
+    "tensorflow_hub": "hub",
+    "tf_keras": "hub",
+    "grpc_health": "serving",
+    "httpx": "serving",
+    "tenacity": "serving",
+    "waitress": "serving",
+    "apache_beam": "tfx",
+    "keras_tuner": "tfx",
+    "kfp": "tfx",
+    "kfp_server_api": "tfx",
+    "ml_metadata": "tfx",
+    "tensorflow_data_validation": "tfx",
+    "tensorflow_model_analysis": "tfx",
+    "tensorflow_transform": "tfx",
+    "tfx": "tfx",
+    "boto3": "s3",
+}
+
+
+def missing_extra(module: str, subject: str = "This") -> UserError:
+    """Returns the error of a module that is not installed.
+
+    Args:
+        module: A key of `EXTRAS`.
+        subject: What needs it, such as "text.encoder=bert".
+    """
+    extra = EXTRAS[module]
+    return UserError(
+        f"{subject} needs {module}, which is not installed. Install mmkeras with the "
+        f"extra '{extra}': pip install '.[{extra}]' in its folder, or "
+        f"'FILE.whl[{extra}]'."
+    )
+
+
+def import_extra(module: str, subject: str) -> ModuleType:
+    """Imports a module of an extra, without the warnings that its own imports cause.
+
+    Args:
+        module: A key of `EXTRAS`, or a module inside one.
+        subject: What needs it, such as "text.encoder=bert".
+
+    Raises:
+        UserError: It is not installed.
+    """
+    name = module.partition(".")[0]
+    if find_spec(name) is None:
+        raise missing_extra(name, subject)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_module(module)
+
+
+def check_extras(config: Config) -> None:
+    """Checks that the extras which settings need are installed.
+
+    Raises:
+        UserError: One is not.
+    """
+    text, image, audio = config.text, config.image, config.audio
+    learns_pieces = text.tokens == "wordpiece" and not text.vocab_file
+    for setting, module, is_needed in (
+        ("text.encoder=bert", "keras_hub", text.encoder == "bert"),
+        ("text.tokens=wordpiece", "tensorflow_text", learns_pieces),
+        ("text.encoder=hub", "tensorflow_hub", text.encoder == "hub"),
+        ("image.encoder=kerashub_vit", "keras_hub", image.encoder == "kerashub_vit"),
+        ("audio.encoder=hub", "tensorflow_hub", audio.encoder == "hub"),
+    ):
+        if is_needed and find_spec(module) is None:
+            raise missing_extra(module, setting)
