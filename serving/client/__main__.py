@@ -17,11 +17,11 @@ _SINGLE = (IMAGE, TEXT, AUDIO)
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and asks the server; returns the exit code."""
+    parsed = _parser().parse_args(argv)
+    _check(parsed)
     from serving.client.client import Client
     from serving.client.errors import PredictError
 
-    parsed = _parser().parse_args(argv)
-    _check(parsed)
     # One line says what is wrong; gRPC's own log says it in five.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     ask = _table if parsed.data else _row
@@ -158,7 +158,10 @@ def _table(client, parsed) -> None:
     from serving.client.table import Table, Totals, predict_table
     from serving.client.writer import CSV, Writer
 
-    names = {f"{n}_column": parsed[f"{n}_column"] for n in (*MODALITIES, "id", "label")}
+    names = {
+        f"{n}_column": getattr(parsed, f"{n}_column")
+        for n in (*MODALITIES, "id", "label")
+    }
     table = Table(
         path=Path(parsed.data),
         columns=TableConfig(**names),

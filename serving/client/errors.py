@@ -1,67 +1,59 @@
 """What a server may answer instead of an answer, and what to do when it is silent."""
 
-# Of what is not the server's word: (a part of the text that the network libraries
-# give, in small letters; what it means; whether the same call may be sent again).
-_REASONS = (
-    (
-        ("connection refused", "connectionrefused"),
+from enum import Enum
+
+# Status codes of a server that may answer the same call the next time.
+TRANSIENT = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+
+
+class Cause(Enum):
+    """Cause of a failed connection: its meaning, and whether it is transient."""
+
+    REFUSED = (
         "refused the connection. Start the server there, or check host and port.",
         True,
-    ),
-    (
-        ("name or service not known", "dns resolution failed", "name resolution")
-        + ("domain name not found",),
+    )
+    NO_HOST = (
         "cannot be found: there is no such host. Check its name.",
         False,
-    ),
-    (
-        ("wrong_version_number", "packet_length_too_long", "http_request"),
+    )
+    NO_TLS = (
         "speaks no TLS on this port. Leave TLS out (no --tls, http:// for REST).",
         False,
-    ),
-    (
-        ("not in peer certificate", "hostname mismatch", "ip address mismatch")
-        + ("hostname verification check failed",),
+    )
+    WRONG_NAME = (
         "shows a certificate for another name. Give that name by --server-name.",
         False,
-    ),
-    (
-        ("certificate_verify_failed", "certificate verify failed"),
+    )
+    UNTRUSTED = (
         "shows a certificate that nobody trusted here has signed. Give the "
         "certificate of its authority by --ca FILE.",
         False,
-    ),
-    (
-        ("certificate_required", "certificate required", "handshake"),
+    )
+    HANDSHAKE = (
         "ended the TLS handshake. If it asks for a certificate, give one by --cert "
         "FILE --key FILE; if it speaks no TLS on this port, leave TLS out.",
         False,
-    ),
-    (
-        ("failed parsing http/2", "http1.x", "http/1"),
+    )
+    NO_GRPC = (
         "is no gRPC port. If it is the REST port, write the target as http://HOST:PORT.",
         False,
-    ),
-    (
-        ("illegal request line",),
+    )
+    NO_REST = (
         "is no REST port. If it is the gRPC port, leave http:// out of the target.",
         False,
-    ),
-    (
-        ("timeout occurred", "fd shutdown", "before receiving settings"),
+    )
+    SILENT = (
         "did not answer as a connection was opened. Check host, port and network.",
         True,
-    ),
-    (
-        ("socket closed", "connection reset", "disconnected", "broken pipe")
-        + ("readerror", "writeerror"),
+    )
+    CLOSED = (
         "closed the connection without an answer. If it speaks TLS, say so (--tls, "
         "https:// for REST), with --cert and --key if it asks for a certificate; "
         "if it speaks none, leave TLS out.",
         True,
-    ),
-)
-TRANSIENT = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+    )
+    UNKNOWN = ("cannot be reached: {text}.", True)
 
 
 class PredictError(RuntimeError):
@@ -102,19 +94,18 @@ class PredictError(RuntimeError):
         return f"{self.target}{verb}{words}{end}{times} {self.hint}".rstrip()
 
 
-def unreached(text: str, target: str) -> PredictError:
-    """Returns what a failed connection means, from what a network library says."""
-    lowered = text.lower()
-    known = (
-        (meaning, is_transient)
-        for parts, meaning, is_transient in _REASONS
-        if any(part in lowered for part in parts)
-    )
-    unknown = (f"cannot be reached: {text}.", True)
-    meaning, is_transient = next(known, unknown)
+def unreached(cause: Cause, target: str, text: str = "") -> PredictError:
+    """Returns the error of a failed connection.
+
+    Args:
+        cause: Cause of the failure.
+        target: The server.
+        text: Message of the network library, shown if the cause is unknown.
+    """
+    meaning, is_transient = cause.value
     return PredictError(
         "UNAVAILABLE",
-        meaning,
+        meaning.format(text=text),
         target=target,
         is_answer=False,
         is_transient=is_transient,

@@ -2,9 +2,16 @@
 
 What is sent again is decided in `retry.py` alone: gRPC's own retries, its transparent
 ones too, are off. It connects anew soon after a failure, as the retries want it.
+
+gRPC does not mark a status that it made itself: its metadata are empty, as those of a
+status from a server are. So an UNAVAILABLE call counts as answered if its channel is
+connected afterwards; if not, `diagnosis.py` finds the cause. A connection that broke
+and was opened again within milliseconds counts as answered too.
 """
 
 import os
+import queue
+import re
 import ssl
 import time
 
@@ -13,8 +20,10 @@ import grpc.aio
 
 from serving.client import grpc_wire
 from serving.client.calls import Call, Reply
+from serving.client.diagnosis import find_cause, find_cause_async
 from serving.client.errors import (
     TRANSIENT,
+    Cause,
     PredictError,
     too_large,
     too_late,
@@ -22,12 +31,7 @@ from serving.client.errors import (
 )
 from serving.client.settings import Settings, Tls
 
-# gRPC says so itself, not the server, where no call has come through, or not whole.
-_UNREACHED = ("failed to connect", "dns resolution failed", "socket closed")
-_UNREACHED += ("connection reset", "broken pipe", "goaway", "empty address list")
-_UNREACHED += ("timeout occurred", "fd shutdown", "all backends failing")
-_UNREACHED += ("errors resolving",)
-_TOO_LARGE = "larger than max"
+_STATE_S = 0.5  # gRPC gives a channel's state within milliseconds
 
 
 class _Door:
@@ -40,7 +44,7 @@ class _Door:
         self._settings, self._heard_s = settings, 0.0
         self._channel = _channel(self._kind, settings)
 
-    def _missed(self, error: grpc.RpcError, channel, began_s: float) -> PredictError:
+    def _renew(self, error: grpc.RpcError, channel, began_s: float) -> None:
         """Opens a new channel where nothing has come over this one since `began_s`.
 
         A peer that went without a word (its machine, or a gateway's memory) would be
@@ -49,7 +53,6 @@ class _Door:
         is_late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         if is_late and channel is self._channel and self._heard_s < began_s:
             self._channel = _channel(self._kind, self._settings)
-        return _meaning(error, self._settings)
 
 
 class GrpcDoor(_Door):
@@ -67,7 +70,12 @@ class GrpcDoor(_Door):
             # Bytes in and out: the messages are made and read where errors are ours.
             response = channel.unary_unary(sent.path)(sent.content, timeout=timeout_s)
         except grpc.RpcError as error:
-            raise self._missed(error, channel, began_s) from None
+            self._renew(error, channel, began_s)
+            if not _is_unavailable(error) or _is_connected(channel):
+                raise _refusal(error, self._settings, len(sent.content)) from None
+            left_s = timeout_s - (time.monotonic() - began_s)
+            cause = find_cause(self._settings, left_s)
+            raise _unreached(cause, error, self._settings) from None
         self._heard_s = time.monotonic()
         return sent.read(response)
 
@@ -88,7 +96,13 @@ class AsyncGrpcDoor(_Door):
             method = channel.unary_unary(sent.path)
             response = await method(sent.content, timeout=timeout_s)
         except grpc.RpcError as error:
-            raise self._missed(error, channel, began_s) from None
+            self._renew(error, channel, began_s)
+            is_connected = channel.get_state() is grpc.ChannelConnectivity.READY
+            if not _is_unavailable(error) or is_connected:
+                raise _refusal(error, self._settings, len(sent.content)) from None
+            left_s = timeout_s - (time.monotonic() - began_s)
+            cause = await find_cause_async(self._settings, left_s)
+            raise _unreached(cause, error, self._settings) from None
         self._heard_s = time.monotonic()
         return sent.read(response)
 
@@ -135,15 +149,43 @@ def _content(path) -> bytes | None:
         return file.read()
 
 
-def _meaning(error: grpc.RpcError, settings: Settings) -> PredictError:
+def _is_unavailable(error: grpc.RpcError) -> bool:
+    return error.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def _is_connected(channel: grpc.Channel) -> bool:
+    """Returns whether a channel has a connection now."""
+    states: queue.SimpleQueue = queue.SimpleQueue()
+    callback = states.put
+    channel.subscribe(callback)
+    try:
+        return states.get(timeout=_STATE_S) is grpc.ChannelConnectivity.READY
+    except queue.Empty:
+        return False
+    finally:
+        channel.unsubscribe(callback)
+
+
+def _unreached(cause: Cause, error: grpc.RpcError, settings: Settings) -> PredictError:
+    return unreached(cause, settings.target, error.details() or "")
+
+
+def _refusal(
+    error: grpc.RpcError, settings: Settings, request_bytes: int
+) -> PredictError:
+    """Returns the error of a call that the server, or gRPC in this client, refused.
+
+    RESOURCE_EXHAUSTED is a full queue or a message that is too large. Of the latter the
+    text has two numbers, its size and the limit: this client's limit if the answer is
+    too large, the size of this request if the request is.
+    """
     code, text, target = error.code().name, error.details() or "", settings.target
-    lowered = text.lower()
-    if code == "UNAVAILABLE" and any(part in lowered for part in _UNREACHED):
-        return unreached(text, target)
     if code == "DEADLINE_EXCEEDED":
         return too_late(target, settings.timeout_s)
-    if code == "RESOURCE_EXHAUSTED" and _TOO_LARGE in lowered:
-        if "client:" in lowered:  # an answer that gRPC did not take here
+    if code == "RESOURCE_EXHAUSTED":
+        sizes = set(re.findall(r"\d+", text))
+        if str(settings.max_message_bytes) in sizes:
             return too_large(target, settings.max_message_bytes)
-        return PredictError(code, text, target=target)
+        if str(request_bytes) in sizes:
+            return PredictError(code, text, target=target)
     return PredictError(code, text, target=target, is_transient=code in TRANSIENT)

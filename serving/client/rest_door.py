@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 import weakref
 from typing import TypeAlias
 
@@ -9,10 +10,20 @@ import httpx
 
 from serving.client import rest_wire
 from serving.client.calls import Call, Reply
-from serving.client.errors import not_understood, too_large, too_late, unreached
+from serving.client.diagnosis import cause_of, find_cause_async
+from serving.client.errors import (
+    Cause,
+    not_understood,
+    too_large,
+    too_late,
+    unreached,
+)
 from serving.client.settings import Settings, Tls
 
 _CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+
+# Errors of a connection that was open.
+_CUT = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 Fetched: TypeAlias = tuple[int, str | None, bytes]
 
@@ -85,6 +96,7 @@ class AsyncRestDoor:
         Raises:
             PredictError: Unreached, too large, or not there in time.
         """
+        began_s = time.monotonic()
         try:
             return await asyncio.wait_for(self._fetch(sent), timeout_s)
         except asyncio.TimeoutError:
@@ -92,7 +104,23 @@ class AsyncRestDoor:
         except httpx.DecodingError as error:
             raise not_understood(self._settings.target, str(error)) from None
         except (httpx.TransportError, OSError) as error:
-            raise unreached(_words(error), self._settings.target) from None
+            left_s = timeout_s - (time.monotonic() - began_s)
+            cause = await self._cause(error, left_s)
+            raise unreached(cause, self._settings.target, _words(error)) from None
+
+    async def _cause(self, error: Exception, limit_s: float) -> Cause:
+        """Returns the cause of a failed connection, from the classes of the error.
+
+        A port of another protocol has no class of its own; the diagnosis finds it.
+        """
+        cause = cause_of(error)
+        if isinstance(error, _CUT) and cause is Cause.UNKNOWN:
+            cause = Cause.CLOSED
+        if cause in (Cause.CLOSED, Cause.HANDSHAKE, Cause.UNKNOWN):
+            other = await find_cause_async(self._settings, limit_s)
+            if other in (Cause.NO_TLS, Cause.NO_REST):
+                return other
+        return cause
 
     async def _fetch(self, sent: rest_wire.Sent) -> Fetched:
         request = _request(self._client, sent, self._settings)
@@ -116,6 +144,8 @@ def _run(loop: asyncio.AbstractEventLoop, door: AsyncRestDoor) -> None:
     """Runs a loop until it is stopped; ends what is still under way."""
     loop.run_forever()
     loop.run_until_complete(_ended(door, asyncio.all_tasks(loop)))
+    # httpx leaves its generators open if an answer cannot be unpacked.
+    loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
 
 

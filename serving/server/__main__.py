@@ -1,13 +1,13 @@
 """`python -m serving.server`: models of this machine behind gRPC and REST."""
 
 import os
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import Namespace
-
 from mmkeras.cli import Parser, run_program
 from mmkeras.errors import UserError
+from mmkeras.tensorflow_import import import_tensorflow
 
 _EXAMPLE = "--model mmkeras=runs/mine/export"
 # Flag: default, least, most, help.
@@ -43,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors are said in one line
     _check(parsed)
     parsed.host = parsed.host.strip("[]")  # as addresses of IPv6 are written
+    import_tensorflow()
     from serving.server.program import serve
 
     return serve(parsed, models)
@@ -126,5 +127,10 @@ def _model(given: str) -> tuple[str, str]:
     return name, str(base)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Entry point of the console script `mmkeras-serve`."""
     run_program(main)
+
+
+if __name__ == "__main__":
+    run()

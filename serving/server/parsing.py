@@ -3,7 +3,7 @@
 from functools import cache
 from typing import TypeVar
 
-from google.protobuf import descriptor_pb2, symbol_database, wrappers_pb2
+from google.protobuf import descriptor_pb2, wrappers_pb2
 from google.protobuf.message import DecodeError, Message
 
 from mmkeras.protos import class_of
@@ -40,7 +40,6 @@ def _enclosing(kind: type[Message]) -> type[Message]:
     field = file.message_type.add(name="Enclosing").field.add(name="message", number=1)
     field.label, field.type = field.LABEL_OPTIONAL, field.TYPE_MESSAGE
     field.type_name = f".{inner.full_name}"
-    known = symbol_database.Default()  # of the types that are compiled
-    known.pool.AddSerializedFile(file.SerializeToString())
-    found = known.pool.FindMessageTypeByName(f"{file.package}.Enclosing")
-    return class_of(found)
+    pool = inner.file.pool  # of the types that are compiled
+    pool.AddSerializedFile(file.SerializeToString())
+    return class_of(pool.FindMessageTypeByName(f"{file.package}.Enclosing"))

@@ -10,7 +10,16 @@ import pytest
 ROOT = Path(__file__).parents[2] / "serving"
 # A file imports only files that stand before it here, of its own package alone.
 FLOORS = {
-    "client": ["messages", "errors", "settings", "answer", "calls", "tensors", "retry"]
+    "client": [
+        "messages",
+        "errors",
+        "settings",
+        "diagnosis",
+        "answer",
+        "calls",
+        "tensors",
+        "retry",
+    ]
     + ["content", "grpc_wire", "rest_wire", "grpc_door", "rest_door", "model"]
     + ["conversation", "exchange", "part", "client", "async_client", "writer", "table"]
     + ["__init__", "__main__"],

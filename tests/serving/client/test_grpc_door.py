@@ -253,6 +253,79 @@ def test_an_answer_larger_than_allowed_is_not_asked_for_again(send):
     assert "gave an answer of more than 4096 bytes. Raise --max-m" in str(error)
 
 
+@contextmanager
+def narrow_door(most):
+    """Serves nothing, and takes no request of more bytes; yields the port."""
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, _: request)
+
+    class Anything(grpc.GenericRpcHandler):
+        def service(self, details):
+            return handler
+
+    options = [("grpc.max_receive_message_length", most)]
+    server = grpc.server(ThreadPoolExecutor(1), [Anything()], options=options)
+    port = server.add_insecure_port(f"{LOCAL}:0")
+    server.start()
+    yield port
+    server.stop(None).wait()
+
+
+def test_a_request_larger_than_the_server_takes_is_not_sent_again(send):
+    call = Ask(spec=SPEC, columns={"text": [b"x" * 3000]})
+    with narrow_door(1000) as port:
+        error = failing(send, f"{LOCAL}:{port}", call)
+    assert error.code == "RESOURCE_EXHAUSTED" and not error.is_transient
+    assert error.is_answer and "1000" in error.message
+
+
+def test_a_connection_closed_amid_a_call_is_transient(send):
+    def close(connection):
+        connection.recv(4096)
+        connection.sendall(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+        connection.recv(4096)
+        connection.close()
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                close(listener.accept()[0])
+
+    with socket.create_server((LOCAL, 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        error = failing(send, f"{LOCAL}:{listener.getsockname()[1]}")
+        listener.shutdown(socket.SHUT_RDWR)
+    assert error.code == "UNAVAILABLE" and error.is_transient
+
+
+def test_the_diagnosis_of_a_failed_call_ends_with_the_calls_time(send, monkeypatch):
+    hanging = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: hanging.wait(30))
+    began_s = time.monotonic()
+    error = failing(send, f"{LOCAL}:{free_port()}", timeout_s=0.5)
+    hanging.set()
+    assert time.monotonic() - began_s < 2
+    assert "cannot be reached: " in str(error) and error.is_transient
+
+
+def test_the_diagnosis_does_not_stop_the_loop(monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: ended.wait(30))
+
+    async def run():
+        door = AsyncGrpcDoor(Settings(target=f"{LOCAL}:{free_port()}"))
+        asked = asyncio.ensure_future(door.send(ASK, 0.6))
+        ticks = 0
+        while not asked.done():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        await asyncio.gather(asked, return_exceptions=True)
+        await door.close()
+        return ticks
+
+    assert asyncio.run(run()) > 10
+    ended.set()
+
+
 def test_packed_requests_are_answered(send, plain):
     seen = []
     plain.before = lambda request: seen.append(request.inputs["text"].string_val[0])

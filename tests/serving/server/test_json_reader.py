@@ -14,55 +14,44 @@ values = st.recursive(
 )
 
 
-# RapidJSON's words, and where they are said.
+# Kind of fault: (document, byte offset), the same on every release of Python.
 BROKEN = {
     "The document is empty.": [(b" \n", 2)],
-    "Missing a name for object member.": [(b"{", 1), (b"{a:1}", 1), (b'{"a":1,}', 7)],
-    "Missing a colon after a name of object member.": [
-        (b'{"a"', 4),
-        (b'{"a" 1}', 5),
-        (b'\xef\xbb\xbf{"a"}', 7),
+    "Missing a name for object member.": [
+        (b"{", 1),
+        (b"{a:1}", 1),
+        (b"{,}", 2),
+        (b'{"a":1,}', 7),
+        (b'{"a":1, \n}', 9),
     ],
     "Invalid value.": [
-        (b'{"a":', 5),
+        (b'{"a" 1}', 5),
         (b'{"a":[1,]}', 8),
-        (b'{"a":nul}', 8),
-        (b'{"a":-}', 6),
-        (b'{"a":Infinit}', 12),
+        (b'{"a":[1, ]}', 9),
+        (b'{"a":nul}', 5),
         (b'{"\xc3\xa9":x}', 6),
-    ],
-    "Missing a comma or '}' after an object member.": [
-        (b'{"a":1', 6),
+        (b'\xef\xbb\xbf{"a"x}', 7),
         (b'{"a":1 "b"}', 7),
         (b'{"a":01}', 6),
-        (b'{"a":1.5.3}', 8),
-        (b'{"a":1e5e}', 8),
-    ],
-    "Missing a comma or ']' after an array element.": [
-        (b'{"a":[{"]":1}', 13),
         (b'{"a":[1 2]}', 8),
-    ],
-    "Miss fraction part in number.": [(b'{"a":1.}', 7)],
-    "Miss exponent in number.": [(b'{"a":1e}', 7), (b'{"a":-1.5E+}', 11)],
-    "Missing a closing quotation mark in string.": [
-        (b'{"a":"x', 7),
+        (b'{"a":1.}', 6),
+        (b'{"a":"x', 5),
         (b'{"a":"\0"}', 6),
-    ],
-    "Invalid escape character in string.": [
-        (b'{"a":"x\\', 7),
-        (b'{"a":"\\q"}', 6),
         (b'{"a":"\n"}', 6),
+        (b"{}x", 2),
     ],
-    "Incorrect hex digit after \\u escape in string.": [
-        (b'{"a":"\\u12g4"}', 6),
-        (b'{"a":"\\u12', 6),
+    "Unexpected end of the document.": [
+        (b'{"a":', 5),
+        (b'{"a"', 4),
+        (b'{"a":1', 6),
+        (b'{"a":[1', 7),
+        (b'{"a":1,', 7),
     ],
     "The surrogate pair in string is invalid.": [
         (b'{"a":"\\ud800"}', 6),
         (b'{"a":"\\\\\\uDC00"}', 8),
     ],
     "Invalid encoding in string.": [(b'{"a":"\xff"}', 6), (b'\xef\xbb\xbf{"\xff"}', 5)],
-    "The document root must not be followed by other values.": [(b"{}x", 2)],
     "Number too big to be stored in double.": [
         (b'{"a":' + b"1" * 10_000 + b"}", 5),
     ],
@@ -74,7 +63,7 @@ BROKEN = {
     ("message", "body", "offset"),
     [(message, *case) for message, cases in BROKEN.items() for case in cases],
 )
-def test_a_broken_document_is_an_error_in_the_words_of_rapidjson(message, body, offset):
+def test_a_broken_document_is_an_error_with_its_kind_and_offset(message, body, offset):
     with pytest.raises(ServingError) as error:
         read(body)
     assert error.value.message == f"JSON Parse error: {message} at offset: {offset}"
