@@ -11,6 +11,7 @@ from mmkeras.cli import Parser, run_program
 from mmkeras.errors import UserError
 from mmkeras.run import EMBEDDED, read_manifest, write_text
 from mmkeras.schema import EXPORT_DIR, SERVING_DEFAULT, TEST
+from mmkeras.tensorflow_import import import_tensorflow
 
 BATCH = 32
 _ROWS = 256  # test rows, in turn, so that no cache knows them
@@ -49,6 +50,7 @@ def measure(folder: Path) -> dict[str, float]:
     Raises:
         UserError: There is no export, or its table is not there any more.
     """
+    import_tensorflow()
     from mmkeras.inference import load_trained
     from mmkeras.native import loaded
 

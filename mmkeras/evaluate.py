@@ -9,6 +9,7 @@ from mmkeras.cli import Parser, run_program
 from mmkeras.errors import UserError
 from mmkeras.run import data_name, metric_lines, read_manifest
 from mmkeras.schema import HISTORY_FILE, REPORT_FILE, SPLITS, TEST
+from mmkeras.tensorflow_import import import_tensorflow
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,6 +57,7 @@ def evaluate_table(
         UserError: The run or the table cannot be used, or the table has labels that
             the model does not know.
     """
+    import_tensorflow()
     from mmkeras.evaluation import check_known_labels, evaluate
     from mmkeras.inference import load_trained
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from mmkeras.cli import Parser, run_program
 from mmkeras.errors import UserError
 from mmkeras.schema import EXPLANATIONS_FILE, EXPLANATIONS_PAGE
+from mmkeras.tensorflow_import import import_tensorflow
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,6 +70,7 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
     """
     from tqdm import tqdm
 
+    import_tensorflow()
     from mmkeras.explanation import Explainer
     from mmkeras.explanation_page import as_json, card, write_explanations
     from mmkeras.inference import load_trained

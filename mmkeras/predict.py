@@ -17,6 +17,7 @@ from mmkeras.schema import (
     STATUS_SEPARATOR,
     UNREADABLE,
 )
+from mmkeras.tensorflow_import import import_tensorflow
 
 _BATCH_ROWS = 64
 
@@ -61,6 +62,7 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
     """
     from tqdm import tqdm
 
+    import_tensorflow()
     from mmkeras.examples import read_batches
     from mmkeras.inference import Predictor, load_trained
 

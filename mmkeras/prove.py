@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
 from mmkeras.errors import UserError
+from mmkeras.tensorflow_import import import_tensorflow
 
 MOST_ROWS = 256  # of a table, enough for every kind of picture and sound in it
 _BATCH_ROWS = 32  # a few hundred MB with large pictures
@@ -52,6 +53,7 @@ def prove_export(model: Path, run: Path, rows: Path) -> str:
         UserError: There is no trained model, or no row that can be read.
         ProofError: The export does not answer as the model does.
     """
+    import_tensorflow()
     from mmkeras.inference import load_trained
     from mmkeras.proof import prove, read_rows
 

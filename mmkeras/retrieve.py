@@ -9,6 +9,7 @@ from pathlib import Path
 from mmkeras.cli import Parser, run_program
 from mmkeras.errors import UserError
 from mmkeras.schema import EMBEDDINGS, LABEL_SEPARATOR, MODALITIES, TEXT
+from mmkeras.tensorflow_import import import_tensorflow
 
 _BATCH_ROWS = 64
 _COLUMNS = ("found", "rank", "cosine", "id", "label", "content")
@@ -83,6 +84,7 @@ def retrieve(
     """
     from tqdm import tqdm
 
+    import_tensorflow()
     from mmkeras.examples import read_batches
     from mmkeras.inference import Predictor, load_trained
     from mmkeras.retrieval import Nearest

@@ -23,6 +23,7 @@ from mmkeras.config import TableConfig
 from mmkeras.errors import UserError
 from mmkeras.folds import check_no_folds, cross_validate
 from mmkeras.schema import MODEL_FILE
+from mmkeras.tensorflow_import import import_tensorflow
 
 
 def main(argv: Sequence[str]) -> int:
@@ -83,6 +84,7 @@ def main(argv: Sequence[str]) -> int:
 def _train(folder, config, table, argv) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
+        import_tensorflow()
         from mmkeras.training import train
 
         train(folder, config, table)
@@ -120,6 +122,7 @@ def _join(folder, config, table) -> int:
     if run.is_finished(folder):
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    import_tensorflow()
     from mmkeras.training import join
 
     with TemporaryDirectory(prefix="mmkeras-worker-") as own:
