@@ -1,65 +1,99 @@
 # `make demo` trains on the embedded data set, `make pipeline` does so through TFX, `make
-# serving` installs server and client, and `make test` runs all tests; all set up what
-# they need. uv is used where it is there, else it comes into .uv/ by pip.
+# serving` installs server and client, and `make test` runs all tests; each sets up what
+# it needs. uv is used if it is installed, else pip puts it into .uv/.
 
 SHELL := /bin/bash
-PYTHON := .venv/bin/python
-UV := $(shell command -v uv || echo .uv/bin/uv)
-# The Python that pyenv keeps, where there is one; else uv looks for 3.10 itself.
-PYENV_PYTHON := $(lastword $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.10.*/bin/python3.10))
-UV_PYTHON ?= $(or $(PYENV_PYTHON),3.10)
+# 3.11 to 3.13 are the current stack, 3.10 is the old one (setup.cfg).
+PYTHON_VERSION ?= 3.13
 # Processes that run tests, each a file at a time, in up to 8 GB.
 JOBS ?= 2
-INSTALL = $(UV) pip install --quiet --python $(PYTHON) --compile-bytecode \
-	--constraints constraints.txt --editable
 
-.PHONY: demo pipeline serving test fast lint lock clean
+UV := $(shell command -v uv || echo .uv/bin/uv)
+# Wheels of TFX 1.21 need glibc 2.39 (Debian 13, Ubuntu 24.04).
+GLIBC := $(or $(lastword $(shell getconf GNU_LIBC_VERSION 2>/dev/null)),0)
+OLD_GLIBC := $(shell printf '2.39\n$(GLIBC)\n' | sort -V -C || echo yes)
+PIPELINE_VERSION := $(if $(OLD_GLIBC),3.10,$(PYTHON_VERSION))
 
-demo: .venv/train
-	$(PYTHON) -m mmkeras.train --preset small-concat
+# Of a version of Python: its environment, its lock, and the Python that pyenv keeps, if
+# there is one; else uv looks for it.
+venv = $(if $(filter 3.13,$1),.venv,.venv-$1)
+lock = constraints/$(if $(filter 3.10,$1),py310,py313).txt
+python = $(or $(lastword $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/$1.*/bin/python$1)),$1)
 
-pipeline: .venv/pipeline
-	$(PYTHON) -m pipeline.local --root runs/pipeline --preset small-concat
+VENV := $(call venv,$(PYTHON_VERSION))
+PIPELINE_VENV := $(call venv,$(PIPELINE_VERSION))
+PYTEST := bin/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
-serving: .venv/serving
+.PHONY: demo pipeline serving test fast package trixie lint lock clean pipeline-note
 
-test: .venv/test
-	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile
+demo: $(VENV)/demo
+	$(VENV)/bin/python -m mmkeras.train --preset small-concat
 
-fast: .venv/test
-	$(PYTHON) -m pytest -m "not e2e" --numprocesses $(JOBS) --dist loadfile
+pipeline: pipeline-note $(PIPELINE_VENV)/pipeline
+	$(PIPELINE_VENV)/bin/python -m pipeline.local --root runs/pipeline --preset small-concat
 
-lint: .venv/test
-	.venv/bin/ruff check
-	.venv/bin/ruff format --check
+pipeline-note:
+ifneq ($(PIPELINE_VERSION),$(PYTHON_VERSION))
+	@echo "TFX 1.21 needs glibc 2.39 and this system has $(GLIBC): the pipeline runs on" \
+		"Python $(PIPELINE_VERSION) and TFX 1.16, in $(PIPELINE_VENV)."
+endif
+
+serving: $(VENV)/serving
+
+# Each test once: those of the pipeline where TFX can be installed.
+test fast: pipeline-note $(VENV)/test $(PIPELINE_VENV)/test-pipeline
+	$(VENV)/$(PYTEST) $(MARKED) --ignore tests/pipeline
+	$(PIPELINE_VENV)/$(PYTEST) $(MARKED) tests/pipeline
+
+fast: MARKED := -m "not e2e"
+
+# Installs the wheel with each Python that is here, trains there, and lets the stacks
+# read each other's models.
+package: | $(UV)
+	python3 .ci/package.py --uv $(UV)
+
+# The pipeline's tests on the current stack in a Debian 13 tree; needs root.
+trixie: | $(UV)
+	.ci/trixie
+
+lint: $(VENV)/test
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
 
 .uv/bin/uv:
 	python3 -m venv .uv && .uv/bin/pip install --quiet uv || \
 		(rm -rf .uv && python3 -m pip install --quiet --target .uv uv)
 
-.venv/bin/python: | $(UV)
-	$(UV) venv --quiet --python $(UV_PYTHON) .venv
+# What is installed, by target.
+demo_extras =
+pipeline_extras = [tfx]
+serving_extras = [serving]
+test_extras = [test,serving,hub,bert]
+test-pipeline_extras = [test,serving,hub,bert,tfx]
 
-.venv/train: .venv/bin/python setup.cfg constraints.txt
-	$(INSTALL) .
-	touch $@
+define environment
+$(call venv,$1)/bin/python: | $(UV)
+	$(UV) venv --quiet --python $(call python,$1) $(call venv,$1)
 
-.venv/pipeline: .venv/bin/python setup.cfg constraints.txt
-	$(INSTALL) '.[tfx]'
-	touch $@
+$(foreach target,demo pipeline serving test test-pipeline,$(call venv,$1)/$(target)): \
+		$(call venv,$1)/bin/python setup.cfg pyproject.toml $(call lock,$1)
+	$(UV) pip install --quiet --python $$< --compile-bytecode \
+		--constraints $(call lock,$1) --editable '.$$($$(@F)_extras)'
+	touch $$@
+endef
+$(foreach version,$(sort $(PYTHON_VERSION) $(PIPELINE_VERSION)),\
+	$(eval $(call environment,$(version))))
 
-.venv/serving: .venv/bin/python setup.cfg constraints.txt
-	$(INSTALL) '.[serving]'
-	touch $@
-
-.venv/test: .venv/bin/python setup.cfg constraints.txt
-	$(INSTALL) '.[test,serving,tfx]'
-	touch $@
-
-# Resolves every extra anew; `exclude-newer` in pyproject.toml says as of when.
+# Resolves both stacks anew: the current one as of today, in one file for Python 3.11 to
+# 3.13; the old one as of a day when its packages' own dependencies still fitted.
+COMPILE = $(UV) pip compile --quiet --all-extras --upgrade --no-header --no-annotate
 lock: | $(UV)
-	$(UV) pip compile --quiet --python $(UV_PYTHON) --all-extras --upgrade \
-		--no-header --no-annotate --output-file constraints.txt pyproject.toml
+	$(COMPILE) --universal --python-version 3.11 --output-file constraints/py313.txt \
+		pyproject.toml
+	sed -E -i "s/ and platform_machine == 'x86_64' and sys_platform == 'linux'//; \
+		s/( ;| and) python_full_version < '3.14'//" constraints/py313.txt
+	$(COMPILE) --python-version 3.10 --exclude-newer 2025-06-01T00:00:00Z \
+		--output-file constraints/py310.txt pyproject.toml
 
 clean:
-	rm -rf .venv .uv build *.egg-info
+	rm -rf .venv .venv-* .uv .trixie build *.egg-info

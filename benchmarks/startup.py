@@ -1,25 +1,35 @@
-"""Seconds until `--help` answers, against starting Python alone."""
+"""Seconds of `--help`, of a flag in error and of the imports, against Python alone."""
 
 import subprocess
 import sys
 import time
 
 PROGRAMS = ("train", "evaluate", "predict", "compare", "cost", "doctor")
+IMPORTS = ("tensorflow", "keras", "mmkeras.training")
 
 
 def seconds(*arguments: str) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    code = subprocess.run([sys.executable, *arguments], **quiet).returncode
+    assert code == (2 if "--no-such-flag" in arguments else 0), (arguments, code)
     return time.perf_counter() - start
 
 
 def main() -> None:
     alone = min(seconds("-c", "pass") for _ in range(5))
-    for program in PROGRAMS:
-        best = min(seconds("-m", f"mmkeras.{program}", "--help") for _ in range(5))
+    commands = {
+        f"python -m mmkeras.{program} {flag}": ("-m", f"mmkeras.{program}", flag)
+        for program in PROGRAMS
+        for flag in ("--help", "--no-such-flag")
+    }
+    commands |= {f"import {name}": ("-c", f"import {name}") for name in IMPORTS}
+    for what, arguments in commands.items():
+        best = min(seconds(*arguments) for _ in range(5))
         print(
-            f"python -m mmkeras.{program} --help: {best:.2f} s, "
-            f"{best / alone:.0f} times Python alone ({alone:.2f} s)"
+            f"{what}: {best:.2f} s, {best / alone:.0f} times Python alone "
+            f"({alone:.2f} s)",
+            flush=True,
         )
 
 

@@ -6,6 +6,7 @@ the shared library that the TensorFlow wheel brings.
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,7 +17,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
-_LIBRARY = "libtensorflow_cc.so.2"
+from mmkeras.errors import UserError
+
+# Part of the wheels for Linux and macOS.
+_LIBRARY = "libtensorflow_cc." + ("2.dylib" if sys.platform == "darwin" else "so.2")
 _STRING_BYTES = 24  # sizeof(TF_TString), as tf_tstring.h has it
 _MOST_RANK = 32  # of numpy before 2.0
 POINTER, TEXT, _INT = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
@@ -85,6 +89,11 @@ def functions() -> SimpleNamespace:
     each string of a tensor would let every other thread go first.
     """
     path = os.path.join(tf.sysconfig.get_lib(), _LIBRARY)
+    if not os.path.exists(path):
+        raise UserError(
+            f"Exports cannot be verified here: TensorFlow has no '{path}'. Export on "
+            "Linux or macOS."
+        )
     quick, slow = ctypes.PyDLL(path), ctypes.CDLL(path)
     found = {}
     for name, (returns, takes) in _FUNCTIONS.items():

@@ -19,8 +19,15 @@ from pathlib import Path
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 _NAME = "mmkeras"
 _PYTHON = ((3, 10), (3, 13))  # oldest and newest of setup.cfg
-_OLDEST_GLIBC = (2, 17)  # of the wheels: manylinux_2_17
-_TESTED_GLIBC = (2, 31)
+# All that has packages; only the first is tested.
+_PLATFORMS = (
+    ("Linux", "x86_64"),
+    ("Linux", "aarch64"),
+    ("Darwin", "arm64"),
+    ("Windows", "AMD64"),
+)
+# manylinux tags of TensorFlow's wheels; those of TFX 1.21 need more.
+_OLDEST_GLIBC, _TESTED_GLIBC, _TFX_GLIBC = (2, 27), (2, 31), (2, 39)
 _LEAST_DISK_GB = 2  # shards and features of some ten thousand rows
 _LEAST_MEMORY_GB = 4  # TensorFlow and ResNet50 with a batch of 32
 _IMPORT_S = 300  # of TensorFlow from a slow network disk, uncompiled
@@ -115,16 +122,21 @@ def check_python() -> Finding:
 
 
 def check_platform() -> Finding:
-    """The system is Linux on x86-64."""
-    what = f"system: {platform.system()} {platform.machine()}"
-    if (platform.system(), platform.machine()) == ("Linux", "x86_64"):
+    """All packages exist for the system; it is tested on Linux x86-64."""
+    platform_name = (platform.system(), platform.machine())
+    what = f"system: {' '.join(platform_name)}"
+    if platform_name == _PLATFORMS[0]:
         return Finding(OK, what)
-    advice = "Linux x86_64 is wanted: use such a machine, or a container on it."
-    return Finding(FAIL, what, advice)
+    if platform_name in _PLATFORMS:
+        return Finding(WARN, what, "Packages exist, but it is tested on Linux x86_64.")
+    known = ", ".join(" ".join(x) for x in _PLATFORMS)
+    return Finding(FAIL, what, f"TensorFlow has no packages for it, only for {known}.")
 
 
 def check_glibc() -> Finding:
-    """The C library is a glibc that the wheels run on."""
+    """The C library of Linux is a glibc that the wheels run on."""
+    if platform.system() != "Linux":
+        return Finding(OK, "C library: the system's own")
     name, version = platform.libc_ver()
     if name != "glibc":
         what = f"C library: not glibc (received '{name}'; Alpine Linux has musl)"
@@ -132,7 +144,7 @@ def check_glibc() -> Finding:
         return Finding(FAIL, what, advice)
     what, number = f"C library: glibc {version}", _numbers(version)
     if number < _OLDEST_GLIBC:
-        advice = "The wheels need 2.17 or later: use a newer distribution of Linux."
+        advice = "The wheels need 2.27 or later: use a newer distribution of Linux."
         return Finding(FAIL, what, advice)
     if number < _TESTED_GLIBC:
         return Finding(WARN, what, "Not tested below 2.31 (Debian 11, Ubuntu 20.04).")
@@ -145,6 +157,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
     """The CPU has AVX, without which TensorFlow's wheels die at import."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return Finding(OK, f"CPU: {platform.machine()}, which needs no AVX")
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
@@ -157,6 +171,8 @@ def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
 
 def check_memory() -> Finding:
     """There is memory enough to train."""
+    if not hasattr(os, "sysconf"):
+        return Finding(WARN, "memory: not known on this system")
     gigabytes = _memory_bytes() / 1e9
     what = f"memory: {gigabytes:.1f} GB"
     if gigabytes >= _LEAST_MEMORY_GB:
@@ -250,8 +266,27 @@ def check_extra(extra: str) -> Finding:
     if not lacks:
         return Finding(OK, f"extra {extra}: whole")
     more = f" and {len(lacks) - 1} more" if len(lacks) > 1 else ""
-    what = f"extra {extra}: not installed ({lacks[0]}{more}): "
-    return Finding(OK, what + f"pip install '{_NAME}[{extra}]'")
+    what = f"extra {extra}: not installed ({lacks[0]}{more})"
+    if extra == "tfx" and (problem := _tfx_problem()):
+        return Finding(OK, what, problem)
+    return Finding(OK, what, f"To install it, in the folder of mmkeras: {_pip(extra)}")
+
+
+def _pip(extra: str) -> str:
+    return f"pip install '.[{extra}]'"
+
+
+def _tfx_problem() -> str:
+    """Returns why TFX cannot be installed beside this Python, or ""."""
+    name, version = platform.libc_ver()
+    if sys.version_info[:2] == (3, 10):
+        return ""
+    if name == "glibc" and _numbers(version) >= _TFX_GLIBC:
+        return ""
+    return (
+        f"TFX 1.21 needs glibc 2.39 (Debian 13, Ubuntu 24.04), this system has "
+        f"{version or 'none'}: use Python 3.10, as `make pipeline` does"
+    )
 
 
 def _requirements(name: str, extra: str = "") -> list:
@@ -267,14 +302,23 @@ def _requirements(name: str, extra: str = "") -> list:
     ]
 
 
+def _requirements_of(*packages: str) -> list[str]:
+    """Returns what mmkeras asks for of packages; their names, if it is not known."""
+    try:
+        wanted = {r.name: f"{r.name}{r.specifier}" for r in _requirements(_NAME)}
+    except (metadata.PackageNotFoundError, ModuleNotFoundError):
+        wanted = {}
+    return [wanted.get(name, name) for name in packages]
+
+
 def _lacks(requirement) -> list[str]:
     """Says in which ways a requirement, with its own extras, is not met."""
     name, wanted = requirement.name, str(requirement.specifier) or "any version"
     try:
-        found = metadata.version(name)
-    except (metadata.PackageNotFoundError, KeyError):
+        # None, or no version: a folder that a broken installation left behind.
+        found = (metadata.metadata(name) or {}).get("Version")
+    except metadata.PackageNotFoundError:
         found = None
-    # None or KeyError, by who reads it: a folder that a broken one left behind.
     if found is None:
         return [f"{name}: not found, {wanted} wanted"]
     if not requirement.specifier.contains(found, prereleases=True):
@@ -327,8 +371,8 @@ def check_tensorflow(probe: Probe) -> Finding:
     if not probe.error:
         what = f"TensorFlow {probe.version}: imported in {probe.seconds:.1f} s"
         return Finding(OK, what)
-    advice = "Mend the FAILs above first; else run: pip install --force-reinstall "
-    advice += "tensorflow==2.16.2 keras==3.10.0"
+    advice = "Repair the FAILs above first; else run: pip install --force-reinstall "
+    advice += " ".join(f"'{x}'" for x in _requirements_of("tensorflow", "keras"))
     return Finding(FAIL, f"TensorFlow: does not import ({probe.error})", advice)
 
 
@@ -344,7 +388,8 @@ def check_gpu(probe: Probe) -> Finding:
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None:
         what += f" (CUDA_VISIBLE_DEVICES='{hidden}')"
-    return Finding(WARN, what, f"Run: pip install '{_NAME}[gpu]', or train on the CPU")
+    advice = f"In the folder of mmkeras: {_pip('gpu')}, or train on the CPU"
+    return Finding(WARN, what, advice)
 
 
 def check_weights(probe: Probe) -> Finding:

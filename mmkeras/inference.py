@@ -14,10 +14,12 @@ import tensorflow as tf
 from mmkeras.cli import load_config
 from mmkeras.config import Config
 from mmkeras.errors import UserError
+from mmkeras.extras import check_extras
 from mmkeras.model import with_outputs
 from mmkeras.preprocess import analysis as analyses
 from mmkeras.preprocess.analysis import BINARY, MULTILABEL, Analysis
 from mmkeras.preprocess.graph import Preprocessor
+from mmkeras.run import check_keras
 from mmkeras.schema import (
     ANALYSIS_FILE,
     CONFIG_FILE,
@@ -69,8 +71,11 @@ def load_trained(folder: Path) -> Trained:
                 f"'{folder}' holds no {name}; give the run folder that "
                 "`python -m mmkeras.train` printed."
             )
+    check_keras(folder)
+    config, analysis = load_settings(folder)
+    check_extras(config)
     return Trained(
-        preprocessor=Preprocessor(*load_settings(folder)),
+        preprocessor=Preprocessor(config, analysis),
         model=keras.models.load_model(folder / MODEL_FILE, compile=False),
     )
 

@@ -1,12 +1,14 @@
 """A table -> TFRecord shards, checked, in parallel, kept by content: the one way in."""
 
-import fcntl
 import json
 import os
 import shutil
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from mmkeras.config import Config
@@ -16,7 +18,7 @@ from mmkeras.plan import Plan, make_plan
 from mmkeras.schema import INGESTED_FILE
 from mmkeras.shards import write_shard
 
-_LOCK_FILE, _PARTIAL = ".lock", ".partial-"
+_PARTIAL = ".partial-"
 
 
 def default_cache_dir() -> Path:
@@ -58,42 +60,50 @@ def ingest(
 
 
 def _write(plan: Plan, folder: Path) -> None:
-    """Writes the shards aside; the finished folder appears by one rename."""
+    """Writes the shards to a temporary folder, which one rename puts in place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left_over(folder.parent)
-    aside = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder.parent))
-    lock = (aside / _LOCK_FILE).open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)  # let go when this process ends, however it ends
-    try:
+    for path in folder.parent.glob(f"{_PARTIAL}*"):
+        if path.is_dir():
+            with suppress(Timeout), _temporary(path):  # a killed run's
+                pass
+    with _temporary(folder.with_name(_PARTIAL + uuid4().hex)) as partial:
         reader = RowReader(plan.folder, plan.config, plan.widths)
         rows = sum(len(shard.rows) for shard in plan.shards)
         with tqdm(desc="Checking rows", total=rows, unit="row", disable=None) as bar:
-            founds = [
-                write_shard(shard, str(aside), reader, bar.update)
+            summaries = [
+                write_shard(shard, str(partial), reader, bar.update)
                 for shard in plan.shards
             ]
-        text = json.dumps(summarize(plan, founds), ensure_ascii=False)
-        (aside / INGESTED_FILE).write_text(text, encoding="utf-8")
-        _appear(aside, folder)
-    finally:
-        lock.close()
-        shutil.rmtree(aside, ignore_errors=True)
+        text = json.dumps(summarize(plan, summaries), ensure_ascii=False)
+        (partial / INGESTED_FILE).write_text(text, encoding="utf-8")
+        _publish(partial, folder)
 
 
-def _appear(aside: Path, folder: Path) -> None:
+@contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """Makes a folder and locks it; removes what is left of it at the end.
+
+    The system releases the lock when this process ends, however it ends.
+
+    Raises:
+        Timeout: Another process is at work in it.
+    """
+    lock_file = folder.with_name(f"{folder.name}.lock")
+    lock = FileLock(lock_file).acquire(blocking=False)
     try:
-        os.rename(aside, folder)
+        with lock:
+            folder.mkdir(exist_ok=True)
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        lock_file.unlink(missing_ok=True)
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    try:
+        os.rename(partial, folder)
     except OSError:
         if not (folder / INGESTED_FILE).exists():  # no other run was faster
             raise
-
-
-def _remove_left_over(parent: Path) -> None:
-    """Removes what killed runs left behind: folders whose lock nobody holds."""
-    for path in parent.glob(f"{_PARTIAL}*"):
-        try:
-            with (path / _LOCK_FILE).open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
-        except OSError:  # another run is at work in it, or has just made it
-            continue

@@ -1,6 +1,5 @@
 """A run folder: made new, resumed or refused, never overwritten."""
 
-import fcntl
 import json
 import os
 import platform
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from mmkeras.config import Config, to_dict
 from mmkeras.errors import UserError
@@ -26,8 +26,11 @@ from mmkeras.schema import (
     REPORT_FILE,
 )
 
+# Release of TensorFlow -> TF Serving's newest image of that release.
+SERVING_RELEASES = {"2.16": "2.16.1", "2.21": "2.21.0"}
 EMBEDDED = "the embedded data set"
-LOCK_FILE = ".lock"
+MARKER_FILE = ".lock"  # marks a run folder; runs of version 0.1 lock it, too
+_LOCK_FILE = ".running"  # not there while no process trains, by filelock's version
 SHOWN_METRICS = (
     "accuracy",
     "balanced_accuracy",
@@ -59,7 +62,7 @@ def opened(folder: Path) -> Iterator[None]:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output '{folder}' is a file; give a folder.")
-    foreign = folder.exists() and not (folder / LOCK_FILE).exists()
+    foreign = folder.exists() and not (folder / MARKER_FILE).exists()
     if foreign and any(folder.iterdir()):
         raise UserError(
             f"--output '{folder}' is not empty and holds no run of mmkeras; nothing is "
@@ -67,17 +70,16 @@ def opened(folder: Path) -> Iterator[None]:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK_FILE).open("a")
+        (folder / MARKER_FILE).touch()
+        lock = FileLock(folder / _LOCK_FILE).acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"Another process is training in '{folder}'. Wait for it, or give "
+            "another --output."
+        ) from None
     except OSError as error:
         raise UserError(f"--output '{folder}' cannot be made: {error}.") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"Another process is training in '{folder}'. Wait for it, or give "
-                "another --output."
-            ) from None
         yield
 
 
@@ -89,6 +91,7 @@ def check_same(folder: Path, config: Config, data: str) -> None:
     """
     if not has_begun(folder):
         return
+    check_keras(folder)
     manifest = read_manifest(folder)
     if manifest["data"] != data:
         raise UserError(
@@ -186,12 +189,47 @@ def summary(folder: Path) -> str:
         metrics.get("verdict", ""),
         f"Report:  {folder / REPORT_FILE}",
         f"Export:  {base_path / str(max(versions))}" if versions else "",
-        "Serve:   docker run --rm -p 8500:8500 -p 8501:8501 -e MODEL_NAME=mmkeras "
-        f"-v {shlex.quote(str(base_path))}:/models/mmkeras tensorflow/serving:2.16.1",
+        f"Serve:   {serve_command(base_path, read_manifest(folder))}",
         f"Predict: python -m mmkeras.predict --model {shlex.quote(str(folder))} "
         "--data FILE.csv --output predictions.csv",
     ]
     return "\n".join(line for line in lines if line)
+
+
+def serve_command(base_path: str | Path, manifest: dict[str, Any]) -> str:
+    """Returns the command that serves exports in Docker.
+
+    Args:
+        base_path: Folder of the versions.
+        manifest: Manifest of the run that exported them; its TensorFlow decides on the
+            image, as TF Serving reads graphs of its own release and of older ones.
+    """
+    release = manifest["versions"]["tensorflow"].rpartition(".")[0]
+    return (
+        "docker run --rm -p 8500:8500 -p 8501:8501 -e MODEL_NAME=mmkeras "
+        f"-v {shlex.quote(str(base_path))}:/models/mmkeras "
+        f"tensorflow/serving:{SERVING_RELEASES.get(release, 'latest')}"
+    )
+
+
+def check_keras(folder: Path) -> None:
+    """Checks that this Keras can read the model and the checkpoints of a run.
+
+    Raises:
+        UserError: A later release of Keras wrote them.
+    """
+    theirs = read_manifest(folder).get("versions", {}).get("keras", "")
+    ours = version("keras")
+    if _release(theirs) > _release(ours):
+        raise UserError(
+            f"Keras {theirs} wrote the model in '{folder}', and Keras {ours} cannot "
+            "read it. Use an environment of Python 3.11 to 3.13; its export can be "
+            "served by either."
+        )
+
+
+def _release(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,7 +123,7 @@ def run_logged(command: Sequence[str], log: Path, spent: Path | None = None) -> 
         KeyboardInterrupt: After the program has been told so, and has ended.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    prctl, start = ctypes.CDLL(None).prctl, time.perf_counter()
+    start = time.perf_counter()
     with log.open("ab") as file:
         before = file.tell()
         process = subprocess.Popen(
@@ -132,7 +132,7 @@ def run_logged(command: Sequence[str], log: Path, spent: Path | None = None) -> 
             stdout=file,
             stderr=file,
             start_new_session=True,  # Ctrl-C reaches it from here, and once
-            preexec_fn=lambda: prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM),
+            preexec_fn=_end_with_parent(),
         )
     peak_mb, interrupted = _wait(process)
     if spent is not None:
@@ -140,6 +140,14 @@ def run_logged(command: Sequence[str], log: Path, spent: Path | None = None) -> 
     if interrupted:
         raise KeyboardInterrupt
     return _error(log.read_bytes()[before:], process.returncode)
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """Returns what a new process calls so that it ends when this one is killed."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # found before the fork
+    return lambda: prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def as_ctrl_c() -> None:

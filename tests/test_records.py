@@ -1,4 +1,3 @@
-import fcntl
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from filelock import FileLock
 
 from mmkeras import records, shards
 from mmkeras.errors import UserError
@@ -345,8 +345,8 @@ def test_a_killed_ingest_leaves_nothing_that_is_taken_for_whole(tmp_path, taken)
         capture_output=True,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    (left_over,) = cached(tmp_path / "cache")
-    assert left_over.startswith(".partial-")
+    left_over, lock = sorted(cached(tmp_path / "cache"))
+    assert left_over.startswith(".partial-") and lock == f"{left_over}.lock"
     assert list((tmp_path / "cache" / left_over).glob("Split-train/*"))
 
     ingested = taken(texts())
@@ -358,8 +358,7 @@ def test_a_killed_ingest_leaves_nothing_that_is_taken_for_whole(tmp_path, taken)
 def test_what_a_living_process_is_writing_is_left_alone(taken, tmp_path):
     other = tmp_path / "cache" / ".partial-x"
     other.mkdir(parents=True)
-    with (other / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(other.with_name(".partial-x.lock")):
         taken(texts())
         assert other.is_dir()
     other_texts = texts() + [{**texts()[0], "id": "more"}]

@@ -175,6 +175,7 @@ def test_the_summary_names_the_newest_export_and_what_to_do_next(tmp_path):
     metrics = {**dict.fromkeys(names, value), "roc_auc": nothing}
     content = {"rows": 1234, "metrics": metrics, "verdict": "It is better."}
     (folder / "metrics.json").write_text(json.dumps(content))
+    run.write_manifest(folder)
 
     lines = run.summary(folder).split("\n")
 
@@ -186,3 +187,35 @@ def test_the_summary_names_the_newest_export_and_what_to_do_next(tmp_path):
     assert export == f"Export:  {folder / 'export' / '10'}"
     assert f"-v '{folder / 'export'}':/models/mmkeras" in serve
     assert f"mmkeras.predict --model '{folder}' --data FILE.csv" in predict
+
+
+@pytest.mark.parametrize(
+    ("tensorflow", "image"),
+    [("2.16.2", ":2.16.1"), ("2.21.0", ":2.21.0"), ("2.22.1", ":latest")],
+)
+def test_the_image_of_tf_serving_fits_the_tensorflow_that_exported(tensorflow, image):
+    manifest = {"versions": {"tensorflow": tensorflow}}
+    command = run.serve_command("/runs/my run/export", manifest)
+    assert command.endswith(f"tensorflow/serving{image}")
+    assert "-v '/runs/my run/export':/models/mmkeras" in command
+
+
+def manifest_of_keras(folder, version):
+    (folder / "checkpoints" / "phase1").mkdir(parents=True)
+    content = {"data": "a", "settings": {}, "versions": {"keras": version}}
+    (folder / "manifest.json").write_text(json.dumps(content))
+
+
+def test_a_run_of_a_later_keras_is_refused_before_anything_else(tmp_path):
+    manifest_of_keras(tmp_path, "99.1.0")
+    with pytest.raises(UserError) as caught:
+        run.check_same(tmp_path, CONFIG, "another table")
+    (line,) = str(caught.value).splitlines()
+    assert "Keras 99.1.0" in line and f"Keras {keras.__version__}" in line
+    assert "Python 3.11 to 3.13" in line
+
+
+@pytest.mark.parametrize("version", ["3.9.0", keras.__version__, "not installed"])
+def test_a_run_of_this_or_an_earlier_keras_is_read(tmp_path, version):
+    manifest_of_keras(tmp_path, version)
+    run.check_keras(tmp_path)

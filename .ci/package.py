@@ -1,0 +1,333 @@
+#!/usr/bin/env python3
+"""Installs the wheel with each Python, outside of the clone, and uses what it installs.
+
+    python3 .ci/package.py --uv UV [--folder DIR] [PYTHON ...]
+
+PYTHON are versions, by default 3.10 to 3.13. The wheel is installed without this
+repository's constraints, by pip and by uv in turn; each installation trains for two
+epochs. Then the stacks read each other's exports and run folders.
+"""
+
+import argparse
+import csv
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+OLD, NEW = "3.10", "3.13"
+# uv's names of the platforms on which the core only resolves.
+PLATFORMS = {
+    "Linux ARM": "aarch64-manylinux_2_31",
+    "macOS ARM": "aarch64-apple-darwin",
+    "Windows": "x86_64-pc-windows-msvc",
+}
+TRAIN = ["--preset", "small-concat", "--evaluate.noise_rows", "0"]
+LONGEST_S = 900
+
+
+class Installation:
+    """An environment with the wheel in it, and the programs that it installed."""
+
+    def __init__(self, folder: Path, python: str):
+        self.python, self.folder = python, folder / f"env-{python}"
+        self.work = folder / f"work-{python}"
+        self.work.mkdir()
+        self.run = self.work / "run"
+
+    def install(self, uv: str, wheel: Path, by_pip: bool) -> None:
+        name = [f"mmkeras[serving] @ {wheel.as_uri()}"]
+        seed = ["--seed"] if by_pip else []
+        output_of(
+            [uv, "venv", "--quiet", *seed, "--python", found(self.python), self.folder]
+        )
+        if by_pip:
+            command = [self.program("python"), "-m", "pip", "install", "--quiet"]
+        else:
+            python = ["--python", self.program("python"), "--compile-bytecode"]
+            command = [uv, "pip", "install", "--quiet", "--no-config", *python]
+        output_of([*command, *name], cwd=self.work)
+
+    def program(self, name: str) -> str:
+        return str(self.folder / "bin" / name)
+
+    def mmkeras(self, *words, code: int = 0) -> str:
+        """Runs `mmkeras WORDS`; returns stdout, stderr if it is to fail."""
+        return output_of([self.program("mmkeras"), *words], cwd=self.work, code=code)
+
+    def start(self, name: str, *words) -> subprocess.Popen:
+        command = [self.program(name), *map(str, words)]
+        return subprocess.Popen(
+            command,
+            cwd=self.work,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def environment() -> dict[str, str]:
+    """The environment without what makes Python import from elsewhere."""
+    return {
+        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")
+    }
+
+
+def output_of(command, cwd=None, code: int = 0) -> str:
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_S,
+    )
+    if done.returncode != code:
+        raise AssertionError(
+            f"{' '.join(map(str, command))} exited with {done.returncode}, not {code}:"
+            f"\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        )
+    return done.stderr if code else done.stdout
+
+
+def found(python: str) -> str:
+    """Returns pyenv's Python of a version, or the version for uv to find one."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    paths = sorted(pyenv.glob(f"versions/{python}.*/bin/python{python}"))
+    return str(paths[-1]) if paths else python
+
+
+# The checks -------------------------------------------------------------------
+
+
+def check_wheel(wheel: Path) -> None:
+    """The wheel has the licence, its metadata and the console scripts."""
+    with zipfile.ZipFile(wheel) as file:
+        names = file.namelist()
+        (info,) = {n.partition("/")[0] for n in names if ".dist-info/" in n}
+        metadata = file.read(f"{info}/METADATA").decode()
+        scripts = file.read(f"{info}/entry_points.txt").decode()
+    for line in (
+        "License-Expression: Apache-2.0",
+        "License-File: LICENSE",
+        "Project-URL: ",
+        "Classifier: Programming Language :: Python :: 3.13",
+    ):
+        assert f"\n{line}" in metadata, f"no '{line}' in METADATA"
+    assert f"{info}/licenses/LICENSE" in names
+    assert "mmkeras = " in scripts and "mmkeras-serve = " in scripts
+    assert "mmkeras/report.html.j2" in names
+    assert not any(n.startswith(("tests/", "benchmarks/")) for n in names)
+
+
+def check_platform(uv: str, wheel: Path, platform: str) -> None:
+    """Packages exist for all that the core and serving need."""
+    for python in ("3.11", NEW):
+        done = subprocess.run(
+            [uv, "pip", "compile", "--quiet", "--no-config", "--only-binary", ":all:"]
+            + ["--python-version", python, "--python-platform", platform, "-"],
+            input=f"mmkeras[serving] @ {wheel.as_uri()}",
+            text=True,
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def check_training(at: Installation) -> None:
+    """Two epochs; what they make predicts, and nothing is on stderr but progress."""
+    shown = at.mmkeras("train", *TRAIN, "--epochs", "2", "--output", at.run)
+    image = "2.16.1" if at.python == OLD else "2.21.0"
+    assert f"tensorflow/serving:{image}" in shown, shown
+    predict(at, at.run)
+
+
+def check_log(at: Installation) -> None:
+    """TensorFlow's own log lines do not reach a user."""
+    command = [at.program("python"), "-m", "mmkeras.predict", "--model", at.run]
+    command += ["--data", table(at), "--output", at.work / "quiet.csv"]
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=at.work,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def check_missing_extras(at: Installation) -> None:
+    """A missing extra is one line that names it, and no row is read before."""
+    pipeline = [at.program("python"), "-m", "pipeline.local", "--root", "root"]
+    for extra, line in (
+        ("bert", at.mmkeras("train", "--preset", "bert-vit", code=2)),
+        ("tfx", output_of(pipeline, cwd=at.work, code=2)),
+    ):
+        assert len(line.splitlines()) == 1 and f"[{extra}]" in line, line
+
+
+def check_served(exporter: Installation, server: Installation) -> None:
+    """One stack serves the other's export as the exporter itself predicts."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    output = server.work / f"served-{exporter.python}.csv"
+    ports = ["--port", port, "--rest-api-port", 0]
+    model = f"mmkeras={exporter.run / 'export'}"
+    process = server.start("mmkeras-serve", "--model", model, *ports)
+    try:
+        wait_for_port(port, process)
+        client = [server.program("python"), "-m", "serving.client"]
+        client += ["--target", f"localhost:{port}", "--timeout", "60"]
+        client += ["--data", table(exporter), "--output", output]
+        output_of(client, cwd=server.work)
+    finally:
+        process.terminate()
+        process.wait(60)
+    compare(exporter.work / "predictions.csv", output)
+
+
+def check_run_read(old: Installation, new: Installation) -> None:
+    """The current stack reads run folders of the old one, and not vice versa."""
+    predict(new, old.run, new.work / "of-old.csv", table(old))
+    compare(old.work / "predictions.csv", new.work / "of-old.csv")
+    words = ["--model", new.run, "--data", table(old), "--output", "no.csv"]
+    line = old.mmkeras("predict", *words, code=2)
+    assert len(line.splitlines()) == 1 and "Keras 3.10" in line, line
+
+
+def check_run_goes_on(old: Installation, new: Installation) -> None:
+    """An interrupted run of the old stack goes on under the current one."""
+    words = ["train", *TRAIN, "--epochs", "8", "--data", table(old)]
+    for at in (old, new):
+        folder = at.work / "interrupted"
+        process = at.start("mmkeras", *words, "--output", folder)
+        end_s = time.monotonic() + LONGEST_S
+        while not list(folder.glob("checkpoints/phase*/*")):
+            assert process.poll() is None and time.monotonic() < end_s
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 130
+    new.mmkeras(*words, "--output", old.work / "interrupted")
+    line = old.mmkeras(*words, "--output", new.work / "interrupted", code=2)
+    assert len(line.splitlines()) == 1 and "Keras 3.10" in line, line
+
+
+def table(at: Installation) -> Path:
+    """Some rows of the embedded data set, without their labels' split."""
+    path = at.work / "rows.csv"
+    if not path.exists():
+        data = Path(
+            output_of([at.program("python"), "-c", EMBEDDED], cwd=at.work).strip()
+        )
+        with (data / "data.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            for row in rows[::8]:
+                for column in ("image", "audio"):
+                    row[column] = row[column] and str(data / row[column])
+                writer.writerow(row)
+    return path
+
+
+EMBEDDED = """
+from mmkeras.embedded import default_folder, make
+print(make(default_folder()))
+"""
+
+
+def predict(at: Installation, run: Path, output: Path | None = None, data=None) -> None:
+    output = output or at.work / "predictions.csv"
+    words = ["--model", run, "--data", data or table(at), "--output", output]
+    at.mmkeras("predict", *words)
+
+
+def compare(expected: Path, received: Path) -> None:
+    """Labels are equal, and probabilities to 1e-5."""
+    with expected.open(newline="") as one, received.open(newline="") as other:
+        pairs = list(zip(csv.DictReader(one), csv.DictReader(other), strict=True))
+    assert len(pairs) > 100
+    largest = 0.0
+    for a, b in pairs:
+        assert (a["id"], a["predicted"]) == (b["id"], b["predicted"])
+        largest = max(largest, abs(float(a["score"]) - float(b["score"])))
+    print(f"      largest difference of a score: {largest:.1e}")
+    assert largest <= 1e-5, largest
+
+
+def wait_for_port(port: int, process: subprocess.Popen) -> None:
+    end_s = time.monotonic() + 120
+    while time.monotonic() < end_s and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"the server did not open its port: {process.poll()}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--uv", default="uv")
+    parser.add_argument("--folder", type=Path, help="Kept, else a temporary one.")
+    parser.add_argument("pythons", nargs="*", default=["3.10", "3.11", "3.12", "3.13"])
+    arguments = parser.parse_args()
+    uv = str(Path(shutil.which(arguments.uv) or arguments.uv).absolute())
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="mmkeras-package-"))
+    folder.mkdir(exist_ok=True)
+    passed = failed = 0
+
+    def check(what, function, *args):
+        nonlocal passed, failed
+        start_s = time.monotonic()
+        try:
+            function(*args)
+        except Exception as error:  # the rest is still checked
+            failed += 1
+            print(f"FAIL  {what}: {type(error).__name__}: {error}", flush=True)
+        else:
+            passed += 1
+            print(f"ok    {what} ({time.monotonic() - start_s:.0f} s)", flush=True)
+
+    try:
+        output_of([uv, "build", "--quiet", "--wheel", "--out-dir", folder, ROOT])
+        (wheel,) = folder.glob("*.whl")
+        check(f"{wheel.name}: metadata", check_wheel, wheel)
+        for name, platform in PLATFORMS.items():
+            check(f"resolves on {name}", check_platform, uv, wheel, platform)
+        stacks = {}
+        for i, python in enumerate(arguments.pythons):
+            at = stacks[python] = Installation(folder, python)
+            by = "pip" if i % 2 == 0 else "uv"
+            check(f"{python}: installed by {by}", at.install, uv, wheel, by == "pip")
+            check(f"{python}: two epochs and predictions", check_training, at)
+            check(f"{python}: no lines of TensorFlow's log", check_log, at)
+        for python in sorted({OLD, NEW} & set(stacks)):
+            check(f"{python}: missing extras", check_missing_extras, stacks[python])
+        if {OLD, NEW} <= set(stacks):
+            old, new = stacks[OLD], stacks[NEW]
+            check(
+                "the old stack's export served by the current", check_served, old, new
+            )
+            check(
+                "the current stack's export served by the old", check_served, new, old
+            )
+            check("the old stack's run folder read", check_run_read, old, new)
+            check("the old stack's run goes on", check_run_goes_on, old, new)
+    finally:
+        if not arguments.folder:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(f"{passed} passed, {failed} failed")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""`mmkeras PROGRAM ...`, the same as `python -m mmkeras.PROGRAM ...`."""
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from mmkeras import __version__
+from mmkeras.cli import did_you_mean, run_program
+from mmkeras.errors import UserError
+
+PROGRAMS = {
+    "train": "Train a classifier on a table and export it for TF Serving.",
+    "evaluate": "Evaluate a run on another table.",
+    "predict": "Predict each row of a table.",
+    "compare": "Train several presets and seeds on one table.",
+    "explain": "Show which modality and which part of it a prediction rests on.",
+    "retrieve": "Find the rows nearest to an image, a text or an audio file.",
+    "cost": "Measure parameters and latency of a run's export.",
+    "prove": "Compare an export with the model that it was made of.",
+    "doctor": "Check this installation.",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the program that the first word names, with the words after it.
+
+    Example: `main(["predict", "--model", "runs/a", "--data", "rows.csv", ...])`.
+
+    Raises:
+        UserError: There is no such program.
+    """
+    name, *rest = argv or ["--help"]
+    if name in ("-h", "--help"):
+        print(_help())
+        return 0
+    if name == "--version":
+        print(f"mmkeras {__version__}")
+        return 0
+    if name not in PROGRAMS:
+        hint = did_you_mean(name, list(PROGRAMS))
+        raise UserError(f"There is no program '{name}'.{hint}")
+    return import_module(f"mmkeras.{name}").main(rest)
+
+
+def _help() -> str:
+    width = max(map(len, PROGRAMS))
+    lines = (f"  {name:{width}}  {text}" for name, text in PROGRAMS.items())
+    return "\n".join(
+        [
+            "usage: mmkeras PROGRAM [--FLAG VALUE ...]",
+            "       mmkeras PROGRAM --help",
+            "       mmkeras --version",
+            "",
+            *lines,
+        ]
+    )
+
+
+def run() -> None:
+    """Entry point of the console script `mmkeras`."""
+    run_program(main)
+
+
+if __name__ == "__main__":
+    run()
