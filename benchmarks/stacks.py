@@ -1,0 +1,53 @@
+"""Runs a benchmark on two Pythons in turn and prints the ratio of their figures.
+
+    python -m benchmarks.stacks --other .venv-3.10/bin/python train_step [FLAGS]
+
+`--other` is the Python of the other stack, NAME a benchmark of this folder that prints
+lines of the form "WHAT: FIGURE UNIT ..."; FLAGS go to it. Each run is a process of its
+own; a ratio above 1 means that this Python is better.
+"""
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+
+_LINE = re.compile(r"(.+?): ([\d,]+\.?\d*)( ms| s\b)?")
+
+
+def figures(python: str, name: str, flags: list[str]) -> dict[str, tuple[float, bool]]:
+    """Runs the benchmark; returns what -> its figure, and whether less is better."""
+    command = [python, "-m", f"benchmarks.{name}", *flags]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    matches = (_LINE.match(line) for line in done.stdout.splitlines())
+    return {m[1]: (float(m[2].replace(",", "")), bool(m[3])) for m in matches if m}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--other", required=True, metavar="PYTHON")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("name")
+    arguments, flags = parser.parse_known_args()
+    pairs, is_time = defaultdict(list), {}
+    for _ in range(arguments.runs):
+        ours = figures(sys.executable, arguments.name, flags)
+        others = figures(arguments.other, arguments.name, flags)
+        for what, (figure, less_is_better) in ours.items():
+            pairs[what].append((figure, others[what][0]))
+            is_time[what] = less_is_better
+    for what, values in pairs.items():
+        ratios = [b / a if is_time[what] else a / b for a, b in values]
+        ours, others = (statistics.median(x) for x in zip(*values, strict=True))
+        print(
+            f"{what}: {ours:,.2f} here, {others:,.2f} there, ratio "
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f} "
+            f"in {len(ratios)} pairs)",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
