@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
-from mmkeras import embedded, run
+from mmkeras import run
 from mmkeras.config import Config
 from mmkeras.errors import UserError
 from mmkeras.schema import (
@@ -21,7 +21,6 @@ from mmkeras.schema import (
     PREDICTION_COLUMNS,
     PREDICTIONS_FILE,
 )
-from mmkeras.splits import assign_folds
 from mmkeras.table import read_rows
 from mmkeras.trial import as_ctrl_c, check_trials, perform, plan_trial
 
@@ -88,6 +87,9 @@ def _check_folder(folder: Path) -> None:
 
 def _divide(config, table, folds):
     """Returns the rows that can be used, and the fold of each."""
+    from mmkeras import embedded  # numpy, which --help does without
+    from mmkeras.splits import assign_folds
+
     columns = replace(config.table, folds=folds, fold=1)
     source = table or embedded.make(embedded.default_folder()) / "data.csv"
     rows = [row for row in read_rows(source, columns) if not row.problem]
