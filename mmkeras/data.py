@@ -45,7 +45,7 @@ def raw_rows(files: Sequence[str], modalities: Sequence[str]) -> tf.data.Dataset
     records = tf.data.TFRecordDataset(list(files))
     return (
         records.batch(64)
-        .map(lambda r: tf.io.parse_example(r, features), AUTOTUNE)
+        .map(_as_is(lambda r: tf.io.parse_example(r, features)), AUTOTUNE)
         .unbatch()
     )
 

@@ -344,4 +344,5 @@ def _train(model, train, val, epochs, callbacks):
         steps_per_epoch=train.steps,
         callbacks=callbacks,
         verbose=verbose,
+        shuffle=False,  # `augmented` has done it
     )

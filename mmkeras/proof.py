@@ -191,9 +191,13 @@ def read_rows(
     """
     features = {m: tf.io.FixedLenFeature([], tf.string, "") for m in modalities}
     records = tf.data.TFRecordDataset(str(path)).take(most)
-    parsed = records.map(lambda record: tf.io.parse_single_example(record, features))
+
+    @tf.autograph.experimental.do_not_convert
+    def parse(record):
+        return tf.io.parse_single_example(record, features)
+
     try:
-        rows = list(parsed.as_numpy_iterator())
+        rows = list(records.map(parse).as_numpy_iterator())
     except tf.errors.OpError as error:
         words = error.message.split("\n")[0]
         raise UserError(f"The rows in '{path}' cannot be read: {words}") from None

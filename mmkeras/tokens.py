@@ -40,6 +40,7 @@ class TokenPooling(layers.Layer):
     def __init__(self, how: str = "mean", **kwargs):
         super().__init__(**kwargs)
         self.how = how
+        self.supports_masking = True
 
     def build(self, tokens_shape, valid_shape):
         if self.how != "attention":
@@ -76,6 +77,9 @@ class TokenPooling(layers.Layer):
 
     def compute_output_shape(self, tokens_shape, valid_shape):
         return (tokens_shape[0], tokens_shape[-1])
+
+    def compute_mask(self, tokens, previous_mask):
+        return None  # `valid` has done its work: one vector has no padding
 
     def get_config(self):
         return {**super().get_config(), "how": self.how}

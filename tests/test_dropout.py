@@ -11,7 +11,7 @@ PRESENT = np.ones((6, 3), np.float32)
 
 def answers(layer, x, places=1):
     """What devices with equal seeds answer to their shares, behind each other."""
-    state, parts = np.array(layer.seed_generator.state), []
+    state, parts = layer.seed_generator.state.numpy(), []
     for place, share in enumerate(np.split(x, places)):
         layer.seed_generator.state.assign(state)
         if places > 1:

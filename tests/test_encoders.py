@@ -91,7 +91,7 @@ def legacy_file(resnet50, tmp_path_factory):
             names = [f"{layer.name}/{w.name}".encode() for w in layer.weights]
             group.attrs["weight_names"] = names
             for name, weight in zip(names, layer.weights, strict=True):
-                group[name] = np.array(weight)
+                group[name] = weight.numpy()
     return path
 
 

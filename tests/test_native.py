@@ -22,7 +22,7 @@ class Echo(tf.Module):
     def __init__(self):
         self.zeros = tf.Variable(tf.zeros([5 * 2**20]))  # 20 MB
 
-    @tf.function(input_signature=[SHAPELESS])
+    @tf.function(input_signature=[SHAPELESS], autograph=False)
     def say(self, text):
         lengths = tf.strings.length(text)
         return {
@@ -35,15 +35,19 @@ class Echo(tf.Module):
             "bool": lengths > 1,
         }
 
-    @tf.function(input_signature=[SHAPELESS])
+    @tf.function(input_signature=[SHAPELESS], autograph=False)
     def strict(self, text):
         return {"same": tf.ensure_shape(text, [None])}
 
-    @tf.function(input_signature=[tf.TensorSpec(None, tf.float32, name="x")])
+    @tf.function(
+        input_signature=[tf.TensorSpec(None, tf.float32, name="x")], autograph=False
+    )
     def deepen(self, x):
         return {"y": tf.stack([x], 0)}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.float32, name="x")], autograph=False
+    )
     def add(self, x):
         return {"sum": tf.reduce_sum(x) + self.zeros[-1]}
 
@@ -188,7 +192,7 @@ def test_a_model_without_its_variables_is_not_found(path, tmp_path):
         def __init__(self):
             self.weight = tf.Variable(1.0)
 
-        @tf.function(input_signature=[SHAPELESS])
+        @tf.function(input_signature=[SHAPELESS], autograph=False)
         def say(self, text):
             return {"weight": self.weight + tf.cast(tf.size(text), tf.float32)}
 
@@ -241,7 +245,10 @@ def test_what_only_python_can_load_is_found_out(tmp_path):
         def __init__(self):
             self.model = keras.Sequential([keras.Input([1]), keras.layers.Dense(3)])
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        @tf.function(
+            input_signature=[tf.TensorSpec([None], tf.string, name="text")],
+            autograph=False,
+        )
         def serve(self, text):
             lengths = tf.cast(tf.strings.length(text), tf.float32)
             return {"y": self.model(lengths[:, None])}
@@ -311,7 +318,10 @@ def test_a_model_that_is_not_understood_is_closed(path, monkeypatch):
 
 def test_an_output_that_is_no_array_is_an_error_of_its_own(tmp_path):
     class Listing(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        @tf.function(
+            input_signature=[tf.TensorSpec([None], tf.float32, name="x")],
+            autograph=False,
+        )
         def list(self, x):
             return {"y": tf.raw_ops.OptionalFromValue(components=[x])}
 

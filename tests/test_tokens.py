@@ -43,6 +43,12 @@ def test_padding_says_nothing_and_a_row_without_tokens_gives_zeros(how):
     np.testing.assert_array_equal(before[2], np.zeros(5))
 
 
+def test_a_vector_of_masked_tokens_has_no_mask():
+    x = keras.layers.Masking()(keras.Input((4, 5)))  # as of an LSTM with a mask
+    pooled = TokenPooling()(x, keras.Input((4,), dtype="bool"))
+    assert getattr(pooled, "_keras_mask", None) is None
+
+
 def test_a_layer_is_rebuilt_from_its_config():
     again = TokenPooling.from_config(TokenPooling("max", name="p").get_config())
     assert (again.how, again.name) == ("max", "p")

@@ -8,6 +8,7 @@ import keras
 from keras import layers, ops
 from keras.applications import convnext, efficientnet_v2, mobilenet_v3, resnet
 
+from mmkeras.encoders.weights import load_all_weights
 from mmkeras.errors import UserError
 
 # Of batch norm from scratch: with MobileNetV3's 0.999 the statistics would follow the
@@ -146,7 +147,7 @@ def load_weights(backbone: keras.Model, entry: Application, weights: str) -> Non
         )
     path = fetch_imagenet(entry) if weights == "imagenet" else weights
     try:
-        backbone.load_weights(path)
+        load_all_weights(backbone, path)
     except (ValueError, OSError, KeyError) as error:
         words = " ".join(str(error).split())[:200]
         raise UserError(

@@ -77,6 +77,10 @@ class AbsenceToken(layers.Layer):
     (B, L) bool: an absent row has its one token in the first place.
     """
 
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
     def build(self, tokens_shape, valid_shape, present_shape):
         self.embedding = self.add_weight(
             name="embedding", shape=(tokens_shape[-1],), initializer="zeros"
@@ -93,6 +97,9 @@ class AbsenceToken(layers.Layer):
         tokens = keras.KerasTensor(tokens.shape, self.compute_dtype)
         return tokens, keras.KerasTensor(valid.shape, "bool")
 
+    def compute_mask(self, tokens, previous_mask):
+        return None  # an encoder's own would hide the token of an absent row
+
 
 @keras.saving.register_keras_serializable(package="mmkeras")
 class AsGiven(layers.Layer):
@@ -100,6 +107,10 @@ class AsGiven(layers.Layer):
 
     For the model without presence, which has the input all the same.
     """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
 
     def call(self, branch, present):
         return branch

@@ -129,7 +129,7 @@ def save_as_keras_offers_it(backbone, path):
             group = file.create_group(layer.name)
             group.attrs["weight_names"] = names
             for key, weight in zip(names, weights, strict=True):
-                group[key] = np.array(weight)
+                group[key] = weight.numpy()
 
 
 @pytest.mark.e2e

@@ -81,7 +81,7 @@ def test_one_and_two_branches_are_fused_as_well(kind, count):
 def test_interaction_has_each_term_of_the_products_once():
     model, vectors = built("interaction"), rows()
     text, image, audio = (
-        np.tanh(v @ np.array(kernel) + np.array(bias))
+        np.tanh(v @ kernel.numpy() + bias.numpy())
         for v, (kernel, bias) in zip(
             vectors,
             [model.get_layer(f"project_{i}").weights for i in range(3)],
@@ -108,11 +108,11 @@ def test_tensor_fusion_is_the_outer_product_of_the_vectors_with_a_one():
     model, vectors = built("tensor"), rows()
     parts = []
     for i, vector in enumerate(vectors):
-        kernel, bias = (np.array(w) for w in model.get_layer(f"project_{i}").weights)
+        kernel, bias = (w.numpy() for w in model.get_layer(f"project_{i}").weights)
         part = gelu(vector @ kernel + bias)
         parts.append(np.concatenate([np.ones((6, 1)), part], axis=1))
     product = np.einsum("bi,bj,bk->bijk", *parts).reshape(6, -1)
-    kernel, bias = (np.array(w) for w in model.get_layer("fused").weights)
+    kernel, bias = (w.numpy() for w in model.get_layer("fused").weights)
     expected = np.maximum(product @ kernel + bias, 0)
     np.testing.assert_allclose(model([*vectors, all_there()]), expected, rtol=1e-3)
 
@@ -126,12 +126,12 @@ def test_low_rank_fusion_is_the_tensor_fusion_of_a_low_rank_tensor():
     model, vectors = built("low_rank"), rows()
     ones, factors = [], []
     for i, vector in enumerate(vectors):
-        kernel, bias = (np.array(w) for w in model.get_layer(f"project_{i}").weights)
+        kernel, bias = (w.numpy() for w in model.get_layer(f"project_{i}").weights)
         part = gelu(vector @ kernel + bias)
         ones.append(np.concatenate([part, np.ones((6, 1))], axis=1))
-        kernel, bias = (np.array(w) for w in model.get_layer(f"factor_{i}").weights)
+        kernel, bias = (w.numpy() for w in model.get_layer(f"factor_{i}").weights)
         factors.append(np.vstack([kernel, bias]).reshape(4, 2, 4))  # (1 + D, R, units)
-    weigh, bias = (np.array(w) for w in model.get_layer("fused").weights)
+    weigh, bias = (w.numpy() for w in model.get_layer("fused").weights)
     tensor = np.einsum("r,iru,jru,kru->ijku", weigh[0], *factors)
     expected = np.einsum("bi,bj,bk,ijku->bu", *ones, tensor) + bias
     result = model([*vectors, all_there()])
@@ -159,11 +159,11 @@ def test_the_gradient_reaches_every_weight(kind, dropout):
 def test_each_low_rank_factor_is_a_weight_that_training_changes():
     model, vectors = built("low_rank"), rows(32)
     factors = [model.get_layer(f"factor_{i}").kernel for i in range(3)]
-    before = [np.array(kernel) for kernel in factors]
+    before = [kernel.numpy() for kernel in factors]
     model.compile("sgd", "mse")
     model.train_on_batch([*vectors, all_there(32)], np.ones((32, 4)))
     for kernel, old in zip(factors, before, strict=True):
-        by_rank = np.abs(np.array(kernel) - old).reshape(-1, 2, 4).max(axis=(0, 2))
+        by_rank = np.abs(kernel.numpy() - old).reshape(-1, 2, 4).max(axis=(0, 2))
         assert (by_rank > 0).all()
 
 

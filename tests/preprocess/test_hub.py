@@ -23,14 +23,14 @@ class Lengths(tf.Module):
         super().__init__()
         self.weights = tf.Variable([1.0, 2.0])
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def __call__(self, texts):
         length = tf.cast(tf.strings.length(texts), tf.float32)
         return length[:, None] * self.weights
 
 
 class Named(Lengths):
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def serve(self, texts):
         return {"lengths": super().__call__(texts)}
 
@@ -63,7 +63,9 @@ def test_an_export_finds_the_weights(form, request, tmp_path):
     served = tf.Module()
     served.encoder = load_hub_encoder(request.getfixturevalue(form))
     served.serve = tf.function(
-        served.encoder.__call__, input_signature=[tf.TensorSpec([None], tf.string)]
+        served.encoder.__call__,
+        input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
     )
     tf.saved_model.save(served, str(tmp_path / "export"))
     reloaded = tf.saved_model.load(str(tmp_path / "export"))
@@ -122,7 +124,7 @@ class Loudness(tf.Module):
         self.weights = tf.Variable([1.0, 2.0, 3.0])
         self.answer = answer
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)], autograph=False)
     def __call__(self, wave):
         windows = tf.signal.frame(wave, 100, 100, pad_end=True)
         loud = tf.reduce_mean(tf.abs(windows), axis=1, keepdims=True)  # (N, 1)

@@ -28,7 +28,8 @@ def split(words, pieces=PIECES):
     """Pieces of each text, by the graph."""
     ragged = tf.ragged.constant([[w.encode() for w in row] for row in words], tf.string)
     table = token_table(list(pieces))
-    found = tf.function(split_words)(ragged, table, longest_piece(tuple(pieces)))
+    graph = tf.function(split_words, autograph=False)
+    found = graph(ragged, table, longest_piece(tuple(pieces)))
     return [[piece.decode() for piece in row] for row in found.to_list()]
 
 
