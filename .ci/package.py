@@ -12,7 +12,6 @@ import argparse
 import csv
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -178,7 +177,7 @@ def check_served(exporter: Installation, server: Installation) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     output = server.work / f"served-{exporter.python}.csv"
-    ports = ["--port", port, "--rest-api-port", 0]
+    ports = ["--port", port, "--rest-port", -1]
     model = f"mmkeras={exporter.run / 'export'}"
     process = server.start("mmkeras-serve", "--model", model, *ports)
     try:
@@ -203,7 +202,7 @@ def check_run_read(old: Installation, new: Installation) -> None:
 
 
 def check_run_goes_on(old: Installation, new: Installation) -> None:
-    """An interrupted run of the old stack goes on under the current one."""
+    """An interrupted run of the old stack goes on under the current one alone."""
     words = ["train", *TRAIN, "--epochs", "8", "--data", table(old)]
     for at in (old, new):
         folder = at.work / "interrupted"
@@ -212,8 +211,9 @@ def check_run_goes_on(old: Installation, new: Installation) -> None:
         while not list(folder.glob("checkpoints/phase*/*")):
             assert process.poll() is None and time.monotonic() < end_s
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(120) == 130
+        process.terminate()
+        code = process.wait(120)
+        assert code == 130, f"exit code {code} after SIGTERM"
     new.mmkeras(*words, "--output", old.work / "interrupted")
     line = old.mmkeras(*words, "--output", new.work / "interrupted", code=2)
     assert len(line.splitlines()) == 1 and "Keras 3.10" in line, line

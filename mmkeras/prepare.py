@@ -7,7 +7,6 @@ from mmkeras import embedded, run
 from mmkeras.analyze import analyze
 from mmkeras.config import Config, to_dict
 from mmkeras.errors import UserError
-from mmkeras.extras import check_extras
 from mmkeras.files import check_files
 from mmkeras.ingested import Ingested, rejected_csv, resolved
 from mmkeras.preprocess import analysis as analyses
@@ -37,7 +36,6 @@ class Prepared:
 
 def prepare(folder: Path, config: Config, table: Path | None) -> Prepared:
     """Checks the rows, analyses the training ones, and notes both in the folder."""
-    check_extras(config)
     check_files(config.files)
     source = table or embedded.make(embedded.default_folder()) / "data.csv"
     ingested = ingest(source, config)

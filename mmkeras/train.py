@@ -21,6 +21,7 @@ from mmkeras.cli import (
 from mmkeras.cluster import read_cluster
 from mmkeras.config import TableConfig
 from mmkeras.errors import UserError
+from mmkeras.extras import check_extras
 from mmkeras.folds import check_no_folds, cross_validate
 from mmkeras.schema import MODEL_FILE
 from mmkeras.tensorflow_import import import_tensorflow
@@ -54,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
     config = settings(parser, parsed)
     if parsed.data is not None and not Path(parsed.data).is_file():
         raise UserError(f"--data '{parsed.data}' is no file; give the path of a CSV.")
+    check_extras(config)
     table = Path(parsed.data) if parsed.data else None
     cluster = read_cluster()
     if cluster.workers > 1 and not parsed.output:

@@ -117,7 +117,7 @@ def trained_folder(tmp_path_factory):
 
 def test_a_run_leaves_all_that_it_promises(trained_folder):
     names = {path.name for path in trained_folder.iterdir()}
-    assert names - {".lock"} == {
+    assert names - {".lock", ".running"} == {
         "config.yaml",
         "analysis.json",
         "model.keras",
