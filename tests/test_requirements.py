@@ -1,0 +1,84 @@
+"""What is imported is declared in setup.cfg, and what is declared is imported."""
+
+import ast
+import configparser
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from mmkeras.extras import EXTRAS
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("mmkeras", "pipeline", "serving")
+# Import name -> distribution, where they differ by more than "_" and "-".
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "absl": "absl-py",
+    "google": "protobuf",
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+    "sklearn": "scikit-learn",
+    "tensorflow_serving": "tensorflow-serving-api",
+    "yaml": "pyyaml",
+}
+# Declared for another package's sake; setup.cfg says why.
+NOT_IMPORTED = {"setuptools", "tensorboard", "tf-keras", "dill"}
+NOT_IMPORTED |= {"tensorflow-io-gcs-filesystem"}
+# Comes with boto3 and has no version of its own choice.
+WITH_ANOTHER = {"botocore"}
+
+
+def imported(package):
+    names = set()
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module.partition(".")[0])
+    names -= {*sys.stdlib_module_names, *PACKAGES}
+    return {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in names}
+
+
+def declared():
+    """Extra -> its distributions; "" is the core."""
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    texts = {"": parser["options"]["install_requires"]}
+    texts |= parser["options.extras_require"]
+    return {
+        extra: {
+            Requirement(line).name
+            for line in text.splitlines()
+            if line and not line.startswith("#")
+        }
+        for extra, text in texts.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("package", "extras"),
+    [
+        ("mmkeras", ["", "hub", "bert", "s3"]),
+        ("pipeline", ["", "tfx", "s3"]),
+        ("serving", ["", "serving"]),
+    ],
+)
+def test_what_is_imported_is_declared(package, extras):
+    allowed = set().union(*(declared()[extra] for extra in extras))
+    assert imported(package) - WITH_ANOTHER <= allowed
+
+
+def test_what_is_declared_is_imported():
+    names = {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in EXTRAS}
+    used = names.union(*(imported(package) for package in PACKAGES))
+    by_extra = declared()
+    del by_extra["test"]
+    assert set().union(*by_extra.values()) - NOT_IMPORTED <= used
+
+
+def test_the_default_import_needs_no_extra():
+    """The hub and bert extras are imported by name, through mmkeras.extras."""
+    assert not imported("mmkeras") & {"keras-hub", "tensorflow-hub", "tensorflow-text"}
