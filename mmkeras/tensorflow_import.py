@@ -4,62 +4,64 @@ TensorFlow 2.21 prints six lines before its logging is initialised, so that
 TF_CPP_MIN_LOG_LEVEL has no effect on them.
 """
 
-import faulthandler
 import os
-import re
+import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
 
 _STDERR = 2
-# Lines of absl's log of severity INFO or WARNING, and its note about itself.
-_NOISE = re.compile(
+# Program of a child process, which prints every line of its input but absl's log lines
+# of severity INFO or WARNING, and absl's note about itself. A thread could not print
+# the last line of a process that crashes.
+_FILTER = r"""
+import re, sys
+noise = re.compile(
     rb"(WARNING: All log messages before absl::InitializeLog\(\) .*"
     rb"|[IW]\d{4} \d\d:\d\d:[\d.]+ .*)\n?"
 )
+for line in sys.stdin.buffer:
+    if not noise.fullmatch(line):
+        sys.stderr.buffer.write(line)
+        sys.stderr.buffer.flush()
+"""
 
 
 def import_tensorflow() -> None:
     """Imports TensorFlow; programs call it before modules that import TensorFlow.
 
-    Errors that TensorFlow prints, and all that Python prints, still reach stderr. If
-    the import kills the process (no AVX, for one), Python's stack is printed there.
+    Errors that TensorFlow prints, and all that Python prints, still reach stderr. All
+    lines do if the environment sets TF_CPP_MIN_LOG_LEVEL below 3.
     """
     if "tensorflow" in sys.modules:
         return
-    with filtered_stderr():
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3") < "3":
         import tensorflow  # noqa: F401
+    else:
+        with filter_stderr():
+            import tensorflow  # noqa: F401
 
 
 @contextmanager
-def filtered_stderr() -> Iterator[None]:
-    """Holds back what is written to descriptor 2; prints it at the end, less noise."""
+def filter_stderr() -> Iterator[None]:
+    """Drops log lines of C++ code from what is written to descriptor 2."""
     try:
         stderr = os.dup(_STDERR)
     except OSError:  # closed, so that nothing can be printed
         yield
         return
-    sys.stderr.flush()
-    was_enabled = faulthandler.is_enabled()
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), _STDERR)
-        if not was_enabled:
-            faulthandler.enable(file=stderr)
-        try:
-            yield
-        finally:
-            if not was_enabled:
-                faulthandler.disable()
+    printer = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _FILTER],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C ends this process alone
+    )
+    os.dup2(printer.stdin.fileno(), _STDERR)
+    printer.stdin.close()
+    try:
+        yield
+    finally:
+        if sys.stderr:
             sys.stderr.flush()
-            os.dup2(stderr, _STDERR)
-            os.close(stderr)
-            _print_errors(held)
-
-
-def _print_errors(held: IO[bytes]) -> None:
-    held.seek(0)
-    for line in held:
-        if not _NOISE.fullmatch(line):
-            os.write(_STDERR, line)
+        os.dup2(stderr, _STDERR)
+        os.close(stderr)
+        printer.wait()
