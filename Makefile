@@ -14,8 +14,8 @@ GLIBC := $(or $(lastword $(shell getconf GNU_LIBC_VERSION 2>/dev/null)),0)
 OLD_GLIBC := $(shell printf '2.39\n$(GLIBC)\n' | sort -V -C || echo yes)
 PIPELINE_VERSION := $(if $(OLD_GLIBC),3.10,$(PYTHON_VERSION))
 
-# Of a version of Python: its environment, its lock, and the Python that pyenv keeps, if
-# there is one; else uv looks for it.
+# Environment, lock and interpreter of a version of Python: pyenv's interpreter, else the
+# one that uv finds.
 venv = $(if $(filter 3.13,$1),.venv,.venv-$1)
 lock = constraints/$(if $(filter 3.10,$1),py310,py313).txt
 python = $(or $(lastword $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/$1.*/bin/python$1)),$1)

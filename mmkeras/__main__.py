@@ -35,6 +35,8 @@ def main(argv: Sequence[str]) -> int:
     if name == "--version":
         print(f"mmkeras {__version__}")
         return 0
+    if name.startswith("-"):
+        raise UserError(f"There is no flag '{name}'; see mmkeras --help.")
     if name not in PROGRAMS:
         hint = did_you_mean(name, list(PROGRAMS))
         raise UserError(f"There is no program '{name}'.{hint}")

@@ -176,7 +176,11 @@ class Parser(argparse.ArgumentParser):
             given, unknown = self.parse_known_args(list(args))
         except argparse.ArgumentError as error:
             word = str(error.argument_name).split("/")[0]
-            takes = "takes no value" if word in self._switches else "needs a value"
+            takes = (
+                "takes no value"
+                if word in self._switches
+                else f"needs a value: {word}=VALUE"
+            )
             raise UserError(f"{word} {takes}; see --help.") from None
         return vars(given), unknown
 
@@ -213,8 +217,9 @@ class Parser(argparse.ArgumentParser):
         return f"There is no setting '{key}'{where}.{did_you_mean(key, siblings)}"
 
     def _unknown_flag(self, words: Sequence[str]) -> str:
-        word = next((w for w in words if w.startswith("--")), words[0])
-        word = word.partition("=")[0]
+        word = next((w for w in words if w.startswith("-")), words[0]).partition("=")[0]
+        if not word.startswith("-"):
+            return f"'{word}' belongs to no flag; see --help."
         known = [w for flag in self.flags.values() for w in flag.words]
         close = get_close_matches(word, [*known, "--help"], n=1)
         hint = f"Did you mean '{close[0]}'?" if close else "See --help for all flags."

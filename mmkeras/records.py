@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from tqdm import tqdm
 
 from mmkeras.config import Config
@@ -62,10 +62,9 @@ def ingest(
 def _write(plan: Plan, folder: Path) -> None:
     """Writes the shards to a temporary folder, which one rename puts in place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for path in folder.parent.glob(f"{_PARTIAL}*"):
-        if path.is_dir():
-            with suppress(Timeout), _temporary(path):  # a killed run's
-                pass
+    for path in folder.parent.glob(f"{_PARTIAL}*"):  # folders and locks of killed runs
+        with suppress(OSError), _temporary(path.with_suffix("")):
+            pass
     with _temporary(folder.with_name(_PARTIAL + uuid4().hex)) as partial:
         reader = RowReader(plan.folder, plan.config, plan.widths)
         rows = sum(len(shard.rows) for shard in plan.shards)
@@ -86,13 +85,13 @@ def _temporary(folder: Path) -> Iterator[Path]:
     The system releases the lock when this process ends, however it ends.
 
     Raises:
-        Timeout: Another process is at work in it.
+        OSError: Another process is at work in it, or it belongs to another user.
     """
     lock_file = folder.with_name(f"{folder.name}.lock")
     lock = FileLock(lock_file).acquire(blocking=False)
     try:
         with lock:
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
             try:
                 yield folder
             finally:

@@ -204,7 +204,8 @@ def serve_command(base_path: str | Path, manifest: dict[str, Any]) -> str:
         manifest: Manifest of the run that exported them; its TensorFlow decides on the
             image, as TF Serving reads graphs of its own release and of older ones.
     """
-    release = manifest["versions"]["tensorflow"].rpartition(".")[0]
+    tensorflow = manifest.get("versions", {}).get("tensorflow", "")
+    release = tensorflow.rpartition(".")[0]
     return (
         "docker run --rm -p 8500:8500 -p 8501:8501 -e MODEL_NAME=mmkeras "
         f"-v {shlex.quote(str(base_path))}:/models/mmkeras "
@@ -223,8 +224,8 @@ def check_keras(folder: Path) -> None:
     if _release(theirs) > _release(ours):
         raise UserError(
             f"Keras {theirs} wrote the model in '{folder}', and Keras {ours} cannot "
-            "read it. Use an environment of Python 3.11 to 3.13; its export can be "
-            "served by either."
+            f"read it. Use Keras {theirs} or later (Python 3.11 to 3.13); the export "
+            "can be served by either."
         )
 
 

@@ -19,6 +19,7 @@ _REMEDIES = {
     dict: 'Give a mapping, such as {"NAME": VALUE}.',
 }
 _TAG = "tag:yaml.org,2002:"
+_LONGEST = 200  # characters of a value in an error
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")  # text in YAML 1.1
 
 
@@ -68,10 +69,11 @@ def convert(name: str, hint: Any, value: Any) -> Any:
 
 
 def describe(value: Any) -> str:
-    """Returns "received 'x'", on one line."""
+    """Returns "received 'x'", on one line, cut if it is long."""
     if value is None:
         return "received nothing"
-    return f"received '{' '.join(str(value).split())}'"
+    text = " ".join(str(value).split())
+    return f"received '{text if len(text) <= _LONGEST else text[:_LONGEST] + '...'}'"
 
 
 def _wrong_type(name: str, hint: type, value: Any) -> UserError:
@@ -83,17 +85,23 @@ def _wrong_type(name: str, hint: type, value: Any) -> UserError:
 # YAML ---------------------------------------------------------------------------
 
 
+_RESOLVED = ("timestamp", "bool", "int")
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 with dates, yes, no, on and off as text."""
+    """YAML 1.1 with dates, yes, no, on and off as text, and only decimal integers."""
 
     yaml_implicit_resolvers = {
-        first: [r for r in rules if r[0] not in (f"{_TAG}timestamp", f"{_TAG}bool")]
+        first: [r for r in rules if r[0].removeprefix(_TAG) not in _RESOLVED]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
 
 _Loader.add_implicit_resolver(
     f"{_TAG}bool", re.compile("(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    f"{_TAG}int", re.compile("[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789")
 )
 
 

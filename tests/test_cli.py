@@ -316,6 +316,10 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path):
     ("argv", "parts"),
     [
         (["--epochs"], ["--epochs needs a value", "--help"]),
+        (["--train.learning_rate", "-1e-3"], ["--train.learning_rate=VALUE"]),
+        (["--seed", "010"], ["seed needs int", "'010'"]),
+        (["--seed", "1:30"], ["seed needs int", "'1:30'"]),
+        (["--seed", "x" * 5000], ["seed needs int", "xxx..."]),
         (["--epochs", "--seed", "1"], ["--epochs needs a value"]),
         (["--on_bad_row"], ["--on-bad-row needs a value"]),
         (["--preset"], ["--preset needs a value"]),
@@ -327,8 +331,8 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path):
         (["--preset", "zz"], ["no preset 'zz'", "Known: resnet50-concat, small"]),
         (["--text", "word"], ["text ", "settings of its own", "'word'"]),
         (["--text", "{droput: 0}"], ["'droput' in 'text'", "Did you mean 'dropout'"]),
-        (["stray"], ["There is no flag 'stray'"]),
-        (["--epochs", "3", "stray"], ["There is no flag 'stray'"]),
+        (["stray"], ["'stray' belongs to no flag"]),
+        (["--epochs", "3", "stray"], ["'stray' belongs to no flag"]),
     ],
 )
 def test_a_mistake_in_flags_is_one_line_with_the_remedy(argv, parts):
@@ -569,7 +573,7 @@ def test_inherited_settings_are_explained():
 def test_help_and_errors_load_no_heavy_package(argv, code):
     statements = f"""
 import atexit, sys
-heavy = {{"tensorflow", "keras", "numpy", "jsonargparse"}}
+heavy = {{"tensorflow", "keras", "numpy"}}
 atexit.register(lambda: print(*heavy & set(sys.modules), file=sys.stderr))
 from mmkeras.cli import run_program
 from mmkeras.train import main

@@ -41,3 +41,8 @@ def test_the_words_after_the_name_reach_the_program():
     )
     assert result.returncode == 2
     assert "'--modle'" in result.stderr and "'--model'" in result.stderr
+
+
+def test_an_unknown_flag_is_not_taken_for_a_program():
+    with pytest.raises(UserError, match="no flag '--versoin'"):
+        __main__.main(["--versoin"])

@@ -366,6 +366,30 @@ def test_what_a_living_process_is_writing_is_left_alone(taken, tmp_path):
     assert not other.exists()  # nobody holds it any more
 
 
+def test_what_another_user_left_behind_is_no_error(taken, tmp_path, monkeypatch):
+    locks = records.FileLock
+
+    def refuse(path):
+        if path.name == ".partial-theirs.lock":
+            raise PermissionError(13, "Permission denied", str(path))
+        return locks(path)
+
+    monkeypatch.setattr(records, "FileLock", refuse)
+    theirs = tmp_path / "cache" / ".partial-theirs"
+    theirs.mkdir(parents=True)
+    ingested = taken(texts())
+    assert theirs.is_dir()
+    assert ingested.folder.stat().st_mode & 0o077 == 0  # training data is private
+
+
+def test_the_lock_of_a_run_killed_before_its_first_shard_is_removed(taken, tmp_path):
+    lock = tmp_path / "cache" / ".partial-x.lock"
+    lock.parent.mkdir()
+    lock.touch()
+    folder = taken(texts()).folder
+    assert cached(tmp_path / "cache") == [folder.name]
+
+
 def test_an_error_in_the_middle_leaves_nothing(taken, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")

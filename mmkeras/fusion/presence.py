@@ -112,6 +112,9 @@ class AsGiven(layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True
 
+    def compute_mask(self, branch, previous_mask):
+        return None
+
     def call(self, branch, present):
         return branch
 

@@ -57,9 +57,10 @@ def _start(settings: Settings, limit_s: float) -> "Future[Cause]":
 
     def run():
         try:
-            result.set_result(diagnose(settings, limit_s))
-        except BaseException as error:
-            result.set_exception(error)
+            cause = diagnose(settings, limit_s)
+        except Exception:  # a certificate file that is gone, for one
+            cause = Cause.UNKNOWN
+        result.set_result(cause)
 
     threading.Thread(target=run, daemon=True).start()
     return result
@@ -72,7 +73,7 @@ def diagnose(settings: Settings, limit_s: float) -> Cause:
     connection of the call. Returns `Cause.UNKNOWN` if calls go through a proxy.
     """
     peer = _peer(settings)
-    if peer is None or (_PROXIES & getproxies().keys() and not proxy_bypass(peer.host)):
+    if peer is None or _has_proxy(peer.host):
         return Cause.UNKNOWN
     ends_s = time.monotonic() + min(limit_s, LIMIT_S)
     try:
@@ -84,6 +85,12 @@ def diagnose(settings: Settings, limit_s: float) -> Cause:
         return cause_of(error)
     except UnicodeError:  # the name is too long for DNS
         return Cause.NO_HOST
+
+
+def _has_proxy(host: str) -> bool:
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        return False
+    return bool(_PROXIES & getproxies().keys()) and not proxy_bypass(host)
 
 
 def cause_of(error: BaseException) -> Cause:

@@ -175,17 +175,21 @@ def _refusal(
 ) -> PredictError:
     """Returns the error of a call that the server, or gRPC in this client, refused.
 
-    RESOURCE_EXHAUSTED is a full queue or a message that is too large. Of the latter the
-    text has two numbers, its size and the limit: this client's limit if the answer is
-    too large, the size of this request if the request is.
+    RESOURCE_EXHAUSTED is a full queue, which may be tried again, or a message that is
+    too large. Of the latter the text has two numbers, the size and the smaller limit,
+    or, if the server stopped inflating the request, the limit alone.
     """
     code, text, target = error.code().name, error.details() or "", settings.target
     if code == "DEADLINE_EXCEEDED":
         return too_late(target, settings.timeout_s)
+    is_transient = code in TRANSIENT
     if code == "RESOURCE_EXHAUSTED":
-        sizes = set(re.findall(r"\d+", text))
-        if str(settings.max_message_bytes) in sizes:
-            return too_large(target, settings.max_message_bytes)
-        if str(request_bytes) in sizes:
-            return PredictError(code, text, target=target)
-    return PredictError(code, text, target=target, is_transient=code in TRANSIENT)
+        size, *limit = [int(number) for number in re.findall(r"\d+", text)] or [0]
+        if len(limit) == 1 and size > limit[0]:
+            is_answer = limit[0] == settings.max_message_bytes and size != request_bytes
+            if is_answer:
+                return too_large(target, settings.max_message_bytes)
+            is_transient = False
+        elif not limit and 0 < size < request_bytes:
+            is_transient = False
+    return PredictError(code, text, target=target, is_transient=is_transient)

@@ -26,6 +26,7 @@ _STRING = r'"[^"\\]*(?:\\.[^"\\]*)*"?'
 _BRACKETS = re.compile(rf"{_STRING}|[][{{}}]", re.DOTALL)
 _NUMBERS = re.compile(rf"{_STRING}|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?", re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]*")
+_OPENING = ("", ":", ",", "[", "{")  # a comma behind one is a fault itself
 _LAST_COMMA = re.compile(r",[ \t\n\r]*(?=[]}])")
 _PAIR = r"u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}"
 _ESCAPE = re.compile(rf"\\(?:{_PAIR}|(u[dD][89a-fA-F][\da-fA-F]{{2}})|.)", re.DOTALL)
@@ -127,8 +128,9 @@ def _is_too_big(token: str) -> bool:
 
 def _fault(text: str, at: int) -> tuple[str, int]:
     """Returns the kind of fault and its position, where the parser stopped at `at`."""
-    if comma := _LAST_COMMA.match(text, at):
-        at = comma.end()  # Python 3.13 stops at the comma, earlier ones behind it
+    comma = _LAST_COMMA.match(text, at)
+    if comma and text[:at].rstrip(" \t\n\r")[-1:] not in _OPENING:
+        at = comma.end()  # Python 3.13 stops at a last comma, earlier ones behind it
     if _SPACE.fullmatch(text):
         return "The document is empty.", len(text)
     before, after = text[:at].rstrip(" \t\n\r")[-1:], text[at : at + 1]

@@ -149,10 +149,12 @@ def test_a_server_that_does_not_answer_is_silent_within_the_limit(tls):
 
 def test_behind_a_proxy_no_connection_of_our_own_is_opened(monkeypatch):
     monkeypatch.setenv("https_proxy", "http://proxy.invalid:3128")
-    target = GRPC.format(LOCAL, closed_port())
+    target = GRPC.format("server.invalid", 8500)
     assert cause(target) is Cause.UNKNOWN
-    monkeypatch.setenv("no_proxy", LOCAL)
-    assert cause(target) is Cause.REFUSED
+    monkeypatch.setenv("no_proxy", "server.invalid")
+    assert cause(target) is Cause.NO_HOST
+    monkeypatch.delenv("no_proxy")
+    assert cause(GRPC.format(LOCAL, closed_port())) is Cause.REFUSED  # on this machine
 
 
 def test_several_addresses_in_a_target_are_not_diagnosed():

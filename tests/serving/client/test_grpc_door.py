@@ -107,6 +107,25 @@ def test_the_servers_own_errors_keep_their_code_and_text(
     assert plain.calls["Predict"] == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "is_transient"),
+    [
+        ("Too many bytes of requests in flight: 9 of 1024, and 5 more asked for", True),
+        ("currently 4 batches enqueued and max_enqueued_batches is 4", True),
+        ("Run() timeout exceeded while waiting in batching queue", True),
+        ("SERVER: Received message larger than max (5000000 vs. 4194304)", False),
+        ("Received message larger than max (20 bytes, inflated)", False),
+    ],
+)
+def test_a_full_queue_is_tried_again_and_too_large_a_request_is_not(
+    send, plain, text, is_transient
+):
+    plain.faults.append(Fault(CODES.RESOURCE_EXHAUSTED, text))
+    with grpc_door(plain) as port:
+        error = failing(send, f"{LOCAL}:{port}")
+    assert error.message == text and error.is_transient == is_transient
+
+
 def test_an_answer_that_does_not_come_is_waited_for_no_longer_than_told(send, plain):
     gone = threading.Event()
     plain.before = lambda _: gone.wait(60)

@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 CACHE = ROOT / "build" / "conformance"
 TIMEOUT_S = 600
-NUMPY_AND_GRPC = ("numpy==1.26.4", "grpcio==1.71.0")
+NUMPY_AND_GRPC = ("numpy==2.2.6", "grpcio==1.71.0")  # for Python 3.10 to 3.13
 PACKAGES = {
     "ovmsclient": (
         *("ovmsclient==2023.1", "protobuf==5.29.5", "requests==2.32.3"),
@@ -48,7 +48,8 @@ def python_with(client: str, cache: Path = CACHE) -> Path:
         _run(uv, "venv", "--quiet", "--relocatable", "--python", sys.executable, folder)
         _run(uv, "pip", "install", "--quiet", "--python", python, *packages)
 
-    return made(client, "\n".join(packages), make, cache) / "bin" / "python"
+    pinned = "\n".join([f"python {sys.version_info[:2]}", *packages])
+    return made(client, pinned, make, cache) / "bin" / "python"
 
 
 def node_modules(cache: Path = CACHE) -> Path:

@@ -9,6 +9,7 @@ import yaml
 from compose_viz.spec.compose_spec import ComposeSpecification
 from pydantic import ValidationError
 
+from mmkeras.run import SERVING_RELEASES
 from tests.serving.deploy.files import DEPLOY, flags, interpolated
 
 TEXT = (DEPLOY / "compose.yaml").read_text()
@@ -50,7 +51,8 @@ def test_a_broken_file_is_refused(right, wrong):
 def test_every_image_has_a_version(services):
     for service in services.values():
         assert service["image"].rpartition(":")[2].strip("v")[0].isdigit()
-    assert services["tf-serving"]["image"] == "tensorflow/serving:2.16.1"
+    image = services["tf-serving"]["image"]
+    assert image == f"tensorflow/serving:{SERVING_RELEASES['2.21']}"
 
 
 def test_no_port_is_open_but_on_loopback(services):
