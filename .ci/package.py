@@ -298,7 +298,8 @@ def main() -> int:
             print(f"ok    {what} ({time.monotonic() - start_s:.0f} s)", flush=True)
 
     try:
-        output_of([uv, "build", "--quiet", "--wheel", "--out-dir", folder, ROOT])
+        # The wheel of the sdist, so that no old build/ of the clone gets into it.
+        output_of([uv, "build", "--quiet", "--out-dir", folder, ROOT])
         (wheel,) = folder.glob("*.whl")
         check(f"{wheel.name}: metadata", check_wheel, wheel)
         for name, platform in PLATFORMS.items():

@@ -4,11 +4,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from mmkeras import s3
 from mmkeras.errors import UserError
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether the path is a URI that TensorFlow's file systems open."""
+    """Whether the path is a URI, which TensorFlow's file systems or boto3 open."""
     return "://" in str(path)
 
 
@@ -34,6 +35,8 @@ def read_remote(path: str) -> bytes:
     """
     import tensorflow as tf
 
+    if path.startswith(s3.SCHEME) and "s3" not in tf.io.gfile.get_registered_schemes():
+        return s3.read(path)
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             return file.read()

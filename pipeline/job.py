@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
+from tfx.dsl.io import fileio
 
 from mmkeras.errors import UserError
 from mmkeras.files import is_remote, join, read_remote
@@ -53,8 +54,7 @@ def make_job(request: "Request") -> Job:
     Raises:
         UserError: A table can be read and cannot be used.
     """
-    given = (request.data, request.root, request.unlabeled, request.schema)
-    if any(uri and uri.startswith("s3://") for uri in given):
+    if any(uri and uri.startswith(s3.SCHEME) for uri in request.uris):
         s3.register()
     config, uncached = request.config, set()
     newest = _newest_version(request.serving_dir)
@@ -116,22 +116,21 @@ def _files(config: PipelineConfig, uncached: set[str]) -> str:
 def _edited(schema_file: str, rows: str, uncached: set[str]) -> str:
     try:
         return edited_hash(schema_file, rows)
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, OSError) as error:
         uncached.add("SchemaGen")
-        _note("SchemaGen runs each time", schema_file, error.message)
+        _note("SchemaGen runs each time", schema_file, _reason(error))
         return ""
 
 
 def _newest_version(serving_dir: str) -> str:
     """Returns the newest pushed version; "" where none is, or can be seen from here."""
     try:
-        names = tf.io.gfile.listdir(serving_dir)
-    except tf.errors.NotFoundError:
+        names = fileio.listdir(serving_dir)
+    except fileio.NotFoundError:
         return ""
-    except tf.errors.OpError as error:
-        _note(
-            "there is no baseline: name one by --baseline", serving_dir, error.message
-        )
+    except (tf.errors.OpError, OSError) as error:
+        consequence = "there is no baseline: name one by --baseline"
+        _note(consequence, serving_dir, _reason(error))
         return ""
     versions = [n.strip("/") for n in names if n.strip("/").isdigit()]
     return max(versions, key=int, default="")
@@ -142,6 +141,10 @@ def _baseline(request: "Request", newest: str) -> str | None:
     if request.baseline:
         return None if request.baseline == NO_BASELINE else request.baseline
     return join(request.serving_dir, newest) if newest else None
+
+
+def _reason(error: Exception) -> str:
+    return error.message if isinstance(error, tf.errors.OpError) else str(error)
 
 
 def _note(consequence: str, path: str, reason: str) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from mmkeras.cli import Parser, add_settings, choose_preset, run_program, settings
 from mmkeras.errors import UserError
 from mmkeras.files import is_remote, join
+from mmkeras.tensorflow_import import import_tensorflow
+from pipeline import s3
 from pipeline.settings import PipelineConfig
 
-# What Kubeflow Pipelines and TensorFlow both open.
+# What Kubeflow Pipelines and the components both open.
 _SCHEMES = ("gs://", "s3://")
 NO_BASELINE = "none"
 _FLAGS = (
@@ -57,6 +59,11 @@ class Request:
     config: PipelineConfig
 
     @property
+    def uris(self) -> tuple[str | None, ...]:
+        """All that may lie behind a URI."""
+        return (self.data, self.root, self.unlabeled, self.schema, self.baseline)
+
+    @property
     def schema_file(self) -> str:
         return self.schema or join(self.root, "schema/schema.pbtxt")
 
@@ -72,12 +79,14 @@ class Request:
 def main(argv: Sequence[str]) -> None:
     """Parses the command line, compiles the pipeline and submits it if asked to."""
     request = _request(argv)
+    s3.check(request.uris, request.config.kubeflow.beam_args)
     with warnings.catch_warnings():  # of TFX's and KFP's own imports
         warnings.simplefilter("ignore")
         import yaml
         from absl import logging
 
         logging.set_verbosity(logging.ERROR)
+        import_tensorflow()
         from pipeline.job import make_job
         from pipeline.spec import compile_spec
 
@@ -157,7 +166,7 @@ def _root(value: str, submit: bool) -> str:
     if is_remote(value) and not value.startswith(_SCHEMES):
         raise UserError(
             f"--root '{value}' is no place for a pipeline: it must be gs://... or "
-            "s3://..., which TensorFlow opens too (MinIO and SeaweedFS are s3://)."
+            "s3://..., which components open too (MinIO and SeaweedFS are s3://)."
         )
     if is_remote(value):
         return value.rstrip("/")

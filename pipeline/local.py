@@ -1,6 +1,5 @@
 """`python -m pipeline.local`: the whole life of a model, on one machine."""
 
-import fcntl
 import shlex
 import signal
 import sys
@@ -10,13 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from mmkeras.cli import Parser, add_settings, choose_preset, run_program, settings
 from mmkeras.errors import UserError
-from mmkeras.files import check_files
+from mmkeras.extras import check_extras
+from mmkeras.files import check_files, is_remote
 from mmkeras.run import data_name
+from mmkeras.tensorflow_import import import_tensorflow
 from pipeline.settings import PipelineConfig
 
-_LOCK_FILE = ".lock"
+_MARKER_FILE, _LOCK_FILE = ".lock", ".running"  # as in a run folder
 # Of Beam: none, since with any at all TFX packs its own sources for each component;
 # the runner in this process is the default.
 _BEAM_ARGS: tuple[str, ...] = ()
@@ -57,8 +60,14 @@ def main(argv: Sequence[str]) -> int:
     parsed = parser.parse_args(_joined(argv))
     if parsed.root is None:
         raise UserError("--root is missing: give the folder of the pipeline.")
+    if is_remote(parsed.root):
+        raise UserError(
+            f"--root '{parsed.root}' is a URI, and one machine needs a local folder; "
+            "python -m pipeline.kubeflow writes to gs:// and s3://."
+        )
     root = Path(parsed.root)
     if parsed.status:
+        import_tensorflow()
         from pipeline.lineage import status
 
         print(status(root))
@@ -71,6 +80,7 @@ def main(argv: Sequence[str]) -> int:
         beam_args=tuple(shlex.split(parsed.beam_args or "")) or _BEAM_ARGS,
         config=settings(parser, parsed, PipelineConfig),
     )
+    check_extras(request.config)
     check_files(request.config.files)
     with _opened(root):
         return _run(request, argv)
@@ -119,16 +129,17 @@ def _opened(root: Path) -> Iterator[None]:
     """Makes the root, or takes it for this process alone."""
     if root.exists() and not root.is_dir():
         raise UserError(f"--root '{root}' is a file; give a folder.")
-    if root.exists() and not (root / _LOCK_FILE).exists() and any(root.iterdir()):
+    if root.exists() and not (root / _MARKER_FILE).exists() and any(root.iterdir()):
         raise UserError(
             f"--root '{root}' is not empty and holds no pipeline; give a new folder."
         )
     root.mkdir(parents=True, exist_ok=True)
-    with (root / _LOCK_FILE).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"Another process runs a pipeline in '{root}'.") from None
+    (root / _MARKER_FILE).touch()
+    try:
+        lock = FileLock(root / _LOCK_FILE).acquire(blocking=False)
+    except Timeout:
+        raise UserError(f"Another process runs a pipeline in '{root}'.") from None
+    with lock:
         yield
 
 
@@ -137,6 +148,7 @@ def _run(request: Request, argv: Sequence[str]) -> int:
     log = request.root / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
     current = ""
     try:
+        import_tensorflow()
         pipeline, total = _pipeline(request)
         from pipeline.progress import quiet, watched
 

@@ -1,11 +1,13 @@
 """What a run came to, in a few lines: pushed or not, why, and where to look."""
 
+import json
 import shlex
 from pathlib import Path
 
-from mmkeras.files import join
+from mmkeras.files import join, read_text
 from mmkeras.page import number
-from mmkeras.schema import REPORT_FILE
+from mmkeras.run import serve_command
+from mmkeras.schema import MANIFEST_FILE, REPORT_FILE
 from pipeline.evaluator import evaluation_summary, rejection_reasons
 from pipeline.lineage import Lineage
 
@@ -24,10 +26,8 @@ def outcome(root: Path) -> tuple[str, bool]:
         version = properties["pushed_destination"].string_value
         base_path = str(Path(version).parent)
         lines.append(f"Pushed:  {version}")
-        lines.append(
-            "Serve:   docker run --rm -p 8500:8500 -p 8501:8501 -e MODEL_NAME=mmkeras "
-            f"-v {shlex.quote(base_path)}:/models/mmkeras tensorflow/serving:2.16.1"
-        )
+        manifest = json.loads(read_text(join(run.uri, MANIFEST_FILE)))
+        lines.append(f"Serve:   {serve_command(base_path, manifest)}")
         command = f"python -m pipeline.local --root {shlex.quote(str(root))} --status"
         lines.append(f"Lineage: {command}")
     else:

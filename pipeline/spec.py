@@ -101,7 +101,9 @@ def _for_workers(arguments: list[str], job: Job) -> list[str]:
     """
     if not any(a.startswith("--sdk_container_image") for a in arguments):
         arguments = [*arguments, f"--sdk_container_image={job.image}"]
-    return [*arguments, "--beam_plugins=tensorflow_io"] if _is_s3(job) else arguments
+    if _is_s3(job) and s3.tensorflow_opens_s3():
+        return [*arguments, "--beam_plugins=tensorflow_io"]
+    return arguments
 
 
 def _gpus(component: str, settings: KubeflowConfig) -> int:
@@ -119,7 +121,7 @@ def _command(job: Job) -> list[str]:
 def _is_s3(job: Job) -> bool:
     uris = [job.pipeline_root, job.source.table, job.places.schema_file, job.baseline]
     uris += [job.unlabeled.table] if job.unlabeled else []
-    return any(uri and uri.startswith("s3://") for uri in uris)
+    return any(uri and uri.startswith(s3.SCHEME) for uri in uris)
 
 
 def _finished(spec: dict[str, Any], job: Job) -> dict[str, Any]:

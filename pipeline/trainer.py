@@ -37,7 +37,8 @@ def run_fn(fn_args: FnArgs) -> None:
     with mirrored(fn_args.model_run_dir) as folder:
         if not is_remote(fn_args.model_run_dir):
             _take_over(folder, config, _rows(fn_args), code)
-        (folder / run.LOCK_FILE).touch()  # the artifact's own folder, whatever is in it
+        # The artifact's own folder, whatever is in it.
+        (folder / run.MARKER_FILE).touch()
         with run.opened(folder):
             data = fn_args.custom_config["data"]
             prepared = prepare(folder, config, fn_args, data)

@@ -7,6 +7,7 @@ and it comes back with an id, a display name and the type of its schema.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -112,7 +113,7 @@ class Launcher:
 
     def _run_container(self, task: str, executor_input: str) -> None:
         container = self.executor(task)["container"]
-        words = [*container["command"], *container["args"]]
+        words = [*self._entrypoint(container["command"]), *container["args"]]
         command = [word.replace("{{$}}", executor_input) for word in words]
         variables = {v["name"]: v["value"] for v in container.get("env", ())}
         # As in the image, where `python` is the one that has the project.
@@ -131,6 +132,9 @@ class Launcher:
         tail = log.read_text(errors="replace")[-3000:]
         assert done.returncode == 0, f"{task} failed: {tail}"
 
+    def _entrypoint(self, command: list[str]) -> list[str]:
+        return command
+
     def _recorded(self, name: str, uri: str, kind: dict, metadata: dict) -> dict:
         self._ids += 1
         kept = {key: _kept(value) for key, value in metadata.items()}
@@ -140,6 +144,55 @@ class Launcher:
             "type": kind,
             "metadata": {"display_name": name, **kept},
         }
+
+
+@dataclass
+class S3Launcher(Launcher):
+    """A cluster whose pipeline root is s3://.
+
+    As Kubeflow's launcher does, it puts copies of a task's inputs below a local folder
+    first, and afterwards stores what the task has written there.
+
+    Attributes:
+        objects: "bucket/key" -> content.
+    """
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def local(self) -> Path:
+        return self.folder / "s3"
+
+    def _run_container(self, task: str, executor_input: str) -> None:
+        shutil.rmtree(self.local, ignore_errors=True)
+        for artifact in _artifacts(executor_input, "inputs"):
+            for name in self._below(artifact):
+                path = self.local / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(self.objects[name])
+        super()._run_container(task, executor_input)
+        for artifact in _artifacts(executor_input, "outputs"):
+            folder = self.local / artifact
+            for path in filter(Path.is_file, folder.rglob("*")):
+                name = path.relative_to(self.local).as_posix()
+                self.objects[name] = path.read_bytes()
+
+    def _below(self, folder: str) -> list[str]:
+        return [name for name in self.objects if name.startswith(f"{folder}/")]
+
+    def _entrypoint(self, command: list[str]) -> list[str]:
+        """Gives the entrypoint another folder than that of the image."""
+        assert command == ["python", "-m", "pipeline.s3"]
+        code = "import sys; from pipeline import s3; s3.LAUNCHER_FOLDER = sys.argv[1]; "
+        code += "s3.main(sys.argv[2:])"
+        return ["python", "-c", code, f"{self.local}/"]
+
+
+def _artifacts(executor_input: str, side: str) -> list[str]:
+    """Returns the artifacts of one side as "bucket/key"."""
+    lists = json.loads(executor_input)[side]["artifacts"].values()
+    uris = (artifact["uri"] for given in lists for artifact in given["artifacts"])
+    return [uri.removeprefix("s3://") for uri in uris]
 
 
 def _kept(value: Any) -> Any:

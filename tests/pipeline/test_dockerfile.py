@@ -3,10 +3,15 @@
 import configparser
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,29 +29,77 @@ def all_of(instructions, name):
 
 
 @pytest.fixture(scope="module")
+def setup():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+@pytest.fixture(scope="module")
 def defaults(instructions):
     arguments = (words[0].partition("=") for words in all_of(instructions, "ARG"))
     return {name: value for name, _, value in arguments}
 
 
+@pytest.fixture(scope="module")
+def old():
+    """The build arguments that the comments name for the old stack."""
+    text = (ROOT / "pipeline" / "Dockerfile").read_text()
+    return dict(re.findall(r"^#   --build-arg (\w+)=(\S+)$", text, re.MULTILINE))
+
+
 def test_every_stage_has_its_base_named_by_an_argument(instructions, defaults):
     bases = [words[0] for words in all_of(instructions, "FROM")]
     assert bases == ["${BEAM}", "${PYTHON}", "${PYTHON}"]
-    assert {"BEAM", "PYTHON", "EXTRAS"} == set(defaults)
+    assert {"BEAM", "PYTHON", "CONSTRAINTS", "EXTRAS"} == set(defaults)
 
 
-def test_bases_have_the_versions_of_the_lock(defaults):
-    lock = (ROOT / "constraints.txt").read_text()
-    (beam,) = re.findall(r"^apache-beam==(.*)$", lock, re.MULTILINE)
-    assert defaults["BEAM"] == f"apache/beam_python3.10_sdk:{beam}"
-    assert defaults["PYTHON"].startswith("python:3.10-")
-    assert 'requires-python = ">=3.10,<3.11"' in (ROOT / "pyproject.toml").read_text()
+def test_the_old_stack_replaces_all_that_depends_on_python(old):
+    assert set(old) == {"BEAM", "PYTHON", "CONSTRAINTS"}
 
 
-def test_extras_of_every_variant_are_there(defaults):
-    extras = configparser.ConfigParser()
-    extras.read(ROOT / "setup.cfg")
-    known = extras["options.extras_require"]
+@pytest.mark.parametrize(
+    ("python", "debian"), [("3.13", "trixie"), ("3.10", "bookworm")]
+)
+def test_bases_have_the_versions_of_the_lock(python, debian, defaults, old):
+    arguments = defaults if python == "3.13" else old
+    lock_file = ROOT / arguments["CONSTRAINTS"]
+    assert lock_file.name == f"py{python.replace('.', '')}.txt"
+    (beam,) = re.findall(r"^apache-beam==(\S+)", lock_file.read_text(), re.MULTILINE)
+    assert arguments["BEAM"] == f"apache/beam_python{python}_sdk:{beam}"
+    assert arguments["PYTHON"] == f"python:{python}-slim-{debian}"
+
+
+@pytest.mark.parametrize("python", ["3.13", "3.10"])
+def test_the_lock_has_what_the_extras_ask_of_that_python(python, setup, defaults, old):
+    arguments = defaults if python == "3.13" else old
+    lock = {}
+    for line in (ROOT / arguments["CONSTRAINTS"]).read_text().splitlines():
+        requirement = Requirement(line)
+        if applies(requirement, python):
+            lock[canonicalize_name(requirement.name)] = requirement.specifier
+    asked = setup["options"]["install_requires"]
+    for extra in ("tfx", "s3"):
+        asked += setup["options.extras_require"][extra]
+    names = set()
+    for line in filter(lambda line: line and line[0] != "#", asked.splitlines()):
+        requirement = Requirement(line)
+        if not applies(requirement, python):
+            continue
+        name = canonicalize_name(requirement.name)
+        (version,) = (pin.version for pin in lock[name])
+        assert version in requirement.specifier, line
+        names.add(name)
+    assert {"tensorflow", "keras", "tfx", "apache-beam", "kfp", "boto3"} <= names
+
+
+def applies(requirement, python):
+    variables = {"python_version": python, "python_full_version": f"{python}.0"}
+    return not requirement.marker or requirement.marker.evaluate(variables)
+
+
+def test_extras_of_every_variant_are_there(setup, defaults):
+    known = setup["options.extras_require"]
     text = (ROOT / "pipeline" / "Dockerfile").read_text()
     for variant in (defaults["EXTRAS"], *re.findall(r"EXTRAS=([\w,]+)", text)):
         assert set(variant.split(",")) <= set(known)
@@ -57,17 +110,41 @@ def test_what_is_copied_is_there_and_not_ignored(instructions):
     kept = [p[1:] for p in patterns if p.startswith("!")]
     own = [w for w in all_of(instructions, "COPY") if not w[0].startswith("--from")]
     sources = [source for words in own for source in words[:-1]]
-    assert {"mmkeras", "pipeline", "constraints.txt", "pyproject.toml"} <= set(sources)
+    assert {"mmkeras", "pipeline", "constraints", "pyproject.toml"} <= set(sources)
     for source in sources:
         assert (ROOT / source).exists()
-        assert any(fnmatch(source, pattern) for pattern in kept)
+        assert any(fnmatch(source.partition("/")[0], pattern) for pattern in kept)
     assert "*" in patterns  # and so no environment and no history
+
+
+def test_the_requirements_can_be_read_before_the_code_is_copied(instructions, tmp_path):
+    stage = instructions[instructions.index(("FROM", ["${PYTHON}", "AS", "build"])) :]
+    for name, words in stage:
+        if name == "RUN" and "--requirements" in words:
+            break
+        if name == "COPY":
+            *sources, target = words
+            for source in sources:
+                to = tmp_path / target / (Path(source).name if "." in source else "")
+                to.parent.mkdir(parents=True, exist_ok=True)
+                copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+                copy(ROOT / source, to)
+    (tmp_path / "built").mkdir()
+    code = (
+        "from setuptools.build_meta import *\nprepare_metadata_for_build_wheel('built')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    (metadata,) = tmp_path.glob("built/*/METADATA")
+    assert "Requires-Dist: tfx==1.21.0" in metadata.read_text()
 
 
 def test_versions_come_from_the_lock(instructions):
     installs = [" ".join(w) for w in all_of(instructions, "RUN") if "install" in w]
     dependencies, own = installs[-2:]
-    assert "--constraints constraints.txt" in dependencies
+    assert "--constraints ${CONSTRAINTS}" in dependencies
     assert "--requirements pyproject.toml" in dependencies
     assert own.endswith("--no-deps .")
 

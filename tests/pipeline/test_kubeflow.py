@@ -81,7 +81,7 @@ def test_what_is_missing_is_named(given, name):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"root": "minio://bucket/x"}, "it must be gs://... or s3://..., which Tens"),
+        ({"root": "minio://bucket/x"}, "it must be gs://... or s3://..., which comp"),
         ({"data": "/none.csv"}, "--data '/none.csv' is no file"),
         ({"unlabeled": "/none.csv"}, "--unlabeled '/none.csv' is no file"),
         ({"schema": "/none.pbtxt"}, "--schema '/none.pbtxt' is no file"),

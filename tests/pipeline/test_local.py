@@ -31,6 +31,7 @@ e2e = pytest.mark.e2e
         (["--root", "r", "--data", "gone.csv"], "--data 'gone.csv' is no file"),
         (["--root", "r", "--schema", "gone"], "--schema 'gone' is no file"),
         (["--root", "file.txt"], "--root 'file.txt' is a file; give a folder"),
+        (["--root", "s3://b/root"], "--root 's3://b/root' is a URI, and one machine"),
         (["--root", "."], "holds no pipeline; give a new folder"),
         (["--root", "r", "--status"], "--root 'r' holds no pipeline run"),
         (["--root", "r", "--image.weights", "a.h5"], "image.weights='a.h5' is no file"),

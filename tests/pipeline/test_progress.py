@@ -26,6 +26,8 @@ def noisy(log):
 
 def test_the_screen_has_one_line_a_component_and_the_file_the_rest(tmp_path):
     code = "import sys; from pathlib import Path\n"
+    code += "from mmkeras.tensorflow_import import import_tensorflow\n"
+    code += "import_tensorflow()\n"
     code += "from tests.pipeline.test_progress import noisy\n"
     code += "noisy(Path(sys.argv[1]))"
     log = tmp_path / "logs" / "run.log"
