@@ -68,8 +68,8 @@ lint: $(VENV)/test
 demo_extras =
 pipeline_extras = [tfx]
 serving_extras = [serving]
-test_extras = [test,serving,hub,bert]
-test-pipeline_extras = [test,serving,hub,bert,tfx]
+test_extras = [test,serving,hub,bert,s3]
+test-pipeline_extras = [test,serving,hub,bert,tfx,s3]
 
 define environment
 $(call venv,$1)/bin/python: | $(UV)
