@@ -54,14 +54,22 @@ def import_extra(module: str, subject: str) -> ModuleType:
         subject: What needs it, such as "text.encoder=bert".
 
     Raises:
-        UserError: It is not installed.
+        UserError: It is not installed, or at a version that does not import.
     """
     name = module.partition(".")[0]
     if find_spec(name) is None:
         raise missing_extra(name, subject)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return import_module(module)
+        try:
+            return import_module(module)
+        except (ImportError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{subject} needs {name}, which does not import here ({reason}). "
+                f"Install what the extra '{EXTRAS[name]}' asks for: "
+                f"pip install '.[{EXTRAS[name]}]' in the folder of mmkeras."
+            ) from error
 
 
 def check_extras(config: Config) -> None:

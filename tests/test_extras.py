@@ -63,6 +63,15 @@ def test_the_import_of_a_missing_module_names_its_extra(missing):
         import_extra("tensorflow_hub", "text.encoder=hub")
 
 
+def test_a_version_that_does_not_import_is_one_line(monkeypatch):
+    def old(module):  # tensorflow-hub 0.15, which TFX installs
+        raise AttributeError("module 'tensorflow' has no attribute 'estimator'")
+
+    monkeypatch.setattr(extras, "import_module", old)
+    with pytest.raises(UserError, match=r"audio.encoder=hub .*estimator.*\[hub\]"):
+        import_extra("tensorflow_hub", "audio.encoder=hub")
+
+
 def test_every_extra_named_here_is_declared():
     parser = configparser.ConfigParser()
     parser.read(Path(__file__).parents[1] / "setup.cfg")
