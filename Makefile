@@ -43,7 +43,8 @@ serving: $(VENV)/serving
 # Each test once: those of the pipeline where TFX can be installed.
 test fast: pipeline-note $(VENV)/test $(PIPELINE_VENV)/test-pipeline
 	$(VENV)/$(PYTEST) $(MARKED) --ignore tests/pipeline
-	$(PIPELINE_VENV)/$(PYTEST) $(MARKED) tests/pipeline
+	$(PIPELINE_VENV)/$(PYTEST) $(MARKED) tests/pipeline \
+		tests/serving/conformance/test_tfx_client.py
 
 fast: MARKED := -m "not e2e"
 

@@ -18,6 +18,8 @@ from mmkeras.flags import FILES, Parser, build, list_flags
 from mmkeras.presets import PRESETS
 from mmkeras.values import did_you_mean, read_yaml
 
+INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
+
 
 def choose_preset(argv: Sequence[str]) -> Config:
     """Returns the preset that `argv`, or a --config file in it, asks for.
@@ -111,7 +113,10 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
-        sys.exit(main(sys.argv[1:]) or 0)
+        code = main(sys.argv[1:]) or 0
+        if code == INTERRUPTED:
+            _exit_at_once(code)
+        sys.exit(code)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -136,7 +141,18 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         sys.exit(1)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
-        sys.exit(130)
+        _exit_at_once(INTERRUPTED)
+
+
+def _exit_at_once(code: int) -> NoReturn:
+    """Exits without the interpreter's shutdown.
+
+    TensorFlow's threads go on after Ctrl-C, and those of TensorFlow 2.21 on Python 3.13
+    can crash the process while the interpreter shuts down.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _is_flushed(file: TextIO | None) -> bool:

@@ -70,7 +70,7 @@ def opened(folder: Path) -> Iterator[None]:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / MARKER_FILE).touch()
+        (folder / MARKER_FILE).open("a").close()  # keeps its time, if it exists
         lock = FileLock(folder / _LOCK_FILE).acquire(blocking=False)
     except Timeout:
         raise UserError(

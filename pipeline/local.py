@@ -134,7 +134,7 @@ def _opened(root: Path) -> Iterator[None]:
             f"--root '{root}' is not empty and holds no pipeline; give a new folder."
         )
     root.mkdir(parents=True, exist_ok=True)
-    (root / _MARKER_FILE).touch()
+    (root / _MARKER_FILE).open("a").close()
     try:
         lock = FileLock(root / _LOCK_FILE).acquire(blocking=False)
     except Timeout:

@@ -34,6 +34,7 @@ _PACKAGE = "tensorflow.serving"
 _SERVICES = ("PredictionService", "ModelService")
 # For calls that need no model (health, status), when models have all they can take.
 _SPARE_THREADS = 32
+_MOST_PENDING = 100_000  # calls that gRPC holds before they reach Python
 _NEVER_S = 1e9  # gRPC has 292 years for a client that sets no deadline
 
 
@@ -140,6 +141,10 @@ class GrpcDoor:
                 ("grpc.so_reuseport", 0),
                 # gRPC would inflate all of a message before it looks at its length.
                 ("grpc.per_message_decompression", 0),
+                # Beyond these gRPC cancels calls at random, which tells a client
+                # nothing; `maximum_concurrent_rpcs` refuses them with a code instead.
+                ("grpc.server.max_pending_requests", _MOST_PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
             ],
             maximum_concurrent_rpcs=threads,
         )

@@ -7,15 +7,45 @@ import tensorflow as tf
 from google.protobuf import descriptor_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
-    model_service_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
     predict_pb2,
-    prediction_service_pb2,
+    regression_pb2,
 )
 
 from mmkeras.schema import AUDIO, CLASSIFY, IMAGE, TEXT
 from tests import tables
 from tests.serving.twin import Doors
 
+# Service: its messages' modules, and method -> how its messages begin. The modules of
+# the services in tensorflow-serving-api 2.19 do not import under protobuf 6.
+SERVICES = {
+    "PredictionService": (
+        [
+            classification_pb2,
+            get_model_metadata_pb2,
+            inference_pb2,
+            predict_pb2,
+            regression_pb2,
+        ],
+        {
+            "Classify": "Classification",
+            "Regress": "Regression",
+            "Predict": "Predict",
+            "MultiInference": "MultiInference",
+            "GetModelMetadata": "GetModelMetadata",
+        },
+    ),
+    "ModelService": (
+        [get_model_status_pb2, model_management_pb2],
+        {
+            "GetModelStatus": "GetModelStatus",
+            "HandleReloadConfigRequest": "ReloadConfig",
+        },
+    ),
+}
 HALVES, CLASSIFIER = "half_plus_two", "classifier"
 FLOATS = [1.0, 2.0, 5.0]
 # The second row has no picture.
@@ -24,6 +54,10 @@ ROWS = {
     IMAGE: [tables.picture(), b""],
     AUDIO: [tables.tone(440), tables.tone(880)],
 }
+TEXT_ALONE_ERROR = (
+    "input size does not match signature: 1!=3 len({text}) != "
+    "len({audio,image,text}). Sent extra: {}. Missing but required: {audio,image}."
+)
 TEXTS_ALONE = {TEXT: ROWS[TEXT], IMAGE: [b"", b""], AUDIO: [b"", b""]}
 
 
@@ -95,6 +129,21 @@ def descriptors() -> bytes:
                 add(needed)
             file.CopyToProto(found.file.add())
 
-    for services in (prediction_service_pb2, model_service_pb2):
-        add(services.DESCRIPTOR)
+    for name, (modules, methods) in SERVICES.items():
+        service = descriptor_pb2.FileDescriptorProto(
+            name=f"tensorflow_serving/apis/{name}.proto",
+            package="tensorflow.serving",
+            syntax="proto3",
+            dependency=[module.DESCRIPTOR.name for module in modules],
+            service=[{"name": name}],
+        )
+        for module in modules:
+            add(module.DESCRIPTOR)
+        for method, messages in methods.items():
+            service.service[0].method.add(
+                name=method,
+                input_type=f".tensorflow.serving.{messages}Request",
+                output_type=f".tensorflow.serving.{messages}Response",
+            )
+        found.file.append(service)
     return found.SerializeToString()

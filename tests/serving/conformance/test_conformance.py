@@ -1,17 +1,13 @@
 """Clients that nobody here wrote get the export's own answers, and their own errors."""
 
 import json
-from functools import cache
 
 import pytest
 
 from mmkeras import native
 from mmkeras.schema import CLASSIFY, SERVING_DEFAULT
-from tests import tables
 from tests.serving.conformance import clients, jobs
-from tests.serving.conformance.environments import Unavailable
 from tests.serving.conformance.jobs import CLASSIFIER, HALVES
-from tests.serving.twin import serving
 
 pytestmark = pytest.mark.e2e
 
@@ -20,10 +16,6 @@ LATEST = "Servable not found for request: Latest(nobody)"
 FIRST = "Servable not found for request: Specific(nobody, 1)"
 ZEROTH = "Servable not found for request: Specific(half_plus_two, 0)"
 SEVENTH = "Servable not found for request: Specific(half_plus_two, 7)"
-TEXT_ALONE = (
-    "input size does not match signature: 1!=3 len({text}) != "
-    "len({audio,image,text}). Sent extra: {}. Missing but required: {audio,image}."
-)
 # What each client raises for each wrong request, and what that says.
 ERRORS = {
     "ovmsclient": {
@@ -47,7 +39,7 @@ ERRORS = {
     "min-tfs-client": {
         "unknown model": ["NOT_FOUND", LATEST],
         "unknown version": ["NOT_FOUND", SEVENTH],
-        "missing input": ["INVALID_ARGUMENT", TEXT_ALONE],
+        "missing input": ["INVALID_ARGUMENT", jobs.TEXT_ALONE_ERROR],
         "wrong dtype": [
             "INVALID_ARGUMENT",
             "Expects arg[0] to be float but double is provided",
@@ -60,18 +52,10 @@ ERRORS = {
             "FAILED_PRECONDITION",
             'Serving signature key "other" not found.',
         ],
-        "missing input": ["INVALID_ARGUMENT", TEXT_ALONE],
+        "missing input": ["INVALID_ARGUMENT", jobs.TEXT_ALONE_ERROR],
         "status of an unknown model": [
             "NOT_FOUND",
             "Could not find any versions of model nobody",
-        ],
-    },
-    "tfx": {
-        "missing input": ["ValidationFailed", "INVALID_ARGUMENT", TEXT_ALONE],
-        "never loaded": [
-            "DeadlineExceeded",
-            "",
-            "Deadline exceeded while waiting the model to be loaded.",
         ],
     },
 }
@@ -82,33 +66,6 @@ ERRORS["ovmsclient by REST"] = ERRORS["ovmsclient"] | {
         "Missing named input: x in 'inputs' object.",
     ]
 }
-
-
-@pytest.fixture(scope="module")
-def export(tmp_path_factory):
-    return tables.trained_run(tmp_path_factory)[0] / "export"
-
-
-@pytest.fixture(scope="module")
-def doors(tmp_path_factory, export):
-    folder = tmp_path_factory.mktemp("conformance")
-    models = {HALVES: jobs.save_half_plus_two(folder / HALVES), CLASSIFIER: export}
-    with serving(models, folder / "log") as doors:
-        yield doors
-
-
-@pytest.fixture(scope="module")
-def answers_of(doors):
-    """answers_of(client): what its script answers, which runs once."""
-
-    @cache
-    def answers(client):
-        try:
-            return clients.ask(client, jobs.job(doors))
-        except Unavailable as error:
-            pytest.fail(str(error), pytrace=False)
-
-    return answers
 
 
 @pytest.fixture(scope="module")
@@ -177,11 +134,6 @@ def test_the_metadata_by_rest_are_those_of_tensorflow_serving(answers_of):
     signatures = metadata["metadata"]["signature_def"]["signature_def"]
     assert set(signatures) >= {SERVING_DEFAULT, CLASSIFY}
     assert signatures[SERVING_DEFAULT]["inputs"]["text"]["dtype"] == "DT_STRING"
-
-
-def test_tfx_finds_the_model_loaded_and_its_requests_answered(answers_of):
-    answers = answers_of("tfx")
-    assert answers["loaded"] == answers["answered"] == ["no error", "", ""]
 
 
 def test_node_finds_the_server_healthy_and_hears_which_version_answered(answers_of):
