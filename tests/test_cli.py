@@ -494,7 +494,6 @@ def test_flags_and_their_values_are_taken_out_of_a_command_line():
     [
         (UserError("The table is empty."), 2, "error: The table is empty.\n"),
         (ProofError("Row 3."), 1, "error: The export failed its proof. Row 3.\n"),
-        (KeyboardInterrupt(), 130, "Interrupted.\n"),
     ],
 )
 def test_a_program_ends_with_one_line_and_its_code(error, code, said, capsys):
@@ -505,6 +504,27 @@ def test_a_program_ends_with_one_line_and_its_code(error, code, said, capsys):
         run_program(main)
     assert caught.value.code == code
     assert capsys.readouterr() == ("", said)
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [("raise KeyboardInterrupt", "Interrupted.\n"), ("return 130", "")],
+)
+def test_an_interrupted_program_ends_before_the_interpreter_shuts_down(ending, said):
+    code = f"""
+import atexit
+from mmkeras.cli import run_program
+atexit.register(print, "shut down")
+def main(argv):
+    print("saved")
+    {ending}
+run_program(main)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 130
+    assert (result.stdout, result.stderr) == ("saved\n", said)
 
 
 def test_our_own_mistakes_keep_their_traceback():
