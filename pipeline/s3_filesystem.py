@@ -42,7 +42,7 @@ class S3Filesystem(Filesystem):
 
     @staticmethod
     def isdir(path: str) -> bool:
-        return bool(_below(path))
+        return next(_paths_below(path), None) is not None
 
     @staticmethod
     def listdir(path: str) -> list[str]:
@@ -140,16 +140,19 @@ def _folder(path: str) -> str:
 
 
 def _below(path: str) -> list[str]:
+    return sorted(_paths_below(path))
+
+
+def _paths_below(path: str) -> Iterator[str]:
+    """Yields objects below a folder; a page of them is listed when it is reached."""
     bucket, prefix = s3.split(_folder(path))
     with s3.os_errors(path):
         pages = s3.client().get_paginator("list_objects_v2")
-        keys = [
-            item["Key"]
-            for page in pages.paginate(Bucket=bucket, Prefix=prefix)
-            for item in page.get("Contents", ())
-        ]
-    # A key that ends in "/" is what some programs leave for an empty folder.
-    return sorted(f"{s3.SCHEME}{bucket}/{k}" for k in keys if not k.endswith("/"))
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix):
+            for item in page.get("Contents", ()):
+                # A key that ends in "/" stands for an empty folder.
+                if not item["Key"].endswith("/"):
+                    yield f"{s3.SCHEME}{bucket}/{item['Key']}"
 
 
 def _is_object(path: str) -> bool:
