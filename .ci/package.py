@@ -28,6 +28,10 @@ PLATFORMS = {
     "macOS ARM": "aarch64-apple-darwin",
     "Windows": "x86_64-pc-windows-msvc",
 }
+# Extras that are installed together; tfx asks for another tensorflow-hub than hub.
+EXTRAS = ("bert,hub,s3,serving,test", "tfx,s3,serving", "gpu")
+NEWEST_LINUX = "x86_64-manylinux_2_40"
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 TRAIN = ["--preset", "small-concat", "--evaluate.noise_rows", "0"]
 LONGEST_S = 900
 
@@ -126,17 +130,17 @@ def check_wheel(wheel: Path) -> None:
     assert not any(n.startswith(("tests/", "benchmarks/")) for n in names)
 
 
-def check_platform(uv: str, wheel: Path, platform: str) -> None:
-    """Packages exist for all that the core and serving need."""
-    for python in ("3.11", NEW):
+def check_resolution(uv: str, wheel: Path, extras: str, *options: str) -> None:
+    """uv finds packages for each Python."""
+    for python in PYTHONS:
         done = subprocess.run(
-            [uv, "pip", "compile", "--quiet", "--no-config", "--only-binary", ":all:"]
-            + ["--python-version", python, "--python-platform", platform, "-"],
-            input=f"mmkeras[serving] @ {wheel.as_uri()}",
+            [uv, "pip", "compile", "--quiet", "--no-config", "--python-version", python]
+            + [*options, "-"],
+            input=f"mmkeras[{extras}] @ {wheel.as_uri()}",
             text=True,
             capture_output=True,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, f"{python}: {done.stderr}"
 
 
 def check_training(at: Installation) -> None:
@@ -278,7 +282,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--uv", default="uv")
     parser.add_argument("--folder", type=Path, help="Kept, else a temporary one.")
-    parser.add_argument("pythons", nargs="*", default=["3.10", "3.11", "3.12", "3.13"])
+    parser.add_argument("pythons", nargs="*", default=PYTHONS)
     arguments = parser.parse_args()
     uv = str(Path(shutil.which(arguments.uv) or arguments.uv).absolute())
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="mmkeras-package-"))
@@ -303,7 +307,13 @@ def main() -> int:
         (wheel,) = folder.glob("*.whl")
         check(f"{wheel.name}: metadata", check_wheel, wheel)
         for name, platform in PLATFORMS.items():
-            check(f"resolves on {name}", check_platform, uv, wheel, platform)
+            what = f"core and serving resolve on {name}"
+            options = ("--python-platform", platform, "--only-binary", ":all:")
+            check(what, check_resolution, uv, wheel, "serving", *options)
+        for extras in EXTRAS:
+            what = f"[{extras}] resolves on Linux"
+            options = ("--python-platform", NEWEST_LINUX)
+            check(what, check_resolution, uv, wheel, extras, *options)
         stacks = {}
         for i, python in enumerate(arguments.pythons):
             at = stacks[python] = Installation(folder, python)
