@@ -40,6 +40,7 @@ def epoch_seconds(model: keras.Model, batches: Batches, epochs: int) -> float:
         batches.augmented(range(epochs)),
         epochs=epochs,
         steps_per_epoch=batches.steps,
+        shuffle=False,
         callbacks=[note],
         verbose=0,
     )

@@ -79,6 +79,7 @@ def main() -> None:
                 validation_data=validation,
                 epochs=len(epochs),
                 steps_per_epoch=train.steps,
+                shuffle=False,
                 verbose=0,
                 callbacks=[note],
             )
