@@ -36,8 +36,9 @@ def main() -> None:
         ours = figures(sys.executable, arguments.name, flags)
         others = figures(arguments.other, arguments.name, flags)
         for what, (figure, less_is_better) in ours.items():
-            pairs[what].append((figure, others[what][0]))
-            is_time[what] = less_is_better
+            if what in others:  # else a line of Keras' own, with times in it
+                pairs[what].append((figure, others[what][0]))
+                is_time[what] = less_is_better
     for what, values in pairs.items():
         ratios = [b / a if is_time[what] else a / b for a, b in values]
         ours, others = (statistics.median(x) for x in zip(*values, strict=True))
