@@ -92,6 +92,7 @@ lock: | $(UV)
 	$(COMPILE) --universal --python-version 3.11 --output-file constraints/py313.txt \
 		pyproject.toml
 	sed -E -i "s/ and platform_machine == 'x86_64' and sys_platform == 'linux'//; \
+		s/python_full_version < '3.14' and //; \
 		s/( ;| and) python_full_version < '3.14'//" constraints/py313.txt
 	$(COMPILE) --python-version 3.10 --exclude-newer 2025-06-01T00:00:00Z \
 		--output-file constraints/py310.txt pyproject.toml
