@@ -40,11 +40,12 @@ endif
 
 serving: $(VENV)/serving
 
-# Each test once: those of the pipeline where TFX can be installed.
+# Each test once: those of the pipeline where TFX can be installed, whether or not the
+# others passed.
 test fast: pipeline-note $(VENV)/test $(PIPELINE_VENV)/test-pipeline
-	$(VENV)/$(PYTEST) $(MARKED) --ignore tests/pipeline
+	$(VENV)/$(PYTEST) $(MARKED) --ignore tests/pipeline; core=$$?; \
 	$(PIPELINE_VENV)/$(PYTEST) $(MARKED) tests/pipeline \
-		tests/serving/conformance/test_tfx_client.py
+		tests/serving/conformance/test_tfx_client.py && exit $$core
 
 fast: MARKED := -m "not e2e"
 

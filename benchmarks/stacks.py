@@ -1,9 +1,9 @@
 """Runs a benchmark on two Pythons in turn and prints the ratio of their figures.
 
-    python -m benchmarks.stacks --other .venv-3.10/bin/python train_step [FLAGS]
+    python -m benchmarks.stacks --other .venv-3.10/bin/python NAME [FLAGS]
 
 `--other` is the Python of the other stack, NAME a benchmark of this folder that prints
-lines of the form "WHAT: FIGURE UNIT ..."; FLAGS go to it. Each run is a process of its
+lines of the form "WHAT: FIGURE UNIT ..."; what follows NAME goes to it. Each run is a process of its
 own; a ratio above 1 means that this Python is better.
 """
 
@@ -30,11 +30,12 @@ def main() -> None:
     parser.add_argument("--other", required=True, metavar="PYTHON")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("name")
-    arguments, flags = parser.parse_known_args()
+    parser.add_argument("flags", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
     pairs, is_time = defaultdict(list), {}
     for _ in range(arguments.runs):
-        ours = figures(sys.executable, arguments.name, flags)
-        others = figures(arguments.other, arguments.name, flags)
+        ours = figures(sys.executable, arguments.name, arguments.flags)
+        others = figures(arguments.other, arguments.name, arguments.flags)
         for what, (figure, less_is_better) in ours.items():
             if what in others:  # else a line of Keras' own, with times in it
                 pairs[what].append((figure, others[what][0]))

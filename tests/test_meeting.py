@@ -1,6 +1,5 @@
 import socket
 import threading
-import time
 
 import pytest
 
@@ -65,13 +64,13 @@ def test_who_has_not_come_in_time_is_named(addresses):
 
 
 def test_one_that_has_left_again_is_waited_for(addresses):
-    chief = Worker(addresses[:2], 0)
+    chief = Worker(addresses, 0)
     assert chief.waits()
-    say(addresses, b"mmkeras: 1 of 2").close()
-    time.sleep(0.3)
-    say(addresses, b"mmkeras: 1 of 2").close()
-    assert chief.waits()
-    assert Worker(addresses[:2], 1).ends() is None and chief.ends() is None
+    say(addresses, b"mmkeras: 1 of 3").close()
+    other = Worker(addresses, 2)
+    assert chief.waits() and other.waits()
+    again = Worker(addresses, 1)
+    assert [worker.ends() for worker in (chief, other, again)] == [None] * 3
 
 
 def test_strangers_and_workers_of_another_cluster_do_not_count(addresses):
