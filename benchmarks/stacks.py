@@ -3,8 +3,8 @@
     python -m benchmarks.stacks --other .venv-3.10/bin/python NAME [FLAGS]
 
 `--other` is the Python of the other stack, NAME a benchmark of this folder that prints
-lines of the form "WHAT: FIGURE UNIT ..."; what follows NAME goes to it. Each run is a process of its
-own; a ratio above 1 means that this Python is better.
+lines of the form "WHAT: FIGURE UNIT ..."; what follows NAME goes to it. Each run is a
+process of its own; a ratio above 1 means that this Python is better.
 """
 
 import argparse
