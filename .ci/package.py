@@ -126,7 +126,7 @@ def check_wheel(wheel: Path) -> None:
         assert f"\n{line}" in metadata, f"no '{line}' in METADATA"
     assert f"{info}/licenses/LICENSE" in names
     assert "mmkeras = " in scripts and "mmkeras-serve = " in scripts
-    assert "mmkeras/report.html.j2" in names
+    assert "mmkeras/reports/report.html.j2" in names
     assert not any(n.startswith(("tests/", "benchmarks/")) for n in names)
 
 
@@ -243,7 +243,7 @@ def table(at: Installation) -> Path:
 
 
 EMBEDDED = """
-from mmkeras.embedded import default_folder, make
+from mmkeras.data.demo_dataset import default_folder, make
 print(make(default_folder()))
 """
 

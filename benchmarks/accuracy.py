@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 from mmkeras.config import TableConfig
-from mmkeras.embedded import default_folder, make
-from mmkeras.table import table_modalities
+from mmkeras.data.demo_dataset import default_folder, make_dataset
+from mmkeras.data.table import table_modalities
 
 
 def train(table: Path, seed: int, flags: list[str]) -> dict:
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--alone", action="store_true")
     arguments, flags = parser.parse_known_args()
-    table = arguments.data or make(default_folder()) / "data.csv"
+    table = arguments.data or make_dataset(default_folder()) / "data.csv"
     flags = ["--preset", "small-concat", *flags]
     row("all", table, arguments.seeds, flags)
     modalities = table_modalities(table, TableConfig())

@@ -12,16 +12,16 @@ from pathlib import Path
 import keras
 
 from benchmarks.tables import write_table
-from mmkeras.analyze import analyze
 from mmkeras.config import Config, ImageConfig, TableConfig
-from mmkeras.data import Batches
-from mmkeras.features import image_vectors
-from mmkeras.fit import build_optimizer
-from mmkeras.losses import build_loss
-from mmkeras.model import HEAD, IMAGE_ENCODER, build_model
-from mmkeras.preprocess.graph import Preprocessor
-from mmkeras.records import ingest
+from mmkeras.data.feature_cache import image_vectors
+from mmkeras.data.fit_preprocessing import fit_preprocessing
+from mmkeras.data.ingest import ingest
+from mmkeras.data.input_pipeline import Batches
+from mmkeras.modalities.preprocessor import Preprocessor
+from mmkeras.models.losses import build_loss
+from mmkeras.models.model import HEAD, IMAGE_ENCODER, build_model
 from mmkeras.schema import PROBABILITIES
+from mmkeras.training.fit import build_optimizer
 
 ROWS, EPOCHS = 280, 5
 
@@ -34,7 +34,7 @@ def epoch_seconds(model: keras.Model, batches: Batches, epochs: int) -> float:
     )
     model.compile(
         optimizer=build_optimizer(batches.config.train, 1e-3, batches.steps, epochs),
-        loss=build_loss(batches.preprocessor.analysis.task, 0.1),
+        loss=build_loss(batches.preprocessor.state.task, 0.1),
     )
     model.fit(
         batches.augmented(range(epochs)),
@@ -53,14 +53,14 @@ def main() -> None:
             table=TableConfig(cache_dir=f"{folder}/cache"),
             image=ImageConfig(weights="none", frozen="yes"),
         )
-        ingested = ingest(write_table(Path(folder) / "rows", ROWS), config)
-        analysis = analyze(ingested, config)
-        preprocessor = Preprocessor(config, analysis)
-        model = build_model(config, analysis)
+        dataset = ingest(write_table(Path(folder) / "rows", ROWS), config)
+        state = fit_preprocessing(dataset, config)
+        preprocessor = Preprocessor(config, state)
+        model = build_model(config, state)
         encoder = model.get_layer(IMAGE_ENCODER)
-        plain = Batches(ingested=ingested, preprocessor=preprocessor, split="train")
+        plain = Batches(dataset=dataset, preprocessor=preprocessor, split="train")
         start = time.perf_counter()
-        path = image_vectors(encoder, ingested, preprocessor, "train")
+        path = image_vectors(encoder, dataset, preprocessor, "train")
         once = time.perf_counter() - start
         cached = replace(plain, image_vectors=path, image_shape=(2048,))
         head = model.get_layer(HEAD)
@@ -68,7 +68,7 @@ def main() -> None:
         fast = epoch_seconds(head, cached, EPOCHS)
         slow = epoch_seconds(model, plain, 2)
         print(
-            f"an epoch of {ingested.rows['train']} rows: {fast:.2f} s cached, "
+            f"an epoch of {dataset.rows['train']} rows: {fast:.2f} s cached, "
             f"{slow:.2f} s not, ratio {slow / fast:.0f}; computing the vectors once "
             f"took {once:.1f} s"
         )

@@ -25,11 +25,11 @@ def keras_rate(batch: int, size_px: int) -> float:
     import keras
 
     from mmkeras.config import Config, FusionConfig, ImageConfig
-    from mmkeras.model import build_model
-    from mmkeras.preprocess.analysis import Analysis
+    from mmkeras.modalities.preprocessing_state import PreprocessingState
+    from mmkeras.models.model import build_model
 
     keras.config.set_dtype_policy("mixed_bfloat16")
-    analysis = Analysis(
+    state = PreprocessingState(
         modalities=("text", "image", "audio"),
         task="multiclass",
         classes=tuple(map(str, range(CLASSES))),
@@ -39,7 +39,7 @@ def keras_rate(batch: int, size_px: int) -> float:
     config = Config(
         image=ImageConfig(weights="none", size_px=size_px), fusion=FusionConfig()
     )
-    model = build_model(config, analysis)
+    model = build_model(config, state)
     model.compile("sgd", "categorical_crossentropy", jit_compile=True)
     rng = np.random.default_rng(0)
     inputs = {

@@ -14,8 +14,8 @@ from pathlib import Path
 from benchmarks.pairs import compare, rate
 from benchmarks.tables import write_table
 from mmkeras.config import Config, TableConfig
-from mmkeras.presets import small_concat
-from mmkeras.records import ingest
+from mmkeras.config.presets import small_concat
+from mmkeras.data.ingest import ingest
 
 
 def settings(cache: Path) -> Config:

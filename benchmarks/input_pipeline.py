@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from benchmarks.pairs import compare, rate
 from benchmarks.tables import write_table
-from mmkeras.analyze import analyze
 from mmkeras.config import AugmentConfig, Config, ImageConfig, TableConfig, TrainConfig
-from mmkeras.data import Batches
-from mmkeras.preprocess.graph import Preprocessor
-from mmkeras.records import ingest
+from mmkeras.data.fit_preprocessing import fit_preprocessing
+from mmkeras.data.ingest import ingest
+from mmkeras.data.input_pipeline import Batches
+from mmkeras.modalities.preprocessor import Preprocessor
 
 ROWS, BATCH = 2_000, 32
 
@@ -41,14 +41,14 @@ def main() -> None:
             augment=AugmentConfig(crop=0, colour=0),
             train=TrainConfig(batch_size=BATCH, cache_mb=0),
         )
-        ingested = ingest(table, config)
-        preprocessor = Preprocessor(config, analyze(ingested, config))
-        batches = Batches(ingested=ingested, preprocessor=preprocessor, split="train")
-        loop = bare(ingested.files("train"))
+        dataset = ingest(table, config)
+        preprocessor = Preprocessor(config, fit_preprocessing(dataset, config))
+        batches = Batches(dataset=dataset, preprocessor=preprocessor, split="train")
+        loop = bare(dataset.files("train"))
         ours = batches.plain()
 
-        def run(dataset):
-            return rate(ingested.rows["train"], lambda: sum(1 for _ in dataset))
+        def run(batches):
+            return rate(dataset.rows["train"], lambda: sum(1 for _ in batches))
 
         compare(
             "pictures, against bare decode", lambda: run(ours), lambda: run(loop), 21

@@ -17,21 +17,22 @@ from pathlib import Path
 
 import numpy as np
 
-from mmkeras import contest as contests
-from mmkeras import embedded
 from mmkeras.cli import run_program
-from mmkeras.comparison import (
+from mmkeras.data import demo_dataset
+from mmkeras.data.table import Row, read_rows
+from mmkeras.errors import UserError
+from mmkeras.experiments import comparison_run as contests
+from mmkeras.experiments.comparison_run import ComparisonArgs, ModelRuns
+from mmkeras.experiments.comparison_table import (
     HOW,
-    Answers,
+    TestPredictions,
     accuracy,
     difference,
-    markdown,
-    read_answers,
-    with_interval,
+    read_predictions,
 )
-from mmkeras.contest import Contest, Entry
-from mmkeras.errors import UserError
-from mmkeras.run import data_name, write_text
+from mmkeras.experiments.subprocess_run import run_with_log
+from mmkeras.files import write_text
+from mmkeras.reports.tables import markdown_table, with_interval
 from mmkeras.schema import (
     ID,
     LABEL,
@@ -41,8 +42,7 @@ from mmkeras.schema import (
     PREDICTIONS_FILE,
     TEXT,
 )
-from mmkeras.table import Row, read_rows
-from mmkeras.trial import run_logged
+from mmkeras.training.run_folder import data_name
 
 ORDINARY = ("--fusion.presence", "false", "--fusion.modality_dropout", "0")
 _FILES = ("missing.md", "missing.json")
@@ -50,23 +50,23 @@ _FILES = ("missing.md", "missing.json")
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and measures; returns the exit code."""
-    parser = contests.new_parser("benchmarks.missing", __doc__.split("\n\n")[0])
+    parser = contests.build_parser("benchmarks.missing", __doc__.split("\n\n")[0])
     parser.add_argument(
         "--missing", default="50,90", metavar="PERCENT,...", help="Chances of a hole."
     )
-    contest = contests.understand(parser, argv, own=["--missing"])
+    contest = contests.parse_args(parser, argv, own=["--missing"])
     chances = _chances(parser.parse_args(argv).missing)
     pairs = [
         (
-            contests.plan_entry(contest, preset),
-            contests.plan_entry(contest, preset, "ordinary", ORDINARY),
+            contests.plan_runs(contest, preset),
+            contests.plan_runs(contest, preset, "ordinary", ORDINARY),
         )
         for preset in contest.presets
     ]
     for _, ordinary in pairs:
         ordinary.measured = False  # it costs what the preset does
     entries = [entry for pair in pairs for entry in pair]
-    with contests.opened(contest, entries):
+    with contests.locked_folder(contest, entries):
         contests.train_all(entries)
         tables = _write_tables(contest, entries, chances)
         _answer_all(contest, entries, tables)
@@ -104,16 +104,21 @@ def kept(there: np.ndarray, chance: float, seed: int) -> np.ndarray:
     return stays
 
 
-def _write_tables(contest: Contest, entries, chances) -> dict[int, dict[int, Path]]:
+def _write_tables(
+    contest: ComparisonArgs, entries, chances
+) -> dict[int, dict[int, Path]]:
     """Writes seed -> chance -> table of the test rows with holes; 0 is all of them."""
-    source = contest.table or embedded.make(embedded.default_folder()) / "data.csv"
+    source = (
+        contest.table
+        or demo_dataset.make_dataset(demo_dataset.default_folder()) / "data.csv"
+    )
     tables = {}
     for seed in contest.seeds:
         folder = next((e.finished[seed] for e in entries if seed in e.finished), None)
         if folder is None:
             continue
         columns = entries[0].trials[seed].config.table
-        tested = read_answers(folder / PREDICTIONS_FILE)
+        tested = read_predictions(folder / PREDICTIONS_FILE)
         rows = [row for row in read_rows(source, columns) if row.id in tested]
         rows = [_placed(row, source.parent.resolve()) for row in rows]
         holes = {chance: _emptied(rows, chance, seed) for chance in chances}
@@ -183,7 +188,7 @@ def _answer_all(contest, entries, tables) -> None:
         if not path.exists() or set(_split_answers(path)) != chances:
             command = [sys.executable, "-m", "mmkeras.predict", "--model", str(folder)]
             command += ["--data", str(tables[seed][0]), "--output", str(path)]
-            error = run_logged(command, entry.trials[seed].log)
+            error = run_with_log(command, entry.trials[seed].log)
             if error:
                 raise UserError(f"{name} could not answer: {error}")
         found = _split_answers(path)
@@ -191,18 +196,18 @@ def _answer_all(contest, entries, tables) -> None:
         print(", ".join(each), flush=True)
 
 
-def _split_answers(path: Path) -> dict[int, Answers]:
+def _split_answers(path: Path) -> dict[int, TestPredictions]:
     """Returns chance -> answers."""
-    found: dict[int, Answers] = {}
-    for name, right in read_answers(path).items():
+    found: dict[int, TestPredictions] = {}
+    for name, right in read_predictions(path).items():
         chance, _, row = name.partition(":")
         found.setdefault(int(chance), {})[row] = right
     return found
 
 
-def _answers(entry: Entry, seed: int) -> dict[int, Answers]:
+def _answers(entry: ModelRuns, seed: int) -> dict[int, TestPredictions]:
     folder = entry.finished[seed]
-    there = read_answers(folder / PREDICTIONS_FILE)
+    there = read_predictions(folder / PREDICTIONS_FILE)
     return {0: there, **_split_answers(_answers_file(folder))}
 
 
@@ -221,7 +226,7 @@ def _baselines(contest, entries, tables) -> list[dict]:
         output = contest.folder / f"baselines-{chance}"
         if not (output / METRICS_FILE).exists():
             command = [sys.executable, "-m", "benchmarks.simple", str(folder)]
-            error = run_logged(
+            error = run_with_log(
                 [*command, str(table), str(output)], first.trials[seed].log
             )
             if error:
@@ -264,7 +269,7 @@ def _report(contest, pairs, tables, simple) -> None:
         "export, from raw bytes, alone. Baselines with holes are those of one seed."
     ]
     notes += [f"{e.name}: {e.error}" for pair in pairs for e in pair if e.error]
-    page = "\n\n".join([markdown(header, cells), *notes])
+    page = "\n\n".join([markdown_table(header, cells), *notes])
     texts = [page + "\n", json.dumps(content, indent=1)]
     for name, text in zip(_FILES, texts, strict=True):
         write_text(contest.folder / name, text)
@@ -285,7 +290,7 @@ def _holes(tables) -> dict[int, dict[str, float]]:
     return found
 
 
-def _rows(entry: Entry, ordinary: Entry) -> list[dict]:
+def _rows(entry: ModelRuns, ordinary: ModelRuns) -> list[dict]:
     """A preset, its ordinary model, and what presence adds."""
     both = [seed for seed in entry.finished if seed in ordinary.finished]
     rows = [_row(entry), _row(ordinary)]
@@ -299,7 +304,7 @@ def _rows(entry: Entry, ordinary: Entry) -> list[dict]:
     return rows
 
 
-def _row(entry: Entry) -> dict:
+def _row(entry: ModelRuns) -> dict:
     found = [_answers(entry, seed) for seed in entry.finished]
     at = {
         c: accuracy([a[c] for a in found], entry.resamples)

@@ -15,8 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from mmkeras.plan import make_plan
-from mmkeras.presets import small_concat
+from mmkeras.config.presets import small_concat
+from mmkeras.data.ingest_plan import plan_ingest
 
 _CLASSES, _SPLITS = 20, ("train",) * 8 + ("val", "test")
 
@@ -37,11 +37,11 @@ def write(path: Path, rows: int, split: bool) -> Path:
 def measure(rows: int, split: bool) -> str:
     config = small_concat()
     with tempfile.TemporaryDirectory() as folder:
-        make_plan(write(Path(folder) / "few.csv", 100, True), config)  # the imports
+        plan_ingest(write(Path(folder) / "few.csv", 100, True), config)  # the imports
         table = write(Path(folder) / "many.csv", rows, split)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start = time.perf_counter()
-        plan = make_plan(table, config)
+        plan = plan_ingest(table, config)
         took_s = time.perf_counter() - start
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return (

@@ -20,11 +20,11 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from benchmarks.serving_load import started
 from benchmarks.tables import write_table
-from mmkeras import run, training
-from mmkeras.native import loaded
+from mmkeras.config.presets import resnet50_concat
+from mmkeras.export.saved_model_session import loaded
 from mmkeras.predict import predict
-from mmkeras.presets import resnet50_concat
 from mmkeras.schema import AUDIO, IMAGE, TEXT
+from mmkeras.training import run_folder, steps
 from serving.client import Client
 
 # One batch runs at a time: a second one would only take the cores from the first.
@@ -47,8 +47,8 @@ def train(folder: Path, table: Path) -> Path:
         image=replace(preset.image, weights="none"),
         train=replace(preset.train, batch_size=16),
     )
-    with run.opened(folder / "run"):
-        training.train(folder / "run", config, table)
+    with run_folder.locked_folder(folder / "run"):
+        steps.train(folder / "run", config, table)
     return folder / "run"
 
 

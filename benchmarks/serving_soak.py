@@ -32,7 +32,7 @@ from benchmarks.load_tools import percentile
 from benchmarks.process_watch import Sample, Watch, bounds, growth, late
 from benchmarks.serving_load import BATCHING, Server, json_of, started, warmup_row
 from benchmarks.version_changes import Releases
-from mmkeras.native import loaded
+from mmkeras.export.saved_model_session import loaded
 
 FLAGS = ("--monitoring", "--load-retries", "1", "--load-retry-seconds", "1")
 REQUEST_S = 60.0

@@ -7,32 +7,33 @@ The logistic regression is fitted to the run's training rows.
 
 from pathlib import Path
 
-from mmkeras import embedded
 from mmkeras.cli import run_program
-from mmkeras.run import EMBEDDED, read_manifest
+from mmkeras.data import demo_dataset
+from mmkeras.export.run_manifest import read_manifest
 from mmkeras.schema import TEST
+from mmkeras.training.run_folder import EMBEDDED
 
 
 def main(argv) -> None:
-    from mmkeras.evaluation import evaluate
-    from mmkeras.inference import load_trained
-    from mmkeras.records import ingest
+    from mmkeras.data.ingest import ingest
+    from mmkeras.evaluation.evaluate import evaluate
+    from mmkeras.export.inference import load_trained
 
     run, table, output = map(Path, argv)
-    trained = load_trained(run)
+    trained_model = load_trained(run)
     data = read_manifest(run)["data"]
     if data == EMBEDDED:
-        data = embedded.make(embedded.default_folder()) / "data.csv"
-    widths = trained.analysis.widths
+        data = demo_dataset.make_dataset(demo_dataset.default_folder()) / "data.csv"
+    widths = trained_model.state.widths
     output.mkdir(exist_ok=True)
     evaluate(
-        trained,
-        ingest(table, trained.config, only=TEST, widths=widths),
+        trained_model,
+        ingest(table, trained_model.config, only=TEST, widths=widths),
         TEST,
         output,
         history=[],
         summary={},
-        train_rows=ingest(Path(data), trained.config),
+        train_rows=ingest(Path(data), trained_model.config),
     )
 
 

@@ -16,15 +16,15 @@ import tensorflow as tf
 
 from benchmarks.pairs import compare
 from benchmarks.tables import write_table
-from mmkeras.analyze import analyze
 from mmkeras.config import TableConfig
-from mmkeras.data import Batches
-from mmkeras.fit import build_optimizer
-from mmkeras.losses import build_loss, build_metrics
-from mmkeras.model import build_model
-from mmkeras.preprocess.graph import Preprocessor
-from mmkeras.presets import small_concat
-from mmkeras.records import ingest
+from mmkeras.config.presets import small_concat
+from mmkeras.data.fit_preprocessing import fit_preprocessing
+from mmkeras.data.ingest import ingest
+from mmkeras.data.input_pipeline import Batches
+from mmkeras.modalities.preprocessor import Preprocessor
+from mmkeras.models.losses import build_loss, build_metrics
+from mmkeras.models.model import build_model
+from mmkeras.training.fit import build_optimizer
 
 BATCH, ROWS = 8, 40
 
@@ -44,21 +44,21 @@ def main() -> None:
             table=TableConfig(cache_dir=f"{folder}/cache"),
             train=replace(config.train, batch_size=BATCH),
         )
-        ingested = ingest(write_table(Path(folder) / "rows", ROWS), config)
-        analysis = analyze(ingested, config)
+        dataset = ingest(write_table(Path(folder) / "rows", ROWS), config)
+        state = fit_preprocessing(dataset, config)
         train, val = (
             Batches(
-                ingested=ingested,
-                preprocessor=Preprocessor(config, analysis),
+                dataset=dataset,
+                preprocessor=Preprocessor(config, state),
                 split=split,
             )
             for split in ("train", "val")
         )
-        model = build_model(config, analysis)
+        model = build_model(config, state)
         model.compile(
             optimizer=build_optimizer(config.train, 1e-3, train.steps, len(epochs)),
-            loss=build_loss(analysis.task, 0.1),
-            metrics=build_metrics(analysis.task, len(analysis.classes)),
+            loss=build_loss(state.task, 0.1),
+            metrics=build_metrics(state.task, len(state.classes)),
         )
         ready = [
             tf.data.Dataset.from_tensors(next(iter(batches))).repeat(steps)

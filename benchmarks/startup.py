@@ -5,7 +5,7 @@ import sys
 import time
 
 PROGRAMS = ("train", "evaluate", "predict", "compare", "cost", "doctor")
-IMPORTS = ("tensorflow", "keras", "mmkeras.training")
+IMPORTS = ("tensorflow", "keras", "mmkeras.training.steps")
 
 
 def seconds(*arguments: str) -> float:

@@ -22,7 +22,7 @@ def write_table(
     rng = np.random.default_rng(0)
     for name in ("images", "audio"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    pictures = [_jpeg(rng, size_px, pad_kb) for _ in range(32)]
+    images = [_jpeg(rng, size_px, pad_kb) for _ in range(32)]
     waves = [_wav(rng) for _ in range(32)]
     with (folder / "data.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -30,7 +30,7 @@ def write_table(
         for i in range(rows):
             image, audio = f"images/{i}.jpg", f"audio/{i}.wav"
             # A tail of its own makes each file's content differ.
-            (folder / image).write_bytes(pictures[i % 32] + i.to_bytes(4, "big"))
+            (folder / image).write_bytes(images[i % 32] + i.to_bytes(4, "big"))
             if sounds:
                 (folder / audio).write_bytes(waves[i % 32])
             text = " ".join(rng.choice(WORDS, 8))

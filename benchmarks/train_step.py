@@ -14,14 +14,14 @@ import tensorflow as tf
 
 from benchmarks.pairs import compare
 from benchmarks.tables import write_table
-from mmkeras.analyze import analyze
 from mmkeras.config import Config, ImageConfig, TableConfig, TrainConfig
-from mmkeras.data import Batches
-from mmkeras.fit import build_optimizer
-from mmkeras.losses import build_loss
-from mmkeras.model import build_model
-from mmkeras.preprocess.graph import Preprocessor
-from mmkeras.records import ingest
+from mmkeras.data.fit_preprocessing import fit_preprocessing
+from mmkeras.data.ingest import ingest
+from mmkeras.data.input_pipeline import Batches
+from mmkeras.modalities.preprocessor import Preprocessor
+from mmkeras.models.losses import build_loss
+from mmkeras.models.model import build_model
+from mmkeras.training.fit import build_optimizer
 
 
 def main() -> None:
@@ -38,29 +38,29 @@ def main() -> None:
             image=ImageConfig(weights="none"),
             train=TrainConfig(batch_size=arguments.batch, cache_mb=0),
         )
-        ingested = ingest(table, config)
-        analysis = analyze(ingested, config)
+        dataset = ingest(table, config)
+        state = fit_preprocessing(dataset, config)
         batches = Batches(
-            ingested=ingested,
-            preprocessor=Preprocessor(config, analysis),
+            dataset=dataset,
+            preprocessor=Preprocessor(config, state),
             split="train",
         )
-        model = build_model(config, analysis)
+        model = build_model(config, state)
         model.compile(
             optimizer=build_optimizer(config.train, 1e-3, batches.steps, 1),
-            loss=build_loss(analysis.task, 0.1),
+            loss=build_loss(state.task, 0.1),
         )
         fed = batches.augmented(range(100)).take(arguments.steps)
         ready = next(iter(batches.augmented([0]).cache()))
         held = tf.data.Dataset.from_tensors(ready).repeat(arguments.steps)
 
-        def run(dataset):
+        def run(batches):
             """Rows a second between the end of the first step and of the last."""
             ends = []
             note = keras.callbacks.LambdaCallback(
                 on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
             )
-            model.fit(dataset, verbose=0, shuffle=False, callbacks=[note])
+            model.fit(batches, verbose=0, shuffle=False, callbacks=[note])
             return (rows - arguments.batch) / (ends[-1] - ends[0])
 
         compare(

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from mmkeras.files import join
+from mmkeras.files import join_path
 from mmkeras.schema import WARMUP_FILE
 
 KEPT = 2  # versions that load, so that one can be gone back to
@@ -82,7 +82,7 @@ def _no_values(path: Path) -> None:
 
 def _bad_warmup(path: Path) -> None:
     """Loads, and then fails."""
-    file = Path(join(str(path), WARMUP_FILE))
+    file = Path(join_path(str(path), WARMUP_FILE))
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(100 * b"no records")
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from mmkeras import __version__
-from mmkeras.cli import did_you_mean, run_program
-from mmkeras.errors import UserError
+from mmkeras.cli import run_program
+from mmkeras.errors import UserError, did_you_mean
 
 PROGRAMS = {
     "train": "Train a classifier on a table and export it for TF Serving.",

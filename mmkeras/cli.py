@@ -12,11 +12,11 @@ from typing import NoReturn, TextIO
 import yaml
 
 from mmkeras.config import Config, to_dict
-from mmkeras.errors import ProofError, UserError
-from mmkeras.extras import EXTRAS, missing_extra
-from mmkeras.flags import FILES, Parser, build, list_flags
-from mmkeras.presets import PRESETS
-from mmkeras.values import did_you_mean, read_yaml
+from mmkeras.config.flags import FILES, Parser, build, list_flags
+from mmkeras.config.presets import PRESETS
+from mmkeras.config.values import read_yaml
+from mmkeras.environment.extras import EXTRAS, missing_extra
+from mmkeras.errors import ExportMismatchError, UserError, did_you_mean
 
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
 
@@ -86,7 +86,7 @@ def settings(
     return config
 
 
-def without(argv: Sequence[str], *flags: str) -> list[str]:
+def drop_flags(argv: Sequence[str], *flags: str) -> list[str]:
     """Returns the words of a command line but some flags and their values."""
     pairs = zip(["", *argv], argv, strict=False)
     return [
@@ -136,7 +136,7 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         if not _is_flushed(sys.stdout):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
-    except ProofError as error:
+    except ExportMismatchError as error:
         print(f"error: The export failed its proof. {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

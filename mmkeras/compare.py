@@ -4,11 +4,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmkeras import contest as contests
 from mmkeras.cli import run_program
-from mmkeras.comparison import HOW, csv_text, markdown, share, with_interval
-from mmkeras.contest import Contest
-from mmkeras.run import data_name, write_text
+from mmkeras.experiments import comparison_run as contests
+from mmkeras.experiments.comparison_run import ComparisonArgs
+from mmkeras.experiments.comparison_table import HOW
+from mmkeras.files import write_text
+from mmkeras.reports.tables import csv_text, markdown_table, share, with_interval
+from mmkeras.training.run_folder import data_name
 
 _FILES = ("compare.md", "compare.csv", "compare.json")
 _COLUMNS = ("model", "accuracy, 95 %", "each seed", "parameters", "s", "MB")
@@ -17,14 +19,14 @@ _COLUMNS += ("ms a row", "of 32")
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and compares; returns the exit code."""
-    parser = contests.new_parser(
+    parser = contests.build_parser(
         "mmkeras.compare",
         "Train several presets, each with several seeds and in a process of its own, "
         "and print one table of accuracy, size and cost. The same command goes on.",
     )
-    contest = contests.understand(parser, argv)
-    entries = [contests.plan_entry(contest, preset) for preset in contest.presets]
-    with contests.opened(contest, entries):
+    contest = contests.parse_args(parser, argv)
+    entries = [contests.plan_runs(contest, preset) for preset in contest.presets]
+    with contests.locked_folder(contest, entries):
         contests.train_all(entries)
         rows = [entry.row() for entry in entries]
         simple = contests.baselines(entries)
@@ -35,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     return 1 if any(entry.error for entry in entries) else 0
 
 
-def _write(contest: Contest, rows, simple, text) -> None:
+def _write(contest: ComparisonArgs, rows, simple, text) -> None:
     content = {
         "data": data_name(contest.table),
         "settings": list(contest.flags),
@@ -77,7 +79,7 @@ def _page(rows, simple) -> str:
     if simple:
         notes[0] += f" The baselines are on the features of {simple[0]['of']}."
     notes += [f"{row['name']}: {row['error']}" for row in rows if row["error"]]
-    return "\n\n".join([markdown(_COLUMNS, cells), *notes])
+    return "\n\n".join([markdown_table(_COLUMNS, cells), *notes])
 
 
 def _cells(row) -> list[str]:

@@ -8,10 +8,12 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
+from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.run import EMBEDDED, read_manifest, write_text
+from mmkeras.export.run_manifest import read_manifest
+from mmkeras.files import write_text
 from mmkeras.schema import EXPORT_DIR, SERVING_DEFAULT, TEST
-from mmkeras.tensorflow_import import import_tensorflow
+from mmkeras.training.run_folder import EMBEDDED
 
 BATCH = 32
 _ROWS = 256  # test rows, in turn, so that no cache knows them
@@ -51,15 +53,15 @@ def measure(folder: Path) -> dict[str, float]:
         UserError: There is no export, or its table is not there any more.
     """
     import_tensorflow()
-    from mmkeras.inference import load_trained
-    from mmkeras.native import loaded
+    from mmkeras.export.inference import load_trained
+    from mmkeras.export.saved_model_session import loaded
 
-    trained = load_trained(folder)
+    trained_model = load_trained(folder)
     versions = [p for p in (folder / EXPORT_DIR).glob("*") if p.name.isdigit()]
     if not versions:
         raise UserError(f"'{folder}' holds no export; let its training end first.")
-    rows = cycle(_test_rows(trained, folder))
-    modalities = trained.analysis.modalities
+    rows = cycle(_test_rows(trained_model, folder))
+    modalities = trained_model.state.modalities
 
     with loaded(max(versions, key=lambda p: int(p.name))) as call:
 
@@ -70,24 +72,24 @@ def measure(folder: Path) -> dict[str, float]:
         alone = _seconds(lambda: answer(1))
         among = _seconds(lambda: answer(BATCH))
     return {
-        "parameters": trained.model.count_params(),
+        "parameters": trained_model.model.count_params(),
         "row_ms": 1000 * statistics.median(alone),
         "row_of_batch_ms": 1000 * statistics.median(among) / BATCH,
         "calls": len(alone),
     }
 
 
-def _test_rows(trained, folder) -> list[dict[str, bytes]]:
+def _test_rows(trained_model, folder) -> list[dict[str, bytes]]:
     """Returns test rows of the run, bytes by modality, from the cache or the table."""
-    from mmkeras import embedded
-    from mmkeras.data import raw_rows
-    from mmkeras.records import ingest
+    from mmkeras.data import demo_dataset
+    from mmkeras.data.ingest import ingest
+    from mmkeras.data.input_pipeline import read_rows
 
-    data, modalities = read_manifest(folder)["data"], trained.analysis.modalities
+    data, modalities = read_manifest(folder)["data"], trained_model.state.modalities
     if data == EMBEDDED:
-        data = embedded.make(embedded.default_folder()) / "data.csv"
-    files = ingest(Path(data), trained.config).files(TEST)
-    return list(raw_rows(files, modalities).take(_ROWS).as_numpy_iterator())
+        data = demo_dataset.make_dataset(demo_dataset.default_folder()) / "data.csv"
+    files = ingest(Path(data), trained_model.config).files(TEST)
+    return list(read_rows(files, modalities).take(_ROWS).as_numpy_iterator())
 
 
 def _seconds(call: Callable[[], None]) -> list[float]:

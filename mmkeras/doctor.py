@@ -42,7 +42,7 @@ gpus = [
     tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
     for gpu in tf.config.list_physical_devices("GPU")
 ]
-from mmkeras.encoders.applications import APPLICATIONS
+from mmkeras.modalities.image.applications import APPLICATIONS
 found = dict(seconds=seconds, version=tf.__version__, gpus=gpus)
 print(json.dumps({**found, "weights_url": APPLICATIONS["resnet50"].url}))
 """

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
+from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.run import data_name, metric_lines, read_manifest
+from mmkeras.export.run_manifest import read_manifest
+from mmkeras.reports.summary import metric_lines
 from mmkeras.schema import HISTORY_FILE, REPORT_FILE, SPLITS, TEST
-from mmkeras.tensorflow_import import import_tensorflow
+from mmkeras.training.run_folder import data_name
 
 
 def main(argv: Sequence[str]) -> int:
@@ -58,18 +60,18 @@ def evaluate_table(
             the model does not know.
     """
     import_tensorflow()
-    from mmkeras.evaluation import check_known_labels, evaluate
-    from mmkeras.inference import load_trained
+    from mmkeras.evaluation.evaluate import check_known_labels, evaluate
+    from mmkeras.export.inference import load_trained
 
-    trained = load_trained(folder)
-    ingested, used = _ingest(trained, folder, table, split, on_bad_row)
-    check_known_labels(trained, ingested, used)
+    trained_model = load_trained(folder)
+    dataset, used = _ingest(trained_model, folder, table, split, on_bad_row)
+    check_known_labels(trained_model, dataset, used)
     output.mkdir(parents=True, exist_ok=True)
     epochs = folder / HISTORY_FILE  # not there where the first one was interrupted
     history = json.loads(epochs.read_text()) if epochs.exists() else []
     return evaluate(
-        trained,
-        ingested,
+        trained_model,
+        dataset,
         used,
         output,
         history=history,
@@ -78,21 +80,21 @@ def evaluate_table(
     )
 
 
-def _ingest(trained, folder, table, split, on_bad_row):
+def _ingest(trained_model, folder, table, split, on_bad_row):
     """Reads the rows to use; returns them and the split that they stand in."""
-    from mmkeras.records import ingest
+    from mmkeras.data.ingest import ingest
 
-    names = ",".join(trained.analysis.modalities)
-    config = trained.config
+    names = ",".join(trained_model.state.modalities)
+    config = trained_model.config
     config = replace(config, table=replace(config.table, modalities=names))
     manifest = read_manifest(folder)
     if manifest["data"] == data_name(table):
         # The run's own table: its rows stand where training put them.
-        ingested = ingest(table, config)
-        if ingested.content == manifest["content"]:
-            return ingested, split
+        dataset = ingest(table, config)
+        if dataset.content == manifest["content"]:
+            return dataset, split
     config = replace(config, on_bad_row=on_bad_row)
-    widths = trained.analysis.widths
+    widths = trained_model.state.widths
     return ingest(table, config, only=split, widths=widths), TEST
 
 

@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
+from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
 from mmkeras.schema import EXPLANATIONS_FILE, EXPLANATIONS_PAGE
-from mmkeras.tensorflow_import import import_tensorflow
 
 
 def main(argv: Sequence[str]) -> int:
@@ -71,22 +71,22 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
     from tqdm import tqdm
 
     import_tensorflow()
-    from mmkeras.explanation import Explainer
-    from mmkeras.explanation_page import as_json, card, write_explanations
-    from mmkeras.inference import load_trained
+    from mmkeras.explanation.explainer import Explainer
+    from mmkeras.explanation.page import as_json, card, write_explanations
+    from mmkeras.export.inference import load_trained
 
-    trained = load_trained(folder)
-    rows_read = islice(_rows(trained, table), rows)
-    explainer, cards, content = Explainer(trained), [], []
+    trained_model = load_trained(folder)
+    rows_read = islice(_rows(trained_model, table), rows)
+    explainer, cards, content = Explainer(trained_model), [], []
     with _appearing(output) as aside:
         progress = tqdm(rows_read, "Explaining", rows, disable=None, leave=False)
         for read in progress:
             found = explainer.explain(read)
             content.append(as_json(read, found))
-            cards.append(card(read, found, trained.config, explainer.decoders))
+            cards.append(card(read, found, trained_model.config, explainer.decoders))
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         (aside / EXPLANATIONS_FILE).write_text(text, encoding="utf-8")
-        title = f"Why {trained.config.preset} answers as it does"
+        title = f"Why {trained_model.config.preset} answers as it does"
         write_explanations(aside / EXPLANATIONS_PAGE, title, cards)
     return len(cards)
 
@@ -107,13 +107,13 @@ def _appearing(output: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _rows(trained, table) -> Iterator:
+def _rows(trained_model, table) -> Iterator:
     """Reads rows and what they name, one at a time."""
-    from mmkeras.examples import unlabeled_rows
+    from mmkeras.data.example_reader import unlabeled_rows
 
-    analysis = trained.analysis
+    state = trained_model.state
     reader, rows = unlabeled_rows(
-        table, trained.config, analysis.modalities, analysis.widths
+        table, trained_model.config, state.modalities, state.widths
     )
     yield from map(reader.read, rows)
 

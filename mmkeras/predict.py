@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
+from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
 from mmkeras.schema import (
     LABEL,
@@ -17,7 +18,6 @@ from mmkeras.schema import (
     STATUS_SEPARATOR,
     UNREADABLE,
 )
-from mmkeras.tensorflow_import import import_tensorflow
 
 _BATCH_ROWS = 64
 
@@ -63,11 +63,11 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
     from tqdm import tqdm
 
     import_tensorflow()
-    from mmkeras.examples import read_batches
-    from mmkeras.inference import Predictor, load_trained
+    from mmkeras.data.example_reader import read_batches
+    from mmkeras.export.inference import Predictor, load_trained
 
-    trained = load_trained(folder)
-    predictor, classes = Predictor(trained), trained.analysis.classes
+    trained_model = load_trained(folder)
+    predictor, classes = Predictor(trained_model), trained_model.state.classes
     aside = output.with_name(f".{output.name}.{os.getpid()}")
     done = bad = 0
     try:
@@ -75,7 +75,11 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
             writer = csv.writer(file)
             writer.writerow([*PREDICTION_COLUMNS, *classes])
             progress = tqdm(desc="Predicting", unit="row", disable=None)
-            rows = trained.config, predictor.modalities, trained.analysis.widths
+            rows = (
+                trained_model.config,
+                predictor.modalities,
+                trained_model.state.widths,
+            )
             for batch in read_batches(table, *rows, _BATCH_ROWS):
                 for row in _answers(predictor, batch):
                     writer.writerow(row)
@@ -90,7 +94,7 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
 
 
 def _answers(predictor, batch) -> Iterator[list[str]]:
-    from mmkeras.predictions import merge_status
+    from mmkeras.evaluation.predictions import merge_status
 
     data = {m: [r.data.get(m, b"") for r in batch] for m in predictor.modalities}
     outputs = predictor(data)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
+from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.tensorflow_import import import_tensorflow
 
 MOST_ROWS = 256  # of a table, enough for every kind of picture and sound in it
 _BATCH_ROWS = 32  # a few hundred MB with large pictures
@@ -54,13 +54,15 @@ def prove_export(model: Path, run: Path, rows: Path) -> str:
         ProofError: The export does not answer as the model does.
     """
     import_tensorflow()
-    from mmkeras.inference import load_trained
-    from mmkeras.proof import prove, read_rows
+    from mmkeras.export.inference import load_trained
+    from mmkeras.export.verification import read_rows, verify_export
 
-    trained = load_trained(run)
-    modalities = trained.analysis.modalities
+    trained_model = load_trained(run)
+    modalities = trained_model.state.modalities
     batches = _batches(read_rows(rows, modalities, MOST_ROWS), modalities)
-    largest = prove(model, trained, batches, trained.config.export.tolerance)
+    largest = verify_export(
+        model, trained_model, batches, trained_model.config.export.tolerance
+    )
     count = sum(len(batch[modalities[0]]) for batch in batches.values())
     return (
         f"Proved: {len(batches)} batches, {count:,} rows, "
@@ -70,7 +72,7 @@ def prove_export(model: Path, run: Path, rows: Path) -> str:
 
 def _batches(rows, modalities) -> dict[str, dict[str, list[bytes]]]:
     """The golden batches, and all the rows as they came."""
-    from mmkeras.proof import golden_batches
+    from mmkeras.export.verification import golden_batches
 
     batches = golden_batches(rows, modalities)
     for start in range(0, len(rows), _BATCH_ROWS):

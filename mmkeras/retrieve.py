@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
+from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
 from mmkeras.schema import EMBEDDINGS, LABEL_SEPARATOR, MODALITIES, TEXT
-from mmkeras.tensorflow_import import import_tensorflow
 
 _BATCH_ROWS = 64
 _COLUMNS = ("found", "rank", "cosine", "id", "label", "content")
@@ -85,18 +85,20 @@ def retrieve(
     from tqdm import tqdm
 
     import_tensorflow()
-    from mmkeras.examples import read_batches
-    from mmkeras.inference import Predictor, load_trained
-    from mmkeras.retrieval import Nearest
+    from mmkeras.data.example_reader import read_batches
+    from mmkeras.evaluation.retrieval import Nearest
+    from mmkeras.export.inference import Predictor, load_trained
 
-    trained = load_trained(folder)
-    predictor = Predictor(trained)
-    sought = _sought(trained, modality, find, folder)
-    vector = _embed(predictor, [_read_query(trained, modality, query)], modality)[0]
+    trained_model = load_trained(folder)
+    predictor = Predictor(trained_model)
+    sought = _sought(trained_model, modality, find, folder)
+    vector = _embed(predictor, [_read_query(trained_model, modality, query)], modality)[
+        0
+    ]
     nearest = {m: Nearest(vector, top) for m in sought}
     unreadable = 0
     progress = tqdm(desc="Searching", unit="row", disable=None, leave=False)
-    config, widths = trained.config, trained.analysis.widths
+    config, widths = trained_model.config, trained_model.state.widths
     for batch in read_batches(table, config, sought, widths, _BATCH_ROWS):
         data = [read.data for read in batch]
         outputs = _outputs(predictor, data)
@@ -125,8 +127,8 @@ def retrieve(
     ]
 
 
-def _sought(trained, modality, find, folder) -> list[str]:
-    aligned = trained.config.loss.aligned(trained.analysis.modalities)
+def _sought(trained_model, modality, find, folder) -> list[str]:
+    aligned = trained_model.config.loss.aligned(trained_model.state.modalities)
     if not aligned:
         raise UserError(
             f"The run in '{folder}' has no aligned modalities. Train one with, for "
@@ -143,11 +145,11 @@ def _sought(trained, modality, find, folder) -> list[str]:
     return [find] if find else [m for m in aligned if m != modality]
 
 
-def _read_query(trained, modality, query) -> dict[str, bytes]:
-    from mmkeras.examples import RowReader
-    from mmkeras.table import Row
+def _read_query(trained_model, modality, query) -> dict[str, bytes]:
+    from mmkeras.data.example_reader import RowReader
+    from mmkeras.data.table import Row
 
-    reader = RowReader("", trained.config, trained.analysis.widths)
+    reader = RowReader("", trained_model.config, trained_model.state.widths)
     read = reader.read(Row(line=0, id="query", cells={modality: query.strip()}))
     if read.broken:
         raise UserError(f"--query-{modality}: {read.broken[modality]}.")
@@ -168,7 +170,7 @@ def _outputs(predictor, data):
 
 
 def _say(found):
-    from mmkeras.comparison import markdown
+    from mmkeras.reports.tables import markdown_table
 
     for m in dict.fromkeys(entry["found"] for entry in found):
         rows = [
@@ -176,7 +178,7 @@ def _say(found):
             for e in found
             if e["found"] == m
         ]
-        print(markdown([m, "id", "label", "cosine"], rows) + "\n")
+        print(markdown_table([m, "id", "label", "cosine"], rows) + "\n")
 
 
 def _cut(content):

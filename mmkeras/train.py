@@ -9,22 +9,23 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mmkeras import run
 from mmkeras.cli import (
     Parser,
     add_settings,
     choose_preset,
+    drop_flags,
     run_program,
     settings,
-    without,
 )
-from mmkeras.cluster import read_cluster
 from mmkeras.config import TableConfig
+from mmkeras.environment.extras import check_extras
+from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.extras import check_extras
-from mmkeras.folds import check_no_folds, cross_validate
+from mmkeras.experiments.cross_validation import check_no_folds, cross_validate
+from mmkeras.reports import summary
 from mmkeras.schema import MODEL_FILE
-from mmkeras.tensorflow_import import import_tensorflow
+from mmkeras.training import run_folder
+from mmkeras.training.cluster import read_cluster
 
 
 def main(argv: Sequence[str]) -> int:
@@ -68,17 +69,17 @@ def main(argv: Sequence[str]) -> int:
             "evaluate.trained_alone=true trains in one process, and TF_CONFIG names "
             f"{cluster.workers} workers. Unset one of the two."
         )
-    folder = Path(parsed.output or run.new_folder(config.preset))
+    folder = Path(parsed.output or run_folder.new_folder(config.preset))
     if parsed.folds:
         return _cross_validate(folder, config, table, parsed.folds, argv)
     if not cluster.is_chief:
         return _join(folder, config, table)
-    with run.opened(folder):
+    with run_folder.locked_folder(folder):
         check_no_folds(folder)
-        run.check_same(folder, config, run.data_name(table))
-        if run.is_finished(folder):
+        run_folder.check_unchanged(folder, config, run_folder.data_name(table))
+        if run_folder.is_finished(folder):
             print(f"The run in '{folder}' is finished already; nothing was trained.")
-            print(run.summary(folder))
+            print(summary.run_summary(folder))
             return 0
         return _train(folder, config, table, argv)
 
@@ -87,15 +88,15 @@ def _train(folder, config, table, argv) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         import_tensorflow()
-        from mmkeras.training import train
+        from mmkeras.training.steps import train
 
         train(folder, config, table)
     except KeyboardInterrupt:
         resume = shlex.join(
-            ["python", "-m", "mmkeras.train", *without(argv, "--output")]
+            ["python", "-m", "mmkeras.train", *drop_flags(argv, "--output")]
         )
         saved = folder / MODEL_FILE
-        begun = run.has_begun(folder)
+        begun = run_folder.has_started(folder)
         best = "The best model so far" if begun else "A hardly trained model"
         what = f"{best} is in {saved}." if saved.exists() else ""
         print(f"\nInterrupted. {what}", file=sys.stderr)
@@ -103,7 +104,7 @@ def _train(folder, config, table, argv) -> int:
             f"To go on: {resume} --output {shlex.quote(str(folder))}", file=sys.stderr
         )
         return 130
-    print(run.summary(folder))
+    print(summary.run_summary(folder))
     return 0
 
 
@@ -113,23 +114,23 @@ def _cross_validate(folder, config, table, folds, argv) -> int:
         raise UserError("--folds sets table.folds and table.fold; leave them out.")
     if read_cluster().workers > 1:
         raise UserError("--folds trains on one machine; start it without TF_CONFIG.")
-    flags = without(argv, "--folds", "--output", "--data")
-    with run.opened(folder):
+    flags = drop_flags(argv, "--folds", "--output", "--data")
+    with run_folder.locked_folder(folder):
         return cross_validate(folder, config, table, folds, flags)
 
 
 def _join(folder, config, table) -> int:
     """Another worker's part: silent, and without a trace in the run folder."""
-    run.check_same(folder, config, run.data_name(table))
-    if run.is_finished(folder):
+    run_folder.check_unchanged(folder, config, run_folder.data_name(table))
+    if run_folder.is_finished(folder):
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     import_tensorflow()
-    from mmkeras.training import join
+    from mmkeras.training.steps import train_as_worker
 
     with TemporaryDirectory(prefix="mmkeras-worker-") as own:
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            join(folder, Path(own), config, table)
+            train_as_worker(folder, Path(own), config, table)
     return 0
 
 

@@ -4,12 +4,12 @@ _ARTIFACTS = ("RejectedRows", "MediaStatistics", "DataBlessing")
 
 
 def __getattr__(name: str) -> type:
-    """Gives a type of `pipeline.artifacts`, where TFX looks for it on Kubeflow.
+    """Returns an artifact type: TFX on Kubeflow looks for it in this package.
 
-    Only then, as `pipeline.artifacts` imports TFX.
+    Imported only then, as `pipeline.components.artifacts` imports TFX.
     """
     if name in _ARTIFACTS:
-        from pipeline import artifacts
+        from pipeline.components import artifacts
 
         return getattr(artifacts, name)
     raise AttributeError(f"module 'pipeline' has no attribute '{name}'")

@@ -16,23 +16,23 @@ from tfx.proto import bulk_inferrer_pb2, pusher_pb2, trainer_pb2
 
 from mmkeras.config import Config, to_dict
 from mmkeras.schema import CLASSIFY, TEST, TRAIN, VAL
-from pipeline.code import code_hash
-from pipeline.data_gate import DataGate
-from pipeline.evaluator import build_evaluator
-from pipeline.infra_validator import InfraValidator
-from pipeline.ingest import TableExampleGen
-from pipeline.media_statistics import MediaStatistics
-from pipeline.pusher import AtomicPusher
-from pipeline.schema_gen import KeepingSchemaGen, statistics_options
+from pipeline.components.data_gate import DataGate
+from pipeline.components.evaluator import build_evaluator
+from pipeline.components.example_gen import TableExampleGen
+from pipeline.components.infra_validator import InfraValidator
+from pipeline.components.media_statistics import MediaStatistics
+from pipeline.components.pusher import AtomicPusher
+from pipeline.components.schema_gen import PersistentSchemaGen, statistics_options
+from pipeline.components.transform import AnalyzingTransform
+from pipeline.fingerprint import code_hash
 from pipeline.settings import PipelineConfig, ingest_settings, transform_settings
-from pipeline.transform import AnalyzingTransform
 
 PIPELINE_NAME = "mmkeras"
 UNLABELED = "UnlabeledExampleGen"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class DataSource:
     """A table, and what tells whether what is read has changed since.
 
     Attributes:
@@ -47,7 +47,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class OutputPaths:
     """Where a run reads and writes beside its artifacts.
 
     Attributes:
@@ -64,7 +64,7 @@ class Places:
 
 
 def build_training(
-    source: Source, config: PipelineConfig, places: Places
+    source: DataSource, config: PipelineConfig, places: OutputPaths
 ) -> dict[str, BaseNode]:
     """Builds the components up to the trained model, by id."""
     plain, ingest_only = config.plain, as_json(ingest_settings(config))
@@ -72,24 +72,24 @@ def build_training(
         table=source.table,
         config=ingest_only,
         fingerprint=source.fingerprint,
-        code=code_hash("pipeline.ingest"),
+        code=code_hash("pipeline.components.example_gen"),
     ).with_id("ExampleGen")
     examples = example_gen.outputs["examples"]
     statistics_gen = StatisticsGen(
         examples=examples, stats_options=statistics_options()
     )
     statistics = statistics_gen.outputs["statistics"]
-    schema_gen = KeepingSchemaGen(
+    schema_gen = PersistentSchemaGen(
         statistics=statistics,
         schema_file=places.schema_file,
         edited=places.edited,
         presence_slack=config.checks.presence_slack,
-        code=code_hash("pipeline.schema_gen"),
+        code=code_hash("pipeline.components.schema_gen"),
     ).with_id("SchemaGen")
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(statistics=statistics, schema=schema)
     media = MediaStatistics(
-        examples=examples, code=code_hash("pipeline.media_statistics")
+        examples=examples, code=code_hash("pipeline.components.media_statistics")
     )
     gate = DataGate(
         examples=examples,
@@ -98,13 +98,13 @@ def build_training(
         schema=schema,
         schema_file=places.schema_file,
         checks=json.dumps(asdict(config.checks)),
-        code=code_hash("pipeline.data_gate"),
+        code=code_hash("pipeline.components.data_gate"),
     )
     transform = AnalyzingTransform(
         examples=examples,
         schema=schema,
         config=as_json(transform_settings(config)),
-        code=code_hash("pipeline.transform"),
+        code=code_hash("pipeline.components.transform"),
     ).with_id("Transform")
     transform.add_upstream_node(gate)
     nodes = [example_gen, statistics_gen, schema_gen, validator, media, gate, transform]
@@ -119,26 +119,28 @@ def build_training(
         nodes.append(_tuner(source, config, inputs))
         found["hyperparameters"] = nodes[-1].outputs["best_hyperparameters"]
     custom = {"config": as_json(plain), "data": source.table, "files": source.files}
-    custom["code"] = code_hash("pipeline.trainer")
-    run_fn = "pipeline.trainer.run_fn"
+    custom["code"] = code_hash("pipeline.components.trainer")
+    run_fn = "pipeline.components.trainer.run_fn"
     nodes.append(Trainer(run_fn=run_fn, custom_config=custom, **inputs, **found))
     return {node.id: node for node in nodes}
 
 
-def _tuner(source: Source, config: PipelineConfig, inputs) -> Tuner:
+def _tuner(source: DataSource, config: PipelineConfig, inputs) -> Tuner:
     custom = {
         "config": as_json(config.plain),
         "tune": json.dumps(asdict(config.tune)),
         "files": source.files,
-        "code": code_hash("pipeline.tuner"),
+        "code": code_hash("pipeline.components.tuner"),
     }
-    return Tuner(tuner_fn="pipeline.tuner.tuner_fn", custom_config=custom, **inputs)
+    return Tuner(
+        tuner_fn="pipeline.components.tuner.tuner_fn", custom_config=custom, **inputs
+    )
 
 
 def build_release(
     nodes: dict[str, BaseNode],
     config: PipelineConfig,
-    places: Places,
+    places: OutputPaths,
     baseline: types.BaseChannel | None,
 ) -> dict[str, BaseNode]:
     """Builds what judges the trained model of `nodes` and pushes it, by id.
@@ -150,15 +152,19 @@ def build_release(
         baseline: Channel of the last blessed model; None where there is none.
     """
     examples = nodes["ExampleGen"].outputs["examples"]
-    trained = nodes["Trainer"].outputs
+    trained_model = nodes["Trainer"].outputs
     evaluator = build_evaluator(
-        examples, trained["model"], baseline, config, code_hash("pipeline.evaluator")
+        examples,
+        trained_model["model"],
+        baseline,
+        config,
+        code_hash("pipeline.components.evaluator"),
     )
     infra = InfraValidator(
-        model=trained["model"],
-        model_run=trained["model_run"],
+        model=trained_model["model"],
+        model_run=trained_model["model_run"],
         examples=examples,
-        code=code_hash("pipeline.infra_validator"),
+        code=code_hash("pipeline.components.infra_validator"),
     )
     pusher = AtomicPusher(
         model_blessing=evaluator.outputs["blessing"],
@@ -174,20 +180,20 @@ def build_release(
 
 
 def build_inference(
-    nodes: dict[str, BaseNode], config: PipelineConfig, unlabeled: Source
+    nodes: dict[str, BaseNode], config: PipelineConfig, unlabeled: DataSource
 ) -> dict[str, BaseNode]:
     """Builds what answers a table without labels by the blessed model, by id."""
-    trained = nodes["Trainer"].outputs
+    trained_model = nodes["Trainer"].outputs
     example_gen = TableExampleGen(
         table=unlabeled.table,
         config=as_json(ingest_settings(config)),
         fingerprint=unlabeled.fingerprint,
-        code=code_hash("pipeline.ingest"),
-        model_run=trained["model_run"],
+        code=code_hash("pipeline.components.example_gen"),
+        model_run=trained_model["model_run"],
     ).with_id(UNLABELED)
     inferrer = BulkInferrer(
         examples=example_gen.outputs["examples"],
-        model=trained["model"],
+        model=trained_model["model"],
         model_blessing=nodes["Evaluator"].outputs["blessing"],
         data_spec=bulk_inferrer_pb2.DataSpec(example_splits=[TEST]),
         model_spec=bulk_inferrer_pb2.ModelSpec(model_signature_name=[CLASSIFY]),

@@ -2,19 +2,18 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mmkeras.cli import Parser, add_settings, choose_preset, run_program, settings
+from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.files import is_remote, join
-from mmkeras.tensorflow_import import import_tensorflow
-from pipeline import s3
+from mmkeras.files import is_remote
+from pipeline.compiler.compile_args import NO_BASELINE, CompileArgs
+from pipeline.runtime import s3
 from pipeline.settings import PipelineConfig
 
 # What Kubeflow Pipelines and the components both open.
 _SCHEMES = ("gs://", "s3://")
-NO_BASELINE = "none"
 _FLAGS = (
     ("data", "URI", "Table of rows, as the cluster reads it: gs://BUCKET/data.csv."),
     ("root", "URI", "Folder of artifacts and pushed models: gs://BUCKET/mmkeras."),
@@ -28,54 +27,6 @@ _FLAGS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the command line asks for, checked.
-
-    Attributes:
-        data: The table; local or a URI, as all below.
-        root: Folder of everything.
-        image: Container image.
-        output: File of the compiled pipeline.
-        unlabeled: A table to answer with the pushed model, if any.
-        schema: Schema file to hold rows against; None is the root's own.
-        baseline: Last blessed model, or "none"; None is the newest pushed one.
-        host: Where to submit; None is nowhere.
-        experiment: That the run is listed under.
-        namespace: Of the run; None is the only one.
-        config: All settings.
-    """
-
-    data: str
-    root: str
-    image: str
-    output: Path
-    unlabeled: str | None
-    schema: str | None
-    baseline: str | None
-    host: str | None
-    experiment: str
-    namespace: str | None
-    config: PipelineConfig
-
-    @property
-    def uris(self) -> tuple[str | None, ...]:
-        """All that may lie behind a URI."""
-        return (self.data, self.root, self.unlabeled, self.schema, self.baseline)
-
-    @property
-    def schema_file(self) -> str:
-        return self.schema or join(self.root, "schema/schema.pbtxt")
-
-    @property
-    def serving_dir(self) -> str:
-        return join(self.root, "serving/mmkeras")
-
-    @property
-    def pipeline_root(self) -> str:
-        return join(self.root, "artifacts")
-
-
 def main(argv: Sequence[str]) -> None:
     """Parses the command line, compiles the pipeline and submits it if asked to."""
     request = _request(argv)
@@ -87,20 +38,20 @@ def main(argv: Sequence[str]) -> None:
 
         logging.set_verbosity(logging.ERROR)
         import_tensorflow()
-        from pipeline.job import make_job
-        from pipeline.spec import compile_spec
+        from pipeline.compiler.compile_request import make_compile_request
+        from pipeline.compiler.kfp_compiler import compile_spec
 
-        spec = compile_spec(make_job(request))
+        spec = compile_spec(make_compile_request(request))
         text = yaml.safe_dump(spec, sort_keys=True, allow_unicode=True)
         request.output.write_text(text, encoding="utf-8")
         print(f"Pipeline: {request.output}")
         if request.host:
-            from pipeline.submission import submit
+            from pipeline.compiler.kfp_client import submit
 
             print(f"Run:      {submit(request)}")
 
 
-def _request(argv: Sequence[str]) -> Request:
+def _request(argv: Sequence[str]) -> CompileArgs:
     image, argv = _take_image(argv)
     parser = _parser(argv)
     parsed = parser.parse_args(argv)
@@ -112,7 +63,7 @@ def _request(argv: Sequence[str]) -> Request:
         raise UserError("--submit needs --host: give the URL of Kubeflow Pipelines.")
     if parsed.host and not parsed.submit:
         raise UserError("--host is where --submit goes: add --submit, or leave it out.")
-    return Request(
+    return CompileArgs(
         data=_file("data", parsed.data),
         root=_root(parsed.root, parsed.submit),
         image=image,

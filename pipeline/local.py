@@ -12,11 +12,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mmkeras.cli import Parser, add_settings, choose_preset, run_program, settings
+from mmkeras.environment.extras import check_extras
+from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.extras import check_extras
 from mmkeras.files import check_files, is_remote
-from mmkeras.run import data_name
-from mmkeras.tensorflow_import import import_tensorflow
+from mmkeras.training.run_folder import data_name
 from pipeline.settings import PipelineConfig
 
 _MARKER_FILE, _LOCK_FILE = ".lock", ".running"  # as in a run folder
@@ -26,7 +26,7 @@ _BEAM_ARGS: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class LocalRunArgs:
     """What the command line asks for, checked.
 
     Attributes:
@@ -68,11 +68,11 @@ def main(argv: Sequence[str]) -> int:
     root = Path(parsed.root)
     if parsed.status:
         import_tensorflow()
-        from pipeline.lineage import status
+        from pipeline.runtime.lineage import status
 
         print(status(root))
         return 0
-    request = Request(
+    request = LocalRunArgs(
         root=root,
         data=_file("data", parsed.data),
         unlabeled=_file("unlabeled", parsed.unlabeled),
@@ -143,17 +143,17 @@ def _opened(root: Path) -> Iterator[None]:
         yield
 
 
-def _run(request: Request, argv: Sequence[str]) -> int:
+def _run(request: LocalRunArgs, argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     log = request.root / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
     current = ""
     try:
         import_tensorflow()
         pipeline, total = _pipeline(request)
-        from pipeline.progress import quiet, watched
+        from pipeline.runtime.progress import log_progress, redirect_output
 
         print(f"Log: {log}", flush=True)
-        with quiet(log, total) as progress, watched(progress):
+        with redirect_output(log, total) as progress, log_progress(progress):
             try:
                 _launch(pipeline)
                 lines, pushed = _outcome(request.root)
@@ -175,7 +175,7 @@ def _run(request: Request, argv: Sequence[str]) -> int:
     return 0 if pushed else 1
 
 
-def _pipeline(request: Request):
+def _pipeline(request: LocalRunArgs):
     """Returns the pipeline, and the number of its components."""
     from tfx.dsl.components.common.resolver import Resolver
     from tfx.orchestration import metadata
@@ -183,18 +183,21 @@ def _pipeline(request: Request):
     from tfx.types import Channel
     from tfx.types.standard_artifacts import Model, ModelBlessing
 
-    from mmkeras import embedded
+    from mmkeras.data import demo_dataset
     from pipeline import graph
-    from pipeline.baseline import LastBlessedBefore
-    from pipeline.lineage import METADATA_FILE
-    from pipeline.pusher import newest_version
-    from pipeline.schema_gen import edited_hash
+    from pipeline.components.pusher import newest_version
+    from pipeline.components.schema_gen import edited_hash
+    from pipeline.runtime.blessed_model_resolver import PreviousBlessedModelStrategy
+    from pipeline.runtime.lineage import METADATA_FILE
 
     root, config = request.root.resolve(), request.config
-    table = request.data or embedded.make(embedded.default_folder()) / "data.csv"
+    table = (
+        request.data
+        or demo_dataset.make_dataset(demo_dataset.default_folder()) / "data.csv"
+    )
     schema_file = str(request.schema_file.resolve())
     source, serving_dir = _source(table, config), str(request.serving_dir.resolve())
-    places = graph.Places(
+    places = graph.OutputPaths(
         schema_file=schema_file,
         edited=edited_hash(schema_file, source.fingerprint),
         serving_dir=serving_dir,
@@ -202,7 +205,7 @@ def _pipeline(request: Request):
     )
     nodes = graph.build_training(source, config, places)
     baseline = Resolver(
-        strategy_class=LastBlessedBefore,
+        strategy_class=PreviousBlessedModelStrategy,
         model=Channel(type=Model),
         model_blessing=Channel(type=ModelBlessing),
         candidate=nodes["Trainer"].outputs["model"],
@@ -225,14 +228,14 @@ def _pipeline(request: Request):
 
 
 def _source(table: Path, config: PipelineConfig, labeled: bool = True):
-    from mmkeras.plan import make_plan
+    from mmkeras.data.ingest_plan import plan_ingest
     from mmkeras.schema import TEST
-    from pipeline.code import files_hash
-    from pipeline.graph import Source
+    from pipeline.fingerprint import files_hash
+    from pipeline.graph import DataSource
 
     only = None if labeled else TEST
-    plan = make_plan(table, config.plain, only=only, labeled=labeled)
-    return Source(
+    plan = plan_ingest(table, config.plain, only=only, labeled=labeled)
+    return DataSource(
         table=data_name(table),
         fingerprint=plan.fingerprint,
         files=files_hash(config.files),
@@ -246,9 +249,9 @@ def _launch(pipeline) -> None:
 
 
 def _outcome(root: Path) -> tuple[str, bool]:
-    from pipeline.outcome import outcome
+    from pipeline.runtime.summary import run_summary
 
-    return outcome(root)
+    return run_summary(root)
 
 
 if __name__ == "__main__":

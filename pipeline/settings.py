@@ -4,9 +4,8 @@ import shlex
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from mmkeras.cli import did_you_mean
-from mmkeras.config import AudioConfig, Config, ImageConfig, TextConfig, check
-from mmkeras.errors import UserError
+from mmkeras.config import AudioConfig, Config, ImageConfig, TextConfig, validation
+from mmkeras.errors import UserError, did_you_mean
 
 # Components by their ids, as settings of a cluster name them.
 IN_BEAM = ("ExampleGen", "StatisticsGen", "MediaStatistics", "Transform", "Evaluator")
@@ -39,7 +38,7 @@ class ChecksConfig:
     def __post_init__(self):
         for name in ("presence_slack", "max_silent_share", "max_clipped_share"):
             value = getattr(self, name)
-            check(0 <= value <= 1, f"checks.{name}", value, "from 0 to 1")
+            validation(0 <= value <= 1, f"checks.{name}", value, "from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ class GateConfig:
     def __post_init__(self):
         for name in ("min_accuracy", "max_drop", "min_accuracy_hidden"):
             value = getattr(self, name)
-            check(0 <= value <= 1, f"gate.{name}", value, "from 0 to 1")
+            validation(0 <= value <= 1, f"gate.{name}", value, "from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,23 +82,23 @@ class TuneConfig:
     dropout_high: float = 0.6
 
     def __post_init__(self):
-        check(self.trials >= 0, "tune.trials", self.trials, "0 or more")
-        check(self.epochs >= 1, "tune.epochs", self.epochs, "at least 1")
+        validation(self.trials >= 0, "tune.trials", self.trials, "0 or more")
+        validation(self.epochs >= 1, "tune.epochs", self.epochs, "at least 1")
         low, high = self.learning_rate_low, self.learning_rate_high
-        check(
+        validation(
             0 < low < high,
             "tune.learning_rate_low",
             low,
             f"above 0 and below tune.learning_rate_high={high:g}",
         )
         numbers = self.widths.replace(",", " ").split()
-        check(
+        validation(
             bool(numbers) and all(n.isdecimal() and int(n) for n in numbers),
             "tune.widths",
             self.widths,
             "whole numbers above 0 with commas between",
         )
-        check(
+        validation(
             0 < self.dropout_high < 1,
             "tune.dropout_high",
             self.dropout_high,
@@ -145,14 +144,14 @@ class KubeflowConfig:
     env: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        check(self.retries >= 0, "kubeflow.retries", self.retries, "0 or more")
+        validation(self.retries >= 0, "kubeflow.retries", self.retries, "0 or more")
         for name in ("cpu_cores", "memory_gb", "gpu", "beam_args"):
             known = IN_BEAM if name == "beam_args" else COMPONENTS
             for component in getattr(self, name):
                 _check_component(name, component, (DEFAULT, *known))
         for name in ("cpu_cores", "memory_gb"):
             for component, value in getattr(self, name).items():
-                check(
+                validation(
                     0 < value < float("inf"),
                     f"kubeflow.{name}.{component}",
                     value,
@@ -167,7 +166,7 @@ class KubeflowConfig:
                     f"words: {error}."
                 ) from None
         for component, value in self.gpu.items():
-            check(value >= 0, f"kubeflow.gpu.{component}", value, "0 or more")
+            validation(value >= 0, f"kubeflow.gpu.{component}", value, "0 or more")
 
 
 def _check_component(setting: str, component: str, known: tuple[str, ...]) -> None:

@@ -21,11 +21,7 @@ from mmkeras.config import (  # noqa: E402
     ImageConfig,
     TextConfig,
 )
-from mmkeras.preprocess.analysis import (  # noqa: E402
-    MULTICLASS,
-    Analysis,
-    Scale,
-)
+from mmkeras.modalities.preprocessing_state import MULTICLASS, PreprocessingState, Scale
 
 # A shell's job in the background ignores Ctrl-C, and so would the programs under test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -55,9 +51,9 @@ def tiny() -> Config:
 
 
 @pytest.fixture(scope="session")
-def analysis() -> Analysis:
+def state() -> PreprocessingState:
     """What the training rows of `tiny` might have taught."""
-    return Analysis(
+    return PreprocessingState(
         modalities=("text", "image", "audio"),
         task=MULTICLASS,
         classes=("cat", "cow", "dog"),

@@ -16,17 +16,16 @@ from mmkeras.cli import (
     Parser,
     add_settings,
     choose_preset,
-    did_you_mean,
+    drop_flags,
     load_config,
     run_program,
     settings,
-    without,
 )
 from mmkeras.config import Config, to_dict
-from mmkeras.errors import ProofError, UserError
-from mmkeras.flags import list_flags
-from mmkeras.presets import PRESETS
-from mmkeras.run import write_config
+from mmkeras.config.flags import list_flags
+from mmkeras.config.presets import PRESETS
+from mmkeras.errors import ExportMismatchError, UserError, did_you_mean
+from mmkeras.training.run_folder import write_config
 from pipeline.settings import PipelineConfig
 
 
@@ -486,14 +485,18 @@ def test_settings_are_printed_as_a_file_that_gives_them_again(capsys, file):
 
 def test_flags_and_their_values_are_taken_out_of_a_command_line():
     argv = ["--a", "1", "--b=2", "--c", "3", "--bb", "4"]
-    assert without(argv, "--a", "--b") == ["--c", "3", "--bb", "4"]
+    assert drop_flags(argv, "--a", "--b") == ["--c", "3", "--bb", "4"]
 
 
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
         (UserError("The table is empty."), 2, "error: The table is empty.\n"),
-        (ProofError("Row 3."), 1, "error: The export failed its proof. Row 3.\n"),
+        (
+            ExportMismatchError("Row 3."),
+            1,
+            "error: The export failed its proof. Row 3.\n",
+        ),
     ],
 )
 def test_a_program_ends_with_one_line_and_its_code(error, code, said, capsys):

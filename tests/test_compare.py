@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mmkeras import contest as contests
 from mmkeras.compare import main
-from tests import tables
-from tests.trials import Trainer
+from mmkeras.experiments import comparison_run as contests
+from tests import table_factory
+from tests.fake_training import Trainer
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,7 +23,9 @@ def texts(rows):
 
 @pytest.fixture
 def table(tmp_path):
-    return tables.write_table(tmp_path / "data" / "data.csv", texts(tables.make_rows()))
+    return table_factory.write_table(
+        tmp_path / "data" / "data.csv", texts(table_factory.make_rows())
+    )
 
 
 @pytest.fixture
@@ -73,9 +75,9 @@ def test_a_preset_that_fails_has_its_error_in_the_table_and_the_exit_code_is_1(
     (line,) = [x for x in page.splitlines() if x.startswith("| gated ")]
     assert line.split("|")[2].strip() == "failed"
     assert "gated: The loss became nan." in page and ".750" in page
-    assert main(words) == 1 and len(trainer.trained) == 3
+    assert main(words) == 1 and len(trainer.trained_model) == 3
     trainer.failing = {}
-    assert main(words) == 0 and len(trainer.trained) == 6
+    assert main(words) == 0 and len(trainer.trained_model) == 6
 
 
 def test_all_may_fail(table, trainer, tmp_path):

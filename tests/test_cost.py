@@ -6,12 +6,12 @@ import pytest
 from mmkeras.cli import run_program
 from mmkeras.cost import main, measure
 from mmkeras.errors import UserError
-from tests import tables
+from tests import table_factory
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return tables.trained_run(tmp_path_factory)[0]
+    return table_factory.trained_run(tmp_path_factory)[0]
 
 
 def test_parameters_are_those_of_the_model_and_a_batch_is_cheaper_by_row(

@@ -8,12 +8,12 @@ import pytest
 from mmkeras.cli import run_program
 from mmkeras.errors import UserError
 from mmkeras.evaluate import evaluate_table, main
-from tests import tables
+from tests import table_factory
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return tables.trained_run(tmp_path_factory)
+    return table_factory.trained_run(tmp_path_factory)
 
 
 def read(path):
@@ -62,7 +62,7 @@ def test_bad_rows_are_refused_unless_told_otherwise(run, tmp_path):
 
 def test_labels_that_the_model_does_not_know_are_refused(run, tmp_path):
     rows = [{"text": "hi", "label": "red"}, {"text": "ho", "label": "purple"}]
-    table = tables.write_table(tmp_path / "d.csv", rows)
+    table = table_factory.write_table(tmp_path / "d.csv", rows)
     with pytest.raises(UserError, match="does not know: purple. Known: green, red"):
         evaluate_table(run[0], table, tmp_path / "new", "test", "fail")
     assert not (tmp_path / "new").exists()
@@ -84,7 +84,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     changes, message, run, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    tables.write_table(tmp_path / "d.csv", [{"text": "hi", "label": "red"}])
+    table_factory.write_table(tmp_path / "d.csv", [{"text": "hi", "label": "red"}])
     flags = {"--model": str(run[0]), "--data": "d.csv", "--output": "new"}
     flags = {k: v for k, v in {**flags, **changes}.items() if v}
     argv = [word for flag in flags.items() for word in flag]

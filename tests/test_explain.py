@@ -8,15 +8,15 @@ import pytest
 
 from mmkeras.cli import run_program
 from mmkeras.explain import explain, main
-from tests import tables
-from tests.test_report import Page
+from tests import table_factory
+from tests.reports.test_report import Page
 
 NAMES = ("text", "image", "audio")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return tables.trained_run(tmp_path_factory)
+    return table_factory.trained_run(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +24,12 @@ def explained(run, tmp_path_factory):
     """A complete row, one without sound, one with half a picture; without labels."""
     folder, _ = run
     data = tmp_path_factory.mktemp("explained")
-    rows = [{m: row[m] for m in ("id", *NAMES)} for row in tables.make_rows()[:3]]
+    rows = [
+        {m: row[m] for m in ("id", *NAMES)} for row in table_factory.make_rows()[:3]
+    ]
     rows[1]["audio"] = ""
     rows[2]["image"] = rows[2]["image"][:60]
-    table = tables.write_table(data / "rows.csv", rows)
+    table = table_factory.write_table(data / "rows.csv", rows)
     assert explain(folder, table, data / "out", 8) == 3
     return data / "out"
 
@@ -68,9 +70,9 @@ def test_the_page_needs_nothing_beside_it_and_draws_all_rows(source):
     assert page.all("script") == page.all("link") == []
     assert not re.search(r"url\(|@import|https?://", source)
     assert len(page.all("section")) == 3
-    pictures = [a["src"] for a in page.all("img")]
-    assert len(pictures) == 2 * 2 + 2  # plain and heat twice, two spectrograms
-    assert all(src.startswith("data:image/png;base64,") for src in pictures)
+    images = [a["src"] for a in page.all("img")]
+    assert len(images) == 2 * 2 + 2  # plain and heat twice, two spectrograms
+    assert all(src.startswith("data:image/png;base64,") for src in images)
     assert len(page.all("audio")) == 2
     assert "image unreadable" in page.text and "audio absent" in page.text
     marked = [a for a in page.all("mark") if "title" in a]
@@ -80,7 +82,7 @@ def test_the_page_needs_nothing_beside_it_and_draws_all_rows(source):
 def test_what_the_table_says_is_shown_and_never_run(run, tmp_path):
     evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
     rows = [{"id": evil, "text": evil, "label": evil, "image": evil}]
-    table = tables.write_table(tmp_path / "evil.csv", rows)
+    table = table_factory.write_table(tmp_path / "evil.csv", rows)
     explain(run[0], table, tmp_path / "out", 1)
     page = Page((tmp_path / "out" / "explain.html").read_text(encoding="utf-8"))
     assert page.all("script") == page.all("img") == []
@@ -100,7 +102,7 @@ def test_the_first_rows_of_a_table_are_explained_beside_the_model(
 
 
 def test_a_column_that_is_missing_is_said(run, tmp_path, capsys):
-    table = tables.write_table(tmp_path / "t.csv", [{"text": "warm fire"}])
+    table = table_factory.write_table(tmp_path / "t.csv", [{"text": "warm fire"}])
     explain(run[0], table, tmp_path / "out", 8)
     assert "no column for image, audio: absent in every row" in capsys.readouterr().err
 
@@ -117,14 +119,14 @@ def test_a_row_of_the_wrong_length_is_explained_as_empty(run, tmp_path):
 
 @pytest.mark.parametrize("where", ["explaining", "writing"])
 def test_after_ctrl_c_nothing_half_is_left(where, run, tmp_path, monkeypatch):
-    from mmkeras import explanation_page
+    from mmkeras.explanation import page
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     name = {"explaining": "card", "writing": "write_explanations"}[where]
-    monkeypatch.setattr(explanation_page, name, interrupted)
-    table = tables.write_table(tmp_path / "t.csv", [{"text": "warm fire"}])
+    monkeypatch.setattr(page, name, interrupted)
+    table = table_factory.write_table(tmp_path / "t.csv", [{"text": "warm fire"}])
     with pytest.raises(KeyboardInterrupt):
         explain(run[0], table, tmp_path / "out", 8)
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
@@ -148,8 +150,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     changes, message, run, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    tables.write_table(tmp_path / "d.csv", [{"text": "hi"}])
-    tables.write_table(tmp_path / "other.csv", [{"colour": "red"}])
+    table_factory.write_table(tmp_path / "d.csv", [{"text": "hi"}])
+    table_factory.write_table(tmp_path / "other.csv", [{"colour": "red"}])
     flags = {"--model": str(run[0]), "--data": "d.csv", "--output": "new"}
     flags = {k: v for k, v in {**flags, **changes}.items() if v}
     argv = [word for flag in flags.items() for word in flag]

@@ -1,175 +1,160 @@
-"""Data goes one way: a module imports only from the floors below its own."""
+"""Imports go one way: a package imports only packages that are listed before it."""
 
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-# Modules of one floor do not know each other.
-FLOORS = [
-    ["errors", "schema", "shapley", "s3", "tensorflow_import"],
-    ["config", "cluster", "dropout", "page", "files", "values"],
-    ["presets", "tokens", "charts", "flags", "extras"],
-    ["cli", "table", "media", "preprocess", "encoders", "fusion", "augment"]
-    + ["metrics", "baselines", "report", "embedded", "run", "meeting", "capi", "protos"]
-    + ["single"],
-    ["splits", "decoders", "losses", "model", "trial"],
-    ["examples", "corruptions"],
-    ["plan", "inference", "native", "folds", "comparison"]
-    + ["occlusion", "retrieval", "calibration"],
-    ["shards", "proof", "contest", "staged", "heat"],
-    ["ingested", "modalities", "noise"],
-    ["records"],
-    ["data", "export", "replicas"],
-    ["features", "fit", "predictions", "analyze"],
-    ["worst_errors", "explanation", "prepare"],
-    ["evaluation", "explanation_page"],
-    ["training"],
-    ["train", "evaluate", "predict", "doctor", "prove", "compare", "cost"]
-    + ["explain", "retrieve"],
-    ["__main__"],
-]
-# Inside a package a file imports only files that stand before it here.
-PACKAGES = {
-    "config": ["check", "table", "image", "text", "audio", "fusion", "loss", "train"]
-    + ["evaluate", "whole", "__init__"],
-    "media": ["file", "picture", "sound", "vector", "facts", "__init__"],
-    "preprocess": [
-        "raw",
-        "analysis",
-        "wordpiece",
-        "text",
-        "rows",
-        "hub",
-        "vector",
-        "image",
-    ]
-    + ["audio", "graph", "__init__"],
-    "fusion": ["presence", "vectors", "sequences", "late", "__init__"],
-    "encoders": ["histograms", "cnn", "vit", "weights", "applications", "kerashub"]
-    + ["image", "text", "audio", "__init__"],
+ROOT = Path(__file__).parents[1]
+ORDER = {
+    "mmkeras": "errors schema s3 files config environment cli layers reports modalities "
+    "data models export evaluation explanation training experiments",
+    "pipeline": "settings fingerprint components graph runtime compiler local kubeflow",
+    "serving.client": "",
+    "serving.server": "errors deadline textproto configs metrics models engine grpc rest "
+    "server",
+    "serving.deploy": "",
 }
-# The model itself is pure Keras and stays so, as it also runs on other backends.
-MAY_IMPORT_TENSORFLOW = {"files", "preprocess", "augment", "decoders", "examples"}
-MAY_IMPORT_TENSORFLOW |= {"data", "inference", "proof", "export", "fit", "evaluation"}
-MAY_IMPORT_TENSORFLOW |= {"training", "features", "native", "capi", "replicas"}
-MAY_IMPORT_TENSORFLOW |= {"analyze", "shards", "staged", "modalities", "noise"}
-MAY_IMPORT_TENSORFLOW |= {"tensorflow_import"}
-LIGHT = ["errors", "schema", "config", "presets", "values", "flags", "cli", "table"]
-LIGHT += [
-    "splits",
-    "media",
-    "metrics",
-    "baselines",
-    "report",
-    "embedded",
-    "run",
-    "cluster",
-    "meeting",
-]
-LIGHT += [
-    "retrieval",
-    "trial",
-    "folds",
-    "comparison",
-    "contest",
-    "shapley",
-    "page",
-    "charts",
-]
-LIGHT += FLOORS[-2] + FLOORS[-1]
-
-FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
-ROOT = Path(__file__).parents[1] / "mmkeras"
-FILES = sorted(ROOT.rglob("*.py"))
+PROGRAMS = "train evaluate predict compare explain retrieve cost prove doctor".split()
+# The rest of mmkeras, the model above all, runs on every backend of Keras.
+MAY_IMPORT_TENSORFLOW = (
+    "environment.tensorflow_import",
+    "files",
+    "modalities",
+    "data",
+    "export",
+    "evaluation",
+    "training",
+    "doctor",
+)
+LIGHT = """
+config.presets config.flags cli data.table data.splits data.demo_dataset
+modalities.image.reading modalities.audio.reading modalities.metadata
+evaluation.metrics evaluation.baselines evaluation.retrieval evaluation.shapley
+training.run_folder training.cluster training.rendezvous reports.report
+experiments.subprocess_run experiments.cross_validation experiments.comparison_run
+""".split()
 
 
-def module_of(path):
-    """("preprocess", "image") of mmkeras/preprocess/image.py."""
-    return path.relative_to(ROOT).with_suffix("").parts
+def modules(package: str) -> dict[str, Path]:
+    """Dotted name -> file of each module of a package."""
+    names = {}
+    for path in ROOT.joinpath(*package.split(".")).rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        names[name.removesuffix(".__init__")] = path
+    return names
 
 
-def imported(path):
-    """Names of all that a file imports, inside functions too, with dots."""
+SOURCES = {name: path for top in ORDER for name, path in modules(top).items()}
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of all that a file imports, inside functions too."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}: write out 'from mmkeras...'"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            assert not node.level, f"{path}: write the whole name of the module"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
 
 
-def modules_imported(path):
-    """Those of them that are files of ours, as `module_of` has them."""
+def modules_imported(path: Path) -> set[str]:
+    """Modules of this project that a file imports."""
+    found = set()
     for name in imported(path):
-        top, *parts = name.split(".")
-        if top != "mmkeras":
-            continue
-        while parts:
-            file = ROOT.joinpath(*parts)
-            if file.with_suffix(".py").is_file():
-                yield tuple(parts)
-                break
-            if file.is_dir():
-                yield (*parts, "__init__")
-                break
-            parts.pop()
+        while name and name not in SOURCES:
+            name = name.rpartition(".")[0]
+        found.add(name)
+    return found - {""}
 
 
-def test_every_module_has_its_floor():
-    there = {module_of(path)[0] for path in FILES} - {"__init__"}
-    assert there == set(FLOOR_OF)
-    for package, names in PACKAGES.items():
-        assert sorted(names) == sorted(p.stem for p in ROOT.glob(f"{package}/*.py"))
+IMPORTS = {name: modules_imported(path) for name, path in SOURCES.items()}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: "/".join(module_of(p)))
-def test_a_module_imports_only_from_floors_below(path):
-    own = module_of(path)
-    for other in modules_imported(path):
-        if other[0] == own[0]:
-            order = PACKAGES[own[0]]
-            assert order.index(other[1]) < order.index(own[1]), f"{path}: {other}"
-        else:
-            assert FLOOR_OF[other[0]] < FLOOR_OF[own[0]], f"{path}: {other}"
+def test_no_modules_import_each_other_in_a_circle():
+    list(TopologicalSorter(IMPORTS).static_order())
+
+
+@pytest.mark.parametrize("top", ORDER)
+def test_a_package_imports_only_packages_below(top):
+    order = ORDER[top].split()
+    parts = {name: name.removeprefix(f"{top}.").partition(".")[0] for name in SOURCES}
+    for name in modules(top):
+        for other in IMPORTS[name] & modules(top).keys():
+            below, above = parts[other], parts[name]
+            if below in order and above in order:
+                assert order.index(below) <= order.index(above), f"{name}: {other}"
+            elif top == "mmkeras":
+                assert below in order or above == "__main__", f"{name}: {other}"
+
+
+@pytest.mark.parametrize("top", ORDER)
+def test_the_order_lists_what_is_there(top):
+    first = {name.removeprefix(f"{top}.").partition(".")[0] for name in modules(top)}
+    assert set(ORDER[top].split()) <= first
+    if top == "mmkeras":
+        listed = {*ORDER[top].split(), *PROGRAMS, "__main__", "mmkeras"}
+        assert first == listed
+
+
+def test_no_part_knows_what_is_built_on_it():
+    for name in IMPORTS:
+        top = name.split(".")[0]
+        tops = {other.split(".")[0] for other in IMPORTS[name]}
+        assert tops <= {top, "mmkeras"}, name
+        if top == "serving":
+            part = ".".join(name.split(".")[:2])
+            ours = {o for o in IMPORTS[name] if o.startswith("serving.")}
+            assert all(f"{other}.".startswith(f"{part}.") for other in ours), name
 
 
 def test_tensorflow_stays_where_it_belongs():
-    importers = {
-        module_of(path)[0]
-        for path in FILES
-        if any(name.split(".")[0] == "tensorflow" for name in imported(path))
-    }
-    assert importers <= MAY_IMPORT_TENSORFLOW
+    for name, path in SOURCES.items():
+        if any(n.split(".")[0] == "tensorflow" for n in imported(path)):
+            assert not name.startswith("serving.client"), name
+            if name.startswith("mmkeras."):
+                assert name.removeprefix("mmkeras.").startswith(MAY_IMPORT_TENSORFLOW)
 
 
-def loaded_by(statements):
+def loaded_by(statements: str, heavy: set[str]) -> set[str]:
     """Which of the heavy packages a fresh interpreter has then loaded."""
-    code = f"import sys\n{statements}\n"
-    code += "print(*{'tensorflow', 'keras'} & set(sys.modules))"
-    result = subprocess.run(
+    code = f"import sys\n{statements}\nprint(*{heavy} & set(sys.modules))"
+    done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    return result.stdout.splitlines()[-1].split()
+    return set(done.stdout.splitlines()[-1].split())
 
 
 def test_reading_tables_and_arguments_loads_neither_tensorflow_nor_keras():
-    assert loaded_by("\n".join(f"import mmkeras.{name}" for name in LIGHT)) == []
+    statements = "\n".join(f"import mmkeras.{name}" for name in LIGHT)
+    assert not loaded_by(statements, {"tensorflow", "keras"})
 
 
-@pytest.mark.parametrize("program", FLOORS[-2] + FLOORS[-1])
-def test_help_and_a_bad_argument_load_neither_tensorflow_nor_keras(program):
+def test_importing_the_client_loads_nothing_heavy():
+    heavy = {"tensorflow", "keras", "grpc", "httpx", "numpy"}
+    assert not loaded_by("import serving.client", heavy)
+
+
+def test_help_and_a_bad_flag_load_nothing_heavy():
+    programs = [f"mmkeras.{name}" for name in (*PROGRAMS, "__main__")]
+    programs += ["serving.client.__main__", "serving.server.__main__"]
+    programs += ["serving.deploy.release"]
     statements = f"""
-from mmkeras.{program} import main
+from importlib import import_module
 from mmkeras.errors import UserError
-for argv in (["--help"], ["--no-such-flag", "1"]):
-    try:
-        if main(argv) == (0 if argv == ["--help"] else 2):
+for program in {programs}:
+    main = import_module(program).main
+    for argv in (["--help"], ["--no-such-flag", "1"]):
+        try:
+            if main(argv) == (0 if argv == ["--help"] else 2):
+                continue
+        except (SystemExit, UserError):
             continue
-    except (SystemExit, UserError):
-        continue
-    raise AssertionError(argv)
+        raise AssertionError(program)
 """
-    assert loaded_by(statements) == []
+    assert not loaded_by(statements, {"tensorflow", "keras", "grpc", "httpx"})

@@ -5,28 +5,28 @@ import sys
 import pytest
 
 from mmkeras import predict as predicting
-from mmkeras import table as tabling
 from mmkeras.cli import run_program
+from mmkeras.data import table as tabling
 from mmkeras.errors import UserError
-from mmkeras.inference import load_trained
+from mmkeras.export.inference import load_trained
 from mmkeras.predict import main, predict
-from tests import tables
+from tests import table_factory
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return tables.trained_run(tmp_path_factory)
+    return table_factory.trained_run(tmp_path_factory)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def loaded_once(run):
     """Loads and traces the model once for all tests here."""
-    from mmkeras import inference
+    from mmkeras.export import inference
 
-    trained = load_trained(run[0])
-    predictor = inference.Predictor(trained)
+    trained_model = load_trained(run[0])
+    predictor = inference.Predictor(trained_model)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "load_trained", lambda _: trained)
+        patch.setattr(inference, "load_trained", lambda _: trained_model)
         patch.setattr(inference, "Predictor", lambda _: predictor)
         yield
 
@@ -61,13 +61,17 @@ def test_a_table_without_labels_and_with_broken_rows_gets_an_answer_a_row(
     run, tmp_path
 ):
     rows = [
-        {"text": "warm fire", "image": tables.picture(), "audio": tables.tone()},
-        {"text": "", "image": "gone.png", "audio": tables.tone(kind="FLAC")},
+        {
+            "text": "warm fire",
+            "image": table_factory.image(),
+            "audio": table_factory.tone(),
+        },
+        {"text": "", "image": "gone.png", "audio": table_factory.tone(kind="FLAC")},
         {"text": "", "image": "", "audio": ""},
-        {"text": "caf\udce9", "image": tables.picture(kind="TIFF"), "audio": ""},
+        {"text": "caf\udce9", "image": table_factory.image(kind="TIFF"), "audio": ""},
         {"text": "hi", "image": b"", "audio": b"RIFF"},
     ]
-    table = tables.write_table(tmp_path / "data.csv", rows)
+    table = table_factory.write_table(tmp_path / "data.csv", rows)
     with table.open("a") as file:
         file.write("too,few\n")
     out = tmp_path / "out.csv"
@@ -93,7 +97,9 @@ def test_a_table_without_labels_and_with_broken_rows_gets_an_answer_a_row(
 
 
 def test_a_missing_column_is_said_once_and_absent_in_every_row(run, tmp_path, capsys):
-    table = tables.write_table(tmp_path / "d.csv", [{"text": "hi"}, {"text": "ho"}])
+    table = table_factory.write_table(
+        tmp_path / "d.csv", [{"text": "hi"}, {"text": "ho"}]
+    )
     predict(run[0], table, tmp_path / "out.csv")
     assert "no column for image, audio: absent in every row" in capsys.readouterr().err
     status = {row["status"] for row in read(tmp_path / "out.csv")}
@@ -103,7 +109,7 @@ def test_a_missing_column_is_said_once_and_absent_in_every_row(run, tmp_path, ca
 def test_a_long_table_is_read_a_few_rows_at_a_time(run, tmp_path, monkeypatch):
     """What lies between the rows read and the rows answered is bounded."""
     texts = [{"text": f"word {i}"} for i in range(300)]
-    table = tables.write_table(tmp_path / "d.csv", texts)
+    table = table_factory.write_table(tmp_path / "d.csv", texts)
     read_rows, answered, most = [], 0, 0
     iter_rows, answers = tabling.iter_rows, predicting._answers
 
@@ -127,7 +133,7 @@ def test_a_long_table_is_read_a_few_rows_at_a_time(run, tmp_path, monkeypatch):
 
 
 def test_an_error_in_the_middle_leaves_the_old_predictions(run, tmp_path, monkeypatch):
-    table = tables.write_table(tmp_path / "d.csv", [{"text": "hi"}])
+    table = table_factory.write_table(tmp_path / "d.csv", [{"text": "hi"}])
     out = tmp_path / "out.csv"
     out.write_text("old")
 
@@ -159,7 +165,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     changes, message, run, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    tables.write_table(tmp_path / "data.csv", [{"text": "hi"}])
+    table_factory.write_table(tmp_path / "data.csv", [{"text": "hi"}])
     flags = {"--model": str(run[0]), "--data": "data.csv", "--output": "out.csv"}
     flags = {k: v for k, v in {**flags, **changes}.items() if v}
     argv = [word for flag in flags.items() for word in flag]
@@ -173,7 +179,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 
 def test_a_table_without_any_column_of_the_model_is_refused(run, tmp_path):
-    table = tables.write_table(tmp_path / "d.csv", [{"words": "hi"}])
+    table = table_factory.write_table(tmp_path / "d.csv", [{"words": "hi"}])
     with pytest.raises(UserError, match="has no column 'text' or 'image' or 'audio'"):
         predict(run[0], table, tmp_path / "out.csv")
     assert sorted(os.listdir(tmp_path)) == ["d.csv"]

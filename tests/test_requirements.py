@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from mmkeras.extras import EXTRAS
+from mmkeras.environment.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("mmkeras", "pipeline", "serving")
@@ -80,5 +80,5 @@ def test_what_is_declared_is_imported():
 
 
 def test_the_default_import_needs_no_extra():
-    """The hub and bert extras are imported by name, through mmkeras.extras."""
+    """The hub and bert extras are imported by name, through mmkeras.environment.extras."""
     assert not imported("mmkeras") & {"keras-hub", "tensorflow-hub", "tensorflow-text"}

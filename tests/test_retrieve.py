@@ -6,28 +6,30 @@ import pytest
 import tensorflow as tf
 
 from mmkeras.errors import UserError
-from mmkeras.inference import load_trained
-from mmkeras.native import loaded
+from mmkeras.export.inference import load_trained
+from mmkeras.export.saved_model_session import loaded
 from mmkeras.retrieve import main
-from tests import tables
+from tests import table_factory
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return tables.aligned_run(tmp_path_factory)
+    return table_factory.aligned_run(tmp_path_factory)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def loaded_once(run):
     """Loads and traces the model once for all tests here."""
-    from mmkeras import inference
+    from mmkeras.export import inference
 
-    trained = load_trained(run[0])
-    predictor = inference.Predictor(trained)
+    trained_model = load_trained(run[0])
+    predictor = inference.Predictor(trained_model)
     plain = inference.load_trained
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            inference, "load_trained", lambda f: trained if f == run[0] else plain(f)
+            inference,
+            "load_trained",
+            lambda f: trained_model if f == run[0] else plain(f),
         )
         patch.setattr(inference, "Predictor", lambda _: predictor)
         yield
@@ -58,10 +60,10 @@ def test_a_text_finds_pictures_of_its_class(run, tmp_path, capsys):
 
 
 def test_a_picture_finds_texts_and_all_rows_are_searched(run, tmp_path):
-    picture = tmp_path / "p.jpg"
-    picture.write_bytes(tables.picture((35, 195, 70), "JPEG"))
+    image = tmp_path / "p.jpg"
+    image.write_bytes(table_factory.image((35, 195, 70), "JPEG"))
     out = tmp_path / "out.csv"
-    query = argv(run, "--query-image", str(picture), "--find", "text", "--top", "99")
+    query = argv(run, "--query-image", str(image), "--find", "text", "--top", "99")
     assert main([*query, "--output", str(out)]) == 0
     found = read(out)
     assert len(found) == 40 and found[0]["content"].startswith("fresh grass")
@@ -96,13 +98,13 @@ def test_what_cannot_be_asked_is_said(run, more, message):
 
 def test_a_broken_query_is_refused_and_not_searched_for(run, tmp_path):
     broken = tmp_path / "broken.png"
-    broken.write_bytes(tables.picture()[:50])
+    broken.write_bytes(table_factory.image()[:50])
     with pytest.raises(UserError, match="--query-image: image '.*: the picture can"):
         main(argv(run, "--query-image", str(broken)))
 
 
 def test_a_run_without_alignment_says_how_to_get_one(run, tmp_path_factory):
-    folder, table = tables.trained_run(tmp_path_factory)
+    folder, table = table_factory.trained_run(tmp_path_factory)
     with pytest.raises(UserError, match="no aligned modalities.*--loss.text_image"):
         main(["--model", str(folder), "--data", str(table), "--query-text", "a"])
 
@@ -121,7 +123,7 @@ def test_the_report_says_how_often_the_right_row_is_found(run):
 
 def test_the_export_embeds_each_aligned_modality(run):
     folder, _ = run
-    rows = {"text": [b"fresh grass", b""], "image": [b"", tables.picture()]}
+    rows = {"text": [b"fresh grass", b""], "image": [b"", table_factory.image()]}
     with loaded(folder / "export" / "1") as call:
         answer = call("embed", rows)
     assert {k: v.shape for k, v in answer.items()} == {

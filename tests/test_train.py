@@ -12,7 +12,7 @@ import pytest
 
 from mmkeras.cli import run_program
 from mmkeras.train import main
-from tests import tables
+from tests import table_factory
 
 ROOT = Path(__file__).parents[1]
 e2e = pytest.mark.e2e
@@ -114,7 +114,7 @@ def contents(folder):
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     base = tmp_path_factory.mktemp("train data")
-    return tables.write_table(base / "data.csv", tables.make_rows())
+    return table_factory.write_table(base / "data.csv", table_factory.make_rows())
 
 
 @pytest.fixture(scope="module")
@@ -195,16 +195,18 @@ def test_ctrl_c_leaves_a_model_that_loads_and_says_where(table, tmp_path):
     again = shlex.split(line.removeprefix("To go on: "))
     assert again[:3] == ["python", "-m", "mmkeras.train"]
     assert sorted(again[3:]) == sorted(command(*arguments)[3:])
-    load = "import sys, keras, mmkeras.model; keras.models.load_model(sys.argv[1])"
+    load = (
+        "import sys, keras, mmkeras.models.model; keras.models.load_model(sys.argv[1])"
+    )
     load = [sys.executable, "-c", load, folder / "model.keras"]
     subprocess.run(load, cwd=ROOT, check=True, capture_output=True)
 
 
 @e2e
 def test_rejected_rows_are_written_and_the_text_alone_is_learned(tmp_path):
-    rows = [{k: r[k] for k in ("text", "label")} for r in tables.make_rows()]
+    rows = [{k: r[k] for k in ("text", "label")} for r in table_factory.make_rows()]
     rows[7]["label"] = ""
-    table = tables.write_table(tmp_path / "data" / "data.csv", rows)
+    table = table_factory.write_table(tmp_path / "data" / "data.csv", rows)
     done = train(table, tmp_path / "run", check=False)
     assert done.returncode == 2 and "line 9 (id 7): label is missing" in done.stderr
 
@@ -218,11 +220,11 @@ def test_rejected_rows_are_written_and_the_text_alone_is_learned(tmp_path):
 
 @e2e
 def test_rows_with_several_labels_are_trained_predicted_and_exported(tmp_path):
-    rows = tables.make_rows(classes=("red", "green", "blue"))
+    rows = table_factory.make_rows(classes=("red", "green", "blue"))
     for row in rows[::4]:
         row["label"] += "|bright"
         row["text"] += " bright"
-    table = tables.write_table(tmp_path / "data" / "data.csv", rows)
+    table = table_factory.write_table(tmp_path / "data" / "data.csv", rows)
     folder = tmp_path / "run"
     train(table, folder, "--train.monitor", "val_auc")
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -261,24 +263,24 @@ both = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, both)
 mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
-from mmkeras import fit, run, training
-from tests import tables
+from mmkeras.training import fit, run_folder, steps
+from tests import table_factory
 
-fit.strategy = training.strategy = lambda: mirrored
+fit.strategy = steps.strategy = lambda: mirrored
 base = Path(sys.argv[1])
-config = tables.tiny_config(base / "cache")
-with run.opened(base / "run"):
-    training.train(base / "run", config, base / "data.csv")
+config = table_factory.tiny_config(base / "cache")
+with run_folder.locked_folder(base / "run"):
+    steps.train(base / "run", config, base / "data.csv")
 print("replicas:", mirrored.num_replicas_in_sync)
-fit.strategy = training.strategy = tf.distribute.get_strategy
-with run.opened(base / "alone"):
-    training.train(base / "alone", config, base / "data.csv")
+fit.strategy = steps.strategy = tf.distribute.get_strategy
+with run_folder.locked_folder(base / "alone"):
+    steps.train(base / "alone", config, base / "data.csv")
 """
 
 
 @e2e
 def test_two_devices_train_one_model_together(tmp_path):
-    tables.write_table(tmp_path / "data.csv", tables.make_rows())
+    table_factory.write_table(tmp_path / "data.csv", table_factory.make_rows())
     done = subprocess.run(
         [sys.executable, "-c", MIRRORED, str(tmp_path)],
         cwd=ROOT,

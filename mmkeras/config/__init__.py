@@ -1,7 +1,7 @@
 """Every number a run depends on, with its unit. Nothing else reads settings."""
 
 from mmkeras.config.audio import AudioConfig
-from mmkeras.config.check import check
+from mmkeras.config.config import Config, from_dict, to_dict
 from mmkeras.config.evaluate import EvaluateConfig, ExportConfig
 from mmkeras.config.fusion import FusionConfig
 from mmkeras.config.image import ImageConfig
@@ -9,7 +9,7 @@ from mmkeras.config.loss import LossConfig
 from mmkeras.config.table import TableConfig
 from mmkeras.config.text import TextConfig
 from mmkeras.config.train import AugmentConfig, TrainConfig
-from mmkeras.config.whole import Config, from_dict, to_dict
+from mmkeras.config.validation import check
 
 __all__ = [
     "AudioConfig",

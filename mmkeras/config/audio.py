@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mmkeras.config.check import SHARE, Pooling, check
+from mmkeras.config.validation import SHARE, Pooling, check
 from mmkeras.errors import UserError
 
 AudioEncoder = Literal["log_mel_stats", "mfcc_stats", "hub", "vector", "cnn", "gru"]

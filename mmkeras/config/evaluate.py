@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mmkeras.config.check import check
+from mmkeras.config.validation import check
 
 
 @dataclass(frozen=True, kw_only=True)

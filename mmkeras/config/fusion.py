@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mmkeras.config.check import SHARE, check
+from mmkeras.config.validation import SHARE, check
 
 FusionKind = Literal[
     "concat",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mmkeras.config.check import Pooling, check
+from mmkeras.config.validation import Pooling, check
 
 ImageEncoder = Literal[
     "resnet50",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from mmkeras.config.check import check
+from mmkeras.config.validation import check
 from mmkeras.schema import MODALITIES
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mmkeras.config.check import SHARE, Pooling, check
+from mmkeras.config.validation import SHARE, Pooling, check
 from mmkeras.errors import UserError
 
 TextEncoder = Literal["tfidf", "hub", "vector", "lstm", "gru", "transformer", "bert"]

@@ -77,9 +77,9 @@ def _parser() -> Parser:
 
 
 def _check(parsed) -> None:
-    from mmkeras.cli import did_you_mean
-    from serving.client.part import check_flow
-    from serving.client.writer import FORMATS
+    from mmkeras.errors import did_you_mean
+    from serving.client.output_writer import FORMATS
+    from serving.client.row_batch import check_flow
 
     if not parsed.target:
         raise UserError("Give --target HOST:PORT (gRPC) or http://HOST:PORT (REST).")
@@ -138,8 +138,8 @@ def _settings(parsed) -> dict:
 
 
 def _row(client, parsed) -> None:
-    from mmkeras.table import Row
-    from serving.client.writer import JSON_LINES, Writer
+    from mmkeras.data.table import Row
+    from serving.client.output_writer import JSON_LINES, OutputWriter
 
     row = {m: getattr(parsed, m) for m in _SINGLE}
     if row[TEXT] is not None and parsed.text_files:
@@ -147,7 +147,7 @@ def _row(client, parsed) -> None:
     answer = client.predict(**row)
     form = parsed.format or _form_of(parsed.output) or JSON_LINES
     with _opened(parsed.output) as file:
-        writer = Writer(file, form, client.describe().classes, parsed.target)
+        writer = OutputWriter(file, form, client.describe().classes, parsed.target)
         writer(Row(line=1, id="0", cells={}), answer)
 
 
@@ -155,8 +155,8 @@ def _table(client, parsed) -> None:
     from tqdm import tqdm
 
     from mmkeras.config import TableConfig
+    from serving.client.output_writer import CSV, OutputWriter
     from serving.client.table import Table, Totals, predict_table
-    from serving.client.writer import CSV, Writer
 
     names = {
         f"{n}_column": getattr(parsed, f"{n}_column")
@@ -181,7 +181,7 @@ def _table(client, parsed) -> None:
             _opened(parsed.output) as file,
             tqdm(desc="Predicting", unit="row", disable=hidden) as bar,
         ):
-            writer = Writer(file, form, model.classes, parsed.target)
+            writer = OutputWriter(file, form, model.classes, parsed.target)
 
             def write(row, answer):
                 writer(row, answer)
@@ -207,7 +207,7 @@ def _sum_up(totals, output) -> None:
 
 def _form_of(output: str | None) -> str | None:
     """Returns the format that the name of a file asks for, if any."""
-    from serving.client.writer import CSV, JSON_LINES
+    from serving.client.output_writer import CSV, JSON_LINES
 
     ends = {".csv": CSV, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES}
     return ends.get(Path(output or "").suffix.lower())

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import tenacity
 
-from serving.client.answer import Answer
-from serving.client.content import Row, check_names, given, prepare
-from serving.client.conversation import Conversation, Talk
 from serving.client.errors import PredictError, closed
-from serving.client.exchange import Exchange
-from serving.client.model import Model
-from serving.client.part import Part, batches, check_flow
+from serving.client.inputs import Row, check_names, given, prepare
+from serving.client.model_info import ModelInfo
+from serving.client.prediction import Prediction
+from serving.client.protocol import ClientProtocol, Talk
 from serving.client.retry import policy
+from serving.client.row_batch import RowBatch, batches, check_flow
+from serving.client.session import CallSession
 from serving.client.settings import GRPC, Settings
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ class AsyncClient:
         """
         self.settings = Settings(target=target, **settings)
         if self.settings.door == GRPC:
-            from serving.client.grpc_door import AsyncGrpcDoor as Door
+            from serving.client.grpc_transport import AsyncGrpcTransport as Door
         else:
-            from serving.client.rest_door import AsyncRestDoor as Door
+            from serving.client.rest_transport import AsyncRestTransport as Door
         self._open, self._door, self._is_closed = Door, None, False
-        self._talks = Conversation(self.settings, Door.wire)
+        self._talks = ClientProtocol(self.settings, Door.wire)
         self._first: asyncio.Lock | None = None
 
     async def __aenter__(self) -> "AsyncClient":
@@ -50,7 +50,7 @@ class AsyncClient:
         self._is_closed = True
         await self._door.close()
 
-    async def describe(self) -> Model:
+    async def describe(self) -> ModelInfo:
         """As `Client.describe`."""
         return await self._model_for([], self._ends_s())
 
@@ -60,13 +60,13 @@ class AsyncClient:
         image: "str | bytes | os.PathLike | None" = None,
         text: "str | bytes | os.PathLike | np.ndarray | None" = None,
         audio: "str | bytes | os.PathLike | np.ndarray | None" = None,
-    ) -> Answer:
+    ) -> Prediction:
         """As `Client.predict`."""
         rows = [{"image": image, "text": text, "audio": audio}]
         (answer,) = await self.predict_rows(rows)
         return answer
 
-    async def predict_rows(self, rows: Sequence[Row]) -> list[Answer]:
+    async def predict_rows(self, rows: Sequence[Row]) -> list[Prediction]:
         """As `Client.predict_rows`."""
         if not rows:
             return []
@@ -85,12 +85,12 @@ class AsyncClient:
         *,
         in_flight: int = 8,
         batch: int = 1,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[Prediction]:
         """As `Client.stream`; `rows` may be asynchronous, too."""
         check_flow(in_flight, batch)
         return self._stream(rows, in_flight, batch)
 
-    async def _stream(self, rows, in_flight, batch) -> AsyncIterator[Answer]:
+    async def _stream(self, rows, in_flight, batch) -> AsyncIterator[Prediction]:
         gate, waiting, failed = asyncio.Semaphore(in_flight), deque(), []
         try:
             async for part in self._parts(rows, batch, failed):
@@ -117,11 +117,11 @@ class AsyncClient:
         except Exception as error:
             failed.append(error)
 
-    async def _answers(self, rows: Sequence[Row], gate) -> list[Answer]:
+    async def _answers(self, rows: Sequence[Row], gate) -> list[Prediction]:
         async with gate:
             model = await self._model_for(rows, self._ends_s())
             part = await asyncio.to_thread(
-                Part, rows, model, self.settings, self._talks
+                RowBatch, rows, model, self.settings, self._talks
             )
             talk = self._talks.ask(part.sendable)
             # Of a stream, reading the files is no part of the request's time.
@@ -130,7 +130,7 @@ class AsyncClient:
     def _ends_s(self) -> float:
         return time.monotonic() + self.settings.timeout_s
 
-    async def _model_for(self, rows: Sequence[Row], ends_s: float) -> Model:
+    async def _model_for(self, rows: Sequence[Row], ends_s: float) -> ModelInfo:
         if self._first is None:
             raise RuntimeError("An AsyncClient is opened by `async with`.")
         # Tasks that come together ask once, in turn; nobody's turn comes after his own
@@ -140,7 +140,7 @@ class AsyncClient:
 
     async def _run(self, talk: Talk[Any], ends_s: float) -> Any:
         """Awaits the reply to each call of a talk."""
-        exchange = Exchange(talk, ends_s)
+        exchange = CallSession(talk, ends_s)
         while exchange.call is not None:
             again = tenacity.AsyncRetrying(
                 **policy(self._talks.retries, exchange.remaining_s())
@@ -153,7 +153,7 @@ class AsyncClient:
                 exchange.reply(reply)
         return exchange.result
 
-    async def _send(self, exchange: Exchange) -> Any:
+    async def _send(self, exchange: CallSession) -> Any:
         try:
             if not self._is_closed:
                 return await self._door.send(exchange.call, exchange.remaining_s())

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import tenacity
 
-from serving.client.answer import Answer
-from serving.client.content import Row, check_names, given, prepare
-from serving.client.conversation import Conversation, Talk
 from serving.client.errors import PredictError, closed, too_late
-from serving.client.exchange import Exchange, remaining_s
-from serving.client.model import Model
-from serving.client.part import Part, batches, check_flow
+from serving.client.inputs import Row, check_names, given, prepare
+from serving.client.model_info import ModelInfo
+from serving.client.prediction import Prediction
+from serving.client.protocol import ClientProtocol, Talk
 from serving.client.retry import policy
+from serving.client.row_batch import RowBatch, batches, check_flow
+from serving.client.session import CallSession, remaining_s
 from serving.client.settings import GRPC, Settings
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ class Client:
         """
         self.settings = Settings(target=target, **settings)
         if self.settings.door == GRPC:
-            from serving.client.grpc_door import GrpcDoor as Door
+            from serving.client.grpc_transport import GrpcTransport as Door
         else:
-            from serving.client.rest_door import RestDoor as Door
+            from serving.client.rest_transport import RestTransport as Door
         self._door = Door(self.settings)
-        self._talks = Conversation(self.settings, Door.wire)
+        self._talks = ClientProtocol(self.settings, Door.wire)
         self._closed = threading.Event()
         self._first = threading.Lock()
 
@@ -65,7 +65,7 @@ class Client:
         self._closed.set()
         self._door.close()
 
-    def describe(self) -> Model:
+    def describe(self) -> ModelInfo:
         """Returns what the model takes and its classes, asking the server once.
 
         Raises:
@@ -80,7 +80,7 @@ class Client:
         image: "str | bytes | os.PathLike | None" = None,
         text: "str | bytes | os.PathLike | np.ndarray | None" = None,
         audio: "str | bytes | os.PathLike | np.ndarray | None" = None,
-    ) -> Answer:
+    ) -> Prediction:
         """Returns the model's answer to one row; what is not given is absent.
 
         Args:
@@ -95,7 +95,7 @@ class Client:
         (answer,) = self.predict_rows([{"image": image, "text": text, "audio": audio}])
         return answer
 
-    def predict_rows(self, rows: Sequence[Row]) -> list[Answer]:
+    def predict_rows(self, rows: Sequence[Row]) -> list[Prediction]:
         """Returns an answer a row, by one request, or more where one is too large.
 
         Args:
@@ -115,7 +115,7 @@ class Client:
 
     def stream(
         self, rows: Iterable[Row], *, in_flight: int = 8, batch: int = 1
-    ) -> Iterator[Answer]:
+    ) -> Iterator[Prediction]:
         """Yields an answer a row, in the order of the rows.
 
         A row of which something cannot be read is answered from what is left of it,
@@ -133,7 +133,7 @@ class Client:
         check_flow(in_flight, batch)
         return self._stream(rows, in_flight, batch)
 
-    def _stream(self, rows, in_flight, batch) -> Iterator[Answer]:
+    def _stream(self, rows, in_flight, batch) -> Iterator[Prediction]:
         pool = ThreadPoolExecutor(in_flight, thread_name_prefix="predict")
         waiting, failed = deque(), []
         try:
@@ -157,16 +157,16 @@ class Client:
         except Exception as error:
             failed.append(error)
 
-    def _answers(self, rows: Sequence[Row]) -> list[Answer]:
+    def _answers(self, rows: Sequence[Row]) -> list[Prediction]:
         model = self._model_for(rows, self._ends_s())
-        part = Part(rows, model, self.settings, self._talks)
+        part = RowBatch(rows, model, self.settings, self._talks)
         # Of a stream, reading the files is no part of the request's time.
         return part.merged(self._run(self._talks.ask(part.sendable), self._ends_s()))
 
     def _ends_s(self) -> float:
         return time.monotonic() + self.settings.timeout_s
 
-    def _model_for(self, rows: Sequence[Row], ends_s: float) -> Model:
+    def _model_for(self, rows: Sequence[Row], ends_s: float) -> ModelInfo:
         # Threads that come together ask once; each waits for its own time only.
         if not self._first.acquire(timeout=remaining_s(ends_s)):
             raise too_late(self.settings.target, self.settings.timeout_s)
@@ -177,7 +177,7 @@ class Client:
 
     def _run(self, talk: Talk[Any], ends_s: float) -> Any:
         """Waits for the reply to each call of a talk."""
-        exchange = Exchange(talk, ends_s)
+        exchange = CallSession(talk, ends_s)
         while exchange.call is not None:
             again = tenacity.Retrying(
                 **policy(self._talks.retries, exchange.remaining_s()),
@@ -191,7 +191,7 @@ class Client:
                 exchange.reply(reply)
         return exchange.result
 
-    def _send(self, exchange: Exchange) -> Any:
+    def _send(self, exchange: CallSession) -> Any:
         try:
             if not self._closed.is_set():
                 return self._door.send(exchange.call, exchange.remaining_s())

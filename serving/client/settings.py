@@ -5,7 +5,7 @@ import re
 import ssl
 from dataclasses import dataclass, field
 
-from mmkeras.config import check
+from mmkeras.config import validation
 from mmkeras.errors import UserError
 
 GRPC, REST = "grpc", "rest"
@@ -81,14 +81,14 @@ class Limits:
     clip_s: float = 60.0
 
     def __post_init__(self):
-        check(self.max_file_mb >= 1, "max_file_mb", self.max_file_mb, "at least 1")
-        check(
+        validation(self.max_file_mb >= 1, "max_file_mb", self.max_file_mb, "at least 1")
+        validation(
             1 <= self.max_megapixels <= 178,
             "max_megapixels",
             self.max_megapixels,
             "from 1 to 178",
         )
-        check(self.clip_s >= 1, "clip_s", self.clip_s, "at least 1")
+        validation(self.clip_s >= 1, "clip_s", self.clip_s, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,23 +124,23 @@ class Settings:
 
     def __post_init__(self):
         _check_target(self.target, self.tls)
-        check(bool(self.model), "model", repr(self.model), "a name")
+        validation(bool(self.model), "model", repr(self.model), "a name")
         if self.version is not None:
-            check(
+            validation(
                 0 <= self.version < 2**63, "version", self.version, "a number, 0 or up"
             )
         if self.version is not None and self.label is not None:
             raise UserError("Give a version or a label, not both.")
         if self.label is not None:
-            check(bool(self.label), "label", repr(self.label), "a label")
-        check(
+            validation(bool(self.label), "label", repr(self.label), "a label")
+        validation(
             0 < self.timeout_s <= _LONGEST_S,
             "timeout",
             self.timeout_s,
             f"above 0 and at most {_LONGEST_S} (seconds)",
         )
-        check(self.retries >= 0, "retries", self.retries, "0 or more")
-        check(
+        validation(self.retries >= 0, "retries", self.retries, "0 or more")
+        validation(
             4096 <= self.max_message_bytes < 2**31,
             "max_message_bytes",
             self.max_message_bytes,

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmkeras.config import TableConfig
+from mmkeras.data.table import Row, iter_rows, table_modalities
 from mmkeras.errors import UserError
-from mmkeras.files import join
+from mmkeras.files import join_path
 from mmkeras.schema import TEXT, UNREADABLE
-from mmkeras.table import Row, iter_rows, table_modalities
-from serving.client.answer import Answer
 from serving.client.client import Client
-from serving.client.model import Model
-from serving.client.writer import full_status
+from serving.client.model_info import ModelInfo
+from serving.client.output_writer import full_status
+from serving.client.prediction import Prediction
 
 
 @dataclass(kw_only=True)
@@ -47,7 +47,7 @@ class Table:
     columns: TableConfig
     text_files: bool = False
 
-    def modalities(self, model: Model) -> tuple[str, ...]:
+    def modalities(self, model: ModelInfo) -> tuple[str, ...]:
         """Returns what both the table and the model have.
 
         Raises:
@@ -56,7 +56,7 @@ class Table:
         with _flags_named():
             return table_modalities(self.path, self._wanted(model), labeled=False)
 
-    def rows(self, model: Model) -> Iterator[Row]:
+    def rows(self, model: ModelInfo) -> Iterator[Row]:
         """Yields the rows, read as they are taken.
 
         Raises:
@@ -75,7 +75,7 @@ class Table:
     def _value(self, modality, cell):
         if modality == TEXT and not self.text_files:
             return cell
-        path = join(self.path.parent, cell)
+        path = join_path(self.path.parent, cell)
         return Path(path) if modality == TEXT else path
 
 
@@ -92,7 +92,7 @@ def _flags_named() -> Iterator[None]:
 def predict_table(
     client: Client,
     table: Table,
-    write: Callable[[Row, Answer], None],
+    write: Callable[[Row, Prediction], None],
     totals: Totals,
     *,
     in_flight: int,

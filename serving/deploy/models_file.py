@@ -4,8 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from mmkeras.cli import did_you_mean
-from mmkeras.errors import UserError
+from mmkeras.errors import UserError, did_you_mean
 
 _MOST_KEPT = 10  # changes that can be rolled back
 
@@ -72,16 +71,16 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def kept(path: Path) -> list[Path]:
+def list_backups(path: Path) -> list[Path]:
     """Returns what the file was before each change, oldest first."""
     found = path.parent.glob(f"{path.name}.*")
     numbered = [file for file in found if file.suffix[1:].isdigit()]
     return sorted(numbered, key=lambda file: int(file.suffix[1:]))
 
 
-def keep(path: Path, text: str) -> Path:
+def back_up(path: Path, text: str) -> Path:
     """Keeps `text` as what the file was, and forgets what is too long ago."""
-    before = kept(path)
+    before = list_backups(path)
     number = int(before[-1].suffix[1:]) + 1 if before else 1
     target = path.with_name(f"{path.name}.{number}")
     target.write_text(text, encoding="utf-8")

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmkeras.cli import Parser, did_you_mean, run_program
-from mmkeras.errors import UserError
+from mmkeras.cli import Parser, run_program
+from mmkeras.errors import UserError, did_you_mean
 from serving.deploy import models_file, rollout
 from serving.deploy.servers import Servers
 
@@ -87,9 +87,9 @@ def release(
     undone = _undone(path, model) if action == "rollback" else None
     after = _after(model, action, version, undone)
     if after == model:
-        print(f"Nothing to change. {rollout.described(model)}.")
+        print(f"Nothing to change. {rollout.format_versions(model)}.")
         return
-    before = rollout.copied(model)
+    before = rollout.deep_copy(model)
     plan = rollout.steps(before, after)
     try:
         for step in plan if servers.targets else plan[:1]:
@@ -116,7 +116,7 @@ def _after(model, action: str, version: int | None, undone: Path | None):
 
 def _undone(path: Path, model) -> Path:
     """Returns the newest file that was kept in which the model is another."""
-    for file in reversed(models_file.kept(path)):
+    for file in reversed(models_file.list_backups(path)):
         if models_file.find_model(models_file.read_models(file), model.name) != model:
             return file
     raise UserError(f"There is nothing to roll back to beside '{path}'.")
@@ -130,7 +130,7 @@ def _take(path: Path, config, model, step, servers: Servers) -> None:
     if rollout.is_specific(model):
         servers.wait(model.name, rollout.versions(model))
     where = ", ".join(["file", *servers.targets])
-    print(f"{rollout.described(model)} ({where}).", flush=True)
+    print(f"{rollout.format_versions(model)} ({where}).", flush=True)
 
 
 def _restored(path: Path, text: str, servers: Servers) -> str:
@@ -152,18 +152,18 @@ def _record(path: Path, text: str, before, undone: Path | None, finished: bool) 
             undone.unlink()
         return
     # The second half of a change that was begun without a server is no new one.
-    last = models_file.kept(path)[-1:]
+    last = models_file.list_backups(path)[-1:]
     for file in last:
         kept = models_file.find_model(models_file.read_models(file), before.name)
         if kept != before and kept.version_labels == before.version_labels:
             return
-    models_file.keep(path, text)
+    models_file.back_up(path, text)
 
 
 def print_status(path: Path, name: str, servers: Servers) -> None:
     """Prints what the file says, and the states of versions on each server."""
     model = models_file.find_model(models_file.read_models(path), name)
-    print(f"{rollout.described(model)} (file).")
+    print(f"{rollout.format_versions(model)} (file).")
     for target in servers.targets:
         states = servers.states(target, name)
         words = [f"{v} {s} {e}".strip() for v, (s, e) in sorted(states.items())]

@@ -23,7 +23,7 @@ def with_canary(model, version: int):
         )
     if model.version_labels[STABLE] == version:
         raise UserError(f"Version {version} of '{model.name}' is stable already.")
-    changed = copied(model)
+    changed = deep_copy(model)
     changed.version_labels[CANARY] = version
     return _serving(changed, set(changed.version_labels.values()))
 
@@ -33,7 +33,7 @@ def with_stable(model, version: int):
 
     The version that was stable stays loaded, so that a rollback has not to load it.
     """
-    changed = copied(model)
+    changed = deep_copy(model)
     versions = set(model.version_labels.values()) | {version}
     changed.version_labels[STABLE] = version
     if changed.version_labels.get(CANARY) == version:
@@ -44,7 +44,7 @@ def with_stable(model, version: int):
 def steps(before, after) -> list:
     """Returns the configs that lead from one to the other, each one allowed by then."""
     if is_specific(after) and set(versions(after)) - set(versions(before)):
-        first = _serving(copied(before), {*versions(before), *versions(after)})
+        first = _serving(deep_copy(before), {*versions(before), *versions(after)})
         return [first] if first == after else [first, after]
     return [after]
 
@@ -59,7 +59,7 @@ def versions(model) -> list[int]:
     return list(model.model_version_policy.specific.versions)
 
 
-def described(model) -> str:
+def format_versions(model) -> str:
     """Returns labels and versions in one line."""
     labels = sorted(model.version_labels.items(), key=lambda item: item[::-1])
     words = ", ".join(f"{label} {version}" for label, version in labels)
@@ -72,7 +72,7 @@ def described(model) -> str:
     return f"{model.name}: {words or 'no labels'}; versions served: {served}"
 
 
-def copied(model):
+def deep_copy(model):
     """Returns a copy of a ModelConfig."""
     copy = type(model)()
     copy.CopyFrom(model)

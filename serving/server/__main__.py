@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
+from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.tensorflow_import import import_tensorflow
 
 _EXAMPLE = "--model mmkeras=runs/mine/export"
 # Flag: default, least, most, help.
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     _check(parsed)
     parsed.host = parsed.host.strip("[]")  # as addresses of IPv6 are written
     import_tensorflow()
-    from serving.server.program import serve
+    from serving.server.server import serve
 
     return serve(parsed, models)
 

@@ -49,7 +49,7 @@ def failed_precondition(message: str) -> ServingError:
     return ServingError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
-def of_tensorflow(error: tf.errors.OpError) -> ServingError:
+def from_tensorflow_error(error: tf.errors.OpError) -> ServingError:
     """Returns what TensorFlow's own error is to a client."""
     return ServingError(_CODES[error.error_code], error.message)
 

@@ -14,8 +14,7 @@ from google.protobuf import (
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from mmkeras.cli import did_you_mean
-from mmkeras.errors import UserError
+from mmkeras.errors import UserError, did_you_mean
 from mmkeras.files import read_text
 
 M = TypeVar("M", bound=Message)

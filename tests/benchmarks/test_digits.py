@@ -20,10 +20,10 @@ def built(tmp_path_factory):
     content = {}
     for part, count in (("train", 200), ("test", 50)):
         labels = np.arange(count) % 10
-        pictures = rng.integers(0, 40, (count, 28, 28))
+        images = rng.integers(0, 40, (count, 28, 28))
         half = slice(0, 14) if part == "train" else slice(14, 28)
-        pictures[:, :, half] += 20 * labels[:, None, None]
-        content[f"x_{part}"] = pictures.astype(np.uint8)
+        images[:, :, half] += 20 * labels[:, None, None]
+        content[f"x_{part}"] = images.astype(np.uint8)
         content[f"y_{part}"] = labels.astype(np.uint8)
     np.savez(source / "mnist.npz", **content)
     (source / "fsdd").mkdir()
@@ -76,9 +76,9 @@ def test_of_test_pictures_only_what_training_ones_have_is_left(built):
     of = {"train": [], "test": []}
     for row in rows:
         if row["split"] in of:
-            picture = np.asarray(Image.open(folder / row["image"]), float)
-            of[row["split"]].append(picture)
-    train, test = (np.stack(pictures).std(axis=0) for pictures in of.values())
+            image = np.asarray(Image.open(folder / row["image"]), float)
+            of[row["split"]].append(image)
+    train, test = (np.stack(images).std(axis=0) for images in of.values())
     assert train[:, :14].mean() > 20, "training pictures differ in their left half"
     # Test ones differ in the right half, which has no part in what was fitted.
     assert test[:, 14:].mean() < 3

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from benchmarks import missing
-from mmkeras import contest as contests
 from mmkeras.errors import UserError
-from tests import tables
-from tests.trials import Trainer
+from mmkeras.experiments import comparison_run as contests
+from tests import table_factory
+from tests.fake_training import Trainer
 
 
 def test_holes_come_with_their_chance_and_never_take_all_of_a_row():
@@ -68,7 +68,9 @@ def started(monkeypatch):
 
 
 def words_of(tmp_path):
-    table = tables.write_table(tmp_path / "data" / "data.csv", tables.make_rows())
+    table = table_factory.write_table(
+        tmp_path / "data" / "data.csv", table_factory.make_rows()
+    )
     words = ["--data", str(table), "--presets", "late", "--seeds", "2"]
     return [*words, "--output", str(tmp_path / "out")]
 
@@ -130,7 +132,7 @@ def test_baselines_of_another_table_are_those_that_a_report_has(
 ):
     from benchmarks import simple
 
-    run, table = tables.trained_run(tmp_path_factory)
+    run, table = table_factory.trained_run(tmp_path_factory)
     data = shutil.copytree(table.parent, tmp_path / "data")
     with (data / "data.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))[32:]

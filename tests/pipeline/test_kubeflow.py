@@ -15,11 +15,11 @@ from mmkeras.config import to_dict
 from mmkeras.errors import UserError
 from mmkeras.schema import LABEL, PROBABILITIES, SERVING_DEFAULT
 from pipeline import kubeflow
-from pipeline.evaluator import evaluation_summary
+from pipeline.components.evaluator import evaluation_summary
 from pipeline.kubeflow import main
-from tests import tables
-from tests.pipeline.launcher import REPOSITORY, Launcher
-from tests.pipeline.test_submission import RUNS, api
+from tests import table_factory
+from tests.pipeline.compiler.test_kfp_client import RUNS, api
+from tests.pipeline.fake_kfp_launcher import REPOSITORY, Launcher
 
 # Of kfp 2.5 itself, which uses an old urllib3.
 pytestmark = pytest.mark.filterwarnings(
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kubeflow")
-    return tables.write_table(folder / "data.csv", tables.make_rows())
+    return table_factory.write_table(folder / "data.csv", table_factory.make_rows())
 
 
 @pytest.fixture
@@ -125,11 +125,11 @@ def test_the_file_parses_back_and_is_the_same_again(given, tmp_path, capsys):
 
 
 def test_a_changed_table_is_read_anew(given, tmp_path):
-    rows = tables.make_rows()
+    rows = table_factory.make_rows()
     specs = []
     for number in (3, 4):
         rows[3]["text"] = f"number {number}"
-        data = tables.write_table(tmp_path / "data.csv", rows)
+        data = table_factory.write_table(tmp_path / "data.csv", rows)
         main(given(data=data))
         specs.append(yaml.safe_load((tmp_path / "pipeline.yaml").read_text()))
     before, after = (s["root"]["dag"]["tasks"] for s in specs)
@@ -138,8 +138,12 @@ def test_a_changed_table_is_read_anew(given, tmp_path):
 
 
 def test_a_compiled_pipeline_is_submitted(given, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("pipeline.job._baseline", lambda asked, serving_dir: None)
-    monkeypatch.setattr("pipeline.job._edited", lambda path, rows, uncached: "")
+    monkeypatch.setattr(
+        "pipeline.compiler.compile_request._baseline", lambda asked, serving_dir: None
+    )
+    monkeypatch.setattr(
+        "pipeline.compiler.compile_request._edited", lambda path, rows, uncached: ""
+    )
     with api() as (host, seen):
         main(
             [
@@ -165,12 +169,12 @@ def test_a_compiled_pipeline_is_submitted(given, tmp_path, monkeypatch, capsys):
 def ran(tmp_path_factory):
     """All containers of a compiled pipeline, run until the model is pushed."""
     folder = tmp_path_factory.mktemp("cluster")
-    rows = tables.make_rows()
+    rows = table_factory.make_rows()
     rows[3]["audio"], rows[4]["text"] = "", ""
-    table = tables.write_table(folder / "data" / "data.csv", rows)
+    table = table_factory.write_table(folder / "data" / "data.csv", rows)
     unlabeled = [{k: v for k, v in row.items() if k != "label"} for row in rows[:4]]
-    new = tables.write_table(folder / "new" / "data.csv", unlabeled)
-    settings = to_dict(tables.tiny_config(folder / "cache"))
+    new = table_factory.write_table(folder / "new" / "data.csv", unlabeled)
+    settings = to_dict(table_factory.tiny_config(folder / "cache"))
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(settings | {"gate": {"max_drop": 0.5}}))
     argv = ["--data", str(table), "--unlabeled", str(new), "--image", "image:1"]
@@ -194,7 +198,7 @@ def test_the_pushed_version_answers(ran):
     assert pushed["pushed"] == 1
     assert [path.name for path in serving.iterdir()] == [pushed["pushed_version"]]
     model = tf.saved_model.load(str(serving / pushed["pushed_version"]))
-    (row,) = tables.make_rows(["test"], seed=9)
+    (row,) = table_factory.make_rows(["test"], seed=9)
     said = model.signatures[SERVING_DEFAULT](
         text=tf.constant([row["text"]]),
         image=tf.constant([row["image"]]),

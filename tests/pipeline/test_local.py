@@ -15,7 +15,7 @@ import yaml
 from mmkeras.cli import run_program
 from mmkeras.config import to_dict
 from pipeline.local import main
-from tests import tables
+from tests import table_factory
 
 ROOT = Path(__file__).parents[2]
 e2e = pytest.mark.e2e
@@ -94,8 +94,8 @@ def run(table, root, *more, code=0):
 
 def write(base, rows):
     """A table, with the settings of a tiny run beside it."""
-    table = tables.write_table(base / "data.csv", rows)
-    config = to_dict(tables.tiny_config(base / "cache", epochs=6))
+    table = table_factory.write_table(base / "data.csv", rows)
+    config = to_dict(table_factory.tiny_config(base / "cache", epochs=6))
     (base / "config.yaml").write_text(yaml.safe_dump(config))
     return table
 
@@ -126,7 +126,7 @@ def newest(folder):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    rows = tables.make_rows()
+    rows = table_factory.make_rows()
     rows[3]["audio"], rows[35]["image"] = "", ""
     return write(tmp_path_factory.mktemp("table"), rows)
 
@@ -170,11 +170,11 @@ def test_the_pipelines_model_answers_as_the_plain_programs_does(first, table, tm
 
 @e2e
 def test_the_pushed_version_answers_raw_bytes_as_the_training_model_does(first):
-    from mmkeras.native import loaded
+    from mmkeras.export.saved_model_session import loaded
 
     root, _ = first
     (version,) = versions(root)
-    rows = tables.make_rows()[32:35]
+    rows = table_factory.make_rows()[32:35]
     data = {
         m: [r[m].encode() if m == "text" else r[m] for r in rows]
         for m in ("text", "image", "audio")
@@ -264,7 +264,7 @@ def test_a_model_worse_than_the_last_blessed_one_is_not_pushed(table, first):
 
 @e2e
 def test_a_corrupt_table_ends_in_the_plain_programs_words(tmp_path):
-    rows = tables.make_rows()
+    rows = table_factory.make_rows()
     rows[2]["image"], rows[5]["label"] = "gone.png", ""
     table = write(tmp_path / "data", rows)
     done = run(table, tmp_path / "root", code=2)
@@ -277,7 +277,7 @@ def test_a_corrupt_table_ends_in_the_plain_programs_words(tmp_path):
 @e2e
 def test_rows_that_have_drifted_stop_the_run_and_are_named(first, tmp_path):
     root, _ = first
-    rows = tables.make_rows(classes=("red", "green", "blue"))
+    rows = table_factory.make_rows(classes=("red", "green", "blue"))
     for row in rows[::2]:
         row["image"] = ""
     before = versions(root)
@@ -324,8 +324,10 @@ def test_a_run_killed_in_the_trainer_goes_on_from_its_checkpoint(
 @e2e
 def test_an_unlabeled_table_is_answered_by_the_blessed_model(first, table, tmp_path):
     root, _ = first
-    rows = [{k: r[k] for k in ("text", "image", "audio")} for r in tables.make_rows()]
-    unlabeled = tables.write_table(tmp_path / "new" / "new.csv", rows[:5])
+    rows = [
+        {k: r[k] for k in ("text", "image", "audio")} for r in table_factory.make_rows()
+    ]
+    unlabeled = table_factory.write_table(tmp_path / "new" / "new.csv", rows[:5])
     done = run(table, root, "--unlabeled", unlabeled, "--gate.max_drop", "0.5")
     (line,) = [x for x in done.stdout.splitlines() if x.startswith("Answers: ")]
     assert any(Path(line.removeprefix("Answers: ")).rglob("*"))

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mmkeras.analyze import analyze
-from mmkeras.ingested import load_ingested, resolved
-from mmkeras.records import ingest
-from tests import tables
-from tests.pipeline import stage
-from tests.pipeline.test_ingest import records
-from tests.pipeline.test_transform import transformed
+from mmkeras.data.dataset import load_dataset, with_detected_encoders
+from mmkeras.data.fit_preprocessing import fit_preprocessing
+from mmkeras.data.ingest import ingest
+from tests import table_factory
+from tests.pipeline import executor_harness
+from tests.pipeline.components.test_example_gen import records
+from tests.pipeline.components.test_transform import transformed
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,15 +63,17 @@ def portable(tmp_path_factory):
 
 @pytest.mark.e2e
 def test_workers_elsewhere_write_the_same_records_and_find_the_same(portable, tmp_path):
-    rows = tables.make_rows()
+    rows = table_factory.make_rows()
     rows[3]["audio"], rows[4]["text"] = "", ""
-    table = tables.write_table(tmp_path / "data" / "data.csv", rows)
-    config = tables.tiny_config(tmp_path / "cache", table={"rows_per_shard": 10})
+    table = table_factory.write_table(tmp_path / "data" / "data.csv", rows)
+    config = table_factory.tiny_config(tmp_path / "cache", table={"rows_per_shard": 10})
 
-    examples, _ = stage.examples_of(table, config, tmp_path, beam_args=portable)
+    examples, _ = executor_harness.examples_of(
+        table, config, tmp_path, beam_args=portable
+    )
 
-    piped, plain = load_ingested(examples.uri), ingest(table, config)
+    piped, plain = load_dataset(examples.uri), ingest(table, config)
     assert len(piped.shards["train"]) == 3
     assert records(piped) == records(plain)
     found = transformed(examples, config, tmp_path, portable)
-    assert found == analyze(plain, resolved(config, plain))
+    assert found == fit_preprocessing(plain, with_detected_encoders(config, plain))

@@ -14,10 +14,10 @@ def halves(tmp_path_factory):
 @pytest.fixture(scope="session")
 def servable(halves):
     """The same, loaded, without batches."""
-    from serving.server.room import Room
-    from serving.server.servable import Servable
+    from serving.server.engine.admission import WeightedSemaphore
+    from serving.server.engine.servable import Servable
 
-    found = Servable("halves", 1, halves / "1", room=Room(100, "rows"))
+    found = Servable("halves", 1, halves / "1", room=WeightedSemaphore(100, "rows"))
     yield found
     found.close()
 
@@ -27,13 +27,13 @@ def core(halves):
     """A core that serves it as `halves`, where version 1 is labelled `stable`."""
     from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-    from serving.server.core import Core, Limits
-    from serving.server.manager import Manager
+    from serving.server.engine.admission import WeightedSemaphore
+    from serving.server.engine.data_plane import DataPlane, Limits
+    from serving.server.engine.servable import Servable
     from serving.server.metrics import Metrics
-    from serving.server.room import Room
-    from serving.server.servable import Servable
+    from serving.server.models.manager import Manager
 
-    room = Room(1000, "rows")
+    room = WeightedSemaphore(1000, "rows")
     manager = Manager(
         lambda name, version, path: Servable(name, version, path, room=room),
         say=lambda line: None,
@@ -45,16 +45,16 @@ def core(halves):
     manager.apply(config)
     model.version_labels["stable"] = 1
     manager.apply(config)
-    yield Core(manager, Metrics(), Limits(message_bytes=2**22))
+    yield DataPlane(manager, Metrics(), Limits(message_bytes=2**22))
     manager.close()
 
 
 @pytest.fixture(scope="session")
 def grpc_door(core):
     """The same behind gRPC."""
-    from serving.server.grpc_door import GrpcDoor
+    from serving.server.grpc.server import GrpcServer
 
-    door = GrpcDoor(core, "127.0.0.1", 0, threads=8, message_bytes=2**22)
+    door = GrpcServer(core, "127.0.0.1", 0, threads=8, message_bytes=2**22)
     door.start()
     yield door
     door.stop(5)

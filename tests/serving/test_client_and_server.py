@@ -8,7 +8,7 @@ import pytest
 
 from mmkeras.predict import predict
 from tests.serving.twin import ROOT, serving
-from tests.tables import trained_run
+from tests.table_factory import trained_run
 
 pytestmark = pytest.mark.e2e
 

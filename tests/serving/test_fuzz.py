@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests import tables
+from tests import table_factory
 from tests.serving.fuzzing import verdict
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ INPUTS, MOST_S = 20_000, 600
 
 @pytest.mark.e2e
 def test_no_input_ends_the_server_or_gets_a_malformed_answer(tmp_path_factory):
-    export = tables.trained_run(tmp_path_factory)[0] / "export"
+    export = table_factory.trained_run(tmp_path_factory)[0] / "export"
     last = tmp_path_factory.mktemp("fuzz") / "last"
     command = [sys.executable, "-m", "tests.serving.fuzzing"]
     command += ["--inputs", str(INPUTS), "--export", str(export)]

@@ -2,20 +2,20 @@
 
 import pytest
 
-from tests import tables
-from tests.serving.client import stand as stands
+from tests import table_factory
+from tests.serving.client import fake_server as stands
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """Run folder and table of the tiny trained model."""
-    return tables.trained_run(tmp_path_factory)
+    return table_factory.trained_run(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def servable(run):
     """The run's export, run by the loader that TF Serving uses."""
-    from mmkeras.native import loaded
+    from mmkeras.export.saved_model_session import loaded
 
     folder = run[0] / "export" / "1"
     with loaded(folder) as call:
@@ -25,16 +25,16 @@ def servable(run):
 @pytest.fixture(scope="session")
 def offline(run, tmp_path_factory):
     """Returns what mmkeras.predict writes of a table; the model is loaded once."""
-    from mmkeras import inference
+    from mmkeras.export import inference
     from mmkeras.predict import predict
 
-    trained = inference.load_trained(run[0])
-    predictor = inference.Predictor(trained)
+    trained_model = inference.load_trained(run[0])
+    predictor = inference.Predictor(trained_model)
     output = tmp_path_factory.mktemp("offline") / "out.csv"
 
     def written(table):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(inference, "load_trained", lambda _: trained)
+            patch.setattr(inference, "load_trained", lambda _: trained_model)
             patch.setattr(inference, "Predictor", lambda _: predictor)
             predict(run[0], table, output)
         return output.read_bytes().decode()

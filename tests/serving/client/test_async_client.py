@@ -10,8 +10,8 @@ import pytest
 from mmkeras.errors import UserError
 from serving.client import AsyncClient, Client, PredictError
 from serving.client.errors import too_late
-from tests import tables
-from tests.serving.client.stand import Fault
+from tests import table_factory
+from tests.serving.client.fake_server import Fault
 from tests.serving.client.test_client import (
     FULL,
     SlowDoor,
@@ -37,9 +37,9 @@ async def collected(stream):
 
 
 def test_answers_are_those_of_the_client_that_waits(door, stand, tmp_path):
-    (tmp_path / "a.flac").write_bytes(tables.tone(kind="FLAC"))
+    (tmp_path / "a.flac").write_bytes(table_factory.tone(kind="FLAC"))
     rows = [
-        {"text": "warm fire", "image": tables.picture()},
+        {"text": "warm fire", "image": table_factory.picture()},
         {"audio": tmp_path / "a.flac"},
         {"image": "gone.png"},
     ]

@@ -12,10 +12,10 @@ import soundfile
 
 from mmkeras.errors import UserError
 from serving.client import Client, PredictError
-from serving.client.calls import Describe, Description, NameClasses, Outputs
-from tests import tables
-from tests.serving.client import stand as stands
-from tests.serving.client.stand import Fault
+from serving.client.requests import ClassNamesCall, MetadataCall, ModelMetadata, Outputs
+from tests import table_factory
+from tests.serving.client import fake_server as stands
+from tests.serving.client.fake_server import Fault
 
 CODES = grpc.StatusCode
 FULL = "The batch scheduling queue to which this task was submitted is full"
@@ -42,7 +42,7 @@ def texts(count):
 
 def test_answers_are_those_of_the_model_called_directly(opened, stand, servable):
     client = opened(stand)
-    png, wave = tables.picture((30, 200, 60)), tables.tone(880)
+    png, wave = table_factory.picture((30, 200, 60)), table_factory.tone(880)
     answer = client.predict(image=png, text="fresh grass", audio=wave)
     feeds = {"text": [b"fresh grass"], "image": [png], "audio": [wave]}
     direct = servable.run("serving_default", feeds)
@@ -59,8 +59,8 @@ def test_answers_are_those_of_the_model_called_directly(opened, stand, servable)
 def test_what_is_transcoded_gets_the_answer_of_what_it_holds(opened, stand):
     client = opened(stand)
     colour = (220, 30, 40)
-    png, tiff = (tables.picture(colour, kind) for kind in ("PNG", "TIFF"))
-    flac, wave = tables.tone(kind="FLAC"), io.BytesIO()
+    png, tiff = (table_factory.picture(colour, kind) for kind in ("PNG", "TIFF"))
+    flac, wave = table_factory.tone(kind="FLAC"), io.BytesIO()
     samples, rate_hz = soundfile.read(io.BytesIO(flac), dtype="int16")
     soundfile.write(wave, samples, rate_hz, "PCM_16", format="WAV")
     plain = client.predict(image=png, audio=wave.getvalue())
@@ -187,11 +187,13 @@ class SlowDoor:
 
 def model_of_text(call):
     """Replies to a call as the model of `stands.made_up` does."""
-    if isinstance(call, Describe):
+    if isinstance(call, MetadataCall):
         names = {"serving_default": ("text",), "classify": ("inputs",)}
         gives = ("label", "probabilities", "score", "status")
-        return Description(version=3, inputs=names, outputs={"serving_default": gives})
-    if isinstance(call, NameClasses):
+        return ModelMetadata(
+            version=3, inputs=names, outputs={"serving_default": gives}
+        )
+    if isinstance(call, ClassNamesCall):
         return ("a", "b")
     outputs = {"labels": ["a"], "scores": [0.9], "statuses": ["ok"]}
     return Outputs(version=3, probabilities=[[0.9, 0.1]], **outputs)
@@ -216,7 +218,7 @@ def test_who_waits_for_anothers_description_has_no_longer_for_that(opened, plain
 
 
 def test_a_server_that_comes_late_is_waited_for(plain):
-    from tests.serving.client.test_grpc_door import free_port
+    from tests.serving.client.test_grpc_transport import free_port
 
     port, answers = free_port(), []
     target = f"{stands.LOCAL}:{port}"
@@ -263,7 +265,7 @@ def test_a_version_that_takes_something_else_is_noticed(opened, plain):
     plain.versions = {4: stands.made_up(modalities=("text", "image"))}
     assert client.predict(text="a").status == "image absent"
     plain.versions = {5: stands.made_up(modalities=("image",))}
-    assert client.predict(image=tables.picture()).status == "ok"
+    assert client.predict(image=table_factory.picture()).status == "ok"
 
 
 # Streams ------------------------------------------------------------------------

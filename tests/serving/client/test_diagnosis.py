@@ -15,7 +15,7 @@ import pytest
 from serving.client.diagnosis import cause_of, diagnose, find_cause, find_cause_async
 from serving.client.errors import Cause
 from serving.client.settings import Settings, Tls
-from tests.serving.client.stand import LOCAL, grpc_door, rest_door
+from tests.serving.client.fake_server import LOCAL, grpc_door, rest_door
 
 LIMIT_S = 5.0
 GRPC, REST = "{}:{}", "http://{}:{}"

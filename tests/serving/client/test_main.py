@@ -15,14 +15,14 @@ import pytest
 from mmkeras.cli import run_program
 from mmkeras.errors import UserError
 from serving.client.__main__ import main
-from tests import tables
-from tests.serving.client.stand import LOCAL, Fault, grpc_door
-from tests.serving.client.test_grpc_door import credentials, free_port
+from tests import table_factory
+from tests.serving.client.fake_server import LOCAL, Fault, grpc_door
+from tests.serving.client.test_grpc_transport import credentials, free_port
 from tests.serving.client.test_table import assert_the_same
 
 
 def test_one_row_is_one_line_of_json(door, stand, tmp_path, capsys):
-    (tmp_path / "cat.webp").write_bytes(tables.picture(kind="WEBP"))
+    (tmp_path / "cat.webp").write_bytes(table_factory.image(kind="WEBP"))
     argv = ["--target", door(stand), "--image", str(tmp_path / "cat.webp")]
     assert main([*argv, "--text", "warm fire"]) == 0
     out, err = capsys.readouterr()
@@ -60,7 +60,7 @@ def test_a_table_is_answered_as_mmkeras_predict_answers_it(
 
 
 def test_the_name_of_the_output_says_its_format(door, plain, tmp_path, capsys):
-    path = tables.write_table(tmp_path / "d.csv", [{"text": "a"}] * 3)
+    path = table_factory.write_table(tmp_path / "d.csv", [{"text": "a"}] * 3)
     argv = ["--target", door(plain), "--data", str(path)]
     assert main([*argv, "--output", str(tmp_path / "o.jsonl")]) == 0
     lines = (tmp_path / "o.jsonl").read_text().splitlines()
@@ -70,7 +70,7 @@ def test_the_name_of_the_output_says_its_format(door, plain, tmp_path, capsys):
 
 
 def test_a_column_that_is_missing_is_said_once(door, stand, tmp_path, capsys):
-    path = tables.write_table(tmp_path / "d.csv", [{"text": "a"}] * 3)
+    path = table_factory.write_table(tmp_path / "d.csv", [{"text": "a"}] * 3)
     assert main(["--target", door(stand), "--data", str(path)]) == 0
     said = "The table has no column for image, audio: absent in every row."
     assert capsys.readouterr().err.splitlines()[0] == said
@@ -96,7 +96,7 @@ def test_an_error_in_the_middle_of_a_table_keeps_what_was_answered(
 
     plain.before, out = fail, tmp_path / "out.csv"
     rows = [{"text": str(i)} for i in range(20)]
-    path = tables.write_table(tmp_path / "d.csv", rows)
+    path = table_factory.write_table(tmp_path / "d.csv", rows)
     argv = ["--target", door(plain), "--data", str(path), "--batch", "1"]
     assert main([*argv, "--output", str(out)]) == 1
     ids = [row["id"] for row in csv.DictReader(io.StringIO(out.read_text()))]
@@ -131,7 +131,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     argv, message, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    tables.write_table(tmp_path / "d.csv", [{"text": "a"}])
+    table_factory.write_table(tmp_path / "d.csv", [{"text": "a"}])
     before = (tmp_path / "d.csv").read_text()
     monkeypatch.setattr(sys, "argv", ["client", "--target", "localhost:1", *argv])
     with pytest.raises(SystemExit) as end:
@@ -183,7 +183,10 @@ def test_what_fails_is_one_line_without_the_libraries_own_log(plain, certificate
 def test_ctrl_c_leaves_whole_lines_and_says_130(door, plain, tmp_path):
     plain.delay_s, many = 0.02, 5000
     rows = [{"text": str(i)} for i in range(many)]
-    path, out = tables.write_table(tmp_path / "d.csv", rows), tmp_path / "out.csv"
+    path, out = (
+        table_factory.write_table(tmp_path / "d.csv", rows),
+        tmp_path / "out.csv",
+    )
     seen = threading.Event()
     plain.before = lambda _: plain.calls["Predict"] > 40 and seen.set()
     process = started(
@@ -203,7 +206,7 @@ def test_ctrl_c_leaves_whole_lines_and_says_130(door, plain, tmp_path):
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(plain, tmp_path):
-    path = tables.write_table(tmp_path / "d.csv", [{"text": "a"}] * 3000)
+    path = table_factory.write_table(tmp_path / "d.csv", [{"text": "a"}] * 3000)
     with grpc_door(plain) as port:
         process = started("--target", f"{LOCAL}:{port}", "--data", path)
         assert process.stdout.readline().startswith("id,label,predicted")
@@ -218,7 +221,7 @@ def test_ctrl_c_ends_it_at_once_where_the_server_is_silent(door, plain, tmp_path
     plain.before = lambda _: plain.calls["Predict"] > 2 and (
         silent.set() or gone.wait(300)
     )
-    path = tables.write_table(tmp_path / "d.csv", [{"text": "a"}] * 100)
+    path = table_factory.write_table(tmp_path / "d.csv", [{"text": "a"}] * 100)
     process = started("--target", door(plain), "--data", path, "--timeout", 600)
     assert silent.wait(60)
     try:

@@ -11,9 +11,9 @@ from mmkeras.config import TableConfig
 from mmkeras.errors import UserError
 from serving.client import Client
 from serving.client import table as tabling
+from serving.client.output_writer import CSV, OutputWriter
 from serving.client.table import Table, Totals, predict_table
-from serving.client.writer import CSV, Writer
-from tests import tables
+from tests import table_factory
 
 
 def asked(target, path, in_flight=4, batch=4, text_files=False, columns=None):
@@ -21,7 +21,7 @@ def asked(target, path, in_flight=4, batch=4, text_files=False, columns=None):
     file, totals = io.StringIO(newline=""), Totals()
     table = Table(path=path, columns=columns or TableConfig(), text_files=text_files)
     with Client(target) as client:
-        writer = Writer(file, CSV, client.describe().classes, target)
+        writer = OutputWriter(file, CSV, client.describe().classes, target)
         flow = {"in_flight": in_flight, "batch": batch}
         predict_table(client, table, writer, totals, **flow)
     return file.getvalue(), totals
@@ -47,15 +47,23 @@ def test_answers_are_those_of_mmkeras_predict(door, stand, run, offline):
 
 def test_so_are_those_to_all_that_may_be_wrong(door, stand, offline, tmp_path):
     rows = [
-        {"text": "warm fire", "image": tables.picture(), "audio": tables.tone()},
-        {"text": "", "image": "gone.png", "audio": tables.tone(kind="FLAC")},
+        {
+            "text": "warm fire",
+            "image": table_factory.image(),
+            "audio": table_factory.tone(),
+        },
+        {"text": "", "image": "gone.png", "audio": table_factory.tone(kind="FLAC")},
         {"text": "", "image": "", "audio": ""},
-        {"text": "caf\udce9", "image": tables.picture(kind="TIFF"), "audio": ""},
+        {"text": "caf\udce9", "image": table_factory.image(kind="TIFF"), "audio": ""},
         {"text": "hi", "image": b"", "audio": b"RIFF"},
-        {"text": "hi", "image": tables.bomb(), "audio": tables.tone(rate_hz=44_100)},
-        {"text": "hi", "image": tables.picture()[:60], "audio": "."},
+        {
+            "text": "hi",
+            "image": table_factory.bomb(),
+            "audio": table_factory.tone(rate_hz=44_100),
+        },
+        {"text": "hi", "image": table_factory.image()[:60], "audio": "."},
     ]
-    path = tables.write_table(tmp_path / "data.csv", rows)
+    path = table_factory.write_table(tmp_path / "data.csv", rows)
     with path.open("a") as file:
         file.write("too,few\n")
     text, totals = asked(door(stand), path)
@@ -65,16 +73,16 @@ def test_so_are_those_to_all_that_may_be_wrong(door, stand, offline, tmp_path):
 
 def test_only_what_the_model_takes_is_read(door, plain, tmp_path):
     rows = [{"id": "x", "text": "a", "image": "gone.png", "label": "b"}]
-    path = tables.write_table(tmp_path / "data.csv", rows)
+    path = table_factory.write_table(tmp_path / "data.csv", rows)
     text, _ = asked(door(plain), path)
     assert text.splitlines()[1] == "x,b,a,0.900000,ok,0.900000,0.100000"
-    path = tables.write_table(tmp_path / "none.csv", [{"words": "a"}])
+    path = table_factory.write_table(tmp_path / "none.csv", [{"words": "a"}])
     with pytest.raises(UserError, match="no column 'text'.*or set --text-column"):
         asked(door(plain), path)
 
 
 def test_columns_have_the_names_that_they_are_given(door, plain, tmp_path):
-    path = tables.write_table(tmp_path / "d.csv", [{"words": "a", "key": "k"}])
+    path = table_factory.write_table(tmp_path / "d.csv", [{"words": "a", "key": "k"}])
     columns = TableConfig(text_column="words", id_column="key")
     text, _ = asked(door(plain), path, columns=columns)
     assert text.splitlines()[1].startswith("k,,a,")
@@ -82,7 +90,7 @@ def test_columns_have_the_names_that_they_are_given(door, plain, tmp_path):
 
 def test_text_may_stand_in_files(door, plain, tmp_path):
     (tmp_path / "a.txt").write_text("from a file")
-    path = tables.write_table(tmp_path / "d.csv", [{"text": "a.txt"}])
+    path = table_factory.write_table(tmp_path / "d.csv", [{"text": "a.txt"}])
     seen = []
     plain.before = lambda request: seen.append(request.inputs["text"].string_val[0])
     target = door(plain)
@@ -92,7 +100,7 @@ def test_text_may_stand_in_files(door, plain, tmp_path):
 
 
 def test_a_long_table_is_read_a_few_rows_at_a_time(door, plain, tmp_path, monkeypatch):
-    path = tables.write_table(tmp_path / "d.csv", [{"text": "a"}] * 500)
+    path = table_factory.write_table(tmp_path / "d.csv", [{"text": "a"}] * 500)
     read, most, totals = 0, 0, Totals()
     iter_rows = tabling.iter_rows
 
@@ -112,7 +120,7 @@ def test_a_long_table_is_read_a_few_rows_at_a_time(door, plain, tmp_path, monkey
 
 
 def test_ctrl_c_waits_for_a_line_to_be_whole(door, plain, tmp_path):
-    path = tables.write_table(tmp_path / "d.csv", [{"text": "a"}] * 50)
+    path = table_factory.write_table(tmp_path / "d.csv", [{"text": "a"}] * 50)
     lines, totals = [], Totals()
 
     def write(row, answer):

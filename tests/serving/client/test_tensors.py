@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from serving.client import tensors
-from serving.client.messages import message
+from serving.client.descriptors import message
 
 
 def ours(proto):

@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 
-from tests import tables
+from tests import table_factory
 from tests.serving.conformance import clients, jobs
 from tests.serving.conformance.environments import Unavailable
 from tests.serving.conformance.jobs import CLASSIFIER, HALVES
@@ -13,7 +13,7 @@ from tests.serving.twin import serving
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
-    return tables.trained_run(tmp_path_factory)[0] / "export"
+    return table_factory.trained_run(tmp_path_factory)[0] / "export"
 
 
 @pytest.fixture(scope="module")

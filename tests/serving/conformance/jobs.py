@@ -16,7 +16,7 @@ from tensorflow_serving.apis import (
 )
 
 from mmkeras.schema import AUDIO, CLASSIFY, IMAGE, TEXT
-from tests import tables
+from tests import table_factory
 from tests.serving.twin import Doors
 
 # Service: its messages' modules, and method -> how its messages begin. The modules of
@@ -51,8 +51,8 @@ FLOATS = [1.0, 2.0, 5.0]
 # The second row has no picture.
 ROWS = {
     TEXT: [b"warm fire 1", b"fresh grass 2"],
-    IMAGE: [tables.picture(), b""],
-    AUDIO: [tables.tone(440), tables.tone(880)],
+    IMAGE: [table_factory.image(), b""],
+    AUDIO: [table_factory.tone(440), table_factory.tone(880)],
 }
 TEXT_ALONE_ERROR = (
     "input size does not match signature: 1!=3 len({text}) != "

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mmkeras import native
+from mmkeras.export import saved_model_session
 from mmkeras.schema import CLASSIFY, SERVING_DEFAULT
 from tests.serving.conformance import clients, jobs
 from tests.serving.conformance.jobs import CLASSIFIER, HALVES
@@ -71,7 +71,7 @@ ERRORS["ovmsclient by REST"] = ERRORS["ovmsclient"] | {
 @pytest.fixture(scope="module")
 def direct(export):
     """direct(feeds): what the export itself answers, without a server."""
-    with native.loaded(export / "1") as call:
+    with saved_model_session.loaded(export / "1") as call:
         yield lambda feeds, signature=SERVING_DEFAULT: {
             name: plain(array.tolist())
             for name, array in call(signature, feeds).items()

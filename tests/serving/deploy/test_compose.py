@@ -9,7 +9,7 @@ import yaml
 from compose_viz.spec.compose_spec import ComposeSpecification
 from pydantic import ValidationError
 
-from mmkeras.run import SERVING_RELEASES
+from mmkeras.reports.summary import SERVING_RELEASES
 from tests.serving.deploy.files import DEPLOY, flags, interpolated
 
 TEXT = (DEPLOY / "compose.yaml").read_text()

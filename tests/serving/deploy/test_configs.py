@@ -8,8 +8,8 @@ from google.protobuf import (
     wrappers_pb2,
 )
 
+from mmkeras.environment.protobuf import class_of
 from mmkeras.errors import UserError
-from mmkeras.protos import class_of
 from serving.deploy import models_file, rollout
 from tests.serving.deploy.files import DEPLOY
 

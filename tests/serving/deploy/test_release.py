@@ -133,7 +133,7 @@ def test_rolling_back_everything_ends_where_it_began(path, service, target):
 @pytest.mark.parametrize("loss", ["broken", "not there", "late"])
 def test_a_version_that_does_not_load_changes_nothing(path, service, target, loss):
     release(path, "mmkeras", "stable", 2, servers(target))
-    before, kept = path.read_text(), models_file.kept(path)
+    before, kept = path.read_text(), models_file.list_backups(path)
     service.broken = {3: "no variables"} if loss == "broken" else {}
     version = 7 if loss == "not there" else 3
     service.looks = 10_000 if loss == "late" else 0
@@ -149,7 +149,7 @@ def test_a_version_that_does_not_load_changes_nothing(path, service, target, los
     assert str(caught.value).startswith(reason[loss])
     assert "All is as it was." in str(caught.value)
     assert path.read_text() == before
-    assert models_file.kept(path) == kept
+    assert models_file.list_backups(path) == kept
     assert service.configs[-1] == models_file.read_models(path)
     assert service.labels == {"stable": 2}
     assert available(service) == {2}
@@ -159,7 +159,7 @@ def test_an_interrupted_wait_changes_nothing(
     path, service, target, monkeypatch, capsys
 ):
     release(path, "mmkeras", "stable", 2, servers(target))
-    before, kept = path.read_text(), models_file.kept(path)
+    before, kept = path.read_text(), models_file.list_backups(path)
 
     def interrupt(seconds):
         assert path.read_text() != before
@@ -169,7 +169,7 @@ def test_an_interrupted_wait_changes_nothing(
     with pytest.raises(KeyboardInterrupt):
         release(path, "mmkeras", "canary", 7, servers(target))
     assert path.read_text() == before
-    assert models_file.kept(path) == kept
+    assert models_file.list_backups(path) == kept
     assert service.configs[-1] == models_file.read_models(path)
     assert capsys.readouterr().err == "All is as it was.\n"
 
@@ -265,13 +265,13 @@ def test_the_rollback_of_one_model_leaves_the_changes_of_another(path):
         release(path, name, "rollback", None, servers())
         model = models_file.find_model(models_file.read_models(path), name)
         assert not model.version_labels
-    assert models_file.kept(path) == []
+    assert models_file.list_backups(path) == []
 
 
 def test_no_more_than_ten_changes_are_kept_and_the_numbers_go_on(path):
     for number in range(1, 13):
-        models_file.keep(path, f"{number}")
-    kept = models_file.kept(path)
+        models_file.back_up(path, f"{number}")
+    kept = models_file.list_backups(path)
     assert [file.read_text() for file in kept] == [str(n) for n in range(3, 13)]
     assert kept[-1].name == "models.config.12"
 

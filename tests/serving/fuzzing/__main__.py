@@ -19,7 +19,7 @@ def main() -> int:
     given = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from tests.serving.fuzzing import inside, models, verdict, wires
-    from tests.tables import trained_run
+    from tests.table_factory import trained_run
 
     tally = verdict.Tally()
     with tempfile.TemporaryDirectory() as folder:

@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving.server import grpc_door
-from serving.server.batching import BatchScheduler
 from serving.server.configs import Batching
-from serving.server.core import Core, Limits
-from serving.server.manager import Manager
+from serving.server.engine.admission import WeightedSemaphore
+from serving.server.engine.batching import BatchScheduler
+from serving.server.engine.data_plane import DataPlane, Limits
+from serving.server.engine.message_parsing import parse_message
+from serving.server.engine.servable import Servable
+from serving.server.grpc import server
 from serving.server.metrics import Metrics
-from serving.server.parsing import parsed
-from serving.server.rest import build_app
-from serving.server.room import Room
-from serving.server.servable import Servable
+from serving.server.models.manager import Manager
+from serving.server.rest.app import build_app
 from tests.serving.fuzzing import messages, verdict, web
 from tests.serving.fuzzing.mutation import altered, mutated
 
@@ -52,12 +52,12 @@ class Server:
     def __init__(self, models: dict[str, Path], batching: Batching | None):
         self._scheduler = batching and BatchScheduler(batching, lambda us: None)
         limits = Limits(message_bytes=_MESSAGE_BYTES)
-        room = Room(limits.rows, "rows")
+        room = WeightedSemaphore(limits.rows, "rows")
         self._manager = Manager(
             partial(Servable, room=room, scheduler=self._scheduler), say=lambda line: 0
         )
         self._manager.apply(_config(models))
-        core = Core(self._manager, Metrics(), limits)
+        core = DataPlane(self._manager, Metrics(), limits)
         self._handlers = _handlers(core)
         self._last = LastInput()
         self._app = build_app(core, timeout_s=TIMEOUT_S, max_body_bytes=_MESSAGE_BYTES)
@@ -71,7 +71,7 @@ class Server:
             poll_s=0.01,
             say=lambda line: 0,
         )
-        reload_core = Core(self._reloaded, Metrics(), limits)
+        reload_core = DataPlane(self._reloaded, Metrics(), limits)
         self._reload = _handlers(reload_core)["HandleReloadConfigRequest"]
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class Server:
                 method, error.code, error.text
             )
         response = type(response).FromString(handler.response_serializer(response))
-        request = parsed(messages.REQUESTS[method], data)
+        request = parse_message(messages.REQUESTS[method], data)
         return "OK", verdict.fault_of_response(method, request, response)
 
     def ask(self, request: web.WebRequest) -> tuple[str, str | None]:
@@ -155,10 +155,9 @@ class _Context:
         raise _Aborted(code, details)
 
 
-def _handlers(core: Core):
+def _handlers(core: DataPlane):
     return {
-        c.name: grpc_door._handler(c, core, _MESSAGE_BYTES)
-        for c in grpc_door._calls(core)
+        c.name: server._handler(c, core, _MESSAGE_BYTES) for c in server._calls(core)
     }
 
 

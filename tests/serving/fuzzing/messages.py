@@ -16,7 +16,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from tests.tables import bomb, picture, tone, vector
+from tests.table_factory import bomb, image, tone, vector
 
 REQUESTS = {
     "Predict": predict_pb2.PredictRequest,
@@ -43,10 +43,10 @@ _FIELDS += ("uint64_val",)
 def media() -> list[bytes]:
     """Returns pictures, sounds and vectors of every kind, and bombs."""
     kinds = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
-    pictures = [picture((9, 99, 200), kind, (12, 9)) for kind in kinds]
+    images = [image((9, 99, 200), kind, (12, 9)) for kind in kinds]
     sounds = [tone(440, "WAV", subtype, 8000, 0.05) for subtype in ("PCM_16", "FLOAT")]
     sounds += [tone((440, 880), "WAV", "PCM_24", 16_000, 0.05), tone(440, "FLAC")]
-    return [*pictures, *sounds, bomb(), vector([1, 2, 3]), vector(np.ones((2, 3)))]
+    return [*images, *sounds, bomb(), vector([1, 2, 3]), vector(np.ones((2, 3)))]
 
 
 @st.composite

@@ -21,7 +21,7 @@ import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 
-from serving.server.parsing import parsed
+from serving.server.engine.message_parsing import parse_message
 from tests.serving.fuzzing import messages, models, verdict
 from tests.serving.fuzzing.mutation import mutated
 
@@ -186,7 +186,7 @@ def _call(twin: Twin, method: str, data: bytes, compression=None):
         except grpc.RpcError as error:
             code, text = error.code(), error.details() or ""
             return code.name, verdict.fault_of_error(method, code, text)
-    request = parsed(messages.REQUESTS[method], data)
+    request = parse_message(messages.REQUESTS[method], data)
     response = _RESPONSES[method].FromString(answer)
     return "OK", verdict.fault_of_response(method, request, response)
 

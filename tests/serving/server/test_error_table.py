@@ -23,15 +23,15 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving.server.batching import BatchScheduler
 from serving.server.configs import Batching
-from serving.server.core import Core, Limits
-from serving.server.grpc_door import GrpcDoor
-from serving.server.manager import Manager
+from serving.server.engine.admission import WeightedSemaphore
+from serving.server.engine.batching import BatchScheduler
+from serving.server.engine.data_plane import DataPlane, Limits
+from serving.server.engine.servable import Servable
+from serving.server.grpc.server import GrpcServer
 from serving.server.metrics import Metrics
-from serving.server.rest import build_app
-from serving.server.room import Room
-from serving.server.servable import Servable
+from serving.server.models.manager import Manager
+from serving.server.rest.app import build_app
 from tests.serving.models import floats
 
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
@@ -343,7 +343,7 @@ def batched(halves):
     )
     manager = Manager(
         lambda name, version, path: Servable(
-            name, version, path, room=Room(99, "rows"), scheduler=scheduler
+            name, version, path, room=WeightedSemaphore(99, "rows"), scheduler=scheduler
         ),
         say=lambda line: None,
     )
@@ -352,7 +352,7 @@ def batched(halves):
         name="halves", base_path=str(halves), model_platform="tensorflow"
     )
     manager.apply(config)
-    yield Core(manager, Metrics(), Limits()), scheduler
+    yield DataPlane(manager, Metrics(), Limits()), scheduler
     scheduler.close()
     manager.close()
 
@@ -361,7 +361,7 @@ def test_a_full_queue_and_a_time_that_ended_in_it_are_errors_through_both_doors(
     batched,
 ):
     core, scheduler = batched
-    door = GrpcDoor(core, "127.0.0.1", 0, threads=4, message_bytes=2**20)
+    door = GrpcServer(core, "127.0.0.1", 0, threads=4, message_bytes=2**20)
     door.start()
     request = predict_pb2.PredictRequest(model_spec={"name": "halves"})
     request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.ones(2, np.float32)))

@@ -2,7 +2,7 @@ import grpc
 import pytest
 import tensorflow as tf
 
-from serving.server.errors import ServingError, invalid_argument, of_tensorflow
+from serving.server.errors import ServingError, from_tensorflow_error, invalid_argument
 
 
 def test_a_text_over_1024_characters_ends_in_truncated():
@@ -21,6 +21,6 @@ def test_a_text_over_1024_characters_ends_in_truncated():
     ],
 )
 def test_tensorflows_errors_keep_their_code_and_text(error, code):
-    found = of_tensorflow(error(None, None, "what it said"))
+    found = from_tensorflow_error(error(None, None, "what it said"))
     assert isinstance(found, ServingError)
     assert (found.code, found.message) == (code, "what it said")

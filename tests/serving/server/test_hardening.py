@@ -16,21 +16,21 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from serving.server import grpc_door
-from serving.server.core import Core, Limits
 from serving.server.deadline import Deadline
+from serving.server.engine.admission import WeightedSemaphore
+from serving.server.engine.data_plane import DataPlane, Limits
+from serving.server.engine.decompression import EITHER, decompress, decompressed
+from serving.server.engine.rank_guard import RankGuard
+from serving.server.engine.tensors import claimed_bytes, to_array
 from serving.server.errors import ServingError, not_found
-from serving.server.grpc_door import GrpcDoor, _calls, _handler
-from serving.server.inflating import EITHER, inflate, inflated
-from serving.server.manager import Manager
+from serving.server.grpc import server
+from serving.server.grpc.server import GrpcServer, _calls, _handler
 from serving.server.metrics import Metrics
-from serving.server.ranks import Ranks
-from serving.server.rest import build_app
-from serving.server.room import Room
-from serving.server.tensors import claimed_bytes, to_array
+from serving.server.models.manager import Manager
+from serving.server.rest.app import build_app
 
 MIB = 2**20
-TAKE = Room(64 * MIB, "bytes")._take
+TAKE = WeightedSemaphore(64 * MIB, "bytes")._take
 
 
 def test_a_text_is_cut_by_bytes_so_that_it_fits_the_trailers_of_grpc():
@@ -57,7 +57,7 @@ def ranks(operations, shape, monkeypatch, onednn="1"):
     info = signature.inputs["x"]
     info.name, info.dtype = "x:0", types_pb2.DT_FLOAT
     info.tensor_shape.CopyFrom(tf.TensorShape(shape).as_proto())
-    return Ranks({"s": signature}, {"s": operations})
+    return RankGuard({"s": signature}, {"s": operations})
 
 
 def is_refused(found, rank):
@@ -123,7 +123,7 @@ def test_what_is_no_tensor_claims_nothing(proto):
 
 
 def test_tensors_that_a_few_bytes_stand_for_count_as_in_flight():
-    core = Core(
+    core = DataPlane(
         Manager(None), Metrics(), Limits(in_flight_bytes=MIB, message_bytes=2 * MIB)
     )
     request = predict_pb2.PredictRequest()
@@ -145,25 +145,25 @@ def test_tensors_that_a_few_bytes_stand_for_count_as_in_flight():
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
 def test_a_compressed_message_is_inflated_to_the_limit_and_no_further(pack):
     message = predict_pb2.PredictRequest(output_filter=["y"] * 1000).SerializeToString()
-    assert inflated(pack(message), len(message), TAKE) == message
+    assert decompressed(pack(message), len(message), TAKE) == message
     with pytest.raises(ServingError) as caught:
-        inflated(pack(message), len(message) - 1, TAKE)
+        decompressed(pack(message), len(message) - 1, TAKE)
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     for broken in (pack(message)[:-9], pack(message)[:12]):
         with pytest.raises(ServingError, match="no compressed message") as caught:
-            inflated(broken, MIB, TAKE)
+            decompressed(broken, MIB, TAKE)
         assert caught.value.code is grpc.StatusCode.INTERNAL
 
 
 def test_a_plain_message_is_left_as_it_is():
     message = predict_pb2.PredictRequest(output_filter=["y"]).SerializeToString()
-    assert inflated(message, 0, TAKE) is message
-    assert inflated(b"", 0, TAKE) == b""
+    assert decompressed(message, 0, TAKE) is message
+    assert decompressed(b"", 0, TAKE) == b""
 
 
 def serve(most_bytes):
-    door = GrpcDoor(
-        Core(Manager(None), Metrics(), Limits()),
+    door = GrpcServer(
+        DataPlane(Manager(None), Metrics(), Limits()),
         "127.0.0.1",
         0,
         threads=1,
@@ -203,7 +203,7 @@ def post(app, body: bytes, **headers):
 
 
 def test_a_small_body_of_gzip_cannot_become_a_large_document():
-    core = SimpleNamespace(metrics=Metrics(), bytes=Room(2 * MIB, "bytes"))
+    core = SimpleNamespace(metrics=Metrics(), bytes=WeightedSemaphore(2 * MIB, "bytes"))
     app = build_app(core, max_parsed_bytes=MIB)
     body = b'{"examples": [' + b"[]," * 20_000 + b"0]}"
     status, error = post(app, gzip.compress(body), HTTP_CONTENT_ENCODING="gzip")
@@ -217,14 +217,14 @@ def test_a_small_body_of_gzip_cannot_become_a_large_document():
 def test_room_is_taken_for_each_part_that_is_inflated(pack):
     rng, taken = np.random.default_rng(1), []
     message = rng.bytes(3 * MIB) + bytes(3 * MIB)  # more than a step on either side
-    found, behind = inflate(pack(message) + b"behind", EITHER, 9 * MIB, taken.append)
+    found, behind = decompress(pack(message) + b"behind", EITHER, 9 * MIB, taken.append)
     assert (found, behind) == (message, b"behind")
     assert sum(taken) == 6 * MIB and max(taken) <= MIB
 
 
 def test_a_bomb_is_inflated_no_further_than_there_is_room():
     """Through both doors, of one room; and all of it is given back."""
-    core = Core(Manager(None), Metrics(), Limits(in_flight_bytes=8 * MIB))
+    core = DataPlane(Manager(None), Metrics(), Limits(in_flight_bytes=8 * MIB))
     bomb = gzip.compress(bytes(6 * MIB))
     call = _handler(_calls(core)[0], core, 64 * MIB).unary_unary
     app = build_app(core)
@@ -249,8 +249,8 @@ def test_a_bomb_is_inflated_no_further_than_there_is_room():
 
 
 def test_a_call_that_is_over_is_not_even_parsed(monkeypatch):
-    core = Core(Manager(None), Metrics(), Limits())
-    monkeypatch.setattr(grpc_door, "_parsed", None)
+    core = DataPlane(Manager(None), Metrics(), Limits())
+    monkeypatch.setattr(server, "_parsed", None)
     context = Mock(**{"time_remaining.return_value": 0.0, "abort": Aborting()})
     with pytest.raises(ZeroDivisionError):
         _handler(_calls(core)[0], core, MIB).unary_unary(b"", context)

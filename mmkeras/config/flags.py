@@ -1,0 +1,290 @@
+"""Flags: one per field of a settings dataclass, and the parser that reads them."""
+
+import argparse
+import inspect
+import json
+import re
+from argparse import SUPPRESS
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from mmkeras.config.values import convert, read_group, read_yaml
+from mmkeras.errors import UserError, did_you_mean
+
+Settings = TypeVar("Settings")
+FILES = "config files"  # name of --config; the space keeps YAML and flags from it
+
+_METAVARS = {int: "INT", float: "FLOAT", bool: "{true,false}", str: "TEXT"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """One value that a command line or a YAML file can set.
+
+    Attributes:
+        name: Key in the parsed values; dots separate nested settings, text.dropout.
+        words: Spellings on the command line.
+        label: Name in an error.
+        hint: Type hint of the value; a dataclass is a group of settings.
+        default: Value where none is given.
+        doc: Explanation for --help.
+        is_required: Whether a value must be given.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    label: str
+    hint: Any
+    default: Any = None
+    doc: str = ""
+    is_required: bool = False
+
+    @property
+    def is_group(self) -> bool:
+        return is_dataclass(self.hint)
+
+    @property
+    def is_mapping(self) -> bool:
+        return get_origin(self.hint) is dict
+
+    @property
+    def metavar(self) -> str:
+        """Name of the value in --help: its type or its choices."""
+        if get_origin(self.hint) is Literal:
+            return f"{{{','.join(get_args(self.hint))}}}"
+        if self.is_group:
+            return "FILE.yaml"
+        return "JSON" if self.is_mapping else _METAVARS[self.hint]
+
+    @property
+    def help(self) -> str:
+        """Text of --help, ready for argparse's own % formatting."""
+        if self.is_group:
+            return "YAML file of these settings, or {NAME: VALUE, ...}."
+        text = f"{self.doc} (default: {_format(self.default)})"
+        return text.strip().replace("%", "%%")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line that names the value and the remedy.
+
+    argparse splits the command line and formats --help. Names, types and required
+    values are checked here, by `flags`.
+    """
+
+    def __init__(self, **kwargs):
+        self.flags: dict[str, Flag] = {}
+        self._required: list[argparse.Action] = []
+        self._switches, self._entries = set[str](), set[str]()
+        super().__init__(allow_abbrev=False, exit_on_error=False, **kwargs)
+
+    def add_argument(
+        self,
+        *words: str,
+        type: type = str,
+        default: Any = None,
+        choices: Sequence[str] = (),
+        required: bool = False,
+        help: str = "",
+        **kwargs,
+    ) -> argparse.Action:
+        """Adds a flag of the program, with arguments as for argparse."""
+        if choices:
+            kwargs["metavar"] = f"{{{','.join(choices)}}}"
+        if required:
+            help += " (required)"
+        elif default not in (None, SUPPRESS):
+            help += f" (default: {default})"
+        made = super().add_argument(*words, default=SUPPRESS, help=help, **kwargs)
+        if made.nargs == 0:
+            self._switches.update(words)
+            type, default = bool, False
+        hint = Literal[tuple(choices)] if choices else type
+        if kwargs.get("action") == "append":
+            hint = list[hint]
+        if made.dest != "help":
+            self.flags[made.dest] = Flag(
+                name=made.dest,
+                words=words,
+                label=words[0],
+                hint=hint,
+                default=default,
+                is_required=required or made.required,
+            )
+        if required or made.required:
+            self._required.append(made)
+            self._mark_required(False)  # for argparse; a file may give the value
+        return made
+
+    def add_setting(self, flag: Flag, group: Any) -> None:
+        """Adds the flag of a setting to a group of --help."""
+        self.flags[flag.name] = flag
+        group.add_argument(
+            *flag.words,
+            dest=flag.name,
+            default=SUPPRESS,
+            metavar=flag.metavar,
+            help=flag.help,
+        )
+
+    def format_help(self) -> str:
+        self._mark_required(True)  # without brackets in the usage
+        text = super().format_help()
+        self._mark_required(False)
+        return text
+
+    def _mark_required(self, is_required: bool) -> None:
+        for action in self._required:
+            action.required = is_required
+
+    def parse_args(self, args: Sequence[str]) -> argparse.Namespace:
+        """Returns the values of all flags by name, from files, `args` and defaults.
+
+        Raises:
+            UserError: A flag or a value is wrong, or a file cannot be read.
+        """
+        for word in {arg.partition("=")[0] for arg in args} - self._entries:
+            if word.startswith("--") and self._mapping_of(word[2:]):
+                self._entries.add(word)
+                super().add_argument(
+                    word, dest=word[2:], default=SUPPRESS, help=SUPPRESS
+                )
+        given, unknown = self.split(args)
+        if unknown:
+            raise UserError(self._unknown_flag(unknown))
+        values: dict[str, Any] = {}
+        for path in given.pop(FILES, []):
+            for name, value in read_yaml(path).items():
+                self._set(values, name, value)
+        for name in sorted(given):  # "text" ahead of "text.dropout", which wins
+            self._set(values, name, given[name])
+        for flag in self.flags.values():
+            if flag.is_required and flag.name not in values:
+                raise UserError(f"{flag.label} is needed; see --help.")
+            values.setdefault(flag.name, flag.default)
+        return argparse.Namespace(**values)
+
+    def split(self, args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        """Returns the texts that flags have by name, and the words that are left.
+
+        Raises:
+            UserError: A flag lacks its value, or has one and takes none.
+        """
+        try:
+            given, unknown = self.parse_known_args(list(args))
+        except argparse.ArgumentError as error:
+            word = str(error.argument_name).split("/")[0]
+            takes = (
+                "takes no value"
+                if word in self._switches
+                else f"needs a value: {word}=VALUE"
+            )
+            raise UserError(f"{word} {takes}; see --help.") from None
+        return vars(given), unknown
+
+    def _mapping_of(self, name: str) -> Flag | None:
+        """Returns the mapping that `name` is an entry of: "env" for "env.HOME"."""
+        mappings = (flag for flag in self.flags.values() if flag.is_mapping)
+        return next((f for f in mappings if name.startswith(f"{f.name}.")), None)
+
+    def _set(self, values: dict[str, Any], name: str, value: Any) -> None:
+        """Adds a value, or those of a group, to the values of all flags."""
+        flag, mapping = self.flags.get(name), self._mapping_of(name)
+        if flag and flag.is_group:
+            for key, member in read_group(name, value).items():
+                self._set(values, f"{name}.{key}", member)
+        elif flag:
+            values[name] = convert(flag.label, flag.hint, value)
+        elif mapping:
+            entry = convert(name, get_args(mapping.hint)[1], value)
+            key = name[len(mapping.name) + 1 :]
+            others = values.get(mapping.name, mapping.default)
+            values[mapping.name] = {**others, key: entry}
+        else:
+            raise UserError(self._unknown_setting(name))
+
+    def _unknown_setting(self, name: str) -> str:
+        group, _, key = name.rpartition(".")
+        known = [n.rpartition(".") for n in self.flags if n != FILES]
+        siblings = [k for start, _, k in known if start == group]
+        where = f" in '{group}'" if group else ""
+        if group in self.flags and not siblings:
+            return f"There is no setting '{name}': {group} is a single value."
+        if not siblings:
+            return self._unknown_setting(group)
+        return f"There is no setting '{key}'{where}.{did_you_mean(key, siblings)}"
+
+    def _unknown_flag(self, words: Sequence[str]) -> str:
+        word = next((w for w in words if w.startswith("-")), words[0]).partition("=")[0]
+        if not word.startswith("-"):
+            return f"'{word}' belongs to no flag; see --help."
+        known = [w for flag in self.flags.values() for w in flag.words]
+        close = get_close_matches(word, [*known, "--help"], n=1)
+        hint = f"Did you mean '{close[0]}'?" if close else "See --help for all flags."
+        return f"There is no flag '{word}'. {hint}"
+
+
+def list_flags(default: Any, prefix: str = "") -> Iterator[Flag]:
+    """Yields the flags of all settings, each group ahead of its members.
+
+    Args:
+        default: A settings dataclass with the default values.
+        prefix: What the names begin with: "text." for the settings of a group.
+    """
+    hints, docs = get_type_hints(type(default)), read_docs(type(default))
+    for field in fields(default):
+        name, value = f"{prefix}{field.name}", getattr(default, field.name)
+        words = ["on-bad-row", name] if name == "on_bad_row" else [name]
+        yield Flag(
+            name=name,
+            words=tuple(f"--{word}" for word in words),
+            label=name,
+            hint=hints[field.name],
+            default=value,
+            doc=docs.get(field.name, ""),
+        )
+        if is_dataclass(value):
+            yield from list_flags(value, f"{name}.")
+
+
+def read_docs(kind: type) -> dict[str, str]:
+    """Returns field -> its text under "Attributes:" in the docstring of a class.
+
+    Fields that a subclass inherits are explained by the class that defines them.
+    """
+    docs = {}
+    for base in reversed(kind.__mro__):
+        text = inspect.cleandoc(base.__doc__ or "")
+        section = re.search(r"^Attributes:\n((?: .*\n?|\n)*)", text, re.MULTILINE)
+        entry = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
+        for name, doc in entry.findall(section[1] if section else ""):
+            docs[name] = " ".join(doc.split())
+    return docs
+
+
+def build(
+    kind: type[Settings], values: Mapping[str, Any], prefix: str = ""
+) -> Settings:
+    """Builds a settings dataclass from flat values, by their flags' names.
+
+    Raises:
+        UserError: The values are not possible together.
+    """
+    hints = get_type_hints(kind)
+    return kind(
+        **{
+            name: build(hint, values, f"{prefix}{name}.")
+            if is_dataclass(hint)
+            else values[f"{prefix}{name}"]
+            for name, hint in hints.items()
+        }
+    )
+
+
+def _format(value: Any) -> str:
+    """Returns a default as the command line takes it."""
+    if value == "":
+        return "empty"
+    return value if isinstance(value, str) else json.dumps(value)

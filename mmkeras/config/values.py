@@ -1,0 +1,160 @@
+"""Values of settings: read from YAML and text, checked by their type hints."""
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+
+from mmkeras.errors import UserError
+
+_REMEDIES = {
+    int: "Give a whole number, such as 3.",
+    float: "Give a number, such as 0.5.",
+    bool: "Give true or false.",
+    str: "Give text; in YAML, quote what looks like a number.",
+    list: "Give a list, such as [VALUE, VALUE].",
+    dict: 'Give a mapping, such as {"NAME": VALUE}.',
+}
+_TAG = "tag:yaml.org,2002:"
+_LONGEST = 200  # characters of a value in an error
+_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")  # text in YAML 1.1
+
+
+def convert(name: str, hint: Any, value: Any) -> Any:
+    """Checks a value of a flag or of a YAML file and returns it in its type.
+
+    Args:
+        name: Setting or flag that an error names.
+        hint: str, int, float, bool, Literal of strings, dict[str, T] or list[T].
+        value: Text of the command line, or a value that YAML has parsed.
+
+    Raises:
+        UserError: The value is of another type, or none of the choices.
+    """
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        if value in choices:
+            return value
+        allowed, close = ", ".join(choices), get_close_matches(str(value), choices, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise UserError(f"{name} must be one of {allowed}, {describe(value)}.{hint}")
+    if kind := get_origin(hint):
+        inner, content = get_args(hint)[-1], parse_text(value)
+        if not isinstance(content, kind):
+            raise _wrong_type(name, kind, value)
+        if kind is list:
+            return [convert(name, inner, each) for each in content]
+        return {str(k): convert(f"{name}.{k}", inner, v) for k, v in content.items()}
+    parsed = value if hint is str else parse_text(value)
+    if hint is bool and isinstance(parsed, str):
+        parsed = yaml.SafeLoader.bool_values.get(parsed.lower(), parsed)  # yes, on
+    if hint is float and isinstance(parsed, str) and _EXPONENT.fullmatch(parsed):
+        parsed = float(parsed)
+    types = (int, float) if hint is float else hint
+    if not isinstance(parsed, types) or isinstance(parsed, bool) != (hint is bool):
+        raise _wrong_type(name, hint, value)
+    try:
+        return hint(parsed)
+    except OverflowError:  # an int beyond all floats
+        raise _wrong_type(name, hint, value) from None
+
+
+def describe(value: Any) -> str:
+    """Returns "received 'x'", on one line, cut if it is long."""
+    if value is None:
+        return "received nothing"
+    text = " ".join(str(value).split())
+    return f"received '{text if len(text) <= _LONGEST else text[:_LONGEST] + '...'}'"
+
+
+def _wrong_type(name: str, hint: type, value: Any) -> UserError:
+    return UserError(
+        f"{name} needs {hint.__name__}, {describe(value)}. {_REMEDIES[hint]}"
+    )
+
+
+# YAML ---------------------------------------------------------------------------
+
+
+_RESOLVED = ("timestamp", "bool", "int")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 with dates, yes, no, on and off as text, and only decimal integers."""
+
+    yaml_implicit_resolvers = {
+        first: [r for r in rules if r[0].removeprefix(_TAG) not in _RESOLVED]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    f"{_TAG}bool", re.compile("(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    f"{_TAG}int", re.compile("[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789")
+)
+
+
+def load_yaml(text: str) -> Any:
+    """Reads YAML, the values as plain Python ones.
+
+    Raises:
+        ValueError: The text is not YAML; the message is on one line.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def parse_text(value: Any) -> Any:
+    """Returns what a text is in YAML: 3 of "3"; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return load_yaml(value)
+    except ValueError:
+        return value
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Reads a YAML file of settings; the values are not checked yet.
+
+    Raises:
+        UserError: The file cannot be read, or holds something else.
+    """
+    try:
+        content = load_yaml(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The file '{path}' cannot be read: {error}.") from None
+    except ValueError as error:
+        raise UserError(f"The file '{path}' is not YAML: {error}.") from None
+    if not isinstance(content, dict):
+        raise UserError(
+            f"The file '{path}' must hold settings as 'name: value' lines, received "
+            f"{type(content).__name__}."
+        )
+    for name in content:
+        if not isinstance(name, str) or name == "config":
+            raise UserError(f"The file '{path}' cannot set '{name}'.")
+    return content
+
+
+def read_group(name: str, value: Any) -> dict[str, Any]:
+    """Returns the settings of a group: a mapping, its text, or a YAML file's path.
+
+    Raises:
+        UserError: The value is something else.
+    """
+    content = parse_text(value)
+    if isinstance(content, str) and content and Path(content).is_file():
+        return read_yaml(content)
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{name} holds settings of its own, {describe(value)}. Give them by name, "
+            f"as --{name}.NAME VALUE."
+        )
+    return content

@@ -1,0 +1,308 @@
+"""TFRecords -> batches for training."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from mmkeras.config import Config, TrainConfig
+from mmkeras.data.dataset import Dataset
+from mmkeras.modalities.audio.augmentation import mask_frames
+from mmkeras.modalities.image.augmentation import augment_images
+from mmkeras.modalities.preprocessing_state import BINARY
+from mmkeras.modalities.preprocessor import Preprocessor
+from mmkeras.modalities.text.augmentation import drop_tokens
+from mmkeras.schema import (
+    AUDIO,
+    ID,
+    IMAGE,
+    LABEL,
+    LABEL_SEPARATOR,
+    PRESENT,
+    STATUS,
+    TEXT,
+)
+
+AUTOTUNE = tf.data.AUTOTUNE
+# Our functions are graph code already; converting them would take seconds.
+_as_is = tf.autograph.experimental.do_not_convert
+TARGET, _VECTOR = "target", "image_vector"
+# Memory of the shuffle buffer; the shards lie in a random order already.
+_SHUFFLE_BYTES = 256_000_000
+
+
+def read_rows(files: Sequence[str], modalities: Sequence[str]) -> tf.data.Dataset:
+    """Reads tf.Examples in their order: () string of each modality, id, label, status.
+
+    Raises:
+        tf.errors.DataLossError: A shard is damaged.
+    """
+    names = [*modalities, ID, LABEL, STATUS]
+    features = {name: tf.io.FixedLenFeature([], tf.string, "") for name in names}
+    records = tf.data.TFRecordDataset(list(files))
+    return (
+        records.batch(64)
+        .map(_as_is(lambda r: tf.io.parse_example(r, features)), AUTOTUNE)
+        .unbatch()
+    )
+
+
+def class_weights(rows: Sequence[int], config: TrainConfig) -> tuple[float, ...]:
+    """Weighs each class, by its training rows; 1 is the mean over rows. () is none.
+
+    Source of effective: Cui et al., 2019, https://arxiv.org/abs/1901.05555.
+    """
+    if config.class_weights == "none":
+        return ()
+    rows = np.maximum(rows, 1)
+    counts = rows
+    if config.class_weights == "effective":
+        counts = (1 - config.class_beta**rows) / (1 - config.class_beta)
+    weights = rows.sum() / (counts * (rows / counts).sum())
+    return tuple(weights.tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """Makes the batches of one split: (inputs, target, weight), as `fit` takes them.
+
+    Attributes:
+        ingested: Where the rows lie.
+        preprocessor: Bytes to inputs.
+        split: train, val or test.
+        image_vectors: File of computed vectors of a frozen image encoder, in the
+            order of the shards; they then stand in the place of the pictures.
+        image_shape: Of what it gives for one picture: a vector, or tokens.
+        class_weights: Weight of each class in the loss; empty is 1 for all.
+    """
+
+    dataset: Dataset
+    preprocessor: Preprocessor
+    split: str
+    image_vectors: Path | None = None
+    image_shape: tuple[int, ...] = ()
+    class_weights: tuple[float, ...] = ()
+
+    @property
+    def config(self) -> Config:
+        return self.preprocessor.config
+
+    @property
+    def rows(self) -> int:
+        return self.dataset.rows[self.split]
+
+    @property
+    def steps(self) -> int:
+        """Whole batches in one epoch of training, at least one."""
+        return max(1, self.rows // self.config.train.batch_size)
+
+    def plain(self, again: bool = False) -> tf.data.Dataset:
+        """One pass in the order of the shards, nothing changed at random.
+
+        Args:
+            again: Whether it will be gone over several times; its rows are then
+                read now and kept in memory, if they fit.
+        """
+        finish_row = _as_is(lambda r: self._finish_row(r, None))
+        finish_batch = _as_is(lambda b: self._finish_batch(b, None))
+        rows = self._decode_rows(self._rows()).map(finish_row, AUTOTUNE)
+        batches = rows.batch(self.config.train.batch_size)
+        batches = batches.map(finish_batch, AUTOTUNE)
+        if again and self.rows and self._fits(_bytes_of_a_row(batches.element_spec)):
+            # Not cache(): each iterator over the decoders' graph costs half a second.
+            whole = tf.nest.map_structure(lambda *x: tf.concat(x, 0), *batches)
+            batches = tf.data.Dataset.from_tensor_slices(whole)
+            batches = batches.batch(self.config.train.batch_size)
+        return self._whole(batches, -(-self.rows // self.config.train.batch_size))
+
+    def augmented(self, epochs: Sequence[int]) -> tf.data.Dataset:
+        """The given epochs one after the other, each shuffled and changed anew.
+
+        What an epoch brings depends on the seed and its number alone, so that a run
+        that goes on from epoch 7 sees what an uninterrupted one would have seen.
+        """
+        in_memory = self._fits(self._row_bytes())
+        # Decoded rows are shuffled where they are kept, else the smaller encoded ones.
+        source = self._rows()
+        if in_memory:
+            source = self._decode_rows(source).cache()
+
+        @_as_is
+        def one_epoch(epoch):
+            seed = epoch + 1_000_003 * self.config.seed
+            rows = self._oversampled(source, seed)
+            rows = rows.shuffle(self._buffer_rows(), seed, False)
+            rows = rows if in_memory else self._decode_rows(rows)
+            rows = rows.enumerate()
+
+            @_as_is
+            def row(i, r):
+                return self._finish_row(r, tf.stack([seed, i]))
+
+            @_as_is
+            def batch(i, b):
+                return self._finish_batch(b, tf.stack([seed, -1 - i]))
+
+            # Which rows are left over changes with the shuffle; a last batch of one
+            # or two would upset the statistics of the batch normalisation.
+            size = min(self.config.train.batch_size, self.rows)
+            batches = rows.map(row, AUTOTUNE).batch(size, drop_remainder=True)
+            batches = batches.enumerate()
+            return batches.map(batch, AUTOTUNE)
+
+        numbers = tf.data.Dataset.range(epochs[0], epochs[-1] + 1)
+        batches = numbers.flat_map(one_epoch)
+        return self._whole(batches, self.steps * len(epochs))
+
+    def _oversampled(self, rows, seed) -> tf.data.Dataset:
+        """As many rows, of each class about as many; drawn anew each epoch."""
+        if not self.config.train.oversample:
+            return rows
+        counts = np.maximum(self.preprocessor.state.class_rows, 1)
+        share = tf.constant(counts.sum() / (len(counts) * counts), tf.float32)  # (C,)
+
+        @_as_is
+        def drawn(i, row):
+            target = row[TARGET] if TARGET in row else self._target(row[LABEL])
+            times = tf.reduce_sum(target * share) / tf.reduce_sum(target)
+            chance = tf.random.stateless_uniform([], tf.stack([seed, i]))
+            times = tf.cast(tf.floor(times + chance), tf.int64)
+            return tf.data.Dataset.from_tensors(row).repeat(times)
+
+        # One pass brings about as many rows as there are; the next fills up the rest.
+        return rows.repeat().enumerate().flat_map(drawn).take(self.rows)
+
+    def _whole(self, batches, steps):
+        options = tf.data.Options()
+        options.deterministic = True
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.DATA
+        )
+        batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
+        return batches.prefetch(AUTOTUNE).with_options(options)
+
+    def _rows(self) -> tf.data.Dataset:
+        """Encoded rows in the order of the shards, with computed vectors if any."""
+        files = self.dataset.files(self.split)
+        rows = read_rows(files, self.preprocessor.modalities)
+        if self.image_vectors is not None:
+            size = 4 * math.prod(self.image_shape)
+            vectors = tf.data.FixedLengthRecordDataset(str(self.image_vectors), size)
+            rows = tf.data.Dataset.zip((rows, vectors)).map(
+                _as_is(lambda r, v: {**r, _VECTOR: v})
+            )
+        return rows
+
+    def _decode_rows(self, rows) -> tf.data.Dataset:
+        return rows.map(_as_is(self._decode_row), AUTOTUNE)
+
+    def _row_bytes(self) -> int:
+        """About what a decoded row takes; of a sound of 16 bits its mel frames."""
+        files = self.dataset.files(self.split)
+        size = sum(tf.io.gfile.stat(file).length for file in files)
+        size //= max(self.rows, 1)
+        audio = self.config.audio
+        if AUDIO in self.preprocessor.modalities and self._has_frames():
+            size += size * 4 * audio.bands // (2 * max(audio.hop, 1))
+        elif AUDIO in self.preprocessor.modalities and audio.encoder == "hub":
+            size += 2 * size  # the wave as floats
+        if IMAGE in self.preprocessor.modalities and self.image_vectors is None:
+            size += 3 * self.config.image.size_px**2
+        return size + 4 * math.prod(self.image_shape)
+
+    def _fits(self, row_bytes: int) -> bool:
+        return row_bytes * self.rows <= self.config.train.cache_mb * 1_000_000
+
+    def _buffer_rows(self) -> int:
+        if self._fits(self._row_bytes()):
+            return max(self.rows, 1)
+        return max(1, min(self.rows, _SHUFFLE_BYTES // self._row_bytes()))
+
+    def _decode_row(self, row):
+        out, present = {}, []
+        for m in self.preprocessor.modalities:
+            there = row[m] != ""
+            out[m] = self._decode(m, row, there)
+            present.append(tf.cast(there, tf.float32))
+        out[PRESENT] = tf.stack(present)  # (M,)
+        out[TARGET] = self._target(row[LABEL])
+        return out
+
+    def _target(self, label):
+        """() string to (C,) float32, 1 at each class that it names."""
+        names = tf.strings.split(label, LABEL_SEPARATOR)
+        classes = tf.constant(self.preprocessor.state.classes)
+        hit = tf.reduce_any(names[:, None] == classes[None, :], axis=0)
+        return tf.cast(hit, tf.float32)
+
+    def _decode(self, modality, row, there):
+        if modality == IMAGE and self.image_vectors is not None:
+            vector = tf.io.decode_raw(row[_VECTOR], tf.float32)
+            return tf.reshape(vector, self.image_shape)
+        if self.preprocessor.is_text(modality):
+            return row[modality]
+        spec = self.preprocessor.decoded_spec(modality)
+        shape = [size or 1 for size in spec.shape]
+        decoded = tf.cond(
+            there,
+            lambda: self.preprocessor.decode(
+                modality, row[modality], self.dataset.image_kinds
+            ),
+            lambda: tf.zeros(shape, spec.dtype),
+        )
+        return tf.ensure_shape(decoded, spec.shape)
+
+    def _finish_row(self, row, seed):
+        """Masks and finishes what is done row by row; pictures and text are not."""
+        row = dict(row)
+        for m in self.preprocessor.modalities:
+            if m == AUDIO and seed is not None and self._has_frames():
+                row[m] = mask_frames(row[m], seed, self.config.augment)
+            if m != IMAGE and not self.preprocessor.is_text(m):
+                row[m] = self.preprocessor.finish(m, row[m])
+        return row
+
+    def _has_frames(self):
+        return self.config.audio.encoder not in ("vector", "hub")
+
+    def _finish_batch(self, batch, seed):
+        batch, augment = dict(batch), self.config.augment
+        target = batch.pop(TARGET)  # (B, C)
+        weight = tf.ones(tf.shape(target)[:1])
+        if self.class_weights:
+            each = target * tf.constant(self.class_weights, tf.float32)
+            weight = tf.math.divide_no_nan(
+                tf.reduce_sum(each, axis=1), tf.reduce_sum(target, axis=1)
+            )
+        if IMAGE in batch and seed is not None and self.image_vectors is None:
+            batch[IMAGE] = augment_images(batch[IMAGE], seed, augment)
+        if TEXT in batch and self.preprocessor.is_text(TEXT):
+            batch[TEXT] = self._text(batch[TEXT], seed)
+        if self.preprocessor.state.task == BINARY:
+            target = target[:, 1:]
+        return batch, target, weight
+
+    def _text(self, texts, seed):
+        if not self.config.text.has_vocabulary:
+            return self.preprocessor.text_input(texts)
+        tokens = self.preprocessor.tokens(texts)
+        if seed is not None and self.config.augment.word_dropout:
+            tokens = drop_tokens(tokens, seed, self.config.augment)
+        return self.preprocessor.text_input(texts, tokens)
+
+
+def _bytes_of_a_row(batch_spec) -> int:
+    specs = tf.nest.flatten(batch_spec)
+    return sum(math.prod(spec.shape[1:]) * spec.dtype.size for spec in specs)
+
+
+def image_batches(dataset: Dataset, preprocessor: Preprocessor, split: str):
+    """Batches (B, S, S, 3) uint8 in the order of the shards; zeros where absent."""
+    only_images = Preprocessor(
+        preprocessor.config, replace(preprocessor.state, modalities=(IMAGE,))
+    )
+    batches = Batches(dataset=dataset, preprocessor=only_images, split=split)
+    return batches.plain().map(_as_is(lambda inputs, *_: inputs[IMAGE]))

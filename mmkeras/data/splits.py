@@ -1,0 +1,213 @@
+"""Which rows train, validate and test; and whether their labels can be learned."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmkeras.config import TableConfig
+from mmkeras.data.table import Row
+from mmkeras.errors import UserError, format_names
+from mmkeras.schema import TEST, TRAIN, VAL
+
+
+def assign_splits(rows: Sequence[Row], config: TableConfig, seed: int) -> list[str]:
+    """Returns train, val or test for each row.
+
+    Given splits are kept; where no row is val, `config.val_share` of the train rows
+    become it, and likewise test. Without splits all rows are divided at random, each
+    set of labels in proportion, no group in two splits, every split with at least
+    one row, and each class of three rows or more among the training rows. With
+    `config.folds` the rows of one fold are test and the others divided so.
+
+    Args:
+        rows: Rows without problem.
+        config: Shares of val and test, or the fold.
+        seed: The same rows and seed give the same splits.
+
+    Raises:
+        UserError: There are fewer than three rows or groups, no train row, or a
+            group in several of the given splits; or as `assign_folds`.
+    """
+    if config.folds:
+        return _around_fold(rows, config, seed)
+    splits = [row.split or TRAIN for row in rows]
+    missing = [split for split in (VAL, TEST) if split not in splits]
+    if not rows:
+        raise UserError("No usable row is left to train on. See the rejected rows.")
+    if TRAIN not in splits:
+        raise UserError(
+            "No usable row has the split train. Set it for some rows, or leave the "
+            "split column empty to divide the rows at random."
+        )
+    if any(row.split for row in rows):
+        _check_groups(rows, splits)
+    if not missing:
+        return splits
+    shares = {VAL: config.val_share, TEST: config.test_share}
+    shares = {split: shares[split] for split in missing}
+    shares = {TRAIN: 1 - sum(shares.values()), **shares}
+    train = [i for i, split in enumerate(splits) if split == TRAIN]
+    for i, split in _divide([rows[i] for i in train], shares, seed).items():
+        splits[train[i]] = split
+    return splits
+
+
+def assign_folds(rows: Sequence[Row], folds: int, seed: int) -> list[int]:
+    """Returns the fold of each row, from 1: each set of labels evenly in all.
+
+    No group is in two folds, and each fold has at least one row.
+
+    Args:
+        rows: Rows without problem.
+        folds: At least 2.
+        seed: The same rows and seed give the same folds.
+
+    Raises:
+        UserError: There are too few rows or groups to leave, beside each fold, one
+            for training and one for validation.
+    """
+    groups = _shuffled(_groups(rows), seed)
+    placed = dict.fromkeys(range(1, folds + 1), groups)
+    if folds <= len(groups):
+        placed = _place(groups, rows, dict.fromkeys(placed, 1 / folds))
+        _fill_every_split(placed)
+    if max(map(len, placed.values())) > len(groups) - 2:
+        raise UserError(
+            f"{len(groups)} usable rows or groups are too few for {folds} folds: each "
+            "needs one, and beside it two, to train and to validate. Give fewer folds, "
+            "or more rows."
+        )
+    fold_of = {
+        i: k for k, members in placed.items() for group in members for i in group
+    }
+    return [fold_of[i] for i in range(len(rows))]
+
+
+def _around_fold(rows, config, seed) -> list[str]:
+    """Returns test for the rows of `config.fold`, and train or val for the others."""
+    folds = assign_folds(rows, config.folds, seed)
+    others = [i for i, fold in enumerate(folds) if fold != config.fold]
+    shares = {TRAIN: 1 - config.val_share, VAL: config.val_share}
+    splits = [TEST] * len(rows)
+    for i, split in _divide([rows[i] for i in others], shares, seed).items():
+        splits[others[i]] = split
+    return splits
+
+
+def check_labels(rows: Sequence[Row]) -> list[str]:
+    """Returns warnings: which classes have one row only (at most ten are named).
+
+    Raises:
+        UserError: All rows have the same one class.
+    """
+    counts = Counter(label for row in rows for label in row.labels)
+    if len(counts) < 2:
+        raise UserError(
+            f"The rows have {format_names(list(counts)) or 'no label'} only; training needs "
+            "at least two classes. Check the label column."
+        )
+    single = sorted(label for label, n in counts.items() if n == 1)
+    if not single:
+        return []
+    which = "One class has" if len(single) == 1 else f"{len(single)} classes have"
+    return [
+        f"{which} one row only, so it cannot be both learned and tested: "
+        f"{format_names(single)}."
+    ]
+
+
+def _check_groups(rows, splits):
+    split_of: dict[str, str] = {}
+    for row, split in zip(rows, splits, strict=True):
+        first = split_of.setdefault(row.group, split)
+        if row.group and first != split:
+            raise UserError(
+                f"Group '{row.group}' is in the splits {first} and {split} (line "
+                f"{row.line}). Give all its rows one split, or another group."
+            )
+
+
+def _divide(rows: list[Row], shares: dict[str, float], seed: int) -> dict[int, str]:
+    """Returns row number -> split: groups first by size, then in random order.
+
+    Each goes to the split that is furthest behind its share, counted over the rows
+    with the same labels and over all rows, of the splits that still have room.
+    """
+    groups = _groups(rows)
+    if len(groups) < len(shares):
+        raise UserError(
+            f"{len(groups)} usable rows or groups cannot be divided into "
+            f"{', '.join(shares)}: at least {len(shares)} are needed. Add rows."
+        )
+    placed = _place(_shuffled(groups, seed), rows, shares)
+    _teach_every_class(rows, placed)
+    _fill_every_split(placed)
+    return {i: s for s, members in placed.items() for group in members for i in group}
+
+
+def _shuffled(groups, seed):
+    """Returns the groups by size, the largest first, and in random order."""
+    order = np.random.default_rng(seed).permutation(len(groups))
+    return sorted((groups[i] for i in order), key=len, reverse=True)
+
+
+def _place(groups, rows, shares):
+    placed = {split: [] for split in shares}  # split -> groups
+    numbered = list(enumerate(shares.values()))
+    total = [0] * len(shares)  # rows in each split
+    by_labels = defaultdict(lambda: [0] * len(shares))  # the same, of each label set
+    for group in groups:
+        sets = Counter(frozenset(rows[i].labels) for i in group)
+        counts = [(by_labels[labels], n) for labels, n in sets.items()]
+        counts.append((total, len(group)))
+        behind = [0.0] * len(shares)
+        for have, n in counts:
+            rows_so_far = sum(have) + n
+            for s, share in numbered:
+                behind[s] += n * (share * rows_so_far - have[s])
+        room = [share * len(rows) - total[s] for s, share in numbered]
+        open_to = [s for s, _ in numbered if room[s] + 1e-6 >= len(group)]
+        if open_to:
+            best = max(open_to, key=behind.__getitem__)
+        else:
+            best = max(range(len(room)), key=room.__getitem__)
+        for have, n in counts:
+            have[best] += n
+        list(placed.values())[best].append(group)
+    return placed
+
+
+def _groups(rows):
+    """Returns lists of row numbers that must stay together."""
+    groups = defaultdict(list)
+    for i, row in enumerate(rows):
+        groups[("group", row.group) if row.group else ("row", i)].append(i)
+    return list(groups.values())
+
+
+def _teach_every_class(rows, placed):
+    """Moves a group to train for each class of three rows or more that has none."""
+    counts = Counter(label for row in rows for label in row.labels)
+    learned = {x for group in placed[TRAIN] for i in group for x in rows[i].labels}
+    for label in sorted(x for x, n in counts.items() if n >= 3 and x not in learned):
+        holders = [
+            (len(group), len(rows) - group[0], split, group)
+            for split in placed
+            for group in placed[split]
+            if split != TRAIN and any(label in rows[i].labels for i in group)
+        ]
+        if holders:
+            _, _, split, group = min(holders)
+            placed[split].remove(group)
+            placed[TRAIN].append(group)
+
+
+def _fill_every_split(placed):
+    """Gives each empty split the smallest group of the split with the most groups."""
+    for split in placed:
+        if not placed[split]:
+            donor = max(placed, key=lambda s: len(placed[s]))
+            group = min(placed[donor], key=len)
+            placed[donor].remove(group)
+            placed[split].append(group)

@@ -1,0 +1,265 @@
+"""data.csv -> rows, the checks that need no media, and the split of the rows."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TextIO
+
+from mmkeras.config import TableConfig
+from mmkeras.errors import UserError, format_names
+from mmkeras.files import is_remote, read_remote
+from mmkeras.schema import (
+    LABEL_SEPARATOR,
+    MODALITIES,
+    SPLITS,
+    TEST,
+    TRAIN,
+    VAL,
+)
+
+_SPLIT_NAMES = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST}
+_SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), VAL)
+# Longest cell, in characters: an unclosed quote swallows no more than this.
+_MAX_CELL = 2**27
+# Stands for a NUL, which Python 3.10's csv refuses. Never in decoded UTF-8, and not
+# among the surrogates that stand for undecodable bytes, U+DC80 to U+DCFF.
+_NUL = "\udc00"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        line: Line of the file where the row starts; the header is line 1.
+        id: Its identifier, else the number of the row: "0", "1", ...
+        cells: Modality -> its cell as written, "" where absent or blank.
+        labels: Each once, in the order written.
+        split: train, val, test, or "" where none is given.
+        group: Group, or "" where none is given.
+        problem: "" where the row is fine, else what is wrong with it.
+    """
+
+    line: int
+    id: str
+    cells: dict[str, str]
+    labels: tuple[str, ...] = ()
+    split: str = ""
+    group: str = ""
+    problem: str = ""
+
+
+def table_modalities(
+    path: str | Path, config: TableConfig, *, labeled: bool = True
+) -> tuple[str, ...]:
+    """Returns the modalities asked for that the table has, in schema order.
+
+    Args:
+        path: CSV file in UTF-8 with a header.
+        config: Names of the columns, and the modalities to use.
+        labeled: Whether the label column must be there.
+
+    Raises:
+        UserError: The file is missing, a folder, empty, not UTF-8, without rows, or
+            lacks a column that is needed; or two columns have the same name.
+    """
+    records = _records(path)
+    modalities = _modalities(path, _header(path, records), config, labeled)
+    if next(records, None) is None:
+        raise UserError(f"{path} has a header and no rows. Add at least one row.")
+    return modalities
+
+
+def iter_rows(
+    path: str | Path, config: TableConfig, *, labeled: bool = True
+) -> Iterator[Row]:
+    """Reads the table row by row, in bounded memory.
+
+    A row that cannot be used comes with its `problem`; blank lines are skipped.
+
+    Args:
+        path: CSV file in UTF-8, with or without a byte order mark.
+        config: Names of the columns, and the modalities to use.
+        labeled: Whether a row needs a label and at least one modality.
+
+    Raises:
+        UserError: As `table_modalities`, or the quotes of a row do not match.
+    """
+    records = _records(path)
+    header = _header(path, records)
+    modalities = _modalities(path, header, config, labeled)
+    for number, (line, record) in enumerate(records):
+        if len(record) == len(header):
+            cells = dict(zip(header, record, strict=True))
+            yield _row(str(number), line, cells, modalities, config, labeled)
+        else:
+            problem = f"{len(record)} cells where the header has {len(header)}"
+            yield Row(
+                line=line,
+                id=str(number),
+                cells=dict.fromkeys(modalities, ""),
+                problem=problem,
+            )
+
+
+def read_rows(
+    path: str | Path, config: TableConfig, *, labeled: bool = True
+) -> list[Row]:
+    """Reads all rows, with the checks across rows; `labeled` as in `iter_rows`.
+
+    The later ones of several rows with one id get a problem, and so does a row
+    without split where other rows have one. With `config.folds` no row has a split.
+
+    Raises:
+        UserError: As `iter_rows`.
+    """
+    rows = list(iter_rows(path, config, labeled=labeled))
+    has_split = labeled and any(row.split for row in rows)
+    first_lines: dict[str, int] = {}
+    for i, row in enumerate(rows):
+        first = first_lines.setdefault(row.id, row.line)
+        problem = ""
+        if first != row.line:
+            problem = f"id '{row.id}' is already that of line {first}"
+        elif has_split and not row.split:
+            problem = "split is missing, and other rows have one"
+        if problem and not row.problem:
+            rows[i] = replace(row, problem=problem)
+    return rows
+
+
+# The file ---------------------------------------------------------------------
+
+
+def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """Yields (line, cells) of the header and of each row; NUL becomes `_NUL`."""
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))
+    line, columns = 1, 0
+    try:
+        # Bytes that are not UTF-8 become surrogates, to be blamed on their row.
+        with _opened(path) as file:
+            reader = csv.reader(
+                (text.replace("\0", _NUL) for text in file), strict=True
+            )
+            for record in reader:
+                is_short = len(record) < min(columns, 2)  # cannot be a row
+                if record and not (is_short and not record[0].strip()):
+                    columns = columns or len(record)
+                    yield line, record
+                line = reader.line_num + 1
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there. Check the path of the table.") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder. Give the path of a CSV file.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, row starting at line {line}: {error}. Close each quoted cell "
+            'with a quote, and write a quote inside it twice: "".'
+        ) from None
+
+
+def _opened(path: str | Path) -> TextIO:
+    settings = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+    if is_remote(path):
+        return io.TextIOWrapper(io.BytesIO(read_remote(str(path))), **settings)
+    return open(path, **settings)
+
+
+def _header(path, records):
+    _, header = next(records, (1, None))
+    if header is None:
+        raise UserError(f"{path} is empty. Its first line must name the columns.")
+    start = "".join(header)
+    if _is_broken(start):
+        is_utf_16 = start.startswith(("\udcff\udcfe", "\udcfe\udcff"))
+        found = "is UTF-16" if is_utf_16 else "has a header that is not UTF-8"
+        raise UserError(f"{path} {found}. Save it as CSV in UTF-8.")
+    header = [name.strip() for name in header]
+    twice = [name for name, n in Counter(header).items() if name and n > 1]
+    if twice:
+        raise UserError(
+            f"{path} has several columns named {format_names(twice)}. Rename or remove all "
+            "but one."
+        )
+    return header
+
+
+def _modalities(path, header, config, labeled):
+    columns = {name: getattr(config, f"{name}_column") for name in MODALITIES}
+    wanted = [name for name in MODALITIES if name in config.modality_names]
+    found = tuple(name for name in wanted if columns[name] in header)
+    if not found:
+        names = [columns[name] for name in wanted]
+        raise _no_column(path, header, names, f"table.{wanted[0]}_column")
+    if labeled and config.label_column not in header:
+        raise _no_column(path, header, [config.label_column], "table.label_column")
+    defaults = {field.name: field.default for field in fields(TableConfig)}
+    optional = [f"{name}_column" for name in (*wanted, "id", "split", "group")]
+    for setting in optional:  # a column that the user named must be there
+        name = getattr(config, setting)
+        if name != defaults[setting] and name not in header:
+            raise _no_column(path, header, [name], f"table.{setting}")
+    return found
+
+
+def _no_column(path, header, names, setting):
+    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and mark in header[0]:
+            return UserError(
+                f"{path} seems to have {word} between its columns. Save it with commas."
+            )
+    lowered = {column.lower(): column for column in header if column}
+    close = [get_close_matches(name.lower(), lowered, n=1) for name in names]
+    hints = " or ".join(f"'{lowered[match[0]]}'" for match in close if match)
+    hint = f"Did you mean {hints}? " if hints else ""
+    return UserError(
+        f"{path} has no column {' or '.join(map(repr, names))}; its columns are "
+        f"{format_names(header)}. {hint}Rename the column, or set {setting}."
+    )
+
+
+def _is_broken(cell):
+    return any("\ud800" <= character <= "\udfff" for character in cell)
+
+
+def _row(number, line, cells, modalities, config, labeled) -> Row:
+    columns = {n: getattr(config, f"{n}_column") for n in (*modalities, "id", "group")}
+    columns["split"] = config.split_column
+    columns["label"] = config.label_column
+    values, problems = {}, []
+    for name, column in columns.items():
+        value = cells.get(column, "")
+        if not value.isascii() and _is_broken(value):
+            fault = "a NUL byte" if _NUL in value else "bytes that are not UTF-8"
+            problems.append(f"column '{column}' has {fault}")
+            value = ""
+        values[name] = value if value.strip() else ""
+    labels = [part.strip() for part in values.get("label", "").split(LABEL_SEPARATOR)]
+    labels = tuple(dict.fromkeys(part for part in labels if part))
+    if config.folds:
+        values["split"] = ""
+    split = _SPLIT_NAMES.get(values["split"].strip().lower(), "")
+    if labeled and values["split"] and not split:
+        allowed = ", ".join(SPLITS)
+        problems.append(f"split is '{values['split']}' (allowed: {allowed})")
+    if labeled and not labels:
+        problems.append("label is missing")
+    if labeled and not any(values[name] for name in modalities):
+        problems.append("no modality present")
+    if labeled and config.id_column in cells and not values["id"]:
+        problems.append("id is missing")
+    return Row(
+        line=line,
+        id=values["id"].strip() or number,
+        cells={name: values[name] for name in modalities},
+        labels=labels,
+        split=split,
+        group=values["group"].strip(),
+        problem="; ".join(problems),
+    )

@@ -1,0 +1,138 @@
+"""Token sequences: where they stand, how they mix, how they become one vector.
+
+Shapes, everywhere in this file: tokens are (B, L, D) float, their mask is (B, L) bool,
+true where a token is and false in padding, which comes last.
+"""
+
+import keras
+from keras import layers, ops
+
+from mmkeras.layers.replica_dropout import Dropout
+from mmkeras.layers.saving import saved_as
+
+
+@keras.saving.register_keras_serializable(package="mmkeras")
+class PositionEmbedding(layers.Layer):
+    """Adds a learned vector to each place: (B, L, D) to the same, L fixed."""
+
+    def build(self, shape):
+        self.embedding = self.add_weight(
+            name="embedding",
+            shape=shape[1:],
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+        )
+
+    def call(self, tokens):
+        return tokens + ops.cast(self.embedding, tokens.dtype)
+
+
+@keras.saving.register_keras_serializable(package="mmkeras")
+class TokenPooling(layers.Layer):
+    """Turns tokens and their mask into one vector: (B, L, D), (B, L) to (B, D).
+
+    `how` is mean, max, last (the last token that is there) or attention: the sum of
+    the tokens h weighed by softmax(w·tanh(W_h h + W_x x + b)), x their mean. A row
+    without tokens gives zeros.
+
+    Source: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473 (additive
+    attention), with the mean token in the place of the decoder's state.
+    """
+
+    def __init__(self, how: str = "mean", **kwargs):
+        super().__init__(**kwargs)
+        self.how = how
+        self.supports_masking = True
+
+    def build(self, tokens_shape, valid_shape):
+        if self.how != "attention":
+            return
+        width = tokens_shape[-1]
+        for name, shape, start in (
+            ("from_token", (width, width), "glorot_uniform"),
+            ("from_mean", (width, width), "glorot_uniform"),
+            ("bias", (width,), "zeros"),
+            ("score", (width, 1), "glorot_uniform"),
+        ):
+            weight = self.add_weight(name=name, shape=shape, initializer=start)
+            setattr(self, name, weight)
+
+    def call(self, tokens, valid):
+        there = ops.cast(valid, tokens.dtype)[..., None]  # (B, L, 1)
+        known = ops.where(there > 0, tokens, ops.zeros_like(tokens))
+        if self.how == "max":
+            lowest = ops.where(there > 0, tokens, ops.full_like(tokens, -3e4))
+            any_there = ops.max(there, axis=1)  # (B, 1)
+            return ops.max(lowest, axis=1) * any_there
+        if self.how == "last":
+            following = ops.pad(there[:, 1:], ((0, 0), (0, 1), (0, 0)))
+            return ops.sum(known * there * (1 - following), axis=1)
+        count = ops.maximum(ops.sum(there, axis=1), 1)  # (B, 1)
+        mean = ops.sum(known, axis=1) / count
+        return mean if self.how == "mean" else self._attend(known, there, mean)
+
+    def _attend(self, tokens, there, mean):
+        hidden = ops.matmul(tokens, self.from_token) + self.bias  # (B, L, D)
+        hidden = ops.tanh(hidden + ops.matmul(mean, self.from_mean)[:, None])
+        score = ops.matmul(hidden, self.score) - 3e4 * (1 - there)  # (B, L, 1)
+        return ops.sum(ops.softmax(score, axis=1) * tokens, axis=1)
+
+    def compute_output_shape(self, tokens_shape, valid_shape):
+        return (tokens_shape[0], tokens_shape[-1])
+
+    def compute_mask(self, tokens, previous_mask):
+        return None  # `valid` has done its work: one vector has no padding
+
+    def get_config(self):
+        return {**super().get_config(), "how": self.how}
+
+
+@saved_as("AllThere")
+class FullMask(layers.Layer):
+    """The mask of tokens without padding: (B, L, D) to (B, L) bool."""
+
+    def call(self, tokens):
+        return ops.ones(ops.shape(tokens)[:2], "bool")
+
+    def compute_output_spec(self, tokens):
+        return keras.KerasTensor(tokens.shape[:2], "bool")
+
+
+def transformer_block(
+    tokens: keras.KerasTensor,
+    mask: keras.KerasTensor,
+    *,
+    heads: int,
+    dropout: float,
+    name: str,
+    source: keras.KerasTensor | None = None,
+) -> keras.KerasTensor:
+    """Attention and a dense part of four times the width, each added to its input.
+
+    Args:
+        tokens: (B, L, D), whose result this is.
+        mask: Of what is attended to: (B, L), or with `source` (B, K).
+        heads: Attention heads; D is a multiple of them.
+        dropout: Dropped share of what is added.
+        name: Start of the layers' names.
+        source: (B, K, E), the tokens that are attended to; None is `tokens`.
+
+    Returns:
+        (B, L, D).
+
+    Source: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, normalised before
+    each part as in Xiong et al., 2020, https://arxiv.org/abs/2002.04745.
+    """
+    width = tokens.shape[-1]
+    query = layers.LayerNormalization(name=f"{name}_norm")(tokens)
+    if source is None:
+        keys = query
+    else:
+        keys = layers.LayerNormalization(name=f"{name}_source_norm")(source)
+    attended = layers.MultiHeadAttention(heads, width // heads, name=f"{name}_mix")(
+        query, keys, attention_mask=mask[:, None, :]
+    )
+    tokens = tokens + Dropout(dropout, name=f"{name}_mix_dropout")(attended)
+    x = layers.LayerNormalization(name=f"{name}_dense_norm")(tokens)
+    x = layers.Dense(4 * width, activation="gelu", name=f"{name}_wide")(x)
+    x = layers.Dense(width, name=f"{name}_narrow")(x)
+    return tokens + Dropout(dropout, name=f"{name}_dropout")(x)

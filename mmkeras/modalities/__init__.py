@@ -1,0 +1,1 @@
+"""One package per type of column: reading, decoding, statistics and encoders."""

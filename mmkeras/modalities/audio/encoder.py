@@ -1,0 +1,106 @@
+"""Audio branch: a vector through a dense layer, or frames through a CNN or a GRU."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers, ops
+
+from mmkeras.config import AudioConfig
+from mmkeras.layers.replica_dropout import Dropout
+from mmkeras.layers.saving import saved_as
+from mmkeras.layers.sequence import TokenPooling
+
+# Frames averaged before the GRU: at a hop of 10 ms neighbours hardly differ, and ten
+# seconds would be a thousand steps one after the other.
+_FRAMES_A_STEP = 8
+_CNN_FILTERS = (16, 32)  # of the blocks before the last, which has `units`
+
+
+def build_audio_encoder(
+    config: AudioConfig, shape: Sequence[int], tokens: bool = False
+) -> keras.Model:
+    """Builds the audio branch.
+
+    Args:
+        config: Kind and sizes.
+        shape: Of a row's input, float32: (D,), or with `config.is_sequence` (T, F),
+            where frames of zeros are padding.
+        tokens: Whether encoders of sequences give their tokens, (B, L, D), and the
+            mask (B, L) bool, instead of one vector (B, D).
+    """
+    if not config.is_sequence:
+        return _dense(config, shape)
+    frames = keras.Input(shape, name="audio_frames")
+    build = {"cnn": _cnn, "gru": _gru}[config.encoder]
+    x, mask = build(frames, config)
+    x = Dropout(config.dropout, name="audio_dropout")(x)
+    if not tokens:
+        x = TokenPooling(config.pooling, name="audio_pool")(x, mask)
+    return keras.Model(frames, [x, mask] if tokens else x, name="audio_encoder")
+
+
+def _dense(config, shape):
+    vector = keras.Input(shape, name="audio_vector")
+    x = Dropout(config.dropout, name="audio_dropout")(vector)
+    if config.units:
+        x = layers.Dense(config.units, activation="relu", name="audio_dense")(x)
+    return keras.Model(vector, x, name="audio_encoder")
+
+
+def _gru(frames, config):
+    """(B, T, F) -> (B, T / 8, units), and which steps have a frame."""
+    steps, mask = ChunkedMean(_FRAMES_A_STEP, name="audio_steps")(frames)
+    gru = layers.GRU(config.units, return_sequences=True, name="audio_gru")
+    return gru(steps, mask=mask), mask
+
+
+def _cnn(frames, config):
+    """(B, T, F) -> (B, T / 8, units): three blocks, bands averaged in the end."""
+    x = layers.Reshape((*frames.shape[1:], 1), name="audio_plane")(frames)
+    blocks = (*_CNN_FILTERS, config.units)
+    for i, filters in enumerate(blocks, start=1):
+        x = layers.Conv2D(
+            filters,
+            3,
+            strides=2,
+            padding="same",
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name=f"audio_conv{i}",
+        )(x)
+        x = layers.BatchNormalization(momentum=0.9, name=f"audio_norm{i}")(x)
+        x = layers.ReLU(name=f"audio_relu{i}")(x)
+    x = ops.mean(x, axis=2)  # (B, L, units)
+    _, mask = ChunkedMean(2 ** len(blocks), name="audio_steps")(frames)
+    return x, mask
+
+
+@saved_as("StretchMean")
+class ChunkedMean(layers.Layer):
+    """Mean of the frames in each stretch of time, and which stretches have any.
+
+    Shapes: (B, T, F) with frames of zeros as padding, T static, to (B, L, F) and
+    (B, L) bool; L = ceil(T / frames).
+    """
+
+    def __init__(self, frames: int, **kwargs):
+        super().__init__(**kwargs)
+        self.frames = frames
+
+    def call(self, x):
+        steps = -(-x.shape[1] // self.frames)
+        more = steps * self.frames - x.shape[1]
+        x = ops.pad(x, ((0, 0), (0, more), (0, 0)))
+        x = ops.reshape(x, (-1, steps, self.frames, x.shape[2]))
+        there = ops.any(ops.not_equal(x, 0), axis=3)  # (B, L, frames)
+        count = ops.sum(ops.cast(there, x.dtype), axis=2)[..., None]  # (B, L, 1)
+        mean = ops.sum(x, axis=2) / ops.maximum(count, 1)
+        return mean, ops.any(there, axis=2)
+
+    def compute_output_spec(self, x):
+        steps = -(-x.shape[1] // self.frames)
+        mean = keras.KerasTensor((x.shape[0], steps, x.shape[2]), self.compute_dtype)
+        return mean, keras.KerasTensor((x.shape[0], steps), "bool")
+
+    def get_config(self):
+        return {**super().get_config(), "frames": self.frames}

@@ -1,0 +1,119 @@
+"""Small convolutional networks from scratch, and bare pixels."""
+
+from keras import layers, ops
+
+from mmkeras.layers.replica_dropout import Dropout
+from mmkeras.layers.sequence import FullMask, TokenPooling
+from mmkeras.modalities.image.histograms import ColourHistogram, OrientedGradients
+
+_BARE_PX = 16  # side of the pictures that `small_pixels` gives
+
+
+def small_cnn(pixels, config, tokens):
+    """(B, S, S, 3) -> (B, 256): half from fixed histograms, half from a small CNN.
+
+    On a few hundred rows a CNN from scratch learns little, and histograms of colour
+    and of edges carry most of what can be had; on thousands the CNN adds to them. With
+    `tokens` the CNN's places alone: (B, (S / 16)^2, 8 * width).
+    """
+    scaled = layers.Rescaling(1 / 255, name="scale")(pixels)
+    if tokens:
+        return _places(_four_blocks(scaled, config))
+    known = _histograms(scaled)
+    x = _four_blocks(scaled, config)
+    x = layers.GlobalAveragePooling2D(name="cnn_pool")(x)
+    x = Dropout(0.3, name="cnn_dropout")(x)
+    x = layers.Dense(128, activation="relu", name="cnn_dense")(x)
+    return layers.Concatenate(name="image_vector")([known, x])
+
+
+def _histograms(scaled):
+    """(B, S, S, 3) in [0, 1] -> (B, 128)."""
+    x = layers.Concatenate(name="histograms")(
+        [
+            ColourHistogram(name="colour_histogram")(scaled),
+            OrientedGradients(name="oriented_gradients")(scaled),
+        ]
+    )
+    x = layers.BatchNormalization(
+        momentum=0.9, center=False, scale=False, name="histogram_norm"
+    )(x)
+    x = Dropout(0.2, name="histogram_dropout")(x)
+    return layers.Dense(128, activation="relu", name="histogram_dense")(x)
+
+
+def _four_blocks(x, config):
+    """(B, S, S, 3) -> (B, S / 16, S / 16, 8 * width)."""
+    for i, factor in enumerate((1, 2, 4, 8), start=1):
+        if i > 1:
+            x = layers.MaxPooling2D(name=f"pool{i}")(x)
+        x = layers.Conv2D(
+            factor * config.width,
+            3,
+            strides=2 if i == 1 else 1,
+            padding="same",
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name=f"conv{i}",
+        )(x)
+        x = layers.BatchNormalization(momentum=0.9, name=f"norm{i}")(x)
+        x = layers.ReLU(name=f"relu{i}")(x)
+    return x
+
+
+def _places(x):
+    """(B, H, W, D) -> (B, H * W, D)."""
+    _, height, width, depth = x.shape
+    return layers.Reshape((height * width, depth), name="places")(x)
+
+
+def _blocks(pixels, filters):
+    """Convolutions of 3x3, each followed by pooling: (B, S, S, 3) -> (B, H, W, D)."""
+    x = layers.Rescaling(1 / 255, name="scale")(pixels)
+    for i, count in enumerate(filters, start=1):
+        x = layers.Conv2D(count, 3, padding="same", activation="relu", name=f"conv{i}")(
+            x
+        )
+        x = layers.MaxPooling2D(name=f"pool{i}")(x)
+    return x
+
+
+def two_convolutions(pixels, config, tokens):
+    """(B, S, S, 3) -> (B, 128): two convolutions of 16 and 32 filters, flattened.
+
+    With `tokens` their places, (B, (S / 4)^2, 32).
+    """
+    x = _blocks(pixels, (16, 32))
+    if tokens:
+        return _places(x)
+    x = Dropout(0.3, name="cnn_dropout")(layers.Flatten(name="flat")(x))
+    return layers.Dense(128, activation="relu", name="cnn_dense")(x)
+
+
+def cnn_lstm(pixels, config, tokens):
+    """(B, S, S, 3) -> (B, 128): two blocks whose map runs row by row through an LSTM.
+
+    With `tokens` the LSTM's states, (B, S / 4, 128).
+    """
+    x = _blocks(pixels, (32, 64))  # (B, H, W, 64)
+    _, height, width, depth = x.shape
+    x = layers.Reshape((height, width * depth), name="rows")(x)
+    x = layers.LSTM(128, return_sequences=True, name="image_lstm")(x)
+    if tokens:
+        return x
+    x = TokenPooling(config.pooling, name="image_pool")(x, FullMask(name="all")(x))
+    x = Dropout(0.3, name="cnn_dropout")(x)
+    return layers.Dense(128, activation="relu", name="cnn_dense")(x)
+
+
+def small_pixels(pixels, config, tokens):
+    """(B, S, S, 3) -> (B, 768): mean colours of 16 x 16 fields, in [0, 1].
+
+    With `tokens` the fields, (B, 256, 3). No weights.
+    """
+    x = layers.Rescaling(1 / 255, name="scale")(pixels)
+    side = x.shape[1] // _BARE_PX  # 2 or more, as pictures have 32 pixels at least
+    edge = (x.shape[1] - side * _BARE_PX) // 2  # what is over is cut off evenly
+    end = edge + side * _BARE_PX
+    x = ops.average_pool(x[:, edge:end, edge:end], side, side)
+    return _places(x) if tokens else layers.Flatten(name="flat")(x)

@@ -1,0 +1,23 @@
+"""Blurred images, for the robustness curves of a report."""
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from mmkeras.modalities.decoders import MediaDecoders
+from mmkeras.modalities.image.encoding import png_bytes
+
+
+def blur(data: bytes, share: float, decoders: MediaDecoders) -> bytes:
+    """Returns the picture at the model's size, blurred, as PNG.
+
+    Args:
+        data: An encoded picture.
+        share: Standard deviation of the blur as a share of the picture's side.
+        decoders: Those of the model.
+
+    Raises:
+        BadMedia: The picture cannot be decoded.
+    """
+    pixels = decoders.pixels(data)
+    gaussian = ImageFilter.GaussianBlur(share * len(pixels))
+    return png_bytes(np.asarray(Image.fromarray(pixels).filter(gaussian)))

@@ -1,0 +1,32 @@
+"""A small Vision Transformer from scratch."""
+
+from keras import layers
+
+from mmkeras.layers.sequence import (
+    FullMask,
+    PositionEmbedding,
+    TokenPooling,
+    transformer_block,
+)
+
+
+def vit(pixels, config, tokens):
+    """(B, S, S, 3) -> (B, units), or with `tokens` its patches (B, L, units).
+
+    Pixels past the last whole patch are left out.
+
+    Source: Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929, with pooling in
+    the place of the class token.
+    """
+    x = layers.Rescaling(1 / 127.5, -1, name="scale")(pixels)
+    x = layers.Conv2D(config.units, config.patch_px, config.patch_px, name="patches")(x)
+    _, height, width, units = x.shape
+    x = layers.Reshape((height * width, units), name="places")(x)
+    x = PositionEmbedding(name="image_places")(x)
+    mask = FullMask(name="all")(x)
+    for i in range(config.layers):
+        x = transformer_block(
+            x, mask, heads=config.heads, dropout=0.1, name=f"image_block{i + 1}"
+        )
+    x = layers.LayerNormalization(name="image_norm")(x)
+    return x if tokens else TokenPooling(config.pooling, name="image_pool")(x, mask)

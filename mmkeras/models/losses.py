@@ -1,0 +1,175 @@
+"""Losses and metrics of each task, and what is trained beside the fused classifier."""
+
+import keras
+from keras import ops
+
+from mmkeras.config import LossConfig
+from mmkeras.modalities.preprocessing_state import MULTICLASS, MULTILABEL
+from mmkeras.models.auxiliary_heads import ALIGNMENT_SCALE, UNIMODAL_PROBABILITIES
+from mmkeras.schema import EMBEDDINGS, PRESENT, PROBABILITIES
+
+
+def build_loss(
+    task: str, label_smoothing: float, config: LossConfig | None = None
+) -> keras.losses.Loss:
+    """Cross-entropy on probabilities: over classes, or of each unit on its own.
+
+    With `config.kind` focal it is `Focal`.
+    """
+    smoothing = {"label_smoothing": label_smoothing}
+    if config is not None and config.kind == "focal":
+        return Focal(config.focal_gamma, label_smoothing, task == MULTICLASS)
+    if task == MULTICLASS:
+        return keras.losses.CategoricalCrossentropy(**smoothing)
+    return keras.losses.BinaryCrossentropy(**smoothing)
+
+
+def build_metrics(task: str, classes: int) -> list[keras.metrics.Metric]:
+    """Returns accuracy and area under the ROC curve, named "accuracy" and "auc".
+
+    Their variables are there from the start: one made within a training step has it
+    traced twice, which takes seconds.
+    """
+    accuracy = (
+        keras.metrics.CategoricalAccuracy
+        if task == MULTICLASS
+        else keras.metrics.BinaryAccuracy
+    )
+    several = task == MULTILABEL
+    auc = keras.metrics.AUC(
+        name="auc", multi_label=several, num_labels=classes if several else None
+    )
+    return [accuracy(name="accuracy"), auc]
+
+
+class Focal(keras.losses.Loss):
+    """Cross-entropy of each row, or unit, times (1 - p)^gamma, p that of the truth.
+
+    Unlike Keras' own, which weighs each class of a smoothed target by itself, so that
+    rows that are surely right would cost nearly what others do.
+
+    Source: Lin et al., 2017, https://arxiv.org/abs/1708.02002, without its alpha, for
+    which there are class weights.
+    """
+
+    def __init__(self, gamma: float, label_smoothing: float, over_classes: bool):
+        super().__init__(name="focal")
+        self.gamma, self.smoothing = gamma, label_smoothing
+        self.over_classes = over_classes
+
+    def call(self, y_true, y_pred):
+        y_pred = ops.clip(y_pred, 1e-7, 1 - 1e-7)
+        if self.over_classes:
+            smooth = y_true * (1 - self.smoothing) + self.smoothing / y_true.shape[-1]
+            each = -ops.sum(smooth * ops.log(y_pred), axis=-1)
+            return (1 - ops.sum(y_true * y_pred, axis=-1)) ** self.gamma * each
+        smooth = y_true * (1 - self.smoothing) + self.smoothing / 2
+        each = -smooth * ops.log(y_pred) - (1 - smooth) * ops.log(1 - y_pred)
+        truth = y_true * y_pred + (1 - y_true) * (1 - y_pred)
+        return ops.mean((1 - truth) ** self.gamma * each, axis=-1)
+
+
+class Contrastive(keras.losses.Loss):
+    """Finds each row's partner among the rows of the batch, in both directions.
+
+    Of (B, D) unit vectors of one modality, and (B, D) of another times the learned
+    scale, the mean of both cross-entropies. Zeros are a row without the modality: it
+    counts 0, and is no candidate for the others.
+
+    Source: Radford et al., 2021, https://arxiv.org/abs/2103.00020.
+    """
+
+    def call(self, y_true, y_pred):
+        logits = ops.matmul(y_true, ops.transpose(y_pred))  # (B, B)
+        both = _there(y_true) & _there(y_pred)  # (B,)
+        logits = ops.where(both[:, None] & both[None, :], logits, -1e9)
+        own = ops.diagonal(logits)
+        rows = ops.logsumexp(logits, axis=1) - own
+        columns = ops.logsumexp(logits, axis=0) - own
+        return ops.where(both, (rows + columns) / 2, 0.0)
+
+
+class Cosine(keras.losses.Loss):
+    """1 minus the cosine of a row's two unit vectors (B, D); 0 where one is absent."""
+
+    def call(self, y_true, y_pred):
+        both = _there(y_true) & _there(y_pred)
+        return ops.where(both, 1 - ops.sum(y_true * y_pred, axis=1), 0.0)
+
+
+def _there(vectors):
+    return ops.any(ops.not_equal(vectors, 0), axis=1)
+
+
+class JointModel(keras.Model):
+    """Trains classifiers and vectors of single modalities beside the fused classifier.
+
+    The loss of training is L + Σ_i [λ_i·L_i + Σ_j≠i w_ij·L_ij], each a mean over the
+    rows of the batch, to which rows without the modality bring 0. Validation reports L
+    alone, which is of what will be served, and "beside", the rest.
+    """
+
+    def __init__(
+        self,
+        inputs: dict,
+        outputs: dict,
+        *,
+        modalities: tuple[str, ...],
+        config: LossConfig,
+        replicas: int = 1,
+    ):
+        """Joins a head's outputs.
+
+        Args:
+            inputs: By name; "present" is one.
+            outputs: All outputs of the head, by name.
+            modalities: The columns of "present".
+            config: λ, w, and the kind of alignment.
+            replicas: Devices that share a batch.
+        """
+        super().__init__(inputs=inputs, outputs=outputs)
+        self._places = {m: i for i, m in enumerate(modalities)}
+        self._replicas = replicas
+        self._classifiers = config.classifiers(modalities)
+        self._pairs = [(*pair, w) for pair, w in config.pairs(modalities).items()]
+        self._contrastive = config.alignment == "contrastive"
+        self._apart = Contrastive() if self._contrastive else Cosine()
+        self._beside_mean = keras.metrics.Mean(name="beside")
+
+    def compile(self, optimizer, loss, metrics):
+        """Takes L, which is each L_i as well, and metrics of the fused classifier."""
+        super().compile(optimizer=optimizer)
+        # Keras would look for a loss and metrics of each output.
+        self._own_loss, self._fused_metrics = loss, metrics
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        loss = self._own_loss(y, y_pred[PROBABILITIES], sample_weight)
+        beside = self._beside(x[PRESENT], y, y_pred, sample_weight)
+        # Losses are shares of a mean over all replicas.
+        rows = ops.shape(x[PRESENT])[0]
+        self._beside_mean.update_state(beside * self._replicas, sample_weight=rows)
+        return loss + beside if training else loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        for metric in self._fused_metrics:
+            metric.update_state(y, y_pred[PROBABILITIES])
+        return self.get_metrics_result()
+
+    def _beside(self, present, y, y_pred, sample_weight):
+        total = 0.0
+        for m, weight in self._classifiers.items():
+            there = present[:, self._places[m]]
+            if sample_weight is not None:
+                there = there * sample_weight
+            total += weight * self._own_loss(
+                y, y_pred[UNIMODAL_PROBABILITIES[m]], there
+            )
+        for one, other, weight in self._pairs:
+            vectors = y_pred[EMBEDDINGS[other]]
+            if self._contrastive:
+                vectors = vectors * y_pred[ALIGNMENT_SCALE]
+            # L_ij and L_ji are the same number.
+            total += 2 * weight * self._apart(y_pred[EMBEDDINGS[one]], vectors)
+        return total

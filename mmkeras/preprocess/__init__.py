@@ -1,1 +1,0 @@
-"""Bytes to tensors: TF graph functions that training and serving share."""

@@ -1,0 +1,69 @@
+"""The lines that a finished run prints: metrics, files, and the next commands."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from mmkeras.schema import EXPORT_DIR, MANIFEST_FILE, METRICS_FILE, REPORT_FILE
+
+# Release of TensorFlow -> TF Serving's newest image of that release.
+SERVING_RELEASES = {"2.16": "2.16.1", "2.21": "2.21.0"}
+SHOWN_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1_macro",
+    "roc_auc",
+    "log_loss",
+    "ece",
+)
+
+
+def metric_lines(metrics: dict[str, Any]) -> list[str]:
+    """Returns what a user wants to see first: metrics, and whether fusion helps."""
+    lines = [f"Metrics on {metrics['rows']:,} rows, with 95 % intervals:"]
+    for name in SHOWN_METRICS:
+        value = metrics["metrics"][name]
+        if value["value"] is not None:
+            interval = f"({value['low']:.3f} to {value['high']:.3f})"
+            lines.append(f"  {name:<18} {value['value']:.3f}  {interval}")
+    if metrics.get("fusion_verdict"):
+        lines.append(metrics["fusion_verdict"])
+    return lines
+
+
+def run_summary(folder: Path) -> str:
+    """Returns the last lines of a run: metrics, where things lie, what to do next."""
+    metrics, manifest = (
+        json.loads((folder / name).read_text(encoding="utf-8"))
+        for name in (METRICS_FILE, MANIFEST_FILE)
+    )
+    base_path = (folder / EXPORT_DIR).resolve()
+    versions = [int(p.name) for p in base_path.glob("*") if p.name.isdigit()]
+    lines = [
+        *metric_lines(metrics),
+        metrics.get("verdict", ""),
+        f"Report:  {folder / REPORT_FILE}",
+        f"Export:  {base_path / str(max(versions))}" if versions else "",
+        f"Serve:   {serve_command(base_path, manifest)}",
+        f"Predict: python -m mmkeras.predict --model {shlex.quote(str(folder))} "
+        "--data FILE.csv --output predictions.csv",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def serve_command(base_path: str | Path, manifest: dict[str, Any]) -> str:
+    """Returns the command that serves exports in Docker.
+
+    Args:
+        base_path: Folder of the versions.
+        manifest: Manifest of the run that exported them; its TensorFlow decides on the
+            image, as TF Serving reads graphs of its own release and of older ones.
+    """
+    tensorflow = manifest.get("versions", {}).get("tensorflow", "")
+    release = tensorflow.rpartition(".")[0]
+    return (
+        "docker run --rm -p 8500:8500 -p 8501:8501 -e MODEL_NAME=mmkeras "
+        f"-v {shlex.quote(str(base_path))}:/models/mmkeras "
+        f"tensorflow/serving:{SERVING_RELEASES.get(release, 'latest')}"
+    )

@@ -1,0 +1,80 @@
+"""Tuner: KerasTuner over learning rate, width, dropout and what fusion hides."""
+
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import keras_tuner
+from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx.components.tuner.component import TunerFnResult
+
+from mmkeras.config import Config, from_dict
+from mmkeras.training import run_folder
+from mmkeras.training.steps import fit_model
+from pipeline.components.trainer import check_alone, prepare
+from pipeline.settings import (
+    FUSION_DROPOUT,
+    FUSION_UNITS,
+    LEARNING_RATE,
+    MODALITY_DROPOUT,
+    TuneConfig,
+    tuned,
+)
+
+_OBJECTIVE = "val_loss"
+
+
+class _Space(keras_tuner.HyperModel):
+    """What may be tried; models are built by the trial itself."""
+
+    def __init__(self, tune: TuneConfig):
+        super().__init__()
+        self.tune = tune
+
+    def build(self, hp):
+        tune = self.tune
+        low, high = tune.learning_rate_low, tune.learning_rate_high
+        hp.Float(LEARNING_RATE, low, high, sampling="log")
+        hp.Choice(FUSION_UNITS, list(tune.width_choices))
+        hp.Float(FUSION_DROPOUT, 0.0, tune.dropout_high, step=0.1)
+        hp.Choice(MODALITY_DROPOUT, [0.0, 0.15, 0.3])
+
+
+class MultimodalTuner(keras_tuner.RandomSearch):
+    """Random search whose trials are runs as any other, only shorter."""
+
+    def __init__(self, config: Config, fn_args: FnArgs, folder: Path, **settings):
+        self.config, self.fn_args, self.trials_folder = config, fn_args, folder
+        super().__init__(**settings)
+
+    def run_trial(self, trial, *args, **kwargs) -> dict[str, float]:
+        """Trains one model; returns its best value of the objective."""
+        config = tuned(self.config, trial.hyperparameters.values)
+        folder = self.trials_folder / f"trial-{trial.trial_id}"
+        with run_folder.locked_folder(folder):
+            run_data = prepare(folder, config, self.fn_args, "a trial")
+            _, history = fit_model(folder, run_data)
+        return {_OBJECTIVE: min(epoch[_OBJECTIVE] for epoch in history)}
+
+
+def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
+    """Returns the search that TFX is to run."""
+    check_alone()
+    given = fn_args.custom_config
+    tune = TuneConfig(**json.loads(given["tune"]))
+    config = from_dict(json.loads(given["config"]))
+    folder = Path(tempfile.mkdtemp(prefix="mmkeras-tuner-"))  # working_dir may be a URI
+    search = MultimodalTuner(
+        replace(config, epochs=tune.epochs),
+        fn_args,
+        folder,
+        hypermodel=_Space(tune),
+        objective=keras_tuner.Objective(_OBJECTIVE, "min"),
+        max_trials=tune.trials,
+        seed=config.seed,
+        directory=str(folder),
+        project_name="search",
+        overwrite=True,
+    )
+    return TunerFnResult(tuner=search, fit_kwargs={})

@@ -1,0 +1,103 @@
+"""One line a component on the screen; what TFX, Beam and TensorFlow say in a file."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from tfx.orchestration.portable import launcher
+
+
+class Progress:
+    """Writes a line to the screen for each component.
+
+    Attributes:
+        current: Component that runs, "" between two.
+        seconds: Component -> what it took.
+    """
+
+    def __init__(self, screen: TextIO, total: int):
+        self.screen, self.total = screen, total
+        self.current, self._start = "", 0.0
+        self.seconds: dict[str, float] = {}
+
+    def begin(self, name: str) -> None:
+        self.current, self._start = name, time.monotonic()
+        if self.screen.isatty():
+            self._write(f"\r{self._head()}...")
+
+    def end(self, cached: bool) -> None:
+        took_s = time.monotonic() - self._start
+        said = "from the cache" if cached else f"{took_s:6.1f} s"
+        start = "\r" if self.screen.isatty() else ""
+        self._write(f"{start}{self._head()} {said}\n")
+        self.seconds[self.current], self.current = took_s, ""
+
+    def _head(self) -> str:
+        number = len(self.seconds) + 1
+        return f"[{number:2d}/{self.total}] {self.current:<20}"
+
+    def _write(self, text: str) -> None:
+        self.screen.write(text)
+        self.screen.flush()
+
+
+@contextmanager
+def log_progress(progress: Progress) -> Iterator[None]:
+    """Tells `progress` of each component that TFX's local runner launches."""
+
+    class Watched(launcher.Launcher):
+        has_run = False
+
+        def launch(self):
+            progress.begin(self._pipeline_node.node_info.id)
+            execution = super().launch()
+            looks_up = self._system_node_handler is not None  # a resolver: no executor
+            progress.end(cached=not self.has_run and not looks_up)
+            return execution
+
+        def _run_executor(self, execution_info):
+            self.has_run = True
+            return super()._run_executor(execution_info)
+
+    before, launcher.Launcher = launcher.Launcher, Watched
+    try:
+        yield
+    finally:
+        launcher.Launcher = before
+
+
+@contextmanager
+def redirect_output(log: Path, total: int) -> Iterator[Progress]:
+    """Sends stdout and stderr of this process and its children to a file.
+
+    Args:
+        log: The file; made anew.
+        total: Number of components.
+
+    Yields:
+        What writes the progress lines to the screen.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    screen = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    progress = Progress(screen, total)
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield progress
+    finally:
+        if progress.current and screen.isatty():
+            screen.write("\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in enumerate(kept, start=1):
+            os.dup2(copy, number)
+            os.close(copy)
+        screen.close()

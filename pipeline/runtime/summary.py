@@ -1,0 +1,58 @@
+"""What a run came to, in a few lines: pushed or not, why, and where to look."""
+
+import json
+import shlex
+from pathlib import Path
+
+from mmkeras.files import join_path, read_text
+from mmkeras.reports.html import number
+from mmkeras.reports.summary import serve_command
+from mmkeras.schema import MANIFEST_FILE, REPORT_FILE
+from pipeline.components.evaluator import evaluation_summary, rejection_reasons
+from pipeline.runtime.lineage import Lineage
+
+
+def run_summary(root: Path) -> tuple[str, bool]:
+    """Returns the last lines of the newest run, and whether its model is pushed."""
+    steps = Lineage(root).last_run()
+    (evaluation,) = steps["Evaluator"].outputs["evaluation"]
+    (run,) = steps["Trainer"].outputs["model_run"]
+    (media,) = steps["MediaStatistics"].outputs["media_statistics"]
+    (pushed,) = steps["Pusher"].outputs["pushed_model"]
+    properties = pushed.custom_properties
+    lines = [*_metric_lines(evaluation.uri)]
+    is_pushed = properties["pushed"].int_value == 1
+    if is_pushed:
+        version = properties["pushed_destination"].string_value
+        base_path = str(Path(version).parent)
+        lines.append(f"Pushed:  {version}")
+        manifest = json.loads(read_text(join_path(run.uri, MANIFEST_FILE)))
+        lines.append(f"Serve:   {serve_command(base_path, manifest)}")
+        command = f"python -m pipeline.local --root {shlex.quote(str(root))} --status"
+        lines.append(f"Lineage: {command}")
+    else:
+        reasons = [*rejection_reasons(evaluation.uri), *_infra_reasons(steps)]
+        lines += [f"Not pushed: {reason}" for reason in reasons]
+    lines.append(f"Report:  {join_path(run.uri, REPORT_FILE)}")
+    lines.append(f"Media:   {join_path(media.uri, 'media_statistics.html')}")
+    if "BulkInferrer" in steps and is_pushed:
+        (result,) = steps["BulkInferrer"].outputs["inference_result"]
+        lines.append(f"Answers: {result.uri}")
+    return "\n".join(lines), is_pushed
+
+
+def _metric_lines(uri: str) -> list[str]:
+    summary = evaluation_summary(uri)
+    accuracy = number(summary["accuracy"])
+    lines = [f"Accuracy on {summary['rows']:,} test rows: {accuracy}"]
+    hidden = {m: number(found["accuracy"]) for m, found in summary["hidden"].items()}
+    if hidden:
+        shown = (f"{modality} {accuracy}" for modality, accuracy in hidden.items())
+        lines.append(f"With one modality hidden: {', '.join(shown)}")
+    return lines
+
+
+def _infra_reasons(steps) -> list[str]:
+    (blessing,) = steps["InfraValidator"].outputs["blessing"]
+    reason = blessing.custom_properties["reason"].string_value
+    return [f"the export is not proved: {reason}"] if reason else []

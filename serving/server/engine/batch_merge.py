@@ -1,0 +1,122 @@
+"""Arrays of several requests -> one batch -> the answers of each.
+
+Source: TensorFlow Serving 2.16.1 (batching_session.cc, batching_util.cc), for what may
+be in a batch, how it is padded, and the texts of errors.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from serving.server.configs import Batching
+from serving.server.errors import failed_precondition, invalid_argument
+
+
+def rows_of(feeds: Mapping[str, np.ndarray]) -> int:
+    """Returns the size of the first dimension, which all arrays share.
+
+    Raises:
+        ServingError: They do not, or have none.
+    """
+    if not feeds:
+        raise invalid_argument(
+            "Batching session Run() must have at least one input tensor"
+        )
+    if not all(a.ndim for a in feeds.values()):
+        raise invalid_argument(
+            "Batching session Run() input tensors must have at least one dimension"
+        )
+    rows = {len(a) for a in feeds.values()}
+    if len(rows) > 1:
+        raise invalid_argument(
+            "Batching session Run() input tensors must have equal 0th-dimension size"
+        )
+    return rows.pop()
+
+
+def merge(
+    requests: Sequence[Mapping[str, np.ndarray]], options: Batching
+) -> dict[str, np.ndarray]:
+    """Returns the rows of all requests, and rows that fill up to an allowed size.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION, as the arrays differ in more than rows.
+    """
+    rows = sum(map(rows_of, requests))
+    larger = (size for size in options.allowed_batch_sizes if size >= rows > 0)
+    padding = next(larger, rows) - rows
+    feeds = {}
+    for name in requests[0]:
+        arrays = [request[name] for request in requests]
+        if options.pad_variable_length_inputs:
+            arrays = _padded(arrays)
+        _check_alike(name, arrays)
+        filling = next((a[:1] for a in reversed(arrays) if len(a)), None)
+        arrays = arrays + [filling] * padding
+        feeds[name] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    return feeds
+
+
+def split(
+    answers: Sequence[np.ndarray],
+    requests: Sequence[Mapping[str, np.ndarray]],
+    fed: int,
+) -> list[list[np.ndarray]]:
+    """Returns the arrays of each request.
+
+    Args:
+        answers: Arrays of all rows.
+        requests: What was merged.
+        fed: Rows that were run, those that fill up with them.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION, as an answer has another number of rows.
+    """
+    for array in answers:
+        _check_rows(array, fed)
+    parts, start = [], 0
+    for request in requests:
+        end = start + rows_of(request)
+        parts.append([array[start:end] for array in answers])
+        start = end
+    return parts
+
+
+def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """Pads all but the first dimension to the longest, with each first element.
+
+    Source: batching_util.cc of TensorFlow Serving 2.16.1.
+    """
+    if len({a.ndim for a in arrays}) > 1:
+        return arrays
+    longest = np.max([a.shape for a in arrays], axis=0)
+    padded = []
+    for array in arrays:
+        widths = [(0, 0)]
+        widths += [
+            (0, n - m) for n, m in zip(longest[1:], array.shape[1:], strict=True)
+        ]
+        if array.size:
+            array = np.pad(array, widths, constant_values=array.flat[0])
+        padded.append(array)
+    return padded
+
+
+def _check_alike(name: str, arrays: list[np.ndarray]) -> None:
+    if len({(a.dtype, a.shape[1:]) for a in arrays}) > 1:
+        raise failed_precondition(
+            f"Tensors with name '{name}' from different tasks have different shapes "
+            "and padding is turned off. Set pad_variable_length_inputs to true, or "
+            "ensure that all tensors with the same name have equal dimensions starting "
+            "with the first dim."
+        )
+
+
+def _check_rows(array: np.ndarray, rows: int) -> None:
+    if not array.ndim:
+        raise failed_precondition("Batched output tensor has 0 dimensions")
+    if len(array) != rows:
+        raise failed_precondition(
+            "Batched output tensor's 0th dimension does not equal the sum of the 0th "
+            "dimension sizes of the input tensors"
+        )

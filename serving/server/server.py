@@ -1,0 +1,246 @@
+"""The server as a process: loads, opens its doors, and closes them at a signal."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+from mmkeras.errors import UserError
+from serving.server import configs
+from serving.server.engine.admission import WeightedSemaphore
+from serving.server.engine.batching import BatchScheduler
+from serving.server.engine.data_plane import DataPlane, Limits
+from serving.server.engine.servable import Servable
+from serving.server.engine.warmup import warm_up
+from serving.server.errors import ServingError
+from serving.server.grpc.server import GrpcServer, address
+from serving.server.metrics import Metrics
+from serving.server.models.manager import Manager
+from serving.server.rest.app import build_app
+from serving.server.rest.server import RestServer
+
+_LISTENS_S = 0.5  # to signals, between waits
+
+
+def serve(flags: Any, models: Iterable[tuple[str, str]]) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit code.
+
+    Args:
+        flags: As `serving.server.__main__` has parsed them.
+        models: Names and base paths; none: those of the config file.
+
+    Raises:
+        UserError: A file, a port or a model cannot be used.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    stop, server, done = _Stop(), None, True
+    try:
+        server = Server(flags)
+        server.open(_config(flags, models))
+        stop.wait()
+        log("Draining: no new requests are taken.")
+    except _Stopped:
+        log("Stopped before the models were loaded.")
+    finally:
+        if server:
+            done = server.close()
+    if done:
+        log("Stopped.")
+        return 0
+    log("Stopped with requests in work, which lose their answers.")
+    # Their threads may run for long, and the interpreter would wait for them.
+    os._exit(1)
+
+
+def log(line: str) -> None:
+    """Prints a line at once, from any thread."""
+    print(line, flush=True)
+
+
+class Server:
+    """Models, and the doors to them."""
+
+    def __init__(self, flags: Any):
+        """Reads the files that the flags name, and binds the ports.
+
+        Raises:
+            UserError: A file or a port cannot be used.
+        """
+        self._flags = flags
+        self._limits = Limits(
+            in_flight=flags.max_in_flight,
+            in_flight_bytes=flags.max_in_flight_mib * 2**20,
+            message_bytes=flags.max_message_mib * 2**20,
+            rows=flags.max_rows,
+        )
+        self._metrics = Metrics()
+        self._room = WeightedSemaphore(self._limits.rows, "rows")
+        ssl = flags.ssl_config_file and configs.read_ssl(flags.ssl_config_file)
+        batching = flags.batching_parameters_file
+        batching = configs.read_batching(batching) if batching else None
+        self._scheduler = batching and self._batches(batching)
+        self._manager = Manager(
+            self._load,
+            poll_s=flags.poll_seconds,
+            load_retries=flags.load_retries,
+            retry_s=flags.load_retry_seconds,
+            early_labels=flags.allow_version_labels_for_unavailable_models,
+            say=log,
+        )
+        core = DataPlane(self._manager, self._metrics, self._limits)
+        self._grpc = GrpcServer(
+            core,
+            flags.host,
+            flags.port,
+            threads=self._limits.in_flight,
+            message_bytes=self._limits.message_bytes,
+            ssl=ssl or None,
+        )
+        self._rest = self._rest_door(core) if flags.rest_port >= 0 else None
+
+    def open(self, config: ModelServerConfig) -> None:
+        """Loads the models, and then opens the doors.
+
+        Raises:
+            UserError: A model cannot be served.
+        """
+        start_s = time.monotonic()
+        try:
+            self._manager.apply(config)
+        except ServingError as error:
+            raise UserError(error.message) from None
+        self._grpc.start()
+        log(f"gRPC: {address(self._flags.host, self._grpc.port)}")
+        if self._rest:
+            self._rest.start()
+            log(f"REST: {address(self._flags.host, self._rest.port)}")
+        listed = ", ".join(
+            f"{name} {'/'.join(map(str, versions))}"
+            for name, versions in self._manager.available().items()
+        )
+        log(f"Serving: {listed} (after {time.monotonic() - start_s:.1f} s)")
+
+    def close(self) -> bool:
+        """Answers what is in work, as long as there is time, and lets all go.
+
+        Returns:
+            Whether nothing is in work any more.
+        """
+        until_s = time.monotonic() + self._flags.drain_seconds
+        doors = [door for door in (self._grpc, self._rest) if door]
+        stops = [
+            threading.Thread(target=door.stop, args=(self._flags.drain_seconds,))
+            for door in doors
+        ]
+        for stop in stops:
+            stop.start()
+        for stop in stops:
+            stop.join()
+        done = self._manager.close(max(0.0, until_s - time.monotonic()))
+        if done and self._scheduler:
+            self._scheduler.close()
+        return done
+
+    def _batches(self, batching: configs.Batching) -> BatchScheduler:
+        observe = partial(
+            self._metrics.queuing_latency.observe,
+            thread_pool_name=batching.thread_pool_name,
+        )
+        return BatchScheduler(
+            batching, observe, self._metrics.wrapped_run_count.increment
+        )
+
+    def _rest_door(self, core: DataPlane) -> RestServer:
+        flags, limits = self._flags, self._limits
+        path = configs.METRICS_PATH if flags.monitoring else None
+        if flags.monitoring_config_file:
+            path = configs.read_monitoring(flags.monitoring_config_file)
+        app = build_app(
+            core,
+            timeout_s=flags.rest_timeout_seconds,
+            metrics_path=path,
+            max_body_bytes=limits.message_bytes,
+            max_parsed_bytes=limits.in_flight_bytes,
+        )
+        return RestServer(
+            app,
+            flags.host,
+            flags.rest_port,
+            threads=limits.in_flight,
+            max_in_flight=limits.in_flight,
+            max_body_bytes=limits.message_bytes,
+        )
+
+    def _load(self, name: str, version: int, path: str | os.PathLike) -> Servable:
+        """Loads a version and warms it up."""
+        path = os.fspath(path)
+        servable = Servable(
+            name,
+            version,
+            path,
+            room=self._room,
+            scheduler=self._scheduler,
+            observe=lambda api, us: self._metrics.runtime_latency.observe(
+                us, model_name=name, API=api, runtime="TF1"
+            ),
+        )
+        start_s, status = time.perf_counter(), "UNKNOWN"
+        try:
+            warm_up(servable, path, self._limits.message_bytes)
+            status = "OK"
+        except BaseException as error:
+            status = error.code.name if isinstance(error, ServingError) else status
+            servable.close()
+            raise
+        finally:
+            self._metrics.model_warmup_latency.observe(
+                1e6 * (time.perf_counter() - start_s),
+                model_path=path,
+                status=status,
+            )
+        return servable
+
+
+def _config(flags: Any, models: Iterable[tuple[str, str]]) -> ModelServerConfig:
+    if flags.model_config_file:
+        return configs.read_model_config(flags.model_config_file)
+    config = ModelServerConfig()
+    for name, path in models:
+        config.model_config_list.config.add(
+            name=name, base_path=path, model_platform="tensorflow"
+        )
+    return config
+
+
+class _Stopped(Exception):
+    """The first signal came before the doors were open."""
+
+
+class _Stop:
+    """Whether SIGTERM or SIGINT has come; a second one ends the process at once."""
+
+    def __init__(self):
+        self._event, self._waits = threading.Event(), False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._hear)
+
+    def wait(self) -> None:
+        """Waits for the first signal."""
+        self._waits = True
+        # One that comes just before a wait, or to another thread, is heard after it.
+        while not self._event.wait(_LISTENS_S):
+            pass
+
+    def _hear(self, number: int, _) -> None:
+        if self._event.is_set():
+            os._exit(128 + number)
+        self._event.set()
+        if not self._waits:
+            raise _Stopped

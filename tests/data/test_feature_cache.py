@@ -1,0 +1,84 @@
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from mmkeras.data import feature_cache
+from mmkeras.data.feature_cache import image_vectors
+from mmkeras.data.fit_preprocessing import fit_preprocessing
+from mmkeras.data.ingest import ingest
+from mmkeras.data.input_pipeline import image_batches
+from mmkeras.modalities.preprocessor import Preprocessor
+from tests import table_factory
+
+
+@pytest.fixture(scope="module")
+def run_data(tmp_path_factory):
+    base = tmp_path_factory.mktemp("features")
+    rows = [{**row, "text": "", "audio": ""} for row in table_factory.make_rows()]
+    config = table_factory.tiny_config(base / "cache")
+    dataset = ingest(table_factory.write_table(base / "data.csv", rows), config)
+    return dataset, Preprocessor(config, fit_preprocessing(dataset, config))
+
+
+def build_encoder(seed=1):
+    keras.utils.set_random_seed(seed)
+    pixels = keras.Input((32, 32, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(pixels)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(pixels, keras.layers.Dense(5)(x))
+
+
+def test_each_picture_has_its_vector_in_the_order_of_the_shards(run_data):
+    encoder = build_encoder()
+    path = image_vectors(encoder, *run_data, "train")
+    pixels = np.concatenate([x.numpy() for x in image_batches(*run_data, "train")])
+    vectors = np.fromfile(path, np.float32).reshape(24, 5)
+    np.testing.assert_allclose(vectors, encoder(pixels), rtol=1e-5, atol=1e-5)
+    assert len(np.unique(vectors, axis=0)) > 20
+    assert image_vectors(encoder, *run_data, "val").stat().st_size == 8 * 5 * 4
+
+
+def test_vectors_are_computed_once_for_the_same_weights(run_data, monkeypatch):
+    path = image_vectors(build_encoder(), *run_data, "train")
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(feature_cache, "pictures", fail)
+    assert image_vectors(build_encoder(), *run_data, "train") == path
+    assert path.read_bytes() == before
+    with pytest.raises(AssertionError, match="computed again"):
+        image_vectors(build_encoder(seed=3), *run_data, "train")
+
+
+def test_other_rows_or_settings_get_vectors_of_their_own(run_data, monkeypatch):
+    dataset, preprocessor = run_data
+    encoder, asked = build_encoder(), []
+    monkeypatch.setattr(feature_cache, "pictures", lambda *a: asked.append(a) or [])
+    image_vectors(encoder, replace(dataset, fingerprint="x"), preprocessor, "train")
+    image = {"max_megapixels": 7}
+    changed = table_factory.tiny_config(
+        preprocessor.config.table.cache_dir, image=image
+    )
+    other = Preprocessor(changed, preprocessor.state)
+    image_vectors(encoder, dataset, other, "train")
+    assert len(asked) == 2
+
+
+def test_an_interrupted_computation_is_not_taken_for_whole(run_data, monkeypatch):
+    encoder = build_encoder(seed=2)
+    first_batch = next(iter(image_batches(*run_data, "train")))
+
+    def interrupted(*_):
+        yield first_batch
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_cache, "pictures", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            image_vectors(encoder, *run_data, "train")
+    path = image_vectors(encoder, *run_data, "train")
+    assert path.stat().st_size == 24 * 5 * 4

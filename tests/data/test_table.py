@@ -1,0 +1,190 @@
+import csv
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmkeras.config import TableConfig
+from mmkeras.data.table import Row, iter_rows, read_rows, table_modalities
+from mmkeras.errors import UserError
+
+CONFIG = TableConfig()
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Writes bytes or text to a file and returns its path."""
+
+    def write(content):
+        path = tmp_path / "data.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+# Reading ----------------------------------------------------------------------
+
+
+def test_a_row_comes_with_its_cells_labels_split_and_group(table):
+    path = table("text,image,label,id,split,group\nhi,a.png, x | y |,r7,Dev,g\n")
+    assert list(iter_rows(path, CONFIG)) == [
+        Row(
+            line=2,
+            id="r7",
+            cells={"text": "hi", "image": "a.png"},
+            labels=("x", "y"),
+            split="val",
+            group="g",
+        )
+    ]
+
+
+def test_lines_count_newlines_inside_quotes_and_blank_lines(table):
+    path = table('text,label\r\n"two\r\nlines, one cell",a\r\n\r\nlast,b\r\n  \r\n')
+    rows = list(iter_rows(path, CONFIG))
+    assert [(row.line, row.id) for row in rows] == [(2, "0"), (5, "1")]
+    assert rows[0].cells["text"] == "two\r\nlines, one cell"
+
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    cells=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    bom=st.booleans(),
+)
+def test_what_csv_writes_is_read_back(tmp_path_factory, cells, end, bom):
+    text = io.StringIO()
+    # Left to itself, csv quotes only the newlines that end its own lines.
+    has_newline = any("\r" in cell or "\n" in cell for row in cells for cell in row)
+    quoting = csv.QUOTE_ALL if has_newline else csv.QUOTE_MINIMAL
+    writer = csv.writer(text, lineterminator=end, quoting=quoting)
+    writer.writerows([("text", "image", "label"), *((*row, "x") for row in cells)])
+    path = tmp_path_factory.getbasetemp() / "round_trip.csv"
+    path.write_bytes(text.getvalue().encode("utf-8-sig" if bom else "utf-8"))
+
+    rows = list(iter_rows(path, CONFIG))
+
+    expected = [tuple(c if c.strip() else "" for c in row) for row in cells]
+    assert [(r.cells["text"], r.cells["image"]) for r in rows] == expected
+
+
+@settings(max_examples=150, deadline=None)
+@given(content=st.binary(max_size=200), headed=st.booleans())
+def test_any_bytes_are_rows_or_a_user_error(tmp_path_factory, content, headed):
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(b"text,label\n" * headed + content)
+    try:
+        for row in iter_rows(path, CONFIG):
+            (row.cells["text"] + row.id + row.group + "".join(row.labels)).encode()
+    except UserError:
+        pass
+
+
+def test_a_cell_of_a_million_characters_is_read(table):
+    rows = list(iter_rows(table("text,label\n" + "x" * 1_000_000 + ",a\n"), CONFIG))
+    assert len(rows[0].cells["text"]) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"hi,a.png,", "label is missing"),
+        (b"hi,a.png,|", "label is missing"),
+        (b" ,,a", "no modality present"),
+        (b"hi,a", "2 cells where the header has 3"),
+        (b"hi,a,b,c", "4 cells where the header has 3"),
+        (b"caf\xe9,a.png,a", "column 'text' has bytes that are not UTF-8"),
+        (b"a\0b,a.png,a", "column 'text' has a NUL byte"),
+    ],
+)
+def test_a_bad_row_has_a_problem_and_its_neighbours_have_none(table, line, problem):
+    path = table(b"text,image,label\nhi,,a\n" + line + b"\nho,,b\n")
+    first, bad, last = iter_rows(path, CONFIG)
+    assert (first.problem, bad.problem, last.problem) == ("", problem, "")
+    assert (last.line, last.id) == (4, "2")
+    assert all(cell.isprintable() for cell in bad.cells.values())
+
+
+def test_bytes_that_are_not_utf8_in_an_unused_column_do_no_harm(table):
+    (row,) = iter_rows(table(b"text,label,note\nhi,a,caf\xe9\n"), CONFIG)
+    assert row.problem == ""
+
+
+def test_an_unknown_split_lists_the_known_ones(table):
+    (row,) = iter_rows(table("text,label,split\nhi,a,holdout\n"), CONFIG)
+    assert row.problem == "split is 'holdout' (allowed: train, val, test)"
+
+
+def test_a_row_without_label_is_fine_where_none_is_asked_for(table):
+    path = table("text\nhi\n" + '""\n')
+    rows = list(iter_rows(path, CONFIG, labeled=False))
+    assert [(r.cells["text"], r.problem) for r in rows] == [("hi", ""), ("", "")]
+
+
+def test_an_unclosed_quote_names_the_line_of_its_row(table):
+    path = table('text,label\nhi,a\n"ho,b\nhu,c\n')
+    with pytest.raises(UserError, match="row starting at line 3"):
+        list(iter_rows(path, CONFIG))
+
+
+def test_the_later_of_two_equal_ids_names_the_line_of_the_first(table):
+    rows = read_rows(table("text,label,id\na,x,7\nb,y,8\nc,x,7\nd,x,\n"), CONFIG)
+    assert [row.problem for row in rows] == [
+        "",
+        "",
+        "id '7' is already that of line 2",
+        "id is missing",
+    ]
+
+
+def test_a_row_without_split_is_a_problem_where_others_have_one(table):
+    rows = read_rows(table("text,label,split\na,x,train\nb,y,\n"), CONFIG)
+    assert rows[1].problem == "split is missing, and other rows have one"
+
+
+# Columns ----------------------------------------------------------------------
+
+
+def test_modalities_are_those_asked_for_that_have_a_column(table):
+    path = table("\ufeffaudio, text,label\na.wav,hi,x\n")
+    assert table_modalities(path, CONFIG) == ("text", "audio")
+    assert table_modalities(path, TableConfig(modalities="audio,image")) == ("audio",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("text,label\n", "a header and no rows"),
+        ("words,label\nhi,a\n", "no column 'text' or 'image' or 'audio'"),
+        ("Text,label\nhi,a\n", "Did you mean 'Text'?"),
+        ("text,lable\nhi,a\n", "no column 'label'.*Did you mean 'lable'?"),
+        ("text;label\nhi;a\n", "semicolons"),
+        ("text\tlabel\nhi\ta\n", "tabs"),
+        ("text,label,text\nhi,a,ho\n", "several columns named 'text'"),
+        ("text,label\nhi,a\n".encode("utf-16"), "is UTF-16"),
+        ("t\xe9xt,label\nhi,a\n".encode("latin-1"), "header that is not UTF-8"),
+    ],
+)
+def test_a_table_without_the_columns_needed_is_refused(table, content, message):
+    with pytest.raises(UserError, match=message):
+        table_modalities(table(content), CONFIG)
+
+
+def test_a_renamed_column_that_is_not_there_is_refused(table):
+    path = table("text,photo_path,label\nhi,a.png,x\n")
+    with pytest.raises(UserError, match="Did you mean 'photo_path'.*image_column"):
+        table_modalities(path, TableConfig(image_column="photopath"))
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+    with pytest.raises(UserError, match="is not there"):
+        table_modalities(tmp_path / "no.csv", CONFIG)
+    with pytest.raises(UserError, match="is a folder"):
+        list(iter_rows(tmp_path, CONFIG))

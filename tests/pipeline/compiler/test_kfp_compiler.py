@@ -1,0 +1,234 @@
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from pipeline import graph
+from pipeline.compiler.compile_request import CompileRequest
+from pipeline.compiler.kfp_compiler import compile_spec
+from pipeline.graph import DataSource, OutputPaths
+from pipeline.runtime import s3
+from pipeline.settings import (
+    COMPONENTS,
+    IN_BEAM,
+    KubeflowConfig,
+    PipelineConfig,
+    TuneConfig,
+)
+from tests.pipeline.fake_kfp_launcher import Launcher
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "pipeline.yaml"
+REWRITE = "REWRITE_GOLDEN"  # set it to write the golden file anew
+FLINK = "--runner=FlinkRunner --flink_master=flink:8081 --environment_type=EXTERNAL"
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """Gives a job with all there is in it; the code's hash is not its own."""
+    monkeypatch.setattr(graph, "code_hash", lambda module: f"code of {module}")
+
+    def make(baseline="gs://bucket/mmkeras/serving/mmkeras/7", **settings):
+        table = DataSource(table="gs://bucket/data.csv", fingerprint="1234")
+        return CompileRequest(
+            source=table,
+            unlabeled=replace(table, table="gs://bucket/new.csv"),
+            places=OutputPaths(
+                schema_file="gs://bucket/mmkeras/schema/schema.pbtxt",
+                edited="",
+                serving_dir="gs://bucket/mmkeras/serving/mmkeras",
+                newest_version="17",
+            ),
+            baseline=baseline,
+            pipeline_root="gs://bucket/mmkeras/artifacts",
+            image="image:1",
+            uncached=frozenset(),
+            config=PipelineConfig(kubeflow=KubeflowConfig(**settings)),
+        )
+
+    return make
+
+
+def parsed(spec):
+    """The spec as Kubeflow's own messages have it; an unknown field is an error."""
+    spec = dict(spec)
+    deployment = pipeline_spec_pb2.PipelineDeploymentConfig()
+    json_format.ParseDict(spec["deploymentSpec"], deployment)
+    return json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec()), deployment
+
+
+def normal(spec):
+    """The spec without what only TFX's version decides.
+
+    That is its name, and options of statistics: the JSON has those that are not set,
+    and later versions have fewer.
+    """
+    return plain(spec) | {"sdkVersion": "tfx"}
+
+
+def plain(value):
+    if isinstance(value, dict):
+        return {k: plain(item) for k, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, str) and value.startswith('{"'):
+        return json.dumps(plain(json.loads(value)), sort_keys=True)
+    return value
+
+
+def containers(deployment):
+    return {
+        label.removesuffix("_executor"): executor.container
+        for label, executor in deployment.executors.items()
+        if executor.HasField("container")
+    }
+
+
+def test_the_spec_is_that_of_the_golden_file(job):
+    beam = {"Transform": FLINK, "StatisticsGen": "--runner=SparkRunner"}
+    settings = {"gpu": {"Trainer": 1}, "gpu_image": "gpu:1", "beam_args": beam}
+    spec = compile_spec(job(service_account="trainer", **settings))
+    text = yaml.safe_dump(normal(spec), sort_keys=True)
+    if os.environ.get(REWRITE):
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(text, encoding="utf-8")
+    golden = GOLDEN.read_text(encoding="utf-8")
+    assert text == golden, f"If this is meant, run again with {REWRITE}=1"
+
+
+def test_the_spec_is_of_version_2_1_and_parses_back(job):
+    spec, deployment = parsed(compile_spec(job()))
+    assert spec.schema_version == "2.1.0"
+    assert spec.pipeline_info.name == "mmkeras"
+    tasks = spec.root.dag.tasks
+    assert set(tasks) == {*COMPONENTS, "Baseline"} - {"Tuner"}
+    for task in tasks.values():
+        component = spec.components[task.component_ref.name]
+        assert deployment.executors[component.executor_label].WhichOneof("spec") in (
+            "container",
+            "importer",
+        )
+        assert set(task.inputs.artifacts) == set(component.input_definitions.artifacts)
+
+
+def test_every_component_can_be_named_in_settings_and_those_in_beam_run_in_it(job):
+    everything = job(beam_args={"default": "--runner=FlinkRunner"})
+    tuned = replace(everything.config, tune=TuneConfig(trials=1))
+    _, deployment = parsed(compile_spec(replace(everything, config=tuned)))
+    found = containers(deployment)
+    assert set(found) == set(COMPONENTS)
+    in_beam = {n for n, c in found.items() if "--runner=FlinkRunner" in c.args}
+    assert in_beam == set(IN_BEAM)
+
+
+def test_the_last_blessed_model_is_imported(job):
+    spec, deployment = parsed(compile_spec(job()))
+    importer = deployment.executors["Baseline_executor"].importer
+    uri = "gs://bucket/mmkeras/serving/mmkeras/7"
+    assert importer.artifact_uri.constant.string_value == uri
+    assert "tfx.Model" in importer.type_schema.instance_schema
+    source = spec.root.dag.tasks["Evaluator"].inputs.artifacts["baseline_model"]
+    assert source.task_output_artifact.producer_task == "Baseline"
+
+
+def test_without_a_baseline_nothing_is_imported(job):
+    spec, deployment = parsed(compile_spec(job(baseline=None)))
+    assert "Baseline" not in spec.root.dag.tasks
+    assert "baseline_model" not in spec.root.dag.tasks["Evaluator"].inputs.artifacts
+    assert set(containers(deployment)) == set(spec.root.dag.tasks)
+
+
+def test_a_component_gets_what_its_name_or_the_default_says(job):
+    settings = {"cpu_cores": {"default": 1, "Trainer": 7.5}, "memory_gb": {"Tuner": 3}}
+    _, deployment = parsed(compile_spec(job(**settings, gpu={"Trainer": 2})))
+    found = {n: c.resources for n, c in containers(deployment).items()}
+    trainer, pusher = found["Trainer"], found["Pusher"]
+    assert (trainer.cpu_request, trainer.cpu_limit) == (7.5, 7.5)
+    assert (pusher.cpu_request, pusher.cpu_limit) == (1, 1)
+    assert (trainer.memory_request, trainer.memory_limit) == (0, 0)  # none are asked
+    assert trainer.accelerator.type == "nvidia.com/gpu"
+    assert trainer.accelerator.count == 2
+    with_gpu = [n for n, r in found.items() if r.accelerator.count]
+    assert with_gpu == ["Trainer"]
+
+
+def test_the_default_resources_are_in_the_spec(job):
+    _, deployment = parsed(compile_spec(job()))
+    for name, container in containers(deployment).items():
+        gigabytes = 8 if name == "Trainer" else 4
+        resources = container.resources
+        assert (resources.cpu_request, resources.memory_request) == (2, gigabytes)
+        assert (resources.cpu_limit, resources.memory_limit) == (2, gigabytes)
+
+
+def test_components_with_a_gpu_have_the_gpu_image(job):
+    _, deployment = parsed(compile_spec(job(gpu={"Trainer": 1}, gpu_image="gpu:1")))
+    images = {n: c.image for n, c in containers(deployment).items()}
+    assert images.pop("Trainer") == "gpu:1"
+    assert set(images.values()) == {"image:1"}
+
+
+def test_a_failed_container_is_started_again(job):
+    spec, _ = parsed(compile_spec(job(retries=3)))
+    counts = {n: t.retry_policy.max_retry_count for n, t in spec.root.dag.tasks.items()}
+    assert counts.pop("Baseline") == 0  # an importer has no container
+    assert set(counts.values()) == {3}
+    policy = spec.root.dag.tasks["Trainer"].retry_policy
+    assert policy.backoff_duration.seconds == 60
+    assert "retryPolicy" not in str(compile_spec(job(retries=0)))
+
+
+def test_arguments_of_beam_go_to_their_component_with_our_image_for_workers(job):
+    other = "--runner=DataflowRunner --sdk_container_image=workers:2"
+    given = {"Transform": FLINK, "Evaluator": other}
+    _, deployment = parsed(compile_spec(job(beam_args=given)))
+    found = {n: list(c.args) for n, c in containers(deployment).items()}
+    image = "--sdk_container_image=image:1"
+    assert found["Transform"][-4:] == [*FLINK.split(), image]
+    assert found["Evaluator"][-2:] == other.split()
+    assert not any("runner" in a.lower() for a in found["StatisticsGen"][-1:])
+
+
+def test_only_components_whose_input_is_not_known_run_each_time(job):
+    unknown = replace(job(), uncached=frozenset({"ExampleGen"}))
+    spec, _ = parsed(compile_spec(unknown))
+    cached = {n: t.caching_options.enable_cache for n, t in spec.root.dag.tasks.items()}
+    assert not cached.pop("ExampleGen")
+    assert all(cached.values())
+
+
+def test_every_container_runs_the_entrypoint_of_tfx(job):
+    compiled = compile_spec(job(env={"AWS_REGION": "there"}))
+    _, deployment = parsed(compiled)
+    entrypoint = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
+    for container in containers(deployment).values():
+        assert list(container.command) == ["python", "-m", entrypoint]
+        assert "{{$}}" in container.args
+        (variable,) = container.env
+        assert (variable.name, variable.value) == ("AWS_REGION", "there")
+
+
+@pytest.mark.parametrize("tensorflow_opens_s3", [True, False])
+def test_where_files_are_on_s3_the_entrypoint_opens_it_and_workers_do_too(
+    job, tensorflow_opens_s3, monkeypatch
+):
+    monkeypatch.setattr(s3, "tensorflow_opens_s3", lambda: tensorflow_opens_s3)
+    on_s3 = replace(
+        job(beam_args={"Transform": FLINK}), pipeline_root="s3://bucket/artifacts"
+    )
+    _, deployment = parsed(compile_spec(on_s3))
+    for container in containers(deployment).values():
+        assert list(container.command) == ["python", "-m", "pipeline.runtime.s3"]
+    transform = containers(deployment)["Transform"]
+    plugins = [arg for arg in transform.args if arg.startswith("--beam_plugins")]
+    assert plugins == ["--beam_plugins=tensorflow_io"] * tensorflow_opens_s3
+
+
+def test_training_waits_for_the_data_gate(job):
+    order = Launcher(compile_spec(job()), "", Path()).order()
+    assert order.index("DataGate") < order.index("Transform") < order.index("Trainer")
+    assert order.index("Evaluator") < order.index("Pusher")

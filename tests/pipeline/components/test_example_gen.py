@@ -1,0 +1,119 @@
+import csv
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from tfx.types import artifact_utils, standard_artifacts
+
+from mmkeras.data.dataset import load_dataset
+from mmkeras.data.ingest import ingest
+from mmkeras.errors import UserError
+from tests import table_factory
+from tests.pipeline import executor_harness
+
+
+def records(dataset):
+    """Split -> the stored bytes, in their order."""
+    return {
+        split: list(tf.data.TFRecordDataset(dataset.files(split)).as_numpy_iterator())
+        for split in dataset.rows
+    }
+
+
+def without_places(dataset):
+    return {k: v for k, v in asdict(dataset).items() if k != "folder"}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tmp_path_factory.getbasetemp() / "stage"
+
+
+def test_the_examples_are_those_of_the_plain_program_byte_for_byte(base):
+    table, config, examples = executor_harness.small(base)
+    plain, piped = ingest(table, config), load_dataset(examples.uri)
+    assert records(piped) == records(plain)
+    assert without_places(piped) == without_places(plain)
+
+
+def test_the_artifact_names_its_splits_as_tfx_lays_them_out(base):
+    _, _, examples = executor_harness.small(base)
+    splits = artifact_utils.decode_split_names(examples.split_names)
+    assert splits == ["train", "val", "test"]
+    for split in splits:
+        uri = artifact_utils.get_split_uri([examples], split)
+        assert list(Path(uri).glob("*.tfrecord"))
+    left = {path.name for path in Path(examples.uri).iterdir()}
+    assert left == {"Split-train", "Split-val", "Split-test", "ingested.json"}
+
+
+def test_many_shards_hold_the_same_rows_in_the_same_order(base, tmp_path):
+    table, config, examples = executor_harness.small(base)
+    small_shards = replace(config, table=replace(config.table, rows_per_shard=5))
+    many, _ = executor_harness.examples_of(table, small_shards, tmp_path)
+    many, one = load_dataset(many.uri), load_dataset(examples.uri)
+    assert [len(many.shards[s]) for s in ("train", "val", "test")] == [5, 2, 2]
+    assert records(many) == records(one)
+
+
+def test_groups_stay_together_and_given_splits_are_kept(tmp_path):
+    rows = [
+        {"text": f"word {i}", "label": "ab"[i % 2], "group": f"g{i // 4}"}
+        for i in range(40)
+    ]
+    table = table_factory.write_table(tmp_path / "data.csv", rows)
+    examples, _ = executor_harness.examples_of(
+        table, table_factory.tiny_config(tmp_path), tmp_path
+    )
+    split_of = {}
+    for split, stored in records(load_dataset(examples.uri)).items():
+        for record in stored:
+            features = tf.train.Example.FromString(record).features.feature
+            row = int(features["id"].bytes_list.value[0])
+            assert features["split"].bytes_list.value[0] == split.encode()
+            assert split_of.setdefault(row // 4, split) == split
+    assert len(split_of) == 10 and set(split_of.values()) == {"train", "val", "test"}
+
+
+@pytest.fixture
+def bad_table(tmp_path):
+    rows = table_factory.make_rows()
+    rows[2]["image"], rows[5]["label"] = "gone.png", ""
+    return table_factory.write_table(tmp_path / "data" / "data.csv", rows)
+
+
+def test_bad_rows_are_refused_in_the_plain_programs_words(bad_table, tmp_path):
+    config = table_factory.tiny_config(tmp_path / "cache", on_bad_row="fail")
+    with pytest.raises(UserError) as plain:
+        ingest(bad_table, config)
+    with pytest.raises(UserError) as piped:
+        executor_harness.examples_of(bad_table, config, tmp_path)
+    assert str(piped.value) == str(plain.value)
+    assert "line 4 (id r02): image 'gone.png': file not found" in str(piped.value)
+
+
+def test_rejected_rows_become_an_artifact(bad_table, tmp_path):
+    config = table_factory.tiny_config(tmp_path / "cache", on_bad_row="reject")
+    examples, rejected = executor_harness.examples_of(bad_table, config, tmp_path)
+    with (Path(rejected.uri) / "rejected.csv").open(newline="") as file:
+        assert [row["line"] for row in csv.DictReader(file)] == ["4", "7"]
+    assert rejected.get_int_custom_property("rows") == 2
+    assert examples.get_int_custom_property("rows_train") == 22
+
+
+def test_an_unlabeled_table_is_read_as_the_trained_model_reads_rows(
+    tmp_path, tmp_path_factory
+):
+    folder, _ = table_factory.trained_run(tmp_path_factory)
+    run = executor_harness.artifact(standard_artifacts.ModelRun, folder)
+    rows = [
+        {"text": "warm fire", "image": table_factory.image()},
+        {"text": "", "image": ""},
+    ]
+    table = table_factory.write_table(tmp_path / "data" / "data.csv", rows)
+    config = table_factory.tiny_config(tmp_path / "cache", audio={"rate_hz": 44_100})
+    examples, _ = executor_harness.examples_of(table, config, tmp_path, model_run=[run])
+    dataset = load_dataset(examples.uri)
+    assert dataset.rows == {"train": 0, "val": 0, "test": 2}
+    assert examples.split_names == '["test"]'

@@ -1,0 +1,181 @@
+"""s3:// with tensorflow-io and without; whole runs are against a server on loopback."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import tensorflow as tf
+import yaml
+
+from mmkeras.config import to_dict
+from mmkeras.errors import UserError
+from mmkeras.files import read_remote
+from pipeline.kubeflow import main
+from pipeline.runtime import s3
+from tests import table_factory
+from tests.pipeline.fake_kfp_launcher import S3Launcher
+from tests.pipeline.s3_server import s3_server
+
+with_tensorflow_io = pytest.mark.skipif(
+    not s3.tensorflow_opens_s3(), reason="tensorflow-io has no builds for this Python"
+)
+without_tensorflow_io = pytest.mark.skipif(
+    s3.tensorflow_opens_s3(), reason="tensorflow-io opens s3:// here"
+)
+
+
+def run(*argv):
+    return subprocess.run([sys.executable, *argv], capture_output=True, text=True)
+
+
+@with_tensorflow_io
+def test_tensorflow_opens_s3_once_it_is_registered():
+    done = run(
+        "-c",
+        "import tensorflow as tf; from pipeline.runtime import s3\n"
+        "schemes = tf.io.gfile.get_registered_schemes\n"
+        "before = 's3' in schemes(); s3.register(); print(before, 's3' in schemes())",
+    )
+    assert done.stdout == "False True\n", done.stderr
+
+
+def test_the_entrypoint_is_that_of_tfx():
+    done = run("-m", "pipeline.runtime.s3", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "--json_serialized_invocation_args" in done.stdout
+
+
+def test_what_s3_needs_is_checked_before_anything_is_read(monkeypatch):
+    flink = {"Transform": "--runner=FlinkRunner"}
+    missing = {"tensorflow_io", "boto3"}
+    monkeypatch.setattr(s3, "find_spec", lambda name: name not in missing or None)
+    s3.check(["gs://bucket/data.csv", None, "/data.csv"], flink)
+    with pytest.raises(UserError, match=r"'s3://b/root' needs boto3.*\[s3\]"):
+        s3.check(["gs://bucket/data.csv", "s3://b/root"], {})
+    missing.remove("boto3")
+    s3.check(["s3://b/root"], {"Transform": ""})
+    with pytest.raises(UserError, match="kubeflow.beam_args cannot be used with 's3:"):
+        s3.check(["s3://b/root"], flink)
+    missing.remove("tensorflow_io")
+    s3.check(["s3://b/root"], flink)
+
+
+# Without tensorflow-io ---------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server():
+    pytest.importorskip("boto3", reason="needs the extra s3")
+    with s3_server() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
+
+
+@without_tensorflow_io
+def test_a_file_behind_s3_is_read_by_boto3(server):
+    server.objects["bucket/a/b.txt"] = b"content"
+    assert read_remote("s3://bucket/a/b.txt") == b"content"
+    with pytest.raises(FileNotFoundError):
+        read_remote("s3://bucket/a/none.txt")
+
+
+@without_tensorflow_io
+def test_artifacts_are_local_copies_and_other_uris_stay(tmp_path, monkeypatch):
+    output_file = tmp_path / "output.json"
+    execution = {
+        "inputs": {
+            "parameterValues": {"table": "s3://bucket/data.csv"},
+            "artifacts": {"model": {"artifacts": [{"uri": "s3://bucket/1/model"}]}},
+        },
+        "outputs": {
+            "artifacts": {"pushed": {"artifacts": [{"uri": "s3://bucket/2/pushed"}]}},
+            "outputFile": str(output_file),
+        },
+    }
+    seen = []
+
+    def component(argv):
+        seen.append(json.loads(argv[1]))
+        pushed = {"uri": "/s3/bucket/2/pushed", "metadata": {"source": "/s3/bucket/1"}}
+        output_file.write_text(json.dumps({"artifacts": {"pushed": [pushed]}}))
+
+    monkeypatch.setattr(s3, "_run", component)
+    monkeypatch.setattr(s3, "register", lambda: None)
+    s3.main(["--json_serialized_invocation_args", json.dumps(execution)])
+    (given,) = seen
+    (model,) = given["inputs"]["artifacts"]["model"]["artifacts"]
+    (pushed,) = given["outputs"]["artifacts"]["pushed"]["artifacts"]
+    assert model["uri"] == "/s3/bucket/1/model"
+    assert pushed["uri"] == "/s3/bucket/2/pushed"
+    assert given["inputs"]["parameterValues"] == {"table": "s3://bucket/data.csv"}
+    (said,) = json.loads(output_file.read_text())["artifacts"]["pushed"]
+    assert said == {
+        "uri": "s3://bucket/2/pushed",
+        "metadata": {"source": "s3://bucket/1"},
+    }
+
+
+@pytest.fixture(scope="module")
+def ran(server, tmp_path_factory):
+    """All containers of a pipeline whose table and root are behind s3://."""
+    folder = tmp_path_factory.mktemp("cluster")
+    table = table_factory.write_table(
+        folder / "data" / "data.csv", table_factory.make_rows()
+    )
+    for path in filter(lambda path: path.is_file(), table.parent.rglob("*")):
+        name = f"bucket/{path.relative_to(folder).as_posix()}"
+        server.objects[name] = path.read_bytes()
+    settings = to_dict(table_factory.tiny_config(folder / "cache"))
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    argv = ["--data", "s3://bucket/data/data.csv", "--root", "s3://bucket/mmkeras"]
+    argv += ["--image", "image:1", "--config", str(folder / "config.yaml")]
+    main([*argv, "--output", str(folder / "pipeline.yaml")])
+    spec = yaml.safe_load((folder / "pipeline.yaml").read_text())
+    root = "s3://bucket/mmkeras/artifacts"
+    launcher = S3Launcher(spec, root, folder / "run", objects=server.objects)
+    launcher.run()
+    return SimpleNamespace(launcher=launcher, objects=server.objects, argv=argv)
+
+
+@without_tensorflow_io
+@pytest.mark.e2e
+def test_a_pipeline_behind_s3_pushes_a_model_that_answers(ran, tmp_path):
+    pushed = ran.launcher.outputs["Pusher"]["pushed_model"]["metadata"]
+    destination = pushed["pushed_destination"]
+    assert destination.startswith("s3://bucket/mmkeras/serving/mmkeras/")
+    base = destination.removeprefix("s3://")
+    names = [name for name in ran.objects if name.startswith("bucket/mmkeras/serving")]
+    assert names and all(name.startswith(f"{base}/") for name in names)
+    for name in names:
+        path = tmp_path / name.removeprefix(f"{base}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(ran.objects[name])
+    model = tf.saved_model.load(str(tmp_path))
+    (row,) = table_factory.make_rows(["test"], seed=9)
+    given = {name: tf.constant([row[name]]) for name in ("text", "image", "audio")}
+    assert model.signatures["serving_default"](**given)["label"].numpy()[0] in (
+        b"red",
+        b"green",
+    )
+    assert "bucket/mmkeras/schema/schema.pbtxt" in ran.objects
+
+
+@without_tensorflow_io
+@pytest.mark.e2e
+def test_what_is_recorded_of_a_pipeline_behind_s3_names_no_local_copy(ran):
+    text = json.dumps(ran.launcher.outputs)
+    assert "s3://bucket/mmkeras/artifacts" in text
+    assert str(ran.launcher.local) not in text
+
+
+@without_tensorflow_io
+@pytest.mark.e2e
+def test_the_pushed_version_behind_s3_is_the_next_baseline(ran, tmp_path):
+    main([*ran.argv, "--output", str(tmp_path / "pipeline.yaml")])
+    spec = yaml.safe_load((tmp_path / "pipeline.yaml").read_text())
+    importer = spec["deploymentSpec"]["executors"]["Baseline_executor"]["importer"]
+    pushed = ran.launcher.outputs["Pusher"]["pushed_model"]["metadata"]
+    assert importer["artifactUri"]["constant"] == pushed["pushed_destination"]

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline import fingerprint
+from pipeline.fingerprint import code_hash, files_hash
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A small tree of modules in the place of ours."""
+    files = {
+        "mmkeras/__init__.py": "",
+        "mmkeras/low.py": "A = 1\n",
+        "mmkeras/other.py": "B = 1\n",
+        "pipeline/__init__.py": "",
+        "pipeline/top.py": "def f():\n    from mmkeras.low import A\n    return A\n",
+        "pipeline/top.html.j2": "<p>{{ a }}</p>",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(fingerprint, "_ROOT", tmp_path)
+    return tmp_path
+
+
+def fresh(module="pipeline.top"):
+    code_hash.cache_clear()
+    return code_hash(module)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("pipeline/top.py", True),
+        ("pipeline/top.html.j2", True),
+        ("mmkeras/low.py", True),  # imported, if only inside a function
+        ("mmkeras/other.py", False),
+    ],
+)
+def test_the_hash_changes_with_what_the_module_runs_and_nothing_else(
+    name, changes, tree
+):
+    before = fresh()
+    assert fresh() == before
+    path = Path(tree / name)
+    path.write_text(path.read_text() + " ")
+    assert (fresh() != before) == changes
+    code_hash.cache_clear()
+
+
+def test_the_code_of_training_is_not_that_of_ingest():
+    sources = {p.stem for p in fingerprint._sources("pipeline.components.example_gen")}
+    assert {"ingest", "shards", "plan", "sound"} <= sources
+    assert not {"trainer", "fit", "evaluator"} & sources
+    assert {"trainer", "fit", "model"} <= {
+        p.stem for p in fingerprint._sources("pipeline.components.trainer")
+    }
+
+
+def test_the_hash_of_files_that_settings_name_is_that_of_their_content(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("a")
+    named = {"text.vocab_file": str(path)}
+    assert files_hash({}) == ""
+    assert files_hash(named) == files_hash(named) != files_hash({"other": str(path)})
+    before = files_hash(named)
+    path.write_text("b")
+    assert files_hash(named) != before
+    path.unlink()
+    with pytest.raises(OSError):
+        files_hash(named)

@@ -1,0 +1,217 @@
+"""Tiny tables with media, made on the spot, and one tiny trained run for all tests."""
+
+import csv
+import io
+import struct
+import zlib
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from PIL import Image
+
+from mmkeras.config import (
+    AudioConfig,
+    Config,
+    EvaluateConfig,
+    FusionConfig,
+    ImageConfig,
+    TableConfig,
+    TextConfig,
+    TrainConfig,
+)
+from mmkeras.config.presets import small_concat
+
+RATE_HZ = 16_000
+# Of each class its colour, its tone and its word.
+CLASSES = {
+    "red": ((220, 30, 40), 440, "warm fire"),
+    "green": ((30, 200, 60), 880, "fresh grass"),
+    "blue": ((20, 40, 230), 1760, "deep sea"),
+}
+FORTY = ["train"] * 24 + ["val"] * 8 + ["test"] * 8
+
+
+def picture(colour=(220, 30, 40), kind="PNG", size=(40, 36)) -> bytes:
+    """A picture of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", size, tuple(colour)).save(file, kind)
+    return file.getvalue()
+
+
+def bomb() -> bytes:
+    """A few bytes of PNG that announce 200 megapixels."""
+    header = struct.pack(">IIBBBBB", 20_000, 10_000, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for content in (b"IHDR" + header, b"IDAT" + zlib.compress(b"\0"), b"IEND"):
+        check = zlib.crc32(content)
+        data += struct.pack(">I", len(content) - 4) + content
+        data += struct.pack(">I", check)
+    return data
+
+
+def tone(hz=440, kind="WAV", subtype="PCM_16", rate_hz=RATE_HZ, seconds=0.2) -> bytes:
+    """A tone in one channel, or where `hz` is a pair in two."""
+    t = np.arange(round(seconds * rate_hz)) / rate_hz
+    wave = 0.5 * np.sin(2 * np.pi * np.multiply.outer(t, hz))
+    file = io.BytesIO()
+    soundfile.write(file, wave, rate_hz, subtype, format=kind)
+    return file.getvalue()
+
+
+def vector(numbers) -> bytes:
+    """A .npy file."""
+    file = io.BytesIO()
+    np.save(file, np.asarray(numbers, np.float32))
+    return file.getvalue()
+
+
+def write_table(path: Path, rows: list[dict]) -> Path:
+    """Writes rows to a CSV; what is bytes goes to a file, and its name to the cell."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A surrogate stands for a byte that is not UTF-8.
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for i, row in enumerate(rows):
+            cells = dict(row)
+            for name, cell in row.items():
+                if isinstance(cell, bytes):
+                    end = ".npy" if cell.startswith(b"\x93NUMPY") else ".bin"
+                    cells[name] = f"{i:03d}-{name}{end}"
+                    (path.parent / cells[name]).write_bytes(cell)
+            writer.writerow(cells)
+    return path
+
+
+def make_rows(splits=FORTY, classes=("red", "green"), seed=0) -> list[dict]:
+    """Complete rows, the classes in turn, each row with content of its own."""
+    rng, rows = np.random.default_rng(seed), []
+    for i, split in enumerate(splits):
+        label = classes[i % len(classes)]
+        colour, hz, words = CLASSES[label]
+        colour = np.clip(np.array(colour) + rng.integers(-20, 20, 3), 0, 255)
+        rows.append(
+            {
+                "id": f"r{i:02d}",
+                "split": split,
+                "label": label,
+                "text": f"{words} number {i}",
+                "image": picture(map(int, colour)),
+                "audio": tone(float(hz + rng.integers(-40, 40))),
+            }
+        )
+    return rows
+
+
+def tiny_config(cache_dir: Path, **changes) -> Config:
+    """The small preset at its smallest; `train=dict(...)` changes single settings."""
+    config = replace(
+        small_concat(),
+        epochs=2,
+        table=TableConfig(cache_dir=str(cache_dir), workers=2),
+        image=ImageConfig(encoder="small_cnn", size_px=32, weights="none", width=2),
+        text=TextConfig(vocab_size=16, units=8),
+        audio=AudioConfig(clip_s=0.5, bands=16, mfccs=8, units=8),
+        fusion=FusionConfig(units=8),
+        train=TrainConfig(
+            batch_size=8,
+            learning_rate=0.01,
+            warmup_epochs=1.0,
+            ema=0.8,
+            patience=0,
+            restore_best=False,
+        ),
+        evaluate=EvaluateConfig(bootstrap_resamples=20, worst_errors=2),
+    )
+    for name, change in changes.items():
+        if isinstance(change, dict):
+            change = replace(getattr(config, name), **change)
+        config = replace(config, **{name: change})
+    return config
+
+
+def text_model(cache_dir: Path, task: str = "multilabel", logits=(1.0, -2.0, 0.5)):
+    """A model of text alone, in no time; every row gets about these logits."""
+    import keras
+
+    from mmkeras.export.inference import TrainedModel
+    from mmkeras.modalities.preprocessing_state import PreprocessingState
+    from mmkeras.modalities.preprocessor import Preprocessor
+    from mmkeras.models.model import HEAD, build_model
+
+    config = tiny_config(cache_dir)
+    state = PreprocessingState(
+        modalities=("text",),
+        task=task,
+        classes=("a", "b", "c"),
+        class_rows=(1, 1, 1),
+        vocabulary=("hi", "ho"),
+        idf=(1.0, 2.0),
+        widths={"text": 2},
+    )
+    model = build_model(config, state)
+    kernel, bias = model.get_layer(HEAD).get_layer("logits").weights
+    kernel.assign(keras.ops.zeros_like(kernel))
+    bias.assign(logits)
+    return TrainedModel(preprocessor=Preprocessor(config, state), model=model)
+
+
+def trained_run(factory) -> tuple[Path, Path]:
+    """Trains once a session: returns the run folder and the table (40 rows).
+
+    Of the test rows one has no sound and one a truncated picture. The run is for
+    reading; a test that changes it takes a copy.
+    """
+    return _trained_run(factory.getbasetemp() / "trained")
+
+
+@cache
+def _trained_run(base: Path) -> tuple[Path, Path]:
+    from mmkeras.training import run_folder, steps
+
+    rows = make_rows()
+    rows[33]["audio"] = ""
+    rows[35]["image"] = rows[35]["image"][:60]
+    table = write_table(base / "data" / "data.csv", rows)
+    folder = base / "run"
+    config = tiny_config(base / "cache", epochs=6, on_bad_row="absent")
+    with run_folder.locked_folder(folder):
+        steps.train(folder, config, table)
+    return folder, table
+
+
+def aligned_run(factory) -> tuple[Path, Path]:
+    """Trains once a session with aligned modalities: the run folder, and the table."""
+    return _aligned_run(factory.getbasetemp() / "aligned")
+
+
+@cache
+def _aligned_run(base: Path) -> tuple[Path, Path]:
+    from mmkeras.training import run_folder, steps
+
+    rows = make_rows()
+    rows[33]["image"] = ""
+    table = write_table(base / "data" / "data.csv", rows)
+    folder = base / "run"
+    loss = {"text": 0.5, "text_image": 0.5, "width": 4}
+    config = tiny_config(
+        base / "cache", epochs=8, loss=loss, table={"modalities": "text,image"}
+    )
+    with run_folder.locked_folder(folder):
+        steps.train(folder, config, table)
+    return folder, table
+
+
+def texts():
+    """Forty rows of text alone, two classes."""
+    return [
+        {
+            "split": split,
+            "label": "ab"[i % 2],
+            "text": f"{'good bad'.split()[i % 2]} {i}",
+        }
+        for i, split in enumerate(FORTY)
+    ]
