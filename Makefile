@@ -1,11 +1,11 @@
-# `make demo` trains on the embedded data set, `make pipeline` does so through TFX, `make
-# serving` installs server and client, and `make test` runs all tests; each sets up what
-# it needs. uv is used if it is installed, else pip puts it into .uv/.
+# `make demo` trains on the demo data, `make pipeline` trains on it with TFX, `make serving`
+# installs server and client, `make test` runs the tests and `make test-all` the slow ones
+# too. Each installs what it needs, by uv, which pip puts into .uv/ if it is missing.
 
 SHELL := /bin/bash
 # 3.11 to 3.13 are the current stack, 3.10 is the old one (setup.cfg).
 PYTHON_VERSION ?= 3.13
-# Processes that run tests, each a file at a time, in up to 8 GB.
+# Processes that run tests, in up to 8 GB together.
 JOBS ?= 2
 
 UV := $(shell command -v uv || echo .uv/bin/uv)
@@ -22,9 +22,9 @@ python = $(or $(lastword $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/
 
 VENV := $(call venv,$(PYTHON_VERSION))
 PIPELINE_VENV := $(call venv,$(PIPELINE_VERSION))
-PYTEST := bin/python -m pytest --numprocesses $(JOBS) --dist loadfile
+PYTEST := bin/python -m pytest --numprocesses $(JOBS) --dist worksteal --durations 20
 
-.PHONY: demo pipeline serving test fast package trixie lint lock clean pipeline-note
+.PHONY: demo pipeline serving test test-all test-slow package trixie lint lock clean pipeline-note
 
 demo: $(VENV)/demo
 	$(VENV)/bin/python -m mmkeras.train --preset small-concat
@@ -40,14 +40,20 @@ endif
 
 serving: $(VENV)/serving
 
-# Each test once: those of the pipeline where TFX can be installed, whether or not the
-# others passed.
-test fast: pipeline-note $(VENV)/test $(PIPELINE_VENV)/test-pipeline
-	$(VENV)/$(PYTEST) $(MARKED) --ignore tests/pipeline; core=$$?; \
-	$(PIPELINE_VENV)/$(PYTEST) $(MARKED) tests/pipeline \
-		tests/serving/conformance/test_tfx_client.py && exit $$core
-
-fast: MARKED := -m "not e2e"
+# Each test runs once: the pipeline's where TFX can be installed, whether or not the others
+# passed. TESTS="tests/training tests/pipeline/test_local.py" chooses folders and files.
+TESTS := tests
+CORE_TESTS = $(filter-out tests/pipeline%,$(TESTS))
+PIPELINE_TESTS = $(filter tests/pipeline%,$(TESTS:tests=tests/pipeline)) \
+	$(if $(filter tests,$(TESTS)),tests/serving/conformance/test_tfx_client.py)
+run = $(if $(strip $2),$1/$(PYTEST) $(MARKED) $2 || [ $$? = 5 ] || failed=1;)
+test: MARKED := -m "not slow"
+test-slow: MARKED := -m slow
+test test-all test-slow: pipeline-note $(VENV)/test $(PIPELINE_VENV)/test-pipeline
+	@failed=0; \
+	$(call run,$(VENV),$(if $(CORE_TESTS),--ignore tests/pipeline $(CORE_TESTS))) \
+	$(call run,$(PIPELINE_VENV),$(PIPELINE_TESTS)) \
+	echo "Tests took $$((SECONDS / 60)) min $$((SECONDS % 60)) s."; exit $$failed
 
 # Installs the wheel with each Python that is here, trains there, and lets the stacks
 # read each other's models.

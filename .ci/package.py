@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Installs the wheel with each Python, outside of the clone, and uses what it installs.
+"""Tests of the wheel: installation on each Python, training, and crossing of stacks.
 
     python3 .ci/package.py --uv UV [--folder DIR] [PYTHON ...]
 
 PYTHON are versions, by default 3.10 to 3.13. The wheel is installed without this
-repository's constraints, by pip and by uv in turn; each installation trains for two
-epochs. Then the stacks read each other's exports and run folders.
+repository's constraints, alternately by pip and uv; each installation trains for two
+epochs. Then each stack reads exports and run folders of the other.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OLD, NEW = "3.10", "3.13"
-# uv's names of the platforms on which the core only resolves.
+# uv's names of the platforms for which only the resolution is tested.
 PLATFORMS = {
     "Linux ARM": "aarch64-manylinux_2_31",
     "macOS ARM": "aarch64-apple-darwin",
@@ -33,11 +33,11 @@ EXTRAS = ("bert,hub,s3,serving,test", "tfx,s3,serving", "gpu")
 NEWEST_LINUX = "x86_64-manylinux_2_40"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 TRAIN = ["--preset", "small-concat", "--evaluate.noise_rows", "0"]
-LONGEST_S = 900
+TIMEOUT_S = 900
 
 
 class Installation:
-    """An environment with the wheel in it, and the programs that it installed."""
+    """An environment with the wheel, and its programs."""
 
     def __init__(self, folder: Path, python: str):
         self.python, self.folder = python, folder / f"env-{python}"
@@ -49,7 +49,7 @@ class Installation:
         name = [f"mmkeras[serving] @ {wheel.as_uri()}"]
         seed = ["--seed"] if by_pip else []
         output_of(
-            [uv, "venv", "--quiet", *seed, "--python", found(self.python), self.folder]
+            [uv, "venv", "--quiet", *seed, "--python", find_python(self.python), self.folder]
         )
         if by_pip:
             command = [self.program("python"), "-m", "pip", "install", "--quiet"]
@@ -62,7 +62,7 @@ class Installation:
         return str(self.folder / "bin" / name)
 
     def mmkeras(self, *words, code: int = 0) -> str:
-        """Runs `mmkeras WORDS`; returns stdout, stderr if it is to fail."""
+        """Runs `mmkeras WORDS`; returns stdout, or stderr if `code` is not 0."""
         return output_of([self.program("mmkeras"), *words], cwd=self.work, code=code)
 
     def start(self, name: str, *words) -> subprocess.Popen:
@@ -77,7 +77,7 @@ class Installation:
 
 
 def environment() -> dict[str, str]:
-    """The environment without what makes Python import from elsewhere."""
+    """Returns the environment without variables that add import paths."""
     return {
         k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")
     }
@@ -90,7 +90,7 @@ def output_of(command, cwd=None, code: int = 0) -> str:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=LONGEST_S,
+        timeout=TIMEOUT_S,
     )
     if done.returncode != code:
         raise AssertionError(
@@ -100,8 +100,8 @@ def output_of(command, cwd=None, code: int = 0) -> str:
     return done.stderr if code else done.stdout
 
 
-def found(python: str) -> str:
-    """Returns pyenv's Python of a version, or the version for uv to find one."""
+def find_python(python: str) -> str:
+    """Returns the path of pyenv's Python, or else the version, which uv resolves."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     paths = sorted(pyenv.glob(f"versions/{python}.*/bin/python{python}"))
     return str(paths[-1]) if paths else python
@@ -111,7 +111,7 @@ def found(python: str) -> str:
 
 
 def check_wheel(wheel: Path) -> None:
-    """The wheel has the licence, its metadata and the console scripts."""
+    """Checks that the wheel has the license, metadata and console scripts."""
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
         (info,) = {n.partition("/")[0] for n in names if ".dist-info/" in n}
@@ -131,7 +131,7 @@ def check_wheel(wheel: Path) -> None:
 
 
 def check_resolution(uv: str, wheel: Path, extras: str, *options: str) -> None:
-    """uv finds packages for each Python."""
+    """Checks that uv resolves the extras for each Python."""
     for python in PYTHONS:
         done = subprocess.run(
             [uv, "pip", "compile", "--quiet", "--no-config", "--python-version", python]
@@ -144,7 +144,7 @@ def check_resolution(uv: str, wheel: Path, extras: str, *options: str) -> None:
 
 
 def check_training(at: Installation) -> None:
-    """Two epochs; what they make predicts, and nothing is on stderr but progress."""
+    """Trains for two epochs and predicts with the run."""
     shown = at.mmkeras("train", *TRAIN, "--epochs", "2", "--output", at.run)
     image = "2.16.1" if at.python == OLD else "2.21.0"
     assert f"tensorflow/serving:{image}" in shown, shown
@@ -152,7 +152,7 @@ def check_training(at: Installation) -> None:
 
 
 def check_log(at: Installation) -> None:
-    """TensorFlow's own log lines do not reach a user."""
+    """Checks that no log lines of TensorFlow are printed."""
     command = [at.program("python"), "-m", "mmkeras.predict", "--model", at.run]
     command += ["--data", table(at), "--output", at.work / "quiet.csv"]
     done = subprocess.run(
@@ -166,7 +166,7 @@ def check_log(at: Installation) -> None:
 
 
 def check_missing_extras(at: Installation) -> None:
-    """A missing extra is one line that names it, and no row is read before."""
+    """Checks that a missing extra gives a one-line error that names it."""
     pipeline = [at.program("python"), "-m", "pipeline.local", "--root", "root"]
     for extra, line in (
         ("bert", at.mmkeras("train", "--preset", "bert-vit", code=2)),
@@ -176,7 +176,7 @@ def check_missing_extras(at: Installation) -> None:
 
 
 def check_served(exporter: Installation, server: Installation) -> None:
-    """One stack serves the other's export as the exporter itself predicts."""
+    """Checks that one stack serves an export of the other with equal predictions."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -197,7 +197,7 @@ def check_served(exporter: Installation, server: Installation) -> None:
 
 
 def check_run_read(old: Installation, new: Installation) -> None:
-    """The current stack reads run folders of the old one, and not vice versa."""
+    """Checks that only the current stack reads run folders of the other."""
     predict(new, old.run, new.work / "of-old.csv", table(old))
     compare(old.work / "predictions.csv", new.work / "of-old.csv")
     words = ["--model", new.run, "--data", table(old), "--output", "no.csv"]
@@ -206,12 +206,12 @@ def check_run_read(old: Installation, new: Installation) -> None:
 
 
 def check_run_goes_on(old: Installation, new: Installation) -> None:
-    """An interrupted run of the old stack goes on under the current one alone."""
+    """Checks that only the current stack resumes a run of the other."""
     words = ["train", *TRAIN, "--epochs", "8", "--data", table(old)]
     for at in (old, new):
         folder = at.work / "interrupted"
         process = at.start("mmkeras", *words, "--output", folder)
-        end_s = time.monotonic() + LONGEST_S
+        end_s = time.monotonic() + TIMEOUT_S
         while not list(folder.glob("checkpoints/phase*/*")):
             assert process.poll() is None and time.monotonic() < end_s
             time.sleep(0.1)
@@ -224,11 +224,11 @@ def check_run_goes_on(old: Installation, new: Installation) -> None:
 
 
 def table(at: Installation) -> Path:
-    """Some rows of the embedded data set, without their labels' split."""
+    """Writes every eighth row of the demo data."""
     path = at.work / "rows.csv"
     if not path.exists():
         data = Path(
-            output_of([at.program("python"), "-c", EMBEDDED], cwd=at.work).strip()
+            output_of([at.program("python"), "-c", DEMO_DATA], cwd=at.work).strip()
         )
         with (data / "data.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -242,7 +242,7 @@ def table(at: Installation) -> Path:
     return path
 
 
-EMBEDDED = """
+DEMO_DATA = """
 from mmkeras.data.demo_dataset import default_folder, make
 print(make(default_folder()))
 """
@@ -255,7 +255,7 @@ def predict(at: Installation, run: Path, output: Path | None = None, data=None) 
 
 
 def compare(expected: Path, received: Path) -> None:
-    """Labels are equal, and probabilities to 1e-5."""
+    """Checks that predicted labels are equal, and scores to 1e-5."""
     with expected.open(newline="") as one, received.open(newline="") as other:
         pairs = list(zip(csv.DictReader(one), csv.DictReader(other), strict=True))
     assert len(pairs) > 100
@@ -281,7 +281,7 @@ def wait_for_port(port: int, process: subprocess.Popen) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--uv", default="uv")
-    parser.add_argument("--folder", type=Path, help="Kept, else a temporary one.")
+    parser.add_argument("--folder", type=Path, help="Folder to keep; by default a temporary one.")
     parser.add_argument("pythons", nargs="*", default=PYTHONS)
     arguments = parser.parse_args()
     uv = str(Path(shutil.which(arguments.uv) or arguments.uv).absolute())

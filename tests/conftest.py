@@ -1,9 +1,17 @@
-"""What several test files share: the smallest real settings, and one good row."""
+"""Environment of the tests, and fixtures with the smallest settings and one row."""
 
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Each worker of pytest-xdist, and each process that a test starts, uses one core.
+for variable in (
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+):
+    os.environ.setdefault(variable, "1")
 
 import io  # noqa: E402
 import signal  # noqa: E402
@@ -21,13 +29,17 @@ from mmkeras.config import (  # noqa: E402
     ImageConfig,
     TextConfig,
 )
-from mmkeras.modalities.preprocessing_state import MULTICLASS, PreprocessingState, Scale
+from mmkeras.modalities.preprocessing_state import (  # noqa: E402
+    MULTICLASS,
+    PreprocessingState,
+    Scale,
+)
 
-# A shell's job in the background ignores Ctrl-C, and so would the programs under test.
+# A background job of a shell ignores Ctrl-C, and programs under test would inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes tells of the machine.
+# The time of an example depends on the machine.
 hypothesis.settings.register_profile(
     "any machine",
     deadline=None,
@@ -38,7 +50,7 @@ hypothesis.settings.load_profile("any machine")
 
 @pytest.fixture(scope="session")
 def tiny() -> Config:
-    """The real architecture at its smallest."""
+    """Settings of the real architecture with minimal sizes."""
     return Config(
         preset="small-concat",
         image=ImageConfig(encoder="small_cnn", size_px=32, weights="none", width=2),
@@ -52,7 +64,7 @@ def tiny() -> Config:
 
 @pytest.fixture(scope="session")
 def state() -> PreprocessingState:
-    """What the training rows of `tiny` might have taught."""
+    """A preprocessing state that fits `tiny`."""
     return PreprocessingState(
         modalities=("text", "image", "audio"),
         task=MULTICLASS,
@@ -67,18 +79,18 @@ def state() -> PreprocessingState:
 
 @pytest.fixture(scope="session")
 def row() -> dict[str, bytes]:
-    """The encoded modalities of one good row: a text, a PNG, a WAV of 440 Hz."""
+    """One valid row: a text, a PNG, a WAV of 440 Hz."""
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    picture, sound = io.BytesIO(), io.BytesIO()
-    Image.fromarray(pixels).save(picture, "PNG")
+    image, audio = io.BytesIO(), io.BytesIO()
+    Image.fromarray(pixels).save(image, "PNG")
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(2000) / 8000)
-    with wave.open(sound, "wb") as file:
+    with wave.open(audio, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(8000)
         file.writeframes((32767 * tone).astype("<i2").tobytes())
     return {
         "text": b"The cow",
-        "image": picture.getvalue(),
-        "audio": sound.getvalue(),
+        "image": image.getvalue(),
+        "audio": audio.getvalue(),
     }

@@ -1,4 +1,4 @@
-"""A stand-in for training: runs that are finished at once, right by a rule."""
+"""A fake of training that writes finished run folders with known predictions."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ from mmkeras.data.splits import assign_splits
 from mmkeras.data.table import read_rows
 from mmkeras.experiments.subprocess_run import RunOutcome
 from mmkeras.export import run_manifest
-from mmkeras.reports.summary import SHOWN_METRICS
+from mmkeras.reports.metric_names import SHOWN_METRICS
 from mmkeras.schema import METRICS_FILE, PREDICTIONS_FILE
 from mmkeras.training import run_folder
 
@@ -16,49 +16,50 @@ MAJORITY = {"accuracy": {"value": 0.5, "low": 0.25, "high": 0.75}}
 
 
 class Trainer:
-    """Takes the place of `perform`.
+    """Replaces `run_trial` of mmkeras.experiments.
 
     Attributes:
         wrong: Ids of rows that every run gets wrong.
         failing: Name of a trial -> its error.
-        interrupted_at: Name of a trial at which Ctrl-C comes, once.
-        trained: Names of the trials that were trained.
+        interrupted_at: Name of the trial that raises KeyboardInterrupt, once.
+        trained_names: Names of the trials that were trained.
     """
 
     def __init__(self, wrong=(), failing=None, interrupted_at=""):
         self.wrong, self.failing = set(wrong), failing or {}
-        self.interrupted_at, self.trained_model = interrupted_at, []
+        self.interrupted_at, self.trained_names = interrupted_at, []
 
     def __call__(self, trial):
         if run_folder.is_finished(trial.folder):
-            return RunOutcome(seconds=10.0, peak_mb=900.0, was_there=True)
+            return RunOutcome(seconds=10.0, peak_mb=900.0, was_finished=True)
         if trial.name == self.interrupted_at:
             self.interrupted_at = ""
             raise KeyboardInterrupt
         if trial.name in self.failing:
             return RunOutcome(error=self.failing[trial.name])
-        self.trained_model.append(trial.name)
+        self.trained_names.append(trial.name)
         write_run(trial, self.wrong)
         return RunOutcome(seconds=10.0, peak_mb=900.0)
 
 
 def write_run(trial, wrong) -> None:
-    """Writes what others read of a run folder."""
+    """Writes the files of a run folder that other programs read."""
     rows = read_rows(trial.table, trial.config.table)
     splits = assign_splits(rows, trial.config.table, trial.config.seed)
     tested = [row for row, s in zip(rows, splits, strict=True) if s == "test"]
     classes = sorted({label for row in rows for label in row.labels})
-    answers = []
+    predictions = []
     for row in tested:
         label = "|".join(row.labels)
-        said = "nothing" if row.id in wrong else label
-        answers.append([row.id, label, said, "0.9", "ok", *["0.5"] * len(classes)])
+        predicted = "nothing" if row.id in wrong else label
+        scores = ["0.9", "ok", *["0.5"] * len(classes)]
+        predictions.append([row.id, label, predicted, *scores])
     with run_folder.locked_folder(trial.folder):
         with (trial.folder / PREDICTIONS_FILE).open("w", newline="") as file:
             header = ["id", "label", "predicted", "score", "status", *classes]
-            csv.writer(file).writerows([header, *answers])
-        right = sum(answer[1] == answer[2] for answer in answers) / len(answers)
-        metrics = {name: {"value": right} for name in SHOWN_METRICS}
+            csv.writer(file).writerows([header, *predictions])
+        accuracy = sum(row[1] == row[2] for row in predictions) / len(predictions)
+        metrics = {name: {"value": accuracy} for name in SHOWN_METRICS}
         metrics["roc_auc"] = {"value": None}
         content = {"metrics": metrics, "baselines": {"majority": MAJORITY}}
         (trial.folder / METRICS_FILE).write_text(json.dumps(content))

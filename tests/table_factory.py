@@ -1,15 +1,16 @@
-"""Tiny tables with media, made on the spot, and one tiny trained run for all tests."""
+"""Tiny tables with media files, and tiny runs trained once per test session."""
 
 import csv
 import io
+import os
 import struct
 import zlib
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from filelock import FileLock
 from PIL import Image
 
 from mmkeras.config import (
@@ -25,7 +26,7 @@ from mmkeras.config import (
 from mmkeras.config.presets import small_concat
 
 RATE_HZ = 16_000
-# Of each class its colour, its tone and its word.
+# Colour, tone in Hz and words of each class.
 CLASSES = {
     "red": ((220, 30, 40), 440, "warm fire"),
     "green": ((30, 200, 60), 880, "fresh grass"),
@@ -34,15 +35,15 @@ CLASSES = {
 FORTY = ["train"] * 24 + ["val"] * 8 + ["test"] * 8
 
 
-def picture(colour=(220, 30, 40), kind="PNG", size=(40, 36)) -> bytes:
-    """A picture of one colour."""
+def image(colour=(220, 30, 40), kind="PNG", size=(40, 36)) -> bytes:
+    """Returns an image file of one colour."""
     file = io.BytesIO()
     Image.new("RGB", size, tuple(colour)).save(file, kind)
     return file.getvalue()
 
 
 def bomb() -> bytes:
-    """A few bytes of PNG that announce 200 megapixels."""
+    """Returns a few bytes of PNG whose header declares 200 megapixels."""
     header = struct.pack(">IIBBBBB", 20_000, 10_000, 8, 2, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n"
     for content in (b"IHDR" + header, b"IDAT" + zlib.compress(b"\0"), b"IEND"):
@@ -53,7 +54,7 @@ def bomb() -> bytes:
 
 
 def tone(hz=440, kind="WAV", subtype="PCM_16", rate_hz=RATE_HZ, seconds=0.2) -> bytes:
-    """A tone in one channel, or where `hz` is a pair in two."""
+    """Returns an audio file of a tone; with two channels if `hz` is a pair."""
     t = np.arange(round(seconds * rate_hz)) / rate_hz
     wave = 0.5 * np.sin(2 * np.pi * np.multiply.outer(t, hz))
     file = io.BytesIO()
@@ -62,16 +63,16 @@ def tone(hz=440, kind="WAV", subtype="PCM_16", rate_hz=RATE_HZ, seconds=0.2) -> 
 
 
 def vector(numbers) -> bytes:
-    """A .npy file."""
+    """Returns a .npy file."""
     file = io.BytesIO()
     np.save(file, np.asarray(numbers, np.float32))
     return file.getvalue()
 
 
 def write_table(path: Path, rows: list[dict]) -> Path:
-    """Writes rows to a CSV; what is bytes goes to a file, and its name to the cell."""
+    """Writes a CSV; cells of bytes become files, named in the cell."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A surrogate stands for a byte that is not UTF-8.
+    # Surrogates in a text are written as bytes that are not UTF-8.
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -87,7 +88,7 @@ def write_table(path: Path, rows: list[dict]) -> Path:
 
 
 def make_rows(splits=FORTY, classes=("red", "green"), seed=0) -> list[dict]:
-    """Complete rows, the classes in turn, each row with content of its own."""
+    """Returns complete rows of alternating classes, each with different content."""
     rng, rows = np.random.default_rng(seed), []
     for i, split in enumerate(splits):
         label = classes[i % len(classes)]
@@ -99,7 +100,7 @@ def make_rows(splits=FORTY, classes=("red", "green"), seed=0) -> list[dict]:
                 "split": split,
                 "label": label,
                 "text": f"{words} number {i}",
-                "image": picture(map(int, colour)),
+                "image": image(map(int, colour)),
                 "audio": tone(float(hz + rng.integers(-40, 40))),
             }
         )
@@ -107,7 +108,11 @@ def make_rows(splits=FORTY, classes=("red", "green"), seed=0) -> list[dict]:
 
 
 def tiny_config(cache_dir: Path, **changes) -> Config:
-    """The small preset at its smallest; `train=dict(...)` changes single settings."""
+    """Returns the small preset with minimal sizes.
+
+    Example:
+        tiny_config(tmp_path, train={"batch_size": 4})
+    """
     config = replace(
         small_concat(),
         epochs=2,
@@ -134,7 +139,7 @@ def tiny_config(cache_dir: Path, **changes) -> Config:
 
 
 def text_model(cache_dir: Path, task: str = "multilabel", logits=(1.0, -2.0, 0.5)):
-    """A model of text alone, in no time; every row gets about these logits."""
+    """Returns an untrained text model that predicts about these logits for any row."""
     import keras
 
     from mmkeras.export.inference import TrainedModel
@@ -160,53 +165,48 @@ def text_model(cache_dir: Path, task: str = "multilabel", logits=(1.0, -2.0, 0.5
 
 
 def trained_run(factory) -> tuple[Path, Path]:
-    """Trains once a session: returns the run folder and the table (40 rows).
+    """Returns the run folder and the table (40 rows) of a model trained once.
 
-    Of the test rows one has no sound and one a truncated picture. The run is for
-    reading; a test that changes it takes a copy.
+    One test row has no audio and one a truncated image. Tests only read the run; a
+    test that changes it takes a copy.
     """
-    return _trained_run(factory.getbasetemp() / "trained")
-
-
-@cache
-def _trained_run(base: Path) -> tuple[Path, Path]:
-    from mmkeras.training import run_folder, steps
-
     rows = make_rows()
     rows[33]["audio"] = ""
     rows[35]["image"] = rows[35]["image"][:60]
-    table = write_table(base / "data" / "data.csv", rows)
-    folder = base / "run"
-    config = tiny_config(base / "cache", epochs=6, on_bad_row="absent")
-    with run_folder.locked_folder(folder):
-        steps.train(folder, config, table)
-    return folder, table
+    return _train_once(factory, "trained", rows, epochs=6, on_bad_row="absent")
 
 
 def aligned_run(factory) -> tuple[Path, Path]:
-    """Trains once a session with aligned modalities: the run folder, and the table."""
-    return _aligned_run(factory.getbasetemp() / "aligned")
-
-
-@cache
-def _aligned_run(base: Path) -> tuple[Path, Path]:
-    from mmkeras.training import run_folder, steps
-
+    """Returns the run folder and the table of a model with aligned modalities."""
     rows = make_rows()
     rows[33]["image"] = ""
-    table = write_table(base / "data" / "data.csv", rows)
-    folder = base / "run"
     loss = {"text": 0.5, "text_image": 0.5, "width": 4}
-    config = tiny_config(
-        base / "cache", epochs=8, loss=loss, table={"modalities": "text,image"}
-    )
-    with run_folder.locked_folder(folder):
-        steps.train(folder, config, table)
+    table = {"modalities": "text,image"}
+    return _train_once(factory, "aligned", rows, epochs=8, loss=loss, table=table)
+
+
+def _train_once(factory, name: str, rows: list[dict], **changes) -> tuple[Path, Path]:
+    """Trains in a folder that all processes of a test session share."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    base = base / name
+    base.mkdir(exist_ok=True)
+    folder, table = base / "run", base / "data" / "data.csv"
+    with FileLock(base / "lock"):
+        if not (base / "done").exists():
+            from mmkeras.training import run_folder, steps
+
+            config = tiny_config(base / "cache", **changes)
+            write_table(table, rows)
+            with run_folder.locked_folder(folder):
+                steps.train(folder, config, table)
+            (base / "done").touch()
     return folder, table
 
 
 def texts():
-    """Forty rows of text alone, two classes."""
+    """Returns forty rows of text, of two classes."""
     return [
         {
             "split": split,

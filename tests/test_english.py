@@ -17,7 +17,8 @@ FILES = [
 NOUN_LEFT_OUT = re.compile(r"^\s+\w+(, \w+)*: Of ")
 # "one classifier a modality" is "one classifier per modality".
 DISTRIBUTIVE = re.compile(
-    r"\b(a|an|one|each|\d+) \w+ an? (row|class|modality|run|fold|file|worker|batch"
+    r"\b(a|an|one|each|\d+) (?!of |for |in |to |has |is )\w+ an? "
+    r"(row|class|modality|run|fold|file|worker|batch"
     r"|column|request|model|component|epoch|step|second|line)\b"
 )
 # A variable is a noun: result, exists, local, tmp_path, status, limit, minimum, ...

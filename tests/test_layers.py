@@ -1,4 +1,4 @@
-"""Imports go one way: a package imports only packages that are listed before it."""
+"""Order of the packages: each imports only packages that are listed before it."""
 
 import ast
 import subprocess
@@ -10,16 +10,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = {
-    "mmkeras": "errors schema s3 files config environment cli layers reports modalities "
-    "data models export evaluation explanation training experiments",
+    "mmkeras": "errors schema s3 files config environment cli layers reports "
+    "modalities data models export evaluation explanation training experiments",
     "pipeline": "settings fingerprint components graph runtime compiler local kubeflow",
     "serving.client": "",
-    "serving.server": "errors deadline textproto configs metrics models engine grpc rest "
-    "server",
+    "serving.server": "errors deadline textproto configs metrics models engine grpc "
+    "rest server",
     "serving.deploy": "",
 }
 PROGRAMS = "train evaluate predict compare explain retrieve cost prove doctor".split()
-# The rest of mmkeras, the model above all, runs on every backend of Keras.
+# All other modules of mmkeras, in particular the model, run on every Keras backend.
 MAY_IMPORT_TENSORFLOW = (
     "environment.tensorflow_import",
     "files",
@@ -32,15 +32,17 @@ MAY_IMPORT_TENSORFLOW = (
 )
 LIGHT = """
 config.presets config.flags cli data.table data.splits data.demo_dataset
-modalities.image.reading modalities.audio.reading modalities.metadata
-evaluation.metrics evaluation.baselines evaluation.retrieval evaluation.shapley
+modalities.image.reading modalities.image.metadata
+modalities.audio.reading modalities.audio.metadata
+evaluation.metrics evaluation.bootstrap evaluation.baselines
+evaluation.retrieval evaluation.shapley
 training.run_folder training.cluster training.rendezvous reports.report
 experiments.subprocess_run experiments.cross_validation experiments.comparison_run
 """.split()
 
 
 def modules(package: str) -> dict[str, Path]:
-    """Dotted name -> file of each module of a package."""
+    """Returns dotted name -> file for each module of a package."""
     names = {}
     for path in ROOT.joinpath(*package.split(".")).rglob("*.py"):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -52,7 +54,7 @@ SOURCES = {name: path for top in ORDER for name, path in modules(top).items()}
 
 
 def imported(path: Path) -> set[str]:
-    """Dotted names of all that a file imports, inside functions too."""
+    """Returns dotted names of all imports of a file, inside functions too."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -64,13 +66,13 @@ def imported(path: Path) -> set[str]:
 
 
 def modules_imported(path: Path) -> set[str]:
-    """Modules of this project that a file imports."""
-    found = set()
+    """Returns modules of this project that a file imports."""
+    modules = set()
     for name in imported(path):
         while name and name not in SOURCES:
             name = name.rpartition(".")[0]
-        found.add(name)
-    return found - {""}
+        modules.add(name)
+    return modules - {""}
 
 
 IMPORTS = {name: modules_imported(path) for name, path in SOURCES.items()}
@@ -94,7 +96,7 @@ def test_a_package_imports_only_packages_below(top):
 
 
 @pytest.mark.parametrize("top", ORDER)
-def test_the_order_lists_what_is_there(top):
+def test_the_order_lists_all_packages(top):
     first = {name.removeprefix(f"{top}.").partition(".")[0] for name in modules(top)}
     assert set(ORDER[top].split()) <= first
     if top == "mmkeras":
@@ -102,7 +104,7 @@ def test_the_order_lists_what_is_there(top):
         assert first == listed
 
 
-def test_no_part_knows_what_is_built_on_it():
+def test_mmkeras_does_not_import_pipeline_and_serving():
     for name in IMPORTS:
         top = name.split(".")[0]
         tops = {other.split(".")[0] for other in IMPORTS[name]}
@@ -113,7 +115,13 @@ def test_no_part_knows_what_is_built_on_it():
             assert all(f"{other}.".startswith(f"{part}.") for other in ours), name
 
 
-def test_tensorflow_stays_where_it_belongs():
+def test_no_test_module_is_imported():
+    for path in ROOT.glob("tests/**/*.py"):
+        modules = {part for name in imported(path) for part in name.split(".")}
+        assert not any(module.startswith("test_") for module in modules), path
+
+
+def test_tensorflow_is_imported_only_by_some_packages():
     for name, path in SOURCES.items():
         if any(n.split(".")[0] == "tensorflow" for n in imported(path)):
             assert not name.startswith("serving.client"), name
@@ -122,7 +130,7 @@ def test_tensorflow_stays_where_it_belongs():
 
 
 def loaded_by(statements: str, heavy: set[str]) -> set[str]:
-    """Which of the heavy packages a fresh interpreter has then loaded."""
+    """Returns the heavy packages that a fresh interpreter loads by the statements."""
     code = f"import sys\n{statements}\nprint(*{heavy} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
