@@ -1,3 +1,3 @@
-"""Multimodal classifiers in Keras, from a table to one SavedModel."""
+"""Multimodal classifiers in Keras, trained from a table and served as a SavedModel."""
 
 __version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""`mmkeras PROGRAM ...`, the same as `python -m mmkeras.PROGRAM ...`."""
+"""Command line `mmkeras PROGRAM ...`, which runs `mmkeras.PROGRAM`."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -12,16 +12,16 @@ PROGRAMS = {
     "evaluate": "Evaluate a run on another table.",
     "predict": "Predict each row of a table.",
     "compare": "Train several presets and seeds on one table.",
-    "explain": "Show which modality and which part of it a prediction rests on.",
+    "explain": "Show the effect of each modality and its parts on a prediction.",
     "retrieve": "Find the rows nearest to an image, a text or an audio file.",
     "cost": "Measure parameters and latency of a run's export.",
-    "prove": "Compare an export with the model that it was made of.",
+    "prove": "Compare an export with the trained model it comes from.",
     "doctor": "Check this installation.",
 }
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the program that the first word names, with the words after it.
+    """Runs the program of the first word with the other words as its arguments.
 
     Example: `main(["predict", "--model", "runs/a", "--data", "rows.csv", ...])`.
 
@@ -58,7 +58,7 @@ def _help() -> str:
 
 
 def run() -> None:
-    """Entry point of the console script `mmkeras`."""
+    """Runs the console script `mmkeras`."""
     run_program(main)
 
 

@@ -1,4 +1,4 @@
-"""Command lines of programs: presets, YAML files, flags, exit codes."""
+"""Command-line settings and exit codes of the programs."""
 
 import argparse
 import os
@@ -22,7 +22,7 @@ INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
 
 
 def choose_preset(argv: Sequence[str]) -> Config:
-    """Returns the preset that `argv`, or a --config file in it, asks for.
+    """Returns the settings of --preset, in `argv` or in a --config file.
 
     Raises:
         UserError: The preset is unknown, or the file cannot be read.
@@ -30,9 +30,9 @@ def choose_preset(argv: Sequence[str]) -> Config:
     parser = Parser(add_help=False)
     parser.add_argument("--preset")
     parser.add_argument("--config", action="append")
-    given, _ = parser.split(argv)
-    name = given.get("preset")
-    contents = [read_yaml(path) for path in given.get("config", [])]
+    values, _ = parser.split(argv)
+    name = values.get("preset")
+    contents = [read_yaml(path) for path in values.get("config", [])]
     for content in reversed(contents):
         name = name or content.get("preset")
     name = name or Config().preset
@@ -44,16 +44,19 @@ def choose_preset(argv: Sequence[str]) -> Config:
 
 
 def add_settings(parser: Parser, preset: Config, kind: type[Config] = Config) -> None:
-    """Adds --config and one flag per setting, with the preset's values as defaults.
+    """Adds --config and one flag per setting.
 
-    `kind` is `Config` or a subclass with more settings.
+    Args:
+        parser: Parser of a program.
+        preset: Default values.
+        kind: `Config`, or a subclass with more settings.
     """
     parser.add_argument(
         "--config",
         action="append",
         dest=FILES,
         metavar="FILE.yaml",
-        help="YAML file of settings; of several the last wins, and flags win over all.",
+        help="YAML file of settings; the last file wins, and flags win over files.",
     )
     general = parser.add_argument_group("Settings")
     group = general
@@ -73,10 +76,10 @@ def add_settings(parser: Parser, preset: Config, kind: type[Config] = Config) ->
 def settings(
     parser: Parser, parsed: argparse.Namespace, kind: type[Config] = Config
 ) -> Config:
-    """Returns the settings that were parsed; `kind` as in `add_settings`.
+    """Returns the parsed settings; `kind` as in `add_settings`.
 
     Raises:
-        UserError: The values are not possible together.
+        UserError: The values cannot be combined.
     """
     config = build(kind, vars(parsed))
     if parsed.print_config:
@@ -87,20 +90,25 @@ def settings(
 
 
 def drop_flags(argv: Sequence[str], *flags: str) -> list[str]:
-    """Returns the words of a command line but some flags and their values."""
+    """Returns a command line without some flags and their values.
+
+    Example:
+        >>> drop_flags(["--seed", "1", "--epochs=2"], "--seed")
+        ['--epochs=2']
+    """
     pairs = zip(["", *argv], argv, strict=False)
     return [
         word
-        for before, word in pairs
-        if before not in flags and word.partition("=")[0] not in flags
+        for previous, word in pairs
+        if previous not in flags and word.partition("=")[0] not in flags
     ]
 
 
 def load_config(path: Path) -> Config:
-    """Reads a resolved config.yaml back.
+    """Reads the config.yaml of a run.
 
     Raises:
-        UserError: The file is missing, or holds an unknown or impossible setting.
+        UserError: The file is missing, or holds an unknown or invalid setting.
     """
     argv = ["--config", str(path)]
     parser = Parser()
@@ -109,7 +117,7 @@ def load_config(path: Path) -> Config:
 
 
 def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
-    """Runs a program's main: a user's mistake is one line on stderr and exit 2."""
+    """Runs a program and exits; a `UserError` is one line on stderr and exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
@@ -126,11 +134,11 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
             raise
         print(f"error: {missing_extra(module, 'This program')}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
+    except BrokenPipeError:  # stdout was closed, for example by `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if error.filename is None:  # not about a file that a user named or moved
+        if error.filename is None:  # not about a user's file
             raise
         print(f"error: {error.filename}: {error.strerror}.", file=sys.stderr)
         if not _is_flushed(sys.stdout):
@@ -147,8 +155,8 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
 def _exit_at_once(code: int) -> NoReturn:
     """Exits without the interpreter's shutdown.
 
-    TensorFlow's threads go on after Ctrl-C, and those of TensorFlow 2.21 on Python 3.13
-    can crash the process while the interpreter shuts down.
+    TensorFlow's threads continue after Ctrl-C, and can crash the process while the
+    interpreter shuts down (TensorFlow 2.21 on Python 3.13).
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -156,7 +164,7 @@ def _exit_at_once(code: int) -> NoReturn:
 
 
 def _is_flushed(file: TextIO | None) -> bool:
-    """Whether nothing is left that Python would fail to write at its end."""
+    """Whether all output is written, so that Python can exit without an error."""
     try:
         if file is not None:
             file.flush()

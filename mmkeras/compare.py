@@ -1,15 +1,19 @@
-"""`python -m mmkeras.compare`: several presets on one table of rows, side by side."""
+"""Comparison program: accuracy, size and cost of several presets on one table."""
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from mmkeras.cli import run_program
-from mmkeras.experiments import comparison_run as contests
+from mmkeras.experiments import comparison_run
 from mmkeras.experiments.comparison_run import ComparisonArgs
-from mmkeras.experiments.comparison_table import HOW
+from mmkeras.experiments.comparison_table import INTERVAL_METHOD
 from mmkeras.files import write_text
-from mmkeras.reports.tables import csv_text, markdown_table, share, with_interval
+from mmkeras.reports.tables import (
+    csv_text,
+    format_interval,
+    format_share,
+    markdown_table,
+)
 from mmkeras.training.run_folder import data_name
 
 _FILES = ("compare.md", "compare.csv", "compare.json")
@@ -19,65 +23,62 @@ _COLUMNS += ("ms a row", "of 32")
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and compares; returns the exit code."""
-    parser = contests.build_parser(
+    parser = comparison_run.build_parser(
         "mmkeras.compare",
-        "Train several presets, each with several seeds and in a process of its own, "
-        "and print one table of accuracy, size and cost. The same command goes on.",
+        "Train several presets, each with several seeds, in separate processes, and "
+        "print one table of accuracy, size and cost. The same command resumes.",
     )
-    contest = contests.parse_args(parser, argv)
-    entries = [contests.plan_runs(contest, preset) for preset in contest.presets]
-    with contests.locked_folder(contest, entries):
-        contests.train_all(entries)
-        rows = [entry.row() for entry in entries]
-        simple = contests.baselines(entries)
-        text = _page(rows, simple)
-        _write(contest, rows, simple, text)
+    args = comparison_run.parse_args(parser, argv)
+    models = [comparison_run.plan_runs(args, preset) for preset in args.presets]
+    with comparison_run.locked_folder(args, models):
+        comparison_run.train_all(models)
+        rows = [model.row() for model in models]
+        baselines = comparison_run.baseline_rows(models)
+        text = _page(rows, baselines)
+        _write(args, rows, baselines, text)
     print(f"\n{text}\n")
-    print("\n".join(f"Written: {contest.folder / name}" for name in _FILES))
-    return 1 if any(entry.error for entry in entries) else 0
+    print("\n".join(f"Written: {args.folder / name}" for name in _FILES))
+    return 1 if any(model.error for model in models) else 0
 
 
-def _write(contest: ComparisonArgs, rows, simple, text) -> None:
+def _write(args: ComparisonArgs, rows, baselines, text) -> None:
     content = {
-        "data": data_name(contest.table),
-        "settings": list(contest.flags),
-        "how": HOW,
+        "data": data_name(args.table),
+        "settings": list(args.flags),
+        "how": INTERVAL_METHOD,
         "models": rows,
-        "baselines": simple,
+        "baselines": baselines,
     }
-    flat = [_flat(row, contest.seeds) for row in [*rows, *simple]]
+    flat = [_flat(row, args.seeds) for row in [*rows, *baselines]]
     texts = [text + "\n", csv_text(flat), json.dumps(content, indent=1)]
-    for name, written in zip(_FILES, texts, strict=True):
-        write_text(Path(contest.folder) / name, written)
+    for name, file_text in zip(_FILES, texts, strict=True):
+        write_text(args.folder / name, file_text)
 
 
 def _flat(row, seeds) -> dict:
-    """One line of the CSV."""
+    """Returns a row of the CSV."""
     value = row["accuracy"] or {}
-    same = ("parameters", "seconds", "peak_mb", "row_ms", "row_of_batch_ms", "error")
+    names = ("parameters", "seconds", "peak_mb", "row_ms", "row_of_batch_ms", "error")
     return {
         "model": row["name"],
         "accuracy": value.get("value"),
         "low": value.get("low"),
         "high": value.get("high"),
         **{f"accuracy_seed{seed}": row["seeds"].get(seed) for seed in seeds},
-        **{name: row.get(name) for name in same},
+        **{name: row.get(name) for name in names},
     }
 
 
-# For people -----------------------------------------------------------------------
-
-
-def _page(rows, simple) -> str:
-    """The table, what its numbers are, and what has failed."""
-    cells = [_cells(row) for row in [*rows, *simple]]
+def _page(rows, baselines) -> str:
+    """Returns the table with notes on its columns and on failures."""
+    cells = [_cells(row) for row in [*rows, *baselines]]
     notes = [
-        f"{HOW} s and MB are the mean time and the most memory of a run, from the "
-        "start of its program to its report. ms a row is that of the served export, "
-        "from raw bytes, alone and in a batch of 32."
+        f"{INTERVAL_METHOD} s and MB are the mean time and the peak memory of a run, "
+        "from the start of its program to its report. ms a row is the latency of the "
+        "export, from raw bytes, for one row and per row in a batch of 32."
     ]
-    if simple:
-        notes[0] += f" The baselines are on the features of {simple[0]['of']}."
+    if baselines:
+        notes[0] += f" The baselines are on the features of {baselines[0]['of']}."
     notes += [f"{row['name']}: {row['error']}" for row in rows if row["error"]]
     return "\n\n".join([markdown_table(_COLUMNS, cells), *notes])
 
@@ -93,9 +94,9 @@ def _cells(row) -> list[str]:
             ("row_of_batch_ms", "{:.2f}"),
         )
     ]
-    each = " ".join(share(value) for value in row["seeds"].values())
-    accuracy = with_interval(row["accuracy"]) or "failed"
-    return [row["name"], accuracy, each, *numbers]
+    by_seed = " ".join(format_share(value) for value in row["seeds"].values())
+    accuracy = format_interval(row["accuracy"]) or "failed"
+    return [row["name"], accuracy, by_seed, *numbers]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m mmkeras.cost`: what a trained model costs where it is served."""
+"""Benchmark program: parameters and latency of a run's export."""
 
 import json
 import statistics
@@ -11,14 +11,14 @@ from mmkeras.cli import Parser, run_program
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import read_manifest
-from mmkeras.files import write_text
+from mmkeras.files import latest_version, write_text
 from mmkeras.schema import EXPORT_DIR, SERVING_DEFAULT, TEST
 from mmkeras.training.run_folder import EMBEDDED
 
 BATCH = 32
-_ROWS = 256  # test rows, in turn, so that no cache knows them
-_CALLS, _LEAST, _MOST_S = 100, 5, 5.0  # calls timed: so many, or for so long
-_BEFORE = 3  # calls that are not timed: the first ones lay out the graph
+_ROWS = 256  # different test rows, so that no cache holds them
+_MAX_CALLS, _MIN_CALLS, _MAX_S = 100, 5, 5.0  # limits of the timed calls
+_WARMUP_CALLS = 3  # not timed: the first calls build the graph
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,10 +26,12 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="python -m mmkeras.cost",
         description="Count a model's parameters, and time its export on real test rows "
-        "from raw bytes to the answer, as TF Serving would run it, on all cores.",
+        "on all cores, from raw bytes to the prediction.",
     )
     parser.add_argument("--model", required=True, metavar="RUN", help="Run folder.")
-    parser.add_argument("--output", metavar="FILE.json", help="Also writes a file.")
+    parser.add_argument(
+        "--output", metavar="FILE.json", help="JSON file with the results."
+    )
     parsed = parser.parse_args(argv)
     cost = measure(Path(parsed.model))
     if parsed.output:
@@ -46,41 +48,44 @@ def measure(folder: Path) -> dict[str, float]:
     """Measures the export of a run folder.
 
     Returns:
-        parameters, row_ms (median of calls with one row), row_of_batch_ms (median of
-        calls with 32, by row), calls (timed of the first).
+        parameters, row_ms (median of calls with one row), row_of_batch_ms (per row,
+        median of calls with 32), calls (number of timed calls with one row).
 
     Raises:
-        UserError: There is no export, or its table is not there any more.
+        UserError: There is no export, or its table is missing.
+
+    Example:
+        measure(Path("runs/a"))["row_ms"]
     """
     import_tensorflow()
     from mmkeras.export.inference import load_trained
-    from mmkeras.export.saved_model_session import loaded
+    from mmkeras.export.saved_model_session import load_saved_model
 
     trained_model = load_trained(folder)
-    versions = [p for p in (folder / EXPORT_DIR).glob("*") if p.name.isdigit()]
-    if not versions:
-        raise UserError(f"'{folder}' holds no export; let its training end first.")
+    version = latest_version(folder / EXPORT_DIR)
+    if version is None:
+        raise UserError(f"'{folder}' holds no export; finish its training first.")
     rows = cycle(_test_rows(trained_model, folder))
     modalities = trained_model.state.modalities
 
-    with loaded(max(versions, key=lambda p: int(p.name))) as call:
+    with load_saved_model(version) as call:
 
-        def answer(count: int) -> None:
+        def predict(count: int) -> None:
             batch = list(islice(rows, count))
             call(SERVING_DEFAULT, {m: [row[m] for row in batch] for m in modalities})
 
-        alone = _seconds(lambda: answer(1))
-        among = _seconds(lambda: answer(BATCH))
+        row_s = _time_calls(lambda: predict(1))
+        batch_s = _time_calls(lambda: predict(BATCH))
     return {
         "parameters": trained_model.model.count_params(),
-        "row_ms": 1000 * statistics.median(alone),
-        "row_of_batch_ms": 1000 * statistics.median(among) / BATCH,
-        "calls": len(alone),
+        "row_ms": 1000 * statistics.median(row_s),
+        "row_of_batch_ms": 1000 * statistics.median(batch_s) / BATCH,
+        "calls": len(row_s),
     }
 
 
 def _test_rows(trained_model, folder) -> list[dict[str, bytes]]:
-    """Returns test rows of the run, bytes by modality, from the cache or the table."""
+    """Returns the encoded modalities of test rows of the run."""
     from mmkeras.data import demo_dataset
     from mmkeras.data.ingest import ingest
     from mmkeras.data.input_pipeline import read_rows
@@ -92,11 +97,14 @@ def _test_rows(trained_model, folder) -> list[dict[str, bytes]]:
     return list(read_rows(files, modalities).take(_ROWS).as_numpy_iterator())
 
 
-def _seconds(call: Callable[[], None]) -> list[float]:
-    for _ in range(_BEFORE):
+def _time_calls(call: Callable[[], None]) -> list[float]:
+    """Returns the seconds of each timed call."""
+    for _ in range(_WARMUP_CALLS):
         call()
-    times, end = [], time.perf_counter() + _MOST_S
-    while len(times) < _LEAST or (len(times) < _CALLS and time.perf_counter() < end):
+    times, end = [], time.perf_counter() + _MAX_S
+    while len(times) < _MIN_CALLS or (
+        len(times) < _MAX_CALLS and time.perf_counter() < end
+    ):
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""`python -m mmkeras.evaluate`: a trained model on a table with labels."""
+"""Evaluation program: metrics of a trained model on a table with labels."""
 
 import json
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
 from mmkeras.environment.tensorflow_import import import_tensorflow
-from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import read_manifest
+from mmkeras.files import check_file, check_output_folder
 from mmkeras.reports.summary import metric_lines
 from mmkeras.schema import HISTORY_FILE, REPORT_FILE, SPLITS, TEST
 from mmkeras.training.run_folder import data_name
@@ -28,20 +28,18 @@ def main(argv: Sequence[str]) -> int:
         "--split",
         choices=SPLITS,
         default=TEST,
-        help="Rows to use, where the table has a split column; else all are.",
+        help="Split to use; all rows if the table has no split column.",
     )
     parser.add_argument(
         "--on-bad-row",
         choices=("fail", "reject", "absent"),
         default="fail",
-        help="As for training.",
+        help="What to do about unreadable rows, as for training.",
     )
     parsed = parser.parse_args(argv)
-    table, output = Path(parsed.data), Path(parsed.output)
-    if not table.is_file():
-        raise UserError(f"--data '{table}' is no file; give the path of a CSV.")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"--output '{output}' is there already; give a new folder.")
+    table = check_file("--data", parsed.data, "the path of a CSV")
+    output = Path(parsed.output)
+    check_output_folder(output)
     metrics = evaluate_table(
         Path(parsed.model), table, output, parsed.split, parsed.on_bad_row
     )
@@ -56,23 +54,26 @@ def evaluate_table(
     """Evaluates the model of a run folder on a table; returns the metrics.
 
     Raises:
-        UserError: The run or the table cannot be used, or the table has labels that
-            the model does not know.
+        UserError: The run or the table cannot be used, or a label is unknown to the
+            model.
+
+    Example:
+        evaluate_table(Path("runs/a"), Path("rows.csv"), Path("new"), "test", "fail")
     """
     import_tensorflow()
     from mmkeras.evaluation.evaluate import check_known_labels, evaluate
     from mmkeras.export.inference import load_trained
 
     trained_model = load_trained(folder)
-    dataset, used = _ingest(trained_model, folder, table, split, on_bad_row)
-    check_known_labels(trained_model, dataset, used)
+    dataset, dataset_split = _ingest(trained_model, folder, table, split, on_bad_row)
+    check_known_labels(trained_model, dataset, dataset_split)
     output.mkdir(parents=True, exist_ok=True)
-    epochs = folder / HISTORY_FILE  # not there where the first one was interrupted
-    history = json.loads(epochs.read_text()) if epochs.exists() else []
+    path = folder / HISTORY_FILE  # absent after an interrupt in the first epoch
+    history = json.loads(path.read_text()) if path.exists() else []
     return evaluate(
         trained_model,
         dataset,
-        used,
+        dataset_split,
         output,
         history=history,
         summary={"Model": str(folder), "Table": str(table), "Rows used": split},
@@ -81,7 +82,7 @@ def evaluate_table(
 
 
 def _ingest(trained_model, folder, table, split, on_bad_row):
-    """Reads the rows to use; returns them and the split that they stand in."""
+    """Returns the data set with the rows to use, and their split in it."""
     from mmkeras.data.ingest import ingest
 
     names = ",".join(trained_model.state.modalities)
@@ -89,7 +90,7 @@ def _ingest(trained_model, folder, table, split, on_bad_row):
     config = replace(config, table=replace(config.table, modalities=names))
     manifest = read_manifest(folder)
     if manifest["data"] == data_name(table):
-        # The run's own table: its rows stand where training put them.
+        # The table of the run: its cached data set has the same splits.
         dataset = ingest(table, config)
         if dataset.content == manifest["content"]:
             return dataset, split

@@ -1,4 +1,4 @@
-"""Paths of files, local ones and URIs such as gs://bucket/data.csv."""
+"""Local and remote files: paths, checks, and atomic writes."""
 
 import os
 import shutil
@@ -12,17 +12,17 @@ from mmkeras.errors import UserError
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether the path is a URI, which TensorFlow's file systems or boto3 open."""
+    """Whether the path is a URI such as gs://bucket/data.csv."""
     return "://" in str(path)
 
 
 def parent_path(path: str | Path) -> str:
-    """Returns the folder that a file lies in."""
+    """Returns the folder of a file."""
     return str(path).rpartition("/")[0] if is_remote(path) else str(Path(path).parent)
 
 
 def join_path(folder: str | Path, name: str) -> str:
-    """Returns the path of `name` in `folder`; a URI or an absolute path is kept."""
+    """Returns `folder`/`name`; `name` alone if it is a URI or an absolute path."""
     if is_remote(name):
         return name
     if is_remote(folder):
@@ -31,7 +31,7 @@ def join_path(folder: str | Path, name: str) -> str:
 
 
 def read_remote(path: str) -> bytes:
-    """Reads a whole file behind a URI.
+    """Reads a file behind a URI.
 
     Raises:
         FileNotFoundError, PermissionError, OSError: As for a local file.
@@ -55,39 +55,94 @@ def read_remote(path: str) -> bytes:
 
 
 def read_text(path: str | Path) -> str:
-    """Reads a whole UTF-8 file, local or behind a URI."""
+    """Reads a UTF-8 file, local or behind a URI."""
     if is_remote(path):
         return read_remote(str(path)).decode()
     return Path(path).read_text(encoding="utf-8")
 
 
-def check_files(named: Mapping[str, str]) -> None:
-    """Makes sure that files are there before hours go into what will need them.
+def default_cache_dir() -> Path:
+    """Returns ~/.cache/mmkeras, or the folder under XDG_CACHE_HOME."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "mmkeras"
+
+
+def check_file(name: str, path: str | Path, expected: str = "the path of one") -> Path:
+    """Returns the path of a local file.
 
     Args:
-        named: Setting -> the path of its file; one behind a URI is not looked for.
+        name: Flag or setting that an error names, such as "--data".
+        path: Value of the flag or setting.
+        expected: What the user can give instead.
 
     Raises:
-        UserError: One is no file.
+        UserError: There is no such file.
+
+    Example:
+        table = check_file("--data", "rows.csv", "the path of a CSV")
     """
-    for setting, path in named.items():
-        if not is_remote(path) and not Path(path).is_file():
-            raise UserError(f"{setting}='{path}' is no file; give the path of one.")
+    if not Path(path).is_file():
+        separator = " " if name.startswith("--") else "="
+        raise UserError(f"{name}{separator}'{path}' is no file; give {expected}.")
+    return Path(path)
+
+
+def check_files(paths: Mapping[str, str]) -> None:
+    """Checks each file of setting -> path; remote ones are not opened.
+
+    Raises:
+        UserError: A local file does not exist.
+    """
+    for setting, path in paths.items():
+        if not is_remote(path):
+            check_file(setting, path)
+
+
+def check_output_file(output: Path, table: Path) -> None:
+    """Checks --output before a program reads the table of --data.
+
+    Raises:
+        UserError: `output` cannot be a file, or is the table.
+    """
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise UserError(f"--output '{output}' must be a file in a folder that exists.")
+    if output.exists() and output.samefile(table):
+        raise UserError("--output is the table itself; give another file.")
+
+
+def check_output_folder(output: Path) -> None:
+    """Checks --output of a program that writes a new folder.
+
+    Raises:
+        UserError: `output` is not empty, or is below a file.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"--output '{output}' exists already; give a new folder.")
+    parent = next(path for path in output.absolute().parents if path.exists())
+    if not parent.is_dir():
+        raise UserError(
+            f"--output '{output}' cannot be made, since '{parent}' is a file; give "
+            "another folder."
+        )
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, and renames the file to `path` at the end.
+    """Yields a temporary path in the folder of `path`, then renames it to `path`.
 
-    Readers see the old file or the whole new one, after a crash of the machine too
-    (fsync). After an exception `path` is as it was. The temporary name ends like
-    `path`, as some writers choose their format by the suffix.
+    Readers see the old file or the new one, also after a crash of the machine (fsync).
+    After an exception `path` is unchanged. The temporary name ends with the name of
+    `path`, since some writers choose their format by the suffix. A device or a pipe
+    (/dev/stdout) is yielded itself.
 
     Example:
         with atomic_path("metrics.json") as tmp_path:
             tmp_path.write_text("{}")
     """
     path = Path(path)
+    if _is_special(path):
+        yield path
+        return
     tmp_path = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
     try:
         yield tmp_path
@@ -99,18 +154,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(folder: str | Path) -> Iterator[Path]:
-    """Yields a new folder beside `folder`, and renames it to `folder` at the end.
+def atomic_folder(folder: str | Path, *, sync: bool = True) -> Iterator[Path]:
+    """Yields a temporary folder next to `folder`, then renames it to `folder`.
+
+    Args:
+        sync: Whether each file survives a crash of the machine, at some milliseconds
+            per file; false for many files that can be generated again.
 
     Raises:
-        OSError: `folder` exists and is not empty; it is as it was.
+        OSError: `folder` exists and is not empty; it is unchanged.
     """
     folder = Path(folder)
     tmp_folder = folder.with_name(f".{uuid.uuid4().hex[:8]}.{folder.name}")
     tmp_folder.mkdir(parents=True)
     try:
         yield tmp_folder
-        for path in tmp_folder.rglob("*"):
+        for path in tmp_folder.rglob("*") if sync else ():
             _sync(path)
         os.rename(tmp_folder, folder)
         _sync(folder.parent)
@@ -118,10 +177,44 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
         shutil.rmtree(tmp_folder, ignore_errors=True)
 
 
+@contextmanager
+def exclusive_lock(path: str | Path, message: str) -> Iterator[None]:
+    """Holds a lock file; the system releases it when this process ends in any way.
+
+    Raises:
+        UserError: `message`, if another process holds the lock.
+
+    Example:
+        with exclusive_lock(folder / ".running", "Another process trains here."):
+            train()
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        lock = FileLock(path).acquire(blocking=False)
+    except Timeout:
+        raise UserError(message) from None
+    with lock:
+        yield
+
+
+def latest_version(folder: str | Path) -> Path | None:
+    """Returns the subfolder with the highest number, as TF Serving picks it."""
+    versions = [path for path in Path(folder).glob("*") if path.name.isdigit()]
+    return max(versions, key=lambda path: int(path.name), default=None)
+
+
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a UTF-8 file by `atomic_path`."""
+    """Writes a UTF-8 file atomically."""
     with atomic_path(path) as tmp_path:
         tmp_path.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _is_special(path: Path) -> bool:
+    """Whether the path is a device, a pipe or a descriptor of this process."""
+    if str(path.parent) in ("/dev", "/dev/fd"):  # also where it leads to a file
+        return True
+    return path.exists() and not path.is_file()
 
 
 def _sync(path: Path) -> None:

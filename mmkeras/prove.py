@@ -1,4 +1,4 @@
-"""`python -m mmkeras.prove`: an export against the model that it was made of."""
+"""Verification program: an export against the trained model it comes from."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,16 +6,17 @@ from pathlib import Path
 from mmkeras.cli import Parser, run_program
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
+from mmkeras.files import check_file
 
-MOST_ROWS = 256  # of a table, enough for every kind of picture and sound in it
-_BATCH_ROWS = 32  # a few hundred MB with large pictures
+MAX_ROWS = 256  # enough for every image and audio format of a table
+_BATCH_ROWS = 32  # a few hundred MB with large images
 
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and proves; returns the exit code."""
     parser = Parser(
         prog="python -m mmkeras.prove",
-        description="Load an export as TF Serving does, and hold its answers against "
+        description="Load an export as TF Serving does, and compare its outputs with "
         "those of the trained model.",
     )
     parser.add_argument(
@@ -26,32 +27,34 @@ def main(argv: Sequence[str]) -> int:
         "--rows",
         required=True,
         metavar="FILE.tfrecord",
-        help=f"tf.Examples with the modalities' bytes; at most {MOST_ROWS} are read.",
+        help=f"tf.Examples with the modalities' bytes; at most {MAX_ROWS} are read.",
     )
     parsed = parser.parse_args(argv)
-    model, rows = Path(parsed.model), Path(parsed.rows)
+    model = Path(parsed.model)
     if not (model / "saved_model.pb").is_file():
         raise UserError(f"--model '{model}' holds no saved_model.pb; give one version.")
-    if not rows.is_file():
-        raise UserError(f"--rows '{rows}' is no file; give the path of a TFRecord.")
+    rows = check_file("--rows", parsed.rows, "the path of a TFRecord")
     print(prove_export(model, Path(parsed.run), rows))
     return 0
 
 
 def prove_export(model: Path, run: Path, rows: Path) -> str:
-    """Proves the export on real rows, and on these with modalities absent and broken.
+    """Verifies an export on real rows, also with modalities missing or damaged.
 
     Args:
         model: Folder of a SavedModel.
-        run: Run folder with the model that it was made of.
+        run: Run folder with the trained model.
         rows: TFRecord of tf.Examples.
 
     Returns:
-        What was proved, in one line.
+        The number of batches and rows and the largest difference, in one line.
 
     Raises:
-        UserError: There is no trained model, or no row that can be read.
-        ProofError: The export does not answer as the model does.
+        UserError: There is no trained model, or no readable row.
+        ExportMismatchError: The outputs of export and model differ.
+
+    Example:
+        prove_export(Path("runs/a/export/1"), Path("runs/a"), Path("rows.tfrecord"))
     """
     import_tensorflow()
     from mmkeras.export.inference import load_trained
@@ -59,7 +62,7 @@ def prove_export(model: Path, run: Path, rows: Path) -> str:
 
     trained_model = load_trained(run)
     modalities = trained_model.state.modalities
-    batches = _batches(read_rows(rows, modalities, MOST_ROWS), modalities)
+    batches = _batches(read_rows(rows, modalities, MAX_ROWS), modalities)
     largest = verify_export(
         model, trained_model, batches, trained_model.config.export.tolerance
     )
@@ -71,7 +74,7 @@ def prove_export(model: Path, run: Path, rows: Path) -> str:
 
 
 def _batches(rows, modalities) -> dict[str, dict[str, list[bytes]]]:
-    """The golden batches, and all the rows as they came."""
+    """Returns the golden batches, and batches of all rows in their order."""
     from mmkeras.export.verification import golden_batches
 
     batches = golden_batches(rows, modalities)

@@ -1,19 +1,20 @@
-"""`python -m mmkeras.retrieve`: rows whose picture, text or sound fits a query."""
+"""Retrieval program: rows with the image, text or audio nearest to a query."""
 
 import csv
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
+from mmkeras.config import check
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
+from mmkeras.files import atomic_path, check_file, check_output_file
 from mmkeras.schema import EMBEDDINGS, LABEL_SEPARATOR, MODALITIES, TEXT
 
 _BATCH_ROWS = 64
 _COLUMNS = ("found", "rank", "cosine", "id", "label", "content")
-_SHOWN = 60  # characters of a content
+_MAX_CHARACTERS = 60  # of a printed cell
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,38 +27,35 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--model", required=True, metavar="RUN", help="Run folder.")
     parser.add_argument("--data", required=True, metavar="FILE.csv", help="Table.")
     for m in MODALITIES:
-        what = "STR" if m == TEXT else "FILE"
-        parser.add_argument(f"--query-{m}", metavar=what, help=f"Query by {m}.")
+        metavar = "STR" if m == TEXT else "FILE"
+        parser.add_argument(f"--query-{m}", metavar=metavar, help=f"Query by {m}.")
     parser.add_argument(
-        "--find", metavar="MODALITY", help="What to find; else all the others."
+        "--find", metavar="MODALITY", help="Modality to search; else all others."
     )
-    parser.add_argument("--top", type=int, default=10, metavar="N", help="Rows found.")
+    parser.add_argument(
+        "--top", type=int, default=10, metavar="N", help="Rows per modality."
+    )
     parser.add_argument("--output", metavar="FILE.csv", help="Result, as a table.")
     parsed = parser.parse_args(argv)
-    table = Path(parsed.data)
-    given = {m: getattr(parsed, f"query_{m}") for m in MODALITIES}
-    queries = {m: query for m, query in given.items() if query is not None}
+    values = {m: getattr(parsed, f"query_{m}") for m in MODALITIES}
+    queries = {m: query for m, query in values.items() if query is not None}
     if len(queries) != 1:
         raise UserError(
             f"There are {len(queries)} queries; give one of "
             f"{', '.join(f'--query-{m}' for m in MODALITIES)}."
         )
-    if parsed.top < 1:
-        raise UserError(f"--top={parsed.top} is not possible: it must be at least 1.")
-    if not table.is_file():
-        raise UserError(f"--data '{table}' is no file; give the path of a CSV.")
+    check(parsed.top >= 1, "--top", parsed.top, "at least 1")
+    table = check_file("--data", parsed.data, "the path of a CSV")
     output = Path(parsed.output) if parsed.output else None
-    if output and (output.is_dir() or not output.absolute().parent.is_dir()):
-        raise UserError(f"--output '{output}' must be a file in a folder that exists.")
-    if output and output.exists() and output.samefile(table):
-        raise UserError("--output is the table itself; give another file.")
+    if output:
+        check_output_file(output, table)
     ((modality, query),) = queries.items()
-    found = retrieve(
+    results = retrieve(
         Path(parsed.model), table, modality, query, parsed.find, parsed.top
     )
-    _say(found)
+    _print_results(results)
     if output:
-        _write(found, output)
+        _write_results(results, output)
         print(f"Found: {output}")
     return 0
 
@@ -69,11 +67,11 @@ def retrieve(
 
     Args:
         folder: Run folder of a model with aligned modalities.
-        table: CSV with columns of what is to be found; labels are shown if there.
-        modality: Of the query.
+        table: CSV with columns of the searched modalities; labels are optional.
+        modality: Modality of the query.
         query: A text, or the path of a file.
-        find: A modality; None is all that are aligned, but the query's.
-        top: Rows found, at most, of each modality.
+        find: Searched modality; None is all aligned ones except the query's.
+        top: Maximum number of rows per modality.
 
     Returns:
         Entries with found (the modality), rank, cosine, id, label and content (the
@@ -81,38 +79,28 @@ def retrieve(
 
     Raises:
         UserError: The run, the table or the query cannot be used.
-    """
-    from tqdm import tqdm
 
+    Example:
+        retrieve(Path("runs/a"), Path("rows.csv"), "text", "a red car", "image", 5)
+    """
     import_tensorflow()
     from mmkeras.data.example_reader import read_batches
-    from mmkeras.evaluation.retrieval import Nearest
+    from mmkeras.evaluation.retrieval import NearestRows
     from mmkeras.export.inference import Predictor, load_trained
 
     trained_model = load_trained(folder)
     predictor = Predictor(trained_model)
-    sought = _sought(trained_model, modality, find, folder)
-    vector = _embed(predictor, [_read_query(trained_model, modality, query)], modality)[
-        0
-    ]
-    nearest = {m: Nearest(vector, top) for m in sought}
-    unreadable = 0
-    progress = tqdm(desc="Searching", unit="row", disable=None, leave=False)
+    targets = _target_modalities(trained_model, modality, find, folder)
+    data = [_read_query(trained_model, modality, query)]
+    vector = _predict(predictor, data)[EMBEDDINGS[modality]][0]
+    if not vector.any():
+        raise UserError(f"--query-{modality} has nothing that the model can read.")
+    nearest = {m: NearestRows(vector, top) for m in targets}
     config, widths = trained_model.config, trained_model.state.widths
-    for batch in read_batches(table, config, sought, widths, _BATCH_ROWS):
-        data = [read.data for read in batch]
-        outputs = _outputs(predictor, data)
-        for m, kept in nearest.items():
-            kept.add(outputs[EMBEDDINGS[m]], [read.row for read in batch])
-        unreadable += sum(bool(read.broken) for read in batch)
-        progress.update(len(batch))
-    progress.close()
-    if unreadable:
-        print(f"{unreadable:,} rows have something unreadable.", file=sys.stderr)
-    if not any(kept.searched for kept in nearest.values()):
-        raise UserError(
-            f"No row of '{table}' has {' or '.join(sought)} that can be read."
-        )
+    batches = read_batches(table, config, targets, widths, _BATCH_ROWS)
+    _search(predictor, batches, nearest)
+    if not any(rows.searched for rows in nearest.values()):
+        raise UserError(f"No row of '{table}' has readable {' or '.join(targets)}.")
     return [
         {
             "found": m,
@@ -122,12 +110,28 @@ def retrieve(
             "label": LABEL_SEPARATOR.join(row.labels),
             "content": row.cells[m],
         }
-        for m, kept in nearest.items()
-        for rank, (cosine, row) in enumerate(kept.found(), 1)
+        for m, rows in nearest.items()
+        for rank, (cosine, row) in enumerate(rows.ranking(), 1)
     ]
 
 
-def _sought(trained_model, modality, find, folder) -> list[str]:
+def _search(predictor, batches, nearest) -> None:
+    """Adds the embeddings of all rows to `nearest`, by modality."""
+    from tqdm import tqdm
+
+    unreadable = 0
+    with tqdm(desc="Searching", unit="row", disable=None, leave=False) as progress:
+        for batch in batches:
+            outputs = _predict(predictor, [read.data for read in batch])
+            for m, rows in nearest.items():
+                rows.add(outputs[EMBEDDINGS[m]], [read.row for read in batch])
+            unreadable += sum(bool(read.broken) for read in batch)
+            progress.update(len(batch))
+    if unreadable:
+        print(f"{unreadable:,} rows have something unreadable.", file=sys.stderr)
+
+
+def _target_modalities(trained_model, modality, find, folder) -> list[str]:
     aligned = trained_model.config.loss.aligned(trained_model.state.modalities)
     if not aligned:
         raise UserError(
@@ -141,7 +145,9 @@ def _sought(trained_model, modality, find, folder) -> list[str]:
                 f"{' and '.join(aligned)} are."
             )
     if find == modality:
-        raise UserError(f"--find {find} is the query's own; find another modality.")
+        raise UserError(
+            f"--find {find} is the modality of the query; give another one."
+        )
     return [find] if find else [m for m in aligned if m != modality]
 
 
@@ -158,44 +164,36 @@ def _read_query(trained_model, modality, query) -> dict[str, bytes]:
     return read.data
 
 
-def _embed(predictor, data, modality):
-    vectors = _outputs(predictor, data)[EMBEDDINGS[modality]]
-    if not vectors.any():
-        raise UserError(f"--query-{modality} has nothing that the model can read.")
-    return vectors
-
-
-def _outputs(predictor, data):
+def _predict(predictor, data):
     return predictor({m: [d.get(m, b"") for d in data] for m in predictor.modalities})
 
 
-def _say(found):
+def _print_results(results):
     from mmkeras.reports.tables import markdown_table
 
-    for m in dict.fromkeys(entry["found"] for entry in found):
+    for m in dict.fromkeys(entry["found"] for entry in results):
         rows = [
-            [_cut(e["content"]), e["id"], e["label"], f"{e['cosine']:.3f}"]
-            for e in found
+            [_shorten(e["content"]), e["id"], e["label"], f"{e['cosine']:.3f}"]
+            for e in results
             if e["found"] == m
         ]
         print(markdown_table([m, "id", "label", "cosine"], rows) + "\n")
 
 
-def _cut(content):
-    content = " ".join(content.split())
-    return content if len(content) <= _SHOWN else content[: _SHOWN - 3] + "..."
+def _shorten(text):
+    text = " ".join(text.split())
+    is_short = len(text) <= _MAX_CHARACTERS
+    return text if is_short else text[: _MAX_CHARACTERS - 3] + "..."
 
 
-def _write(found, output):
-    aside = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        with aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, _COLUMNS)
-            writer.writeheader()
-            writer.writerows({**e, "cosine": f"{e['cosine']:.6f}"} for e in found)
-        os.replace(aside, output)
-    finally:
-        aside.unlink(missing_ok=True)
+def _write_results(results, output):
+    with (
+        atomic_path(output) as tmp_path,
+        tmp_path.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, _COLUMNS)
+        writer.writeheader()
+        writer.writerows({**e, "cosine": f"{e['cosine']:.6f}"} for e in results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Objects behind s3:// through boto3; TensorFlow opens them only by tensorflow-io."""
+"""Access to s3:// objects by boto3, for TensorFlow without tensorflow-io."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ SCHEME = "s3://"
 
 
 def read(path: str) -> bytes:
-    """Reads a whole object.
+    """Reads an object.
 
     Raises:
         FileNotFoundError, PermissionError, OSError: As for a local file.
@@ -26,22 +26,22 @@ def split(path: str) -> tuple[str, str]:
 
 
 def client():
-    """Returns the client of this process; environment variables of AWS configure it."""
-    return _client(os.getpid())  # a fork must not share its parent's connections
+    """Returns the client of this process, configured by AWS environment variables."""
+    return _client(os.getpid())  # a fork must not share connections
 
 
 @cache
 def _client(process: int):
     import boto3
 
-    # boto3 reads AWS_DEFAULT_REGION; other clients, and EKS, have AWS_REGION.
+    # boto3 reads AWS_DEFAULT_REGION; other clients and EKS use AWS_REGION.
     region = os.environ.get("AWS_REGION")
     return boto3.session.Session().client("s3", region_name=region)
 
 
 @contextmanager
 def os_errors(path: str) -> Iterator[None]:
-    """Turns errors of boto3 on `path` into those of a local file."""
+    """Converts errors of boto3 on `path` into those of a local file."""
     try:
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:

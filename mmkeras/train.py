@@ -1,4 +1,4 @@
-"""`python -m mmkeras.train`: from a table of files to a proved SavedModel."""
+"""Training program: from a CSV table of files to a verified SavedModel."""
 
 import os
 import shlex
@@ -22,14 +22,14 @@ from mmkeras.environment.extras import check_extras
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
 from mmkeras.experiments.cross_validation import check_no_folds, cross_validate
+from mmkeras.files import check_file
 from mmkeras.reports import summary
 from mmkeras.schema import MODEL_FILE
 from mmkeras.training import run_folder
 from mmkeras.training.cluster import read_cluster
 
 
-def main(argv: Sequence[str]) -> int:
-    """Parses the command line and trains; returns the exit code."""
+def _build_parser(argv) -> Parser:
     parser = Parser(
         prog="python -m mmkeras.train",
         usage="%(prog)s [--data FILE.csv] [--output DIR] [--folds K] "
@@ -49,17 +49,41 @@ def main(argv: Sequence[str]) -> int:
         type=int,
         default=0,
         metavar="K",
-        help="Cross-validate: train K models, each tested on rows of its own.",
+        help="Cross-validate: train K models, each tested on another fold.",
     )
     add_settings(parser, choose_preset(argv))
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and trains; returns the exit code."""
+    parser = _build_parser(argv)
     parsed = parser.parse_args(argv)
     config = settings(parser, parsed)
-    if parsed.data is not None and not Path(parsed.data).is_file():
-        raise UserError(f"--data '{parsed.data}' is no file; give the path of a CSV.")
+    table = None  # the embedded data set
+    if parsed.data is not None:
+        table = check_file("--data", parsed.data, "the path of a CSV")
     check_extras(config)
-    table = Path(parsed.data) if parsed.data else None
     cluster = read_cluster()
-    if cluster.workers > 1 and not parsed.output:
+    _check_cluster(cluster, config, parsed.output)
+    folder = Path(parsed.output or run_folder.new_folder(config.preset))
+    if parsed.folds:
+        return _cross_validate(folder, config, table, parsed.folds, argv)
+    if not cluster.is_chief:
+        return _train_as_worker(folder, config, table)
+    with run_folder.locked_folder(folder):
+        check_no_folds(folder)
+        run_folder.check_unchanged(folder, config, run_folder.data_name(table))
+        if run_folder.is_finished(folder):
+            print(f"The run in '{folder}' is finished already; nothing was trained.")
+            print(summary.run_summary(folder))
+            return 0
+        return _train(folder, config, table, argv)
+
+
+def _check_cluster(cluster, config, output) -> None:
+    """Refuses settings that several workers cannot share."""
+    if cluster.workers > 1 and not output:
         raise UserError(
             f"TF_CONFIG names {cluster.workers} workers, which need one --output: a "
             "run folder that all can read."
@@ -69,19 +93,6 @@ def main(argv: Sequence[str]) -> int:
             "evaluate.trained_alone=true trains in one process, and TF_CONFIG names "
             f"{cluster.workers} workers. Unset one of the two."
         )
-    folder = Path(parsed.output or run_folder.new_folder(config.preset))
-    if parsed.folds:
-        return _cross_validate(folder, config, table, parsed.folds, argv)
-    if not cluster.is_chief:
-        return _join(folder, config, table)
-    with run_folder.locked_folder(folder):
-        check_no_folds(folder)
-        run_folder.check_unchanged(folder, config, run_folder.data_name(table))
-        if run_folder.is_finished(folder):
-            print(f"The run in '{folder}' is finished already; nothing was trained.")
-            print(summary.run_summary(folder))
-            return 0
-        return _train(folder, config, table, argv)
 
 
 def _train(folder, config, table, argv) -> int:
@@ -95,11 +106,11 @@ def _train(folder, config, table, argv) -> int:
         resume = shlex.join(
             ["python", "-m", "mmkeras.train", *drop_flags(argv, "--output")]
         )
-        saved = folder / MODEL_FILE
-        begun = run_folder.has_started(folder)
-        best = "The best model so far" if begun else "A hardly trained model"
-        what = f"{best} is in {saved}." if saved.exists() else ""
-        print(f"\nInterrupted. {what}", file=sys.stderr)
+        path = folder / MODEL_FILE
+        has_epoch = run_folder.has_started(folder)
+        model = "The best model so far" if has_epoch else "An untrained model"
+        note = f"{model} is in {path}." if path.exists() else ""
+        print(f"\nInterrupted. {note}", file=sys.stderr)
         print(
             f"To go on: {resume} --output {shlex.quote(str(folder))}", file=sys.stderr
         )
@@ -109,7 +120,7 @@ def _train(folder, config, table, argv) -> int:
 
 
 def _cross_validate(folder, config, table, folds, argv) -> int:
-    TableConfig(folds=folds, fold=1)  # whether there can be so many
+    TableConfig(folds=folds, fold=1)  # checks the number
     if config.table.folds:
         raise UserError("--folds sets table.folds and table.fold; leave them out.")
     if read_cluster().workers > 1:
@@ -119,8 +130,8 @@ def _cross_validate(folder, config, table, folds, argv) -> int:
         return cross_validate(folder, config, table, folds, flags)
 
 
-def _join(folder, config, table) -> int:
-    """Another worker's part: silent, and without a trace in the run folder."""
+def _train_as_worker(folder, config, table) -> int:
+    """Trains as a worker other than the chief; prints and writes nothing."""
     run_folder.check_unchanged(folder, config, run_folder.data_name(table))
     if run_folder.is_finished(folder):
         return 0
@@ -128,9 +139,12 @@ def _join(folder, config, table) -> int:
     import_tensorflow()
     from mmkeras.training.steps import train_as_worker
 
-    with TemporaryDirectory(prefix="mmkeras-worker-") as own:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            train_as_worker(folder, Path(own), config, table)
+    with (
+        TemporaryDirectory(prefix="mmkeras-worker-") as local_folder,
+        open(os.devnull, "w") as null,
+        redirect_stdout(null),
+    ):
+        train_as_worker(folder, Path(local_folder), config, table)
     return 0
 
 

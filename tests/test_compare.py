@@ -1,4 +1,3 @@
-import csv
 import json
 import shlex
 import signal
@@ -10,22 +9,23 @@ from pathlib import Path
 import pytest
 
 from mmkeras.compare import main
-from mmkeras.experiments import comparison_run as contests
+from mmkeras.experiments import comparison_run
 from tests import table_factory
 from tests.fake_training import Trainer
+from tests.program_harness import output_of, read_csv
 
 ROOT = Path(__file__).parents[1]
 
 
-def texts(rows):
-    return [{k: row[k] for k in ("id", "split", "label", "text")} for row in rows]
-
-
 @pytest.fixture
 def table(tmp_path):
-    return table_factory.write_table(
-        tmp_path / "data" / "data.csv", texts(table_factory.make_rows())
-    )
+    columns = ("id", "split", "label", "text")
+    rows = [{k: row[k] for k in columns} for row in table_factory.make_rows()]
+    return table_factory.write_table(tmp_path / "data" / "data.csv", rows)
+
+
+def arguments(table, output, presets="gated,late"):
+    return ["--presets", presets, "--data", str(table), "--output", str(output)]
 
 
 @pytest.fixture
@@ -36,18 +36,17 @@ def trainer(monkeypatch):
         return ""
 
     trainer = Trainer(wrong=["r32", "r35"])
-    monkeypatch.setattr(contests, "perform", trainer)
-    monkeypatch.setattr(contests, "as_ctrl_c", lambda: None)
-    monkeypatch.setattr(contests, "run_logged", measure)
+    monkeypatch.setattr(comparison_run, "run_subprocess", trainer)
+    monkeypatch.setattr(comparison_run, "sigterm_as_keyboard_interrupt", lambda: None)
+    monkeypatch.setattr(comparison_run, "run_with_log", measure)
     return trainer
 
 
-def test_one_table_is_printed_and_written_three_times(table, trainer, tmp_path, capsys):
+def test_one_table_is_printed_and_written_three_times(table, trainer, tmp_path):
     folder = tmp_path / "out"
-    words = ["--presets", "gated,late", "--data", str(table), "--output", str(folder)]
-    assert main([*words, "--seeds", "2"]) == 0
+    out = output_of(main, [*arguments(table, folder), "--seeds", "2"])
     page = (folder / "compare.md").read_text()
-    assert page in capsys.readouterr().out
+    assert page in out
     header, _, gated, late, majority, *_ = page.splitlines()
     cells = [cell.strip() for cell in gated.strip("|").split("|")]
     assert cells[0] == "gated" and cells[1].startswith(".750 (.")
@@ -58,8 +57,7 @@ def test_one_table_is_printed_and_written_three_times(table, trainer, tmp_path, 
     content = json.loads((folder / "compare.json").read_text())
     assert [row["name"] for row in content["models"]] == ["gated", "late"]
     assert content["models"][0]["seeds"] == {"0": 0.75, "1": 0.75}
-    with (folder / "compare.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(folder / "compare.csv")
     assert [row["model"] for row in rows] == ["gated", "late", "majority"]
     assert rows[0]["accuracy_seed1"] == "0.75" and rows[2]["parameters"] == ""
 
@@ -69,40 +67,33 @@ def test_a_preset_that_fails_has_its_error_in_the_table_and_the_exit_code_is_1(
 ):
     trainer.failing = {f"gated, seed {k}": "The loss became nan." for k in range(3)}
     folder = tmp_path / "out"
-    words = ["--presets", "gated,late", "--data", str(table), "--output", str(folder)]
+    words = arguments(table, folder)
     assert main(words) == 1
     page = (folder / "compare.md").read_text()
     (line,) = [x for x in page.splitlines() if x.startswith("| gated ")]
     assert line.split("|")[2].strip() == "failed"
     assert "gated: The loss became nan." in page and ".750" in page
-    assert main(words) == 1 and len(trainer.trained_model) == 3
+    assert main(words) == 1 and len(trainer.trained_names) == 3
     trainer.failing = {}
-    assert main(words) == 0 and len(trainer.trained_model) == 6
+    assert main(words) == 0 and len(trainer.trained_names) == 6
 
 
-def test_all_may_fail(table, trainer, tmp_path):
+def test_all_models_may_fail(table, trainer, tmp_path):
     trainer.failing = {"gated, seed 0": "It was ended by SIGKILL."}
-    words = ["--presets", "gated", "--data", str(table), "--seeds", "1"]
-    assert main([*words, "--output", str(tmp_path / "out")]) == 1
+    words = arguments(table, tmp_path / "out", "gated")
+    assert main([*words, "--seeds", "1"]) == 1
     assert "ended by SIGKILL" in (tmp_path / "out" / "compare.md").read_text()
 
 
-# The whole program ----------------------------------------------------------------
-
-
-def command(table, output, *more):
-    words = ["--presets", "small-concat", "--data", table, "--output", output]
-    words += ["--seeds", 1, "--train.batch_size", 4, "--text.tokens", "word"]
-    words += ["--evaluate.bootstrap_resamples", 20, "--evaluate.noise_rows", 0]
-    words += ["--table.cache_dir", table.parent / "cache", *more]
-    return [sys.executable, "-m", "mmkeras.compare", *map(str, words)]
-
-
 @pytest.mark.e2e
-def test_the_program_is_interrupted_goes_on_and_measures(table, tmp_path):
+def test_an_interrupted_comparison_resumes_and_measures(table, tmp_path):
     folder = tmp_path / "my out"
+    words = arguments(table, folder, "small-concat")
+    words += ["--seeds", "1", "--train.batch_size", "4", "--text.tokens", "word"]
+    words += ["--evaluate.bootstrap_resamples", "20", "--evaluate.noise_rows", "0"]
+    words += ["--table.cache_dir", str(table.parent / "cache"), "--epochs", "60"]
     process = subprocess.Popen(
-        command(table, folder, "--epochs", 60),
+        [sys.executable, "-m", "mmkeras.compare", *words],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -118,15 +109,7 @@ def test_the_program_is_interrupted_goes_on_and_measures(table, tmp_path):
     assert process.returncode == 130 and "Traceback" not in err
     assert (run / "model.keras").exists(), "the run has saved its work"
     (line,) = [x for x in err.splitlines() if x.startswith("To go on: ")]
-    again = shlex.split(line.removeprefix("To go on: "))
-    done = subprocess.run(
-        [sys.executable, *again[1:]],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert main(shlex.split(line.removeprefix("To go on: "))[3:]) == 0
     (row,) = json.loads((folder / "compare.json").read_text())["models"]
     metrics = json.loads((run / "metrics.json").read_text())["metrics"]
     assert row["accuracy"]["value"] == metrics["accuracy"]["value"]

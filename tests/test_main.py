@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from importlib import import_module
@@ -22,27 +21,25 @@ def test_the_version_is_printed(capsys):
     assert capsys.readouterr().out == f"mmkeras {mmkeras.__version__}\n"
 
 
-@pytest.mark.parametrize("name", __main__.PROGRAMS)
-def test_every_program_is_a_module_with_a_main(name):
-    assert callable(import_module(f"mmkeras.{name}").main)
+def test_every_program_is_a_module_with_a_main():
+    modules = [import_module(f"mmkeras.{name}") for name in __main__.PROGRAMS]
+    assert all(callable(module.main) for module in modules)
 
 
-def test_an_unknown_program_is_answered_with_the_one_meant():
-    with pytest.raises(UserError, match="'trian'.*Did you mean 'train'"):
-        __main__.main(["trian"])
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("trian", "no program 'trian'.*Did you mean 'train'"),
+        ("--versoin", "no flag '--versoin'"),
+    ],
+)
+def test_an_unknown_program_or_flag_is_refused(word, message):
+    with pytest.raises(UserError, match=message):
+        __main__.main([word])
 
 
 def test_the_words_after_the_name_reach_the_program():
-    result = subprocess.run(
-        [sys.executable, "-m", "mmkeras", "predict", "--modle", "x"],
-        capture_output=True,
-        text=True,
-        env=dict(os.environ),
-    )
+    command = [sys.executable, "-m", "mmkeras", "predict", "--modle", "x"]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2
     assert "'--modle'" in result.stderr and "'--model'" in result.stderr
-
-
-def test_an_unknown_flag_is_not_taken_for_a_program():
-    with pytest.raises(UserError, match="no flag '--versoin'"):
-        __main__.main(["--versoin"])

@@ -1,4 +1,4 @@
-"""What is imported is declared in setup.cfg, and what is declared is imported."""
+"""Dependencies in setup.cfg, which are exactly the imported packages."""
 
 import ast
 import configparser
@@ -23,14 +23,15 @@ DISTRIBUTIONS = {
     "tensorflow_serving": "tensorflow-serving-api",
     "yaml": "pyyaml",
 }
-# Declared for another package's sake; setup.cfg says why.
+# Needed by another package; setup.cfg has the reason.
 NOT_IMPORTED = {"setuptools", "tensorboard", "tf-keras", "dill"}
 NOT_IMPORTED |= {"tensorflow-io-gcs-filesystem"}
-# Comes with boto3 and has no version of its own choice.
+# Installed by boto3 in its own version.
 WITH_ANOTHER = {"botocore"}
 
 
 def imported(package):
+    """Returns the distributions that a package of this project imports."""
     names = set()
     for path in (ROOT / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -43,7 +44,7 @@ def imported(package):
 
 
 def declared():
-    """Extra -> its distributions; "" is the core."""
+    """Returns extra -> its distributions; "" is the core."""
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg")
     texts = {"": parser["options"]["install_requires"]}
@@ -66,19 +67,19 @@ def declared():
         ("serving", ["", "serving"]),
     ],
 )
-def test_what_is_imported_is_declared(package, extras):
+def test_imported_packages_are_declared(package, extras):
     allowed = set().union(*(declared()[extra] for extra in extras))
     assert imported(package) - WITH_ANOTHER <= allowed
 
 
-def test_what_is_declared_is_imported():
+def test_declared_packages_are_imported():
     names = {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in EXTRAS}
     used = names.union(*(imported(package) for package in PACKAGES))
     by_extra = declared()
     del by_extra["test"]
-    assert set().union(*by_extra.values()) - NOT_IMPORTED <= used
+    assert set().union(*by_extra.values()) - used == NOT_IMPORTED - used
 
 
 def test_the_default_import_needs_no_extra():
-    """The hub and bert extras are imported by name, through mmkeras.environment.extras."""
+    """Modules of the extras hub and bert are imported by `import_extra`."""
     assert not imported("mmkeras") & {"keras-hub", "tensorflow-hub", "tensorflow-text"}

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def objects(monkeypatch):
-    """The objects of a server on loopback, that the client of this process uses."""
+    """Objects of a local server, which the client of this process uses."""
     pytest.importorskip("boto3", reason="needs the extra s3")
     with s3_server() as server:
         client = server.client()
@@ -26,19 +26,17 @@ def test_a_path_is_a_bucket_and_a_key():
     assert s3.split("s3://bucket") == ("bucket", "")
 
 
-def test_an_object_is_read_whole(objects):
+def test_an_object_is_read(objects):
     objects["bucket/a/b c.txt"] = b"content"
     assert s3.read("s3://bucket/a/b c.txt") == b"content"
 
 
 def test_errors_are_those_of_a_local_file(objects):
-    for path, kind in (
-        ("s3://bucket/none", FileNotFoundError),
-        (f"s3://{DENIED}/a", PermissionError),
-    ):
-        with pytest.raises(kind) as caught:
-            s3.read(path)
-        assert caught.value.filename == path
+    errors = {"bucket/none": FileNotFoundError, f"{DENIED}/a": PermissionError}
+    for path, kind in errors.items():
+        with pytest.raises(kind) as error:
+            s3.read(f"s3://{path}")
+        assert error.value.filename == f"s3://{path}"
 
 
 def test_without_boto3_the_error_names_the_extra(monkeypatch):
@@ -54,11 +52,11 @@ def test_the_environment_configures_the_client():
         server.objects["bucket/a"] = b"1"
         environment = {**server.environment, "AWS_REGION": "eu-central-1"}
         environment.pop("AWS_DEFAULT_REGION")
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", code.replace("PATH", "'s3://bucket/a'")],
             cwd=ROOT,
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
         )
-    assert done.stdout == "eu-central-1 b'1'\n", done.stderr
+    assert result.stdout == "eu-central-1 b'1'\n", result.stderr

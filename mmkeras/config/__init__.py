@@ -1,4 +1,4 @@
-"""Every number a run depends on, with its unit. Nothing else reads settings."""
+"""Dataclasses of all settings of a run, and their conversion to and from dicts."""
 
 from mmkeras.config.audio import AudioConfig
 from mmkeras.config.config import Config, from_dict, to_dict
@@ -9,7 +9,7 @@ from mmkeras.config.loss import LossConfig
 from mmkeras.config.table import TableConfig
 from mmkeras.config.text import TextConfig
 from mmkeras.config.train import AugmentConfig, TrainConfig
-from mmkeras.config.validation import check
+from mmkeras.config.validation import check, check_range
 
 __all__ = [
     "AudioConfig",
@@ -24,6 +24,7 @@ __all__ = [
     "TextConfig",
     "TrainConfig",
     "check",
+    "check_range",
     "from_dict",
     "to_dict",
 ]

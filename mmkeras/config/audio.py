@@ -1,9 +1,9 @@
-"""Settings of the audio branch."""
+"""Settings of audio preprocessing and of the audio encoder."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from mmkeras.config.validation import SHARE, Pooling, check
+from mmkeras.config.validation import Pooling, check, check_range
 from mmkeras.errors import UserError
 
 AudioEncoder = Literal["log_mel_stats", "mfcc_stats", "hub", "vector", "cnn", "gru"]
@@ -14,24 +14,24 @@ class AudioConfig:
     """Audio branch.
 
     Attributes:
-        encoder: Of one vector a row: log_mel_stats or mfcc_stats (mean and deviation
-            over time), hub (a YAMNet-like TF-Hub module, its embeddings averaged) or
-            vector (.npy paths in the column). Of frame sequences: cnn over log-mel
-            bands, gru over MFCCs.
-        rate_hz: Sample rate that sounds are brought to.
-        clip_s: Seconds used of a sound, from its start.
+        encoder: For one vector per row: log_mel_stats or mfcc_stats (mean and standard
+            deviation over time), hub (mean embedding of a TF-Hub module, such as
+            YAMNet) or vector (.npy paths in the column). For frame sequences: cnn on
+            log-mel bands, gru on MFCCs.
+        rate_hz: Sample rate to which audio is resampled.
+        clip_s: Seconds used, from the start.
         window_ms: Length of an analysis window.
         hop_ms: Step between windows.
-        bands: Mel bands.
+        bands: Number of mel bands.
         low_hz: Lower edge of the lowest band.
         high_hz: Upper edge of the highest band.
-        mfccs: Coefficients kept of the bands, for mfcc_stats and gru.
-        hub_handle: TF-Hub handle or local folder, for encoder hub; the module takes
-            one wave (S,) at `rate_hz` (YAMNet's is 16000) and gives embeddings.
-        dropout: Dropped share of the vector.
-        units: Width of the dense layer (0 is none: the vector itself), of the GRU, or
-            of the CNN's last block.
-        pooling: How frames become one vector, where fusion wants vectors.
+        mfccs: Number of coefficients, for mfcc_stats and gru.
+        hub_handle: TF-Hub handle or local folder, for encoder hub. The module takes
+            one wave (S,) at `rate_hz` (YAMNet: 16000) and returns embeddings.
+        dropout: Dropout rate of the vector.
+        units: Width of the dense layer (0: no layer), of the GRU, or of the CNN's last
+            block.
+        pooling: Pooling of frames to one vector, for a fusion of vectors.
     """
 
     encoder: AudioEncoder = "log_mel_stats"
@@ -49,12 +49,7 @@ class AudioConfig:
     pooling: Pooling = "mean"
 
     def __post_init__(self):
-        check(
-            1_000 <= self.rate_hz <= 192_000,
-            "audio.rate_hz",
-            self.rate_hz,
-            "from 1000 to 192000",
-        )
+        check_range(self, "audio.rate_hz", ge=1000, le=192_000)
         nyquist_hz = self.rate_hz / 2
         if not 0 <= self.low_hz < self.high_hz <= nyquist_hz:
             raise UserError(
@@ -63,48 +58,32 @@ class AudioConfig:
                 f"audio.rate_hz={self.rate_hz}. Lower audio.high_hz or raise "
                 "audio.rate_hz."
             )
-        check(self.window_ms >= 1, "audio.window_ms", self.window_ms, "at least 1")
-        check(
-            1 <= self.hop_ms <= self.window_ms,
-            "audio.hop_ms",
-            self.hop_ms,
-            f"from 1 to audio.window_ms={self.window_ms}",
-        )
-        check(
-            self.clip_s * 1000 >= self.window_ms,
-            "audio.clip_s",
-            self.clip_s,
-            "at least one window",
-        )
-        check(self.bands >= 1, "audio.bands", self.bands, "at least 1")
-        check(
-            1 <= self.mfccs <= self.bands,
-            "audio.mfccs",
-            self.mfccs,
-            f"from 1 to audio.bands={self.bands}",
-        )
-        check(0 <= self.dropout < 1, "audio.dropout", self.dropout, SHARE)
-        least = 1 if self.is_sequence else 0
-        check(self.units >= least, "audio.units", self.units, f"at least {least}")
+        check_range(self, "audio.window_ms", "audio.bands", ge=1)
+        check_range(self, "audio.hop_ms", ge=1, le="audio.window_ms")
+        has_window = self.clip_s * 1000 >= self.window_ms
+        check(has_window, "audio.clip_s", self.clip_s, "at least one window")
+        check_range(self, "audio.mfccs", ge=1, le="audio.bands")
+        check_range(self, "audio.dropout", ge=0, lt=1)
+        check_range(self, "audio.units", ge=1 if self.is_sequence else 0)
         if self.encoder == "hub" and not self.hub_handle:
             raise UserError(
                 "audio.encoder=hub needs audio.hub_handle: a TF-Hub handle or the "
-                "folder of a downloaded module, YAMNet for one."
+                "folder of a downloaded module, such as YAMNet."
             )
 
     @property
     def is_sequence(self) -> bool:
-        """Whether the encoder reads frames, (max_frames, width) of each row."""
+        """Whether the encoder reads frames, (max_frames, width) per row."""
         return self.encoder in ("cnn", "gru")
 
     @property
     def window(self) -> int:
-        """Samples in one window."""
+        """Samples per window."""
         return self.window_ms * self.rate_hz // 1000
 
     @property
     def hop(self) -> int:
-        """Samples from one window to the next."""
+        """Samples between the starts of two windows."""
         return self.hop_ms * self.rate_hz // 1000
 
     @property
@@ -113,5 +92,5 @@ class AudioConfig:
 
     @property
     def max_frames(self) -> int:
-        """Frames of a sound of `clip_s`, whole windows only."""
+        """Complete windows in `clip_s`."""
         return 1 + max(0, self.max_samples - self.window) // self.hop

@@ -1,4 +1,4 @@
-"""Settings of a whole run."""
+"""All settings of a run."""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
@@ -11,32 +11,32 @@ from mmkeras.config.loss import LossConfig
 from mmkeras.config.table import TableConfig
 from mmkeras.config.text import TextConfig
 from mmkeras.config.train import AugmentConfig, TrainConfig
-from mmkeras.config.validation import check
+from mmkeras.config.validation import check_range
 from mmkeras.errors import UserError
 from mmkeras.schema import AUDIO, TEXT
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A whole run.
+    """All settings of a run.
 
     Attributes:
-        preset: Name of the settings that the others start from.
-        seed: Of the split, the weights, the order of rows and the augmentation.
-        epochs: At most; early stopping may end sooner.
-        on_bad_row: fail stops before training and lists bad rows; reject goes on
-            without them and writes rejected.csv; absent counts an unreadable
-            modality as missing in that row.
+        preset: Name of the preset that supplies the defaults.
+        seed: Seed of the split, the weights, the row order and the augmentation.
+        epochs: Maximum number of epochs; early stopping may end sooner.
+        on_bad_row: fail stops before training and lists bad rows; reject drops them
+            and writes rejected.csv; absent treats an unreadable modality as missing
+            in that row.
         table: Columns and splits.
         image: Image branch.
         text: Text branch.
         audio: Audio branch.
-        fusion: Where the branches meet.
-        loss: What training minimises beside the fused classifier's loss.
+        fusion: Fusion of the branches.
+        loss: Loss of the classifier, and auxiliary losses.
         augment: Augmentation.
         train: Optimisation.
         evaluate: Metrics and report.
-        export: The served model.
+        export: Served model.
     """
 
     preset: str = "resnet50-concat"
@@ -55,33 +55,33 @@ class Config:
     export: ExportConfig = field(default_factory=ExportConfig)
 
     def __post_init__(self):
-        check(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        check(0 <= self.seed < 2**31, "seed", self.seed, "from 0 to 2147483647")
+        check_range(self, "epochs", ge=1)
+        check_range(self, "seed", ge=0, le=2**31 - 1)
         if self.train.fine_tune_epochs and not self.image.is_frozen:
             raise UserError(
-                f"train.fine_tune_epochs={self.train.fine_tune_epochs} unfreezes an "
-                "image encoder that is frozen at first, and this one is not: leave it "
-                "0, or set image.frozen=yes."
+                f"train.fine_tune_epochs={self.train.fine_tune_epochs} unfreezes a "
+                "frozen image encoder, and this one is not frozen: set it to 0, or set "
+                "image.frozen=yes."
             )
 
     @property
     def files(self) -> dict[str, str]:
-        """The files that settings name, by setting."""
-        named = {"text.vocab_file": self.text.vocab_file}
+        """Setting -> path of the file that it names."""
+        paths = {"text.vocab_file": self.text.vocab_file}
         if self.image.weights not in ("imagenet", "none"):
-            named["image.weights"] = self.image.weights
+            paths["image.weights"] = self.image.weights
         if self.text.weights != "none":
-            named["text.weights"] = self.text.weights
-        return {name: path for name, path in named.items() if path}
+            paths["text.weights"] = self.text.weights
+        return {name: path for name, path in paths.items() if path}
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Returns the settings as plain nested values, ready for YAML or JSON."""
+    """Returns the settings as nested dicts, ready for YAML or JSON."""
     return asdict(config)
 
 
 def from_dict(content: dict[str, Any], kind: type = Config) -> Any:
-    """Makes settings of what `to_dict` gave; the inverse, without a user's mistakes."""
+    """Builds settings from a result of `to_dict`; names are not checked."""
     parts = {f.name: f.default_factory for f in fields(kind)}
     return kind(
         **{
@@ -92,5 +92,5 @@ def from_dict(content: dict[str, Any], kind: type = Config) -> Any:
 
 
 def vector_columns(config: Config) -> set[str]:
-    """Returns the modalities whose columns hold precomputed vectors."""
+    """Returns the modalities with precomputed vectors in their columns."""
     return {m for m in (TEXT, AUDIO) if getattr(config, m).encoder == "vector"}

@@ -1,22 +1,22 @@
-"""Settings of what is done with a trained model: measured, exported."""
+"""Settings of evaluation and export."""
 
 from dataclasses import dataclass
 
-from mmkeras.config.validation import check
+from mmkeras.config.validation import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """What the report computes.
+    """Metrics and report.
 
     Attributes:
-        bootstrap_resamples: Resamples behind each 95 % interval.
-        worst_errors: Wrong rows shown in the report, the surest first.
+        bootstrap_resamples: Resamples for each 95 % interval.
+        worst_errors: Wrong rows shown in the report, highest score first.
         calibration_bins: Bins of the reliability diagram and of the expected
             calibration error.
-        noise_rows: Rows behind the curves of accuracy under noise; 0 leaves them out.
-        trained_alone: Whether a model of its own is trained on each modality alone,
-            as a baseline; takes as long again for each.
+        noise_rows: Rows used to measure accuracy under noise; 0 skips it.
+        trained_alone: Whether to train a baseline on each modality alone; each takes
+            about as long as the model.
     """
 
     bootstrap_resamples: int = 500
@@ -26,26 +26,21 @@ class EvaluateConfig:
     trained_alone: bool = False
 
     def __post_init__(self):
-        for name, least in (
-            ("noise_rows", 0),
-            ("bootstrap_resamples", 10),
-            ("worst_errors", 0),
-            ("calibration_bins", 2),
-        ):
-            value = getattr(self, name)
-            check(value >= least, f"evaluate.{name}", value, f"at least {least}")
+        check_range(self, "evaluate.bootstrap_resamples", ge=10)
+        check_range(self, "evaluate.calibration_bins", ge=2)
+        check_range(self, "evaluate.worst_errors", "evaluate.noise_rows", ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """The served model.
+    """Served model.
 
     Attributes:
-        tolerance: Largest difference of a probability between the training model
-            and the reloaded export.
+        tolerance: Largest difference of a probability between the trained model and
+            the reloaded export.
     """
 
     tolerance: float = 1e-5
 
     def __post_init__(self):
-        check(self.tolerance > 0, "export.tolerance", self.tolerance, "above 0")
+        check_range(self, "export.tolerance", gt=0)

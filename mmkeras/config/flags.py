@@ -1,4 +1,4 @@
-"""Flags: one per field of a settings dataclass, and the parser that reads them."""
+"""Command-line flags for the fields of settings dataclasses, and their parser."""
 
 import argparse
 import inspect
@@ -14,23 +14,21 @@ from mmkeras.config.values import convert, read_group, read_yaml
 from mmkeras.errors import UserError, did_you_mean
 
 Settings = TypeVar("Settings")
-FILES = "config files"  # name of --config; the space keeps YAML and flags from it
+FILES = "config files"  # name of --config; no flag or YAML key has a space
 
 _METAVARS = {int: "INT", float: "FLOAT", bool: "{true,false}", str: "TEXT"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flag:
-    """One value that a command line or a YAML file can set.
+    """Value that a command line or a YAML file can set.
 
     Attributes:
-        name: Key in the parsed values; dots separate nested settings, text.dropout.
+        name: Key in the parsed values, such as "text.dropout".
         words: Spellings on the command line.
-        label: Name in an error.
+        label: Name in errors.
         hint: Type hint of the value; a dataclass is a group of settings.
-        default: Value where none is given.
-        doc: Explanation for --help.
-        is_required: Whether a value must be given.
+        doc: Text for --help.
     """
 
     name: str
@@ -68,10 +66,10 @@ class Flag:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line that names the value and the remedy.
+    """Parser whose errors are one line that names the value and the remedy.
 
-    argparse splits the command line and formats --help. Names, types and required
-    values are checked here, by `flags`.
+    argparse splits the command line and formats --help. This class checks names, types
+    and required values.
     """
 
     def __init__(self, **kwargs):
@@ -97,26 +95,26 @@ class Parser(argparse.ArgumentParser):
             help += " (required)"
         elif default not in (None, SUPPRESS):
             help += f" (default: {default})"
-        made = super().add_argument(*words, default=SUPPRESS, help=help, **kwargs)
-        if made.nargs == 0:
+        action = super().add_argument(*words, default=SUPPRESS, help=help, **kwargs)
+        if action.nargs == 0:
             self._switches.update(words)
             type, default = bool, False
         hint = Literal[tuple(choices)] if choices else type
         if kwargs.get("action") == "append":
             hint = list[hint]
-        if made.dest != "help":
-            self.flags[made.dest] = Flag(
-                name=made.dest,
+        if action.dest != "help":
+            self.flags[action.dest] = Flag(
+                name=action.dest,
                 words=words,
                 label=words[0],
                 hint=hint,
                 default=default,
-                is_required=required or made.required,
+                is_required=required or action.required,
             )
-        if required or made.required:
-            self._required.append(made)
-            self._mark_required(False)  # for argparse; a file may give the value
-        return made
+        if required or action.required:
+            self._required.append(action)
+            self._mark_required(False)  # for argparse; a file may set the value
+        return action
 
     def add_setting(self, flag: Flag, group: Any) -> None:
         """Adds the flag of a setting to a group of --help."""
@@ -151,15 +149,15 @@ class Parser(argparse.ArgumentParser):
                 super().add_argument(
                     word, dest=word[2:], default=SUPPRESS, help=SUPPRESS
                 )
-        given, unknown = self.split(args)
+        texts, unknown = self.split(args)
         if unknown:
             raise UserError(self._unknown_flag(unknown))
         values: dict[str, Any] = {}
-        for path in given.pop(FILES, []):
+        for path in texts.pop(FILES, []):
             for name, value in read_yaml(path).items():
                 self._set(values, name, value)
-        for name in sorted(given):  # "text" ahead of "text.dropout", which wins
-            self._set(values, name, given[name])
+        for name in sorted(texts):  # "text" before "text.dropout", which wins
+            self._set(values, name, texts[name])
         for flag in self.flags.values():
             if flag.is_required and flag.name not in values:
                 raise UserError(f"{flag.label} is needed; see --help.")
@@ -167,30 +165,28 @@ class Parser(argparse.ArgumentParser):
         return argparse.Namespace(**values)
 
     def split(self, args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-        """Returns the texts that flags have by name, and the words that are left.
+        """Returns flag name -> text, and the words that belong to no flag.
 
         Raises:
-            UserError: A flag lacks its value, or has one and takes none.
+            UserError: A flag lacks its value, or has an unexpected one.
         """
         try:
-            given, unknown = self.parse_known_args(list(args))
+            namespace, unknown = self.parse_known_args(list(args))
         except argparse.ArgumentError as error:
             word = str(error.argument_name).split("/")[0]
-            takes = (
-                "takes no value"
-                if word in self._switches
-                else f"needs a value: {word}=VALUE"
-            )
-            raise UserError(f"{word} {takes}; see --help.") from None
-        return vars(given), unknown
+            need = "takes no value"
+            if word not in self._switches:
+                need = f"needs a value: {word}=VALUE"
+            raise UserError(f"{word} {need}; see --help.") from None
+        return vars(namespace), unknown
 
     def _mapping_of(self, name: str) -> Flag | None:
-        """Returns the mapping that `name` is an entry of: "env" for "env.HOME"."""
+        """Returns the mapping flag of an entry: "env" for "env.HOME"."""
         mappings = (flag for flag in self.flags.values() if flag.is_mapping)
         return next((f for f in mappings if name.startswith(f"{f.name}.")), None)
 
     def _set(self, values: dict[str, Any], name: str, value: Any) -> None:
-        """Adds a value, or those of a group, to the values of all flags."""
+        """Adds a value, or those of a group, to `values`."""
         flag, mapping = self.flags.get(name), self._mapping_of(name)
         if flag and flag.is_group:
             for key, member in read_group(name, value).items():
@@ -209,12 +205,12 @@ class Parser(argparse.ArgumentParser):
         group, _, key = name.rpartition(".")
         known = [n.rpartition(".") for n in self.flags if n != FILES]
         siblings = [k for start, _, k in known if start == group]
-        where = f" in '{group}'" if group else ""
+        place = f" in '{group}'" if group else ""
         if group in self.flags and not siblings:
             return f"There is no setting '{name}': {group} is a single value."
         if not siblings:
             return self._unknown_setting(group)
-        return f"There is no setting '{key}'{where}.{did_you_mean(key, siblings)}"
+        return f"There is no setting '{key}'{place}.{did_you_mean(key, siblings)}"
 
     def _unknown_flag(self, words: Sequence[str]) -> str:
         word = next((w for w in words if w.startswith("-")), words[0]).partition("=")[0]
@@ -227,11 +223,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def list_flags(default: Any, prefix: str = "") -> Iterator[Flag]:
-    """Yields the flags of all settings, each group ahead of its members.
+    """Yields the flags of all settings, each group before its members.
 
     Args:
         default: A settings dataclass with the default values.
-        prefix: What the names begin with: "text." for the settings of a group.
+        prefix: Prefix of the names: "text." for the settings of a group.
     """
     hints, docs = get_type_hints(type(default)), read_docs(type(default))
     for field in fields(default):
@@ -250,9 +246,9 @@ def list_flags(default: Any, prefix: str = "") -> Iterator[Flag]:
 
 
 def read_docs(kind: type) -> dict[str, str]:
-    """Returns field -> its text under "Attributes:" in the docstring of a class.
+    """Returns field -> text under "Attributes:" in the docstrings of a class.
 
-    Fields that a subclass inherits are explained by the class that defines them.
+    Inherited fields have the text of the class that defines them.
     """
     docs = {}
     for base in reversed(kind.__mro__):
@@ -267,10 +263,10 @@ def read_docs(kind: type) -> dict[str, str]:
 def build(
     kind: type[Settings], values: Mapping[str, Any], prefix: str = ""
 ) -> Settings:
-    """Builds a settings dataclass from flat values, by their flags' names.
+    """Builds a settings dataclass from flag name -> value.
 
     Raises:
-        UserError: The values are not possible together.
+        UserError: The values cannot be combined.
     """
     hints = get_type_hints(kind)
     return kind(
@@ -284,7 +280,7 @@ def build(
 
 
 def _format(value: Any) -> str:
-    """Returns a default as the command line takes it."""
+    """Returns a default as a command line would set it."""
     if value == "":
         return "empty"
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,9 +1,9 @@
-"""Settings of where the branches meet."""
+"""Settings of the fusion of modalities."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from mmkeras.config.validation import SHARE, check
+from mmkeras.config.validation import check_multiple, check_range
 
 FusionKind = Literal[
     "concat",
@@ -20,28 +20,28 @@ FusionKind = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class FusionConfig:
-    """Where the branches meet.
+    """Fusion of the branches.
 
     Attributes:
-        kind: Of vectors: concat; interaction (all products of projections); gated
+        kind: For vectors: concat; interaction (all products of projections); gated
             (gated multimodal units); tensor (outer product) or low_rank (the same by
-            low-rank factors); late (a classifier a modality, averaged). Of token
-            sequences: cross_attention (each modality's tokens over the others');
-            mult (pairwise cross-modal Transformers); mean_tokens (mean of the
-            modalities' aligned mean tokens).
-        units: Width of the fused vector; with late there is none.
-        layers: Dense layers that make the fused vector, for concat.
+            low-rank factors); late (average of one classifier per modality). For
+            token sequences: cross_attention (tokens of each modality attend to the
+            others'); mult (pairwise cross-modal Transformers); mean_tokens (mean of
+            the modalities' aligned mean tokens).
+        units: Width of the fused vector; unused with late.
+        layers: Dense layers before the classifier, for concat.
         width: Width of the projections in interaction, tensor and low_rank, and of
             tokens in cross_attention, mult and mean_tokens.
         rank: Factors of low_rank.
         heads: Attention heads.
         blocks: Blocks of each cross-modal Transformer of mult.
-        late: Whether the classifiers of late count alike (mean) or by learned weights.
-        dropout: Dropped share of what is fused and of the fused vector.
-        modality_dropout: Chance that a modality of a training row is hidden; the
-            last one of a row never is.
-        presence: Whether fusion knows what is absent. Without, it is an ordinary
-            model, to which zeros are given instead: a baseline.
+        late: Weights of the classifiers of late: mean (equal) or weighted (learned).
+        dropout: Dropout rate of the inputs of fusion and of the fused vector.
+        modality_dropout: Probability of hiding a modality of a training row; one
+            always remains.
+        presence: Whether fusion handles missing modalities. If false, their inputs
+            are zeros, as in an ordinary model (a baseline).
     """
 
     kind: FusionKind = "concat"
@@ -57,21 +57,13 @@ class FusionConfig:
     presence: bool = True
 
     def __post_init__(self):
-        for name in ("units", "layers", "width", "rank", "heads", "blocks"):
-            value = getattr(self, name)
-            check(value >= 1, f"fusion.{name}", value, "at least 1")
+        names = ("units", "layers", "width", "rank", "heads", "blocks")
+        check_range(self, *(f"fusion.{name}" for name in names), ge=1)
         if self.takes_tokens:
-            check(
-                self.width % self.heads == 0,
-                "fusion.width",
-                self.width,
-                f"a multiple of fusion.heads={self.heads}",
-            )
-        for name in ("dropout", "modality_dropout"):
-            value = getattr(self, name)
-            check(0 <= value < 1, f"fusion.{name}", value, SHARE)
+            check_multiple(self, "fusion.width", of="fusion.heads")
+        check_range(self, "fusion.dropout", "fusion.modality_dropout", ge=0, lt=1)
 
     @property
     def takes_tokens(self) -> bool:
-        """Whether the branches give token sequences instead of one vector."""
+        """Whether fusion reads token sequences instead of one vector per modality."""
         return self.kind in ("cross_attention", "mult", "mean_tokens")

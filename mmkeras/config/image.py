@@ -1,9 +1,9 @@
-"""Settings of the image branch."""
+"""Settings of image preprocessing and of the image encoder."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from mmkeras.config.validation import Pooling, check
+from mmkeras.config.validation import Pooling, check_multiple, check_range
 
 ImageEncoder = Literal[
     "resnet50",
@@ -26,27 +26,26 @@ class ImageConfig:
     """Image branch.
 
     Attributes:
-        encoder: Of keras.applications: resnet50 and resnet101 (2048 wide),
+        encoder: From keras.applications: resnet50 and resnet101 (2048 wide),
             efficientnetv2 (EfficientNetV2B0, 1280), convnext (ConvNeXtTiny, 768) and
             mobilenetv3 (MobileNetV3Large, 960). From scratch: small_cnn; cnn (two
             convolutions of 16 and 32 filters, then 128); cnn_lstm (two blocks of 32 and
-            64 filters whose map runs through an LSTM of 128); vit (patches through a
-            Transformer); kerashub_vit (KerasHub's ViT); pixels (small pixels as they
-            are, no weights).
-        size_px: Side of the square that pictures are resized to.
-        weights: Of keras.applications: imagenet (downloaded once), none, or the path
-            of a .weights.h5/.h5 file without top. Of kerashub_vit: the path of a
+            64 filters, then an LSTM of 128 over the positions); vit (Transformer over
+            patches); kerashub_vit (KerasHub's ViT); pixels (small pixels, no weights).
+        size_px: Side of the square to which images are resized.
+        weights: For keras.applications: imagenet (downloaded once), none, or the path
+            of a .weights.h5/.h5 file without top. For kerashub_vit: the path of a
             .weights.h5 file of such a backbone; imagenet and none are from scratch.
-            Of no meaning to the others.
+            Unused by the others.
         frozen: Whether the encoder keeps its weights; its output is then computed
-            once and cached. auto is yes with pretrained weights.
+            once and cached. auto means yes with pretrained weights.
         width: Filters of the small CNN's first block.
-        patch_px: Side of a ViT's patches, of vit and of kerashub_vit.
-        units: Width of a ViT's patches inside.
+        patch_px: Side of the patches of vit and kerashub_vit.
+        units: Width of the patches inside a ViT.
         layers: Transformer blocks of a ViT.
         heads: Attention heads of a ViT.
-        pooling: How patches or places become one vector, where fusion wants vectors.
-        max_megapixels: Largest picture that is decoded; more is a broken one.
+        pooling: Pooling of positions to one vector, for a fusion of vectors.
+        max_megapixels: Limit of decoded size; a larger image counts as unreadable.
     """
 
     encoder: ImageEncoder = "resnet50"
@@ -62,32 +61,17 @@ class ImageConfig:
     max_megapixels: int = 50
 
     def __post_init__(self):
-        check(self.size_px >= 32, "image.size_px", self.size_px, "at least 32")
-        check(
-            1 <= self.patch_px <= self.size_px,
-            "image.patch_px",
-            self.patch_px,
-            f"from 1 to image.size_px={self.size_px}",
-        )
-        for name in ("width", "units", "layers", "heads"):
-            value = getattr(self, name)
-            check(value >= 1, f"image.{name}", value, "at least 1")
-        check(
-            self.units % self.heads == 0,
-            "image.units",
-            self.units,
-            f"a multiple of image.heads={self.heads}",
-        )
-        check(
-            1 <= self.max_megapixels <= 178,  # TF decodes at most 2^29 bytes
-            "image.max_megapixels",
-            self.max_megapixels,
-            "from 1 to 178",
-        )
+        check_range(self, "image.size_px", ge=32)
+        check_range(self, "image.patch_px", ge=1, le="image.size_px")
+        names = ("width", "units", "layers", "heads")
+        check_range(self, *(f"image.{name}" for name in names), ge=1)
+        check_multiple(self, "image.units", of="image.heads")
+        # TensorFlow decodes at most 2^29 bytes.
+        check_range(self, "image.max_megapixels", ge=1, le=178)
 
     @property
     def is_pretrained(self) -> bool:
-        """Whether weights are loaded: those of ImageNet, or a file."""
+        """Whether the encoder starts from ImageNet weights or from a file."""
         if self.encoder == "kerashub_vit":
             return self.weights not in ("imagenet", "none")
         return self.encoder in WITH_IMAGENET and self.weights != "none"

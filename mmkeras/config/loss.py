@@ -1,32 +1,32 @@
-"""Settings of what training minimises."""
+"""Settings of the training loss."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from mmkeras.config.validation import check
+from mmkeras.config.validation import check_range
 from mmkeras.schema import MODALITIES
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """What training minimises beside the fused classifier's own loss.
+    """Loss of the classifier, and auxiliary losses per modality and per pair.
 
-    The sum L + Σ_i [λ_i·L_i + Σ_j≠i w_ij·L_ij]: L_i is the loss of a classifier on one
-    modality alone, L_ij says how far a row's two modalities lie apart. A weight of 0
-    leaves out its term and its layers.
+    The total is L + Σ_i [λ_i·L_i + Σ_j≠i w_ij·L_ij]: L_i is the loss of a classifier
+    on modality i alone, L_ij the distance between a row's embeddings of i and j. A
+    weight of 0 removes its term and its layers.
 
     Attributes:
-        kind: Of L and L_i: cross_entropy; or focal, in which rows that are surely
-            right count less.
-        focal_gamma: How much less.
+        kind: Form of L and L_i: cross_entropy; or focal, which reduces the weight of
+            rows that are classified well.
+        focal_gamma: Exponent of the focal loss.
         text: λ of the classifier on text alone.
-        image: λ of the classifier on pictures alone.
-        audio: λ of the classifier on sounds alone.
-        text_image: w of text and picture, in both directions.
-        text_audio: w of text and sound.
-        image_audio: w of picture and sound.
+        image: λ of the classifier on images alone.
+        audio: λ of the classifier on audio alone.
+        text_image: w of text and image, in both directions.
+        text_audio: w of text and audio.
+        image_audio: w of image and audio.
         alignment: contrastive (symmetric, over the rows of a batch, with a learned
             temperature) or cosine.
         width: Width of the aligned vectors.
@@ -45,30 +45,29 @@ class LossConfig:
 
     def __post_init__(self):
         pairs = ("_".join(pair) for pair in combinations(MODALITIES, 2))
-        for name in ("focal_gamma", *MODALITIES, *pairs):
-            value = getattr(self, name)
-            check(0 <= value < float("inf"), f"loss.{name}", value, "0 or more")
-        check(self.width >= 1, "loss.width", self.width, "at least 1")
+        names = (f"loss.{name}" for name in ("focal_gamma", *MODALITIES, *pairs))
+        check_range(self, *names, ge=0, lt=float("inf"))
+        check_range(self, "loss.width", ge=1)
 
     def classifiers(self, modalities: Sequence[str]) -> dict[str, float]:
-        """λ of those `modalities` that have a classifier of their own."""
+        """Returns modality -> λ of those with an auxiliary classifier."""
         weights = {m: getattr(self, m) for m in modalities}
         return {m: weight for m, weight in weights.items() if weight}
 
     def pairs(self, modalities: Sequence[str]) -> dict[tuple[str, str], float]:
-        """w of those pairs of `modalities` that are aligned."""
+        """Returns pair -> w of the aligned pairs of `modalities`."""
         pairs = [p for p in combinations(MODALITIES, 2) if set(p) <= set(modalities)]
         weights = {pair: getattr(self, "_".join(pair)) for pair in pairs}
         return {pair: weight for pair, weight in weights.items() if weight}
 
-    def unmet(self, modalities: Sequence[str]) -> list[str]:
-        """Settings whose modality, or one of the two, is not among `modalities`."""
+    def unavailable(self, modalities: Sequence[str]) -> list[str]:
+        """Returns the settings that need a modality outside `modalities`."""
         needed = {"_".join(pair): set(pair) for pair in combinations(MODALITIES, 2)}
         needed |= {m: {m} for m in MODALITIES}
-        lacking = [name for name, need in needed.items() if need - set(modalities)]
-        return [name for name in lacking if getattr(self, name)]
+        missing = [name for name, need in needed.items() if need - set(modalities)]
+        return [name for name in missing if getattr(self, name)]
 
     def aligned(self, modalities: Sequence[str]) -> list[str]:
-        """Those of `modalities` that have a vector of their own."""
+        """Returns those of `modalities` that are in an aligned pair."""
         pairs = self.pairs(modalities)
         return [m for m in modalities if any(m in pair for pair in pairs)]

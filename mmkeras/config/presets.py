@@ -1,4 +1,4 @@
-"""Settings that runs start from, by name: each system that the literature has."""
+"""Presets: named settings of models from the literature."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,18 +15,18 @@ from mmkeras.config import (
 
 
 def resnet50_concat() -> Config:
-    """The reference model: ResNet50, text 512 -> 256, audio 128 -> 64."""
+    """Returns the reference model: ResNet50, text 512 -> 256, audio 128 -> 64."""
     return Config()
 
 
 def small_concat() -> Config:
-    """The same text and audio branches beside a small CNN; trains on a CPU."""
+    """Returns the reference model with a small CNN; trains on a CPU."""
     return Config(
         preset="small-concat",
         image=ImageConfig(encoder="small_cnn", size_px=64, weights="none"),
-        # Parts of words say something of words that no training row has.
+        # Character n-grams also cover words outside the training rows.
         text=TextConfig(tokens="char"),
-        # Changed pictures blur the histograms that this encoder begins with.
+        # Augmentation would blur the histograms in this encoder's first layer.
         augment=AugmentConfig(
             crop=0, colour=0, spec_bands=0, spec_frames=0, word_dropout=0
         ),
@@ -35,12 +35,12 @@ def small_concat() -> Config:
 
 
 def _small(preset: str, fusion: FusionConfig, **changes) -> Config:
-    """The small encoders of one vector under another fusion."""
+    """Returns `small_concat` with another fusion."""
     return replace(small_concat(), preset=preset, fusion=fusion, **changes)
 
 
 def _tokens(preset: str, fusion: FusionConfig) -> Config:
-    """Encoders of token sequences: places of a small CNN, words, stretches of sound."""
+    """Returns encoders of token sequences: CNN positions, words, audio frames."""
     return _small(
         preset,
         fusion,
@@ -49,13 +49,8 @@ def _tokens(preset: str, fusion: FusionConfig) -> Config:
     )
 
 
-def interaction() -> Config:
-    """One term each for text, image, audio, their pairs and all three."""
-    return _small("interaction", FusionConfig(kind="interaction"))
-
-
 def cnn_lstm() -> Config:
-    """Two convolutions for the picture, an LSTM over the words, concatenated."""
+    """Returns two convolutions for images and an LSTM for words, concatenated."""
     return _small(
         "cnn-lstm",
         FusionConfig(),
@@ -65,18 +60,14 @@ def cnn_lstm() -> Config:
 
 
 def cnn_rnn() -> Config:
-    """Convolutions whose map runs through an LSTM; a dense layer and the classifier."""
-    return _small(
-        "cnn-rnn",
-        FusionConfig(),
-        image=ImageConfig(
-            encoder="cnn_lstm", size_px=64, weights="none", pooling="last"
-        ),
-    )
+    """Returns convolutions followed by an LSTM over the feature map."""
+    encoder = {"encoder": "cnn_lstm", "pooling": "last"}
+    image = ImageConfig(size_px=64, weights="none", **encoder)
+    return _small("cnn-rnn", FusionConfig(), image=image)
 
 
 def bert_vit() -> Config:
-    """Word pieces through BERT and patches through ViT, aligned; mean of both."""
+    """Returns BERT for word pieces and ViT for patches; mean of aligned tokens."""
     return _small(
         "bert-vit",
         FusionConfig(kind="mean_tokens", width=128),
@@ -87,7 +78,7 @@ def bert_vit() -> Config:
 
 
 def early() -> Config:
-    """Small pixels, words and sound statistics joined before any encoding."""
+    """Returns early fusion: pixels, words and audio statistics without encoders."""
     return _small(
         "early",
         FusionConfig(layers=2),
@@ -97,48 +88,29 @@ def early() -> Config:
     )
 
 
-def late() -> Config:
-    """A classifier a modality, averaged by learned weights."""
-    return _small("late", FusionConfig(kind="late"))
-
-
-def gated() -> Config:
-    """Gated multimodal units: how much each modality counts depends on all."""
-    return _small("gated", FusionConfig(kind="gated"))
-
-
-def tensor_fusion() -> Config:
-    """Outer product of all modalities."""
-    return _small("tensor-fusion", FusionConfig(kind="tensor", width=16))
-
-
-def low_rank() -> Config:
-    """The outer product by low-rank factors, which never makes it."""
-    return _small("low-rank", FusionConfig(kind="low_rank"))
-
-
-def cross_attention() -> Config:
-    """Each modality's tokens attend to those of the others."""
-    return _tokens("cross-attention", FusionConfig(kind="cross_attention"))
-
-
-def mult() -> Config:
-    """A cross-modal Transformer for each ordered pair of modalities."""
-    return _tokens("mult", FusionConfig(kind="mult"))
+def _fused(build: Callable[..., Config], preset: str, **fusion) -> Callable[[], Config]:
+    return lambda: build(preset, FusionConfig(**fusion))
 
 
 PRESETS: dict[str, Callable[[], Config]] = {
     "resnet50-concat": resnet50_concat,
     "small-concat": small_concat,
-    "interaction": interaction,
+    # Terms for each modality, each pair and all three.
+    "interaction": _fused(_small, "interaction", kind="interaction"),
     "cnn-lstm": cnn_lstm,
     "cnn-rnn": cnn_rnn,
     "bert-vit": bert_vit,
     "early": early,
-    "late": late,
-    "cross-attention": cross_attention,
-    "gated": gated,
-    "tensor-fusion": tensor_fusion,
-    "low-rank": low_rank,
-    "mult": mult,
+    # One classifier per modality, averaged with learned weights.
+    "late": _fused(_small, "late", kind="late"),
+    # Tokens of each modality attend to those of the others.
+    "cross-attention": _fused(_tokens, "cross-attention", kind="cross_attention"),
+    # Gated multimodal units: all inputs set each modality's weight.
+    "gated": _fused(_small, "gated", kind="gated"),
+    # Outer product of all modalities.
+    "tensor-fusion": _fused(_small, "tensor-fusion", kind="tensor", width=16),
+    # The outer product in low-rank factors, which is never computed.
+    "low-rank": _fused(_small, "low-rank", kind="low_rank"),
+    # One cross-modal Transformer per ordered pair of modalities.
+    "mult": _fused(_tokens, "mult", kind="mult"),
 }

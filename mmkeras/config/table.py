@@ -1,32 +1,33 @@
-"""Settings of the table."""
+"""Settings of the table: columns, splits, ingest."""
 
 from dataclasses import dataclass
 
-from mmkeras.config.validation import check
+from mmkeras.config.validation import check, check_range
+from mmkeras.schema import MODALITIES
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableConfig:
-    """The table: its columns, and how rows are divided.
+    """Columns of the table, and its division into splits.
 
     Attributes:
         text_column: Header of the text column.
-        image_column: Header of the column of picture paths.
-        audio_column: Header of the column of sound paths.
+        image_column: Header of the column of image paths.
+        audio_column: Header of the column of audio paths.
         label_column: Header of the label column.
         id_column: Header of the row identifier; optional in the table.
         split_column: Header of the train/val/test column; optional in the table.
-        group_column: Header of the group column; no group straddles a split.
-        modalities: Which to use, of those that the table has: any of text, image
-            and audio, with commas between.
-        val_share: Part of the rows for validation where the table has none.
-        test_share: Part of the rows for the test where the table has none.
-        folds: For cross-validation, parts that the rows are divided into, whatever
-            their split column says; 0 is none. `--folds` trains all.
-        fold: Which of them, from 1, is the test; of the others val_share is val.
-        max_file_mb: Largest media file that is read, in megabytes.
-        rows_per_shard: Rows in one TFRecord file.
-        workers: Threads that read and check rows; 0 is one a core.
+        group_column: Header of the group column; a group is in one split only.
+        modalities: Modalities to use, if the table has them: any of text, image and
+            audio, with commas between.
+        val_share: Fraction of rows for validation if the table has no splits.
+        test_share: Fraction of rows for the test if the table has no splits.
+        folds: Number of folds for cross-validation, whatever the split column; 0 is
+            none. `--folds` trains all.
+        fold: Number of the test fold, from 1; val_share of the others is val.
+        max_file_mb: Largest media file, in megabytes.
+        rows_per_shard: Rows per TFRecord file.
+        workers: Threads that read and check rows; 0 is one per core.
         cache_dir: Folder of ingested tables; empty is ~/.cache/mmkeras.
     """
 
@@ -48,42 +49,25 @@ class TableConfig:
     cache_dir: str = ""
 
     def __post_init__(self):
-        shares = self.val_share + self.test_share
-        check(self.val_share > 0, "table.val_share", self.val_share, "above 0")
-        check(self.test_share > 0, "table.test_share", self.test_share, "above 0")
-        check(
-            shares < 1, "table.val_share + table.test_share", f"{shares:g}", "below 1"
-        )
-        self._check_folds()
-        check(
-            self.max_file_mb >= 1, "table.max_file_mb", self.max_file_mb, "at least 1"
-        )
-        check(
-            self.rows_per_shard >= 1,
-            "table.rows_per_shard",
-            self.rows_per_shard,
-            "at least 1",
-        )
-        check(self.workers >= 0, "table.workers", self.workers, "0 or more")
+        fraction = self.val_share + self.test_share
+        check_range(self, "table.val_share", "table.test_share", gt=0)
+        names = "table.val_share + table.test_share"
+        check(fraction < 1, names, f"{fraction:g}", "below 1")
+        allowed = "0 (no cross-validation) or at least 2"
+        check(self.folds == 0 or self.folds >= 2, "table.folds", self.folds, allowed)
+        if self.folds:
+            check_range(self, "table.fold", ge=1, le="table.folds")
+        else:
+            check(self.fold == 0, "table.fold", self.fold, "0 without table.folds")
+        check_range(self, "table.max_file_mb", "table.rows_per_shard", ge=1)
+        check_range(self, "table.workers", ge=0)
         names = self.modality_names
-        known = {"text", "image", "audio"}
         check(
-            bool(names) and set(names) <= known and len(set(names)) == len(names),
+            set(names) <= set(MODALITIES) and 0 < len(set(names)) == len(names),
             "table.modalities",
             self.modalities,
             "any of text, image and audio, each once, with commas between",
         )
-
-    def _check_folds(self):
-        check(
-            self.folds == 0 or self.folds >= 2,
-            "table.folds",
-            self.folds,
-            "0 (no cross-validation) or at least 2",
-        )
-        allowed = f"from 1 to table.folds={self.folds}" if self.folds else "0"
-        least = min(1, self.folds)
-        check(least <= self.fold <= self.folds, "table.fold", self.fold, allowed)
 
     @property
     def modality_names(self) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
-"""Settings of the text branch."""
+"""Settings of text preprocessing and of the text encoder."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from mmkeras.config.validation import SHARE, Pooling, check
+from mmkeras.config.validation import Pooling, check, check_multiple, check_range
 from mmkeras.errors import UserError
 
 TextEncoder = Literal["tfidf", "hub", "vector", "lstm", "gru", "transformer", "bert"]
@@ -14,26 +14,27 @@ class TextConfig:
     """Text branch.
 
     Attributes:
-        encoder: Of one vector a row: tfidf (tokens found in the training rows), hub (a
-            TF-Hub sentence encoder) or vector (.npy paths in the column). Of token
-            sequences: lstm, gru or transformer over learned embeddings, or bert
+        encoder: For one vector per row: tfidf (tokens of the training rows), hub (a
+            TF-Hub sentence encoder) or vector (.npy paths in the column). For token
+            sequences: lstm, gru or transformer on learned embeddings, or bert
             (KerasHub's BERT).
-        tokens: word; char for character n-grams inside words; or wordpiece, for
-            encoders of sequences, words in the longest pieces of a vocabulary.
+        tokens: word; char for character n-grams inside words; or wordpiece, the
+            longest pieces of a vocabulary, for encoders of sequences.
         vocab_file: For wordpiece: a vocab.txt of BERT; empty learns the pieces from
             the training rows.
         max_ngram: Longest n-gram of characters.
-        min_rows: A token that fewer training rows have is not kept.
-        vocab_size: Tokens kept, the most frequent first; with tfidf the vector's width.
-        max_tokens: Tokens used of a text, from its start, by encoders of sequences.
+        min_rows: Minimum number of training rows with a token of the vocabulary.
+        vocab_size: Size of the vocabulary, the most frequent tokens first; with tfidf
+            the width of the vector.
+        max_tokens: Tokens used, from the start, by encoders of sequences.
         hub_handle: TF-Hub handle or local folder, for encoder hub.
         weights: For bert: none, or the path of a .weights.h5 file of such a backbone.
-        dropout: Dropped share of the vector.
-        units: Width of the dense layer (0 is none: the vector itself), of the LSTM or
-            GRU, or of the Transformer inside.
+        dropout: Dropout rate of the vector.
+        units: Width of the dense layer (0: no layer), of the LSTM or GRU, or inside the
+            Transformer.
         layers: Transformer blocks.
         heads: Attention heads.
-        pooling: How tokens become one vector, where fusion wants vectors.
+        pooling: Pooling of tokens to one vector, for a fusion of vectors.
     """
 
     encoder: TextEncoder = "tfidf"
@@ -52,36 +53,25 @@ class TextConfig:
     pooling: Pooling = "mean"
 
     def __post_init__(self):
-        for name in ("vocab_size", "min_rows", "layers", "heads"):
-            value = getattr(self, name)
-            check(value >= 1, f"text.{name}", value, "at least 1")
-        check(0 <= self.dropout < 1, "text.dropout", self.dropout, SHARE)
-        check(1 <= self.max_ngram <= 8, "text.max_ngram", self.max_ngram, "from 1 to 8")
-        least = 1 if self.is_sequence else 0
-        check(self.units >= least, "text.units", self.units, f"at least {least}")
+        names = ("vocab_size", "min_rows", "layers", "heads")
+        check_range(self, *(f"text.{name}" for name in names), ge=1)
+        check_range(self, "text.dropout", ge=0, lt=1)
+        check_range(self, "text.max_ngram", ge=1, le=8)
+        check_range(self, "text.units", ge=1 if self.is_sequence else 0)
         if self.encoder in ("transformer", "bert"):
-            check(
-                self.units % self.heads == 0,
-                "text.units",
-                self.units,
-                f"a multiple of text.heads={self.heads}",
-            )
+            check_multiple(self, "text.units", of="text.heads")
         check(
             self.tokens != "wordpiece" or self.is_sequence,
             "text.tokens",
             self.tokens,
-            f"word or char with text.encoder={self.encoder}; pieces go with lstm, "
+            f"word or char with text.encoder={self.encoder}; wordpiece goes with lstm, "
             "gru, transformer and bert",
         )
-        check(
-            not self.vocab_file or self.tokens == "wordpiece",
-            "text.vocab_file",
-            self.vocab_file,
-            f"empty with text.tokens={self.tokens}",
-        )
-        least = 3 if self.vocab_file else 1  # two are [CLS] and [SEP]
-        allowed = f"at least {least}"
-        check(self.max_tokens >= least, "text.max_tokens", self.max_tokens, allowed)
+        has_pieces = not self.vocab_file or self.tokens == "wordpiece"
+        allowed = f"empty with text.tokens={self.tokens}"
+        check(has_pieces, "text.vocab_file", self.vocab_file, allowed)
+        # BERT's sequences include [CLS] and [SEP].
+        check_range(self, "text.max_tokens", ge=3 if self.vocab_file else 1)
         if self.encoder == "hub" and not self.hub_handle:
             raise UserError(
                 "text.encoder=hub needs text.hub_handle: a TF-Hub handle or the "
@@ -90,10 +80,10 @@ class TextConfig:
 
     @property
     def is_sequence(self) -> bool:
-        """Whether the encoder reads token numbers, (max_tokens,) of each row."""
+        """Whether the encoder reads token ids, (max_tokens,) per row."""
         return self.encoder in ("lstm", "gru", "transformer", "bert")
 
     @property
     def has_vocabulary(self) -> bool:
-        """Whether tokens are looked up in what the training rows have taught."""
+        """Whether tokens are looked up in a vocabulary."""
         return self.is_sequence or self.encoder == "tfidf"

@@ -1,23 +1,23 @@
-"""Settings of how the weights are found."""
+"""Settings of augmentation and optimisation."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from mmkeras.config.validation import SHARE, check
+from mmkeras.config.validation import check_range
 from mmkeras.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Changes drawn anew for each training row and epoch; 0 or false is off.
+    """Random augmentation of training rows, new in each epoch; 0 or false is off.
 
     Attributes:
-        flip: Mirror pictures left to right, half of the time.
-        crop: Largest share of the side that a random crop takes away.
-        colour: Largest change of brightness, contrast and saturation, as a share.
+        flip: Whether to mirror images left to right with probability 0.5.
+        crop: Largest fraction of the side that a random crop removes.
+        colour: Largest change of brightness, contrast and saturation, as a fraction.
         spec_bands: Widest mask over mel bands.
-        spec_frames: Longest mask over time, as a share of the sound.
-        word_dropout: Chance that a token is dropped.
+        spec_frames: Longest mask over time, as a fraction of the clip.
+        word_dropout: Probability of dropping a token.
     """
 
     flip: bool = False
@@ -28,42 +28,40 @@ class AugmentConfig:
     word_dropout: float = 0.1
 
     def __post_init__(self):
-        for name in ("crop", "colour", "spec_frames", "word_dropout"):
-            value = getattr(self, name)
-            check(0 <= value < 1, f"augment.{name}", value, SHARE)
-        check(self.spec_bands >= 0, "augment.spec_bands", self.spec_bands, "0 or more")
+        names = ("crop", "colour", "spec_frames", "word_dropout")
+        check_range(self, *(f"augment.{name}" for name in names), ge=0, lt=1)
+        check_range(self, "augment.spec_bands", ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How the weights are found.
+    """Optimisation.
 
     Attributes:
-        batch_size: Rows in one step.
+        batch_size: Rows per step.
         optimizer: adam, adamw or sgd (with Nesterov momentum 0.9).
-        learning_rate: Highest learning rate, after the warm-up.
+        learning_rate: Peak learning rate, after the warm-up.
         schedule: After the warm-up: constant, or cosine down to zero.
         warmup_epochs: Epochs over which the learning rate rises from zero.
         weight_decay: Decoupled weight decay of adamw.
-        class_weights: Of a row in the loss, by its class: none; balanced, by the
-            class's inverse frequency; or effective, by the inverse of its effective
-            number of rows, which weighs rare classes less.
-        class_beta: Of effective: chance that a further row of a class says nothing
-            new. 0 is as none; near 1 is as balanced.
-        oversample: Whether rows of rare classes are drawn more often, and those of
-            common ones less, so that all classes are equally common in training.
-        label_smoothing: Share of each target spread over all classes.
-        monitor: Metric that early stopping and the best weights follow.
-        patience: Epochs without a better value before training stops; 0 is never.
-        restore_best: Whether the best epoch's weights are kept, or the last one's. On
-            a few dozen validation rows the last ones of a full schedule are better.
-        ema: Decay a step of the moving average of the weights, which is what is
-            validated and kept; 0 keeps the weights themselves.
-        precision: Of the arithmetic; mixed ones pay on a GPU.
-        cache_mb: Decoded rows of training, and batches of validation, are each kept
-            in memory up to this size, in megabytes.
-        fine_tune_epochs: Second phase, with the frozen image encoder unfrozen.
-        fine_tune_learning_rate: Highest learning rate of the second phase.
+        class_weights: Weight of a row in the loss, by its class: none; balanced (the
+            class's inverse frequency); or effective (the inverse of the class's
+            effective number of rows).
+        class_beta: β of effective, from 0 (as none) to near 1 (as balanced).
+        oversample: Whether to draw rows of rare classes more often, so that all
+            classes are equally common in training.
+        label_smoothing: Fraction of each target spread over all classes.
+        monitor: Metric of early stopping and of the best weights.
+        patience: Epochs without improvement before training stops; 0 is never.
+        restore_best: Whether to restore the weights of the best epoch. With a few
+            dozen validation rows the last weights of a full schedule are better.
+        ema: Decay per step of the moving average of the weights, which is validated
+            and saved; 0 is off.
+        precision: Keras dtype policy; the mixed ones are faster on a GPU.
+        cache_mb: Limit of memory, in megabytes, for decoded rows of training, and the
+            same for batches of validation.
+        fine_tune_epochs: Epochs of a second phase with the image encoder unfrozen.
+        fine_tune_learning_rate: Peak learning rate of the second phase.
     """
 
     batch_size: int = 32
@@ -86,26 +84,15 @@ class TrainConfig:
     fine_tune_learning_rate: float = 1e-5
 
     def __post_init__(self):
-        check(self.batch_size >= 1, "train.batch_size", self.batch_size, "at least 1")
-        for name in ("learning_rate", "fine_tune_learning_rate"):
-            value = getattr(self, name)
-            check(0 < value < float("inf"), f"train.{name}", value, "above 0")
-        for name in (
-            "warmup_epochs",
-            "weight_decay",
-            "patience",
-            "cache_mb",
-            "fine_tune_epochs",
-        ):
-            check(
-                0 <= getattr(self, name) < float("inf"),
-                f"train.{name}",
-                getattr(self, name),
-                "0 or more",
-            )
-        for name in ("label_smoothing", "ema", "class_beta"):
-            value = getattr(self, name)
-            check(0 <= value < 1, f"train.{name}", value, SHARE)
+        check_range(self, "train.batch_size", ge=1)
+        infinity = float("inf")
+        names = ("train.learning_rate", "train.fine_tune_learning_rate")
+        check_range(self, *names, gt=0, lt=infinity)
+        names = ("warmup_epochs", "weight_decay", "patience", "cache_mb")
+        names = (f"train.{name}" for name in (*names, "fine_tune_epochs"))
+        check_range(self, *names, ge=0, lt=infinity)
+        names = ("train.label_smoothing", "train.ema", "train.class_beta")
+        check_range(self, *names, ge=0, lt=1)
         if self.oversample and self.class_weights != "none":
             raise UserError(
                 f"train.oversample=True with train.class_weights={self.class_weights} "

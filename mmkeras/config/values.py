@@ -1,4 +1,4 @@
-"""Values of settings: read from YAML and text, checked by their type hints."""
+"""Conversion of YAML and command-line text to typed setting values."""
 
 import re
 from difflib import get_close_matches
@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
-from mmkeras.errors import UserError
+from mmkeras.errors import UserError, one_line
 
 _REMEDIES = {
     int: "Give a whole number, such as 3.",
@@ -18,20 +18,20 @@ _REMEDIES = {
     dict: 'Give a mapping, such as {"NAME": VALUE}.',
 }
 _TAG = "tag:yaml.org,2002:"
-_LONGEST = 200  # characters of a value in an error
-_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")  # text in YAML 1.1
+_MAX_CHARACTERS = 200  # of a value in an error
+_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")  # a string in YAML 1.1
 
 
 def convert(name: str, hint: Any, value: Any) -> Any:
-    """Checks a value of a flag or of a YAML file and returns it in its type.
+    """Converts a value of a flag or of a YAML file to its type.
 
     Args:
-        name: Setting or flag that an error names.
+        name: Setting or flag, for errors.
         hint: str, int, float, bool, Literal of strings, dict[str, T] or list[T].
-        value: Text of the command line, or a value that YAML has parsed.
+        value: Text of the command line, or a parsed YAML value.
 
     Raises:
-        UserError: The value is of another type, or none of the choices.
+        UserError: The value has another type, or is none of the choices.
     """
     if get_origin(hint) is Literal:
         choices = get_args(hint)
@@ -45,7 +45,7 @@ def convert(name: str, hint: Any, value: Any) -> Any:
         if not isinstance(content, kind):
             raise _wrong_type(name, kind, value)
         if kind is list:
-            return [convert(name, inner, each) for each in content]
+            return [convert(name, inner, member) for member in content]
         return {str(k): convert(f"{name}.{k}", inner, v) for k, v in content.items()}
     parsed = value if hint is str else parse_text(value)
     if hint is bool and isinstance(parsed, str):
@@ -62,11 +62,13 @@ def convert(name: str, hint: Any, value: Any) -> Any:
 
 
 def describe(value: Any) -> str:
-    """Returns "received 'x'", on one line, cut if it is long."""
+    """Returns "received 'x'" on one line, shortened if necessary."""
     if value is None:
         return "received nothing"
-    text = " ".join(str(value).split())
-    return f"received '{text if len(text) <= _LONGEST else text[:_LONGEST] + '...'}'"
+    text = one_line(value)
+    if len(text) > _MAX_CHARACTERS:
+        text = text[:_MAX_CHARACTERS] + "..."
+    return f"received '{text}'"
 
 
 def _wrong_type(name: str, hint: type, value: Any) -> UserError:
@@ -75,14 +77,11 @@ def _wrong_type(name: str, hint: type, value: Any) -> UserError:
     )
 
 
-# YAML ---------------------------------------------------------------------------
-
-
 _RESOLVED = ("timestamp", "bool", "int")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 with dates, yes, no, on and off as text, and only decimal integers."""
+    """YAML 1.1 loader with dates, yes, no, on and off as text, and decimal integers."""
 
     yaml_implicit_resolvers = {
         first: [r for r in rules if r[0].removeprefix(_TAG) not in _RESOLVED]
@@ -99,7 +98,7 @@ _Loader.add_implicit_resolver(
 
 
 def load_yaml(text: str) -> Any:
-    """Reads YAML, the values as plain Python ones.
+    """Parses YAML.
 
     Raises:
         ValueError: The text is not YAML; the message is on one line.
@@ -107,11 +106,11 @@ def load_yaml(text: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(one_line(error)) from None
 
 
 def parse_text(value: Any) -> Any:
-    """Returns what a text is in YAML: 3 of "3"; anything else as it is."""
+    """Returns the YAML value of a text, 3 for "3"; other values unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -121,10 +120,10 @@ def parse_text(value: Any) -> Any:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Reads a YAML file of settings; the values are not checked yet.
+    """Reads a YAML file of settings without checking the values.
 
     Raises:
-        UserError: The file cannot be read, or holds something else.
+        UserError: The file cannot be read, or is no mapping of names.
     """
     try:
         content = load_yaml(Path(path).read_text(encoding="utf-8"))
@@ -147,7 +146,7 @@ def read_group(name: str, value: Any) -> dict[str, Any]:
     """Returns the settings of a group: a mapping, its text, or a YAML file's path.
 
     Raises:
-        UserError: The value is something else.
+        UserError: The value is none of these.
     """
     content = parse_text(value)
     if isinstance(content, str) and content and Path(content).is_file():

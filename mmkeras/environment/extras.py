@@ -1,4 +1,4 @@
-"""The extras of setup.cfg, and the modules that each of them installs."""
+"""Optional dependencies: the extras of setup.cfg and the modules they install."""
 
 import warnings
 from importlib import import_module
@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from types import ModuleType
 
 from mmkeras.config import Config
-from mmkeras.errors import UserError
+from mmkeras.errors import UserError, one_line
 
-# Module -> extra; modules that the core depends on as well are not listed.
+# Module -> extra, without modules of the core.
 EXTRAS = {
     "keras_hub": "bert",
     "tensorflow_text": "bert",
@@ -32,11 +32,11 @@ EXTRAS = {
 
 
 def missing_extra(module: str, subject: str = "This") -> UserError:
-    """Returns the error of a module that is not installed.
+    """Returns the error about a missing module.
 
     Args:
         module: A key of `EXTRAS`.
-        subject: What needs it, such as "text.encoder=bert".
+        subject: Setting or program that needs it, such as "text.encoder=bert".
     """
     extra = EXTRAS[module]
     return UserError(
@@ -47,14 +47,14 @@ def missing_extra(module: str, subject: str = "This") -> UserError:
 
 
 def import_extra(module: str, subject: str) -> ModuleType:
-    """Imports a module of an extra, without the warnings that its own imports cause.
+    """Imports a module of an extra without warnings.
 
     Args:
         module: A key of `EXTRAS`, or a module inside one.
-        subject: What needs it, such as "text.encoder=bert".
+        subject: Setting that needs it, such as "text.encoder=bert".
 
     Raises:
-        UserError: It is not installed, or at a version that does not import.
+        UserError: The module is missing, or cannot be imported.
     """
     name = module.partition(".")[0]
     if find_spec(name) is None:
@@ -64,25 +64,25 @@ def import_extra(module: str, subject: str) -> ModuleType:
         try:
             return import_module(module)
         except (ImportError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"{subject} needs {name}, which does not import here ({reason}). "
-                f"Install what the extra '{EXTRAS[name]}' asks for: "
+                f"{subject} needs {name}, which cannot be imported "
+                f"({one_line(error, 200)}). "
+                f"Install the extra '{EXTRAS[name]}': "
                 f"pip install '.[{EXTRAS[name]}]' in the folder of mmkeras."
             ) from error
 
 
 def check_extras(config: Config) -> None:
-    """Checks that the extras which settings need are installed.
+    """Checks that the extras needed by settings are installed.
 
     Raises:
-        UserError: One is not.
+        UserError: One is missing.
     """
     text, image, audio = config.text, config.image, config.audio
-    learns_pieces = text.tokens == "wordpiece" and not text.vocab_file
+    needs_learner = text.tokens == "wordpiece" and not text.vocab_file
     for setting, module, is_needed in (
         ("text.encoder=bert", "keras_hub", text.encoder == "bert"),
-        ("text.tokens=wordpiece", "tensorflow_text", learns_pieces),
+        ("text.tokens=wordpiece", "tensorflow_text", needs_learner),
         ("text.encoder=hub", "tensorflow_hub", text.encoder == "hub"),
         ("image.encoder=kerashub_vit", "keras_hub", image.encoder == "kerashub_vit"),
         ("audio.encoder=hub", "tensorflow_hub", audio.encoder == "hub"),

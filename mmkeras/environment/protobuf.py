@@ -1,4 +1,4 @@
-"""Public factory functions of protobuf, under the names of every supported release."""
+"""Functions of protobuf whose names differ between supported releases."""
 
 import inspect
 
@@ -14,8 +14,8 @@ def class_of(descriptor: Descriptor) -> type[Message]:
     return message_factory.MessageFactory(descriptor.file.pool).GetPrototype(descriptor)
 
 
-# Keyword argument of `json_format.MessageToJson` that prints fields without a value;
-# protobuf 5.26 renamed it.
+# Argument of `json_format.MessageToJson` that prints fields without a value; renamed in
+# protobuf 5.26.
 _PRINT_DEFAULTS = "always_print_fields_with_no_presence"
 DEFAULTS = {
     _PRINT_DEFAULTS

@@ -1,4 +1,4 @@
-"""Import of TensorFlow without the log lines that its C++ code prints at start-up.
+"""Import of TensorFlow without its C++ log lines at start-up.
 
 TensorFlow 2.21 prints six lines before its logging is initialised, so that
 TF_CPP_MIN_LOG_LEVEL has no effect on them.
@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _STDERR = 2
-# Program of a child process, which prints every line of its input but absl's log lines
-# of severity INFO or WARNING, and absl's note about itself. A thread could not print
-# the last line of a process that crashes.
+# Program of a child process that prints its input without absl's INFO and WARNING
+# lines. A thread could not print the last line of a process that crashes.
 _FILTER = r"""
 import re, sys
 noise = re.compile(
@@ -30,8 +29,8 @@ for line in sys.stdin.buffer:
 def import_tensorflow() -> None:
     """Imports TensorFlow; programs call it before modules that import TensorFlow.
 
-    Errors that TensorFlow prints, and all that Python prints, still reach stderr. All
-    lines do if the environment sets TF_CPP_MIN_LOG_LEVEL below 3.
+    Errors of TensorFlow and all output of Python still reach stderr. All lines do if
+    the environment sets TF_CPP_MIN_LOG_LEVEL below 3.
     """
     if "tensorflow" in sys.modules:
         return
@@ -44,19 +43,19 @@ def import_tensorflow() -> None:
 
 @contextmanager
 def filter_stderr() -> Iterator[None]:
-    """Drops log lines of C++ code from what is written to descriptor 2."""
+    """Drops log lines of C++ code from descriptor 2."""
     try:
         stderr = os.dup(_STDERR)
-    except OSError:  # closed, so that nothing can be printed
+    except OSError:  # stderr is closed
         yield
         return
-    printer = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _FILTER],
         stdin=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C ends this process alone
+        start_new_session=True,  # not ended by Ctrl-C
     )
-    os.dup2(printer.stdin.fileno(), _STDERR)
-    printer.stdin.close()
+    os.dup2(process.stdin.fileno(), _STDERR)
+    process.stdin.close()
     try:
         yield
     finally:
@@ -64,4 +63,4 @@ def filter_stderr() -> Iterator[None]:
             sys.stderr.flush()
         os.dup2(stderr, _STDERR)
         os.close(stderr)
-        printer.wait()
+        process.wait()

@@ -1,4 +1,4 @@
-"""Dropout whose draws do not depend on how many devices share a batch."""
+"""Dropout whose random numbers do not depend on the number of replicas."""
 
 from collections.abc import Callable
 
@@ -7,36 +7,36 @@ from keras import layers, ops
 
 
 class ReplicaAwareRandom:
-    """A layer's draws for the rows of a batch.
+    """Mixin of layers that draw random numbers per row of a batch.
 
     Attributes:
-        share: Where several devices share each batch: returns the place of this one
-            and how many they are. Each then draws for all rows of the batch and takes
-            its own, so that a row meets the numbers it would meet on one device.
+        replica: For distributed training: returns (index, count) of the replica. Each
+            replica draws for all rows of the global batch and uses its part, so that
+            a row gets the same numbers as on one device.
     """
 
-    share: Callable[[], tuple[int, int]] | None = None
+    replica: Callable[[], tuple[int, int]] | None = None
 
-    def own_rows(self, draw: Callable[[tuple], keras.KerasTensor], shape: tuple):
-        """Returns `draw` of a shape (B, ...), of a shared batch the own B rows."""
-        if self.share is None:
+    def draw_rows(self, draw: Callable[[tuple], keras.KerasTensor], shape: tuple):
+        """Returns numbers of `shape` (B, ...): this replica's rows of one `draw`."""
+        if self.replica is None:
             return draw(shape)
-        place, places = self.share()
+        index, count = self.replica()
         rows, *rest = shape
-        drawn = draw((rows * places, *rest))
-        return ops.reshape(drawn, (places, rows, *rest))[place]
+        values = draw((rows * count, *rest))
+        return ops.reshape(values, (count, rows, *rest))[index]
 
 
 @keras.saving.register_keras_serializable(package="mmkeras")
 class Dropout(ReplicaAwareRandom, layers.Dropout):
-    """Keras' dropout, (B, ...) to the same, which several devices can share."""
+    """Keras' dropout for several replicas, (B, ...) to the same shape."""
 
     def call(self, inputs, training=False):
-        if not training or self.rate == 0 or self.share is None:
+        if not training or self.rate == 0 or self.replica is None:
             return super().call(inputs, training=training)
 
         def draw(shape):
             ones = ops.ones(shape, inputs.dtype)
             return layers.Dropout.call(self, ones, training=True)
 
-        return inputs * self.own_rows(draw, tuple(ops.shape(inputs)))
+        return inputs * self.draw_rows(draw, tuple(ops.shape(inputs)))

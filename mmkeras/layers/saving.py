@@ -1,4 +1,4 @@
-"""Names under which saved models know the layers."""
+"""Registered names of layers in saved models."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,10 @@ import keras
 
 
 def saved_as(name: str) -> Callable[[type], type]:
-    """Decorates a layer that files of earlier versions know by another name.
+    """Returns a decorator that registers a layer under its name in saved files.
 
-    Keras finds a layer by its registered name, and its weights within a file by the
-    class's own name, so both stay `name`.
+    Keras finds a layer by its registered name, and its weights in a file by the name of
+    the class, so both become `name`.
     """
 
     def register(layer: type) -> type:

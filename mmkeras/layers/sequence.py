@@ -1,7 +1,7 @@
-"""Token sequences: where they stand, how they mix, how they become one vector.
+"""Layers for token sequences: position embedding, pooling, Transformer block.
 
-Shapes, everywhere in this file: tokens are (B, L, D) float, their mask is (B, L) bool,
-true where a token is and false in padding, which comes last.
+In all of them tokens are (B, L, D) float and their mask is (B, L) bool, false in
+padding, which comes last.
 """
 
 import keras
@@ -13,7 +13,7 @@ from mmkeras.layers.saving import saved_as
 
 @keras.saving.register_keras_serializable(package="mmkeras")
 class PositionEmbedding(layers.Layer):
-    """Adds a learned vector to each place: (B, L, D) to the same, L fixed."""
+    """Adds a learned vector to each position: (B, L, D) to the same, L fixed."""
 
     def build(self, shape):
         self.embedding = self.add_weight(
@@ -28,14 +28,14 @@ class PositionEmbedding(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="mmkeras")
 class TokenPooling(layers.Layer):
-    """Turns tokens and their mask into one vector: (B, L, D), (B, L) to (B, D).
+    """Pools tokens and their mask to one vector: (B, L, D), (B, L) to (B, D).
 
-    `how` is mean, max, last (the last token that is there) or attention: the sum of
-    the tokens h weighed by softmax(w·tanh(W_h h + W_x x + b)), x their mean. A row
+    `how` is mean, max, last (the last unmasked token) or attention: the sum of the
+    tokens h weighted by softmax(w·tanh(W_h h + W_x x + b)), x their mean. A row
     without tokens gives zeros.
 
     Source: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473 (additive
-    attention), with the mean token in the place of the decoder's state.
+    attention), with the mean token instead of the decoder's state.
     """
 
     def __init__(self, how: str = "mean", **kwargs):
@@ -57,30 +57,30 @@ class TokenPooling(layers.Layer):
             setattr(self, name, weight)
 
     def call(self, tokens, valid):
-        there = ops.cast(valid, tokens.dtype)[..., None]  # (B, L, 1)
-        known = ops.where(there > 0, tokens, ops.zeros_like(tokens))
+        mask = ops.cast(valid, tokens.dtype)[..., None]  # (B, L, 1)
+        known = ops.where(mask > 0, tokens, ops.zeros_like(tokens))
         if self.how == "max":
-            lowest = ops.where(there > 0, tokens, ops.full_like(tokens, -3e4))
-            any_there = ops.max(there, axis=1)  # (B, 1)
-            return ops.max(lowest, axis=1) * any_there
+            lowest = ops.where(mask > 0, tokens, ops.full_like(tokens, -3e4))
+            has_token = ops.max(mask, axis=1)  # (B, 1)
+            return ops.max(lowest, axis=1) * has_token
         if self.how == "last":
-            following = ops.pad(there[:, 1:], ((0, 0), (0, 1), (0, 0)))
-            return ops.sum(known * there * (1 - following), axis=1)
-        count = ops.maximum(ops.sum(there, axis=1), 1)  # (B, 1)
+            following = ops.pad(mask[:, 1:], ((0, 0), (0, 1), (0, 0)))
+            return ops.sum(known * mask * (1 - following), axis=1)
+        count = ops.maximum(ops.sum(mask, axis=1), 1)  # (B, 1)
         mean = ops.sum(known, axis=1) / count
-        return mean if self.how == "mean" else self._attend(known, there, mean)
+        return mean if self.how == "mean" else self._attend(known, mask, mean)
 
-    def _attend(self, tokens, there, mean):
+    def _attend(self, tokens, mask, mean):
         hidden = ops.matmul(tokens, self.from_token) + self.bias  # (B, L, D)
         hidden = ops.tanh(hidden + ops.matmul(mean, self.from_mean)[:, None])
-        score = ops.matmul(hidden, self.score) - 3e4 * (1 - there)  # (B, L, 1)
+        score = ops.matmul(hidden, self.score) - 3e4 * (1 - mask)  # (B, L, 1)
         return ops.sum(ops.softmax(score, axis=1) * tokens, axis=1)
 
     def compute_output_shape(self, tokens_shape, valid_shape):
         return (tokens_shape[0], tokens_shape[-1])
 
     def compute_mask(self, tokens, previous_mask):
-        return None  # `valid` has done its work: one vector has no padding
+        return None  # a vector has no padding
 
     def get_config(self):
         return {**super().get_config(), "how": self.how}
@@ -88,7 +88,7 @@ class TokenPooling(layers.Layer):
 
 @saved_as("AllThere")
 class FullMask(layers.Layer):
-    """The mask of tokens without padding: (B, L, D) to (B, L) bool."""
+    """Mask of tokens without padding: (B, L, D) to (B, L) bool, all true."""
 
     def call(self, tokens):
         return ops.ones(ops.shape(tokens)[:2], "bool")
@@ -106,15 +106,15 @@ def transformer_block(
     name: str,
     source: keras.KerasTensor | None = None,
 ) -> keras.KerasTensor:
-    """Attention and a dense part of four times the width, each added to its input.
+    """Applies attention and a dense part (four times the width), both residual.
 
     Args:
-        tokens: (B, L, D), whose result this is.
-        mask: Of what is attended to: (B, L), or with `source` (B, K).
+        tokens: (B, L, D).
+        mask: Mask of the attended tokens: (B, L), or with `source` (B, K).
         heads: Attention heads; D is a multiple of them.
-        dropout: Dropped share of what is added.
-        name: Start of the layers' names.
-        source: (B, K, E), the tokens that are attended to; None is `tokens`.
+        dropout: Dropout rate of both parts.
+        name: Prefix of the layers' names.
+        source: (B, K, E), the attended tokens; None is `tokens`.
 
     Returns:
         (B, L, D).

@@ -1,9 +1,9 @@
 import configparser
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from mmkeras import cli
 from mmkeras.config import AudioConfig, Config, ImageConfig, TextConfig
 from mmkeras.environment import extras
 from mmkeras.environment.extras import EXTRAS, check_extras, import_extra
@@ -25,13 +25,13 @@ CASES = [(module, config) for module in NEEDING for config in NEEDING[module]]
 
 @pytest.fixture
 def missing(monkeypatch):
-    """Makes modules look as if they were not installed."""
+    """Simulates that modules are not installed."""
 
     def hide(*modules):
-        find_spec = extras.find_spec
-        monkeypatch.setattr(
-            extras, "find_spec", lambda n: None if n in modules else find_spec(n)
-        )
+        def find(name):
+            return None if name in modules else find_spec(name)
+
+        monkeypatch.setattr(extras, "find_spec", find)
 
     return hide
 
@@ -45,14 +45,13 @@ def test_the_default_settings_need_no_extra(missing):
 def test_settings_that_need_a_missing_extra_are_refused(module, config, missing):
     check_extras(config)
     missing(module)
-    with pytest.raises(UserError) as caught:
+    message = rf"^(text|image|audio)\..*{module}.*\[{EXTRAS[module]}\]"
+    with pytest.raises(UserError, match=message) as error:
         check_extras(config)
-    (line,) = str(caught.value).splitlines()
-    assert module in line and f"[{EXTRAS[module]}]" in line
-    assert line.startswith(("text.", "image.", "audio."))
+    assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_vocabulary_of_ones_own_needs_no_learner(missing):
+def test_a_vocabulary_file_needs_no_learner(missing):
     missing("tensorflow_text")
     text = TextConfig(encoder="lstm", tokens="wordpiece", vocab_file="vocab.txt")
     check_extras(Config(text=text))
@@ -73,26 +72,7 @@ def test_a_version_that_does_not_import_is_one_line(monkeypatch):
         import_extra("tensorflow_hub", "audio.encoder=hub")
 
 
-def test_every_extra_named_here_is_declared():
+def test_every_extra_is_declared():
     parser = configparser.ConfigParser()
     parser.read(Path(__file__).parents[2] / "setup.cfg")
     assert set(EXTRAS.values()) <= set(parser["options.extras_require"])
-
-
-def test_a_program_without_its_extra_is_one_line(monkeypatch, capsys):
-    def main(argv):
-        raise ModuleNotFoundError("No module named 'kfp.dsl'", name="kfp.dsl")
-
-    monkeypatch.setattr(cli, "find_spec", lambda module: None)
-    with pytest.raises(SystemExit) as exit:
-        cli.run_program(main)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert exit.value.code == 2 and "kfp" in line and "[tfx]" in line
-
-
-def test_another_missing_module_is_not_hidden():
-    def main(argv):
-        raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
-
-    with pytest.raises(ModuleNotFoundError):
-        cli.run_program(main)

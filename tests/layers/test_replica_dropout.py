@@ -4,54 +4,53 @@ import pytest
 
 from mmkeras.layers.replica_dropout import Dropout
 from mmkeras.models.fusion import ModalityDropout
+from tests.layer_test import run_layer_test
 
 X = np.random.default_rng(0).uniform(1, 2, (6, 5)).astype(np.float32)
 PRESENT = np.ones((6, 3), np.float32)
 
 
-def answers(layer, x, places=1):
-    """What devices with equal seeds answer to their shares, behind each other."""
-    state, parts = layer.seed_generator.state.numpy(), []
-    for place, share in enumerate(np.split(x, places)):
+def test_layers():
+    run_layer_test(Dropout, {"rate": 0.5, "seed": 1}, X, (6, 5))
+
+
+def run(layer, x, replicas=1):
+    """Concatenated outputs of replicas with equal seeds, each for its part."""
+    state, outputs = layer.seed_generator.state.numpy(), []
+    for index, part in enumerate(np.split(x, replicas)):
         layer.seed_generator.state.assign(state)
-        if places > 1:
-            layer.share = lambda place=place: (place, places)
-        parts.append(keras.ops.convert_to_numpy(layer(share, training=True)))
-    return np.concatenate(parts)
+        if replicas > 1:
+            layer.replica = lambda index=index: (index, replicas)
+        outputs.append(keras.ops.convert_to_numpy(layer(part, training=True)))
+    return np.concatenate(outputs)
 
 
-@pytest.mark.parametrize("places", [2, 3])
+@pytest.mark.parametrize("replicas", [2, 3])
 @pytest.mark.parametrize(
-    ("layer", "x"),
-    [
-        (lambda: Dropout(0.5, seed=1), X),
-        (lambda: ModalityDropout(0.4, seed=1), PRESENT),
-    ],
-    ids=["dropout", "modality dropout"],
+    ("layer_class", "rate", "x"), [(Dropout, 0.5, X), (ModalityDropout, 0.4, PRESENT)]
 )
-def test_devices_that_share_a_batch_draw_what_one_device_draws(layer, x, places):
-    whole = answers(layer(), x)
-    assert (whole == 0).any() and (whole != 0).any()
-    np.testing.assert_array_equal(answers(layer(), x, places), whole)
+def test_replicas_draw_the_numbers_of_one_device(layer_class, rate, x, replicas):
+    single = run(layer_class(rate, seed=1), x)
+    assert (single == 0).any() and (single != 0).any()
+    np.testing.assert_array_equal(run(layer_class(rate, seed=1), x, replicas), single)
 
 
-def test_alone_it_is_the_dropout_of_keras():
-    np.testing.assert_array_equal(
-        answers(Dropout(0.5, seed=1), X), answers(keras.layers.Dropout(0.5, seed=1), X)
-    )
+def test_on_one_device_it_is_the_dropout_of_keras():
+    expected = run(keras.layers.Dropout(0.5, seed=1), X)
+    np.testing.assert_array_equal(run(Dropout(0.5, seed=1), X), expected)
 
 
-def test_a_shared_batch_is_left_as_it_is_outside_of_training():
+def test_a_replica_drops_nothing_outside_of_training():
     layer = Dropout(0.5)
-    layer.share = lambda: (1, 2)
+    layer.replica = lambda: (1, 2)
     np.testing.assert_array_equal(layer(X, training=False), X)
     assert Dropout(0.0)(X, training=True).shape == X.shape
 
 
-def test_it_is_saved_and_loaded_without_its_share(tmp_path):
+def test_it_is_saved_and_loaded_without_its_replica(tmp_path):
     layer = Dropout(0.5, name="d")
-    layer.share = lambda: (1, 2)
+    layer.replica = lambda: (1, 2)
     model = keras.Sequential([keras.Input((5,)), layer])
     model.save(tmp_path / "m.keras")
-    again = keras.models.load_model(tmp_path / "m.keras").get_layer("d")
-    assert type(again) is Dropout and again.rate == 0.5 and again.share is None
+    loaded = keras.models.load_model(tmp_path / "m.keras").get_layer("d")
+    assert type(loaded) is Dropout and loaded.rate == 0.5 and loaded.replica is None

@@ -1,0 +1,58 @@
+"""Calls of programs in this process, and readers of their output files."""
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from mmkeras.cli import run_program
+
+
+def to_argv(flags: Mapping[str, object]) -> list[str]:
+    """Returns a command line of flag -> value; None leaves out the flag."""
+    pairs = [(flag, str(value)) for flag, value in flags.items() if value is not None]
+    return [word for pair in pairs for word in pair]
+
+
+def output_of(main: Callable, argv: Sequence[object]) -> str:
+    """Runs a program that succeeds; returns what it prints."""
+    out = io.StringIO()
+    with redirect_stdout(out):
+        assert main([str(word) for word in argv]) == 0
+    return out.getvalue()
+
+
+def error_of(main: Callable, argv: Sequence[str], monkeypatch, capsys) -> str:
+    """Runs a program that fails with exit code 2; returns its one line on stderr."""
+    monkeypatch.setattr(sys, "argv", ["program", *argv])
+    with pytest.raises(SystemExit) as end:
+        run_program(main)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@contextmanager
+def cached_model(run: Path):
+    """Loads and traces the model of a run once for all programs in the block."""
+    from mmkeras.export import inference
+
+    load = inference.load_trained
+    trained_model = load(run)
+    predictor = inference.Predictor(trained_model)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            inference, "load_trained", lambda f: trained_model if f == run else load(f)
+        )
+        patch.setattr(inference, "Predictor", lambda _: predictor)
+        yield
