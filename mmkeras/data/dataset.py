@@ -1,4 +1,4 @@
-"""What an ingest leaves: shards in a folder, and one file that says what they hold."""
+"""Ingested data set: TFRecord shards and a JSON file that describes them."""
 
 import csv
 import hashlib
@@ -37,25 +37,19 @@ VECTOR = "vector"
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Shards and what was found on the way.
+    """Shards in a folder, and statistics of their rows.
+
+    Attributes that are not listed are those of the plan or of the shards.
 
     Attributes:
-        folder: Where the shards lie; local or a URI.
-        modalities: In use, in the order of the branches.
-        encoders: "text" and "audio" -> "vector", where the column holds .npy paths.
-            Runs with different encoders share what is not such a vector.
-        widths: Of precomputed vectors, by modality.
+        folder: Folder of the shards; local or a URI.
+        encoders: "text" and "audio" -> "vector", if the column has .npy paths. Runs
+            with different encoders share the shards of other columns.
         shards: Split -> file names.
         rows: Split -> number of rows.
-        labels: Split -> {labels of a row joined by "|": rows}.
-        absent: Modality -> rows without it, in all splits.
-        picture_kinds: Kinds of pictures that occur, as `decode_image` takes them.
-        unreadable: Rows of which a modality counts as missing, and why.
-        rejected: Rows left out, and why.
-        warnings: Plain sentences.
-        fingerprint: Hash of the table, the settings and each file's size and times.
-        content: Hash of what the rows hold, wherever and whenever it was written.
-        split_fingerprint: Hash of which row went where.
+        labels: Split -> {labels of a row joined by "|": number of rows}.
+        absent: Modality -> number of rows without it, in all splits.
+        content: Hash of the rows' content, independent of paths and times.
     """
 
     folder: str | Path
@@ -78,7 +72,7 @@ class Dataset:
         return [join_path(self.folder, name) for name in self.shards[split]]
 
     def class_rows(self, split: str) -> Counter:
-        """Rows of each class; a row with several labels counts for each."""
+        """Returns the rows per class; a row with several labels counts for each."""
         counts = Counter()
         for label, rows in self.labels[split].items():
             for name in label.split(LABEL_SEPARATOR):
@@ -87,7 +81,7 @@ class Dataset:
 
 
 def load_dataset(folder: str | Path) -> Dataset:
-    """Reads what an earlier ingest found."""
+    """Reads the data set that `ingest` wrote to the folder."""
     content = json.loads(read_text(join_path(folder, INGESTED_FILE)))
     for name in ("unreadable", "rejected"):
         content[name] = tuple(BadRow(**bad) for bad in content[name])
@@ -97,16 +91,15 @@ def load_dataset(folder: str | Path) -> Dataset:
 
 
 def with_detected_encoders(config: Config, dataset: Dataset) -> Config:
-    """Returns the settings with the encoders that the columns' content asked for."""
+    """Returns the settings with encoder "vector" for columns of .npy paths."""
     for modality, encoder in dataset.encoders.items():
-        if encoder == VECTOR:
-            settings = replace(getattr(config, modality), encoder=encoder)
-            config = replace(config, **{modality: settings})
+        settings = replace(getattr(config, modality), encoder=encoder)
+        config = replace(config, **{modality: settings})
     return config
 
 
 def rejected_csv(rejected: Sequence[BadRow]) -> str:
-    """Returns the table of rows that were left out, as CSV."""
+    """Returns a CSV of the rows that were left out."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["line", "id", "problem"])
@@ -117,14 +110,11 @@ def rejected_csv(rejected: Sequence[BadRow]) -> str:
 def summarize_shards(
     plan: IngestPlan, summaries: Sequence[ShardSummary]
 ) -> dict[str, Any]:
-    """Puts together what was found in all shards, in the order of the plan.
-
-    Returns:
-        What the file of the folder holds.
+    """Returns the content of the data set's JSON file, from all shards in plan order.
 
     Raises:
-        UserError: There are bad rows and `config.on_bad_row` is "fail", or a split
-            or the classes are left empty.
+        UserError: Rows are bad and `config.on_bad_row` is "fail", or a split or the
+            classes would be empty.
     """
     rejected = [*plan.rejected, *bad_rows(summaries, "rejected")]
     rejected.sort(key=lambda row: row.line)
@@ -133,25 +123,19 @@ def summarize_shards(
     rows, labels = dict.fromkeys(SPLITS, 0), {split: Counter() for split in SPLITS}
     shards = {split: [] for split in SPLITS}
     absent = Counter(dict.fromkeys(plan.modalities, 0))
-    for found in summaries:
-        rows[found.split] += found.rows
-        labels[found.split].update(found.labels)
-        absent.update(found.absent)
-        if found.rows:
-            shards[found.split].append(found.name)
-    _check_what_is_left({shard.split for shard in plan.shards}, rows, labels)
-    kinds = {kind for found in summaries for kind in found.image_kinds}
-    contents = "".join(found.content for found in summaries)
-    encoders = {m: getattr(plan.config, m).encoder for m in (TEXT, AUDIO)}
-    encoders = {m: encoder for m, encoder in encoders.items() if encoder == VECTOR}
-    warnings = [
-        *plan.warnings,
-        *warn_duplicate_content(summaries),
-        *warn_silence(summaries),
-    ]
+    for summary in summaries:
+        rows[summary.split] += summary.rows
+        labels[summary.split].update(summary.labels)
+        absent.update(summary.absent)
+        if summary.rows:
+            shards[summary.split].append(summary.name)
+    _check_remaining_rows({shard.split for shard in plan.shards}, rows, labels)
+    kinds = {kind for summary in summaries for kind in summary.image_kinds}
+    contents = "".join(summary.content for summary in summaries)
+    vectors = [m for m in (TEXT, AUDIO) if getattr(plan.config, m).encoder == VECTOR]
     return {
         "modalities": list(plan.modalities),
-        "encoders": encoders,
+        "encoders": dict.fromkeys(vectors, VECTOR),
         "widths": plan.widths,
         "shards": shards,
         "rows": rows,
@@ -160,38 +144,42 @@ def summarize_shards(
         "image_kinds": [kind for kind in KINDS if kind in kinds],
         "unreadable": [asdict(row) for row in bad_rows(summaries, "unreadable")],
         "rejected": [asdict(row) for row in rejected],
-        "warnings": [*warnings, *_never_learned(labels)],
+        "warnings": [
+            *plan.warnings,
+            *warn_duplicate_content(summaries),
+            *warn_silence(summaries),
+            *_warn_unlearned(labels),
+        ],
         "fingerprint": plan.fingerprint,
         "content": hashlib.sha256(contents.encode()).hexdigest(),
         "split_fingerprint": plan.split_fingerprint,
     }
 
 
-def _check_what_is_left(splits, rows, labels) -> None:
-    """Refuses splits or classes that the bad rows have emptied."""
+def _check_remaining_rows(splits, rows, labels) -> None:
+    """Refuses splits or classes that rejected rows have emptied."""
     empty = [split for split in SPLITS if split in splits and not rows[split]]
     if empty:
         raise UserError(
-            f"No usable row is left in {', '.join(empty)}: mend the rejected rows, or "
-            "give more rows to these splits."
+            f"No usable row is left in {', '.join(empty)}: correct the rejected rows, "
+            "or give more rows to these splits."
         )
-    if TRAIN in splits and len(_named(labels[TRAIN])) < 2:
+    if TRAIN in splits and len(_class_names(labels[TRAIN])) < 2:
         raise UserError(
             "The usable training rows have one class only; training needs at least two."
         )
 
 
-def _named(labels) -> set[str]:
-    """Returns the classes in an iterable of labels of rows."""
+def _class_names(labels) -> set[str]:
     return {name for label in labels for name in label.split(LABEL_SEPARATOR)}
 
 
-def _never_learned(labels) -> list[str]:
+def _warn_unlearned(labels) -> list[str]:
     """Warns of classes that no training row has."""
-    named = {split: _named(rows) for split, rows in labels.items()}
-    if not named[TRAIN]:  # a table to evaluate has no training rows
+    names = {split: _class_names(rows) for split, rows in labels.items()}
+    if not names[TRAIN]:  # a table to evaluate has no training rows
         return []
-    unknown = sorted((named[VAL] | named[TEST]) - named[TRAIN])
+    unknown = sorted((names[VAL] | names[TEST]) - names[TRAIN])
     if not unknown:
         return []
     return [f"No training row has {format_names(unknown)}, so it cannot be learned."]

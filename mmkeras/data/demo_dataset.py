@@ -1,15 +1,13 @@
-"""A small data set with three modalities, made on the spot without a download.
+"""Demo data set with three modalities, generated locally without a download.
 
-Each row is a pressed telephone key: a spoiled picture of the handwritten digit, the
-tone that the key gives and a phrase about it. Each modality alone leaves the digit
-open in a part of the rows, each in other rows, so that only fusion finds nearly all.
+Each row is a pressed telephone key: a noisy image of the handwritten digit, the tone
+of the key and a phrase about it. Each modality alone is ambiguous in some rows, not
+the same for each, so that only fusion classifies nearly all.
 """
 
 import csv
 import io
 import json
-import os
-import tempfile
 import wave
 from pathlib import Path
 
@@ -17,9 +15,10 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from mmkeras.errors import UserError
+from mmkeras.files import atomic_folder, default_cache_dir
 from mmkeras.schema import AUDIO, IMAGE, TEST, TEXT, TRAIN, VAL
 
-# Of the recipe: one more whenever the same seed would give other bytes.
+# Increment whenever the same seed would give other bytes.
 VERSION = 1
 ROWS = 1797  # all of scikit-learn's digits
 TABLE_FILE = "data.csv"
@@ -28,7 +27,7 @@ COLUMNS = ("id", TEXT, IMAGE, AUDIO, "label", "split")
 
 # Shares of the 1,797 rows that make 1,200 for training, 200 and 397.
 _VAL_SHARE, _TEST_SHARE = 200 / 1797, 397 / 1797
-# Chance of an empty cell, for each modality; no row lacks two.
+# Probability of an empty cell, per modality; no row lacks two.
 _ABSENT = 0.03
 
 # (low, high) tone of each key in Hz: its row and its column on the keypad.
@@ -36,30 +35,24 @@ _ABSENT = 0.03
 # fourth column (1633 Hz) has no digits.
 _ROWS_HZ, _COLUMNS_HZ = (697, 770, 852, 941), (1209, 1336, 1477)
 DTMF_HZ = {
-    digit: (_ROWS_HZ[place // 3], _COLUMNS_HZ[place % 3])
-    for place, digit in enumerate((1, 2, 3, 4, 5, 6, 7, 8, 9, None, 0))
+    digit: (_ROWS_HZ[key // 3], _COLUMNS_HZ[key % 3])
+    for key, digit in enumerate((1, 2, 3, 4, 5, 6, 7, 8, 9, None, 0))
     if digit is not None
 }
 _RATES_HZ = (8_000, 16_000)
-_FAINT = 0.30  # chance that one of the two tones is lost in the noise
+_FAINT = 0.30  # probability that one of the two tones is lost in noise
 
 _SIZE_PX = 32
-_BAR = 0.50  # chance that a bar hides a part of the digit
+_BAR = 0.50  # probability that a bar hides a part of the digit
 
-_CLEAR, _EITHER, _HINT = 0.68, 0.20, 0.08  # kinds of phrase; the rest says nothing
-_TYPO = 0.06  # chance that a word is misspelt
-_NAMES = (
-    ("zero", "zero", "0", "nought"),
-    ("one", "one", "1", "single"),
-    ("two", "two", "2", "pair"),
-    ("three", "three", "3", "trio"),
-    ("four", "four", "4", "quartet"),
-    ("five", "five", "5", "quintet"),
-    ("six", "six", "6", "sextet"),
-    ("seven", "seven", "7", "septet"),
-    ("eight", "eight", "8", "octet"),
-    ("nine", "nine", "9", "nonet"),
-)
+_CLEAR, _EITHER, _HINT = 0.68, 0.20, 0.08  # kinds of phrase; the rest is empty
+_TYPO = 0.06  # probability that a word is misspelt
+_WORDS = "zero one two three four five six seven eight nine".split()
+_SYNONYMS = "nought single pair trio quartet quintet sextet septet octet nonet".split()
+_NAMES = [
+    (word, word, str(digit), synonym)
+    for digit, (word, synonym) in enumerate(zip(_WORDS, _SYNONYMS, strict=True))
+]
 _CLEAR_PHRASES = (
     "the caller pressed {a}",
     "it was key {a} I believe",
@@ -96,21 +89,24 @@ _EMPTY_PHRASES = (
 
 def default_folder() -> Path:
     """Returns the folder of the data set in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mmkeras" / f"embedded-{VERSION}"
+    return default_cache_dir() / f"embedded-{VERSION}"
+
+
+def table_or_demo(table: Path | None) -> Path:
+    """Returns the table, or for None that of the data set in the user's cache."""
+    return table or make_dataset(default_folder()) / TABLE_FILE
 
 
 def make_dataset(folder: Path, rows: int = ROWS, seed: int = 0) -> Path:
-    """Writes the data set unless `folder` already holds it whole.
+    """Writes the data set atomically, unless `folder` already has it.
 
-    The same `rows` and `seed` give the same bytes. Everything is written aside and
-    renamed at the end, so a killed run leaves no folder that looks finished.
+    The same `rows` and `seed` give the same bytes.
 
     Args:
-        folder: Gets data.csv, images/NNNN.png (32x32, grey) and audio/NNNN.wav
+        folder: Gets data.csv, images/NNNN.png (32x32, gray) and audio/NNNN.wav
             (0.2 to 1.0 s at 8 or 16 kHz, 16 bit, mono).
-        rows: How many, from 10 to 1797.
-        seed: Of the order of the digits, the splits and all noise; 0 or more.
+        rows: Number of rows, from 10 to 1797.
+        seed: Seed of the order, the splits and all noise; 0 or more.
 
     Returns:
         `folder`.
@@ -118,63 +114,57 @@ def make_dataset(folder: Path, rows: int = ROWS, seed: int = 0) -> Path:
     Raises:
         UserError: `folder` holds something else or cannot be written.
 
-    Source: the digits are those of Alpaydin and Kaynak, 1998,
-    https://doi.org/10.24432/C50P49, as scikit-learn ships them (8x8, 1,797 rows).
+    Source: Alpaydin and Kaynak, 1998, https://doi.org/10.24432/C50P49, as scikit-learn
+    ships the digits (8x8, 1,797 rows).
+
+    Example:
+        table = make_dataset(default_folder()) / TABLE_FILE
     """
     if not 10 <= rows <= ROWS:
         raise UserError(f"rows={rows} is not possible: it must be from 10 to {ROWS}.")
     folder = Path(folder)
     stamp = {"version": VERSION, "rows": rows, "seed": seed}
-    if _is_whole(folder, stamp):
+    if _is_complete(folder, stamp):
         return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".embedded-") as t:
-            _write(Path(t) / "new", stamp)
-            _publish(Path(t) / "new", folder, stamp)
+        with atomic_folder(folder, sync=False) as tmp_folder:
+            _write(tmp_folder, stamp)
     except OSError as error:
+        if _is_complete(folder, stamp):  # another process was faster
+            return folder
         raise UserError(
-            f"The embedded data set cannot be written to {folder}: {error.strerror}. "
-            "Name a folder that can be written; XDG_CACHE_HOME moves the default one."
+            f"The demo data set cannot be written to {folder}: {error.strerror}. Give "
+            "a folder that can be written; XDG_CACHE_HOME moves the default one."
         ) from error
     return folder
 
 
-def _is_whole(folder: Path, stamp: dict) -> bool:
-    """Whether `folder` is a finished data set; refuses one that holds anything else."""
+def _is_complete(folder: Path, stamp: dict) -> bool:
+    """Whether `folder` has the data set; refuses a folder with anything else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    found = {}
+    content = {}
     if (folder / STAMP_FILE).is_file():
-        found = json.loads((folder / STAMP_FILE).read_text())
-    files = found.pop("files", None)
-    if found == stamp and files == _count_files(folder):
+        content = json.loads((folder / STAMP_FILE).read_text())
+    files = content.pop("files", None)
+    if content == stamp and files == _count_files(folder):
         return True
-    if found and found != stamp:
-        what = f"holds the data set of rows={found['rows']}, seed={found['seed']}"
+    if content and content != stamp:
+        what = f"holds the data set of rows={content['rows']}, seed={content['seed']}"
     else:
-        what = "is not a whole embedded data set"
-    raise UserError(f"{folder} {what}. Remove it, or name another folder.")
+        what = "is not a complete demo data set"
+    raise UserError(f"{folder} {what}. Remove it, or give another folder.")
 
 
 def _count_files(folder: Path) -> int:
     return sum(1 for path in folder.rglob("*") if path.is_file()) - 1  # not the stamp
 
 
-def _publish(new: Path, folder: Path, stamp: dict) -> None:
-    try:
-        os.rename(new, folder)  # replaces an empty folder only
-    except OSError:
-        # Another process may have finished the same folder in the meantime.
-        if not _is_whole(folder, stamp):
-            raise
-
-
 def _write(folder: Path, stamp: dict) -> None:
     from sklearn.datasets import load_digits  # a second; only when data is made
 
-    for part in ("images", "audio"):
-        (folder / part).mkdir(parents=True)
+    for name in ("images", "audio"):
+        (folder / name).mkdir()
     digits = load_digits()
     order = np.random.default_rng(stamp["seed"]).permutation(ROWS)[: stamp["rows"]]
     labels = digits.target[order]
@@ -199,36 +189,35 @@ def _write_row(
         IMAGE: f"images/{name}.png",
         AUDIO: f"audio/{name}.wav",
     }
-    image, sound = draw_digit(digit, rng), dial_tone(label, rng)
-    lot = rng.random()
+    image, tone = draw_digit(digit, rng), dial_tone(label, rng)
+    chance = rng.random()
     for i, modality in enumerate(cells):
-        if i * _ABSENT <= lot < (i + 1) * _ABSENT:
+        if i * _ABSENT <= chance < (i + 1) * _ABSENT:
             cells[modality] = ""
     if cells[IMAGE]:
         Image.fromarray(image).save(folder / cells[IMAGE])
     if cells[AUDIO]:
-        (folder / cells[AUDIO]).write_bytes(wave_file(*sound))
+        (folder / cells[AUDIO]).write_bytes(wave_file(*tone))
     return cells[TEXT], cells[IMAGE], cells[AUDIO]
 
 
 def _splits(labels: np.ndarray) -> np.ndarray:
-    """Returns train, val or test for each row; every class in the same shares.
+    """Returns train, val or test for each row, every class in the same shares.
 
-    Walks the rows class by class and takes evenly spaced ones. Rows of one class
-    are in random order already.
+    Takes evenly spaced rows of each class, which are in random order already.
     """
     splits = np.full(len(labels), TRAIN, dtype="U5")
     rest = np.argsort(labels, kind="stable")
     for split, share in ((TEST, _TEST_SHARE), (VAL, _VAL_SHARE / (1 - _TEST_SHARE))):
         ends = np.floor(np.arange(len(rest) + 1) * share + 1e-9)  # 397/1797*1797
-        taken = np.diff(ends) > 0
-        splits[rest[taken]] = split
-        rest = rest[~taken]
+        in_split = np.diff(ends) > 0
+        splits[rest[in_split]] = split
+        rest = rest[~in_split]
     return splits
 
 
 def draw_digit(digit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turns one (8, 8) digit, 0 to 16, into a spoiled (32, 32) uint8 picture."""
+    """Turns one (8, 8) digit, 0 to 16, into a noisy (32, 32) uint8 image."""
     side = int(rng.integers(26, 31))
     small = Image.fromarray((digit * 255 / 16).astype(np.uint8))
     canvas = Image.new("L", (_SIZE_PX, _SIZE_PX))
@@ -250,7 +239,7 @@ def dial_tone(
 ) -> tuple[np.ndarray, int]:
     """Returns the tone of a key as (S,) float64 in [-1, 1] and its rate in Hz.
 
-    `clean` leaves out the noise, and neither of the two tones is faint.
+    With `clean` there is no noise, and neither of the two tones is faint.
     """
     rate_hz = int(rng.choice(_RATES_HZ))
     seconds = np.arange(int(rng.uniform(0.2, 1.0) * rate_hz)) / rate_hz
@@ -258,39 +247,39 @@ def dial_tone(
     if rng.random() < _FAINT and not clean:
         levels[rng.integers(2)] = 10 ** (rng.uniform(-50, -30) / 20)
     phases = rng.uniform(0, 2 * np.pi, 2)
-    sound = sum(
+    samples = sum(
         level * np.sin(2 * np.pi * hz * seconds + phase)
         for level, hz, phase in zip(levels, DTMF_HZ[int(label)], phases, strict=True)
     )
     if not clean:
         snr_db = rng.uniform(-5, 15)
-        sound = sound + rng.normal(0, 10 ** (-snr_db / 20), len(sound))
+        samples = samples + rng.normal(0, 10 ** (-snr_db / 20), len(samples))
     gain = 10 ** (rng.uniform(-20, 0) / 20)
-    return sound * gain / np.abs(sound).max(), rate_hz
+    return samples * gain / np.abs(samples).max(), rate_hz
 
 
-def wave_file(sound: np.ndarray, rate_hz: int) -> bytes:
+def wave_file(samples: np.ndarray, rate_hz: int) -> bytes:
     """Returns a mono 16-bit WAV of (S,) samples in [-1, 1]."""
     stream = io.BytesIO()
     with wave.open(stream, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate_hz)
-        file.writeframes((sound * 32767).round().astype("<i2").tobytes())
+        file.writeframes((samples * 32767).round().astype("<i2").tobytes())
     return stream.getvalue()
 
 
 def noisy_phrase(label: int, rng: np.random.Generator) -> str:
-    """Returns a phrase about a digit: clear, between two, a hint, or saying nothing."""
-    label, lot = int(label), rng.random()
+    """Returns a phrase about a digit: clear, ambiguous, a hint, or empty of one."""
+    label, chance = int(label), rng.random()
     other = (label + int(rng.integers(1, 10))) % 10
     a, b = (str(rng.choice(_NAMES[digit])) for digit in (label, other))
-    if lot < _CLEAR:
+    if chance < _CLEAR:
         text = str(rng.choice(_CLEAR_PHRASES)).format(a=a)
-    elif lot < _CLEAR + _EITHER:
+    elif chance < _CLEAR + _EITHER:
         a, b = (a, b) if rng.random() < 0.5 else (b, a)
         text = str(rng.choice(_EITHER_PHRASES)).format(a=a, b=b)
-    elif lot < _CLEAR + _EITHER + _HINT:
+    elif chance < _CLEAR + _EITHER + _HINT:
         text = str(rng.choice([h for h, fits in _HINTS.items() if label in fits]))
     else:
         text = str(rng.choice(_EMPTY_PHRASES))
@@ -298,7 +287,7 @@ def noisy_phrase(label: int, rng: np.random.Generator) -> str:
 
 
 def _typo(word: str, rng: np.random.Generator) -> str:
-    """Drops, doubles or swaps a letter of some words; numerals stay."""
+    """Drops, doubles or swaps a letter of some words, never of numerals."""
     if rng.random() >= _TYPO or len(word) < 3:
         return word
     at = int(rng.integers(len(word) - 1))

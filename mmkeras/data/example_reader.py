@@ -1,4 +1,4 @@
-"""One row of the table -> a checked tf.Example; the plain program and TFX call it."""
+"""Reader of a row's media: checks and decodes files, and makes the tf.Example."""
 
 import hashlib
 import os
@@ -16,11 +16,14 @@ from mmkeras.config import Config
 from mmkeras.data.table import Row, iter_rows, table_modalities
 from mmkeras.errors import UserError
 from mmkeras.files import join_path
-from mmkeras.modalities.audio.reading import prepare_audio, wave_bytes, wave_rate_hz
+from mmkeras.modalities.audio.metadata import measure_audio
+from mmkeras.modalities.audio.reading import prepare_audio
+from mmkeras.modalities.audio.wav import wav_bytes, wav_format
 from mmkeras.modalities.decoders import MediaDecoders
 from mmkeras.modalities.file import Unreadable, read_file
+from mmkeras.modalities.image.metadata import measure_image
 from mmkeras.modalities.image.reading import prepare_image
-from mmkeras.modalities.metadata import measure_audio, measure_image, measure_text
+from mmkeras.modalities.text.metadata import measure_text
 from mmkeras.modalities.vector.reading import prepare_vector, vector_width
 from mmkeras.schema import (
     AUDIO,
@@ -35,47 +38,43 @@ from mmkeras.schema import (
     UNREADABLE,
 )
 
-_WIDTH_ROWS = 100  # rows that are asked how wide a vector is
+_WIDTH_ROWS = 100  # rows that are read for the width of vectors
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadRow:
-    """A row with its media read.
+class RowContent:
+    """A row of the table and the content of its media.
 
     Attributes:
-        row: As it stood in the table.
-        data: Modality -> bytes that the graph decodes; b"" where absent or broken.
-        broken: Modality -> why it could not be read.
-        digest: Modality -> hash of the content as it stood in the file.
-        facts: Feature -> what the media are like, as `media/facts.py` measures it.
+        data: Modality -> bytes that the graph decodes; b"" if absent or broken.
+        broken: Modality -> reason why it cannot be read.
+        digest: Modality -> hash of the content of the file.
+        metadata: Feature -> property of a medium, as `metadata.py` measures it.
     """
 
     row: Row
     data: dict[str, bytes]
     broken: dict[str, str]
     digest: dict[str, bytes]
-    facts: dict[str, float]
+    metadata: dict[str, float]
 
     @property
     def status(self) -> str:
-        """As the served graph says it of what is unreadable; "" if all is well."""
+        """Status of unreadable modalities, as the served graph gives it; else ""."""
         return STATUS_SEPARATOR.join(f"{m} {UNREADABLE}" for m in self.broken)
 
 
 class RowReader:
-    """Reads and checks the media of rows, safely from several threads."""
+    """Thread-safe reader that checks the media of rows."""
 
     def __init__(self, folder: str | Path, config: Config, widths: dict[str, int]):
-        """Paths in the table are relative to `folder`, the table's own.
-
-        `widths` are those that precomputed vectors must have, by modality.
-        """
+        """Sets the base folder of relative paths, and expected widths of vectors."""
         self.folder, self.config, self.widths = folder, config, widths
         self._decoders = MediaDecoders(config)
 
-    def read(self, row: Row) -> ReadRow:
-        """Reads what the row names; what cannot be read is in `broken`."""
-        data, broken, digest, facts = {}, {}, {}, {}
+    def read(self, row: Row) -> RowContent:
+        """Reads the media of a row; errors are in `broken`."""
+        data, broken, digest, metadata = {}, {}, {}, {}
         for modality, cell in row.cells.items():
             data[modality] = b""
             if not cell:
@@ -83,11 +82,13 @@ class RowReader:
             try:
                 content = self._content(modality, cell)
                 data[modality], measured = self._prepare(modality, content)
-                facts |= measured
+                metadata |= measured
                 digest[modality] = hashlib.blake2b(content, digest_size=12).digest()
             except Unreadable as error:
-                broken[modality] = f"{modality} '{_shown(cell)}': {error}"
-        return ReadRow(row=row, data=data, broken=broken, digest=digest, facts=facts)
+                broken[modality] = f"{modality} '{_shorten(cell)}': {error}"
+        return RowContent(
+            row=row, data=data, broken=broken, digest=digest, metadata=metadata
+        )
 
     def _content(self, modality, cell):
         if modality == TEXT and self.config.text.encoder != "vector":
@@ -95,15 +96,16 @@ class RowReader:
         return read_file(join_path(self.folder, cell), self.config.table.max_file_mb)
 
     def _prepare(self, modality, content):
-        """Returns what is stored, and what the content is like."""
+        """Returns the bytes to store, and the metadata."""
         config = self.config
         if modality == IMAGE:
-            data = self._checked_image(prepare_image(content, config.image))
+            data = prepare_image(content, config.image)
+            self._decoders.pixels(data)  # raises what the served graph would
             return data, measure_image(content)
         if modality == AUDIO and config.audio.encoder != "vector":
             wave = prepare_audio(content, config.audio)
-            facts = measure_audio(content, wave, config.audio.clip_s)
-            return self._mono_wave(wave), facts
+            metadata = measure_audio(content, wave, config.audio.clip_s)
+            return self._mono_wave(wave), metadata
         if modality == TEXT and config.text.encoder != "vector":
             return content, measure_text(content)
         data, width = prepare_vector(content), self.widths.get(modality)
@@ -111,55 +113,50 @@ class RowReader:
             raise Unreadable(f"{vector_width(data)} numbers where others have {width}")
         return data, {}
 
-    def _checked_image(self, data):
-        """Decodes it as the served graph will: what this lets in, that can read."""
-        self._decoders.pixels(data)
-        return data
-
     def _mono_wave(self, data):
-        """Keeps a WAV of the right rate as it came; else its wave, as floats."""
+        """Returns a WAV of the right rate unchanged, else converts it to floats."""
         wave = self._decoders.wave(data)
         rate_hz = self.config.audio.rate_hz
-        if wave_rate_hz(data) == rate_hz:
+        if wav_format(data).rate_hz == rate_hz:
             return data
-        return wave_bytes(wave[:, None], 32, rate_hz)
+        return wav_bytes(wave[:, None], 32, rate_hz)
 
 
-def read_all(rows: Iterable[Row], reader: RowReader, workers: int) -> Iterator[ReadRow]:
+def read_all(
+    rows: Iterable[Row], reader: RowReader, workers: int
+) -> Iterator[RowContent]:
     """Reads rows in threads, in order, with a bounded number in memory.
 
-    `workers` is the number of threads, 0 for one a core.
+    `workers` is the number of threads, 0 for one per core.
     """
     workers = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        waiting = deque()
+        futures = deque()
         for row in rows:
-            waiting.append(pool.submit(reader.read, row))
-            if len(waiting) > 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            futures.append(pool.submit(reader.read, row))
+            if len(futures) > 4 * workers:
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()
 
 
 def unlabeled_rows(
     table: Path, config: Config, modalities: Sequence[str], widths: dict[str, int]
 ) -> tuple[RowReader, Iterator[Row]]:
-    """Opens a table for a trained model: what reads a row's media, and the rows.
+    """Opens a table for a trained model; returns the reader and the rows.
 
-    Says on stderr which of the model's modalities the table has no column for.
+    Prints on stderr which of the model's modalities have no column.
 
     Args:
-        table: The CSV file; needs no labels.
-        config: Of the model.
-        modalities: Of the model.
-        widths: Of the model's precomputed vectors.
+        table: CSV file; labels are optional.
+        config, modalities, widths: Those of the model.
 
     Raises:
         UserError: The table has none of the columns, or cannot be read.
     """
     columns = replace(config.table, modalities=",".join(modalities))
-    there = table_modalities(table, columns, labeled=False)
-    if missing := [m for m in modalities if m not in there]:
+    present = table_modalities(table, columns, labeled=False)
+    if missing := [m for m in modalities if m not in present]:
         print(
             f"The table has no column for {', '.join(missing)}: absent in every row.",
             file=sys.stderr,
@@ -174,60 +171,61 @@ def read_batches(
     modalities: Sequence[str],
     widths: dict[str, int],
     rows: int,
-) -> Iterator[list[ReadRow]]:
-    """Reads a table as `unlabeled_rows` opens it, in threads, `rows` at a time."""
-    reader, of_table = unlabeled_rows(table, config, modalities, widths)
-    read = read_all(of_table, reader, config.table.workers)
-    while batch := list(islice(read, rows)):
+) -> Iterator[list[RowContent]]:
+    """Reads the rows of `unlabeled_rows` in threads, in batches of `rows`."""
+    reader, table_rows = unlabeled_rows(table, config, modalities, widths)
+    contents = read_all(table_rows, reader, config.table.workers)
+    while batch := list(islice(contents, rows)):
         yield batch
 
 
-def _shown(cell: str) -> str:
+def _shorten(cell: str) -> str:
     return cell if len(cell) <= 80 else cell[:77] + "..."
 
 
 def common_widths(
     rows: Sequence[Row], folder: str | Path, config: Config
 ) -> dict[str, int]:
-    """Returns the width that most precomputed vectors have, of the first rows'.
+    """Returns the most common width of precomputed vectors in the first rows.
 
     Raises:
-        UserError: A column of vectors has none that can be read there.
+        UserError: A column of vectors has no readable one in these rows.
     """
     widths = {}
     for modality in (TEXT, AUDIO):
         cells = [row.cells[modality] for row in rows if row.cells.get(modality)]
         if getattr(config, modality).encoder != "vector" or not cells:
             continue
-        found = Counter()
+        counts = Counter()
         for cell in cells[:_WIDTH_ROWS]:
             try:
                 content = read_file(join_path(folder, cell), config.table.max_file_mb)
-                found[vector_width(prepare_vector(content))] += 1
-            except Unreadable as error:  # listed with its row when the rows are read
-                reason = f"'{_shown(cell)}': {error}"
-        if not found:
+                counts[vector_width(prepare_vector(content))] += 1
+            except Unreadable as error:  # reported when the row is read
+                reason = f"'{_shorten(cell)}': {error}"
+        if not counts:
             raise UserError(
                 f"The {modality} column should hold paths of .npy vectors, and none of "
-                f"the first {len(cells[:_WIDTH_ROWS])} can be read ({reason})."
+                f"the first {len(cells[:_WIDTH_ROWS])} can be read ({reason}). Correct "
+                "the paths."
             )
-        widths[modality] = found.most_common(1)[0][0]
+        widths[modality] = counts.most_common(1)[0][0]
     return widths
 
 
-def make_example(read: ReadRow, split: str = "") -> tf.train.Example:
-    """Makes the tf.Example of a row.
+def make_example(row: RowContent, split: str = "") -> tf.train.Example:
+    """Returns the tf.Example of a row.
 
-    It has one bytes feature a modality that is there, id, label and status, the split
-    where one is given, and what the media are like, as integers or floats.
+    It has one bytes feature per present modality, id, label and status, the split if
+    given, and the metadata of the media as integers or floats.
     """
-    values = {m: content for m, content in read.data.items() if content}
-    values[ID] = read.row.id.encode()
-    values[LABEL] = LABEL_SEPARATOR.join(read.row.labels).encode()
-    values[STATUS] = read.status.encode()
+    values = {m: content for m, content in row.data.items() if content}
+    values[ID] = row.row.id.encode()
+    values[LABEL] = LABEL_SEPARATOR.join(row.row.labels).encode()
+    values[STATUS] = row.status.encode()
     if split:
         values[SPLIT] = split.encode()
-    values |= read.facts
+    values |= row.metadata
     features = {name: _feature(value) for name, value in values.items()}
     return tf.train.Example(features=tf.train.Features(feature=features))
 

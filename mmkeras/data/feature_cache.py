@@ -1,8 +1,6 @@
-"""A frozen image encoder's output, computed once and kept on disk."""
+"""Cache on disk for the outputs of a frozen image encoder."""
 
 import hashlib
-import os
-import uuid
 from pathlib import Path
 
 import keras
@@ -13,16 +11,17 @@ from tqdm import tqdm
 from mmkeras.data.dataset import Dataset
 from mmkeras.data.ingest import cache_dir
 from mmkeras.data.input_pipeline import image_batches
+from mmkeras.files import atomic_path
 from mmkeras.modalities.preprocessor import Preprocessor
 
 
 def image_vectors(
     encoder: keras.Model, dataset: Dataset, preprocessor: Preprocessor, split: str
 ) -> Path:
-    """Returns the file of the encoder's output for each row of a split.
+    """Returns a file with the encoder's outputs for the rows of a split.
 
-    The file is (N, D) float32 without header, in the order of the shards. Its name
-    holds the hash of rows, settings and weights: the same ones are computed once.
+    The file is (N, D) float32 without header, in the order of the shards. Its path
+    has a hash of rows, settings and weights, so that outputs are computed once.
     """
     config = preprocessor.config
     settings = (dataset.fingerprint, config.image, config.train.precision)
@@ -34,7 +33,6 @@ def image_vectors(
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{split}-{uuid.uuid4().hex}.partial"
     steps = -(-dataset.rows[split] // config.train.batch_size)
     batches = tqdm(
         image_batches(dataset, preprocessor, split),
@@ -43,10 +41,9 @@ def image_vectors(
         unit="batch",
         disable=None,
     )
-    # Not predict_on_batch: of several replicas each would answer for all rows.
+    # Not predict_on_batch: with several replicas each would predict all rows.
     encode = tf.function(lambda x: encoder(x, training=False), autograph=False)
-    with aside.open("wb") as file:
+    with atomic_path(path) as tmp_path, tmp_path.open("wb") as file:
         for pixels in batches:
             file.write(encode(pixels).numpy().astype(np.float32).tobytes())
-    os.replace(aside, path)
     return path

@@ -1,18 +1,15 @@
-"""What the training rows teach: classes, vocabulary, scales."""
+"""Preprocessing state fitted on the training rows: classes, vocabulary, scales."""
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-
-import tensorflow as tf
 
 from mmkeras.config import Config
 from mmkeras.data.dataset import Dataset
 from mmkeras.data.ingest_plan import FORMAT
-from mmkeras.data.input_pipeline import AUTOTUNE, read_rows
+from mmkeras.data.input_pipeline import AUTOTUNE, no_autograph, read_rows
+from mmkeras.files import atomic_path
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.preprocessing_state import Moments, PreprocessingState
 from mmkeras.modalities.preprocessor import (
@@ -23,17 +20,19 @@ from mmkeras.modalities.preprocessor import (
 )
 from mmkeras.modalities.text.features import tokenize
 from mmkeras.modalities.text.wordpiece import read_pieces
-from mmkeras.schema import AUDIO, TEXT, TRAIN
+from mmkeras.schema import AUDIO, LABEL_SEPARATOR, TEXT, TRAIN
 
 _BATCH_ROWS = 256
-# Our functions are graph code already; converting them would take seconds.
-_as_is = tf.autograph.experimental.do_not_convert
 
 
 def fit_preprocessing(dataset: Dataset, config: Config) -> PreprocessingState:
-    """Finds classes, vocabulary and scales on the training rows.
+    """Fits classes, vocabulary and scales, or reads them from the cache.
 
-    Kept beside the shards, so that the same rows and settings are analysed once.
+    The cache is a file in the folder of the shards, named by a hash of the settings.
+
+    Example:
+        dataset = ingest(Path("data.csv"), config)
+        state = fit_preprocessing(dataset, with_detected_encoders(config, dataset))
     """
     text, audio = config.text, config.audio
     pieces = read_pieces(text.vocab_file) if text.vocab_file else ()
@@ -43,17 +42,17 @@ def fit_preprocessing(dataset: Dataset, config: Config) -> PreprocessingState:
     key = hashlib.sha256(settings.encode()).hexdigest()[:16]
     path = dataset.folder / f"analysis-{key}.json"
     if not path.exists():
-        aside = path.with_suffix(f".{uuid.uuid4().hex}")
-        preprocessing_state.save(_analyze(dataset, config), aside)
-        os.replace(aside, path)
+        with atomic_path(path) as tmp_path:
+            preprocessing_state.save(_fit(dataset, config), tmp_path)
     return preprocessing_state.load(path)
 
 
-def _analyze(dataset, config) -> PreprocessingState:
-    labels = [row.split("|") for split in dataset.labels.values() for row in split]
+def _fit(dataset, config) -> PreprocessingState:
+    label_sets = (label for split in dataset.labels.values() for label in split)
+    labels = [label.split(LABEL_SEPARATOR) for label in label_sets]
     task, classes = preprocessing_state.find_classes(labels)
     rows = dataset.class_rows(TRAIN)
-    found = PreprocessingState(
+    state = PreprocessingState(
         modalities=dataset.modalities,
         task=task,
         classes=classes,
@@ -62,28 +61,30 @@ def _analyze(dataset, config) -> PreprocessingState:
         widths=dict(dataset.widths),
     )
     files = dataset.files(TRAIN)
-    if TEXT in found.modalities and config.text.has_vocabulary:
+    if TEXT in state.modalities and config.text.has_vocabulary:
         counts, total = preprocessing_state.count_rows(_token_rows(files, config))
-        found = with_vocabulary(found, counts, total, config.text)
-    found = with_widths(found, config)
-    scaled = [m for m in found.modalities if is_scaled(m, config)]
-    scales = {m: _scale(files, m, config, found) for m in scaled}
-    return replace(found, scales=scales)
+        state = with_vocabulary(state, counts, total, config.text)
+    state = with_widths(state, config)
+    scaled = [m for m in state.modalities if is_scaled(m, config)]
+    scales = {m: _scale(files, m, config, state) for m in scaled}
+    return replace(state, scales=scales)
 
 
 def _token_rows(files, config) -> Iterator[list[bytes]]:
-    rows = read_rows(files, [TEXT]).filter(_as_is(lambda r: r[TEXT] != ""))
-    split = _as_is(lambda r: tokenize(r[TEXT], config.text))
+    rows = read_rows(files, [TEXT]).filter(no_autograph(lambda r: r[TEXT] != ""))
+    split = no_autograph(lambda r: tokenize(r[TEXT], config.text))
     tokens = rows.batch(_BATCH_ROWS).map(split)
     for batch in tokens.prefetch(1):
         yield from batch.to_list()
 
 
-def _scale(files, modality, config, found) -> preprocessing_state.Scale:
-    preprocessor = Preprocessor(config, replace(found, modalities=(modality,)))
-    rows = read_rows(files, [modality]).filter(_as_is(lambda r: r[modality] != ""))
+def _scale(files, modality, config, state) -> preprocessing_state.Scale:
+    preprocessor = Preprocessor(config, replace(state, modalities=(modality,)))
+    rows = read_rows(files, [modality]).filter(
+        no_autograph(lambda r: r[modality] != "")
+    )
 
-    @_as_is
+    @no_autograph
     def vector(row):
         return preprocessor.finish(
             modality, preprocessor.decode(modality, row[modality])
@@ -95,4 +96,4 @@ def _scale(files, modality, config, found) -> preprocessing_state.Scale:
     moments = Moments()
     for batch in vectors.batch(_BATCH_ROWS).prefetch(1):
         moments.add(batch.numpy())
-    return moments.scale(found.widths[modality])
+    return moments.scale(state.widths[modality])

@@ -1,4 +1,4 @@
-"""Which row goes to which shard: all that is decided before media are read."""
+"""Plan of an ingest: checks of the table, and the shard of each row."""
 
 import hashlib
 import json
@@ -17,14 +17,14 @@ from mmkeras.data.table import Row, read_rows, table_modalities
 from mmkeras.errors import UserError
 from mmkeras.schema import AUDIO, IMAGE, SPLITS, TEST, TEXT, TRAIN
 
-# Goes up whenever the same rows would become other records or another analysis.
+# Cache version. Increment when records or statistics change for the same input.
 FORMAT = 6
 _LISTED = 20  # rows in one message
 
 
 @dataclass(frozen=True, kw_only=True)
 class BadRow:
-    """A row that is not as it should be, and why."""
+    """A row that cannot be used, and the reason."""
 
     line: int
     id: str
@@ -33,13 +33,7 @@ class BadRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """Rows that go to one file.
-
-    Attributes:
-        name: Path of the file below the folder of the shards, as TFX lays them out.
-        split: Which its rows are of.
-        rows: In the order of the records.
-    """
+    """Rows of one file; `name` is its path in the folder of the shards, as for TFX."""
 
     name: str
     split: str
@@ -48,19 +42,17 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class IngestPlan:
-    """Rows without problem, in shards, and what is known of the table.
+    """Shards of usable rows, and properties of the table.
 
     Attributes:
-        folder: What paths in the table are relative to; local or a URI.
-        config: The settings, with the encoders that the columns ask for.
-        modalities: In use, in the order of the branches.
-        widths: Of precomputed vectors, by modality.
-        shards: In the order of the records.
-        rejected: Rows left out already, and why.
-        rows: Number of rows that are used, and of the rejected ones.
-        warnings: Plain sentences.
+        folder: Base of relative paths in the table; local or a URI.
+        config: Settings, with encoders resolved from the columns.
+        modalities: Modalities in use, in the order of the branches.
+        widths: Widths of precomputed vectors, by modality.
+        rejected: Rows already left out, and the reason.
+        rows: Number of rows, rejected ones included.
         fingerprint: Hash of the table, the settings and each file's size and times.
-        split_fingerprint: Hash of which row goes where.
+        split_fingerprint: Hash of the split of each row.
     """
 
     folder: str
@@ -83,20 +75,20 @@ def plan_ingest(
     widths: dict[str, int] | None = None,
     labeled: bool = True,
 ) -> IngestPlan:
-    """Reads the table, checks what needs no media, and divides the rows.
+    """Reads and checks the table, without its media, and divides the rows.
 
     Args:
-        table: The CSV file, local or a URI.
-        config: Columns, checks and what to do about bad rows.
-        only: To evaluate a table: the rows of this split (all, where the table has
-            none) become the test rows, and nothing is asked of their classes.
-        widths: Then, of the model's precomputed vectors; encoders are the model's too.
-        labeled: Whether rows need a label; without, `only` is needed.
+        table: CSV file, local or a URI.
+        config: Columns, checks and the handling of bad rows.
+        only: For evaluation: rows of this split (all, if the table has no split)
+            become the test rows, and their classes are not checked.
+        widths: For evaluation: widths of the model's precomputed vectors.
+        labeled: Whether rows need a label; if not, `only` is required.
 
     Raises:
         UserError: The table cannot be used.
     """
-    if only:  # a fold is one of the table that was trained on
+    if only:  # folds belong to the training table
         config = replace(config, table=replace(config.table, folds=0, fold=0))
     folder = files.parent_path(table)
     modalities = table_modalities(table, config.table, labeled=labeled)
@@ -110,9 +102,11 @@ def plan_ingest(
         rows = [row for row in rows if row.split in (only, "") or not labeled]
         splits = [TEST] * len(rows)
         if not rows:
-            raise UserError(f"'{table}' has no row of the split {only}.")
+            raise UserError(
+                f"'{table}' has no row of the split {only}. Give another split."
+            )
     else:
-        warnings, splits = _divided(rows, rejected, len(all_rows), config)
+        warnings, splits = _assign_splits(rows, rejected, len(all_rows), config)
         config = resolve_encoders(rows, config)
     widths = widths or common_widths(rows, folder, config)
     return IngestPlan(
@@ -129,7 +123,7 @@ def plan_ingest(
     )
 
 
-def _divided(rows, rejected, total, config):
+def _assign_splits(rows, rejected, total, config):
     try:
         warnings = check_labels(rows)
         return warnings, assign_splits(rows, config.table, config.seed)
@@ -140,7 +134,7 @@ def _divided(rows, rejected, total, config):
 
 
 def resolve_encoders(rows: Sequence[Row], config: Config) -> Config:
-    """Takes a column for vectors when each of its cells is the path of a .npy file."""
+    """Sets encoder "vector" for columns of which each cell is a path of a .npy."""
     for modality in (TEXT, AUDIO):
         cells = [row.cells.get(modality) for row in rows]
         cells = [cell for cell in cells if cell]
@@ -155,7 +149,7 @@ def bad_row(row: Row, problem: str) -> BadRow:
 
 
 def rejection_message(bad: Sequence[BadRow], total: int) -> str:
-    """Returns the message that lists bad rows and says what can be done."""
+    """Returns a message that lists bad rows and the remedies."""
     bad = sorted(bad, key=lambda b: b.line)
     lines = [f"  line {b.line} (id {b.id}): {b.problem}" for b in bad[:_LISTED]]
     if len(bad) > _LISTED:
@@ -164,37 +158,34 @@ def rejection_message(bad: Sequence[BadRow], total: int) -> str:
         [
             f"{len(bad)} of {total} rows cannot be used:",
             *lines,
-            "Mend them, or go on with --on-bad-row reject (without these rows) or "
-            "--on-bad-row absent (an unreadable cell counts as missing).",
+            "Correct them, or continue with --on-bad-row reject (without these rows) "
+            "or --on-bad-row absent (an unreadable cell counts as missing).",
         ]
     )
 
 
 def _shards(rows, splits, rows_per_shard) -> tuple[Shard, ...]:
-    """Training rows in a fixed random order, the others as in the table.
+    """Returns shards: training rows in a fixed random order, others as in the table.
 
-    A table sorted by label must not become batches of one label.
+    A table sorted by label must not give batches of one label.
     """
     shards = []
     for split in SPLITS:
-        places = [i for i, other in enumerate(splits) if other == split]
+        indices = [i for i, other in enumerate(splits) if other == split]
         if split == TRAIN:
-            places = np.random.default_rng(0).permutation(places).astype(int)
-        for start in range(0, len(places), rows_per_shard):
-            shards.append(
-                Shard(
-                    name=f"Split-{split}/{start // rows_per_shard:05d}.tfrecord",
-                    split=split,
-                    rows=tuple(rows[i] for i in places[start : start + rows_per_shard]),
-                )
-            )
+            indices = np.random.default_rng(0).permutation(indices).astype(int)
+        for start in range(0, len(indices), rows_per_shard):
+            name = f"Split-{split}/{start // rows_per_shard:05d}.tfrecord"
+            of_shard = indices[start : start + rows_per_shard]
+            shard_rows = tuple(rows[i] for i in of_shard)
+            shards.append(Shard(name=name, split=split, rows=shard_rows))
     return tuple(shards)
 
 
 def _fingerprint(table, rows, splits, widths, config: Config) -> str:
-    """Hashes all that the records depend on; files by size and times of change.
+    """Hashes all inputs of the records; files by size and times of change.
 
-    Objects behind URIs are taken not to change: a new content has a new name.
+    Objects behind URIs are assumed not to change: new content has a new name.
     """
     remote = files.is_remote(table)
     content = files.read_remote(table) if remote else Path(table).read_bytes()
@@ -227,7 +218,7 @@ def _stamp(path: str) -> bytes:
         return path.encode()
     try:
         s = os.stat(path)
-    except (OSError, ValueError):  # said when the row is read
+    except (OSError, ValueError):  # reported when the row is read
         return b"none"
     return f"{s.st_size},{s.st_mtime_ns},{s.st_ctime_ns},{s.st_ino}".encode()
 

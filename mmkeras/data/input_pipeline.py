@@ -1,4 +1,4 @@
-"""TFRecords -> batches for training."""
+"""tf.data input pipeline: TFRecords to batches for training and evaluation."""
 
 import math
 from collections.abc import Sequence
@@ -27,33 +27,30 @@ from mmkeras.schema import (
 )
 
 AUTOTUNE = tf.data.AUTOTUNE
-# Our functions are graph code already; converting them would take seconds.
-_as_is = tf.autograph.experimental.do_not_convert
+# For functions that are graph code already; converting them would take seconds.
+no_autograph = tf.autograph.experimental.do_not_convert
 TARGET, _VECTOR = "target", "image_vector"
-# Memory of the shuffle buffer; the shards lie in a random order already.
+# Memory of the shuffle buffer; training shards are in a random order already.
 _SHUFFLE_BYTES = 256_000_000
 
 
 def read_rows(files: Sequence[str], modalities: Sequence[str]) -> tf.data.Dataset:
-    """Reads tf.Examples in their order: () string of each modality, id, label, status.
+    """Reads tf.Examples in order: () strings by modality, id, label and status.
 
     Raises:
         tf.errors.DataLossError: A shard is damaged.
     """
     names = [*modalities, ID, LABEL, STATUS]
     features = {name: tf.io.FixedLenFeature([], tf.string, "") for name in names}
-    records = tf.data.TFRecordDataset(list(files))
-    return (
-        records.batch(64)
-        .map(_as_is(lambda r: tf.io.parse_example(r, features)), AUTOTUNE)
-        .unbatch()
-    )
+    parse = no_autograph(lambda r: tf.io.parse_example(r, features))
+    records = tf.data.TFRecordDataset(list(files)).batch(64)
+    return records.map(parse, AUTOTUNE).unbatch()
 
 
 def class_weights(rows: Sequence[int], config: TrainConfig) -> tuple[float, ...]:
-    """Weighs each class, by its training rows; 1 is the mean over rows. () is none.
+    """Returns the weight of each class by its training rows, 1 on average over rows.
 
-    Source of effective: Cui et al., 2019, https://arxiv.org/abs/1901.05555.
+    Without weights the result is (). Source of "effective": Cui et al., 2019, https://arxiv.org/abs/1901.05555.
     """
     if config.class_weights == "none":
         return ()
@@ -67,16 +64,19 @@ def class_weights(rows: Sequence[int], config: TrainConfig) -> tuple[float, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
-    """Makes the batches of one split: (inputs, target, weight), as `fit` takes them.
+    """Batches of one split: (inputs, target, weight), as `fit` takes them.
 
     Attributes:
-        ingested: Where the rows lie.
-        preprocessor: Bytes to inputs.
+        preprocessor: Decodes and transforms the rows.
         split: train, val or test.
-        image_vectors: File of computed vectors of a frozen image encoder, in the
-            order of the shards; they then stand in the place of the pictures.
-        image_shape: Of what it gives for one picture: a vector, or tokens.
-        class_weights: Weight of each class in the loss; empty is 1 for all.
+        image_vectors: File of a frozen image encoder's outputs, in the order of the
+            shards; they replace the images.
+        image_shape: Shape of the encoder's output per image: a vector, or tokens.
+        class_weights: Weight of each class in the loss; () is 1 for all.
+
+    Example:
+        batches = Batches(dataset=dataset, preprocessor=preprocessor, split="val")
+        model.evaluate(batches.eval_batches())
     """
 
     dataset: Dataset
@@ -96,111 +96,103 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Whole batches in one epoch of training, at least one."""
+        """Full batches in one epoch of training, at least one."""
         return max(1, self.rows // self.config.train.batch_size)
 
-    def plain(self, again: bool = False) -> tf.data.Dataset:
-        """One pass in the order of the shards, nothing changed at random.
+    def eval_batches(self, again: bool = False) -> tf.data.Dataset:
+        """Returns one pass in the order of the shards, without augmentation.
 
         Args:
-            again: Whether it will be gone over several times; its rows are then
+            again: Whether the batches are iterated several times; the rows are then
                 read now and kept in memory, if they fit.
         """
-        finish_row = _as_is(lambda r: self._finish_row(r, None))
-        finish_batch = _as_is(lambda b: self._finish_batch(b, None))
+        finish_row = no_autograph(lambda r: self._finish_row(r, None))
+        finish_batch = no_autograph(lambda b: self._finish_batch(b, None))
         rows = self._decode_rows(self._rows()).map(finish_row, AUTOTUNE)
         batches = rows.batch(self.config.train.batch_size)
         batches = batches.map(finish_batch, AUTOTUNE)
-        if again and self.rows and self._fits(_bytes_of_a_row(batches.element_spec)):
+        if again and self.rows and self._fits(_row_bytes_of(batches.element_spec)):
             # Not cache(): each iterator over the decoders' graph costs half a second.
-            whole = tf.nest.map_structure(lambda *x: tf.concat(x, 0), *batches)
-            batches = tf.data.Dataset.from_tensor_slices(whole)
+            all_rows = tf.nest.map_structure(lambda *x: tf.concat(x, 0), *batches)
+            batches = tf.data.Dataset.from_tensor_slices(all_rows)
             batches = batches.batch(self.config.train.batch_size)
-        return self._whole(batches, -(-self.rows // self.config.train.batch_size))
+        return self._finalize(batches, -(-self.rows // self.config.train.batch_size))
 
-    def augmented(self, epochs: Sequence[int]) -> tf.data.Dataset:
-        """The given epochs one after the other, each shuffled and changed anew.
+    def train_batches(self, epochs: Sequence[int]) -> tf.data.Dataset:
+        """Returns consecutive epochs, each shuffled and augmented differently.
 
-        What an epoch brings depends on the seed and its number alone, so that a run
-        that goes on from epoch 7 sees what an uninterrupted one would have seen.
+        An epoch depends only on the seed and its number, so that a resumed run gets
+        the batches of an uninterrupted one.
         """
         in_memory = self._fits(self._row_bytes())
-        # Decoded rows are shuffled where they are kept, else the smaller encoded ones.
+        # Decoded rows are shuffled if kept in memory, else the smaller encoded ones.
         source = self._rows()
         if in_memory:
             source = self._decode_rows(source).cache()
 
-        @_as_is
+        @no_autograph
         def one_epoch(epoch):
             seed = epoch + 1_000_003 * self.config.seed
             rows = self._oversampled(source, seed)
             rows = rows.shuffle(self._buffer_rows(), seed, False)
             rows = rows if in_memory else self._decode_rows(rows)
-            rows = rows.enumerate()
-
-            @_as_is
-            def row(i, r):
-                return self._finish_row(r, tf.stack([seed, i]))
-
-            @_as_is
-            def batch(i, b):
-                return self._finish_batch(b, tf.stack([seed, -1 - i]))
-
-            # Which rows are left over changes with the shuffle; a last batch of one
-            # or two would upset the statistics of the batch normalisation.
+            finish_row = no_autograph(
+                lambda i, r: self._finish_row(r, tf.stack([seed, i]))
+            )
+            finish_batch = no_autograph(
+                lambda i, b: self._finish_batch(b, tf.stack([seed, -1 - i]))
+            )
+            # A last batch of one or two rows would distort the statistics of the batch
+            # normalization; which rows are dropped changes with the shuffle.
             size = min(self.config.train.batch_size, self.rows)
-            batches = rows.map(row, AUTOTUNE).batch(size, drop_remainder=True)
-            batches = batches.enumerate()
-            return batches.map(batch, AUTOTUNE)
+            rows = rows.enumerate().map(finish_row, AUTOTUNE)
+            batches = rows.batch(size, drop_remainder=True)
+            return batches.enumerate().map(finish_batch, AUTOTUNE)
 
         numbers = tf.data.Dataset.range(epochs[0], epochs[-1] + 1)
-        batches = numbers.flat_map(one_epoch)
-        return self._whole(batches, self.steps * len(epochs))
+        return self._finalize(numbers.flat_map(one_epoch), self.steps * len(epochs))
 
     def _oversampled(self, rows, seed) -> tf.data.Dataset:
-        """As many rows, of each class about as many; drawn anew each epoch."""
+        """Resamples the rows of an epoch so that classes are about equally frequent."""
         if not self.config.train.oversample:
             return rows
         counts = np.maximum(self.preprocessor.state.class_rows, 1)
         share = tf.constant(counts.sum() / (len(counts) * counts), tf.float32)  # (C,)
 
-        @_as_is
-        def drawn(i, row):
+        @no_autograph
+        def repeat(i, row):
             target = row[TARGET] if TARGET in row else self._target(row[LABEL])
             times = tf.reduce_sum(target * share) / tf.reduce_sum(target)
-            chance = tf.random.stateless_uniform([], tf.stack([seed, i]))
-            times = tf.cast(tf.floor(times + chance), tf.int64)
+            uniform = tf.random.stateless_uniform([], tf.stack([seed, i]))
+            times = tf.cast(tf.floor(times + uniform), tf.int64)
             return tf.data.Dataset.from_tensors(row).repeat(times)
 
-        # One pass brings about as many rows as there are; the next fills up the rest.
-        return rows.repeat().enumerate().flat_map(drawn).take(self.rows)
+        # One pass gives about `self.rows` rows; the next pass fills up the rest.
+        return rows.repeat().enumerate().flat_map(repeat).take(self.rows)
 
-    def _whole(self, batches, steps):
-        options = tf.data.Options()
+    def _finalize(self, batches, steps):
+        options, policy = tf.data.Options(), tf.data.experimental.AutoShardPolicy.DATA
         options.deterministic = True
-        options.experimental_distribute.auto_shard_policy = (
-            tf.data.experimental.AutoShardPolicy.DATA
-        )
+        options.experimental_distribute.auto_shard_policy = policy
         batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
         return batches.prefetch(AUTOTUNE).with_options(options)
 
     def _rows(self) -> tf.data.Dataset:
-        """Encoded rows in the order of the shards, with computed vectors if any."""
+        """Reads encoded rows in the order of the shards, with image vectors if any."""
         files = self.dataset.files(self.split)
         rows = read_rows(files, self.preprocessor.modalities)
         if self.image_vectors is not None:
             size = 4 * math.prod(self.image_shape)
             vectors = tf.data.FixedLengthRecordDataset(str(self.image_vectors), size)
-            rows = tf.data.Dataset.zip((rows, vectors)).map(
-                _as_is(lambda r, v: {**r, _VECTOR: v})
-            )
+            rows = tf.data.Dataset.zip((rows, vectors))
+            rows = rows.map(no_autograph(lambda r, v: {**r, _VECTOR: v}))
         return rows
 
     def _decode_rows(self, rows) -> tf.data.Dataset:
-        return rows.map(_as_is(self._decode_row), AUTOTUNE)
+        return rows.map(no_autograph(self._decode_row), AUTOTUNE)
 
     def _row_bytes(self) -> int:
-        """About what a decoded row takes; of a sound of 16 bits its mel frames."""
+        """Estimates the size of a decoded row; mel frames for audio of 16 bits."""
         files = self.dataset.files(self.split)
         size = sum(tf.io.gfile.stat(file).length for file in files)
         size //= max(self.rows, 1)
@@ -224,21 +216,21 @@ class Batches:
     def _decode_row(self, row):
         out, present = {}, []
         for m in self.preprocessor.modalities:
-            there = row[m] != ""
-            out[m] = self._decode(m, row, there)
-            present.append(tf.cast(there, tf.float32))
+            is_present = row[m] != ""
+            out[m] = self._decode(m, row, is_present)
+            present.append(tf.cast(is_present, tf.float32))
         out[PRESENT] = tf.stack(present)  # (M,)
         out[TARGET] = self._target(row[LABEL])
         return out
 
     def _target(self, label):
-        """() string to (C,) float32, 1 at each class that it names."""
+        """Turns a () string into (C,) float32, 1 at each label."""
         names = tf.strings.split(label, LABEL_SEPARATOR)
         classes = tf.constant(self.preprocessor.state.classes)
-        hit = tf.reduce_any(names[:, None] == classes[None, :], axis=0)
-        return tf.cast(hit, tf.float32)
+        is_label = tf.reduce_any(names[:, None] == classes[None, :], axis=0)
+        return tf.cast(is_label, tf.float32)
 
-    def _decode(self, modality, row, there):
+    def _decode(self, modality, row, is_present):
         if modality == IMAGE and self.image_vectors is not None:
             vector = tf.io.decode_raw(row[_VECTOR], tf.float32)
             return tf.reshape(vector, self.image_shape)
@@ -246,17 +238,16 @@ class Batches:
             return row[modality]
         spec = self.preprocessor.decoded_spec(modality)
         shape = [size or 1 for size in spec.shape]
+        decode, kinds = self.preprocessor.decode, self.dataset.image_kinds
         decoded = tf.cond(
-            there,
-            lambda: self.preprocessor.decode(
-                modality, row[modality], self.dataset.image_kinds
-            ),
+            is_present,
+            lambda: decode(modality, row[modality], kinds),
             lambda: tf.zeros(shape, spec.dtype),
         )
         return tf.ensure_shape(decoded, spec.shape)
 
     def _finish_row(self, row, seed):
-        """Masks and finishes what is done row by row; pictures and text are not."""
+        """Masks and finishes the modalities that are not batched: audio and vectors."""
         row = dict(row)
         for m in self.preprocessor.modalities:
             if m == AUDIO and seed is not None and self._has_frames():
@@ -294,15 +285,15 @@ class Batches:
         return self.preprocessor.text_input(texts, tokens)
 
 
-def _bytes_of_a_row(batch_spec) -> int:
+def _row_bytes_of(batch_spec) -> int:
     specs = tf.nest.flatten(batch_spec)
     return sum(math.prod(spec.shape[1:]) * spec.dtype.size for spec in specs)
 
 
 def image_batches(dataset: Dataset, preprocessor: Preprocessor, split: str):
-    """Batches (B, S, S, 3) uint8 in the order of the shards; zeros where absent."""
+    """Returns (B, S, S, 3) uint8 in the order of the shards; zeros where absent."""
     only_images = Preprocessor(
         preprocessor.config, replace(preprocessor.state, modalities=(IMAGE,))
     )
     batches = Batches(dataset=dataset, preprocessor=only_images, split=split)
-    return batches.plain().map(_as_is(lambda inputs, *_: inputs[IMAGE]))
+    return batches.eval_batches().map(no_autograph(lambda inputs, *_: inputs[IMAGE]))

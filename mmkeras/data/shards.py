@@ -1,39 +1,38 @@
-"""One shard: its rows read, checked and written; and what was found on the way."""
+"""Writing of one TFRecord shard, and the summary of its rows."""
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import tensorflow as tf
 
 from mmkeras.config import Config
-from mmkeras.data.example_reader import ReadRow, RowReader, make_example, read_all
+from mmkeras.data.example_reader import RowContent, RowReader, make_example, read_all
 from mmkeras.data.ingest_plan import BadRow, Shard, bad_row
-from mmkeras.files import is_remote, join_path, parent_path
+from mmkeras.files import atomic_path, is_remote, join_path, parent_path
 from mmkeras.modalities.image.decoding import image_kind
 from mmkeras.schema import AUDIO_SILENT, IMAGE, LABEL_SEPARATOR, TEXT
 
-_SHOWN = 20  # pairs in one warning
+_LISTED = 20  # pairs in one warning
 
 
 @dataclass(kw_only=True)
 class ShardSummary:
-    """What the rows of a shard turned out to be; plain values, as JSON has them.
+    """Summary of a written shard; JSON-serializable.
 
     Attributes:
-        name: Of the shard.
-        split: Of its rows.
-        rows: Written; 0 where there is no file.
-        rejected: Rows left out, and why.
-        unreadable: Rows of which a modality counts as missing, and why.
-        absent: Modality -> rows without it.
-        labels: Labels of a row joined by "|" -> rows.
-        picture_kinds: Kinds of pictures that occur, as `decode_image` takes them.
-        silent: Lines of rows whose sound is silent throughout.
-        digests: Modality -> (line, hash of the content), for the search for twins.
-        content: Hash of what the rows hold, wherever and whenever it was written.
+        rows: Number of rows written; without any there is no file.
+        rejected: Rows left out, and the reason.
+        unreadable: Rows with a modality that counts as missing, and the reason.
+        absent: Modality -> number of rows without it.
+        labels: Labels of a row joined by "|" -> number of rows.
+        image_kinds: Kinds of images that occur, as `decode_image` takes them.
+        silent: Lines of rows with silent audio.
+        digests: Modality -> (line, hash of the content), to find duplicates.
+        content: Hash of the rows' content, independent of paths and times.
     """
 
     name: str
@@ -55,109 +54,121 @@ def write_shard(
     reader: RowReader,
     tick: Callable[[], object] = lambda: None,
 ) -> ShardSummary:
-    """Writes every good row of a shard; the file appears whole, by a rename.
+    """Writes the usable rows of a shard; the file appears atomically.
 
     Args:
-        shard: Its rows and its name.
-        folder: Where `shard.name` is put; local or a URI.
+        shard: Rows and file name.
+        folder: Folder of `shard.name`; local or a URI.
         reader: Reads the rows' media.
         tick: Called after each row.
     """
-    found, content = ShardSummary(name=shard.name, split=shard.split), hashlib.sha256()
+    summary = ShardSummary(name=shard.name, split=shard.split)
+    content = hashlib.sha256()
     path = join_path(folder, shard.name)
-    aside = join_path(
-        parent_path(path), f".{path.rpartition('/')[2]}.{os.urandom(4).hex()}"
-    )
-    if not is_remote(folder):
+    with _atomic_file(path) as tmp_path, tf.io.TFRecordWriter(tmp_path) as writer:
+        for row in read_all(shard.rows, reader, reader.config.table.workers):
+            tick()
+            if _is_usable(row, reader.config, summary):
+                example = make_example(row, shard.split)
+                writer.write(example.SerializeToString(deterministic=True))
+                _add_row(row, summary, content)
+    if not summary.rows:
+        tf.io.gfile.remove(path)
+    summary.content = content.hexdigest()
+    return summary
+
+
+@contextmanager
+def _atomic_file(path: str) -> Iterator[str]:
+    """Yields a temporary path for a local or remote file, as `atomic_path` does."""
+    if not is_remote(path):
         os.makedirs(parent_path(path), exist_ok=True)
+        with atomic_path(path) as tmp_path:
+            yield str(tmp_path)
+        return
+    folder, _, name = path.rpartition("/")
+    tmp_path = f"{folder}/.{name}.{os.urandom(4).hex()}"
     try:
-        with tf.io.TFRecordWriter(aside) as writer:
-            for read in read_all(shard.rows, reader, reader.config.table.workers):
-                tick()
-                if _is_good(read, reader.config, found):
-                    example = make_example(read, shard.split)
-                    writer.write(example.SerializeToString(deterministic=True))
-                    _note(read, found, content)
-        found.content = content.hexdigest()
-        if found.rows:
-            tf.io.gfile.rename(aside, path, overwrite=True)
+        yield tmp_path
+        tf.io.gfile.rename(tmp_path, path, overwrite=True)
     finally:
-        if tf.io.gfile.exists(aside):
-            tf.io.gfile.remove(aside)
-    return found
+        if tf.io.gfile.exists(tmp_path):
+            tf.io.gfile.remove(tmp_path)
 
 
-def _is_good(read: ReadRow, config: Config, found: ShardSummary) -> bool:
-    """Says whether the row is kept, and notes what is wrong with it."""
-    problem = "; ".join(read.broken.values())
-    nothing_left = not any(read.data.values())
+def _is_usable(row: RowContent, config: Config, summary: ShardSummary) -> bool:
+    """Decides on a row, and records its problem."""
+    problem = "; ".join(row.broken.values())
     if not problem:
         return True
-    bad = asdict(bad_row(read.row, problem))
-    if config.on_bad_row != "absent" or nothing_left:
-        found.rejected.append(bad)
+    bad = asdict(bad_row(row.row, problem))
+    if config.on_bad_row != "absent" or not any(row.data.values()):
+        summary.rejected.append(bad)
         return False
-    found.unreadable.append(bad)
+    summary.unreadable.append(bad)
     return True
 
 
-def _note(read: ReadRow, found: ShardSummary, content) -> None:
-    found.rows += 1
-    found.labels[LABEL_SEPARATOR.join(read.row.labels)] += 1
-    for modality, data in read.data.items():
-        found.absent[modality] += not data
-    kind = image_kind(read.data.get(IMAGE, b""))
-    if kind not in found.image_kinds:
-        found.image_kinds.append(kind)
-    if read.facts.get(AUDIO_SILENT) == 1.0:
-        found.silent.append(read.row.line)
-    for modality, digest in read.digest.items():
-        if modality != TEXT or len(read.digest) == 1:
-            # The same word beside another picture is no twin.
-            pairs = found.digests.setdefault(modality, [])
-            pairs.append((read.row.line, digest.hex()))
-    content.update(repr((read.row.id, read.row.labels, read.digest)).encode())
+def _add_row(row: RowContent, summary: ShardSummary, content) -> None:
+    summary.rows += 1
+    summary.labels[LABEL_SEPARATOR.join(row.row.labels)] += 1
+    for modality, data in row.data.items():
+        summary.absent[modality] += not data
+    kind = image_kind(row.data.get(IMAGE, b""))
+    if kind not in summary.image_kinds:
+        summary.image_kinds.append(kind)
+    if row.metadata.get(AUDIO_SILENT) == 1.0:
+        summary.silent.append(row.row.line)
+    for modality, digest in row.digest.items():
+        if modality != TEXT or len(row.digest) == 1:
+            # The same text with another image is no duplicate.
+            pairs = summary.digests.setdefault(modality, [])
+            pairs.append((row.row.line, digest.hex()))
+    content.update(repr((row.row.id, row.row.labels, row.digest)).encode())
 
 
 def bad_rows(summaries: Iterable[ShardSummary], name: str) -> list[BadRow]:
     """Returns the "rejected" or "unreadable" rows of all shards, by line."""
-    bad = [BadRow(**row) for found in summaries for row in getattr(found, name)]
+    bad = [BadRow(**row) for summary in summaries for row in getattr(summary, name)]
     return sorted(bad, key=lambda row: row.line)
 
 
 def warn_duplicate_content(summaries: Iterable[ShardSummary]) -> list[str]:
-    """Warns of the same picture, sound or vector in rows of different splits."""
+    """Warns of the same image, audio or vector in rows of different splits."""
     first: dict[tuple[str, str], tuple[str, int]] = {}
-    twins = []
-    for found in summaries:
-        for modality, pairs in found.digests.items():
+    duplicates = []
+    for summary in summaries:
+        for modality, pairs in summary.digests.items():
             for line, digest in pairs:
-                place = (found.split, line)
-                split, before = first.setdefault((modality, digest), place)
-                if split != found.split:
-                    twins.append((modality, before, split, line, found.split))
-    if not twins:
+                split, first_line = first.setdefault(
+                    (modality, digest), (summary.split, line)
+                )
+                if split != summary.split:
+                    duplicate = (modality, first_line, split, line, summary.split)
+                    duplicates.append(duplicate)
+    if not duplicates:
         return []
-    shown = [
+    pairs = [
         f"{modality} of line {a} ({split_a}) and of line {b} ({split_b})"
-        for modality, a, split_a, b, split_b in sorted(twins)[:_SHOWN]
+        for modality, a, split_a, b, split_b in sorted(duplicates)[:_LISTED]
     ]
-    more = f"; and {len(twins) - _SHOWN} more." if len(twins) > _SHOWN else "."
+    count = len(duplicates) - _LISTED
+    more = f"; and {count} more." if count > 0 else "."
     return [
-        "The same content stands in different splits, so the test is too easy: "
-        + "; ".join(shown)
+        "The same content is in different splits, so the test is too easy: "
+        + "; ".join(pairs)
         + more
     ]
 
 
 def warn_silence(summaries: Iterable[ShardSummary]) -> list[str]:
-    """Warns of sounds in which there is nothing to hear."""
-    lines = sorted(line for found in summaries for line in found.silent)
+    """Warns of audio without any signal."""
+    lines = sorted(line for summary in summaries for line in summary.silent)
     if not lines:
         return []
-    which = "One sound is" if len(lines) == 1 else f"{len(lines)} sounds are"
-    more = ", ..." if len(lines) > _SHOWN else ""
+    which = f"{len(lines)} audio files are" if len(lines) > 1 else "One audio file is"
+    more = ", ..." if len(lines) > _LISTED else ""
     return [
         f"{which} silent from start to end: line "
-        f"{', '.join(map(str, lines[:_SHOWN]))}{more}."
+        f"{', '.join(map(str, lines[:_LISTED]))}{more}."
     ]

@@ -1,4 +1,4 @@
-"""Which rows train, validate and test; and whether their labels can be learned."""
+"""Division of rows into train, val and test, or into folds."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -14,27 +14,27 @@ from mmkeras.schema import TEST, TRAIN, VAL
 def assign_splits(rows: Sequence[Row], config: TableConfig, seed: int) -> list[str]:
     """Returns train, val or test for each row.
 
-    Given splits are kept; where no row is val, `config.val_share` of the train rows
-    become it, and likewise test. Without splits all rows are divided at random, each
-    set of labels in proportion, no group in two splits, every split with at least
-    one row, and each class of three rows or more among the training rows. With
-    `config.folds` the rows of one fold are test and the others divided so.
+    Existing splits are kept; without a val row, `config.val_share` of the train rows
+    become val, and likewise test. Without splits all rows are divided at random,
+    stratified by their labels, with no group in two splits, at least one row in each
+    split, and each class of three rows or more in train. With `config.folds` the
+    rows of one fold are test and the others are divided into train and val.
 
     Args:
-        rows: Rows without problem.
+        rows: Usable rows.
         config: Shares of val and test, or the fold.
         seed: The same rows and seed give the same splits.
 
     Raises:
         UserError: There are fewer than three rows or groups, no train row, or a
-            group in several of the given splits; or as `assign_folds`.
+            group in several splits; or as `assign_folds`.
     """
     if config.folds:
-        return _around_fold(rows, config, seed)
+        return _split_around_fold(rows, config, seed)
     splits = [row.split or TRAIN for row in rows]
     missing = [split for split in (VAL, TEST) if split not in splits]
     if not rows:
-        raise UserError("No usable row is left to train on. See the rejected rows.")
+        raise UserError("No usable row is left to train on. Correct the rejected rows.")
     if TRAIN not in splits:
         raise UserError(
             "No usable row has the split train. Set it for some rows, or leave the "
@@ -48,55 +48,51 @@ def assign_splits(rows: Sequence[Row], config: TableConfig, seed: int) -> list[s
     shares = {split: shares[split] for split in missing}
     shares = {TRAIN: 1 - sum(shares.values()), **shares}
     train = [i for i, split in enumerate(splits) if split == TRAIN]
-    for i, split in _divide([rows[i] for i in train], shares, seed).items():
-        splits[train[i]] = split
+    divided = _divide([rows[i] for i in train], shares, seed)
+    for i, split in zip(train, divided, strict=True):
+        splits[i] = split
     return splits
 
 
 def assign_folds(rows: Sequence[Row], folds: int, seed: int) -> list[int]:
-    """Returns the fold of each row, from 1: each set of labels evenly in all.
+    """Returns the fold of each row, from 1, stratified by the labels.
 
     No group is in two folds, and each fold has at least one row.
 
     Args:
-        rows: Rows without problem.
-        folds: At least 2.
+        rows: Usable rows.
+        folds: Number of folds, at least 2.
         seed: The same rows and seed give the same folds.
 
     Raises:
-        UserError: There are too few rows or groups to leave, beside each fold, one
-            for training and one for validation.
+        UserError: There are too few rows or groups for the folds plus one row each
+            for training and validation.
     """
     groups = _shuffled(_groups(rows), seed)
-    placed = dict.fromkeys(range(1, folds + 1), groups)
+    assignment = dict.fromkeys(range(1, folds + 1), groups)
     if folds <= len(groups):
-        placed = _place(groups, rows, dict.fromkeys(placed, 1 / folds))
-        _fill_every_split(placed)
-    if max(map(len, placed.values())) > len(groups) - 2:
+        assignment = _place(groups, rows, dict.fromkeys(assignment, 1 / folds))
+        _fill_every_split(assignment)
+    if max(map(len, assignment.values())) > len(groups) - 2:
         raise UserError(
             f"{len(groups)} usable rows or groups are too few for {folds} folds: each "
-            "needs one, and beside it two, to train and to validate. Give fewer folds, "
-            "or more rows."
+            "needs one, and two more to train and to validate. Give fewer folds, or "
+            "more rows."
         )
-    fold_of = {
-        i: k for k, members in placed.items() for group in members for i in group
-    }
-    return [fold_of[i] for i in range(len(rows))]
+    return _parts(assignment)
 
 
-def _around_fold(rows, config, seed) -> list[str]:
+def _split_around_fold(rows, config, seed) -> list[str]:
     """Returns test for the rows of `config.fold`, and train or val for the others."""
     folds = assign_folds(rows, config.folds, seed)
-    others = [i for i, fold in enumerate(folds) if fold != config.fold]
+    others = [row for row, fold in zip(rows, folds, strict=True) if fold != config.fold]
     shares = {TRAIN: 1 - config.val_share, VAL: config.val_share}
-    splits = [TEST] * len(rows)
-    for i, split in _divide([rows[i] for i in others], shares, seed).items():
-        splits[others[i]] = split
-    return splits
+    divided = iter(_divide(others, shares, seed))
+    return [TEST if fold == config.fold else next(divided) for fold in folds]
 
 
 def check_labels(rows: Sequence[Row]) -> list[str]:
-    """Returns warnings: which classes have one row only (at most ten are named).
+    """Returns a warning that names up to ten classes with a single row.
 
     Raises:
         UserError: All rows have the same one class.
@@ -104,8 +100,8 @@ def check_labels(rows: Sequence[Row]) -> list[str]:
     counts = Counter(label for row in rows for label in row.labels)
     if len(counts) < 2:
         raise UserError(
-            f"The rows have {format_names(list(counts)) or 'no label'} only; training needs "
-            "at least two classes. Check the label column."
+            f"The rows have {format_names(list(counts)) or 'no label'} only; training "
+            "needs at least two classes. Check the label column."
         )
     single = sorted(label for label, n in counts.items() if n == 1)
     if not single:
@@ -128,11 +124,11 @@ def _check_groups(rows, splits):
             )
 
 
-def _divide(rows: list[Row], shares: dict[str, float], seed: int) -> dict[int, str]:
-    """Returns row number -> split: groups first by size, then in random order.
+def _divide(rows: list[Row], shares: dict[str, float], seed: int) -> list[str]:
+    """Returns the split of each row; groups are assigned by size, then at random.
 
-    Each goes to the split that is furthest behind its share, counted over the rows
-    with the same labels and over all rows, of the splits that still have room.
+    Each group goes to the split, among those with enough room, that is furthest
+    behind its share, over the rows with the same labels and over all rows.
     """
     groups = _groups(rows)
     if len(groups) < len(shares):
@@ -140,20 +136,26 @@ def _divide(rows: list[Row], shares: dict[str, float], seed: int) -> dict[int, s
             f"{len(groups)} usable rows or groups cannot be divided into "
             f"{', '.join(shares)}: at least {len(shares)} are needed. Add rows."
         )
-    placed = _place(_shuffled(groups, seed), rows, shares)
-    _teach_every_class(rows, placed)
-    _fill_every_split(placed)
-    return {i: s for s, members in placed.items() for group in members for i in group}
+    assignment = _place(_shuffled(groups, seed), rows, shares)
+    _train_every_class(rows, assignment)
+    _fill_every_split(assignment)
+    return _parts(assignment)
+
+
+def _parts(assignment):
+    """Returns the split or fold of each row, from part -> groups of row numbers."""
+    part_of = {i: k for k, groups in assignment.items() for g in groups for i in g}
+    return [part_of[i] for i in range(len(part_of))]
 
 
 def _shuffled(groups, seed):
-    """Returns the groups by size, the largest first, and in random order."""
+    """Returns the groups by size, the largest first, ties in random order."""
     order = np.random.default_rng(seed).permutation(len(groups))
     return sorted((groups[i] for i in order), key=len, reverse=True)
 
 
 def _place(groups, rows, shares):
-    placed = {split: [] for split in shares}  # split -> groups
+    assignment = {split: [] for split in shares}  # split -> groups
     numbered = list(enumerate(shares.values()))
     total = [0] * len(shares)  # rows in each split
     by_labels = defaultdict(lambda: [0] * len(shares))  # the same, of each label set
@@ -174,40 +176,40 @@ def _place(groups, rows, shares):
             best = max(range(len(room)), key=room.__getitem__)
         for have, n in counts:
             have[best] += n
-        list(placed.values())[best].append(group)
-    return placed
+        list(assignment.values())[best].append(group)
+    return assignment
 
 
 def _groups(rows):
-    """Returns lists of row numbers that must stay together."""
+    """Returns lists of row numbers that must be in one split."""
     groups = defaultdict(list)
     for i, row in enumerate(rows):
         groups[("group", row.group) if row.group else ("row", i)].append(i)
     return list(groups.values())
 
 
-def _teach_every_class(rows, placed):
-    """Moves a group to train for each class of three rows or more that has none."""
+def _train_every_class(rows, assignment):
+    """Moves a group to train for each class of three rows or more without one."""
     counts = Counter(label for row in rows for label in row.labels)
-    learned = {x for group in placed[TRAIN] for i in group for x in rows[i].labels}
+    learned = {x for group in assignment[TRAIN] for i in group for x in rows[i].labels}
     for label in sorted(x for x, n in counts.items() if n >= 3 and x not in learned):
         holders = [
             (len(group), len(rows) - group[0], split, group)
-            for split in placed
-            for group in placed[split]
+            for split in assignment
+            for group in assignment[split]
             if split != TRAIN and any(label in rows[i].labels for i in group)
         ]
         if holders:
             _, _, split, group = min(holders)
-            placed[split].remove(group)
-            placed[TRAIN].append(group)
+            assignment[split].remove(group)
+            assignment[TRAIN].append(group)
 
 
-def _fill_every_split(placed):
-    """Gives each empty split the smallest group of the split with the most groups."""
-    for split in placed:
-        if not placed[split]:
-            donor = max(placed, key=lambda s: len(placed[s]))
-            group = min(placed[donor], key=len)
-            placed[donor].remove(group)
-            placed[split].append(group)
+def _fill_every_split(assignment):
+    """Moves to each empty split the smallest group of the split with most groups."""
+    for split in assignment:
+        if not assignment[split]:
+            donor = max(assignment, key=lambda s: len(assignment[s]))
+            group = min(assignment[donor], key=len)
+            assignment[donor].remove(group)
+            assignment[split].append(group)

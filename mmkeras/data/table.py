@@ -1,4 +1,4 @@
-"""data.csv -> rows, the checks that need no media, and the split of the rows."""
+"""Reader of the CSV table: its rows, and the checks that need no media."""
 
 import csv
 import io
@@ -12,21 +12,14 @@ from typing import TextIO
 from mmkeras.config import TableConfig
 from mmkeras.errors import UserError, format_names
 from mmkeras.files import is_remote, read_remote
-from mmkeras.schema import (
-    LABEL_SEPARATOR,
-    MODALITIES,
-    SPLITS,
-    TEST,
-    TRAIN,
-    VAL,
-)
+from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, SPLITS, TEST, TRAIN, VAL
 
 _SPLIT_NAMES = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST}
 _SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), VAL)
-# Longest cell, in characters: an unclosed quote swallows no more than this.
+# Longest cell, in characters: limits what an unclosed quote can take in.
 _MAX_CELL = 2**27
-# Stands for a NUL, which Python 3.10's csv refuses. Never in decoded UTF-8, and not
-# among the surrogates that stand for undecodable bytes, U+DC80 to U+DCFF.
+# Replaces a NUL, which Python 3.10's csv refuses. Never in decoded UTF-8, and none of
+# the surrogates of undecodable bytes, U+DC80 to U+DCFF.
 _NUL = "\udc00"
 
 
@@ -36,12 +29,12 @@ class Row:
 
     Attributes:
         line: Line of the file where the row starts; the header is line 1.
-        id: Its identifier, else the number of the row: "0", "1", ...
-        cells: Modality -> its cell as written, "" where absent or blank.
-        labels: Each once, in the order written.
-        split: train, val, test, or "" where none is given.
-        group: Group, or "" where none is given.
-        problem: "" where the row is fine, else what is wrong with it.
+        id: Content of the id column, else the number of the row: "0", "1", ...
+        cells: Modality -> its cell as written, "" if absent or blank.
+        labels: Labels without duplicates, in the order written.
+        split: train, val, test, or "".
+        group: Rows of one group are in one split; "" is none.
+        problem: Reason why the row cannot be used, or "".
     """
 
     line: int
@@ -56,16 +49,16 @@ class Row:
 def table_modalities(
     path: str | Path, config: TableConfig, *, labeled: bool = True
 ) -> tuple[str, ...]:
-    """Returns the modalities asked for that the table has, in schema order.
+    """Returns the configured modalities that the table has, in schema order.
 
     Args:
         path: CSV file in UTF-8 with a header.
         config: Names of the columns, and the modalities to use.
-        labeled: Whether the label column must be there.
+        labeled: Whether the label column is required.
 
     Raises:
         UserError: The file is missing, a folder, empty, not UTF-8, without rows, or
-            lacks a column that is needed; or two columns have the same name.
+            lacks a required column; or two columns have the same name.
     """
     records = _records(path)
     modalities = _modalities(path, _header(path, records), config, labeled)
@@ -77,14 +70,12 @@ def table_modalities(
 def iter_rows(
     path: str | Path, config: TableConfig, *, labeled: bool = True
 ) -> Iterator[Row]:
-    """Reads the table row by row, in bounded memory.
-
-    A row that cannot be used comes with its `problem`; blank lines are skipped.
+    """Reads the table row by row, in bounded memory; skips blank lines.
 
     Args:
         path: CSV file in UTF-8, with or without a byte order mark.
         config: Names of the columns, and the modalities to use.
-        labeled: Whether a row needs a label and at least one modality.
+        labeled: Whether a row without a label or any modality has a problem.
 
     Raises:
         UserError: As `table_modalities`, or the quotes of a row do not match.
@@ -98,21 +89,17 @@ def iter_rows(
             yield _row(str(number), line, cells, modalities, config, labeled)
         else:
             problem = f"{len(record)} cells where the header has {len(header)}"
-            yield Row(
-                line=line,
-                id=str(number),
-                cells=dict.fromkeys(modalities, ""),
-                problem=problem,
-            )
+            cells = dict.fromkeys(modalities, "")
+            yield Row(line=line, id=str(number), cells=cells, problem=problem)
 
 
 def read_rows(
     path: str | Path, config: TableConfig, *, labeled: bool = True
 ) -> list[Row]:
-    """Reads all rows, with the checks across rows; `labeled` as in `iter_rows`.
+    """Reads all rows and checks ids and splits; `labeled` as in `iter_rows`.
 
-    The later ones of several rows with one id get a problem, and so does a row
-    without split where other rows have one. With `config.folds` no row has a split.
+    Rows that repeat an id get a problem, and so do rows without split if others have
+    one. With `config.folds` no row has a split.
 
     Raises:
         UserError: As `iter_rows`.
@@ -140,8 +127,8 @@ def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))
     line, columns = 1, 0
     try:
-        # Bytes that are not UTF-8 become surrogates, to be blamed on their row.
-        with _opened(path) as file:
+        # Bytes that are not UTF-8 become surrogates, reported with their row.
+        with _open(path) as file:
             reader = csv.reader(
                 (text.replace("\0", _NUL) for text in file), strict=True
             )
@@ -152,7 +139,9 @@ def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
                     yield line, record
                 line = reader.line_num + 1
     except FileNotFoundError:
-        raise UserError(f"{path} is not there. Check the path of the table.") from None
+        raise UserError(
+            f"{path} does not exist. Check the path of the table."
+        ) from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder. Give the path of a CSV file.") from None
     except OSError as error:
@@ -164,7 +153,7 @@ def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
-def _opened(path: str | Path) -> TextIO:
+def _open(path: str | Path) -> TextIO:
     settings = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
     if is_remote(path):
         return io.TextIOWrapper(io.BytesIO(read_remote(str(path))), **settings)
@@ -178,34 +167,34 @@ def _header(path, records):
     start = "".join(header)
     if _is_broken(start):
         is_utf_16 = start.startswith(("\udcff\udcfe", "\udcfe\udcff"))
-        found = "is UTF-16" if is_utf_16 else "has a header that is not UTF-8"
-        raise UserError(f"{path} {found}. Save it as CSV in UTF-8.")
+        fault = "is UTF-16" if is_utf_16 else "has a header that is not UTF-8"
+        raise UserError(f"{path} {fault}. Save it as CSV in UTF-8.")
     header = [name.strip() for name in header]
-    twice = [name for name, n in Counter(header).items() if name and n > 1]
-    if twice:
+    repeated = [name for name, n in Counter(header).items() if name and n > 1]
+    if repeated:
         raise UserError(
-            f"{path} has several columns named {format_names(twice)}. Rename or remove all "
-            "but one."
+            f"{path} has several columns named {format_names(repeated)}. Rename or "
+            "remove all but one."
         )
     return header
 
 
 def _modalities(path, header, config, labeled):
     columns = {name: getattr(config, f"{name}_column") for name in MODALITIES}
-    wanted = [name for name in MODALITIES if name in config.modality_names]
-    found = tuple(name for name in wanted if columns[name] in header)
-    if not found:
-        names = [columns[name] for name in wanted]
-        raise _no_column(path, header, names, f"table.{wanted[0]}_column")
+    configured = [name for name in MODALITIES if name in config.modality_names]
+    present = tuple(name for name in configured if columns[name] in header)
+    if not present:
+        names = [columns[name] for name in configured]
+        raise _no_column(path, header, names, f"table.{configured[0]}_column")
     if labeled and config.label_column not in header:
         raise _no_column(path, header, [config.label_column], "table.label_column")
     defaults = {field.name: field.default for field in fields(TableConfig)}
-    optional = [f"{name}_column" for name in (*wanted, "id", "split", "group")]
-    for setting in optional:  # a column that the user named must be there
+    optional = [f"{name}_column" for name in (*configured, "id", "split", "group")]
+    for setting in optional:  # a column that the user named is required
         name = getattr(config, setting)
         if name != defaults[setting] and name not in header:
             raise _no_column(path, header, [name], f"table.{setting}")
-    return found
+    return present
 
 
 def _no_column(path, header, names, setting):

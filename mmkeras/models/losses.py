@@ -1,4 +1,4 @@
-"""Losses and metrics of each task, and what is trained beside the fused classifier."""
+"""Losses and metrics per task, and the model that trains with auxiliary losses."""
 
 import keras
 from keras import ops
@@ -12,7 +12,7 @@ from mmkeras.schema import EMBEDDINGS, PRESENT, PROBABILITIES
 def build_loss(
     task: str, label_smoothing: float, config: LossConfig | None = None
 ) -> keras.losses.Loss:
-    """Cross-entropy on probabilities: over classes, or of each unit on its own.
+    """Returns cross-entropy on probabilities, over classes or per unit.
 
     With `config.kind` focal it is `Focal`.
     """
@@ -27,7 +27,7 @@ def build_loss(
 def build_metrics(task: str, classes: int) -> list[keras.metrics.Metric]:
     """Returns accuracy and area under the ROC curve, named "accuracy" and "auc".
 
-    Their variables are there from the start: one made within a training step has it
+    Their variables exist before the first step: a training step that creates one is
     traced twice, which takes seconds.
     """
     accuracy = (
@@ -43,13 +43,13 @@ def build_metrics(task: str, classes: int) -> list[keras.metrics.Metric]:
 
 
 class Focal(keras.losses.Loss):
-    """Cross-entropy of each row, or unit, times (1 - p)^gamma, p that of the truth.
+    """Cross-entropy per row, or unit, times (1 - p)^gamma, p that of the truth.
 
-    Unlike Keras' own, which weighs each class of a smoothed target by itself, so that
-    rows that are surely right would cost nearly what others do.
+    Keras' focal loss weighs each class of a smoothed target separately, so that rows
+    that are surely right would cost nearly as much as others.
 
-    Source: Lin et al., 2017, https://arxiv.org/abs/1708.02002, without its alpha, for
-    which there are class weights.
+    Source: Lin et al., 2017, https://arxiv.org/abs/1708.02002, without its alpha,
+    which class weights replace.
     """
 
     def __init__(self, gamma: float, label_smoothing: float, over_classes: bool):
@@ -70,22 +70,22 @@ class Focal(keras.losses.Loss):
 
 
 class Contrastive(keras.losses.Loss):
-    """Finds each row's partner among the rows of the batch, in both directions.
+    """Symmetric contrastive loss: each row's partner among the rows of the batch.
 
-    Of (B, D) unit vectors of one modality, and (B, D) of another times the learned
-    scale, the mean of both cross-entropies. Zeros are a row without the modality: it
-    counts 0, and is no candidate for the others.
+    Takes (B, D) unit vectors of one modality, and (B, D) of another times the learned
+    scale; gives the mean of both cross-entropies. A vector of zeros is a row without
+    the modality: its loss is 0, and it is no candidate for the others.
 
     Source: Radford et al., 2021, https://arxiv.org/abs/2103.00020.
     """
 
     def call(self, y_true, y_pred):
         logits = ops.matmul(y_true, ops.transpose(y_pred))  # (B, B)
-        both = _there(y_true) & _there(y_pred)  # (B,)
+        both = _is_present(y_true) & _is_present(y_pred)  # (B,)
         logits = ops.where(both[:, None] & both[None, :], logits, -1e9)
-        own = ops.diagonal(logits)
-        rows = ops.logsumexp(logits, axis=1) - own
-        columns = ops.logsumexp(logits, axis=0) - own
+        matching = ops.diagonal(logits)
+        rows = ops.logsumexp(logits, axis=1) - matching
+        columns = ops.logsumexp(logits, axis=0) - matching
         return ops.where(both, (rows + columns) / 2, 0.0)
 
 
@@ -93,20 +93,20 @@ class Cosine(keras.losses.Loss):
     """1 minus the cosine of a row's two unit vectors (B, D); 0 where one is absent."""
 
     def call(self, y_true, y_pred):
-        both = _there(y_true) & _there(y_pred)
+        both = _is_present(y_true) & _is_present(y_pred)
         return ops.where(both, 1 - ops.sum(y_true * y_pred, axis=1), 0.0)
 
 
-def _there(vectors):
+def _is_present(vectors):
     return ops.any(ops.not_equal(vectors, 0), axis=1)
 
 
 class JointModel(keras.Model):
-    """Trains classifiers and vectors of single modalities beside the fused classifier.
+    """Model that adds auxiliary unimodal and alignment losses to the fused loss.
 
-    The loss of training is L + Σ_i [λ_i·L_i + Σ_j≠i w_ij·L_ij], each a mean over the
-    rows of the batch, to which rows without the modality bring 0. Validation reports L
-    alone, which is of what will be served, and "beside", the rest.
+    The training loss is L + Σ_i [λ_i·L_i + Σ_j≠i w_ij·L_ij]. Each term is a mean over
+    the rows of the batch, to which rows without the modality contribute 0. Validation
+    reports L, the loss of the served output, and the other terms as metric "beside".
     """
 
     def __init__(
@@ -118,58 +118,60 @@ class JointModel(keras.Model):
         config: LossConfig,
         replicas: int = 1,
     ):
-        """Joins a head's outputs.
+        """Wraps the outputs of a head.
 
         Args:
             inputs: By name; "present" is one.
             outputs: All outputs of the head, by name.
             modalities: The columns of "present".
             config: λ, w, and the kind of alignment.
-            replicas: Devices that share a batch.
+            replicas: Number of devices that share a batch.
         """
         super().__init__(inputs=inputs, outputs=outputs)
-        self._places = {m: i for i, m in enumerate(modalities)}
+        self._columns = {m: i for i, m in enumerate(modalities)}
         self._replicas = replicas
         self._classifiers = config.classifiers(modalities)
         self._pairs = [(*pair, w) for pair, w in config.pairs(modalities).items()]
         self._contrastive = config.alignment == "contrastive"
-        self._apart = Contrastive() if self._contrastive else Cosine()
-        self._beside_mean = keras.metrics.Mean(name="beside")
+        self._alignment_loss = Contrastive() if self._contrastive else Cosine()
+        self._auxiliary_mean = keras.metrics.Mean(name="beside")
 
     def compile(self, optimizer, loss, metrics):
-        """Takes L, which is each L_i as well, and metrics of the fused classifier."""
+        """Sets L, which is each L_i as well, and the metrics of the fused output."""
         super().compile(optimizer=optimizer)
         # Keras would look for a loss and metrics of each output.
-        self._own_loss, self._fused_metrics = loss, metrics
+        self._class_loss, self._fused_metrics = loss, metrics
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
-        loss = self._own_loss(y, y_pred[PROBABILITIES], sample_weight)
-        beside = self._beside(x[PRESENT], y, y_pred, sample_weight)
+        loss = self._class_loss(y, y_pred[PROBABILITIES], sample_weight)
+        auxiliary = self._auxiliary_loss(x[PRESENT], y, y_pred, sample_weight)
         # Losses are shares of a mean over all replicas.
         rows = ops.shape(x[PRESENT])[0]
-        self._beside_mean.update_state(beside * self._replicas, sample_weight=rows)
-        return loss + beside if training else loss
+        self._auxiliary_mean.update_state(
+            auxiliary * self._replicas, sample_weight=rows
+        )
+        return loss + auxiliary if training else loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         for metric in self._fused_metrics:
             metric.update_state(y, y_pred[PROBABILITIES])
         return self.get_metrics_result()
 
-    def _beside(self, present, y, y_pred, sample_weight):
+    def _auxiliary_loss(self, present, y, y_pred, sample_weight):
         total = 0.0
         for m, weight in self._classifiers.items():
-            there = present[:, self._places[m]]
+            rows = present[:, self._columns[m]]
             if sample_weight is not None:
-                there = there * sample_weight
-            total += weight * self._own_loss(
-                y, y_pred[UNIMODAL_PROBABILITIES[m]], there
+                rows = rows * sample_weight
+            total += weight * self._class_loss(
+                y, y_pred[UNIMODAL_PROBABILITIES[m]], rows
             )
         for one, other, weight in self._pairs:
             vectors = y_pred[EMBEDDINGS[other]]
             if self._contrastive:
                 vectors = vectors * y_pred[ALIGNMENT_SCALE]
             # L_ij and L_ji are the same number.
-            total += 2 * weight * self._apart(y_pred[EMBEDDINGS[one]], vectors)
+            total += 2 * weight * self._alignment_loss(y_pred[EMBEDDINGS[one]], vectors)
         return total

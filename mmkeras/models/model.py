@@ -1,4 +1,4 @@
-"""Encoders, fusion and head put together: settings in, `keras.Model` out."""
+"""Keras models of a run: encoders, fusion and head, built from the settings."""
 
 import keras
 from keras import layers, ops
@@ -23,7 +23,7 @@ IMAGE_ENCODER, HEAD, TEMPERATURE = "image_encoder", "head", "temperature"
 
 @keras.saving.register_keras_serializable(package="mmkeras")
 class Temperature(layers.Layer):
-    """Divides logits by one number, fitted on validation rows after training.
+    """Division of logits by one number, fitted on validation rows after training.
 
     Shapes: (B, C) float32 to (B, C).
 
@@ -40,16 +40,20 @@ class Temperature(layers.Layer):
 
 
 def build_model(config: Config, state: PreprocessingState) -> keras.Model:
-    """Builds the whole model: preprocessed inputs to probabilities.
+    """Builds the complete model: preprocessed inputs to probabilities.
 
     Inputs, by name: "image" (B, S, S, 3) uint8; "text" (B, D) float32, or (B, L) int32
-    token numbers, 0 in padding, for encoders of sequences; "audio" (B, D) float32, or
+    token ids, 0 in padding, for encoders of sequences; "audio" (B, D) float32, or
     (B, T, F), zeros in padding; each only where in use; and "present" (B, M) float32
-    in the order of `analysis.modalities`. Output: (B, 1) for binary tasks, else
-    (B, C), float32.
+    in the order of `state.modalities`. Output: (B, 1) for binary tasks, else (B, C),
+    float32.
 
-    The image encoder and the rest (the "head") are models of their own inside, so
-    that a frozen encoder's output can be computed once and the head trained alone.
+    The image encoder and the rest (the "head") are nested models, so that a frozen
+    encoder's output can be computed once and the head trained alone.
+
+    Example:
+        config = small_concat()  # of mmkeras.config.presets
+        model = build_model(config, fit_preprocessing(dataset, config))
     """
     inputs = {m: _input(m, config, state) for m in state.modalities}
     inputs[PRESENT] = keras.Input((len(state.modalities),), name=PRESENT)
@@ -78,44 +82,40 @@ def _input(modality, config, state):
 def build_head(
     config: Config, state: PreprocessingState, like: dict[str, keras.KerasTensor]
 ) -> keras.Model:
-    """Builds all but the image encoder.
+    """Builds the model after the image encoder.
 
-    `like` has, by name, a tensor of each input's shape and dtype; the image is what
-    the image encoder gives. Outputs, by name: "probabilities" as of `build_model`;
-    "embedding" (B, D), the fused vector; and those of `single_outputs`.
+    `like` has, by name, a tensor of each input's shape and dtype; the image is the
+    output of the image encoder. Outputs, by name: "probabilities" as in `build_model`;
+    "embedding" (B, D), the fused vector; and those of `auxiliary_outputs`.
     """
     inputs = {
         name: keras.Input(x.shape[1:], dtype=x.dtype, name=name)
         for name, x in like.items()
     }
     present = inputs[PRESENT]
-    branches = {m: _branch(m, inputs[m], config, state) for m in state.modalities}
+    branches = {
+        m: _encode_modality(m, inputs[m], config, state) for m in state.modalities
+    }
     fused = fuse(list(branches.values()), present, config.fusion)
     units = 1 if state.task == BINARY else len(state.classes)
     activation = "softmax" if state.task == MULTICLASS else "sigmoid"
-    own = {}
+    unimodal = {}
     if config.fusion.kind == "late":
-        own = {m: unimodal_logits(m, vector, units) for m, vector in branches.items()}
-        each = list(own.values())
+        unimodal = {m: unimodal_logits(m, x, units) for m, x in branches.items()}
+        each = list(unimodal.values())
         logits = average_classifiers(each, present, activation, config.fusion)
     else:
         logits = layers.Dense(units, dtype="float32", name="logits")(fused)
     logits = Temperature(dtype="float32", name=TEMPERATURE)(logits)
     out = layers.Activation(activation, dtype="float32", name="probabilities")(logits)
-    single = auxiliary_outputs(
-        branches,
-        present,
-        config.loss,
-        units=units,
-        activation=activation,
-        logits=own,
-    )
-    outputs = {PROBABILITIES: out, EMBEDDING: fused, **single}
+    settings = {"units": units, "activation": activation, "logits": unimodal}
+    auxiliary = auxiliary_outputs(branches, present, config.loss, **settings)
+    outputs = {PROBABILITIES: out, EMBEDDING: fused, **auxiliary}
     return keras.Model(inputs, outputs, name=HEAD)
 
 
-def _branch(modality, x, config, state):
-    """One vector (B, D) of a modality, or where fusion wants them tokens and mask."""
+def _encode_modality(modality, x, config, state):
+    """Returns one vector (B, D), or tokens and mask where fusion takes tokens."""
     tokens = config.fusion.takes_tokens
     if modality == TEXT:
         vocabulary = RESERVED + len(state.vocabulary)
@@ -142,7 +142,7 @@ def with_outputs(model: keras.Model) -> keras.Model:
 
 
 def encode(model: keras.Model, inputs: dict) -> dict:
-    """Runs the image encoder alone: inputs of the model to those of its head."""
+    """Runs the image encoder: inputs of the model to inputs of its head."""
     if IMAGE not in inputs:
         return dict(inputs)
     encoded = model.get_layer(IMAGE_ENCODER)(inputs[IMAGE], training=False)
@@ -150,10 +150,29 @@ def encode(model: keras.Model, inputs: dict) -> dict:
 
 
 def classify(model: keras.Model, head_inputs: dict):
-    """Runs the head alone, on what `encode` gave: to (B, 1) or (B, C) probabilities."""
+    """Runs the head on the output of `encode`: to (B, 1) or (B, C) probabilities."""
     return model.get_layer(HEAD)(head_inputs, training=False)[PROBABILITIES]
+
+
+def class_probabilities(probabilities, task: str):
+    """Returns one column per class: (B, 1) of a binary task to (B, 2), else (B, C).
+
+    Targets, 0 or 1, are taken as well.
+    """
+    if task != BINARY:
+        return probabilities
+    return ops.concatenate([1 - probabilities, probabilities], axis=1)
+
+
+def get_temperature(model: keras.Model) -> float:
+    """Returns the number that logits are divided by."""
+    return float(ops.convert_to_numpy(_temperature(model)))
 
 
 def set_temperature(model: keras.Model, temperature: float) -> None:
     """Sets the number that logits are divided by."""
-    model.get_layer(HEAD).get_layer(TEMPERATURE).temperature.assign(temperature)
+    _temperature(model).assign(temperature)
+
+
+def _temperature(model):
+    return model.get_layer(HEAD).get_layer(TEMPERATURE).temperature

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 import wave
 from collections import Counter
 from pathlib import Path
@@ -9,16 +10,26 @@ import pytest
 from PIL import Image
 
 from mmkeras.data import demo_dataset
+from mmkeras.data.demo_dataset import DTMF_HZ, STAMP_FILE, dial_tone, make_dataset
 from mmkeras.errors import UserError
 
 ROWS = 60
+MODALITIES = ("text", "image", "audio")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return demo_dataset.make_dataset(
-        tmp_path_factory.mktemp("made") / "data", rows=ROWS, seed=3
-    )
+def folder(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("demo") / "data", rows=ROWS, seed=3)
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory):
+    """The default number of rows, whose media are cheap and all the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        pixels, samples = np.zeros((32, 32), "uint8"), np.zeros(1)
+        patch.setattr(demo_dataset, "draw_digit", lambda *_: pixels)
+        patch.setattr(demo_dataset, "dial_tone", lambda *_: (samples, 8_000))
+        return make_dataset(tmp_path_factory.mktemp("demo") / "data")
 
 
 def table(folder):
@@ -31,157 +42,156 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-# The data ---------------------------------------------------------------------
+def wave_params(path):
+    with wave.open(str(path)) as file:
+        return file.getparams()
 
 
-def test_every_cell_names_a_file_that_is_there_and_is_as_described(made):
-    rows = table(made)
+def test_every_cell_has_a_file_as_described(folder):
+    rows = table(folder)
     assert len(rows) == ROWS and tuple(rows[0]) == demo_dataset.COLUMNS
-    named = {row[m] for row in rows for m in ("image", "audio")} - {""}
-    assert set(contents(made)) == named | {"data.csv", demo_dataset.STAMP_FILE}
+    files = {row[m] for row in rows for m in ("image", "audio")} - {""}
+    assert set(contents(folder)) == files | {"data.csv", STAMP_FILE}
     for row in rows:
         if row["image"]:
-            with Image.open(made / row["image"]) as image:
+            with Image.open(folder / row["image"]) as image:
                 assert (image.size, image.mode) == ((32, 32), "L")
         if row["audio"]:
-            with wave.open(str(made / row["audio"])) as sound:
-                assert sound.getnchannels() == 1 and sound.getsampwidth() == 2
-                assert sound.getframerate() in (8_000, 16_000)
-                assert 0.19 < sound.getnframes() / sound.getframerate() <= 1
+            params = wave_params(folder / row["audio"])
+            assert params.nchannels == 1 and params.sampwidth == 2
+            assert params.framerate in (8_000, 16_000)
+            assert 0.19 < params.nframes / params.framerate <= 1
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(made, tmp_path):
-    again = demo_dataset.make_dataset(tmp_path / "again", rows=ROWS, seed=3)
-    assert contents(again) == contents(made)
-    other = contents(demo_dataset.make_dataset(tmp_path / "other", rows=ROWS, seed=4))
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(folder, tmp_path):
+    again = make_dataset(tmp_path / "again", rows=ROWS, seed=3)
+    assert contents(again) == contents(folder)
+    other = contents(make_dataset(tmp_path / "other", rows=ROWS, seed=4))
     for name in ("data.csv", "images/0000.png", "audio/0000.wav"):
-        assert other[name] != contents(made)[name]
+        assert other[name] != contents(folder)[name]
 
 
-def test_every_row_of_every_seed_has_noise_of_its_own(tmp_path, monkeypatch):
-    def lot(folder, name, digit, label, rng):
-        return str(rng.random()), "", ""
-
-    monkeypatch.setattr(demo_dataset, "_write_row", lot)
-    tables = [
-        table(demo_dataset.make_dataset(tmp_path / s, rows=10, seed=int(s)))
-        for s in "01"
-    ]
-    assert len({row["text"] for rows in tables for row in rows}) == 20
+def test_every_row_of_every_seed_has_different_noise(tmp_path):
+    lengths = []  # drawn first, and independent of the label
+    for seed in (0, 1):
+        made = make_dataset(tmp_path / str(seed), rows=20, seed=seed)
+        lengths += [wave_params(path)[2:4] for path in made.glob("audio/*")]
+    assert len(set(lengths)) == len(lengths) > 30
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_two_tones_of_key_5_dominate_its_spectrum(seed):
-    sound, rate_hz = demo_dataset.dial_tone(5, np.random.default_rng(seed), clean=True)
-    power = np.abs(np.fft.rfft(sound * np.hanning(len(sound)))) ** 2
-    hz = np.fft.rfftfreq(len(sound), 1 / rate_hz)
+    samples, rate_hz = dial_tone(5, np.random.default_rng(seed), clean=True)
+    power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
+    hz = np.fft.rfftfreq(len(samples), 1 / rate_hz)
     near = [np.abs(hz - tone) < 15 for tone in (770, 1336)]
     assert power[near[0] | near[1]].sum() > 0.99 * power.sum()
     low, high = (power[band].sum() for band in near)
     assert 0.5 < low / high < 2
 
 
-def test_every_key_has_a_pair_of_tones_of_its_own():
-    assert sorted(demo_dataset.DTMF_HZ) == list(range(10))
-    assert len(set(demo_dataset.DTMF_HZ.values())) == 10
-    assert demo_dataset.DTMF_HZ[0] == (941, 1336)
+def test_every_key_has_a_different_pair_of_tones():
+    assert sorted(DTMF_HZ) == list(range(10)) and len(set(DTMF_HZ.values())) == 10
+    assert DTMF_HZ[0] == (941, 1336)
 
 
-def test_every_class_has_the_same_shares_of_the_splits():
-    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 180))[:1797]
-    splits = demo_dataset._splits(labels)
-    assert Counter(splits) == {"train": 1200, "val": 200, "test": 397}
-    for digit in range(10):
-        of_class = Counter(splits[labels == digit])
-        assert abs(of_class["test"] - 397 / 10) < 2
-        assert abs(of_class["val"] - 200 / 10) < 2
-
-
-def test_a_small_table_has_every_split_in_its_share(made):
-    splits = Counter(row["split"] for row in table(made))
-    assert set(splits) == {"train", "val", "test"}
+def test_every_class_has_the_same_shares_of_the_splits(complete, folder):
+    counts = Counter((row["label"], row["split"]) for row in table(complete))
+    splits = Counter(row["split"] for row in table(complete))
+    assert splits == {"train": 1200, "val": 200, "test": 397}
+    for digit in "0123456789":
+        rows = sum(counts[digit, split] for split in splits)
+        assert abs(counts[digit, "test"] - rows * 397 / 1797) < 2
+        assert abs(counts[digit, "val"] - rows * 200 / 1797) < 2
+    splits = Counter(row["split"] for row in table(folder))
     assert abs(splits["test"] - ROWS * 397 / 1797) < 2
     assert abs(splits["val"] - ROWS * 200 / 1797) < 2
 
 
-def test_a_few_cells_are_absent_and_never_two_of_a_row(tmp_path):
-    rows = table(demo_dataset.make_dataset(tmp_path / "data", rows=300))
-    absent = [[m for m in ("text", "image", "audio") if not row[m]] for row in rows]
+def test_a_few_cells_are_absent_and_never_two_of_a_row(complete):
+    rows = table(complete)
+    absent = [[m for m in MODALITIES if not row[m]] for row in rows]
     assert max(map(len, absent)) == 1
-    # 3% of each: 9 of 300, deviation 3
-    for modality in ("text", "image", "audio"):
-        assert 1 <= absent.count([modality]) <= 20
+    for modality in MODALITIES:  # 3 % of 1,797 are 54, with a deviation of 7
+        assert 26 <= absent.count([modality]) <= 82
 
 
-# The folder -------------------------------------------------------------------
+def test_an_empty_folder_is_filled_and_a_complete_one_is_not_written_again(tmp_path):
+    assert len(table(make_dataset(tmp_path, rows=10))) == 10
+    before = (tmp_path / "data.csv").stat().st_mtime_ns
+    assert make_dataset(tmp_path, rows=10) == tmp_path
+    assert (tmp_path / "data.csv").stat().st_mtime_ns == before
 
 
-def test_a_whole_folder_is_kept_as_it_is(made):
-    before = (made / "data.csv").stat().st_mtime_ns
-    assert demo_dataset.make_dataset(made, rows=ROWS, seed=3) == made
-    assert (made / "data.csv").stat().st_mtime_ns == before
+def make_older(folder):
+    stamp = json.loads((folder / STAMP_FILE).read_text())
+    (folder / STAMP_FILE).write_text(json.dumps({**stamp, "version": 0}))
 
 
-def test_an_empty_folder_is_filled(tmp_path):
-    assert len(table(demo_dataset.make_dataset(tmp_path, rows=10))) == 10
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / STAMP_FILE).unlink(), "is not a complete"),
+        (lambda folder: (folder / "data.csv").unlink(), "is not a complete"),
+        (lambda folder: shutil.rmtree(folder / "images"), "is not a complete"),
+        (lambda folder: (folder / "thesis.txt").touch(), "is not a complete"),
+        (make_older, "holds the data set"),
+    ],
+)
+def test_a_folder_with_anything_else_is_refused_and_left_alone(
+    folder, change, message, tmp_path
+):
+    shutil.copytree(folder, tmp_path / "copy")
+    change(tmp_path / "copy")
+    before = contents(tmp_path / "copy")
+    with pytest.raises(UserError, match=f"copy {message}.*Remove it"):
+        make_dataset(tmp_path / "copy", rows=ROWS, seed=3)
+    assert contents(tmp_path / "copy") == before
 
 
-@pytest.mark.parametrize("lost", [demo_dataset.STAMP_FILE, "data.csv", "images"])
-def test_a_half_made_folder_is_not_taken_for_whole(tmp_path, lost):
-    folder = demo_dataset.make_dataset(tmp_path / "data", rows=10)
-    for path in (folder / lost).glob("*") if lost == "images" else [folder / lost]:
-        path.unlink()
-    with pytest.raises(UserError, match="is not a whole embedded data set. Remove it"):
-        demo_dataset.make_dataset(folder, rows=10)
+def test_a_data_set_of_another_seed_is_refused(folder):
+    with pytest.raises(UserError, match=f"rows={ROWS}, seed=3. Remove it"):
+        make_dataset(folder, rows=ROWS, seed=5)
 
 
-def test_a_run_that_is_killed_leaves_no_folder(tmp_path, monkeypatch):
-    calls = []
+def test_an_interrupted_run_leaves_no_folder(tmp_path, monkeypatch):
+    phrases = []
 
-    def killed(name, *args):
-        calls.append(name)
-        if len(calls) == 5:
+    def interrupt(label, rng):
+        phrases.append("phrase")
+        if len(phrases) == 5:
             raise KeyboardInterrupt
-        return write_row(name, *args)
+        return phrases[-1]
 
-    write_row = demo_dataset._write_row
-    monkeypatch.setattr(demo_dataset, "_write_row", killed)
+    monkeypatch.setattr(demo_dataset, "noisy_phrase", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        demo_dataset.make_dataset(tmp_path / "data", rows=10)
+        make_dataset(tmp_path / "data", rows=10)
     assert not any(tmp_path.iterdir())
 
 
-def test_a_folder_with_other_things_is_refused_and_left_alone(tmp_path):
-    (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="is not a whole embedded data set"):
-        demo_dataset.make_dataset(tmp_path, rows=10)
-    assert contents(tmp_path) == {"thesis.txt": b"years of work"}
+def test_a_folder_that_another_process_completes_first_is_kept(tmp_path, monkeypatch):
+    write, phrase = make_dataset, demo_dataset.noisy_phrase
+
+    def complete_first(label, rng):
+        monkeypatch.setattr(demo_dataset, "noisy_phrase", phrase)
+        write(tmp_path / "data", rows=10)
+        return phrase(label, rng)
+
+    monkeypatch.setattr(demo_dataset, "noisy_phrase", complete_first)
+    assert len(table(make_dataset(tmp_path / "data", rows=10))) == 10
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_a_data_set_of_another_seed_is_refused_by_name(made):
-    with pytest.raises(UserError, match=f"rows={ROWS}, seed=3. Remove it"):
-        demo_dataset.make_dataset(made, rows=ROWS, seed=5)
-
-
-def test_a_data_set_of_an_older_recipe_is_refused(tmp_path):
-    folder = demo_dataset.make_dataset(tmp_path / "data", rows=10)
-    stamp = json.loads((folder / demo_dataset.STAMP_FILE).read_text())
-    stamp["version"] -= 1
-    (folder / demo_dataset.STAMP_FILE).write_text(json.dumps(stamp))
-    with pytest.raises(UserError, match="Remove it"):
-        demo_dataset.make_dataset(folder, rows=10)
-
-
-def test_a_folder_that_cannot_be_written_is_a_users_error(tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written.*XDG_CACHE_HOME"):
-        demo_dataset.make_dataset(tmp_path / "file" / "data", rows=10)
+    with pytest.raises(UserError, match="file/data: Not a dir.*XDG_CACHE_HOME"):
+        make_dataset(tmp_path / "file" / "data", rows=10)
 
 
 @pytest.mark.parametrize("rows", [9, 1798])
 def test_an_impossible_number_of_rows_is_refused(tmp_path, rows):
-    with pytest.raises(UserError, match=f"rows={rows} is not possible.*10 to 1797"):
-        demo_dataset.make_dataset(tmp_path / "data", rows=rows)
+    with pytest.raises(UserError, match=f"rows={rows} .*10 to 1797"):
+        make_dataset(tmp_path / "data", rows=rows)
 
 
 def test_the_default_folder_is_in_the_users_cache(monkeypatch, tmp_path):

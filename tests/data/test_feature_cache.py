@@ -22,6 +22,16 @@ def run_data(tmp_path_factory):
     return dataset, Preprocessor(config, fit_preprocessing(dataset, config))
 
 
+@pytest.fixture
+def calls(monkeypatch):
+    """Replaces the reading of images; its calls."""
+    calls = []
+    monkeypatch.setattr(
+        feature_cache, "image_batches", lambda *args: calls.append(args) or []
+    )
+    return calls
+
+
 def build_encoder(seed=1):
     keras.utils.set_random_seed(seed)
     pixels = keras.Input((32, 32, 3), dtype="uint8")
@@ -30,7 +40,7 @@ def build_encoder(seed=1):
     return keras.Model(pixels, keras.layers.Dense(5)(x))
 
 
-def test_each_picture_has_its_vector_in_the_order_of_the_shards(run_data):
+def test_each_image_has_its_vector_in_the_order_of_the_shards(run_data):
     encoder = build_encoder()
     path = image_vectors(encoder, *run_data, "train")
     pixels = np.concatenate([x.numpy() for x in image_batches(*run_data, "train")])
@@ -40,44 +50,34 @@ def test_each_picture_has_its_vector_in_the_order_of_the_shards(run_data):
     assert image_vectors(encoder, *run_data, "val").stat().st_size == 8 * 5 * 4
 
 
-def test_vectors_are_computed_once_for_the_same_weights(run_data, monkeypatch):
-    path = image_vectors(build_encoder(), *run_data, "train")
-    before = path.read_bytes()
-
-    def fail(*_):
-        raise AssertionError("computed again")
-
-    monkeypatch.setattr(feature_cache, "pictures", fail)
-    assert image_vectors(build_encoder(), *run_data, "train") == path
-    assert path.read_bytes() == before
-    with pytest.raises(AssertionError, match="computed again"):
-        image_vectors(build_encoder(seed=3), *run_data, "train")
-
-
-def test_other_rows_or_settings_get_vectors_of_their_own(run_data, monkeypatch):
+def test_vectors_are_computed_once_for_the_same_rows_settings_and_weights(
+    run_data, calls
+):
     dataset, preprocessor = run_data
-    encoder, asked = build_encoder(), []
-    monkeypatch.setattr(feature_cache, "pictures", lambda *a: asked.append(a) or [])
-    image_vectors(encoder, replace(dataset, fingerprint="x"), preprocessor, "train")
-    image = {"max_megapixels": 7}
-    changed = table_factory.tiny_config(
-        preprocessor.config.table.cache_dir, image=image
-    )
-    other = Preprocessor(changed, preprocessor.state)
-    image_vectors(encoder, dataset, other, "train")
-    assert len(asked) == 2
+    cache_dir = preprocessor.config.table.cache_dir
+    config = table_factory.tiny_config(cache_dir, image={"max_megapixels": 7})
+    for encoder, changed_dataset, changed_preprocessor in [
+        (build_encoder(seed=3), dataset, preprocessor),
+        (build_encoder(seed=4), dataset, preprocessor),
+        (build_encoder(seed=3), replace(dataset, fingerprint="x"), preprocessor),
+        (build_encoder(seed=3), dataset, Preprocessor(config, preprocessor.state)),
+    ]:
+        count = len(calls)
+        for _ in range(2):
+            image_vectors(encoder, changed_dataset, changed_preprocessor, "train")
+            assert len(calls) == count + 1
 
 
-def test_an_interrupted_computation_is_not_taken_for_whole(run_data, monkeypatch):
+def test_an_interrupted_computation_is_repeated(run_data, monkeypatch):
     encoder = build_encoder(seed=2)
     first_batch = next(iter(image_batches(*run_data, "train")))
 
-    def interrupted(*_):
+    def interrupt(*_):
         yield first_batch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(feature_cache, "pictures", interrupted)
+        patch.setattr(feature_cache, "image_batches", interrupt)
         with pytest.raises(KeyboardInterrupt):
             image_vectors(encoder, *run_data, "train")
     path = image_vectors(encoder, *run_data, "train")

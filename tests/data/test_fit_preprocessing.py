@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmkeras.data import fit_preprocessing as analyzing
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
 from mmkeras.data.input_pipeline import read_rows
@@ -12,8 +11,8 @@ from tests import table_factory
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory):
-    """Gives rows, of which some lack a modality, and what they teach; by settings."""
+def fit(tmp_path_factory):
+    """Fits on rows of which some lack a modality; changes are settings."""
     base = tmp_path_factory.mktemp("data")
     rows = table_factory.make_rows(classes=("red", "green", "blue"))
     rows[3]["audio"] = rows[4]["image"] = rows[5]["text"] = ""
@@ -22,15 +21,15 @@ def learned(tmp_path_factory):
     table = table_factory.write_table(base / "data.csv", rows)
     dataset = ingest(table, table_factory.tiny_config(base / "cache"))
 
-    def learn(**changes):
+    def fit_with(**changes):
         config = table_factory.tiny_config(base / "cache", **changes)
         return dataset, config, fit_preprocessing(dataset, config)
 
-    return learn
+    return fit_with
 
 
-def test_vocabulary_and_scales_come_from_the_training_rows_only(learned):
-    dataset, config, state = learned(text={"vocab_size": 64, "min_rows": 1})
+def test_vocabulary_and_scales_come_from_the_training_rows_only(fit):
+    dataset, config, state = fit(text={"vocab_size": 64, "min_rows": 1})
     assert "fresh" in state.vocabulary and "unseen" not in state.vocabulary
     assert len(state.idf) == len(state.vocabulary) == state.widths["text"]
 
@@ -48,20 +47,17 @@ def test_vocabulary_and_scales_come_from_the_training_rows_only(learned):
     np.testing.assert_allclose(scale.deviation, deviation, atol=1e-4)
 
 
-def test_classes_of_all_splits_are_known_and_training_rows_counted(learned):
-    _, _, state = learned()
+def test_classes_of_all_splits_are_known_and_training_rows_counted(fit):
+    *_, state = fit()
     assert state.classes == ("blue", "green", "red")
     assert state.class_rows == (8, 8, 8) and state.task == "multiclass"
 
 
-def test_the_same_rows_and_settings_are_analysed_once(learned, monkeypatch):
-    *_, before = learned()
-
-    def fail(*_):
-        raise AssertionError("analysed again")
-
-    monkeypatch.setattr(analyzing, "_analyze", fail)
-    *_, again = learned(epochs=9)
-    assert again == before
-    with pytest.raises(AssertionError, match="analysed again"):
-        learned(text={"vocab_size": 3})
+def test_the_same_rows_and_settings_are_fitted_once(fit):
+    dataset, _, state = fit()
+    files = {path: path.stat().st_mtime_ns for path in dataset.folder.iterdir()}
+    *_, again = fit(epochs=9)
+    assert again == state
+    assert {p: p.stat().st_mtime_ns for p in dataset.folder.iterdir()} == files
+    fit(text={"vocab_size": 3})
+    assert len(list(dataset.folder.iterdir())) == len(files) + 1

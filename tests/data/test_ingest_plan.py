@@ -1,107 +1,154 @@
-from dataclasses import replace
+import os
 
 import pytest
 import tensorflow as tf
 
-from mmkeras.data import ingest_plan
 from mmkeras.data.ingest_plan import plan_ingest
-from mmkeras.data.table import read_rows
 from mmkeras.errors import UserError
-from tests import table_factory
+from tests.table_factory import FORTY, tiny_config, vector, write_table
+
+TEXTS = [
+    {"id": f"r{i:02d}", "label": "ab"[i % 2], "text": f"word {i}"} for i in range(40)
+]
 
 
-def texts(count=40):
-    """Rows of text only."""
-    return [
-        {"id": f"r{i:02d}", "label": "ab"[i % 2], "text": f"word {i}"}
-        for i in range(count)
+@pytest.fixture
+def table(tmp_path):
+    return write_table(tmp_path / "data.csv", TEXTS)
+
+
+def rows_of(plan, split):
+    """Ids of the rows of each shard."""
+    return [[row.id for row in s.rows] for s in plan.shards if s.split == split]
+
+
+def test_every_row_is_in_one_shard_of_bounded_size(table, tmp_path):
+    plan = plan_ingest(table, tiny_config(tmp_path, table={"rows_per_shard": 10}))
+    assert [(s.name, s.split) for s in plan.shards] == [
+        ("Split-train/00000.tfrecord", "train"),
+        ("Split-train/00001.tfrecord", "train"),
+        ("Split-train/00002.tfrecord", "train"),
+        ("Split-val/00000.tfrecord", "val"),
+        ("Split-test/00000.tfrecord", "test"),
     ]
+    assert max(len(s.rows) for s in plan.shards) == 10
+    ids = [row.id for s in plan.shards for row in s.rows]
+    assert sorted(ids) == [row["id"] for row in TEXTS] and plan.rows == 40
 
 
-def shard_rows(made, split):
-    return [[row.id for row in s.rows] for s in made.shards if s.split == split]
-
-
-def test_every_row_stands_in_one_shard_of_bounded_size(tmp_path):
-    table = table_factory.write_table(tmp_path / "data.csv", texts())
-    made = plan_ingest(
-        table, table_factory.tiny_config(tmp_path, table={"rows_per_shard": 10})
-    )
-    assert [s.name for s in made.shards] == [
-        "Split-train/00000.tfrecord",
-        "Split-train/00001.tfrecord",
-        "Split-train/00002.tfrecord",
-        "Split-val/00000.tfrecord",
-        "Split-test/00000.tfrecord",
-    ]
-    assert max(len(s.rows) for s in made.shards) == 10
-    ids = [row.id for s in made.shards for row in s.rows]
-    assert sorted(ids) == [f"r{i:02d}" for i in range(40)] and made.rows == 40
-
-
-def test_the_rows_of_a_fold_are_test_whatever_the_split_column_says(tmp_path):
-    rows = [{**row, "split": "train", "group": row["id"][:2]} for row in texts()]
+def test_the_rows_of_a_fold_are_test_and_the_split_column_is_ignored(tmp_path):
+    rows = [{**row, "split": "train", "group": row["id"][:2]} for row in TEXTS]
     rows[3]["split"] = ""
     rows[7]["split"] = "holdout"
-    table = table_factory.write_table(tmp_path / "data.csv", rows)
-    tested, keys = [], set()
+    table = write_table(tmp_path / "data.csv", rows)
+    tested, fingerprints = [], set()
     for fold in (1, 2):
-        config = table_factory.tiny_config(tmp_path, table={"folds": 2, "fold": fold})
-        made = plan_ingest(table, config)
-        (ids,) = shard_rows(made, "test")
-        assert not made.rejected and len({name[:2] for name in ids}) == 2
+        config = tiny_config(tmp_path, table={"folds": 2, "fold": fold})
+        plan = plan_ingest(table, config)
+        (ids,) = rows_of(plan, "test")
+        assert not plan.rejected and len({name[:2] for name in ids}) == 2
         tested += ids
-        keys.add(made.fingerprint)
-    assert sorted(tested) == [row["id"] for row in rows] and len(keys) == 2
+        fingerprints.add(plan.fingerprint)
+    assert sorted(tested) == [row["id"] for row in TEXTS] and len(fingerprints) == 2
 
 
-def test_another_table_knows_nothing_of_the_folds_of_the_one_trained_on(tmp_path):
-    splits = ["train", "test"] * 20
-    rows = [{**r, "split": s} for r, s in zip(texts(), splits, strict=True)]
-    table = table_factory.write_table(tmp_path / "data.csv", rows)
-    config = table_factory.tiny_config(tmp_path, table={"folds": 4, "fold": 3})
-    (ids,) = shard_rows(plan_ingest(table, config, only="test"), "test")
-    assert ids == [row["id"] for row in rows[1::2]]
+def test_the_folds_of_the_training_table_do_not_divide_another_table(tmp_path):
+    rows = [{**row, "split": ("train", "test")[i % 2]} for i, row in enumerate(TEXTS)]
+    table = write_table(tmp_path / "data.csv", rows)
+    config = tiny_config(tmp_path, table={"folds": 4, "fold": 3})
+    plan = plan_ingest(table, config, only="test")
+    assert rows_of(plan, "test") == [[row["id"] for row in rows[1::2]]]
 
 
 def test_a_table_without_labels_becomes_test_rows(tmp_path):
     rows = [{"text": f"word {i}", "split": "train"} for i in range(3)]
-    table = table_factory.write_table(tmp_path / "data.csv", [*rows, {"text": ""}])
-    config = table_factory.tiny_config(tmp_path)
+    table = write_table(tmp_path / "data.csv", [*rows, {"text": ""}])
+    config = tiny_config(tmp_path)
     with pytest.raises(UserError, match="no column 'label'"):
         plan_ingest(table, config)
-    made = plan_ingest(table, config, only="test", labeled=False)
-    assert shard_rows(made, "test") == [["0", "1", "2", "3"]]
+    plan = plan_ingest(table, config, only="test", labeled=False)
+    assert rows_of(plan, "test") == [["0", "1", "2", "3"]]
 
 
-def test_a_table_behind_a_uri_is_planned_as_the_same_local_one(tmp_path):
-    local = table_factory.write_table(tmp_path / "data.csv", texts())
+def test_a_remote_table_is_planned_as_the_same_local_one(table, tmp_path):
     uri = "ram://bucket/data.csv"
     with tf.io.gfile.GFile(uri, "wb") as file:
-        file.write(local.read_bytes())
-    config = table_factory.tiny_config(tmp_path)
-    here, there = plan_ingest(local, config), plan_ingest(uri, config)
-    assert there.folder == "ram://bucket"
-    assert here.split_fingerprint == there.split_fingerprint
-    assert here.shards == there.shards
+        file.write(table.read_bytes())
+    config = tiny_config(tmp_path)
+    local, remote = plan_ingest(table, config), plan_ingest(uri, config)
+    assert remote.folder == "ram://bucket"
+    assert local.split_fingerprint == remote.split_fingerprint
+    assert local.shards == remote.shards
+    with pytest.raises(UserError, match="ram://nowhere/x.csv does not exist"):
+        plan_ingest("ram://nowhere/x.csv", config)
 
 
-def test_a_uri_that_is_not_there_is_said_in_one_line(tmp_path):
-    with pytest.raises(UserError, match="ram://nowhere/x.csv is not there"):
-        plan_ingest("ram://nowhere/x.csv", table_factory.tiny_config(tmp_path))
+def test_training_rows_are_shuffled_and_the_others_as_in_the_table(tmp_path):
+    labels = ["a"] * 12 + ["b"] * 12 + ["a", "b"] * 8
+    rows = [
+        {**row, "label": label, "split": split}
+        for row, label, split in zip(TEXTS, labels, FORTY, strict=True)
+    ]
+    plan = plan_ingest(write_table(tmp_path / "d.csv", rows), tiny_config(tmp_path))
+    ids = [row["id"] for row in TEXTS]
+    (train,), (val,), (test,) = (rows_of(plan, s) for s in ("train", "val", "test"))
+    assert sorted(train) == ids[:24] and train != ids[:24]
+    assert (val, test) == (ids[24:32], ids[32:])
+    by_id = {row["id"]: row["label"] for row in rows}
+    assert "a" * 12 not in "".join(by_id[row_id] for row_id in train)
 
 
-def test_the_fingerprint_knows_the_settings_that_change_records(tmp_path):
-    table = table_factory.write_table(tmp_path / "data.csv", texts())
-    config = table_factory.tiny_config(tmp_path)
-    rows = read_rows(table, config.table)
+def test_rows_that_leave_one_class_are_listed_with_the_refusal(tmp_path):
+    rows = [{**row, "label": "red" if i != 3 else ""} for i, row in enumerate(TEXTS)]
+    table = write_table(tmp_path / "data.csv", rows)
+    with pytest.raises(UserError, match=r"(?s)two classes.*1 of 40 rows.*line 5 "):
+        plan_ingest(table, tiny_config(tmp_path))
 
-    def key(**changes):
-        changed = table_factory.tiny_config(tmp_path, **changes)
-        return ingest_plan._fingerprint(table, rows, ["test"] * len(rows), {}, changed)
 
-    assert key(epochs=9) == key(table={"workers": 9}) == key()
-    assert (
-        len({key(), key(audio={"clip_s": 1.0}), key(image={"max_megapixels": 9})}) == 3
+def test_for_evaluation_the_rows_of_one_split_become_test_rows(tmp_path):
+    rows = [{**row, "split": split} for row, split in zip(TEXTS, FORTY, strict=True)]
+    config = tiny_config(tmp_path)
+    plan = plan_ingest(write_table(tmp_path / "d.csv", rows), config, only="val")
+    assert rows_of(plan, "test") == [[row["id"] for row in rows[24:32]]]
+    assert not rows_of(plan, "train") and not rows_of(plan, "val")
+    table = write_table(tmp_path / "train.csv", rows[:24])
+    with pytest.raises(UserError, match="no row of the split test"):
+        plan_ingest(table, config, only="test")
+    one_class = [{"text": "hi", "label": "a"}] * 3  # and without splits
+    plan = plan_ingest(write_table(tmp_path / "e.csv", one_class), config, only="test")
+    assert rows_of(plan, "test") == [["0", "1", "2"]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_same"),
+    [
+        ({"epochs": 9, "text": {"encoder": "lstm"}}, True),
+        ({"table": {"workers": 9}}, True),
+        ({"table": {"rows_per_shard": 7}}, False),
+        ({"on_bad_row": "reject"}, False),
+        ({"seed": 2}, False),
+        ({"audio": {"clip_s": 1.0}}, False),
+        ({"image": {"max_megapixels": 9}}, False),
+    ],
+)
+def test_the_fingerprint_depends_on_settings_of_records(
+    changes, is_same, table, tmp_path
+):
+    before = plan_ingest(table, tiny_config(tmp_path))
+    after = plan_ingest(table, tiny_config(tmp_path, **changes))
+    assert (before.fingerprint == after.fingerprint) == is_same
+    assert (before.split_fingerprint == after.split_fingerprint) == (
+        "seed" not in changes
     )
-    assert replace(config, epochs=9) != config
+
+
+def test_the_fingerprint_depends_on_the_content_of_files(tmp_path):
+    rows = [{**row, "audio": vector([i, 1])} for i, row in enumerate(TEXTS)]
+    table = write_table(tmp_path / "data.csv", rows)
+    before = plan_ingest(table, tiny_config(tmp_path)).fingerprint
+    assert plan_ingest(table, tiny_config(tmp_path)).fingerprint == before
+    file = tmp_path / "003-audio.npy"
+    status = file.stat()
+    file.write_bytes(vector([9, 9]))  # as many bytes, and the old time
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert plan_ingest(table, tiny_config(tmp_path)).fingerprint != before

@@ -18,27 +18,27 @@ AUGMENT = AugmentConfig(
 )
 
 
+def ingest_batches(folder, rows, split="train", **changes):
+    config = table_factory.tiny_config(folder / "cache", **changes)
+    dataset = ingest(table_factory.write_table(folder / "data.csv", rows), config)
+    preprocessor = Preprocessor(config, fit_preprocessing(dataset, config))
+    return Batches(dataset=dataset, preprocessor=preprocessor, split=split)
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Ingests 40 rows, some with absent modalities; changes are settings."""
-    base = tmp_path_factory.mktemp("data")
+def make(tmp_path_factory):
+    """Makes batches of 40 rows, some with absent modalities; changes are settings."""
+    folder = tmp_path_factory.mktemp("data")
     rows = table_factory.make_rows(classes=("red", "green", "blue"))
     rows[3]["audio"] = rows[4]["image"] = rows[5]["text"] = ""
-    table = table_factory.write_table(base / "data.csv", rows)
-    dataset = ingest(table, table_factory.tiny_config(base / "cache"))
+    batches = ingest_batches(folder, rows)
 
-    config = table_factory.tiny_config(base / "cache")
-    traced = Preprocessor(config, fit_preprocessing(dataset, config))
+    def make_with(split="train", **changes):
+        preprocessor = copy(batches.preprocessor)  # tracing the decoders takes seconds
+        preprocessor.config = table_factory.tiny_config(folder / "cache", **changes)
+        return replace(batches, preprocessor=preprocessor, split=split)
 
-    def make(split="train", **changes):
-        config = table_factory.tiny_config(base / "cache", **changes)
-        preprocessor = copy(traced)  # tracing the decoders anew takes seconds
-        preprocessor.config = config
-        if changes.keys() & {"text", "image", "audio"}:
-            preprocessor = Preprocessor(config, fit_preprocessing(dataset, config))
-        return Batches(dataset=dataset, preprocessor=preprocessor, split=split)
-
-    return make
+    return make_with
 
 
 def as_numpy(batches):
@@ -50,54 +50,52 @@ def assert_equal(one, other):
     tf.nest.map_structure(np.testing.assert_array_equal, one, other)
 
 
-# Epochs -----------------------------------------------------------------------
+def inputs_of(batches, name):
+    return np.concatenate([inputs[name] for inputs, *_ in batches])
 
 
 @pytest.fixture(scope="module")
-def three_epochs(made):
-    return as_numpy(made(augment=AUGMENT).augmented([1, 2, 3]))
+def three_epochs(make):
+    return as_numpy(make(augment=AUGMENT).train_batches([1, 2, 3]))
 
 
-def test_the_same_seed_and_epochs_give_the_same_batches(made, three_epochs):
+def test_the_same_seed_and_epochs_give_the_same_batches(make, three_epochs):
     assert len(three_epochs) == 9  # 24 rows in batches of 8, three times
-    assert_equal(as_numpy(made(augment=AUGMENT).augmented([1, 2, 3])), three_epochs)
+    batches = make(augment=AUGMENT)
+    assert_equal(as_numpy(batches.train_batches([1, 2, 3])), three_epochs)
+    assert_equal(as_numpy(batches.train_batches([3])), three_epochs[6:])
 
 
-def test_an_epoch_alone_is_what_it_is_in_the_middle_of_a_run(made, three_epochs):
-    assert_equal(as_numpy(made(augment=AUGMENT).augmented([3])), three_epochs[6:])
-
-
-def test_each_epoch_and_each_seed_brings_other_changes(made, three_epochs):
-    other_seed = as_numpy(made(augment=AUGMENT, seed=1).augmented([1]))
+def test_each_epoch_and_each_seed_gives_other_changes(make, three_epochs):
+    other_seed = as_numpy(make(augment=AUGMENT, seed=1).train_batches([1]))
     for name in ("image", "text", "audio"):
         first, second, other = (
-            np.concatenate([inputs[name] for inputs, *_ in batches]).reshape(24, -1)
+            np.sort(inputs_of(batches, name).reshape(24, -1), 0)
             for batches in (three_epochs[:3], three_epochs[3:6], other_seed)
         )
-        first, second, other = (np.sort(x, 0) for x in (first, second, other))
         assert (first != second).any() and (first != other).any(), name
 
 
-def test_without_augmentation_epochs_differ_in_order_only(made):
-    one, two = as_numpy(made(train={"batch_size": 24}).augmented([0, 1]))
+def test_without_augmentation_epochs_differ_in_order_only(make):
+    one, two = as_numpy(make(train={"batch_size": 24}).train_batches([0, 1]))
     assert (one[1] != two[1]).any()
     for name in ("image", "text", "audio", "present"):
         rows = [sorted(map(bytes, batch[0][name])) for batch in (one, two)]
         assert rows[0] == rows[1]
 
 
-def test_what_is_not_kept_in_memory_comes_out_the_same(made, three_epochs):
-    read_anew = made(augment=AUGMENT, train={"cache_mb": 0}).augmented([1, 2])
-    assert_equal(as_numpy(read_anew), three_epochs[:6])
+def test_batches_that_do_not_fit_in_memory_are_the_same(make, three_epochs):
+    batches = make(augment=AUGMENT, train={"cache_mb": 0}).train_batches([1, 2])
+    assert_equal(as_numpy(batches), three_epochs[:6])
 
 
 @pytest.mark.parametrize("cache_mb", [0, 100])
-def test_batches_that_are_gone_over_again_stay_the_same(cache_mb, made, monkeypatch):
-    batches = made("val", train={"cache_mb": cache_mb})
-    once, again = as_numpy(batches.plain()), batches.plain(again=True)
+def test_repeated_batches_stay_the_same(cache_mb, make):
+    batches = make("val", train={"cache_mb": cache_mb})
+    once, again = as_numpy(batches.eval_batches()), batches.eval_batches(again=True)
     assert_equal(as_numpy(again), once)
-    for file in batches.dataset.files("val"):
-        aside = Path(file).rename(f"{file}.aside")
+    (file,) = map(Path, batches.dataset.files("val"))
+    moved = file.rename(f"{file}.moved")
     try:
         if cache_mb:
             assert_equal(as_numpy(again), once)  # from memory
@@ -105,148 +103,124 @@ def test_batches_that_are_gone_over_again_stay_the_same(cache_mb, made, monkeypa
             with pytest.raises(tf.errors.NotFoundError):
                 as_numpy(again)
     finally:
-        aside.rename(file)
+        moved.rename(file)
 
 
-def test_a_last_batch_of_few_rows_is_left_out_of_training_only(made):
-    batches = made(train={"batch_size": 10})
-    assert [len(y) for _, y, _ in batches.augmented([0])] == [10, 10]
+def test_a_last_batch_of_few_rows_is_left_out_of_training_only(make):
+    batches = make(train={"batch_size": 10})
+    assert [len(y) for _, y, _ in batches.train_batches([0])] == [10, 10]
     assert batches.steps == 2
-    assert [len(y) for _, y, _ in batches.plain()] == [10, 10, 4]
-    assert [len(y) for _, y, _ in made(train={"batch_size": 99}).augmented([0])] == [24]
+    assert [len(y) for _, y, _ in batches.eval_batches()] == [10, 10, 4]
+    large = make(train={"batch_size": 99})
+    assert [len(y) for _, y, _ in large.train_batches([0])] == [24]
 
 
-# No skew ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_plain_batches_are_what_serving_makes_of_the_same_bytes(made, split):
-    batches = made(split, augment=AUGMENT)
+@pytest.mark.parametrize(("split", "absent"), [("train", 3), ("val", 0)])
+def test_eval_batches_are_what_serving_makes_of_the_same_bytes(make, split, absent):
+    batches = make(split, augment=AUGMENT)
     preprocessor = batches.preprocessor
     files = batches.dataset.files(split)
     raw = list(read_rows(files, preprocessor.modalities).batch(8))
-    plain = as_numpy(batches.plain())
-    assert sum(len(y) for _, y, _ in plain) == batches.rows == len(raw) * 8
-    absent = 0
-    for strings, (inputs, target, weight) in zip(raw, plain, strict=True):
+    evaluated = as_numpy(batches.eval_batches())
+    assert sum(len(y) for _, y, _ in evaluated) == batches.rows == len(raw) * 8
+    assert (inputs_of(evaluated, "present") == 0).sum() == absent
+    for strings, (inputs, target, weight) in zip(raw, evaluated, strict=True):
         served, _ = preprocessor({m: strings[m] for m in preprocessor.modalities})
         np.testing.assert_array_equal(inputs["present"], served["present"])
         for i, modality in enumerate(preprocessor.modalities):
-            there = inputs["present"][:, i] == 1
-            absent += (~there).sum()
-            np.testing.assert_array_equal(
-                inputs[modality][there], served[modality].numpy()[there]
-            )
+            present = inputs["present"][:, i] == 1
+            expected = served[modality].numpy()[present]
+            np.testing.assert_array_equal(inputs[modality][present], expected)
         classes = np.array(preprocessor.state.classes)
         labels = [label.decode() for label in strings["label"].numpy()]
         assert list(classes[target.argmax(axis=1)]) == labels
         np.testing.assert_array_equal(weight, np.ones(len(target)))
-    assert absent == (3 if split == "train" else 0)
 
 
-def test_pictures_are_those_of_the_rows_in_their_order(made):
-    batches = made()
-    alone = image_batches(batches.dataset, batches.preprocessor, "train")
-    one = np.concatenate([pixels.numpy() for pixels in alone])
-    other = np.concatenate([x["image"] for x, *_ in as_numpy(batches.plain())])
-    np.testing.assert_array_equal(one, other)
-    assert (one.reshape(24, -1).max(axis=1) == 0).sum() == 1  # zeros where absent
+def test_images_are_those_of_the_rows_in_their_order(make):
+    batches = make()
+    images = image_batches(batches.dataset, batches.preprocessor, "train")
+    images = np.concatenate([pixels.numpy() for pixels in images])
+    expected = inputs_of(as_numpy(batches.eval_batches()), "image")
+    np.testing.assert_array_equal(images, expected)
+    assert (images.reshape(24, -1).max(axis=1) == 0).sum() == 1  # zeros where absent
 
 
-# Targets and weights ----------------------------------------------------------
-
-
-def first_targets(tmp_path, labels):
+@pytest.mark.parametrize(
+    ("labels", "task", "classes", "target", "weight"),
+    [
+        (["yes", "no"], "binary", ("no", "yes"), [[1], [0]], [3, 1]),
+        (["b|a", "c"], "multilabel", ("a", "b", "c"), [[1, 1, 0], [0, 0, 1]], [2, 5]),
+    ],
+)
+def test_targets_and_weights_are_those_of_the_classes(
+    labels, task, classes, target, weight, tmp_path
+):
     rows = [
-        {"split": split, "label": labels[i % len(labels)], "text": f"word {i}"}
+        {"split": split, "label": labels[i % 2], "text": f"word {i}"}
         for i, split in enumerate(table_factory.FORTY)
     ]
-    config = table_factory.tiny_config(tmp_path / "cache")
-    dataset = ingest(table_factory.write_table(tmp_path / "t.csv", rows), config)
-    state = fit_preprocessing(dataset, config)
-    preprocessor = Preprocessor(config, state)
-    batches = Batches(dataset=dataset, preprocessor=preprocessor, split="test")
-    return state, batches, as_numpy(batches.plain())[0][1]
-
-
-def test_a_binary_target_is_one_column_the_second_class(tmp_path):
-    state, _, target = first_targets(tmp_path, ["yes", "no"])
-    assert (state.task, state.classes) == ("binary", ("no", "yes"))
-    np.testing.assert_array_equal(target, [[1], [0]] * 4)
-
-
-def test_a_multilabel_target_has_a_one_at_each_label(tmp_path):
-    state, _, target = first_targets(tmp_path, ["b|a", "c"])
-    assert (state.task, state.classes) == ("multilabel", ("a", "b", "c"))
-    np.testing.assert_array_equal(target, [[1, 1, 0], [0, 0, 1]] * 4)
-
-
-def test_a_row_weighs_what_its_class_does_or_its_classes_on_average(tmp_path):
-    _, batches, _ = first_targets(tmp_path, ["b|a", "c"])
-    weighted = replace(batches, class_weights=(1.0, 3.0, 5.0))
-    (_, _, weight) = as_numpy(weighted.plain())[0]
-    np.testing.assert_array_equal(weight, [2, 5] * 4)
+    batches = ingest_batches(tmp_path, rows, "test")
+    batches = replace(batches, class_weights=(1.0, 3.0, 5.0)[: len(classes)])
+    state = batches.preprocessor.state
+    assert (state.task, state.classes) == (task, classes)
+    ((_, targets, weights),) = as_numpy(batches.eval_batches())
+    np.testing.assert_array_equal(targets, target * 4)
+    np.testing.assert_array_equal(weights, weight * 4)  # mean over a row's classes
 
 
 def test_effective_weights_follow_their_formula():
     config = TrainConfig(class_weights="effective", class_beta=0.9)
     rows = np.array([1, 10, 100])
     expected = (1 - 0.9) / (1 - 0.9**rows)
-    found = np.array(class_weights(rows, config))
-    np.testing.assert_allclose(found / found[0], expected / expected[0], rtol=1e-9)
-    assert (found * rows).sum() == pytest.approx(rows.sum())
+    weights = np.array(class_weights(rows, config))
+    np.testing.assert_allclose(weights / weights[0], expected / expected[0], rtol=1e-9)
+    assert (weights * rows).sum() == pytest.approx(rows.sum())
     balanced = np.array(class_weights(rows, TrainConfig()))
     np.testing.assert_allclose(balanced, 111 / (3 * rows))
-    assert balanced[0] / balanced[2] > found[0] / found[2] > 1
+    assert balanced[0] / balanced[2] > weights[0] / weights[2] > 1
     assert class_weights(rows, TrainConfig(class_weights="none")) == ()
-    none = np.array(class_weights(rows, replace(config, class_beta=0.0)))
-    np.testing.assert_allclose(none, 1)
+    equal = np.array(class_weights(rows, replace(config, class_beta=0.0)))
+    np.testing.assert_allclose(equal, 1)
 
 
 @pytest.mark.parametrize("cache_mb", [1024, 0])
 def test_oversampling_makes_classes_equally_common(cache_mb, tmp_path):
-    names = ["red"] * 4 + ["green"] * 20
-    rows = table_factory.make_rows()
-    for row, name in zip(rows, names, strict=False):
-        row["label"] = name
-    train = {"oversample": True, "class_weights": "none", "cache_mb": cache_mb}
-    config = table_factory.tiny_config(
-        tmp_path / "c", train=train, table={"modalities": "text"}
-    )
-    dataset = ingest(table_factory.write_table(tmp_path / "d.csv", rows), config)
-    preprocessor = Preprocessor(config, fit_preprocessing(dataset, config))
-    batches = Batches(dataset=dataset, preprocessor=preprocessor, split="train")
-    epochs = [as_numpy(batches.augmented([e])) for e in range(12)]
-    assert all(len(epoch) == 3 for epoch in epochs)  # as many rows as there are
-    green, red = [
-        np.array([sum((t == v).sum() for _, t, _ in epoch) for epoch in epochs])
-        for v in (0, 1)
+    labels = ["red"] * 4 + ["green"] * 20 + ["red", "green"] * 8
+    rows = [
+        {"split": split, "label": label, "text": f"word {i}"}
+        for i, (split, label) in enumerate(
+            zip(table_factory.FORTY, labels, strict=True)
+        )
     ]
-    assert (green + red == 24).all()
+    train = {"oversample": True, "class_weights": "none", "cache_mb": cache_mb}
+    batches = ingest_batches(tmp_path, rows, train=train)
+    epochs = as_numpy(batches.train_batches(range(12)))
+    assert len(epochs) == 12 * 3  # as many rows as without it
+    targets = np.array([target for _, target, _ in epochs]).reshape(12, 24)
+    red = targets.sum(axis=1)
     assert 10 < red.mean() < 14  # 4 of 24 without it
-    assert len(set(red.tolist())) > 1  # drawn anew
-    assert_equal(as_numpy(batches.augmented([3])), epochs[3])
+    assert len(set(red.tolist())) > 1  # other rows in each epoch
+    assert_equal(as_numpy(batches.train_batches([3])), epochs[9:12])
 
 
 @pytest.mark.parametrize("shape", [(6,), (3, 2)])  # a vector, or tokens
-def test_computed_vectors_take_the_place_of_the_pictures(shape, made, tmp_path):
+def test_image_vectors_replace_the_images(shape, make, tmp_path):
     vectors = np.arange(24 * 6, dtype=np.float32).reshape(24, *shape)
-    vectors.tofile(tmp_path / "train.f32")
     path = tmp_path / "train.f32"
-    batches = replace(made(augment=AUGMENT), image_vectors=path, image_shape=shape)
-    plain = as_numpy(batches.plain())
-    there = np.concatenate([x["present"] for x, *_ in plain])[:, 1] == 1
-    seen = np.concatenate([x["image"] for x, *_ in plain])
-    np.testing.assert_array_equal(seen[there], vectors[there])
-    shuffled = np.concatenate(
-        [x["image"] for x, *_ in as_numpy(batches.augmented([0]))]
-    )
-    first = shuffled.reshape(24, -1)[:, 0]
-    np.testing.assert_array_equal(shuffled[np.argsort(first)], vectors)
+    vectors.tofile(path)
+    batches = replace(make(augment=AUGMENT), image_vectors=path, image_shape=shape)
+    evaluated = as_numpy(batches.eval_batches())
+    present = inputs_of(evaluated, "present")[:, 1] == 1
+    images = inputs_of(evaluated, "image")
+    np.testing.assert_array_equal(images[present], vectors[present])
+    shuffled = inputs_of(as_numpy(batches.train_batches([0])), "image")
+    order = np.argsort(shuffled.reshape(24, -1)[:, 0])
+    np.testing.assert_array_equal(shuffled[order], vectors)
 
 
-def test_a_damaged_shard_is_an_error_and_not_fewer_rows(made, tmp_path):
-    (file,) = made().dataset.files("val")
+def test_a_damaged_shard_is_an_error_and_not_fewer_rows(make, tmp_path):
+    (file,) = make().dataset.files("val")
     (tmp_path / "cut").write_bytes(Path(file).read_bytes()[:-100])
     with pytest.raises(tf.errors.DataLossError):
         list(read_rows([str(tmp_path / "cut")], ["text"]))

@@ -11,30 +11,25 @@ import tensorflow as tf
 
 from mmkeras.config import Config, ImageConfig
 from mmkeras.config.presets import small_concat
-from mmkeras.modalities.preprocessing_state import (
-    BINARY,
-    MULTICLASS,
-    MULTILABEL,
-    PreprocessingState,
+from mmkeras.modalities.preprocessing_state import BINARY, MULTICLASS, MULTILABEL
+from mmkeras.models.model import (
+    HEAD,
+    Temperature,
+    build_model,
+    class_probabilities,
+    get_temperature,
+    set_temperature,
+    with_outputs,
 )
-from mmkeras.models.model import build_model, set_temperature, with_outputs
+from mmkeras.schema import MODALITIES
+from tests.layer_test import run_layer_test
 
-MODALITIES = ("text", "image", "audio")
+REFERENCE_WIDTHS = {"text": 512, "audio": 128}
 
 
-def rows(config, state, count=8, seed=0):
-    rng = np.random.default_rng(seed)
-    size = config.image.size_px
-    inputs = {
-        "image": rng.integers(0, 256, (count, size, size, 3), np.uint8),
-        **{
-            m: rng.normal(size=(count, width)).astype("float32")
-            for m, width in state.widths.items()
-        },
-    }
-    present = np.ones((count, 3), "float32")
-    present[1:4] -= np.eye(3)
-    return {**inputs, "present": present}
+def test_layers():
+    logits = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    run_layer_test(Temperature, {}, logits, (4, 3), expected_weights=(0, 1))
 
 
 @pytest.fixture(scope="module")
@@ -44,34 +39,26 @@ def model(tiny, state):
 
 
 @pytest.fixture(scope="module")
-def batch(tiny, state):
-    return rows(tiny, state)
+def reloaded(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    model.save(path)
+    return keras.models.load_model(path, compile=False)
 
 
-def reference(task=MULTICLASS, classes=("a", "b", "c")):
-    found = PreprocessingState(
-        modalities=MODALITIES,
-        task=task,
-        classes=classes,
-        class_rows=(1,) * len(classes),
-        widths={"text": 512, "audio": 128},
-    )
-    return build_model(Config(image=ImageConfig(weights="none")), found)
-
-
-def shapes(model):
-    """Output width by layer, of the model and of the models inside."""
-    found = {}
+def widths_of(model):
+    """Returns the output shape of each layer, those of nested models included."""
+    widths = {}
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            found.update(shapes(layer))
-        if layer.name != "head":
-            found[layer.name] = layer.output.shape[1:]
-    return found
+            widths.update(widths_of(layer))
+        if layer.name != HEAD:
+            widths[layer.name] = layer.output.shape[1:]
+    return widths
 
 
-def test_the_reference_model_is_as_its_paper_has_it():
-    model = reference()
+def test_the_reference_model_is_as_its_paper_has_it(state):
+    config = Config(image=ImageConfig(weights="none"))
+    model = build_model(config, replace(state, widths=REFERENCE_WIDTHS))
 
     assert {name: x.shape[1:] for name, x in model.input.items()} == {
         "text": (512,),
@@ -79,16 +66,18 @@ def test_the_reference_model_is_as_its_paper_has_it():
         "audio": (128,),
         "present": (3,),
     }
-    width = shapes(model)
-    assert width["image_encoder"] == (2048,)
-    assert width["text_dense"] == (256,)
-    assert width["audio_dense"] == (64,)
-    assert width["concatenate"] == (2368,)
-    assert width["fused"] == (128,)
-    assert width["logits"] == (3,)
-    head = model.get_layer("head")
-    joined = [x.shape[1] for x in head.get_layer("concatenate").input]
-    assert joined == [256, 2048, 64]  # text, image, audio
+    expected = {
+        "image_encoder": (2048,),
+        "text_dense": (256,),
+        "audio_dense": (64,),
+        "concatenate": (2368,),
+        "fused": (128,),
+        "logits": (3,),
+    }
+    assert expected.items() <= widths_of(model).items()
+    head = model.get_layer(HEAD)
+    parts = [x.shape[1] for x in head.get_layer("concatenate").input]
+    assert parts == [256, 2048, 64]  # text, image, audio
     for name in ("text_encoder", "audio_encoder"):
         assert head.get_layer(name).layers[-1].activation is keras.activations.relu
     assert head.get_layer("fused").activation is keras.activations.relu
@@ -98,10 +87,9 @@ def test_the_reference_model_is_as_its_paper_has_it():
 
 
 def test_small_concat_keeps_the_widths_of_text_and_audio(state):
-    widths = {"text": 512, "audio": 128}
-    model = build_model(small_concat(), replace(state, widths=widths))
-    joined = model.get_layer("head").get_layer("concatenate").input
-    assert [x.shape[1] for x in joined] == [256, 256, 64]
+    model = build_model(small_concat(), replace(state, widths=REFERENCE_WIDTHS))
+    parts = model.get_layer(HEAD).get_layer("concatenate").input
+    assert [x.shape[1] for x in parts] == [256, 256, 64]
     # image, text, audio, absence embeddings, fused, logits, temperature
     parts = (141_840, 131_328, 8_256, 576, 73_856, 387, 1)
     assert model.count_params() == sum(parts)
@@ -118,52 +106,39 @@ def test_small_concat_keeps_the_widths_of_text_and_audio(state):
 def test_the_head_has_the_units_of_its_task(
     task, classes, units, activation, tiny, state, batch
 ):
-    found = replace(state, task=task, classes=classes)
-    model = build_model(tiny, found)
-
+    model = build_model(tiny, replace(state, task=task, classes=classes))
     result = np.array(model(batch))
 
     assert result.shape == (8, units)
     assert ((result > 0) & (result < 1)).all()
-    last = model.get_layer("head").get_layer("probabilities")
+    last = model.get_layer(HEAD).get_layer("probabilities")
     assert last.activation is getattr(keras.activations, activation)
     if task == MULTICLASS:
         np.testing.assert_allclose(result.sum(axis=1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("absent", MODALITIES)
-def test_an_absent_branch_cannot_change_the_result(absent, model, batch):
-    present = np.ones((8, 3), "float32")
-    present[:, MODALITIES.index(absent)] = 0
-    shape = batch[absent].shape
-    fillings = [np.zeros(shape), np.full(shape, 255)]
-    if absent != "image":
-        fillings.append(np.full(shape, np.nan))
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_only_a_present_branch_changes_the_result(modality, model, batch):
+    inputs = {**batch, "present": np.ones((8, 3), "float32")}
+    before = np.array(model(inputs))
+    inputs[modality] = np.flip(batch[modality], axis=-1)
+    assert not np.allclose(model(inputs), before, atol=1e-6)
 
+    inputs["present"][:, MODALITIES.index(modality)] = 0
+    contents = [0, 255] if modality == "image" else [0, 255, np.nan]
     results = [
-        np.array(
-            model({**batch, "present": present, absent: f.astype(batch[absent].dtype)})
-        )
-        for f in fillings
+        np.array(model({**inputs, modality: np.full_like(batch[modality], content)}))
+        for content in contents
     ]
-
-    for other in results[1:]:
-        np.testing.assert_array_equal(results[0], other)
-
-
-@pytest.mark.parametrize("changed", MODALITIES)
-def test_each_branch_that_is_there_changes_the_result(changed, model, batch):
-    other = {**batch, "present": np.ones((8, 3), "float32")}
-    one = np.array(model(other))
-    other[changed] = np.flip(other[changed], axis=-1)
-    assert not np.allclose(one, model(other), atol=1e-6)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
 
 
-def test_each_row_is_judged_on_its_own(model, batch):
-    together = np.array(model(batch))
+def test_a_row_does_not_depend_on_the_others_of_its_batch(model, batch):
+    results = np.array(model(batch))
     for i in range(8):
-        alone = model({name: x[i : i + 1] for name, x in batch.items()})
-        np.testing.assert_allclose(alone[0], together[i], rtol=1e-4)
+        single = model({name: x[i : i + 1] for name, x in batch.items()})
+        np.testing.assert_allclose(single[0], results[i], rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -177,9 +152,7 @@ def test_fewer_modalities_make_a_smaller_model(modalities, tiny, state, batch):
     assert model(inputs).shape == (8, 3)
 
 
-def test_a_gradient_reaches_every_trainable_weight(tiny, state, batch):
-    keras.utils.set_random_seed(1)
-    model = build_model(tiny, state)
+def test_a_gradient_reaches_every_trainable_weight(model, batch):
     target = keras.ops.one_hot(np.arange(8) % 3, 3)
     with tf.GradientTape() as tape:
         # training=False: dropout would hide branches at random
@@ -195,66 +168,67 @@ def test_a_frozen_encoder_is_not_trained_and_the_head_is(tiny, state):
     config = replace(tiny, image=replace(tiny.image, frozen="yes"))
     model = build_model(config, state)
     assert not model.get_layer("image_encoder").trainable_weights
-    assert len(model.trainable_weights) == len(
-        model.get_layer("head").trainable_weights
-    )
+    head = model.get_layer(HEAD)
+    assert len(model.trainable_weights) == len(head.trainable_weights) > 0
 
 
-def test_a_saved_model_answers_the_same(model, batch, tmp_path):
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
-    np.testing.assert_array_equal(loaded(batch), model(batch))
-    assert [w.path for w in loaded.weights] == [w.path for w in model.weights]
+def test_a_saved_model_gives_the_same(model, reloaded, batch):
+    assert [w.path for w in reloaded.weights] == [w.path for w in model.weights]
+    outputs, expected = with_outputs(reloaded)(batch), with_outputs(model)(batch)
+    assert set(outputs) == set(expected) == {"probabilities", "embedding"}
+    for name in outputs:
+        np.testing.assert_array_equal(outputs[name], expected[name])
+    np.testing.assert_array_equal(reloaded(batch), model(batch))
 
 
-def test_the_embedding_is_what_the_probabilities_come_from(model, batch):
-    answer = with_outputs(model)(batch)
+def test_the_probabilities_are_computed_from_the_embedding(model, batch):
+    outputs = with_outputs(model)(batch)
     probabilities, embedding = (
-        np.array(answer[name]) for name in ("probabilities", "embedding")
+        np.array(outputs[name]) for name in ("probabilities", "embedding")
     )
 
     np.testing.assert_allclose(probabilities, model(batch), rtol=1e-6)
     assert embedding.shape == (8, 8) and embedding.dtype == np.float32
-    kernel, bias = model.get_layer("head").get_layer("logits").get_weights()
+    kernel, bias = model.get_layer(HEAD).get_layer("logits").get_weights()
     logits = embedding @ kernel + bias
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
 
 
-def test_the_embedding_of_a_loaded_model_is_the_same(model, batch, tmp_path):
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
-    one, other = with_outputs(model)(batch), with_outputs(loaded)(batch)
-    assert set(one) == set(other) == {"probabilities", "embedding"}
-    for name in one:
-        np.testing.assert_array_equal(one[name], other[name])
-
-
-def test_a_temperature_makes_answers_less_sure_and_keeps_their_order(model, batch):
-    sure = np.array(model(batch))
-    set_temperature(model, 2.0)
+def test_a_temperature_lowers_the_confidence_and_keeps_the_order(reloaded, batch):
+    before = np.array(reloaded(batch))
+    assert get_temperature(reloaded) == 1
+    set_temperature(reloaded, 2.0)
     try:
-        calm = np.array(model(batch))
+        assert get_temperature(reloaded) == 2
+        after = np.array(reloaded(batch))
     finally:
-        set_temperature(model, 1.0)
-    expected = np.sqrt(sure) / np.sqrt(sure).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(calm, expected, rtol=1e-4)
-    assert (calm.max(axis=1) < sure.max(axis=1)).all()
-    assert (calm.argmax(axis=1) == sure.argmax(axis=1)).all()
+        set_temperature(reloaded, 1.0)
+    expected = np.sqrt(before) / np.sqrt(before).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(after, expected, rtol=1e-4)
+    assert (after.max(axis=1) < before.max(axis=1)).all()
+    assert (after.argmax(axis=1) == before.argmax(axis=1)).all()
+
+
+def test_a_binary_task_has_a_probability_per_class_too():
+    one = np.float32([[0.25], [1]])
+    two = class_probabilities(one, BINARY)
+    np.testing.assert_array_equal(two, [[0.75, 0.25], [0, 1]])
+    assert class_probabilities(one, MULTILABEL) is one
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_answers_in_float32(precision, tiny, state, model, batch):
+def test_mixed_precision_gives_float32(precision, tiny, state, model, batch):
     keras.config.set_dtype_policy(precision)
     try:
         mixed = build_model(tiny, state)
         mixed.set_weights(model.get_weights())
-        answer = with_outputs(mixed)(batch)
+        outputs = with_outputs(mixed)(batch)
     finally:
         keras.config.set_dtype_policy("float32")
-    probabilities = answer["probabilities"]
-    assert probabilities.dtype == answer["embedding"].dtype == tf.float32
-    assert mixed.get_layer("head").get_layer("fused").compute_dtype == precision[6:]
+    probabilities = outputs["probabilities"]
+    assert probabilities.dtype == outputs["embedding"].dtype == tf.float32
+    assert mixed.get_layer(HEAD).get_layer("fused").compute_dtype == precision[6:]
     np.testing.assert_allclose(probabilities, model(batch), atol=0.02)
 
 
@@ -265,18 +239,16 @@ from mmkeras.models.model import build_model
 assert "tensorflow" not in sys.modules, "the model's code imports TensorFlow"
 import keras
 assert keras.backend.backend() == "jax"
-config, analysis, batch, weights, out = pickle.load(sys.stdin.buffer)
-model = build_model(config, analysis)
+config, state, batch, weights, out = pickle.load(sys.stdin.buffer)
+model = build_model(config, state)
 model.load_weights(weights)
 np.save(out, model.predict_on_batch(batch))
 """
 
 
-def test_the_weights_move_to_jax_and_answer_the_same(
-    model, tiny, state, batch, tmp_path
-):
+def test_the_weights_move_to_jax_and_give_the_same(model, tiny, state, batch, tmp_path):
     model.save_weights(tmp_path / "m.weights.h5")
-    paths = [str(tmp_path / name) for name in ("m.weights.h5", "answers.npy")]
+    paths = [str(tmp_path / name) for name in ("m.weights.h5", "out.npy")]
     subprocess.run(
         [sys.executable, "-c", IN_JAX],
         input=pickle.dumps((tiny, state, batch, *paths)),

@@ -1,4 +1,4 @@
-"""Fusion: branches and their presence in, one vector out. Knows no modality by name."""
+"""Fusion of encoded modalities and their presence into one vector per row."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from mmkeras.models.fusion.missing_modality import (
 __all__ = ["average_classifiers", "fuse"]
 
 _VECTORS = {
-    "concat": vector_fusion.concatenate,
+    "concat": vector_fusion.concat_dense,
     "interaction": vector_fusion.interact,
     "gated": vector_fusion.gate,
     "tensor": vector_fusion.multiply_out,
@@ -35,11 +35,11 @@ _SEQUENCES = {
 def fuse(
     branches: Sequence, present: keras.KerasTensor, config: FusionConfig
 ) -> keras.KerasTensor:
-    """Makes one vector of the branches, by `config.kind`.
+    """Fuses the branches into one vector by `config.kind`.
 
-    Each absent branch stands there by what its place has learned for absence (in late,
-    whose classifiers do without, by zeros), so that its data cannot reach the result.
-    Without `config.presence` it counts as it is.
+    A missing modality is replaced by a learned embedding (by zeros in late fusion),
+    so its input cannot affect the result. Without `config.presence` nothing is
+    replaced.
 
     Args:
         branches: M vectors (B, D_m), widths may differ; with `config.takes_tokens` M
@@ -48,8 +48,12 @@ def fuse(
         config: Kind and sizes.
 
     Returns:
-        (B, D); D is `config.units`, but of interaction and late, which have no dense
-        layer between the branches and the classifier.
+        (B, D); D is `config.units`, except for interaction and late, which have no
+        dense layer between the branches and the classifier.
+
+    Example:
+        text, image = keras.Input((256,)), keras.Input((64,))
+        vector = fuse([text, image], keras.Input((2,)), FusionConfig(kind="gated"))
     """
     if len(branches) != present.shape[1]:
         raise ValueError(
@@ -57,37 +61,35 @@ def fuse(
             f"received present.shape={present.shape}."
         )
     if config.presence:
-        branches = _known(branches, present, config)
+        branches = _handle_missing(branches, present, config)
     else:
-        branches = _as_given(branches, present, config)
+        branches = _pass_through(branches, present, config)
     kinds = _SEQUENCES if config.takes_tokens else _VECTORS
     return kinds[config.kind](branches, config)
 
 
-def _known(branches, present, config):
-    """Hides modalities of training rows, and fills the places of absent ones."""
-    if config.kind != "late":  # whose average hides them
-        hide = ModalityDropout(config.modality_dropout, name="modality_dropout")
-        present = hide(present)
-    there = [present[:, i : i + 1] for i in range(len(branches))]
+def _handle_missing(branches, present, config):
+    """Drops modalities in training, and replaces the missing ones."""
+    if config.kind != "late":  # whose average drops them
+        present = ModalityDropout(config.modality_dropout, name="modality_dropout")(
+            present
+        )
+    columns = [present[:, i : i + 1] for i in range(len(branches))]
     if config.takes_tokens:
         return [
-            MissingToken(name=f"absence_{i}")(*branch, there[i])
+            MissingToken(name=f"absence_{i}")(*branch, columns[i])
             for i, branch in enumerate(branches)
         ]
     kind = ZeroMissing if config.kind == "late" else MissingEmbedding
     return [
-        kind(name=f"absence_{i}")(branch, there[i]) for i, branch in enumerate(branches)
+        kind(name=f"absence_{i}")(branch, columns[i])
+        for i, branch in enumerate(branches)
     ]
 
 
-def _as_given(branches, present, config):
+def _pass_through(branches, present, config):
+    layers = [Passthrough(name=f"given_{i}") for i in range(len(branches))]
+    pairs = list(zip(layers, branches, strict=True))
     if config.takes_tokens:
-        return [
-            (Passthrough(name=f"given_{i}")(tokens, present), mask)
-            for i, (tokens, mask) in enumerate(branches)
-        ]
-    return [
-        Passthrough(name=f"given_{i}")(vector, present)
-        for i, vector in enumerate(branches)
-    ]
+        return [(layer(tokens, present), mask) for layer, (tokens, mask) in pairs]
+    return [layer(vector, present) for layer, vector in pairs]

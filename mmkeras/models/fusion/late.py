@@ -1,4 +1,4 @@
-"""Late fusion: one classifier a modality, averaged over those that a row has."""
+"""Late fusion: the average of one classifier per modality, over those present."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from keras import layers, ops
 from mmkeras.config import FusionConfig
 from mmkeras.models.fusion.missing_modality import ModalityDropout
 
-_LEAST = 1e-7  # probabilities nearer to 0 or 1 drown in float32
+_EPSILON = 1e-7  # probabilities nearer to 0 or 1 are lost in float32
 
 
 def average_classifiers(
@@ -17,14 +17,14 @@ def average_classifiers(
     activation: str,
     config: FusionConfig,
 ) -> keras.KerasTensor:
-    """Averages the probabilities of M classifiers: to logits (B, C) of the average.
+    """Averages the probabilities of M classifiers; returns (B, C) logits of the mean.
 
     Args:
-        logits: (B, C) each.
-        present: (B, M); absent modalities have no say. Without `config.presence` all
-            have.
+        logits: (B, C) per classifier.
+        present: (B, M); absent modalities are left out of the mean, unless
+            `config.presence` is false.
         activation: softmax or sigmoid.
-        config: `late` says whether all count alike or by learned weights.
+        config: `late` chooses equal or learned weights.
     """
     if config.presence:
         hide = ModalityDropout(config.modality_dropout, name="modality_dropout")
@@ -39,10 +39,10 @@ def average_classifiers(
 
 @keras.saving.register_keras_serializable(package="mmkeras")
 class ClassifierAverage(layers.Layer):
-    """Average of classifiers' probabilities, as logits; a prior where there is none.
+    """Average of classifiers' probabilities, as logits.
 
-    Shapes: (B, M, C) logits and (B, M) presence to (B, C) logits. A row that has no
-    modality at all gets the learned prior.
+    Shapes: (B, M, C) logits and (B, M) presence to (B, C) logits. A row without any
+    modality gets a learned prior.
     """
 
     def __init__(self, activation: str, weighted: bool, **kwargs):
@@ -54,7 +54,7 @@ class ClassifierAverage(layers.Layer):
             name="prior", shape=(1, 1, logits_shape[2]), initializer="zeros"
         )
         if self.weighted:
-            self.says = self.add_weight(
+            self.weight_logits = self.add_weight(
                 name="says", shape=(logits_shape[1],), initializer="zeros"
             )
 
@@ -63,16 +63,13 @@ class ClassifierAverage(layers.Layer):
         none = 1 - ops.max(present, axis=1, keepdims=True)  # (B, 1)
         weight = present + none  # a row without any averages the prior alone
         if self.weighted:
-            weight = weight * ops.softmax(self.says)
+            weight = weight * ops.softmax(self.weight_logits)
         weight = weight / ops.sum(weight, axis=1, keepdims=True)
         softmax = self.activation == "softmax"
         each = ops.softmax(logits) if softmax else ops.sigmoid(logits)
         mean = ops.sum(weight[..., None] * each, axis=1)  # (B, C)
-        mean = ops.clip(mean, _LEAST, 1 - _LEAST)
+        mean = ops.clip(mean, _EPSILON, 1 - _EPSILON)
         return ops.log(mean) if softmax else ops.log(mean) - ops.log(1 - mean)
-
-    def compute_output_shape(self, logits_shape, present_shape):
-        return (logits_shape[0], logits_shape[2])
 
     def get_config(self):
         settings = {"activation": self.activation, "weighted": self.weighted}

@@ -1,4 +1,4 @@
-"""Fusion of one vector a modality: (B, D_m) each, to one (B, D)."""
+"""Fusion of one vector per modality: (B, D_m) each, to one (B, D)."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -14,31 +14,31 @@ Vectors = Sequence[keras.KerasTensor]
 
 
 def concat(vectors: Vectors, config: FusionConfig) -> keras.KerasTensor:
-    """Lays the vectors side by side: to (B, sum of D_m)."""
+    """Concatenates the vectors: to (B, sum of D_m)."""
     if len(vectors) == 1:
         return vectors[0]
     return layers.Concatenate(name="concatenate")(list(vectors))
 
 
-def concatenate(vectors: Vectors, config: FusionConfig) -> keras.KerasTensor:
-    """Side by side, then `config.layers` dense layers: to (B, units)."""
+def concat_dense(vectors: Vectors, config: FusionConfig) -> keras.KerasTensor:
+    """Applies `config.layers` dense layers to the concatenation: to (B, units)."""
     x = Dropout(config.dropout, name="dropout_in")(concat(vectors, config))
     for i in range(1, config.layers):
         x = layers.Dense(config.units, activation="relu", name=f"fused_{i}")(x)
-    return _fused(x, config)
+    return _dense(x, config)
 
 
-def _fused(x, config):
+def _dense(x, config):
     x = layers.Dense(config.units, activation="relu", name="fused")(x)
     return Dropout(config.dropout, name="dropout_out")(x)
 
 
 def interact(vectors: Vectors, config: FusionConfig) -> keras.KerasTensor:
-    """Projections of the branches and all their products: to (B, terms * width).
+    """Projects the branches and multiplies them: to (B, terms * width).
 
-    Of text t, image i and audio a these are the terms t, i, a, t*i, t*a, i*a and
-    t*i*a, element by element. The classifier after it is linear, so that each term
-    has a learned weight matrix of its own: y = b0 + sum of B_term term.
+    For text t, image i and audio a the terms are t, i, a, t*i, t*a, i*a and t*i*a,
+    element by element. The classifier after it is linear, so that each term has its
+    own learned weight matrix: y = b0 + sum of B_term term.
     """
     parts = [
         layers.Dense(config.width, activation="tanh", name=f"project_{i}")(vector)
@@ -49,18 +49,16 @@ def interact(vectors: Vectors, config: FusionConfig) -> keras.KerasTensor:
         for chosen in combinations(range(len(parts)), count):
             name = "term_" + "_".join(map(str, chosen))
             factors = [parts[i] for i in chosen]
-            if count == 1:
-                terms.append(layers.Identity(name=name)(factors[0]))
-            else:
-                terms.append(layers.Multiply(name=name)(factors))
+            layer = layers.Multiply if count > 1 else layers.Identity
+            terms.append(layer(name=name)(factors if count > 1 else factors[0]))
     x = layers.Concatenate(name="terms")(terms) if len(terms) > 1 else terms[0]
     return Dropout(config.dropout, name="dropout_out")(x)
 
 
 def gate(vectors: Vectors, config: FusionConfig) -> keras.KerasTensor:
-    """Gated multimodal units: to (B, units).
+    """Sums the branches through gated multimodal units: to (B, units).
 
-    Each branch gives h = tanh(W v) and a gate of all branches, z = sigmoid(Z [v...]);
+    Each branch has h = tanh(W v) and a gate from all branches, z = sigmoid(Z [v...]);
     the result is the sum of z * h.
 
     Source: Arevalo et al., 2017, https://arxiv.org/abs/1702.01992, its form for more
@@ -77,9 +75,9 @@ def gate(vectors: Vectors, config: FusionConfig) -> keras.KerasTensor:
 
 
 def multiply_out(vectors: Vectors, config: FusionConfig) -> keras.KerasTensor:
-    """Tensor fusion: the outer product of [1, v] of all branches: to (B, units).
+    """Takes the outer product of [1, v] of all branches (tensor fusion): to (B, units).
 
-    The 1 keeps what each branch, and each smaller set of them, says on its own.
+    The 1 keeps the terms of each single branch and of each smaller set of them.
 
     Raises:
         ValueError: The product would have more than a million numbers.
@@ -104,24 +102,24 @@ def multiply_out(vectors: Vectors, config: FusionConfig) -> keras.KerasTensor:
         flat = prod(pairs.shape[1:])
         product = layers.Reshape((flat,), name=f"outer_{i}")(pairs)
     x = Dropout(config.dropout, name="dropout_in")(product)
-    return _fused(x, config)
+    return _dense(x, config)
 
 
 def multiply_low_rank(vectors: Vectors, config: FusionConfig) -> keras.KerasTensor:
-    """The tensor fusion by low-rank factors, which never makes the tensor.
+    """Multiplies low-rank factors instead of the full tensor: to (B, units).
 
-    To (B, units): the product over the branches of F_r [1, v], summed over the ranks
-    r with weights.
+    The result is the product over the branches of F_r [1, v], summed over the ranks r
+    with learned weights.
 
-    Source: Liu et al., 2018, https://arxiv.org/abs/1806.00064. All factors are layers'
-    own weights here, so that each of them is trained.
+    Source: Liu et al., 2018, https://arxiv.org/abs/1806.00064. Here all factors are
+    weights of layers, so that each of them is trained.
     """
     factors = []
     for i, vector in enumerate(vectors):
         x = layers.Dense(config.width, activation="gelu", name=f"project_{i}")(vector)
         x = Dropout(config.dropout, name=f"dropout_{i}")(x)
-        # The layer's bias is the weight of the 1 beside v. It starts at 1, so that at
-        # first each branch reaches the product whatever the others say.
+        # The layer's bias is the weight of the 1 before v. It starts at 1, so that at
+        # first each branch reaches the product whatever the others are.
         factor = layers.Dense(
             config.rank * config.units, bias_initializer="ones", name=f"factor_{i}"
         )
@@ -135,25 +133,22 @@ def multiply_low_rank(vectors: Vectors, config: FusionConfig) -> keras.KerasTens
 
 @keras.saving.register_keras_serializable(package="mmkeras")
 class AppendOne(layers.Layer):
-    """Puts a 1 before each vector: (B, D) to (B, 1 + D)."""
+    """A 1 before each vector: (B, D) to (B, 1 + D)."""
 
     def call(self, vectors):
         return ops.concatenate([ops.ones_like(vectors[:, :1]), vectors], axis=1)
 
-    def compute_output_shape(self, shape):
-        return (shape[0], shape[1] + 1)
-
 
 @keras.saving.register_keras_serializable(package="mmkeras")
 class SumRanks(layers.Layer):
-    """Sums over ranks with learned weights: (B, rank * units) to (B, units)."""
+    """Sum over ranks with learned weights: (B, rank * units) to (B, units)."""
 
     def __init__(self, rank: int, **kwargs):
         super().__init__(**kwargs)
         self.rank = rank
 
     def build(self, shape):
-        self.weigh = self.add_weight(
+        self.rank_weights = self.add_weight(
             name="weigh", shape=(1, self.rank), initializer="glorot_uniform"
         )
         self.bias = self.add_weight(
@@ -163,10 +158,7 @@ class SumRanks(layers.Layer):
     def call(self, products):
         units = products.shape[1] // self.rank
         by_rank = ops.reshape(products, (-1, self.rank, units))
-        return ops.matmul(self.weigh, by_rank)[:, 0] + self.bias
-
-    def compute_output_shape(self, shape):
-        return (shape[0], shape[1] // self.rank)
+        return ops.matmul(self.rank_weights, by_rank)[:, 0] + self.bias
 
     def get_config(self):
         return {**super().get_config(), "rank": self.rank}

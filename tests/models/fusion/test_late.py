@@ -5,6 +5,7 @@ import pytest
 from mmkeras.config import FusionConfig
 from mmkeras.models.fusion import average_classifiers
 from mmkeras.models.fusion.late import ClassifierAverage
+from tests.layer_test import run_layer_test
 
 
 def softmax(x):
@@ -20,6 +21,14 @@ LOGITS = np.random.default_rng(0).normal(size=(4, 3, 5)).astype("float32")
 PRESENT = np.float32([[1, 1, 1], [1, 0, 1], [0, 1, 0], [1, 1, 0]])
 
 
+@pytest.mark.parametrize(("activation", "weighted"), [("softmax", 1), ("sigmoid", 0)])
+def test_layers(activation, weighted):
+    kwargs = {"activation": activation, "weighted": bool(weighted)}
+    weights = (1 + weighted, 0)
+    inputs = (LOGITS, PRESENT * np.float32([[1], [1], [1], [0]]))
+    run_layer_test(ClassifierAverage, kwargs, inputs, (4, 5), expected_weights=weights)
+
+
 @pytest.mark.parametrize(
     ("activation", "probabilities"), [("softmax", softmax), ("sigmoid", sigmoid)]
 )
@@ -31,10 +40,10 @@ def test_the_average_is_over_the_classifiers_that_have_data(activation, probabil
     np.testing.assert_allclose(result, expected, rtol=1e-4)
 
 
-def test_learned_weights_decide_how_much_each_classifier_says():
+def test_classifiers_are_averaged_by_learned_weights():
     layer = ClassifierAverage("softmax", weighted=True)
     layer(LOGITS, PRESENT)
-    layer.says.assign(np.log([1.0, 2.0, 5.0]))
+    layer.weight_logits.assign(np.log([1.0, 2.0, 5.0]))
     result = softmax(np.array(layer(LOGITS, PRESENT)))
     each = softmax(LOGITS)
     expected = (each[0] * np.array([[1], [2], [5]])).sum(axis=0) / 8
@@ -61,10 +70,3 @@ def test_without_presence_all_classifiers_count():
     )
     result = softmax(np.array(model([*LOGITS.swapaxes(0, 1), PRESENT])))
     np.testing.assert_allclose(result, softmax(LOGITS).mean(axis=1), rtol=1e-4)
-
-
-def test_the_layer_is_rebuilt_from_its_config():
-    layer = ClassifierAverage("sigmoid", True, name="average")
-    again = ClassifierAverage.from_config(layer.get_config())
-    assert again.get_config() == layer.get_config()
-    assert (again.activation, again.weighted) == ("sigmoid", True)
