@@ -1,4 +1,4 @@
-"""What a deep model has to beat: class frequencies and logistic regression."""
+"""Baselines for a trained model: class frequencies and logistic regression."""
 
 import warnings
 from collections.abc import Mapping
@@ -9,25 +9,20 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-WIDE = 1024  # blocks wider than this are reduced, so that the fit takes seconds
-COMPONENTS = 128
-ITERATIONS = 200
-# Inverse regularisation, on blocks of unit variance in all. scikit-learn's 1 suits
-# features of unit variance each and would make the baseline a straw man: on 100 rows
-# of its digits 77 % right instead of 87 %; from 10 to 100 hardly differ.
-C = 30.0
+MAX_WIDTH = 1024  # PCA reduces wider blocks, so that the fit takes seconds
+_COMPONENTS = 128
+_ITERATIONS = 200
+# Inverse regularisation, for blocks of unit total variance. scikit-learn's 1 suits
+# features of unit variance and makes a weak baseline: 77 % accuracy instead of 87 % on
+# 100 rows of its digits; 10 to 100 hardly differ.
+_C = 30.0
 
 
-def majority(train_targets: np.ndarray, n_rows: int, task: str) -> np.ndarray:
-    """Answers every row with the class frequencies of the training rows.
+def predict_majority(train_targets: np.ndarray, n_rows: int, task: str) -> np.ndarray:
+    """Predicts the class frequencies of the training rows for every row.
 
-    Args:
-        train_targets: (N, C) of 0 and 1.
-        n_rows: Rows to answer.
-        task: binary, multiclass or multilabel.
-
-    Returns:
-        (n_rows, C) float64; rows sum to 1 unless the task is multilabel.
+    `train_targets` are (N, C) of 0 and 1, or (1, C) frequencies. Returns (n_rows, C)
+    float64; rows sum to 1 unless the task is multilabel.
     """
     frequencies = np.asarray(train_targets, "float64").mean(axis=0)
     if task != "multilabel":
@@ -35,7 +30,7 @@ def majority(train_targets: np.ndarray, n_rows: int, task: str) -> np.ndarray:
     return np.tile(frequencies, (n_rows, 1))
 
 
-def logistic_regression(
+def predict_logistic_regression(
     train_features: Mapping[str, np.ndarray],
     train_targets: np.ndarray,
     features: Mapping[str, np.ndarray],
@@ -43,29 +38,31 @@ def logistic_regression(
     seed: int,
     max_rows: int = 5000,
 ) -> np.ndarray:
-    """Fits logistic regression to training rows and answers n others.
+    """Fits logistic regression to training rows and predicts n other rows.
 
-    Each block of features is standardised and divided by the root of its width, so
-    that a wide modality does not outweigh a narrow one.
+    Each block of features is standardised and divided by the square root of its width,
+    so that a wide modality does not outweigh a narrow one.
 
     Args:
-        train_features: Name of a block -> (N, D) float. Rows without a modality are
-            all zeros there; a further block says which modalities a row has.
+        train_features: Block name -> (N, D) float. A missing modality is all zeros;
+            another block holds which modalities a row has.
         train_targets: (N, C) of 0 and 1.
-        features: The same blocks of the rows to answer, (n, D) each.
-        task: binary, multiclass or multilabel; the last is one fit for each class.
-        seed: Of the choice of training rows and of the reduction of wide blocks.
-        max_rows: Training rows used at most.
+        features: The same blocks of the rows to predict, (n, D) each.
+        task: binary, multiclass or multilabel; multilabel fits one model per class.
+        seed: Seed of the choice of training rows and of PCA.
+        max_rows: Maximum number of training rows.
 
     Returns:
-        (n, C) float64; 0 for classes that no training row has.
+        (n, C) float64; 0 for classes without training rows.
     """
-    chosen = _choose(len(train_targets), max_rows, seed)
-    targets = np.asarray(train_targets)[chosen].astype(int)
-    names = sorted(train_features)
+    indices = np.arange(len(train_targets))
+    if len(indices) > max_rows:
+        rng = np.random.default_rng(seed)
+        indices = rng.choice(len(indices), max_rows, replace=False)
+    targets = np.asarray(train_targets)[indices].astype(int)
     pairs = [
-        _block(np.asarray(train_features[n])[chosen], np.asarray(features[n]), seed)
-        for n in names
+        _scale(np.asarray(train_features[n])[indices], np.asarray(features[n]), seed)
+        for n in sorted(train_features)
     ]
     train, rows = (
         np.concatenate(blocks, axis=1) for blocks in zip(*pairs, strict=True)
@@ -76,49 +73,39 @@ def logistic_regression(
     return _fit(train, targets.argmax(axis=1), rows, targets.shape[1])
 
 
-def of_tokens(numbers: np.ndarray, known: int) -> np.ndarray:
-    """Counts tokens, to features of a baseline.
+def count_tokens(tokens: np.ndarray, vocabulary_size: int) -> np.ndarray:
+    """Returns (N, vocabulary_size) float32: log(1 + count of each token) per row.
 
     Args:
-        numbers: (N, L) int, 0 in padding, else from 1 to `known`.
-        known: Different tokens.
-
-    Returns:
-        (N, known) float32: the logarithm of one more than how often a row has each.
+        tokens: (N, L) int from 1 to `vocabulary_size`, 0 in padding.
+        vocabulary_size: Number of different tokens.
     """
-    counts = np.zeros((len(numbers), known + 1), "float32")
-    np.add.at(counts, (np.arange(len(numbers))[:, None], numbers), 1)
+    counts = np.zeros((len(tokens), vocabulary_size + 1), "float32")
+    np.add.at(counts, (np.arange(len(tokens))[:, None], tokens), 1)
     return np.log1p(counts[:, 1:])
 
 
-def of_frames(frames: np.ndarray) -> np.ndarray:
-    """Sums up frames, to features of a baseline.
+def summarize_frames(frames: np.ndarray) -> np.ndarray:
+    """Returns (N, 2 F): mean and standard deviation over each row's frames.
 
     Args:
         frames: (N, T, F), all zeros in padding.
-
-    Returns:
-        (N, 2 F): mean and standard deviation over each row's own frames.
     """
-    there = (frames != 0).any(axis=2, keepdims=True)
-    count = np.maximum(there.sum(axis=1), 1)
+    is_frame = (frames != 0).any(axis=2, keepdims=True)
+    count = np.maximum(is_frame.sum(axis=1), 1)
     mean = frames.sum(axis=1) / count
-    squares = (there * (frames - mean[:, None]) ** 2).sum(axis=1) / count
+    squares = (is_frame * (frames - mean[:, None]) ** 2).sum(axis=1) / count
     return np.concatenate([mean, np.sqrt(squares)], axis=1)
 
 
-def _choose(n_rows: int, max_rows: int, seed: int) -> np.ndarray:
-    if n_rows <= max_rows:
-        return np.arange(n_rows)
-    return np.random.default_rng(seed).choice(n_rows, max_rows, replace=False)
-
-
-def _block(train: np.ndarray, rows: np.ndarray, seed: int):
-    """Returns both (N, D) and (n, D), standardised by the first and evenly weighed."""
+def _scale(train: np.ndarray, rows: np.ndarray, seed: int):
+    """Standardises (N, D) and (n, D) blocks by the first, to unit total variance."""
     scaler = StandardScaler().fit(train)
     train, rows = scaler.transform(train), scaler.transform(rows)
-    if train.shape[1] > WIDE and np.ptp(train, axis=0).any():  # a constant has no PCA
-        components = min(COMPONENTS, len(train))
+    if (
+        train.shape[1] > MAX_WIDTH and np.ptp(train, axis=0).any()
+    ):  # a constant has no PCA
+        components = min(_COMPONENTS, len(train))
         pca = PCA(components, svd_solver="randomized", random_state=seed).fit(train)
         train, rows = pca.transform(train), pca.transform(rows)
         deviation = max(float(train.std()), 1e-12)
@@ -128,61 +115,17 @@ def _block(train: np.ndarray, rows: np.ndarray, seed: int):
 
 
 def _fit(
-    train: np.ndarray, answers: np.ndarray, rows: np.ndarray, classes: int
+    train: np.ndarray, targets: np.ndarray, rows: np.ndarray, classes: int
 ) -> np.ndarray:
-    """Returns (n, classes) probabilities; `answers` are (N,) class numbers."""
+    """Returns (n, classes) probabilities; `targets` are (N,) class indices."""
     probabilities = np.zeros((len(rows), classes))
-    seen = np.unique(answers)
-    if len(seen) == 1:  # nothing to tell apart
-        probabilities[:, seen] = 1
+    train_classes = np.unique(targets)
+    if len(train_classes) == 1:
+        probabilities[:, train_classes] = 1
         return probabilities
-    model = LogisticRegression(C=C, max_iter=ITERATIONS)
+    model = LogisticRegression(C=_C, max_iter=_ITERATIONS)
     with warnings.catch_warnings():  # a fit cut short is still a fair baseline
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(train, answers)
-    probabilities[:, seen] = model.predict_proba(rows)
+        model.fit(train, targets)
+    probabilities[:, train_classes] = model.predict_proba(rows)
     return probabilities
-
-
-def verdict(
-    metrics_model: Mapping[str, dict],
-    metrics_majority: Mapping[str, dict],
-    metrics_logistic: Mapping[str, dict],
-    difference: Mapping[str, float],
-) -> str:
-    """Says in one sentence whether the deep model was worth its training.
-
-    Args:
-        metrics_model: `measure(...)["metrics"]` of the model; accuracy is what counts.
-        metrics_majority: The same of `majority`.
-        metrics_logistic: The same of `logistic_regression`.
-        difference: `compare(...)` of the model with logistic regression, in [-1, 1].
-    """
-    model, most, simple = (
-        100 * m["accuracy"]["value"]
-        for m in (metrics_model, metrics_majority, metrics_logistic)
-    )
-    start = f"The model (accuracy {model:.1f} %)"
-    if 100 * metrics_model["accuracy"]["low"] <= most:
-        start += (
-            " is not clearly better than always giving the most frequent answer "
-            f"({most:.1f} %), and"
-        )
-    points, low, high = (100 * difference[k] for k in ("value", "low", "high"))
-    interval = f"95 % interval {low:+.1f} to {high:+.1f}"
-    if low > 0:
-        return (
-            f"{start} is better than logistic regression on the same features "
-            f"({simple:.1f} %) by {points:.1f} points ({interval})."
-        )
-    if high < 0:
-        return (
-            f"{start} is worse than logistic regression on the same features "
-            f"({simple:.1f} %) by {-points:.1f} points ({interval}): use the logistic "
-            "regression, it costs a second."
-        )
-    return (
-        f"{start} is not clearly better than logistic regression on the same features "
-        f"({simple:.1f} %): the difference is {points:+.1f} points ({interval}), and "
-        "the logistic regression costs a second."
-    )

@@ -1,4 +1,4 @@
-"""A trained model on a split: metrics.json, predictions.csv and report.html."""
+"""Evaluation of a trained model: metrics.json, predictions.csv and report.html."""
 
 import json
 from collections import Counter
@@ -6,63 +6,56 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from mmkeras.data.dataset import Dataset
-from mmkeras.data.input_pipeline import Batches, read_rows
+from mmkeras.data.input_pipeline import read_rows
 from mmkeras.errors import UserError
 from mmkeras.evaluation import baselines
-from mmkeras.evaluation.metrics import compare, measure
-from mmkeras.evaluation.modality_ablation import (
-    encode_sample,
-    fusion_verdict,
-    measure_modalities,
-)
-from mmkeras.evaluation.predictions import Predictions, predict_split, write_predictions
-from mmkeras.evaluation.retrieval import recalls
+from mmkeras.evaluation.baseline_features import read_baseline_features
+from mmkeras.evaluation.bootstrap import compare_accuracies
+from mmkeras.evaluation.metrics import correct_rows, measure
+from mmkeras.evaluation.modality_ablation import encode_sample, measure_modalities
+from mmkeras.evaluation.predictions import predict_split, write_predictions
+from mmkeras.evaluation.retrieval import measure_retrieval
 from mmkeras.evaluation.robustness import noise_curves
 from mmkeras.evaluation.top_errors import top_errors
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import TwoStagePredictor
 from mmkeras.files import write_text
-from mmkeras.modalities.preprocessing_state import MULTILABEL, RESERVED
+from mmkeras.modalities.preprocessing_state import MULTILABEL
+from mmkeras.models.model import get_temperature
 from mmkeras.reports.report import write_report
+from mmkeras.reports.verdicts import baseline_verdict, fusion_verdict
 from mmkeras.schema import (
     ABSENT,
-    AUDIO,
-    IMAGE,
     LABEL_SEPARATOR,
     METRICS_FILE,
     PREDICTIONS_FILE,
-    PRESENT,
     REPORT_FILE,
     STATUS_SEPARATOR,
-    TEXT,
     TRAIN,
     UNREADABLE,
 )
 
 _BATCH_ROWS = 64
-# Rows for the answers with modalities hidden, and for the simple features.
-_SAMPLE_ROWS = 5000
+_SAMPLE_ROWS = 5000  # limit for modality ablation and for the logistic regression
 
 
 def check_known_labels(
     trained_model: TrainedModel, dataset: Dataset, split: str
 ) -> None:
-    """Refuses labels that the model was not trained with."""
-    several = [label for label in dataset.labels[split] if LABEL_SEPARATOR in label]
-    if several and trained_model.state.task != MULTILABEL:
+    """Raises UserError if a row has labels that the model was not trained with."""
+    state = trained_model.state
+    multiple = [label for label in dataset.labels[split] if LABEL_SEPARATOR in label]
+    if multiple and state.task != MULTILABEL:
         raise UserError(
-            f"The table has rows with several labels, as '{several[0]}', and the model "
-            "was trained with one a row."
+            f"The table has rows with several labels, such as '{multiple[0]}', but the "
+            "model was trained with one label per row."
         )
-    unknown = set(dataset.class_rows(split)) - set(trained_model.state.classes)
-    if unknown:
+    if unknown := set(dataset.class_rows(split)) - set(state.classes):
         raise UserError(
-            f"The table has labels that the model does not know: "
-            f"{', '.join(sorted(unknown)[:10])}. Known: "
-            f"{', '.join(trained_model.state.classes)}."
+            "The table has labels that the model does not know: "
+            f"{', '.join(sorted(unknown)[:10])}. Known: {', '.join(state.classes)}."
         )
 
 
@@ -75,69 +68,65 @@ def evaluate(
     history: list[dict],
     summary: dict[str, str],
     train_rows: Dataset | None,
-    alone: Mapping[str, np.ndarray] | None = None,
+    unimodal: Mapping[str, np.ndarray] | None = None,
 ) -> dict:
-    """Measures the model on a split and writes the three files to `output`.
+    """Measures the model on a split and writes three files to `output`.
 
     Args:
-        trained: The model.
-        ingested: Where the rows lie.
-        split: Which to evaluate.
         output: Folder for metrics.json, predictions.csv and report.html.
-        history: Entries of the epochs, for the learning curves.
-        summary: Facts for the report's last table.
-        train_rows: Where the training rows lie, for the baselines; None leaves the
-            logistic regression out.
-        alone: Modality -> probabilities (N, C) that a model trained on it alone gives
-            the same rows.
+        history: Logs of the epochs, for the learning curves.
+        summary: Facts for the last table of the report.
+        train_rows: Dataset with the training rows, for the logistic regression; None
+            leaves it out.
+        unimodal: Modality -> probabilities (N, C) of a model trained on that modality
+            alone, for the same rows.
 
     Returns:
-        What metrics.json holds.
+        Content of metrics.json.
     """
     config, state = trained_model.config, trained_model.state
-    found = predict_split(trained_model, dataset, split)
-    measured = (found.targets, state.task, state.classes, config)
+    predictions = predict_split(trained_model, dataset, split)
+    resamples = config.evaluate.bootstrap_resamples
+    retrieval = measure_retrieval(predictions.vectors, resamples, config.seed)
     metrics = {
         "split": split,
         "task": state.task,
         "classes": list(state.classes),
-        **_measure(found.probabilities, *measured),
-        "temperature": _temperature(trained_model),
-        "status": dict(Counter(found.status).most_common()),
-        **_fusion(trained_model, dataset, split, found, alone or {}),
-        **_retrieval(found, config),
+        **_measure(trained_model, predictions.targets, predictions.probabilities),
+        "temperature": get_temperature(trained_model.model),
+        "status": dict(Counter(predictions.status).most_common()),
+        **_modality_metrics(trained_model, dataset, split, predictions, unimodal or {}),
+        **({"retrieval": retrieval} if retrieval else {}),
         "warnings": list(dataset.warnings),
         "rejected_rows": len(dataset.rejected),
         "unreadable_rows": len(dataset.unreadable),
     }
-    metrics |= _against_baselines(
-        trained_model, dataset, split, found, train_rows, metrics
+    metrics |= _baselines(
+        trained_model, dataset, split, predictions, train_rows, metrics["metrics"]
     )
-    write_predictions(output / PREDICTIONS_FILE, found, state.classes)
+    write_predictions(output / PREDICTIONS_FILE, predictions, state.classes)
     text = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(output / METRICS_FILE, text)
     write_report(
         output / REPORT_FILE,
         title=f"mmkeras: {config.preset} on {split} rows",
         summary=summary,
-        metrics={**metrics, **_kept_epoch(history, config.train)},
+        metrics={**metrics, **_best_epoch(history, config.train)},
         history=history,
-        errors=top_errors(trained_model, dataset, split, found),
+        errors=top_errors(trained_model, dataset, split, predictions),
     )
     return metrics
 
 
-def _measure(probabilities, targets, task, classes, config):
-    return measure(targets, probabilities, classes, task, config.evaluate, config.seed)
+def _measure(trained_model, targets, probabilities) -> dict:
+    config, state = trained_model.config, trained_model.state
+    return measure(
+        targets, probabilities, state.classes, state.task, config.evaluate, config.seed
+    )
 
 
-def _temperature(trained_model):
-    head = trained_model.model.get_layer("head")
-    return float(head.get_layer("temperature").temperature.numpy())
-
-
-def _kept_epoch(history, train) -> dict[str, int]:
-    """The epoch that the report marks, where the best one's weights were kept."""
+def _best_epoch(history, train) -> dict[str, int]:
+    """Returns the epoch whose weights were restored, counted from 1, if any was."""
     if not history or not train.restore_best:
         return {}
     values = [entry[train.monitor] for entry in history]
@@ -145,118 +134,67 @@ def _kept_epoch(history, train) -> dict[str, int]:
     return {"best_epoch": int(best) + 1}
 
 
-# Does fusion help? ------------------------------------------------------------
-
-
-def _fusion(trained_model, dataset, split, found: Predictions, alone) -> dict:
-    """What each modality and each subset brings, and how noise on one hurts."""
+def _modality_metrics(trained_model, dataset, split, predictions, unimodal) -> dict:
+    """Measures what each modality contributes, and the effect of noise on one."""
     names, config = trained_model.state.modalities, trained_model.config
+    targets = predictions.targets
     rows = read_rows(dataset.files(split), names).take(_SAMPLE_ROWS)
-    staged, result = (
-        TwoStagePredictor(trained_model),
-        {"modalities": _missing(found, names)},
-    )
+    predictor = TwoStagePredictor(trained_model)
+    result = {"modalities": _missing_counts(predictions.status, names)}
     if len(names) > 1:
-        inputs = encode_sample(staged, rows.batch(_BATCH_ROWS).prefetch(1))
-        measured = measure_modalities(
-            staged, trained_model, inputs, found.targets, alone
+        inputs = encode_sample(predictor, rows.batch(_BATCH_ROWS).prefetch(1))
+        ablation = measure_modalities(
+            predictor, trained_model, inputs, targets, unimodal
         )
-        for m, values in measured.pop("modalities").items():
+        for m, values in ablation.pop("modalities").items():
             result["modalities"][m] |= values
-        result |= measured
-        result["fusion_verdict"] = fusion_verdict(measured["fusion"])
-    if noisy := min(config.evaluate.noise_rows, len(found.ids), _SAMPLE_ROWS):
-        batches = rows.take(noisy).batch(_BATCH_ROWS)
+        result |= ablation
+        result["fusion_verdict"] = fusion_verdict(ablation["fusion"])
+    if noise_rows := min(config.evaluate.noise_rows, len(targets), _SAMPLE_ROWS):
+        batches = rows.take(noise_rows).batch(_BATCH_ROWS)
         result["noise"] = noise_curves(
-            staged, trained_model, batches, found.targets[:noisy]
+            predictor, trained_model, batches, targets[:noise_rows]
         )
-        result["noise_rows"] = noisy
+        result["noise_rows"] = noise_rows
     return result
 
 
-def _retrieval(found: Predictions, config) -> dict:
-    """How well one modality finds the other, where training has aligned them."""
-    resamples = config.evaluate.bootstrap_resamples
-    recall = recalls(found.vectors, resamples, config.seed)
-    return {"retrieval": recall} if recall else {}
+def _missing_counts(status, names) -> dict[str, dict]:
+    """Counts the rows whose modality is absent or unreadable."""
+    counts = Counter(entry for s in status for entry in s.split(STATUS_SEPARATOR))
+    kinds = (ABSENT, UNREADABLE)
+    return {m: {kind: counts[f"{m} {kind}"] for kind in kinds} for m in names}
 
 
-def _missing(found: Predictions, names) -> dict[str, dict]:
-    """Counts the rows without each modality: absent, and unreadable."""
-    counts = Counter(
-        r for status in found.status for r in status.split(STATUS_SEPARATOR)
-    )
-    kinds = {"absent": ABSENT, "unreadable": UNREADABLE}
-    return {m: {k: counts[f"{m} {said}"] for k, said in kinds.items()} for m in names}
-
-
-# Baselines --------------------------------------------------------------------
-
-
-def _against_baselines(
-    trained_model, dataset, split, found, train_rows, metrics
-) -> dict:
-    """The majority class and a logistic regression on the same rows."""
-    task, config = trained_model.state.task, trained_model.config
-    measured = (found.targets, task, trained_model.state.classes, config)
-    frequencies = np.array([trained_model.state.class_rows]) / trained_model.state.rows
-    most = baselines.majority(frequencies, len(found.ids), task)
-    result = {"baselines": {"majority": _measure(most, *measured)["metrics"]}}
+def _baselines(trained_model, dataset, split, predictions, train_rows, metrics) -> dict:
+    """Measures class frequencies and a logistic regression on the same rows."""
+    config, state = trained_model.config, trained_model.state
+    frequencies = np.array([state.class_rows]) / state.rows
+    majority = baselines.predict_majority(frequencies, len(predictions.ids), state.task)
+    measured = {
+        "majority": _measure(trained_model, predictions.targets, majority)["metrics"]
+    }
     if train_rows is None:
-        return result
-    features, targets = _simple_features(trained_model, train_rows, TRAIN)
-    test_features, test_targets = _simple_features(trained_model, dataset, split)
-    simple = baselines.logistic_regression(
-        features, targets, test_features, task, config.seed
+        return {"baselines": measured}
+    features, targets = read_baseline_features(
+        trained_model, train_rows, TRAIN, _SAMPLE_ROWS
     )
-    rows = len(simple)
-    measured = (test_targets, *measured[1:])
-    result["baselines"]["logistic_regression"] = _measure(simple, *measured)["metrics"]
-    result["difference"] = compare(
-        test_targets,
-        found.probabilities[:rows],
-        simple,
-        task,
-        config.seed,
-        config.evaluate.bootstrap_resamples,
+    test_features, test_targets = read_baseline_features(
+        trained_model, dataset, split, _SAMPLE_ROWS
     )
-    result["verdict"] = baselines.verdict(
-        metrics["metrics"],
-        result["baselines"]["majority"],
-        result["baselines"]["logistic_regression"],
-        result["difference"],
+    logistic = baselines.predict_logistic_regression(
+        features, targets, test_features, state.task, config.seed
     )
-    return result
-
-
-def _simple_features(trained_model, dataset, split):
-    """Blocks of features of the first rows: small pictures, vectors, presence.
-
-    Token sequences are counted and frames summed up.
-    """
-    preprocessor = trained_model.preprocessor
-    batches = Batches(dataset=dataset, preprocessor=preprocessor, split=split)
-    parts, targets, rows = [], [], 0
-    for inputs, target_, _ in batches.plain():
-        part = {k: v.numpy() for k, v in inputs.items()}
-        if IMAGE in part:
-            small = tf.image.resize(inputs[IMAGE], [16, 16], method="area")
-            part[IMAGE] = small.numpy().reshape(len(small), -1)
-        if TEXT in part and trained_model.config.text.is_sequence:
-            known = (
-                RESERVED - 1 + len(trained_model.state.vocabulary)
-            )  # all but padding
-            part[TEXT] = baselines.of_tokens(part[TEXT], known)
-        if AUDIO in part and trained_model.config.audio.is_sequence:
-            part[AUDIO] = baselines.of_frames(part[AUDIO])
-        for i, m in enumerate(preprocessor.modalities):
-            part[m] = part[m] * part[PRESENT][:, i : i + 1]
-        parts.append(part)
-        targets.append(target_.numpy())
-        rows += len(targets[-1])
-        if rows >= _SAMPLE_ROWS:
-            break
-    targets = np.concatenate(targets)
-    if targets.shape[1] == 1:
-        targets = np.concatenate([1 - targets, targets], axis=1)
-    return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}, targets
+    values = _measure(trained_model, test_targets, logistic)["metrics"]
+    measured["logistic_regression"] = values
+    correct = (
+        correct_rows(test_targets, p, state.task)
+        for p in (predictions.probabilities[: len(logistic)], logistic)
+    )
+    resamples = config.evaluate.bootstrap_resamples
+    difference = compare_accuracies(*correct, resamples, config.seed)
+    return {
+        "baselines": measured,
+        "difference": difference,
+        "verdict": baseline_verdict(metrics, measured["majority"], values, difference),
+    }

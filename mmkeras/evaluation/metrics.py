@@ -1,49 +1,78 @@
-"""Metrics with 95 % intervals, and the comparison of two models.
+"""Classification metrics with 95 % bootstrap intervals.
 
-Shapes, everywhere in this file: `targets` is (N, C) of 0 and 1, one-hot for the
-tasks "binary" and "multiclass", multi-hot for "multilabel"; `probabilities` is
-(N, C) in [0, 1], of which rows sum to 1 unless the task is multilabel. R counts
-bootstrap resamples.
+Shapes in this file: `targets` is (N, C) of 0 and 1, one-hot for the tasks "binary" and
+"multiclass", multi-hot for "multilabel". `probabilities` is (N, C) in [0, 1]; rows sum
+to 1 unless the task is multilabel. `weights` is (R, N): how often each of R resamples
+has each row. A value on all rows is that of a resample of unit weights.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn import metrics as sk
 
 from mmkeras.config import EvaluateConfig
+from mmkeras.evaluation.bootstrap import interval, weight_chunks
 
-INTERVAL = (2.5, 97.5)  # percentiles, for 95 %
-LEAST_RESAMPLES = 100  # below it, an end of the interval rests on one or two values
-WORK = 100_000_000  # rows x classes x resamples; 4 s on one core
-CHUNK = 250_000  # weights in memory at a time: 2 MB, near the processor
-LOWEST = 1e-7  # probabilities nearer to 0 or 1 drown in float32; also Keras's epsilon
+MIN_RESAMPLES = 100  # with fewer, an end of the interval depends on one or two values
+WORK = 100_000_000  # limit of rows x classes x resamples; 4 s on one core
+# Closer to 0 or 1, float32 has no precision; also Keras's epsilon.
+MIN_PROBABILITY = 1e-7
+_EPSILON = np.finfo("float64").eps
 _SIDES = ("left", "right")  # before and after equal scores
 
 
 def predict_labels(probabilities: np.ndarray, task: str) -> np.ndarray:
-    """Returns the answer as (N, C) bool: the top class, or all at 0.5 and above."""
+    """Returns (N, C) bool: the top class, or in multilabel all at 0.5 and above."""
     if task == "multilabel":
         return probabilities >= 0.5
     return np.eye(probabilities.shape[1], dtype=bool)[probabilities.argmax(axis=1)]
 
 
+def correct_rows(
+    targets: np.ndarray, probabilities: np.ndarray, task: str
+) -> np.ndarray:
+    """Returns (N,) bool: whether all labels of a row are predicted correctly."""
+    truth = np.asarray(targets).astype(bool)
+    return (predict_labels(np.asarray(probabilities), task) == truth).all(axis=1)
+
+
+def log_losses(truth: np.ndarray, probabilities: np.ndarray, task: str) -> np.ndarray:
+    """Returns the log loss of each row (N,), clipped as scikit-learn does."""
+    if task == "multilabel":
+        p = np.where(truth, probabilities, 1 - probabilities)
+        return -np.log(np.clip(p, _EPSILON, 1 - _EPSILON)).mean(axis=1)
+    sums = probabilities.sum(axis=1, keepdims=True)
+    p = (probabilities / np.maximum(sums, _EPSILON))[truth]
+    return -np.log(np.clip(p, _EPSILON, 1 - _EPSILON))
+
+
 @dataclass(frozen=True)
-class _Rows:
-    """What each row adds to the metrics, worked out once for all resamples."""
+class ScoredRows:
+    """Contributions of each row to the metrics, computed once for all resamples."""
 
     multilabel: bool
     truth: np.ndarray  # (N, C) bool
-    guess: np.ndarray  # (N, C) bool
+    predicted: np.ndarray  # (N, C) bool
     probabilities: np.ndarray  # (N, C) float64
-    right: np.ndarray  # (N,) bool, all of the answer is
+    correct: np.ndarray  # (N,) bool
     losses: np.ndarray  # (N,) log loss
-    gaps: np.ndarray  # (N, bins) sum of confidence - hit over the row's cells
+    gaps: np.ndarray  # (N, bins) confidence - hit, summed over the row's cells
     bins: np.ndarray  # (bins, 3) sums over all rows: cells, confidence, hits
 
 
-def _rows(targets, probabilities, classes: Sequence[str], task: str, bins: int):
+def score_rows(
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    task: str,
+    bins: int,
+) -> ScoredRows:
+    """Checks N predictions and prepares them for `weighted_metrics`.
+
+    Raises:
+        ValueError: Shapes disagree, there are no rows, or a probability is not finite.
+    """
     truth = np.asarray(targets).astype(bool)
     probabilities = np.asarray(probabilities, "float64")
     shape = (len(truth), len(classes))
@@ -54,227 +83,208 @@ def _rows(targets, probabilities, classes: Sequence[str], task: str, bins: int):
         )
     if not np.isfinite(probabilities).all():
         raise ValueError("`probabilities` must be finite, received NaN or infinity.")
-    guess = predict_labels(probabilities, task)
-    right = (truth == guess).all(axis=1)
+    predicted = predict_labels(probabilities, task)
+    correct = (truth == predicted).all(axis=1)
     if task == "multilabel":
         confidence, hit = probabilities, truth  # (N, C), every cell
     else:
         confidence = probabilities.max(axis=1, keepdims=True)  # (N, 1), the top class
-        hit = right[:, None]
+        hit = correct[:, None]
     cells = np.stack([np.ones(hit.shape), confidence, hit], axis=-1)  # (N, cells, 3)
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gaps, sums = np.zeros((len(truth), bins)), np.zeros((bins, 3))
-    np.add.at(gaps, (np.arange(len(truth))[:, None], place), confidence - hit)
-    np.add.at(sums, place, cells)
-    losses = log_losses(truth, probabilities, task)
-    return _Rows(
-        task == "multilabel", truth, guess, probabilities, right, losses, gaps, sums
+    np.add.at(gaps, (np.arange(len(truth))[:, None], index), confidence - hit)
+    np.add.at(sums, index, cells)
+    return ScoredRows(
+        multilabel=task == "multilabel",
+        truth=truth,
+        predicted=predicted,
+        probabilities=probabilities,
+        correct=correct,
+        losses=log_losses(truth, probabilities, task),
+        gaps=gaps,
+        bins=sums,
     )
 
 
-def log_losses(truth: np.ndarray, probabilities: np.ndarray, task: str) -> np.ndarray:
-    """Returns the log loss of each row (N,), clipped as scikit-learn does."""
-    least = np.finfo("float64").eps
-    if task == "multilabel":
-        of_truth = np.where(truth, probabilities, 1 - probabilities)
-        return -np.log(np.clip(of_truth, least, 1 - least)).mean(axis=1)
-    of_truth = _normal(probabilities)[truth]
-    return -np.log(np.clip(of_truth, least, 1 - least))
+def weighted_metrics(
+    rows: ScoredRows, weights: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Measures R resamples of N rows, given as (R, N) float64 weights.
+
+    Returns:
+        Metrics over all classes as name -> (R,), and per class as name -> (R, C);
+        NaN where undefined.
+
+    Source: scikit-learn, except for the expected calibration error: Guo et al., 2017,
+    https://arxiv.org/abs/1706.04599, of the top class in bins of equal width.
+    """
+    hits, support, predicted = (
+        weights @ x.astype("float64")
+        for x in (rows.truth & rows.predicted, rows.truth, rows.predicted)
+    )  # (R, C) each
+    n = weights.sum(axis=1)  # (R,)
+    per_class = {
+        "precision": _divide(hits, predicted),
+        "recall": _divide(hits, support),
+        "f1": _divide(2 * hits, support + predicted),
+    }
+    columns = zip(rows.truth.T, rows.probabilities.T, strict=True)
+    areas = [_areas(truth, scores, weights) for truth, scores in columns]
+    per_class["roc_auc"], per_class["pr_auc"] = (
+        np.stack(values, axis=1) for values in zip(*areas, strict=True)
+    )
+    balanced = per_class["recall"]
+    if rows.multilabel:
+        negatives = n[:, None] - support
+        specificity = _divide(negatives - predicted + hits, negatives)
+        balanced = _mean(np.stack([balanced, specificity], axis=-1))
+    overall = {
+        "accuracy": weights @ rows.correct / n,
+        "balanced_accuracy": _mean(balanced),
+    }
+    absent = np.where(support + predicted > 0, 0, np.nan)
+    names = ("precision", "recall", "f1")
+    values = {name: np.nan_to_num(per_class[name]) for name in names}
+    for name in names:
+        overall[f"{name}_macro"] = _mean(values[name] + absent)
+    for name in names:
+        sums = (values[name] * support).sum(axis=1)
+        overall[f"{name}_weighted"] = np.nan_to_num(_divide(sums, support.sum(axis=1)))
+    overall["roc_auc"] = _mean(per_class["roc_auc"])
+    overall["pr_auc"] = _mean(per_class["pr_auc"])
+    overall["log_loss"] = weights @ rows.losses / n
+    cells = rows.bins[:, 0].sum() / len(rows.truth)  # per row
+    overall["ece"] = np.abs(weights @ rows.gaps).sum(axis=1) / (n * cells)
+    return overall, per_class
 
 
-def _normal(probabilities: np.ndarray) -> np.ndarray:
-    sums = probabilities.sum(axis=1, keepdims=True)
-    return probabilities / np.maximum(sums, np.finfo("float64").eps)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Returns part / whole, NaN where the whole is 0."""
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Returns NaN where the denominator is 0."""
+    nan = np.full(numerator.shape, np.nan)
+    return np.divide(numerator, denominator, out=nan, where=denominator > 0)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Returns the mean over the last axis of what is not NaN, NaN if nothing is."""
+    """Returns the mean over the last axis without NaN; NaN if all are."""
     known = ~np.isnan(values)
-    return _ratio(np.where(known, values, 0).sum(axis=-1), known.sum(axis=-1))
+    return _divide(np.where(known, values, 0).sum(axis=-1), known.sum(axis=-1))
 
 
-def _weighed(rows: _Rows, weights: np.ndarray) -> tuple[dict, dict]:
-    """Measures R resamples at once, without scikit-learn's cost for each.
+def _areas(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray):
+    """Returns ROC-AUC (ties count half) and average precision of a class, each (R,).
 
-    Args:
-        rows: The N rows.
-        weights: (R, N) float64, how often each resample holds each row.
-
-    Returns:
-        Metrics over all classes as name -> (R,), and by class as name -> (R, C);
-        NaN where a resample cannot tell.
-    """
-    both, support, predicted = (
-        weights @ x.astype("float64")
-        for x in (rows.truth & rows.guess, rows.truth, rows.guess)
-    )  # (R, C) each
-    n = weights.sum(axis=1)  # (R,)
-    by_class = {
-        "precision": _ratio(both, predicted),
-        "recall": _ratio(both, support),
-        "f1": _ratio(2 * both, support + predicted),
-    }
-    by_class["roc_auc"], by_class["pr_auc"] = _ranked(rows, weights)
-    balanced = by_class["recall"]
-    if rows.multilabel:
-        negatives = n[:, None] - support
-        missed = _ratio(negatives - predicted + both, negatives)
-        balanced = _mean(np.stack([balanced, missed], axis=-1))
-    overall = {
-        "accuracy": weights @ rows.right / n,
-        "balanced_accuracy": _mean(balanced),
-    }
-    occurs = np.where(support + predicted > 0, 0, np.nan)
-    for name in ("precision", "recall", "f1"):
-        values = np.nan_to_num(by_class[name])
-        overall[f"{name}_macro"] = _mean(values + occurs)
-        weighted = _ratio((values * support).sum(axis=1), support.sum(axis=1))
-        overall[f"{name}_weighted"] = np.nan_to_num(weighted)
-    overall["roc_auc"] = _mean(by_class["roc_auc"])
-    overall["pr_auc"] = _mean(by_class["pr_auc"])
-    overall["log_loss"] = weights @ rows.losses / n
-    cells = rows.bins[:, 0].sum() / len(rows.truth)  # in a row
-    overall["ece"] = np.abs(weights @ rows.gaps).sum(axis=1) / (n * cells)
-    return overall, by_class
-
-
-def _ranked(rows: _Rows, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns ROC-AUC and average precision, each (R, C), ties counted half."""
-    columns = zip(rows.truth.T, rows.probabilities.T, strict=True)
-    both = [_ranked_class(truth, scores, weights) for truth, scores in columns]
-    return tuple(np.stack(values, axis=1) for values in zip(*both, strict=True))
-
-
-def _ranked_class(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray):
-    """Returns ROC-AUC and average precision of one class, each (R,).
-
-    Everything is read off two running sums at the P true rows, before and after the
+    Both follow from two cumulative sums at the P positive rows, before and after the
     rows of equal score, so that the work for a rare class is small.
     """
     order = np.argsort(-scores, kind="stable")
-    scores, of_truth = -scores[order], truth[order]
-    yes = np.take(weights, order[of_truth], axis=1)  # (R, P)
-    every, every_yes = _running(np.take(weights, order, axis=1)), _running(yes)
-    at = scores[of_truth]
-    seen, seen_yes = (
-        [np.take(sums, np.searchsorted(ranked, at, side), axis=1) for side in _SIDES]
-        for sums, ranked in ((every, scores), (every_yes, at))
+    scores, is_positive = -scores[order], truth[order]
+    positives = np.take(weights, order[is_positive], axis=1)  # (R, P)
+    sums = _cumulate(np.take(weights, order, axis=1))
+    positive_sums = _cumulate(positives)
+    thresholds = scores[is_positive]
+    passed, true_passed = (
+        [
+            np.take(x, np.searchsorted(ranked, thresholds, side), axis=1)
+            for side in _SIDES
+        ]
+        for x, ranked in ((sums, scores), (positive_sums, thresholds))
     )  # (R, P), each before and after
-    all_yes = every_yes[:, -1]
-    all_no = every[:, -1] - all_yes
-    passed = (seen[0] + seen[1] - seen_yes[0] - seen_yes[1]) / 2
-    roc = _ratio((yes * (all_no[:, None] - passed)).sum(axis=1), all_yes * all_no)
-    precision = seen_yes[1] / np.maximum(seen[1], 1)  # 0 / 1 before any row
-    area = _ratio((yes * precision).sum(axis=1), all_yes)
-    return roc, np.where(all_no > 0, area, np.nan)
+    n_positive = positive_sums[:, -1]
+    n_negative = sums[:, -1] - n_positive
+    false_passed = (passed[0] + passed[1] - true_passed[0] - true_passed[1]) / 2
+    ranked_above = (positives * (n_negative[:, None] - false_passed)).sum(axis=1)
+    roc = _divide(ranked_above, n_positive * n_negative)
+    precision = true_passed[1] / np.maximum(passed[1], 1)  # 0 / 1 before any row
+    area = _divide((positives * precision).sum(axis=1), n_positive)
+    return roc, np.where(n_negative > 0, area, np.nan)
 
 
-def _running(weights: np.ndarray) -> np.ndarray:
+def _cumulate(weights: np.ndarray) -> np.ndarray:
     """Returns sums of the first 0, 1, ... columns."""
     sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
     np.cumsum(weights, axis=1, out=sums[:, 1:])
     return sums
 
 
-def _draws(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yields (r, N) float64, how often each resample holds each of N rows."""
-    rng, left = np.random.default_rng(seed), resamples
-    while left:
-        r = min(left, max(8, CHUNK // n))  # 8: each part sorts the rows anew
-        drawn = rng.integers(0, n, (r, n)) + n * np.arange(r)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=r * n).reshape(r, n)
-        yield weights.astype("float64")
-        left -= r
+def measure(
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    task: str,
+    config: EvaluateConfig,
+    seed: int,
+) -> dict:
+    """Measures a model on N rows, each value with a 95 % interval.
 
+    The intervals are percentiles of a bootstrap over rows. `WORK` reduces the number
+    of resamples for many rows and classes, never below 100.
 
-def _bootstrap(rows: _Rows, resamples: int, seed: int) -> tuple[dict, dict]:
-    """Returns what `_weighed` does, for `resamples` draws of N rows out of N."""
-    draws = _draws(len(rows.truth), resamples, seed)
-    parts = [_weighed(rows, weights) for weights in draws]
-    return tuple(
-        {name: np.concatenate([p[i][name] for p in parts]) for name in parts[0][i]}
+    Args:
+        targets: (N, C) of 0 and 1.
+        probabilities: (N, C).
+        classes: C names.
+        task: binary, multiclass or multilabel.
+        config: Number of resamples and of bins.
+        seed: Seed of the resamples.
+
+    Returns:
+        JSON values: rows, metrics, per_class, confusion_matrix, reliability and
+        bootstrap_resamples. Macro averages are over the classes that occur in the
+        targets or predictions; AUCs, binary ones too, over those with positive and
+        negative rows. Multilabel: accuracy requires all classes of a row to be
+        correct, balanced accuracy is the mean over classes, and calibration compares
+        each cell's probability with how often it is true. Undefined values are None.
+
+    Raises:
+        ValueError: Shapes disagree, there are no rows, or a probability is not finite.
+
+    Example:
+        >>> config = EvaluateConfig(bootstrap_resamples=100)
+        >>> result = measure([[1, 0], [0, 1]], [[0.9, 0.1], [0.4, 0.6]],
+        ...                  ["cat", "dog"], "binary", config, seed=0)
+        >>> result["metrics"]["accuracy"]
+        {'value': 1.0, 'low': 1.0, 'high': 1.0}
+    """
+    rows = score_rows(targets, probabilities, classes, task, config.calibration_bins)
+    limit = max(MIN_RESAMPLES, WORK // rows.truth.size)
+    resamples = min(config.bootstrap_resamples, limit)
+    n = len(rows.truth)
+    values, class_values = weighted_metrics(rows, np.ones((1, n)))
+    chunks = [weighted_metrics(rows, w) for w in weight_chunks(n, resamples, seed)]
+    spread, class_spread = (
+        {name: np.concatenate([c[i][name] for c in chunks]) for name in chunks[0][i]}
         for i in (0, 1)
     )
-
-
-def _points(rows: _Rows, task: str) -> tuple[dict, dict]:
-    """Returns scikit-learn's values: name -> float, and name -> (C,)."""
-    truth, guess = rows.truth.astype(int), rows.guess.astype(int)
-    occurs = np.flatnonzero((truth | guess).any(axis=0))
-    labels = occurs if len(occurs) else None
-    if rows.multilabel:
-        pairs = list(zip(truth.T, guess.T, strict=True))  # a yes or no for each class
-        loss = sk.log_loss(truth.ravel(), rows.probabilities.ravel(), labels=[0, 1])
-    else:
-        truth, guess = truth.argmax(axis=1), guess.argmax(axis=1)
-        pairs = [(truth, guess)]
-        every = np.arange(rows.truth.shape[1])
-        loss = sk.log_loss(truth, _normal(rows.probabilities), labels=every)
-    balanced = [
-        sk.recall_score(t, g, labels=np.unique(t), average="macro", zero_division=0)
-        for t, g in pairs
-    ]
-    overall = {
-        "accuracy": sk.accuracy_score(truth, guess),
-        "balanced_accuracy": np.mean(balanced),
+    per_class = {
+        name: {
+            m: interval(v[0, c], class_spread[m][:, c]) for m, v in class_values.items()
+        }
+        | {"support": int(rows.truth[:, c].sum())}
+        for c, name in enumerate(classes)
     }
-    for average in ("macro", "weighted"):
-        values = sk.precision_recall_fscore_support(
-            truth, guess, labels=labels, average=average, zero_division=0
-        )
-        for name, value in zip(("precision", "recall", "f1"), values[:3], strict=True):
-            overall[f"{name}_{average}"] = value
-    by_class = _class_points(rows, truth, guess)
-    overall["roc_auc"] = _mean(by_class["roc_auc"])
-    overall["pr_auc"] = _mean(by_class["pr_auc"])
-    gaps = np.abs(rows.bins[:, 1] - rows.bins[:, 2])
-    overall |= {"log_loss": loss, "ece": gaps.sum() / rows.bins[:, 0].sum()}
-    return overall, by_class
+    return {
+        "rows": n,
+        "metrics": {name: interval(v[0], spread[name]) for name, v in values.items()},
+        "per_class": per_class,
+        "confusion_matrix": _confusion(rows),
+        "reliability": _reliability(rows.bins),
+        "bootstrap_resamples": resamples,
+    }
 
 
-def _class_points(rows: _Rows, truth: np.ndarray, guess: np.ndarray) -> dict:
-    """Returns name -> (C,); `truth` and `guess` as scikit-learn takes them."""
-    every = np.arange(rows.truth.shape[1])
-    values = sk.precision_recall_fscore_support(
-        truth, guess, labels=every, zero_division=np.nan
-    )
-    by_class = dict(zip(("precision", "recall", "f1", "support"), values, strict=True))
-    columns = list(zip(rows.truth.T, rows.probabilities.T, strict=True))
-    for name, score in (
-        ("roc_auc", sk.roc_auc_score),
-        ("pr_auc", sk.average_precision_score),
-    ):
-        by_class[name] = np.array(
-            [score(t, p) if 0 < t.sum() < len(t) else np.nan for t, p in columns]
-        )
-    return by_class
-
-
-def interval(value: float, resampled: np.ndarray) -> dict[str, float | None]:
-    """Returns {"value", "low", "high"}; None stands for what cannot be computed.
-
-    The interval is stretched to hold the value: resamples of the calibration error
-    lie above it, because noise only ever adds to an absolute gap.
-    """
-    known = resampled[~np.isnan(resampled)]
-    if np.isnan(value) or not len(known):
-        return {"value": None, "low": None, "high": None}
-    low, high = np.percentile(known, INTERVAL)
-    value, low, high = float(value), float(low), float(high)
-    return {"value": value, "low": min(low, value), "high": max(high, value)}
-
-
-def _confusion(rows: _Rows) -> list:
+def _confusion(rows: ScoredRows) -> list:
+    """Returns (C, C) counts, truth by prediction; multilabel: (C, 2, 2)."""
+    truth, predicted = rows.truth, rows.predicted
     if rows.multilabel:
-        return sk.multilabel_confusion_matrix(rows.truth, rows.guess).tolist()
-    every = np.arange(rows.truth.shape[1])
-    truth, guess = rows.truth.argmax(axis=1), rows.guess.argmax(axis=1)
-    return sk.confusion_matrix(truth, guess, labels=every).tolist()
+        cells = [
+            [((truth == t) & (predicted == p)).sum(axis=0) for p in (False, True)]
+            for t in (False, True)
+        ]
+        return np.moveaxis(cells, -1, 0).tolist()
+    c = truth.shape[1]
+    pairs = truth.argmax(axis=1) * c + predicted.argmax(axis=1)
+    return np.bincount(pairs, minlength=c * c).reshape(c, c).tolist()
 
 
 def _reliability(bins: np.ndarray) -> list[dict]:
@@ -289,110 +299,3 @@ def _reliability(bins: np.ndarray) -> list[dict]:
         }
         for i, (count, confidence, hits) in enumerate(bins)
     ]
-
-
-def measure(
-    targets: np.ndarray,
-    probabilities: np.ndarray,
-    classes: Sequence[str],
-    task: str,
-    config: EvaluateConfig,
-    seed: int,
-) -> dict:
-    """Measures a model on N rows, each value with a 95 % interval.
-
-    The intervals are percentiles of a bootstrap over rows, with fewer resamples than
-    asked for (never below 100) where rows x classes would take long.
-
-    Args:
-        targets: (N, C) of 0 and 1.
-        probabilities: (N, C).
-        classes: The C names.
-        task: binary, multiclass or multilabel.
-        config: Resamples and bins.
-        seed: Of the resamples.
-
-    Returns:
-        Plain values for JSON: rows, metrics, per_class, confusion_matrix,
-        reliability and bootstrap_resamples. Macro averages take the classes that
-        occur in the rows or the answers; AUCs, binary ones too, those with both
-        kinds of rows. Multilabel: accuracy asks for all classes of a row to be
-        right, balanced accuracy is the mean over classes of each yes or no, and
-        calibration compares each cell's probability with how often it is true.
-        What cannot be computed is None.
-
-    Raises:
-        ValueError: Shapes disagree, there is no row, or a probability is NaN.
-
-    Source: scikit-learn, but for the expected calibration error: Guo et al., 2017,
-    https://arxiv.org/abs/1706.04599, of the top class in bins of equal width.
-    """
-    rows = _rows(targets, probabilities, classes, task, config.calibration_bins)
-    affordable = max(LEAST_RESAMPLES, WORK // rows.truth.size)
-    resamples = min(config.bootstrap_resamples, affordable)
-    overall, by_class = _points(rows, task)
-    spread, class_spread = _bootstrap(rows, resamples, seed)
-    per_class = {
-        name: {m: interval(by_class[m][c], v[:, c]) for m, v in class_spread.items()}
-        | {"support": int(rows.truth[:, c].sum())}
-        for c, name in enumerate(classes)
-    }
-    return {
-        "rows": len(rows.truth),
-        "metrics": {name: interval(v, spread[name]) for name, v in overall.items()},
-        "per_class": per_class,
-        "confusion_matrix": _confusion(rows),
-        "reliability": _reliability(rows.bins),
-        "bootstrap_resamples": resamples,
-    }
-
-
-def correct(targets: np.ndarray, probabilities: np.ndarray, task: str) -> np.ndarray:
-    """Returns (N,) bool: which rows are answered right, all of their labels."""
-    truth = np.asarray(targets).astype(bool)
-    return (predict_labels(np.asarray(probabilities), task) == truth).all(axis=1)
-
-
-def accuracies(
-    right: np.ndarray, resamples: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the accuracy of K answers to the same N rows, and of their resamples.
-
-    All K are judged on the same resampled rows, so that what is computed of several of
-    them has an interval, too; and they are the rows that `measure` draws.
-
-    Args:
-        right: (K, N) bool, as of `answered_right`.
-        resamples: R.
-        seed: Of the resamples.
-
-    Returns:
-        (K,) and (K, R).
-    """
-    right = np.asarray(right, "float64")
-    n = right.shape[1]
-    parts = [right @ weights.T / n for weights in _draws(n, resamples, seed)]
-    return right.mean(axis=1), np.concatenate(parts, axis=1)
-
-
-def compare(
-    targets: np.ndarray,
-    probabilities_a: np.ndarray,
-    probabilities_b: np.ndarray,
-    task: str,
-    seed: int,
-    resamples: int,
-) -> dict[str, float | None]:
-    """Returns by how much a's accuracy exceeds b's on the same rows, in [-1, 1].
-
-    The bootstrap is paired: both models are judged on the same resampled rows. It
-    only matters which of the two is right, so counts of rows are drawn, not rows.
-    """
-    right_a, right_b = (
-        correct(targets, p, task).astype(int)
-        for p in (probabilities_a, probabilities_b)
-    )
-    n = len(right_a)
-    counts = np.bincount(right_a - right_b + 1, minlength=3)  # b better, same, a better
-    drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=resamples)
-    return interval((counts[2] - counts[0]) / n, (drawn[:, 2] - drawn[:, 0]) / n)

@@ -1,7 +1,6 @@
-"""A trained model's answers to the rows of a split, and their table."""
+"""Predictions for the rows of a split, and the writer of predictions.csv."""
 
 import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from mmkeras.data.dataset import Dataset
 from mmkeras.data.input_pipeline import read_rows
 from mmkeras.export.inference import Predictor, TrainedModel
+from mmkeras.files import atomic_path
 from mmkeras.modalities.preprocessing_state import target
 from mmkeras.schema import (
     ABSENT,
@@ -27,12 +27,12 @@ from mmkeras.schema import (
 )
 
 _BATCH_ROWS = 64
-_VECTOR_ROWS = 5000  # whose vectors are kept
+_VECTOR_ROWS = 5000  # first rows whose embeddings are collected
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """The model's answers to N rows, in the order of the shards."""
+    """Model outputs for N rows, in the order of the shards."""
 
     ids: list[str]
     labels: list[str]
@@ -41,14 +41,13 @@ class Predictions:
     predicted: list[str]
     scores: np.ndarray  # (N,)
     status: list[str]
-    # (n, W) of each modality that is aligned, of the first rows
-    vectors: dict[str, np.ndarray]
+    vectors: dict[str, np.ndarray]  # aligned modality -> (n, W), first rows only
 
 
 def predict_split(
     trained_model: TrainedModel, dataset: Dataset, split: str
 ) -> Predictions:
-    """Answers every row of a split through the serving function."""
+    """Predicts every row of a split with the serving function."""
     predictor, parts, columns, vectors = Predictor(trained_model), [], [], []
     files = dataset.files(split)
     rows = read_rows(files, predictor.modalities).batch(_BATCH_ROWS).prefetch(1)
@@ -60,10 +59,10 @@ def predict_split(
         leave=False,
     )
     for batch in progress:
-        answer = predictor({m: list(batch[m]) for m in predictor.modalities})
-        parts.append({k: answer[k] for k in (PROBABILITIES, LABEL, SCORE, STATUS)})
+        result = predictor({m: list(batch[m]) for m in predictor.modalities})
+        parts.append({k: result[k] for k in (PROBABILITIES, LABEL, SCORE, STATUS)})
         if len(vectors) * _BATCH_ROWS < _VECTOR_ROWS:
-            vectors.append({m: answer[n] for m, n in EMBEDDINGS.items() if n in answer})
+            vectors.append({m: result[n] for m, n in EMBEDDINGS.items() if n in result})
         columns.append([batch[ID], batch[LABEL], batch[STATUS]])
     outputs = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
     ids, labels, ingest_status = (
@@ -79,29 +78,60 @@ def predict_split(
         predicted=[label.decode() for label in outputs[LABEL]],
         scores=outputs[SCORE],
         status=[
-            merge_status(said.decode(), before)
-            for said, before in zip(outputs[STATUS], ingest_status, strict=True)
+            merge_status(status.decode(), unreadable)
+            for status, unreadable in zip(outputs[STATUS], ingest_status, strict=True)
         ],
         vectors={m: np.concatenate([v[m] for v in vectors]) for m in vectors[0]},
     )
 
 
-def merge_status(said: str, unreadable: str) -> str:
-    """Says "unreadable" of what was already found so when the row was read."""
-    for remark in filter(None, unreadable.split(STATUS_SEPARATOR)):
-        modality = remark.removesuffix(f" {UNREADABLE}")
-        said = said.replace(f"{modality} {ABSENT}", remark)
-    return said
+def merge_status(status: str, unreadable: str, row_problem: str = "") -> str:
+    """Returns the status column of predictions.csv.
+
+    The model gets empty bytes for an unreadable file and reports it as absent, so its
+    `status` is corrected by `RowContent.status` and extended by `Row.problem`.
+
+    Example:
+        >>> merge_status("text absent; image absent", "image unreadable")
+        'text absent; image unreadable'
+    """
+    for entry in filter(None, unreadable.split(STATUS_SEPARATOR)):
+        modality = entry.removesuffix(f" {UNREADABLE}")
+        status = status.replace(f"{modality} {ABSENT}", entry)
+    if row_problem:
+        status += f"{STATUS_SEPARATOR}row {UNREADABLE}: {row_problem}"
+    return status
 
 
-def write_predictions(path: Path, found: Predictions, classes: Sequence[str]) -> None:
-    """Writes predictions.csv aside and then in one step."""
-    aside = path.with_name(f".{path.name}")
-    with aside.open("w", newline="", encoding="utf-8") as file:
+def predictions_header(classes: Sequence[str]) -> list[str]:
+    """Returns the column names of predictions.csv."""
+    return [*PREDICTION_COLUMNS, *classes]
+
+
+def prediction_row(
+    row_id: str,
+    label: str,
+    predicted: str,
+    score: float,
+    status: str,
+    probabilities: Sequence[float],
+) -> list[str]:
+    """Returns a row's cells of predictions.csv; `probabilities` are (C,)."""
+    numbers = [f"{p:.6f}" for p in probabilities]
+    return [row_id, label, predicted, f"{score:.6f}", status, *numbers]
+
+
+def write_predictions(
+    path: Path, predictions: Predictions, classes: Sequence[str]
+) -> None:
+    """Writes predictions.csv atomically."""
+    p = predictions
+    columns = (p.ids, p.labels, p.predicted, p.scores, p.status, p.probabilities)
+    with (
+        atomic_path(path) as tmp_path,
+        tmp_path.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
-        writer.writerow([*PREDICTION_COLUMNS, *classes])
-        for i, row_id in enumerate(found.ids):
-            row = [row_id, found.labels[i], found.predicted[i]]
-            row += [f"{found.scores[i]:.6f}", found.status[i]]
-            writer.writerow(row + [f"{p:.6f}" for p in found.probabilities[i]])
-    os.replace(aside, path)
+        writer.writerow(predictions_header(classes))
+        rows = zip(*columns, strict=True)
+        writer.writerows(prediction_row(*row) for row in rows)

@@ -1,90 +1,103 @@
-"""Rows found by another modality's vector: the nearest, and how often it is right."""
+"""Cross-modal retrieval: nearest neighbours of embeddings, and Recall@1, 5 and 10."""
 
 from collections.abc import Mapping
 from itertools import permutations
 
 import numpy as np
 
-from mmkeras.evaluation.metrics import accuracies, interval
+from mmkeras.evaluation.bootstrap import accuracies, interval
 
 RANKS = (1, 5, 10)
 _BLOCK_ROWS = 512
 
 
-def recalls(
+def measure_retrieval(
     vectors: Mapping[str, np.ndarray], resamples: int, seed: int
 ) -> dict[str, dict]:
-    """Measures how often a row is among the nearest to its own other modality.
+    """Measures how often a row's other modality is among the nearest to its query.
 
     Args:
         vectors: Modality -> (N, W) unit vectors of the same rows, zeros where absent.
-        resamples: Behind the 95 % intervals.
-        seed: Of the resamples.
+        resamples: Number of resamples for the 95 % intervals.
+        seed: Seed of the resamples.
 
     Returns:
-        "text_to_image" and so on, for all ordered pairs -> "rows", those that have
-        both and are searched; "recall_at_1", "recall_at_5" and "recall_at_10", each
-        {"value", "low", "high"}; "chance", what a random order gives of the same.
+        "text_to_image" and so on for all ordered pairs -> "rows", the number of rows
+        with both modalities, which are searched; "recall_at_1", "recall_at_5" and
+        "recall_at_10", each {"value", "low", "high"}; "chance", the same values for a
+        random order.
     """
-    found = {}
-    for query, sought in permutations(vectors, 2):
-        both = _there(vectors[query]) & _there(vectors[sought])
-        if rows := int(both.sum()):
-            hits = recall(vectors[query][both], vectors[sought][both])
-            values, drawn = accuracies(hits, resamples, seed)
-            each = zip(RANKS, values, drawn, strict=True)
-            found[f"{query}_to_{sought}"] = {
+    result = {}
+    for query, target in permutations(vectors, 2):
+        complete = _is_present(vectors[query]) & _is_present(vectors[target])
+        if rows := int(complete.sum()):
+            recalls = compute_recall(
+                vectors[query][complete], vectors[target][complete]
+            )
+            values, spread = accuracies(recalls, resamples, seed)
+            result[f"{query}_to_{target}"] = {
                 "rows": rows,
-                **{f"recall_at_{k}": interval(v, draws) for k, v, draws in each},
+                **{
+                    f"recall_at_{k}": interval(value, samples)
+                    for k, value, samples in zip(RANKS, values, spread, strict=True)
+                },
                 "chance": {f"recall_at_{k}": min(1.0, k / rows) for k in RANKS},
             }
-    return found
+    return result
 
 
-def recall(queries: np.ndarray, sought: np.ndarray) -> np.ndarray:
-    """Tells for each of N rows whether it is among the nearest 1, 5 and 10.
+def compute_recall(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Returns (3, N) in [0, 1]: whether each target is among its query's nearest
+    1, 5 and 10.
 
-    Rows that are as near as the right one stand in a random order with it; what that
-    gives on average counts, so that equal vectors for all rows are no success.
+    Ties count as the average over random orders, so that equal vectors for all rows
+    are as good as chance.
 
     Args:
-        queries, sought: (N, W) each.
-
-    Returns:
-        (3, N), from 0 to 1.
+        queries, targets: (N, W) each.
     """
     parts = []
     for start in range(0, len(queries), _BLOCK_ROWS):
-        block = slice(start, start + _BLOCK_ROWS)
-        similar = queries[block] @ sought.T  # (b, N)
-        own = similar[np.arange(len(similar)), np.arange(len(similar)) + start][:, None]
-        nearer, as_near = (similar > own).sum(axis=1), (similar == own).sum(axis=1)
-        parts.append([np.clip((k - nearer) / as_near, 0, 1) for k in RANKS])
+        similarity = queries[start : start + _BLOCK_ROWS] @ targets.T  # (b, N)
+        index = np.arange(len(similarity))
+        match = similarity[index, index + start][:, None]
+        nearer = (similarity > match).sum(axis=1)
+        equal = (similarity == match).sum(axis=1)
+        parts.append([np.clip((k - nearer) / equal, 0, 1) for k in RANKS])
     return np.concatenate(parts, axis=1)
 
 
-def _there(vectors):
+def _is_present(vectors):
     return vectors.any(axis=1)
 
 
-class Nearest:
-    """Keeps the rows nearest to a query, of any number that pass by."""
+class NearestRows:
+    """Rows nearest to a query, collected from batches in constant memory.
 
-    def __init__(self, query: np.ndarray, most: int):
-        """`query` is a unit vector (W,); at most `most` rows are kept."""
-        self.query, self.most = query, most
+    Example:
+        >>> nearest = NearestRows(np.array([1.0, 0.0]), limit=1)
+        >>> nearest.add(np.array([[0.6, 0.8], [1.0, 0.0]]), ["a", "b"])
+        >>> nearest.ranking()
+        [(1.0, 'b')]
+    """
+
+    def __init__(self, query: np.ndarray, limit: int):
+        """`query` is a unit vector (W,); at most `limit` rows are collected."""
+        self.query, self.limit = query, limit
         self.searched = 0
-        self._kept = []
+        self._nearest = []
 
     def add(self, vectors: np.ndarray, rows: list) -> None:
-        """Takes (B, W) unit vectors in, and what stands for them; zeros are no rows."""
-        similar = (vectors @ self.query).tolist()
-        for row, there, value in zip(rows, _there(vectors), similar, strict=True):
-            if there:
-                self._kept.append((-value, self.searched, row))
+        """Adds rows and their (B, W) unit vectors; zero vectors are skipped."""
+        cosines = (vectors @ self.query).tolist()
+        for row, present, cosine in zip(
+            rows, _is_present(vectors), cosines, strict=True
+        ):
+            if present:
+                self._nearest.append((-cosine, self.searched, row))
                 self.searched += 1
-        self._kept = sorted(self._kept, key=lambda kept: kept[:2])[: self.most]
+        self._nearest = sorted(self._nearest, key=lambda entry: entry[:2])[: self.limit]
 
-    def found(self) -> list[tuple[float, object]]:
+    def ranking(self) -> list[tuple[float, object]]:
         """Returns (cosine, row), the nearest first; of equal ones the earlier."""
-        return [(-value, row) for value, _, row in self._kept]
+        return [(-cosine, row) for cosine, _, row in self._nearest]

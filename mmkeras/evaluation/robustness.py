@@ -1,4 +1,4 @@
-"""How accuracy falls when one modality gets worse and the others stay as they are."""
+"""Accuracy as noise on one modality grows while the other modalities stay the same."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.config.config import vector_columns
-from mmkeras.evaluation.metrics import accuracies, correct, interval
+from mmkeras.evaluation.bootstrap import accuracies, interval
+from mmkeras.evaluation.metrics import correct_rows
 from mmkeras.export.inference import TrainedModel
-from mmkeras.export.two_stage_inference import TwoStagePredictor
+from mmkeras.export.two_stage_inference import Arrays, TwoStagePredictor
 from mmkeras.modalities.audio.corruption import add_noise
 from mmkeras.modalities.decoders import MediaDecoders
 from mmkeras.modalities.file import Unreadable
@@ -16,61 +17,67 @@ from mmkeras.modalities.image.corruption import blur
 from mmkeras.modalities.text.corruption import drop_words
 from mmkeras.schema import AUDIO, IMAGE, MODALITIES, PRESENT, TEXT
 
-# Standard deviation of the blur as a share of the side; chance that a word is dropped;
-# signal to noise in dB. The first of each is the data as it came.
+# Probability that a word is dropped; standard deviation of the blur as a share of the
+# side; signal to noise in dB. The first level of each is the unchanged data.
 LEVELS = {
     TEXT: (0.0, 0.25, 0.5, 0.75, 1.0),
     IMAGE: (0.0, 0.01, 0.02, 0.05, 0.1),
     AUDIO: (None, 40.0, 20.0, 10.0, 0.0, -10.0),
 }
-Corrupt = Callable[[bytes, float, list[int]], bytes]
+Corruption = Callable[[bytes, float, list[int]], bytes]
 
 
 def noise_curves(
-    staged: TwoStagePredictor,
+    predictor: TwoStagePredictor,
     trained_model: TrainedModel,
     batches: tf.data.Dataset,
     targets: np.ndarray,
 ) -> dict[str, list[dict]]:
     """Measures accuracy at each level of noise on one modality.
 
-    Args:
-        staged: The model.
-        trained: The same model, with its settings.
-        batches: (B,) strings by modality, as `data.raw_rows` gives them: N rows.
-        targets: (N, C) of 0 and 1.
+    `batches` are (B,) strings by modality, N rows in all; `targets` are (N, C).
 
     Returns:
         Modality -> [{"level", "accuracy": {"value", "low", "high"}}, ...] by level.
-        Columns of precomputed vectors are left out. All levels of a modality are
-        judged on the same bootstrap resamples.
+        Columns of precomputed vectors are left out. All levels of a modality share the
+        bootstrap resamples.
     """
-    config, corrupt = trained_model.config, _corruptions(trained_model)
-    answers = {m: [[] for _ in LEVELS[m]] for m in corrupt}
-    seen = 0
+    seed, corruptions = trained_model.config.seed, _corruptions(trained_model)
+    probabilities = {m: [[] for _ in LEVELS[m]] for m in corruptions}
+    start = 0
     for batch in batches.as_numpy_iterator():
-        data = {m: list(batch[m]) for m in staged.modalities}
-        inputs = staged.encode(data)
-        clean = staged.classify(inputs)
-        rows = range(seen, seen + len(clean))
-        for m, worsen in corrupt.items():
-            answers[m][0].append(clean)
-            for level, found in zip(LEVELS[m][1:], answers[m][1:], strict=True):
-                worse = [
-                    _worse(worsen, content, level, [config.seed, row])
-                    for content, row in zip(data[m], rows, strict=True)
+        data = {m: list(batch[m]) for m in predictor.modalities}
+        inputs = predictor.encode(data)
+        clean = predictor.classify(inputs)
+        for m, corrupt in corruptions.items():
+            probabilities[m][0].append(clean)
+            for level, parts in zip(LEVELS[m][1:], probabilities[m][1:], strict=True):
+                contents = [
+                    _corrupt(corrupt, content, level, [seed, row])
+                    for row, content in enumerate(data[m], start)
                 ]
-                found.append(_answer(staged, inputs, m, worse))
-        seen += len(clean)
+                noisy = replace_modality(predictor, inputs, m, contents)
+                parts.append(predictor.classify(noisy))
+        start += len(clean)
     return {
-        m: _curve(LEVELS[m], found, targets, trained_model)
-        for m, found in answers.items()
+        m: _curve(LEVELS[m], parts, targets, trained_model)
+        for m, parts in probabilities.items()
     }
 
 
-def _corruptions(trained_model: TrainedModel) -> dict[str, Corrupt]:
+def replace_modality(
+    predictor: TwoStagePredictor, inputs: Arrays, modality: str, contents: list[bytes]
+) -> Arrays:
+    """Returns inputs of N rows with new bytes for one modality."""
+    values, is_present = predictor.encode_one(modality, contents)
+    present = inputs[PRESENT].copy()
+    present[:, predictor.modalities.index(modality)] = is_present
+    return {**inputs, modality: values, PRESENT: present}
+
+
+def _corruptions(trained_model: TrainedModel) -> dict[str, Corruption]:
     config, decoders = trained_model.config, MediaDecoders(trained_model.config)
-    corrupt: dict[str, Corrupt] = {
+    corruptions: dict[str, Corruption] = {
         TEXT: drop_words,
         IMAGE: lambda data, level, _: blur(data, level, decoders),
         AUDIO: lambda data, level, seed: add_noise(
@@ -78,29 +85,22 @@ def _corruptions(trained_model: TrainedModel) -> dict[str, Corrupt]:
         ),
     }
     names = set(trained_model.state.modalities) - vector_columns(config)
-    return {m: corrupt[m] for m in MODALITIES if m in names}
+    return {m: corruptions[m] for m in MODALITIES if m in names}
 
 
-def _worse(worsen, content, level, seed):
+def _corrupt(corrupt, content, level, seed):
     try:
-        return worsen(content, level, seed) if content else content
-    except Unreadable:  # as unreadable to the model as it was
+        return corrupt(content, level, seed) if content else content
+    except Unreadable:  # unreadable for the model too
         return content
 
 
-def _answer(staged, inputs, modality, contents):
-    values, there = staged.encode_one(modality, contents)
-    present = inputs[PRESENT].copy()
-    present[:, staged.modalities.index(modality)] = there
-    return staged.classify({**inputs, modality: values, PRESENT: present})
-
-
-def _curve(levels, found, targets, trained_model) -> list[dict]:
+def _curve(levels, probabilities, targets, trained_model) -> list[dict]:
     task, config = trained_model.state.task, trained_model.config
-    right = [correct(targets, np.concatenate(p), task) for p in found]
+    correct = [correct_rows(targets, np.concatenate(p), task) for p in probabilities]
     resamples = config.evaluate.bootstrap_resamples
-    values, drawn = accuracies(right, resamples, config.seed)
+    values, spread = accuracies(correct, resamples, config.seed)
     return [
-        {"level": level, "accuracy": interval(value, spread)}
-        for level, value, spread in zip(levels, values, drawn, strict=True)
+        {"level": level, "accuracy": interval(value, samples)}
+        for level, value, samples in zip(levels, values, spread, strict=True)
     ]

@@ -1,7 +1,7 @@
-"""Exact Shapley shares: how much of a value each of M players brings."""
+"""Exact Shapley values: how much each of M players contributes to a value."""
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import combinations
 from math import factorial
 
 import numpy as np
@@ -9,14 +9,11 @@ import numpy as np
 
 def subsets(players: Sequence[str]) -> list[tuple[str, ...]]:
     """Returns all 2^M subsets in the order of `players`, from none to all."""
-    chosen = product((False, True), repeat=len(players))
-    return sorted(
-        (
-            tuple(p for p, there in zip(players, choice, strict=True) if there)
-            for choice in chosen
-        ),
-        key=lambda subset: (len(subset), [players.index(p) for p in subset]),
-    )
+    return [
+        subset
+        for size in range(len(players) + 1)
+        for subset in combinations(players, size)
+    ]
 
 
 def shapley_values(
@@ -25,12 +22,15 @@ def shapley_values(
     """Returns each player's share; they add up to the value of all less that of none.
 
     A share is what the player adds to a subset of the others, averaged over all orders
-    in which the players may come. One that never changes the value has share 0.
+    of the players. A player that never changes the value has share 0.
 
     Args:
-        values: The value of each of `subsets(players)`; arrays are taken number by
-            number.
-        players: Their M names.
+        values: Value of each of `subsets(players)`; arrays are handled elementwise.
+        players: M names.
+
+    Example:
+        >>> shapley_values({(): 0.5, ("a",): 0.9}, ["a"])
+        {'a': 0.4}
 
     Source: Shapley, 1953, A value for n-person games, https://doi.org/10.1515/9781400881970-018.
     """

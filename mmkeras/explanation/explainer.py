@@ -1,13 +1,14 @@
-"""Why the model answers a row as it does: which modality, and where in it."""
+"""Explanations of predictions by Shapley values of modalities and by occlusion."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
 from mmkeras.config.config import vector_columns
-from mmkeras.data.example_reader import ReadRow
+from mmkeras.data.example_reader import RowContent
+from mmkeras.evaluation.robustness import replace_modality
 from mmkeras.evaluation.shapley import shapley_values, subsets
 from mmkeras.explanation import occlusion
 from mmkeras.export.inference import TrainedModel
@@ -26,138 +27,142 @@ from mmkeras.schema import (
     UNREADABLE,
 )
 
-_BATCH = 64  # hidden parts that are in memory at once
+_BATCH_ROWS = 64
+
+# Contents of one modality with a part hidden -> (V,) effects.
+Effects = Callable[[Iterable[bytes]], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Of one row; an effect is by how much the probability falls without the part.
+    """Explanation of one row's prediction.
+
+    An effect is by how much the probability falls when a part is hidden.
 
     Attributes:
-        predicted: The answer, as of `mmkeras.predict`.
-        explained: The likeliest class, whose probability is explained.
-        probability: Of that class, given the whole row.
-        none: Of that class, given nothing.
-        shares: Exact Shapley share of each modality; they add up to `probability` less
-            `none`. Of one that is not there it is 0.
+        predicted: Label as from `mmkeras.predict`.
+        explained: Likeliest class, whose probability is explained.
+        probability: Probability of that class for the row.
+        empty_probability: Probability of that class for a row without any modality.
+        shares: Modality -> exact Shapley value, 0 if it is absent; they add up to
+            `probability` minus `empty_probability`.
         status: "ok", or what is absent or unreadable.
-        problems: Why something cannot be read.
-        image: (rows, columns) effects of a picture's regions; None without one.
+        problems: Reasons why something is unreadable.
+        image: (rows, columns) effects of regions; None without an image.
         text: (start, end, effect) of each word; None without text.
-        audio: (bands, steps) effects of a sound's parts, from low to high; None
-            without one.
-        band_edges_hz: Of the bands.
-        seconds: Length of the sound that the model hears.
+        audio: (bands, steps) effects, low frequencies first; None without audio.
+        band_edges_hz: Edges of the bands.
+        seconds: Length of the audio that the model gets.
     """
 
     predicted: str
     explained: str
     probability: float
-    none: float
+    empty_probability: float
     shares: dict[str, float]
     status: str
     problems: tuple[str, ...] = ()
     image: np.ndarray | None = None
     text: list[tuple[int, int, float]] | None = None
     audio: np.ndarray | None = None
-    band_edges_hz: tuple[float, ...] = field(default=())
+    band_edges_hz: tuple[float, ...] = ()
     seconds: float = 0.0
 
 
 class Explainer:
-    """Explains rows by one trained model."""
+    """Explainer of a trained model's predictions.
+
+    Example:
+        explainer = Explainer(load_trained(Path("runs/demo")))
+        explanation = explainer.explain(reader.read(row))
+        print(explanation.predicted, explanation.shares)
+    """
 
     def __init__(self, trained_model: TrainedModel):
-        self.trained_model, self.staged = (
-            trained_model,
-            TwoStagePredictor(trained_model),
-        )
+        self.trained_model = trained_model
+        self.predictor = TwoStagePredictor(trained_model)
         self.decoders = MediaDecoders(trained_model.config)
 
-    def explain(self, read: ReadRow) -> Explanation:
-        """Explains one row, by what its absence or its parts' absence changes."""
-        names = self.staged.modalities
+    def explain(self, read: RowContent) -> Explanation:
+        """Explains one row by hiding its modalities and their parts."""
+        names, state = self.predictor.modalities, self.trained_model.state
         data = {m: read.data.get(m, b"") for m in names}
-        inputs = self.staged.encode({m: [content] for m, content in data.items()})
-        there = [
-            m for m, is_there in zip(names, inputs[PRESENT][0], strict=True) if is_there
-        ]
+        inputs = self.predictor.encode({m: [content] for m, content in data.items()})
+        is_present = dict(zip(names, inputs[PRESENT][0], strict=True))
+        present = tuple(m for m in names if is_present[m])
         values = {}
-        for subset in subsets(there):
-            away = [m for m in names if m not in subset]
-            values[subset] = self.staged.classify(inputs, away)[0].astype("float64")
-        whole = values[tuple(there)]
-        column = int(whole.argmax())
-        shares = shapley_values({s: float(v[column]) for s, v in values.items()}, there)
-        gone = {
-            m: UNREADABLE if data[m] or m in read.broken else ABSENT
+        for subset in subsets(present):
+            hidden = [m for m in names if m not in subset]
+            (probabilities,) = self.predictor.classify(inputs, hidden)
+            values[subset] = probabilities.astype("float64")
+        probabilities = values[present]
+        column = int(probabilities.argmax())
+        values = {subset: float(p[column]) for subset, p in values.items()}
+        shares = shapley_values(values, present)
+        status = [
+            f"{m} {UNREADABLE if data[m] or m in read.broken else ABSENT}"
             for m in names
-            if m not in there
-        }
+            if m not in present
+        ]
         problems = [*read.broken.values(), read.row.problem]
         return Explanation(
-            predicted=_label(whole, self.trained_model.state),
-            explained=self.trained_model.state.classes[column],
-            probability=float(whole[column]),
-            none=float(values[()][column]),
+            predicted=_label(probabilities, state),
+            explained=state.classes[column],
+            probability=values[present],
+            empty_probability=values[()],
             shares={m: shares.get(m, 0.0) for m in names},
-            status=STATUS_SEPARATOR.join(f"{m} {s}" for m, s in gone.items()) or OK,
+            status=STATUS_SEPARATOR.join(status) or OK,
             problems=tuple(filter(None, problems)),
-            **self._where(data, there, inputs, column, float(whole[column])),
+            **self._parts(data, present, inputs, column, values[present]),
         )
 
-    def _where(self, data, there, inputs, column, whole) -> dict:
-        """What each part of a modality that is there does; of vectors nothing."""
-        parts = {TEXT: self._words, IMAGE: self._regions, AUDIO: self._sounds}
-        found = {}
-        for m in set(there) - vector_columns(self.trained_model.config):
+    def _parts(self, data, present, inputs, column, probability) -> dict:
+        """Returns the effects of the parts of all modalities but vectors."""
+        explain = {TEXT: self._words, IMAGE: self._regions, AUDIO: self._bands}
+        result = {}
+        for m in set(present) - vector_columns(self.trained_model.config):
 
             def effects(contents: Iterable[bytes], m=m) -> np.ndarray:
-                return whole - self._probabilities(inputs, m, contents)[:, column]
+                return probability - self._probabilities(inputs, m, contents)[:, column]
 
-            found |= parts[m](data[m], effects)
-        return found
+            result |= explain[m](data[m], effects)
+        return result
 
     def _probabilities(
         self, inputs: Arrays, modality: str, contents: Iterable[bytes]
     ) -> np.ndarray:
-        """(V, C) of a row with V other contents of one modality."""
+        """Returns (V, C) for a row with V other contents of one modality."""
         contents, parts = iter(contents), []
-        place = self.staged.modalities.index(modality)
-        while batch := list(islice(contents, _BATCH)):
-            values, there = self.staged.encode_one(modality, batch)
+        while batch := list(islice(contents, _BATCH_ROWS)):
             rows = {k: np.repeat(x, len(batch), axis=0) for k, x in inputs.items()}
-            rows[PRESENT][:, place] = there
-            parts.append(self.staged.classify({**rows, modality: values}))
+            rows = replace_modality(self.predictor, rows, modality, batch)
+            parts.append(self.predictor.classify(rows))
         return np.concatenate(parts).astype("float64")
 
-    def _regions(self, data, effects) -> dict:
+    def _regions(self, data: bytes, effects: Effects) -> dict:
         masks = occlusion.image_windows()
-        hidden = occlusion.hidden_regions(self.decoders.pixels(data), masks)
-        return {IMAGE: occlusion.average_over_windows(effects(hidden), masks)}
+        contents = occlusion.hide_regions(self.decoders.pixels(data), masks)
+        return {IMAGE: occlusion.average_over_windows(effects(contents), masks)}
 
-    def _words(self, data, effects) -> dict:
+    def _words(self, data: bytes, effects: Effects) -> dict:
         text = data.decode()
-        spans = occlusion.words(text)
-        if not spans:  # of signs that are no words
+        spans = occlusion.find_words(text)
+        if not spans:
             return {TEXT: []}
-        found = effects(occlusion.without_word(text, spans)).tolist()
-        return {TEXT: [(*span, e) for span, e in zip(spans, found, strict=True)]}
+        values = effects(occlusion.remove_words(text, spans)).tolist()
+        return {TEXT: [(*span, e) for span, e in zip(spans, values, strict=True)]}
 
-    def _sounds(self, data, effects) -> dict:
-        wave, rate_hz = (
-            self.decoders.wave(data),
-            self.trained_model.config.audio.rate_hz,
-        )
-        found = occlusion.spectrum(wave, rate_hz)
-        if found is None:
+    def _bands(self, data: bytes, effects: Effects) -> dict:
+        rate_hz = self.trained_model.config.audio.rate_hz
+        wave = self.decoders.wave(data)
+        spectrum = occlusion.compute_spectrum(wave, rate_hz)
+        if spectrum is None:
             return {}
-        masks = occlusion.windows(found.grid)
+        masks = occlusion.windows(spectrum.grid)
+        values = effects(occlusion.hide_bands(spectrum, masks))
         return {
-            AUDIO: occlusion.average_over_windows(
-                effects(occlusion.hidden_sounds(found, masks)), masks
-            ),
-            "band_edges_hz": found.edges_hz,
+            AUDIO: occlusion.average_over_windows(values, masks),
+            "band_edges_hz": spectrum.edges_hz,
             "seconds": len(wave) / rate_hz,
         }
 

@@ -1,4 +1,4 @@
-"""Parts of a row hidden one after another: regions, words, times and frequencies."""
+"""Occlusion: contents of a row with one region, word, or time and frequency hidden."""
 
 import re
 from collections.abc import Iterator
@@ -8,29 +8,29 @@ import numpy as np
 from scipy import signal
 
 from mmkeras.modalities.audio.mel import hz_to_mel, mel_to_hz
-from mmkeras.modalities.audio.reading import wave_bytes
+from mmkeras.modalities.audio.wav import wav_bytes
 from mmkeras.modalities.image.encoding import png_bytes
 
-_PICTURE_GRID = (8, 8)
-_SOUND_GRID = (8, 12)  # bands, stretches of time
-_WINDOW_CELLS = 2  # side of what is hidden at once; windows overlap by a cell
+_IMAGE_GRID = (8, 8)
+_AUDIO_GRID = (8, 12)  # bands, steps of time
+_WINDOW_CELLS = 2  # side of a window; windows overlap by one cell
 _FRAME_S = 0.032
-_LEAST_SAMPLES = 64
+_MIN_SAMPLES = 64
 _QUIET_PERCENTILE = 10
 MAX_WORDS = 200
-# Where no spaces part words, as in Chinese and Japanese, each character is one.
+# Chinese and Japanese have no spaces between words: each character is one.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")
 
 
 def windows(grid: tuple[int, int]) -> np.ndarray:
     """Returns (W, rows, columns) bool: which cells each of W windows hides."""
     rows, columns = grid
-    high, wide = min(_WINDOW_CELLS, rows), min(_WINDOW_CELLS, columns)
+    height, width = min(_WINDOW_CELLS, rows), min(_WINDOW_CELLS, columns)
     masks = []
-    for top in range(rows - high + 1):
-        for left in range(columns - wide + 1):
+    for top in range(rows - height + 1):
+        for left in range(columns - width + 1):
             mask = np.zeros(grid, bool)
-            mask[top : top + high, left : left + wide] = True
+            mask[top : top + height, left : left + width] = True
             masks.append(mask)
     return np.stack(masks)
 
@@ -40,18 +40,18 @@ def average_over_windows(effects: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.tensordot(effects, masks, 1) / masks.sum(axis=0)
 
 
-# Pictures ---------------------------------------------------------------------
+# Images -----------------------------------------------------------------------
 
 
 def image_windows() -> np.ndarray:
-    """Returns the windows of a picture, as `windows` does."""
-    return windows(_PICTURE_GRID)
+    """Returns the windows of an image, as `windows` does."""
+    return windows(_IMAGE_GRID)
 
 
-def hidden_regions(pixels: np.ndarray, masks: np.ndarray) -> Iterator[bytes]:
-    """Yields the picture as PNG with one window at a time in the colour of its edge.
+def hide_regions(pixels: np.ndarray, masks: np.ndarray) -> Iterator[bytes]:
+    """Yields the image as PNG with one window at a time in the colour of its edge.
 
-    That is the median along the four sides: what lies behind most things.
+    That is the median along the four sides, usually the background.
 
     Args:
         pixels: (S, S, 3) uint8.
@@ -60,10 +60,10 @@ def hidden_regions(pixels: np.ndarray, masks: np.ndarray) -> Iterator[bytes]:
     sides = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
     fill = np.median(np.concatenate(sides), axis=0).astype(np.uint8)
     for mask in masks:
-        yield png_bytes(np.where(_enlarged(mask, len(pixels))[..., None], fill, pixels))
+        yield png_bytes(np.where(_enlarge(mask, len(pixels))[..., None], fill, pixels))
 
 
-def _enlarged(mask, size):
+def _enlarge(mask, size):
     rows, columns = (np.arange(size) * cells // size for cells in mask.shape)
     return mask[rows[:, None], columns]
 
@@ -71,32 +71,31 @@ def _enlarged(mask, size):
 # Words ------------------------------------------------------------------------
 
 
-def words(text: str) -> list[tuple[int, int]]:
-    """Returns where the first words begin and end; at most `MAX_WORDS`."""
+def find_words(text: str) -> list[tuple[int, int]]:
+    """Returns (start, end) of the first words, at most `MAX_WORDS`."""
     return [match.span() for match in _WORD.finditer(text)][:MAX_WORDS]
 
 
-def without_word(text: str, spans: list[tuple[int, int]]) -> Iterator[bytes]:
-    """Yields the text in UTF-8 with one word at a time left out."""
+def remove_words(text: str, spans: list[tuple[int, int]]) -> Iterator[bytes]:
+    """Yields the text in UTF-8 without one word at a time."""
     for start, end in spans:
         yield (text[:start] + text[end:]).strip().encode()
 
 
-# Sounds -----------------------------------------------------------------------
+# Audio ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spectrum:
-    """A sound in time and frequency, in cells of equal steps in mel and in seconds.
+    """Audio in time and frequency, in cells of equal steps in mel and in seconds.
 
     Attributes:
         values: (N, T) complex, frequencies by frames.
-        band: (N,) the row of cells that each frequency is in, from low to high.
-        step: (T,) the column that each frame is in.
-        grid: Rows and columns.
+        band: (N,) row of cells of each frequency, low frequencies first.
+        step: (T,) column of cells of each frame.
+        grid: Number of rows and columns.
         edges_hz: Edges of the rows.
-        samples: Of the wave.
-        rate_hz: Of the wave.
+        samples: Length of the wave.
     """
 
     values: np.ndarray
@@ -108,15 +107,15 @@ class Spectrum:
     rate_hz: int
 
 
-def spectrum(wave: np.ndarray, rate_hz: int) -> Spectrum | None:
-    """Transforms a (S,) wave; None of one too short to have parts."""
-    frame = _frame(len(wave), rate_hz)
-    if len(wave) < _LEAST_SAMPLES:
+def compute_spectrum(wave: np.ndarray, rate_hz: int) -> Spectrum | None:
+    """Transforms a (S,) wave; returns None if it is too short to have parts."""
+    if len(wave) < _MIN_SAMPLES:
         return None
+    frame = _frame_samples(len(wave), rate_hz)
     hz, _, values = signal.stft(wave, rate_hz, nperseg=frame, noverlap=frame * 3 // 4)
-    bands = _SOUND_GRID[0]
+    bands = _AUDIO_GRID[0]
     edges_hz = mel_to_hz(np.linspace(0, hz_to_mel(rate_hz / 2), bands + 1))
-    steps = min(_SOUND_GRID[1], values.shape[1])
+    steps = min(_AUDIO_GRID[1], values.shape[1])
     return Spectrum(
         values=values,
         band=np.clip(np.searchsorted(edges_hz, hz, "right") - 1, 0, bands - 1),
@@ -128,30 +127,32 @@ def spectrum(wave: np.ndarray, rate_hz: int) -> Spectrum | None:
     )
 
 
-def _frame(samples, rate_hz):
+def _frame_samples(samples, rate_hz):
     return min(2 ** round(np.log2(_FRAME_S * rate_hz)), samples // 4 * 4)
 
 
-def hidden_sounds(found: Spectrum, masks: np.ndarray) -> Iterator[bytes]:
-    """Yields the sound as WAV with one window at a time as quiet as it gets elsewhere.
+def hide_bands(spectrum: Spectrum, masks: np.ndarray) -> Iterator[bytes]:
+    """Yields the audio as WAV with one window at a time damped.
 
-    Nothing there is louder than the sound's quietest tenth; silence would be a thing
-    of its own to a model that has never heard it.
+    A window becomes as quiet as the quietest tenth of the audio. Silence would be
+    unusual input for a model that was trained without it.
 
     Args:
-        found: The sound.
-        masks: (W, *found.grid) bool.
+        spectrum: Transformed audio.
+        masks: (W, *spectrum.grid) bool.
     """
-    loudness = np.abs(found.values)
+    loudness = np.abs(spectrum.values)
     quiet = np.percentile(loudness, _QUIET_PERCENTILE)
-    damped = found.values * np.minimum(1, quiet / np.maximum(loudness, 1e-12))
+    damped = spectrum.values * np.minimum(1, quiet / np.maximum(loudness, 1e-12))
     for mask in masks:
-        hidden = mask[found.band[:, None], found.step]  # (N, T)
-        yield _wave(np.where(hidden, damped, found.values), found)
+        hidden = mask[spectrum.band[:, None], spectrum.step]  # (N, T)
+        yield _invert(np.where(hidden, damped, spectrum.values), spectrum)
 
 
-def _wave(values, found) -> bytes:
-    frame = _frame(found.samples, found.rate_hz)
+def _invert(values, spectrum) -> bytes:
+    """Returns values of a spectrum as WAV."""
+    samples, rate_hz = spectrum.samples, spectrum.rate_hz
+    frame = _frame_samples(samples, rate_hz)
     _, wave = signal.istft(values, nperseg=frame, noverlap=frame * 3 // 4)
-    wave = np.pad(wave, (0, max(found.samples - len(wave), 0)))[: found.samples]
-    return wave_bytes(wave.astype(np.float32)[:, None], 32, found.rate_hz)
+    wave = np.pad(wave, (0, max(samples - len(wave), 0)))[:samples]
+    return wav_bytes(wave.astype(np.float32)[:, None], 32, rate_hz)

@@ -1,4 +1,4 @@
-"""Explanations of rows -> a page to look at, and a file to compute with."""
+"""Output of explanations: an HTML page and entries of explanations.json."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,126 +8,127 @@ import numpy as np
 from PIL import Image
 
 from mmkeras.config import Config
-from mmkeras.data.example_reader import ReadRow
+from mmkeras.data.example_reader import RowContent
 from mmkeras.explanation import heatmap, occlusion
 from mmkeras.explanation.explainer import Explanation
 from mmkeras.modalities.audio.excerpt import wave_excerpt
 from mmkeras.modalities.decoders import MediaDecoders
 from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.image.encoding import png_bytes
-from mmkeras.modalities.image.reading import upright
+from mmkeras.modalities.image.reading import decode_upright
 from mmkeras.reports import charts
 from mmkeras.reports.html import write_page
 from mmkeras.schema import AUDIO, IMAGE, LABEL_SEPARATOR, TEXT
 
-_PICTURE_PX = 320
+_IMAGE_PX = 320
 
 
-def as_json(read: ReadRow, found: Explanation) -> dict[str, Any]:
-    """Returns what explanations.json says of a row."""
+def as_json(read: RowContent, explanation: Explanation) -> dict[str, Any]:
+    """Returns a row's entry of explanations.json."""
     text = read.data.get(TEXT, b"").decode("utf-8", "replace")
-    where: dict[str, Any] = {}
-    if found.image is not None:
-        where[IMAGE] = {"effects": found.image.tolist()}
-    if found.text is not None:
-        where[TEXT] = [
+    parts: dict[str, Any] = {}
+    if explanation.image is not None:
+        parts[IMAGE] = {"effects": explanation.image.tolist()}
+    if explanation.text is not None:
+        parts[TEXT] = [
             {"word": text[start:end], "start": start, "effect": effect}
-            for start, end, effect in found.text
+            for start, end, effect in explanation.text
         ]
-    if found.audio is not None:
-        where[AUDIO] = {
-            "effects": found.audio.tolist(),
-            "band_edges_hz": list(found.band_edges_hz),
-            "seconds": found.seconds,
+    if explanation.audio is not None:
+        parts[AUDIO] = {
+            "effects": explanation.audio.tolist(),
+            "band_edges_hz": list(explanation.band_edges_hz),
+            "seconds": explanation.seconds,
         }
     return {
         "id": read.row.id,
         "label": LABEL_SEPARATOR.join(read.row.labels),
-        "predicted": found.predicted,
-        "explained": found.explained,
-        "probability": found.probability,
-        "probability_of_nothing": found.none,
-        "status": found.status,
-        "problems": list(found.problems),
-        "shares": found.shares,
-        "where": where,
+        "predicted": explanation.predicted,
+        "explained": explanation.explained,
+        "probability": explanation.probability,
+        "probability_of_nothing": explanation.empty_probability,
+        "status": explanation.status,
+        "problems": list(explanation.problems),
+        "shares": explanation.shares,
+        "where": parts,
     }
 
 
 def write_explanations(path: Path, title: str, cards: Sequence[dict]) -> None:
-    """Writes the page of all rows, aside and then in one step."""
-    colours = {"for_": heatmap.FOR, "against": heatmap.AGAINST}
+    """Writes the page of all rows atomically."""
+    colours = {"positive": heatmap.POSITIVE, "negative": heatmap.NEGATIVE}
     write_page(path, "explain.html.j2", title=title, cards=cards, colours=colours)
 
 
-def card(
-    read: ReadRow, found: Explanation, config: Config, decoders: MediaDecoders
+def build_card(
+    read: RowContent, explanation: Explanation, config: Config, decoders: MediaDecoders
 ) -> dict[str, Any]:
-    """Returns what the page shows of a row."""
-    text = read.data.get(TEXT, b"").decode("utf-8", "replace")
-    shares = {m: {"value": v, "low": v, "high": v} for m, v in found.shares.items()}
+    """Returns a row's values for the page."""
+    data = {m: read.data.get(m, b"") for m in (TEXT, IMAGE, AUDIO)}
+    shares = explanation.shares.items()
+    shares = {m: {"value": v, "low": v, "high": v} for m, v in shares}
     return {
         "id": read.row.id,
         "label": LABEL_SEPARATOR.join(read.row.labels),
-        "found": found,
+        "explanation": explanation,
         "shares": charts.shares(shares),
-        "picture": _picture(read.data.get(IMAGE, b""), found, decoders),
-        "sound": _sound(read.data.get(AUDIO, b""), found, config, decoders),
-        "words": _words(text, found.text),
+        "image": _image(data[IMAGE], explanation, decoders),
+        "audio": _audio(data[AUDIO], explanation, config, decoders),
+        "words": _words(data[TEXT].decode("utf-8", "replace"), explanation.text),
     }
 
 
-def _picture(data, found, decoders) -> dict | None:
-    if found.image is None:
+def _image(data, explanation, decoders) -> dict | None:
+    if explanation.image is None:
         return None
-    picture = _shown(data, decoders)
+    image = _resize(data, decoders)
     return {
-        "plain": png_bytes(picture),
-        "heat": heatmap.overlay(picture, found.image),
-        "scale": heatmap.scale_of(found.image),
+        "original": png_bytes(image),
+        "heatmap": heatmap.overlay(image, explanation.image),
+        "scale": heatmap.scale_of(explanation.image),
     }
 
 
-def _shown(data, decoders) -> np.ndarray:
-    """The picture as a person sees it, over white: (H, W, 3) uint8."""
+def _resize(data, decoders) -> np.ndarray:
+    """Returns the image upright and on white, (H, W, 3) uint8."""
     try:
-        picture = upright(data).convert("RGBA")
-    except Unreadable:  # the graph reads what Pillow does not
-        picture = Image.fromarray(decoders.pixels(data)).convert("RGBA")
-    ratio = _PICTURE_PX / max(picture.size)
-    size = [max(1, round(side * ratio)) for side in picture.size]
-    picture = picture.resize(size, Image.Resampling.LANCZOS)
-    white = Image.new("RGBA", picture.size, "white")
-    return np.asarray(Image.alpha_composite(white, picture).convert("RGB"))
+        image = decode_upright(data).convert("RGBA")
+    except Unreadable:  # the graph reads formats that Pillow does not
+        image = Image.fromarray(decoders.pixels(data)).convert("RGBA")
+    ratio = _IMAGE_PX / max(image.size)
+    size = [max(1, round(side * ratio)) for side in image.size]
+    image = image.resize(size, Image.Resampling.LANCZOS)
+    white = Image.new("RGBA", image.size, "white")
+    return np.asarray(Image.alpha_composite(white, image).convert("RGB"))
 
 
-def _sound(data, found, config, decoders) -> dict | None:
-    if found.audio is None:
+def _audio(data, explanation, config, decoders) -> dict | None:
+    if explanation.audio is None:
         return None
-    spectrum = occlusion.spectrum(decoders.wave(data), config.audio.rate_hz)
+    wave = decoders.wave(data)
+    spectrum = occlusion.compute_spectrum(wave, config.audio.rate_hz)
+    image = heatmap.spectrogram_image(spectrum)
     return {
-        "heat": heatmap.overlay(
-            heatmap.spectrogram_image(spectrum), found.audio[::-1]
-        ),  # low ones below
-        "scale": heatmap.scale_of(found.audio),
-        "seconds": found.seconds,
-        "top_hz": found.band_edges_hz[-1],
-        "played": wave_excerpt(data, config, decoders),
+        "heatmap": heatmap.overlay(image, explanation.audio[::-1]),  # low at the bottom
+        "scale": heatmap.scale_of(explanation.audio),
+        "seconds": explanation.seconds,
+        "top_hz": explanation.band_edges_hz[-1],
+        "excerpt": wave_excerpt(data, config, decoders),
     }
 
 
 def _words(text, effects) -> dict | None:
-    """Pieces of the text in their order, with their share of the full colour."""
+    """Returns pieces of the text in order, with their share of the full colour."""
     if effects is None:
         return None
     scale = heatmap.scale_of(np.array([effect for *_, effect in effects]))
-    pieces, at = [], 0
+    pieces, position = [], 0
     for start, end, effect in effects:
         pieces += [
-            {"text": text[at:start], "effect": None},
+            {"text": text[position:start], "effect": None},
             {"text": text[start:end], "effect": effect, "share": effect / scale},
         ]
-        at = end
-    pieces.append({"text": text[at:], "effect": None})
-    limited = len(effects) == occlusion.MAX_WORDS
-    return {"pieces": pieces, "scale": scale, "limit": len(effects) if limited else 0}
+        position = end
+    pieces.append({"text": text[position:], "effect": None})
+    is_limited = len(effects) == occlusion.MAX_WORDS
+    return {"pieces": pieces, "scale": scale, "limit": len(effects) * is_limited}

@@ -1,11 +1,11 @@
-"""Numbers -> places in the charts of a report; the templates draw them."""
+"""Coordinates of the charts in a report; templates draw them as SVG."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 from mmkeras.reports.html import is_finite
 
-# Charts are drawn in these units and scaled by the browser; px at a phone's width.
+# Units of the SVG view box; px on a phone. The browser scales them.
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 36
 BOX = {"w": WIDTH, "h": HEIGHT, "x0": LEFT, "x1": WIDTH - RIGHT}
@@ -20,43 +20,59 @@ def _y(share: float) -> float:
     return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
 
 
-def reliability(metrics: Mapping) -> list[dict]:
-    """Returns the bins of the reliability diagram with their places."""
-    bins = metrics.get("reliability") or []
-    total = max(sum(b["rows"] for b in bins), 1)
-    return [
-        {
-            **b,
-            "x": _x(b["low"]) + 1,
-            "width": _x(b["high"]) - _x(b["low"]) - 2,
-            "top": _y(b["accuracy"] or 0),
-            "mark": _y(b["confidence"] or 0),
-            "share": b["rows"] / total,
-        }
-        for b in bins
-    ]
+def _scaled_y(value: float, levels: Sequence[float]) -> float:
+    """Returns the y of a value on an axis from the first level to the last."""
+    return _y((value - levels[0]) / (levels[-1] - levels[0]))
+
+
+def reliability(metrics: Mapping) -> dict | None:
+    """Returns the bins with rows, and the axes, of a reliability diagram."""
+    bins = [b for b in metrics.get("reliability") or [] if b["rows"]]
+    if not bins:
+        return None
+    total, most_rows = (f(b["rows"] for b in bins) for f in (sum, max))
+    percents = [(v, f"{100 * v:g} %") for v in (0, 0.25, 0.5, 0.75, 1)]
+    return {
+        "levels": [(_y(v), label) for v, label in percents],
+        "ticks": [(_x(v), label) for v, label in percents],
+        "counts": [
+            (_y(v), f"{round(100 * v * most_rows / total)} %") for v, _ in percents
+        ],
+        "bins": [
+            {
+                **b,
+                "x": _x(b["low"]) + 1,
+                "width": _x(b["high"]) - _x(b["low"]) - 2,
+                "top": _y(b["accuracy"]),
+                "mark": _y(b["confidence"]),
+                "share": b["rows"] / total,
+                "height": (HEIGHT - TOP - BOTTOM) * b["rows"] / most_rows,
+            }
+            for b in bins
+        ],
+    }
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Returns 3 to 7 round numbers from below `low` to above `high`."""
-    rough = max(high - low, 1e-6) / 4
-    power = 10 ** math.floor(math.log10(rough))
-    step = power * next(s for s in (1, 2, 5, 10) if s * power >= rough * 0.999)
+    """Returns 2 to 7 round numbers that enclose `low` and `high`."""
+    target = max(high - low, 1e-6) / 4
+    power = 10 ** math.floor(math.log10(target))
+    step = power * next(s for s in (1, 2, 5, 10) if s * power >= target * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     last = max(last, first + 1)
     return [round(i * step, 9) for i in range(first, last + 1)]
 
 
 def learning_curves(metrics: Mapping, history: Sequence[Mapping]) -> list[dict]:
-    """Returns one chart a quantity that was logged for training and validation."""
+    """Returns one chart per value logged for training and validation, at most 3."""
     keys = list(dict.fromkeys(k for entry in history for k in entry))
     names = [k for k in keys if f"val_{k}" in keys]
     names.sort(key=lambda name: (name != "loss", "acc" not in name))
     losses = [e.get("val_loss") for e in history]
-    there = [i for i, v in enumerate(losses) if is_finite(v)]
+    finite = [i for i, v in enumerate(losses) if is_finite(v)]
     best = metrics.get("best_epoch")
-    if best is None and there:
-        best = 1 + min(there, key=lambda i: losses[i])
+    if best is None and finite:
+        best = 1 + min(finite, key=lambda i: losses[i])
     charts = [_curve(name, history, best) for name in names[:3]]
     return [chart for chart in charts if chart]
 
@@ -70,47 +86,47 @@ def _curve(name: str, history: Sequence[Mapping], best: int | None) -> dict | No
     levels = ticks(low, max(values))
     last = max(len(history) - 1, 1)
 
-    def place(i: float, value: float) -> tuple[float, float]:
-        return _x(i / last), _y((value - levels[0]) / (levels[-1] - levels[0]))
+    def point(i: float, value: float) -> tuple[float, float]:
+        return _x(i / last), _scaled_y(value, levels)
 
     phases = [e.get("phase") for e in history]
-    changed = [i for i in range(1, len(phases)) if phases[i] != phases[i - 1]]
+    starts = [i for i in range(1, len(phases)) if phases[i] != phases[i - 1]]
     epochs = sorted({round(e) for e in ticks(1, last + 1) if 1 <= e <= last + 1} | {1})
     return {
         "name": name.replace("_", " "),
-        "lines": {kind: _segments(line, place) for kind, line in lines.items()},
-        "levels": [(place(0, v)[1], f"{v:g}") for v in levels],
+        "lines": {kind: _segments(line, point) for kind, line in lines.items()},
+        "levels": [(_scaled_y(v, levels), f"{v:g}") for v in levels],
         "epochs": [(_x((e - 1) / last), e) for e in epochs if e <= len(history)],
         "best": (_x((best - 1) / last), best) if best else None,
-        "phases": [_x((i - 0.5) / last) for i in changed],
+        "phases": [_x((i - 0.5) / last) for i in starts],
     }
 
 
-_LINES = {"train": "", "val": "val_"}  # name of a line -> prefix of its logs
+_LINES = {"train": "", "val": "val_"}  # line -> prefix of its logs
 
 
-def _segments(line: Sequence, place) -> list[list[tuple[float, float]]]:
-    """Returns unbroken runs of points; an unknown value breaks the line."""
+def _segments(line: Sequence, point) -> list[list[tuple[float, float]]]:
+    """Returns continuous runs of points; an unknown value interrupts the line."""
     runs = [[]]
     for i, value in enumerate(line):
         if is_finite(value):
-            runs[-1].append(place(i, value))
+            runs[-1].append(point(i, value))
         elif runs[-1]:
             runs.append([])
     return [run for run in runs if run]
 
 
 def shares(shapley: Mapping) -> list[dict]:
-    """Returns bars from zero to each share, negative ones too, in % of the width."""
+    """Returns bars from zero to each share in % of the width."""
     shapley = {name: v for name, v in shapley.items() if is_finite(v.get("value"))}
     if not shapley:
         return []
     low = min(0, *(v["low"] for v in shapley.values()))
     high = max(0, *(v["high"] for v in shapley.values()))
-    whole = max(high - low, 1e-9)
+    width = max(high - low, 1e-9)
 
     def percent_of_width(value: float) -> float:
-        return round(100 * value / whole, 2)
+        return round(100 * value / width, 2)
 
     return [
         {
@@ -126,46 +142,40 @@ def shares(shapley: Mapping) -> list[dict]:
     ]
 
 
-_NOISE = {  # modality -> heading, what a level is, its words
-    "image": ("Pictures blurred", "blur, % of the side", lambda v: f"{100 * v:g}"),
-    "audio": ("Sounds under noise", "signal to noise, dB", lambda v: f"{v:g}"),
-    "text": ("Words dropped", "% of the words", lambda v: f"{100 * v:g}"),
+_NOISE = {  # modality -> heading, unit of a level, factor to that unit
+    "image": ("Blurred images", "blur, % of the side", 100),
+    "audio": ("Audio with noise", "signal to noise, dB", 1),
+    "text": ("Dropped words", "% of the words", 100),
 }
 
 
 def noise_curves(noise: Mapping) -> list[dict]:
-    """Returns one chart a modality, accuracy over levels, all on one scale."""
+    """Returns one chart of accuracy over levels per modality, all on one scale."""
     accuracies = [p["accuracy"] for points in noise.values() for p in points]
     if not accuracies:
         return []
     levels = ticks(
         min(a["low"] for a in accuracies), max(a["high"] for a in accuracies)
     )
+    return [
+        _noise_chart(modality, noise[modality], levels)
+        for modality in _NOISE
+        if noise.get(modality)
+    ]
 
-    def y(value: float) -> float:
-        return _y((value - levels[0]) / (levels[-1] - levels[0]))
 
-    charts = []
-    for modality in (m for m in _NOISE if noise.get(m)):
-        points, (heading, axis, words) = noise[modality], _NOISE[modality]
-        places = [_x((i + 0.5) / len(points)) for i in range(len(points))]
-        values = [p["accuracy"] for p in points]
-        charts.append(
-            {
-                "heading": heading,
-                "axis": axis,
-                "levels": [(y(v), f"{100 * v:g} %") for v in levels],
-                "names": ["clean", *(words(p["level"]) for p in points[1:])],
-                "points": [
-                    {
-                        "x": x,
-                        "y": y(a["value"]),
-                        "low": y(a["low"]),
-                        "high": y(a["high"]),
-                    }
-                    | {"value": a["value"]}
-                    for x, a in zip(places, values, strict=True)
-                ],
-            }
-        )
-    return charts
+def _noise_chart(modality: str, points: Sequence[Mapping], levels: list[float]) -> dict:
+    heading, axis, factor = _NOISE[modality]
+    places = [_x((i + 0.5) / len(points)) for i in range(len(points))]
+    labels = ["clean", *(f"{factor * p['level']:g}" for p in points[1:])]
+    return {
+        "heading": heading,
+        "axis": axis,
+        "levels": [(_scaled_y(v, levels), f"{100 * v:g} %") for v in levels],
+        "ticks": list(zip(places, labels, strict=True)),
+        "values": [p["accuracy"]["value"] for p in points],
+        "points": [
+            {k: _scaled_y(v, levels) for k, v in p["accuracy"].items()} | {"x": x}
+            for x, p in zip(places, points, strict=True)
+        ],
+    }

@@ -1,18 +1,19 @@
-"""Pages of one HTML file each that need nothing beside them, in one look."""
+"""Self-contained HTML pages that share one style."""
 
 import base64
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-NONE = "–"  # shown for what is unknown
+from mmkeras.files import write_text
+
+NONE = "–"  # shown for unknown values
 
 
 def open_templates(folder: Path) -> jinja2.Environment:
-    """Opens a folder of HTML templates: what is filled in is escaped, and must be."""
+    """Opens a folder of HTML templates; values are escaped and must not be missing."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
@@ -23,16 +24,11 @@ def open_templates(folder: Path) -> jinja2.Environment:
 
 
 def write_page(path: Path, template: str, **values: Any) -> None:
-    """Renders a template of this folder, aside first and then in one step to `path`."""
+    """Renders a template of this folder to `path`, atomically."""
     environment = open_templates(Path(__file__).parent)
     environment.filters |= {"number": number, "percent": percent, "data_uri": data_uri}
     content = environment.get_template(template).render(dash=NONE, **values)
-    aside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    try:
-        aside.write_text(content, encoding="utf-8", errors="replace")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_text(path, content)
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -48,5 +44,4 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a value is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)

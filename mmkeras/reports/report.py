@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing beside it."""
+"""Report of a run: one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,32 +6,15 @@ from pathlib import Path
 
 from mmkeras.reports import charts
 from mmkeras.reports.html import is_finite, write_page
+from mmkeras.reports.metric_names import CLASS_METRICS, FIGURES, METRICS, PERCENT
 
-HEAT_MAP_CLASSES = 20  # more do not fit a screen; the most confused pairs do
+HEAT_MAP_CLASSES = 20  # limit that fits a screen; above it, the most confused pairs
 PAIRS = 20
-# Metric -> its name, and what it says to someone who meets it for the first time.
-METRICS = {
-    "accuracy": ("Accuracy", "rows answered right"),
-    "balanced_accuracy": ("Balanced accuracy", "as if all classes were equally common"),
-    "precision_macro": ("Precision, macro", "answers of a class that are right"),
-    "precision_weighted": ("Precision, weighted", "the same, by class size"),
-    "recall_macro": ("Recall, macro", "rows of a class that are found"),
-    "recall_weighted": ("Recall, weighted", "the same, by class size"),
-    "f1_macro": ("F1, macro", "precision and recall in one"),
-    "f1_weighted": ("F1, weighted", "the same, by class size"),
-    "roc_auc": ("ROC-AUC", "chance that a right row ranks above a wrong one"),
-    "pr_auc": ("PR-AUC", "average precision over all thresholds"),
-    "log_loss": ("Log loss", "lower is better; punishes being sure and wrong"),
-    "ece": ("Calibration error", "lower is better; confidence against accuracy"),
-}
-FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc")
-PERCENT = ("accuracy", "balanced_accuracy")
-BY_CLASS = ("precision", "recall", "f1", "roc_auc", "pr_auc")
 BASELINES = {
-    "majority": "Most frequent answer",
+    "majority": "Most frequent class",
     "logistic_regression": "Logistic regression",
 }
-# Key of a modality's part of the metrics -> heading of its bars.
+# Key of a modality's metrics -> heading of its bars.
 PARTS = {
     "alone": "One modality alone",
     "trained_alone": "A model trained on one modality alone",
@@ -42,15 +25,12 @@ PARTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class WorstError:
-    """A row that the model got wrong while being sure.
+    """Wrong prediction with a high score, and the content of its row.
 
     Attributes:
-        id: Name of the row.
-        label: What it is.
-        predicted: What the model said.
-        score: Probability of the answer, from 0 to 1.
+        score: Probability of the predicted class, from 0 to 1.
         status: Which modalities were absent or unreadable, or "ok".
-        text: Its text, "" if absent.
+        text: Text of the row, "" if absent.
         image: PNG or JPEG bytes, b"" if absent; a thumbnail keeps the file small.
         audio: WAV bytes, b"" if absent.
         image_kind: Media type of `image`.
@@ -76,28 +56,26 @@ def write_report(
     history: Sequence[Mapping],
     errors: Sequence[WorstError],
 ) -> None:
-    """Writes the report, aside first and then in one step to `path`.
+    """Writes the report atomically.
 
     Args:
-        path: HTML file to write; its folder exists.
+        path: HTML file in an existing folder.
         title: Heading.
         summary: Settings and facts of the run, shown as a table.
-        metrics: `metrics.measure(...)` and what the run adds to it: task, classes,
-            split, baselines, difference, verdict, temperature, modalities, status,
-            warnings, subsets, shapley, noise, fusion_verdict, retrieval, and
-            best_epoch, counted from 1. What is missing is left out of the report.
-        history: One mapping an epoch, as Keras logs it (loss, val_loss, ...); "phase"
-            in it marks where fine-tuning starts.
-        errors: Worst first.
+        metrics: Content of metrics.json, and best_epoch, counted from 1. Missing parts
+            are left out of the report.
+        history: Logs of each epoch from Keras (loss, val_loss, ...); "phase" marks
+            where fine-tuning starts.
+        errors: Wrong predictions, highest score first.
     """
     write_page(
         path,
         "report.html.j2",
         title=title,
         summary=summary,
-        m=_filled(metrics),
+        m=_fill(metrics),
         names=METRICS,
-        by_class=BY_CLASS,
+        class_metrics=CLASS_METRICS,
         baseline_names=BASELINES,
         figures=_figures(metrics),
         bars=_bars(metrics),
@@ -112,26 +90,13 @@ def write_report(
     )
 
 
-def _filled(metrics: Mapping) -> dict:
-    empty = {
-        "task": "",
-        "classes": [],
-        "split": "",
-        "rows": None,
-        "metrics": {},
-        "per_class": {},
-        "baselines": {},
-        "verdict": "",
-        "fusion_verdict": "",
-        "sampled_rows": None,
-        "noise_rows": None,
-        "temperature": None,
-        "retrieval": {},
-        "modalities": {},
-        "status": {},
-        "warnings": [],
-        "bootstrap_resamples": None,
-    }
+def _fill(metrics: Mapping) -> dict:
+    """Returns all values that the template reads, empty ones where missing."""
+    numbers = "rows sampled_rows noise_rows temperature bootstrap_resamples"
+    texts = "task split verdict fusion_verdict"
+    tables = "classes metrics per_class baselines retrieval modalities status warnings"
+    empty = dict.fromkeys(numbers.split()) | dict.fromkeys(texts.split(), "")
+    empty |= dict.fromkeys(tables.split(), {})
     return empty | {k: v for k, v in metrics.items() if v is not None}
 
 
@@ -145,7 +110,7 @@ def _figures(metrics: Mapping) -> list[dict]:
 
 
 def _bars(metrics: Mapping) -> list[dict]:
-    """Returns groups of bars of accuracy: the model and the baselines."""
+    """Returns bars of accuracy: the model and the baselines."""
     model = (metrics.get("metrics") or {}).get("accuracy")
     baselines = metrics.get("baselines") or {}
     rows = [(BASELINES.get(k, k), v.get("accuracy")) for k, v in baselines.items()]
@@ -161,15 +126,12 @@ def _group(heading: str, kind: str, rows: Sequence[tuple]) -> dict:
 
 
 def _fusion_bars(metrics: Mapping) -> list[dict]:
-    """Returns groups of bars: all modalities, each alone and left out, and none.
-
-    Of three modalities or fewer these are all subsets.
-    """
+    """Returns bars: all modalities, each alone, left out and shuffled, and none."""
     modalities, subsets = (metrics.get(k) or {} for k in ("modalities", "subsets"))
-    whole = next(reversed(subsets.values()), {}).get("accuracy")
-    groups = [_group("", "model", [("all together", whole)])]
+    full = next(reversed(subsets.values()), {}).get("accuracy")
+    groups = [_group("", "model", [("all modalities", full)])]
     for key, heading in PARTS.items():
-        if key == "without" and len(modalities) == 2:  # as the other one alone
+        if key == "without" and len(modalities) == 2:  # the same as the other one alone
             continue
         rows = [(n, (v.get(key) or {}).get("accuracy")) for n, v in modalities.items()]
         groups.append(_group(heading, key, rows))
@@ -180,7 +142,7 @@ def _fusion_bars(metrics: Mapping) -> list[dict]:
 
 
 def _confusion(metrics: Mapping) -> dict | None:
-    """Returns a heat map, the most confused pairs, or counts by class."""
+    """Returns a heat map, the most confused pairs, or counts per class."""
     matrix, classes = metrics.get("confusion_matrix"), metrics.get("classes")
     if not matrix or not classes:
         return None

@@ -1,26 +1,20 @@
-"""The lines that a finished run prints: metrics, files, and the next commands."""
+"""Printed summary of a finished run: metrics, files and the next commands."""
 
 import json
 import shlex
 from pathlib import Path
 from typing import Any
 
+from mmkeras.files import latest_version
+from mmkeras.reports.metric_names import SHOWN_METRICS
 from mmkeras.schema import EXPORT_DIR, MANIFEST_FILE, METRICS_FILE, REPORT_FILE
 
-# Release of TensorFlow -> TF Serving's newest image of that release.
+# TensorFlow release -> newest TF Serving image of that release.
 SERVING_RELEASES = {"2.16": "2.16.1", "2.21": "2.21.0"}
-SHOWN_METRICS = (
-    "accuracy",
-    "balanced_accuracy",
-    "f1_macro",
-    "roc_auc",
-    "log_loss",
-    "ece",
-)
 
 
 def metric_lines(metrics: dict[str, Any]) -> list[str]:
-    """Returns what a user wants to see first: metrics, and whether fusion helps."""
+    """Returns the main metrics, and whether fusion helps."""
     lines = [f"Metrics on {metrics['rows']:,} rows, with 95 % intervals:"]
     for name in SHOWN_METRICS:
         value = metrics["metrics"][name]
@@ -33,18 +27,18 @@ def metric_lines(metrics: dict[str, Any]) -> list[str]:
 
 
 def run_summary(folder: Path) -> str:
-    """Returns the last lines of a run: metrics, where things lie, what to do next."""
+    """Returns the last lines of a run: metrics, paths and the next commands."""
     metrics, manifest = (
         json.loads((folder / name).read_text(encoding="utf-8"))
         for name in (METRICS_FILE, MANIFEST_FILE)
     )
     base_path = (folder / EXPORT_DIR).resolve()
-    versions = [int(p.name) for p in base_path.glob("*") if p.name.isdigit()]
+    version = latest_version(base_path)
     lines = [
         *metric_lines(metrics),
         metrics.get("verdict", ""),
         f"Report:  {folder / REPORT_FILE}",
-        f"Export:  {base_path / str(max(versions))}" if versions else "",
+        f"Export:  {version}" if version else "",
         f"Serve:   {serve_command(base_path, manifest)}",
         f"Predict: python -m mmkeras.predict --model {shlex.quote(str(folder))} "
         "--data FILE.csv --output predictions.csv",
@@ -57,8 +51,8 @@ def serve_command(base_path: str | Path, manifest: dict[str, Any]) -> str:
 
     Args:
         base_path: Folder of the versions.
-        manifest: Manifest of the run that exported them; its TensorFlow decides on the
-            image, as TF Serving reads graphs of its own release and of older ones.
+        manifest: Manifest of the run. Its TensorFlow version selects the image, as TF
+            Serving reads graphs of its own release and of older ones.
     """
     tensorflow = manifest.get("versions", {}).get("tensorflow", "")
     release = tensorflow.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""Tables of results in Markdown and CSV, and the numbers in them."""
+"""Tables of results in Markdown and CSV."""
 
 import csv
 import io
@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table in Markdown with its columns in line, to be read as it is too.
+    """Returns a Markdown table with padded cells.
 
-    The first column is set to the left, the others to the right.
+    The first column is aligned left, the others right.
     """
     cells = [list(map(str, row)) for row in (header, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    sides: list[Callable] = [str.ljust] + [str.rjust] * (len(widths) - 1)
+    pads: list[Callable] = [str.ljust] + [str.rjust] * (len(widths) - 1)
     lines = [
         "| "
-        + " | ".join(s(c, w) for s, c, w in zip(sides, row, widths, strict=True))
+        + " | ".join(pad(c, w) for pad, c, w in zip(pads, row, widths, strict=True))
         + " |"
         for row in cells
     ]
@@ -25,23 +25,24 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], rule + "|", *lines[1:]])
 
 
-def with_interval(value: dict[str, float | None] | None) -> str:
-    """Returns as ".512 (.455 to .567)"; "" of nothing."""
+def format_interval(value: dict[str, float | None] | None) -> str:
+    """Returns ".512 (.455 to .567)", or "" for an unknown value."""
     if not value or value["value"] is None:
         return ""
     if value.get("low") is None:
-        return share(value["value"])
-    return f"{share(value['value'])} ({share(value['low'])} to {share(value['high'])})"
+        return format_share(value["value"])
+    number, low, high = (format_share(value[k]) for k in ("value", "low", "high"))
+    return f"{number} ({low} to {high})"
 
 
-def share(value: float) -> str:
+def format_share(value: float) -> str:
     """Returns a number from -1 to 1 as ".512" or "1.000"."""
     text = f"{value:.3f}"
     return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text
 
 
 def csv_text(rows: Sequence[dict]) -> str:
-    """Returns rows of the same keys as CSV."""
+    """Returns a CSV of rows that share their keys."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()

@@ -1,26 +1,30 @@
-import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mmkeras.config import Config, EvaluateConfig
-from mmkeras.evaluation.modality_ablation import fusion_verdict, measure_modalities
+from mmkeras.evaluation.modality_ablation import measure_modalities
 from mmkeras.modalities.preprocessing_state import BINARY
-from tests import table_factory
 
 NAMES = ("text", "image", "audio")
+TRAINED = SimpleNamespace(
+    config=Config(evaluate=EvaluateConfig(bootstrap_resamples=200)),
+    state=SimpleNamespace(modalities=NAMES, task=BINARY),
+)
 
 
-class Votes:
-    """Stands for a model that adds up the votes of those that are there."""
+class VotingPredictor:
+    """Fake predictor that sums the weighted votes of the modalities present."""
 
     modalities = NAMES
 
     def __init__(self, weights):
         self.weights = weights
+        self.inputs = []
 
     def classify(self, inputs, without=()):
+        self.inputs.append(inputs)
         total = np.zeros(len(inputs["present"]))
         for i, m in enumerate(NAMES):
             if m not in without:
@@ -29,160 +33,115 @@ class Votes:
         return np.stack([1 - yes, yes], axis=1)
 
 
-def rows(n=400, seed=0, **agreement):
-    """Votes of +-1 that are right with a chance, and the truth they are about."""
+def votes(n=400, seed=0, **accuracy):
+    """Votes of +-1 of a given accuracy per modality, and targets."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 2, n)
     inputs = {"present": np.ones((n, 3), np.float32)}
     for m in NAMES:
-        right = rng.random(n) < agreement.get(m, 0.5)
-        inputs[m] = np.where(right, 2 * truth - 1, 1 - 2 * truth).astype(np.float32)
+        correct = rng.random(n) < accuracy.get(m, 0.5)
+        inputs[m] = np.where(correct, 2 * truth - 1, 1 - 2 * truth).astype(np.float32)
     return inputs, np.eye(2)[truth]
 
 
-TRAINED = SimpleNamespace(
-    config=Config(evaluate=EvaluateConfig(bootstrap_resamples=200)),
-    state=SimpleNamespace(modalities=NAMES, task=BINARY),
-)
+def measured(inputs, targets, unimodal=None, **weights):
+    predictor = VotingPredictor(dict.fromkeys(NAMES, 0.0) | weights)
+    return measure_modalities(predictor, TRAINED, inputs, targets, unimodal or {})
 
 
-def measured(inputs, targets, alone=None, **weights):
-    votes = Votes(dict.fromkeys(NAMES, 0.0) | weights)
-    return measure_modalities(votes, TRAINED, inputs, targets, alone or {})
+def value(entry):
+    return entry["accuracy"]["value"]
 
 
-def value(found):
-    return found["accuracy"]["value"]
-
-
-def test_every_subset_is_measured_by_what_it_can_see():
-    inputs, targets = rows(text=0.9, image=0.7)
-    found = measured(inputs, targets, text=2, image=1)
-    subsets = found["subsets"]
-    assert list(subsets) == [
-        "",
-        "text",
-        "image",
-        "audio",
-        "text+image",
-        "text+audio",
-        "image+audio",
-        "text+image+audio",
-    ]
+def test_every_subset_is_measured():
+    inputs, targets = votes(text=0.9, image=0.7)
+    result = measured(inputs, targets, text=2, image=1)
+    subsets = result["subsets"]
+    pairs = ["text+image", "text+audio", "image+audio"]
+    assert list(subsets) == ["", *NAMES, *pairs, "text+image+audio"]
     assert value(subsets[""]) == targets[:, 0].mean() == value(subsets["audio"])
     assert value(subsets["text+image"]) == value(subsets["text"])  # text outvotes it
     assert value(subsets["text"]) == pytest.approx(0.9, abs=0.05)
     assert value(subsets["image+audio"]) == pytest.approx(0.7, abs=0.05)
-    for m, part in found["modalities"].items():
+    for m, part in result["modalities"].items():
         others = "+".join(n for n in NAMES if n != m)
         assert part["alone"] == subsets[m] and part["without"] == subsets[others]
-    assert found["sampled_rows"] == 400
+    assert result["sampled_rows"] == 400
+    assert measured(inputs, targets, text=2, image=1) == result  # by its seed
 
 
-def test_shares_add_up_to_the_whole_and_nothing_brings_nothing():
-    inputs, targets = rows(text=0.9, image=0.7)
-    found = measured(inputs, targets, text=1.5, image=1)
-    shares = {m: s["value"] for m, s in found["shapley"].items()}
-    whole = value(found["subsets"]["text+image+audio"]) - value(found["subsets"][""])
-    assert sum(shares.values()) == pytest.approx(whole, abs=1e-12)
-    assert found["shapley"]["audio"] == {"value": 0, "low": 0, "high": 0}
+def test_shares_add_up_and_an_unused_modality_has_none():
+    inputs, targets = votes(text=0.9, image=0.7)
+    result = measured(inputs, targets, text=1.5, image=1)
+    shares = {m: s["value"] for m, s in result["shapley"].items()}
+    gain = value(result["subsets"]["text+image+audio"]) - value(result["subsets"][""])
+    assert sum(shares.values()) == pytest.approx(gain, abs=1e-12)
+    assert result["shapley"]["audio"] == {"value": 0, "low": 0, "high": 0}
     assert shares["text"] > shares["image"] > 0
-    for share in found["shapley"].values():
+    for share in result["shapley"].values():
         assert share["low"] <= share["value"] <= share["high"]
 
 
-def test_a_modality_that_carries_nothing_gets_about_nothing_though_it_is_heard():
-    inputs, targets = rows(2000, text=0.9, audio=0.5)
-    found = measured(inputs, targets, text=2, audio=1)
-    assert abs(found["shapley"]["audio"]["value"]) < 0.03
-    assert found["shapley"]["text"]["low"] > 0.3
+def test_a_modality_of_chance_has_almost_no_share_though_the_model_uses_it():
+    inputs, targets = votes(2000, text=0.9, audio=0.5)
+    result = measured(inputs, targets, text=2, audio=1)
+    assert abs(result["shapley"]["audio"]["value"]) < 0.03
+    assert result["shapley"]["text"]["low"] > 0.3
 
 
-def test_shuffling_takes_away_what_a_modality_says_and_nothing_else():
-    inputs, targets = rows(text=0.95, image=0.95)
-    found = measured(inputs, targets, text=1)["modalities"]
-    assert value(found["text"]["shuffled"]) == pytest.approx(0.5, abs=0.08)
-    assert value(found["image"]["shuffled"]) == value(found["text"]["alone"])
+def test_shuffling_a_modality_removes_its_information_only():
+    inputs, targets = votes(text=0.95, image=0.95)
+    result = measured(inputs, targets, text=1)["modalities"]
+    assert value(result["text"]["shuffled"]) == pytest.approx(0.5, abs=0.08)
+    assert value(result["image"]["shuffled"]) == value(result["text"]["alone"])
 
 
-def test_shuffling_deals_only_among_the_rows_that_have_it():
-    inputs, targets = rows(text=1.0)
+def test_shuffling_permutes_only_the_rows_that_have_the_modality():
+    inputs, targets = votes(text=1.0)
     inputs["text"][:] = np.arange(400) + 1
     inputs["present"][::2, 0] = 0
-    seen = []
-
-    class Recorder(Votes):
-        def classify(self, inputs, without=()):
-            seen.append(inputs["text"].copy())
-            return super().classify(inputs, without)
-
     before = inputs["text"].copy()
-    votes = Recorder(dict.fromkeys(NAMES, 1.0))
-    measure_modalities(votes, TRAINED, inputs, targets, {})
-    dealt = next(x for x in seen if (x != before).any())
-    np.testing.assert_array_equal(dealt[::2], before[::2])  # those without it
-    assert sorted(dealt[1::2]) == sorted(before[1::2])
+    predictor = VotingPredictor(dict.fromkeys(NAMES, 1.0))
+    measure_modalities(predictor, TRAINED, inputs, targets, {})
+    texts = [x["text"] for x in predictor.inputs]
+    shuffled = next(x for x in texts if (x != before).any())
+    np.testing.assert_array_equal(shuffled[::2], before[::2])  # those without it
+    assert sorted(shuffled[1::2]) == sorted(before[1::2])
     np.testing.assert_array_equal(inputs["text"], before)
 
 
-def test_the_same_seed_gives_the_same_numbers():
-    inputs, targets = rows(text=0.8, image=0.7)
-    first = measured(inputs, targets, text=1, image=1.2)
-    assert measured(inputs, targets, text=1, image=1.2) == first
+@pytest.mark.parametrize(
+    "accuracy, weights, sign",
+    [
+        (dict(text=0.75, image=0.75, audio=0.75), dict(text=1, image=1, audio=1), 1),
+        (dict(text=0.95, image=0.3), dict(text=1, image=2), -1),
+        (dict(text=0.9), dict(text=1), 0),
+    ],
+)
+def test_fusion_helps_weak_voters_and_hurts_a_good_one(accuracy, weights, sign):
+    inputs, targets = votes(1000, **accuracy)
+    fusion = measured(inputs, targets, **weights)["fusion"]
+    low, high = fusion["difference"]["low"], fusion["difference"]["high"]
+    assert np.sign(low) == np.sign(high) == sign
+    assert fusion["best_alone"] == "text" or sign == 1
 
 
-def test_fusion_helps_where_three_weak_voters_agree():
-    inputs, targets = rows(1000, text=0.75, image=0.75, audio=0.75)
-    found = measured(inputs, targets, text=1, image=1, audio=1)
-    assert found["fusion"]["difference"]["low"] > 0
-    verdict = fusion_verdict(found["fusion"])
-    assert verdict.startswith("Fusion helps: all modalities together are ")
-    assert f"above {found['fusion']['best_alone']} alone (95 % interval +" in verdict
+def test_fusion_is_compared_with_a_unimodal_model_where_that_is_better():
+    inputs, targets = votes(text=0.7, image=0.6)
+    unimodal = {"image": targets * 0.9 + 0.05}  # never wrong
+    result = measured(inputs, targets, unimodal, text=1)
+    assert value(result["modalities"]["image"]["trained_alone"]) == 1
+    assert "trained_alone" not in result["modalities"]["text"]
+    fusion = result["fusion"]
+    assert fusion["best_alone"] == "image" and fusion["trained_alone"]
+    assert fusion["difference"]["high"] < 0
 
 
-def test_fusion_hurts_where_a_bad_voter_is_loudest():
-    inputs, targets = rows(text=0.95, image=0.3)
-    found = measured(inputs, targets, text=1, image=2)
-    assert found["fusion"]["best_alone"] == "text"
-    assert fusion_verdict(found["fusion"]).startswith("Fusion hurts: ")
-
-
-def test_fusion_of_one_voter_is_not_better_than_that_voter():
-    inputs, targets = rows(text=0.9)
-    found = measured(inputs, targets, text=1)
-    assert found["fusion"]["difference"] == {"value": 0, "low": 0, "high": 0}
-    assert "not clearly better than text alone" in fusion_verdict(found["fusion"])
-
-
-def test_a_model_trained_alone_is_the_harder_comparison_where_it_is_better():
-    inputs, targets = rows(text=0.7, image=0.6)
-    alone = {"image": targets * 0.9 + 0.05}  # never wrong
-    found = measured(inputs, targets, alone, text=1)
-    assert value(found["modalities"]["image"]["trained_alone"]) == 1
-    assert "trained_alone" not in found["modalities"]["text"]
-    assert found["fusion"]["best_alone"] == "image" and found["fusion"]["trained_alone"]
-    verdict = fusion_verdict(found["fusion"])
-    assert "below a model trained on image alone" in verdict
-
-
-@pytest.fixture(scope="module")
-def metrics(tmp_path_factory):
-    folder = table_factory.trained_run(tmp_path_factory)[0]
-    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-
-
-def test_the_subset_of_all_is_the_model_as_it_was_measured(metrics):
-    whole = metrics["subsets"]["text+image+audio"]["accuracy"]
-    assert whole == metrics["metrics"]["accuracy"]  # with the same interval
-    assert metrics["sampled_rows"] == metrics["rows"]
-
-
-def test_every_run_says_whether_fusion_helps(metrics):
-    from mmkeras.reports.summary import metric_lines
-
-    assert metrics["fusion_verdict"].startswith("Fusion ")
-    assert metric_lines(metrics)[-1] == metrics["fusion_verdict"]
-    shares = sum(s["value"] for s in metrics["shapley"].values())
+def test_every_run_has_the_ablation_of_its_model(metrics):
     subsets = metrics["subsets"]
-    whole = value(subsets["text+image+audio"]) - value(subsets[""])
-    assert shares == pytest.approx(whole, abs=1e-12)
+    full = subsets["text+image+audio"]["accuracy"]
+    assert full == metrics["metrics"]["accuracy"]  # with the same interval
+    assert metrics["sampled_rows"] == metrics["rows"]
+    shares = sum(s["value"] for s in metrics["shapley"].values())
+    assert shares == pytest.approx(full["value"] - value(subsets[""]), abs=1e-12)
+    assert metrics["fusion_verdict"].startswith("Fusion ")

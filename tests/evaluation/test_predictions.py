@@ -1,25 +1,58 @@
-import json
+import csv
 
 import numpy as np
+import pytest
 
-from mmkeras.data.dataset import load_dataset
-from mmkeras.evaluation.predictions import merge_status, predict_split
-from mmkeras.export.inference import load_trained
-from tests import table_factory
-
-
-def test_a_row_that_ingest_could_not_read_is_not_called_absent():
-    assert merge_status("ok", "") == "ok"
-    assert merge_status("image absent", "image unreadable") == "image unreadable"
-    said = merge_status("text absent; audio absent", "audio unreadable")
-    assert said == "text absent; audio unreadable"
+from mmkeras.evaluation.predictions import (
+    Predictions,
+    merge_status,
+    predict_split,
+    write_predictions,
+)
 
 
-def test_training_rows_can_be_predicted_too(tmp_path_factory):
-    folder = table_factory.trained_run(tmp_path_factory)[0]
-    fingerprint = json.loads((folder / "manifest.json").read_text())["fingerprint"]
-    dataset = load_dataset(folder.parent / "cache" / f"table-{fingerprint}")
-    found = predict_split(load_trained(folder), dataset, "val")
-    assert found.ids == [f"r{i}" for i in range(24, 32)]
-    assert found.targets.shape == found.probabilities.shape == (8, 2)
-    np.testing.assert_array_equal(found.targets.argmax(1), [1, 0] * 4)  # red, green
+@pytest.mark.parametrize(
+    "status, unreadable, problem, expected",
+    [
+        ("ok", "", "", "ok"),
+        ("image absent", "image unreadable", "", "image unreadable"),
+        (
+            "text absent; audio absent",
+            "audio unreadable",
+            "",
+            "text absent; audio unreadable",
+        ),
+        ("ok", "", "no id", "ok; row unreadable: no id"),
+    ],
+)
+def test_unreadable_media_are_not_called_absent(status, unreadable, problem, expected):
+    assert merge_status(status, unreadable, problem) == expected
+
+
+def test_training_rows_can_be_predicted_too(trained_model, dataset):
+    predictions = predict_split(trained_model, dataset, "val")
+    assert predictions.ids == [f"r{i}" for i in range(24, 32)]
+    assert predictions.targets.shape == predictions.probabilities.shape == (8, 2)
+    targets = predictions.targets.argmax(axis=1)
+    np.testing.assert_array_equal(targets, [1, 0] * 4)  # red, green
+
+
+def test_the_file_has_one_column_per_class_with_six_digits(tmp_path):
+    predictions = Predictions(
+        ids=["a", 'b,"'],
+        labels=["x", ""],
+        targets=np.eye(2),
+        probabilities=np.array([[0.25, 0.75], [1, 1e-9]]),
+        predicted=["y", "x"],
+        scores=np.array([0.75, 1]),
+        status=["ok", "text absent"],
+        vectors={},
+    )
+    write_predictions(tmp_path / "p.csv", predictions, ("x", "y"))
+    with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [
+            ["id", "label", "predicted", "score", "status", "x", "y"],
+            ["a", "x", "y", "0.750000", "ok", "0.250000", "0.750000"],
+            ['b,"', "", "x", "1.000000", "text absent", "1.000000", "0.000000"],
+        ]
+    assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]

@@ -1,14 +1,11 @@
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras.config.config import vector_columns
-from mmkeras.evaluation import robustness
-from mmkeras.evaluation.robustness import LEVELS, noise_curves
-from mmkeras.export.inference import Predictor, TrainedModel, load_trained
+from mmkeras.evaluation.robustness import LEVELS, noise_curves, replace_modality
+from mmkeras.export.inference import Predictor, TrainedModel
 from mmkeras.export.two_stage_inference import TwoStagePredictor
 from mmkeras.modalities.preprocessor import Preprocessor
 from tests import table_factory
@@ -17,16 +14,23 @@ NAMES = ("text", "image", "audio")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return table_factory.trained_run(tmp_path_factory)[0]
+def predictor(trained_model):
+    return TwoStagePredictor(trained_model)
 
 
-@pytest.fixture(scope="module")
-def trained_model(folder):
-    return load_trained(folder)
+@pytest.fixture
+def curves(predictor, trained_model):
+    """Measures the curves of rows in batches."""
+
+    def measure(data, targets, batch=4):
+        batches = tf.data.Dataset.from_tensor_slices(data).batch(batch)
+        return noise_curves(predictor, trained_model, batches, targets)
+
+    return measure
 
 
-def given(n=10):
+def rows(n=10):
+    """Contents of n rows by modality, and targets."""
     rows = table_factory.make_rows(["test"] * n)
     data = {m: [row[m] for row in rows] for m in NAMES}
     data["text"] = [text.encode() for text in data["text"]]
@@ -34,95 +38,78 @@ def given(n=10):
     return data, targets
 
 
-def curves(trained_model, data, targets, batch=4):
-    batches = tf.data.Dataset.from_tensor_slices(data).batch(batch)
-    return noise_curves(
-        TwoStagePredictor(trained_model), trained_model, batches, targets
-    )
-
-
 def values(curve):
     return [point["accuracy"]["value"] for point in curve]
 
 
-def test_a_clean_row_counts_as_it_is_served(trained_model):
-    data, targets = given()
-    found = curves(trained_model, data, targets)
+def test_the_first_level_is_the_served_prediction(curves, trained_model):
+    data, targets = rows()
+    result = curves(data, targets)
     served = Predictor(trained_model)(data)["probabilities"]
-    right = (served.argmax(1) == targets.argmax(1)).mean()
+    accuracy = (served.argmax(1) == targets.argmax(1)).mean()
     for m in NAMES:
-        assert [point["level"] for point in found[m]] == list(LEVELS[m])
-        assert values(found[m])[0] == right
+        assert [point["level"] for point in result[m]] == list(LEVELS[m])
+        assert values(result[m])[0] == accuracy
 
 
-def test_without_any_word_the_model_is_left_with_the_other_modalities(trained_model):
-    data, _ = given()
-    staged = TwoStagePredictor(trained_model)
-    answer = robustness._answer(staged, staged.encode(data), "text", [b""] * 10)
-    silent = Predictor(trained_model)({**data, "text": [b""] * 10})["probabilities"]
-    np.testing.assert_allclose(answer, silent, atol=1e-6)
+def test_a_modality_replaced_by_nothing_is_absent(predictor, trained_model):
+    data, _ = rows()
+    empty = [b""] * 10
+    inputs = replace_modality(predictor, predictor.encode(data), "text", empty)
+    served = Predictor(trained_model)({**data, "text": empty})["probabilities"]
+    np.testing.assert_allclose(predictor.classify(inputs), served, atol=1e-6)
 
 
-def test_noise_drowns_a_model_that_hears_alone(trained_model):
-    data, targets = given(40)
+def test_noise_on_the_only_modality_lowers_the_accuracy(curves):
+    data, targets = rows(40)
     data["text"] = data["image"] = [b""] * 40
-    found = curves(trained_model, data, targets, batch=40)
-    assert values(found["audio"])[0] >= 0.7 > values(found["audio"])[-1]
-    assert len(set(values(found["text"]))) == len(set(values(found["image"]))) == 1
+    result = curves(data, targets, batch=40)
+    assert values(result["audio"])[0] >= 0.7 > values(result["audio"])[-1]
+    for m in ("text", "image"):
+        assert len(set(values(result[m]))) == 1
 
 
-def test_a_broken_or_absent_medium_stays_what_it_was(trained_model):
-    data, targets = given()
+def test_broken_and_absent_media_are_unchanged(curves):
+    data, targets = rows()
     data["image"] = [b"junk", b""] * 5
     data["audio"] = [b"", b"RIFF"] * 5
-    found = curves(trained_model, data, targets)
-    assert len(set(values(found["image"]))) == len(set(values(found["audio"]))) == 1
+    result = curves(data, targets)
+    for m in ("image", "audio"):
+        assert len(set(values(result[m]))) == 1
 
 
-def test_each_row_has_noise_of_its_own_in_whatever_batch_it_comes(
-    trained_model, monkeypatch
-):
-    data, targets = given()
-    data["text"], data["audio"] = (
-        [b"one two three four"] * 10,
-        [table_factory.tone()] * 10,
-    )
-    seen = {3: [], 10: []}
+def test_noise_differs_between_rows_and_not_between_batch_sizes(curves, monkeypatch):
+    data, targets = rows()
+    data["text"], data["audio"] = [b"one two three"] * 10, [table_factory.tone()] * 10
+    contents = {3: [], 10: []}
     encode_one, size = TwoStagePredictor.encode_one, 0
 
-    def recorded(self, modality, contents):
-        seen[size].extend(zip([modality] * len(contents), contents, strict=True))
-        return encode_one(self, modality, contents)
+    def recorded(self, modality, batch):
+        contents[size].extend((modality, content) for content in batch)
+        return encode_one(self, modality, batch)
 
     monkeypatch.setattr(TwoStagePredictor, "encode_one", recorded)
-    for size in seen:
-        curves(trained_model, data, targets, size)
-    assert sorted(seen[3]) == sorted(seen[10])
-    assert len({content for m, content in seen[3] if m == "audio"}) == 5 * 10
-
-
-def test_precomputed_vectors_are_left_out(tmp_path):
-    config = table_factory.tiny_config(tmp_path, audio={"encoder": "vector"})
-    assert vector_columns(config) == {"audio"}
-    assert vector_columns(table_factory.tiny_config(tmp_path)) == set()
+    for size in contents:
+        curves(data, targets, size)
+    assert sorted(contents[3]) == sorted(contents[10])
+    assert len({content for m, content in contents[3] if m == "audio"}) == 5 * 10
 
 
 def test_a_model_of_vectors_has_no_curve(tmp_path):
     model = table_factory.text_model(tmp_path, "multiclass")
     config = replace(model.config, text=replace(model.config.text, encoder="vector"))
-    vectors = TrainedModel(
-        preprocessor=Preprocessor(config, model.state), model=model.model
-    )
-    rows = {"text": [table_factory.vector([1, 2])] * 3}
-    assert curves(vectors, rows, np.eye(3)) == {}
+    preprocessor = Preprocessor(config, model.state)
+    vectors = TrainedModel(preprocessor=preprocessor, model=model.model)
+    data = {"text": [table_factory.vector([1, 2])] * 3}
+    batches = tf.data.Dataset.from_tensor_slices(data).batch(3)
+    predictor = TwoStagePredictor(vectors)
+    assert noise_curves(predictor, vectors, batches, np.eye(3)) == {}
 
 
-def test_every_run_has_its_curves(folder):
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+def test_every_run_has_its_curves(metrics):
     assert set(metrics["noise"]) == set(NAMES) and metrics["noise_rows"] == 8
-    accuracy = metrics["metrics"]["accuracy"]
     for curve in metrics["noise"].values():
-        assert curve[0]["accuracy"] == accuracy
+        assert curve[0]["accuracy"] == metrics["metrics"]["accuracy"]
         for point in curve:
             low, value, high = (point["accuracy"][k] for k in ("low", "value", "high"))
             assert 0 <= low <= value <= high <= 1

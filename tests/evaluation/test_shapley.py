@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -6,10 +8,9 @@ from mmkeras.evaluation.shapley import shapley_values, subsets
 NAMES = ("text", "image", "audio")
 
 
-def test_all_subsets_stand_in_order_from_none_to_all():
+def test_subsets_are_ordered_from_none_to_all():
     assert subsets(("a", "b")) == [(), ("a",), ("b",), ("a", "b")]
-    found = subsets(NAMES)
-    assert len(found) == len(set(found)) == 8 and found[-1] == NAMES
+    assert len(set(subsets(NAMES))) == 8 and subsets(NAMES)[-1] == NAMES
 
 
 def test_shares_of_a_sum_are_its_terms():
@@ -18,33 +19,31 @@ def test_shares_of_a_sum_are_its_terms():
     assert shapley_values(values, NAMES) == pytest.approx(terms)
 
 
-def test_what_only_two_do_together_is_shared_by_both():
+def test_two_players_share_the_value_of_their_pair():
     values = {s: float({"text", "audio"} <= set(s)) for s in subsets(NAMES)}
     shares = shapley_values(values, NAMES)
     assert shares["image"] == 0  # exactly: it never changes the value
     assert shares["text"] == shares["audio"] == pytest.approx(0.5)
 
 
-def test_shares_of_any_values_add_up_to_all_less_none_number_by_number():
+def test_shares_of_arrays_add_up_elementwise_to_all_minus_none():
     rng = np.random.default_rng(0)
     values = {s: rng.normal(size=5) for s in subsets(NAMES)}
     total = sum(shapley_values(values, NAMES).values())
     np.testing.assert_allclose(total, values[NAMES] - values[()], atol=1e-12)
 
 
-def test_shares_are_the_mean_over_all_orders_of_arrival():
-    from itertools import permutations
-
+def test_shares_are_the_mean_over_all_orders_of_players():
     rng = np.random.default_rng(1)
     values = {frozenset(s): rng.normal() for s in subsets(NAMES)}
-    added = {m: [] for m in NAMES}
+    gains = {m: [] for m in NAMES}
     for order in permutations(NAMES):
         for i, m in enumerate(order):
             before, after = frozenset(order[:i]), frozenset(order[: i + 1])
-            added[m].append(values[after] - values[before])
-    found = shapley_values({s: values[frozenset(s)] for s in subsets(NAMES)}, NAMES)
-    assert found == pytest.approx({m: np.mean(x) for m, x in added.items()})
+            gains[m].append(values[after] - values[before])
+    shares = shapley_values({s: values[frozenset(s)] for s in subsets(NAMES)}, NAMES)
+    assert shares == pytest.approx({m: np.mean(x) for m, x in gains.items()})
 
 
-def test_one_player_has_all_of_it():
+def test_a_single_player_has_the_full_gain():
     assert shapley_values({(): 0.25, ("a",): 0.75}, ("a",)) == {"a": 0.5}

@@ -1,16 +1,25 @@
-import io
-
 import numpy as np
-import pytest
-from PIL import Image
 
-from mmkeras.modalities.image.encoding import thumbnail
+from mmkeras.evaluation.predictions import Predictions
+from mmkeras.evaluation.top_errors import top_errors
 
 
-@pytest.mark.parametrize("size", [(40, 30), (900, 700)])
-def test_a_picture_of_16_bits_is_shown_as_the_model_sees_it(size):
-    gray = np.full(size[::-1], 30_000, np.uint16)
-    file = io.BytesIO()
-    Image.fromarray(gray).save(file, "PNG")
-    shown = np.asarray(Image.open(io.BytesIO(thumbnail(file.getvalue()))))
-    assert np.abs(shown.astype(int) - (30_000 >> 8)).max() <= 1
+def test_wrong_predictions_are_ordered_by_score_and_have_their_media(
+    trained_model, dataset
+):
+    labels = ["red", "green"] * 4
+    predictions = Predictions(
+        ids=[f"r{i}" for i in range(32, 40)],
+        labels=labels,
+        targets=np.zeros((8, 2)),
+        probabilities=np.zeros((8, 2)),
+        predicted=[*labels[:5], "red", "green", "green|red"],
+        scores=np.array([1.0] * 5 + [0.5, 0.6, 0.8]),
+        status=["ok"] * 8,
+        vectors={},
+    )
+    errors = top_errors(trained_model, dataset, "test", predictions)
+    assert [(e.id, e.score) for e in errors] == [("r39", 0.8), ("r38", 0.6)]
+    assert [e.text for e in errors] == ["fresh grass number 39", "warm fire number 38"]
+    assert all(e.image.startswith(b"\x89PNG") for e in errors)
+    assert all(e.audio.startswith(b"RIFF") for e in errors)

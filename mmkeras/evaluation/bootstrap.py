@@ -1,0 +1,87 @@
+"""Bootstrap over rows, and 95 % intervals of values measured on its resamples."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+INTERVAL = (2.5, 97.5)  # percentiles, for 95 %
+_CHUNK = 250_000  # weights in memory at a time: 2 MB, so that they stay in the cache
+
+
+def draw_weights(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
+    """Draws N of N rows with replacement, R times.
+
+    Returns:
+        (R, N) float64: how often each resample has each row.
+    """
+    indices = rng.integers(0, n, (resamples, n)) + n * np.arange(resamples)[:, None]
+    counts = np.bincount(indices.ravel(), minlength=resamples * n)
+    return counts.reshape(resamples, n).astype("float64")
+
+
+def weight_chunks(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yields the weights of all resamples, (r, N) at a time."""
+    rng, remaining = np.random.default_rng(seed), resamples
+    while remaining:
+        size = min(remaining, max(8, _CHUNK // n))  # 8: each chunk sorts the rows anew
+        yield draw_weights(rng, n, size)
+        remaining -= size
+
+
+def interval(value: float, resampled: np.ndarray) -> dict[str, float | None]:
+    """Returns {"value", "low", "high"}; all are None if `value` is NaN.
+
+    The interval is widened to contain the value: resamples of the calibration error
+    are above it, because noise can only increase an absolute gap.
+
+    Args:
+        value: Value on all rows.
+        resampled: (R,) values on resamples; NaN is ignored.
+    """
+    known = resampled[~np.isnan(resampled)]
+    if np.isnan(value) or not len(known):
+        return {"value": None, "low": None, "high": None}
+    low, high = np.percentile(known, INTERVAL)
+    value, low, high = float(value), float(low), float(high)
+    return {"value": value, "low": min(low, value), "high": max(high, value)}
+
+
+def accuracies(
+    correct: np.ndarray, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns accuracies of K sets of predictions for the same N rows, and resamples.
+
+    All K share the resamples, so a function of several of them has an interval too.
+    `metrics.measure` uses the same resamples.
+
+    Args:
+        correct: (K, N) bool, as from `metrics.correct_rows`, or shares in [0, 1].
+        resamples: R.
+        seed: Seed of the resamples.
+
+    Returns:
+        (K,) and (K, R).
+    """
+    correct = np.asarray(correct, "float64")
+    n = correct.shape[1]
+    parts = [correct @ w.T / n for w in weight_chunks(n, resamples, seed)]
+    return correct.mean(axis=1), np.concatenate(parts, axis=1)
+
+
+def compare_accuracies(
+    correct_a: np.ndarray, correct_b: np.ndarray, resamples: int, seed: int
+) -> dict[str, float | None]:
+    """Returns by how much a's accuracy exceeds b's on the same N rows, in [-1, 1].
+
+    The bootstrap is paired: both are measured on the same resampled rows. Only which
+    of the two is correct matters, so it draws counts of rows instead of rows.
+
+    Args:
+        correct_a, correct_b: (N,) bool, as from `metrics.correct_rows`.
+        resamples: R.
+        seed: Seed of the resamples.
+    """
+    gains = np.asarray(correct_a, int) - np.asarray(correct_b, int)
+    n, counts = len(gains), np.bincount(gains + 1, minlength=3)  # b better, equal, a
+    samples = np.random.default_rng(seed).multinomial(n, counts / n, size=resamples)
+    return interval((counts[2] - counts[0]) / n, (samples[:, 2] - samples[:, 0]) / n)

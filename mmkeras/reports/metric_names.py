@@ -1,0 +1,36 @@
+"""Names of all metrics, their labels, and which of them are shown where."""
+
+# Metric -> its label, and an explanation for readers who do not know it.
+METRICS = {
+    "accuracy": ("Accuracy", "rows predicted correctly"),
+    "balanced_accuracy": ("Balanced accuracy", "as if all classes were equally common"),
+    "precision_macro": ("Precision, macro", "predictions of a class that are correct"),
+    "recall_macro": ("Recall, macro", "rows of a class that are predicted correctly"),
+    "f1_macro": ("F1, macro", "harmonic mean of precision and recall"),
+    "precision_weighted": ("Precision, weighted", "the same, by class size"),
+    "recall_weighted": ("Recall, weighted", "the same, by class size"),
+    "f1_weighted": ("F1, weighted", "the same, by class size"),
+    "roc_auc": ("ROC-AUC", "chance that a positive row ranks above a negative one"),
+    "pr_auc": ("PR-AUC", "average precision over all thresholds"),
+    "log_loss": ("Log loss", "lower is better; punishes confident errors"),
+    "ece": ("Calibration error", "lower is better; confidence against accuracy"),
+}
+CLASS_METRICS = {
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1": "F1",
+    "roc_auc": "ROC-AUC",
+    "pr_auc": "PR-AUC",
+}
+# Large figures at the top of a report, and which of them are in percent.
+FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc")
+PERCENT = ("accuracy", "balanced_accuracy")
+# Printed at the end of a run.
+SHOWN_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1_macro",
+    "roc_auc",
+    "log_loss",
+    "ece",
+)

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from mmkeras.config import EvaluateConfig
+from mmkeras.evaluation.bootstrap import accuracies, compare_accuracies, interval
+from mmkeras.evaluation.metrics import correct_rows, measure
+from tests.simulated_predictions import simulate
+
+
+def correct_share(share, n=200):
+    return np.arange(n) < share * n
+
+
+def test_a_clearly_better_model_is_told_from_a_worse_one():
+    better, worse = correct_share(0.9), correct_share(0.6)
+    gain = compare_accuracies(better, worse, resamples=500, seed=0)
+    loss = compare_accuracies(worse, better, resamples=500, seed=0)
+    assert gain["value"] == pytest.approx(0.3)
+    assert 0.2 < gain["low"] < 0.3 < gain["high"] < 0.4
+    assert loss["high"] < 0
+    assert loss["value"] == -gain["value"]
+
+
+def test_a_model_does_not_differ_from_itself():
+    correct = correct_share(0.7)
+    difference = compare_accuracies(correct, correct, 200, 0)
+    assert difference == {"value": 0, "low": 0, "high": 0}
+
+
+def test_a_difference_of_a_few_rows_is_not_clear():
+    other = np.random.default_rng(0).permutation(200) < 158
+    difference = compare_accuracies(correct_share(0.8), other, 500, 0)
+    assert difference["value"] == pytest.approx(0.01)
+    assert difference["low"] < 0 < difference["high"]
+
+
+def test_several_models_share_the_resamples_of_measure():
+    targets, probabilities, names = simulate("multiclass", 90)
+    config = EvaluateConfig(bootstrap_resamples=150)
+    result = measure(targets, probabilities, names, "multiclass", config, 5)
+    correct = correct_rows(targets, probabilities, "multiclass")
+    values, spread = accuracies([correct, ~correct], 150, 5)
+    accuracy = interval(values[0], spread[0])
+    assert accuracy == pytest.approx(result["metrics"]["accuracy"])
+    np.testing.assert_allclose(spread[0] + spread[1], 1)

@@ -1,0 +1,53 @@
+import re
+
+import pytest
+
+from mmkeras.reports.verdicts import baseline_verdict, fusion_verdict
+
+
+def verdict(accuracy, low, majority, logistic, difference):
+    return baseline_verdict(
+        {"accuracy": {"value": accuracy, "low": low}},
+        {"accuracy": {"value": majority}},
+        {"accuracy": {"value": logistic}},
+        dict(zip(("low", "value", "high"), difference, strict=True)),
+    )
+
+
+@pytest.mark.parametrize(
+    "accuracy, difference, words, numbers",
+    [
+        (0.9, (0.04, 0.1, 0.16), "is better than", "90.0 80.0 10.0 +4.0 +16.0"),
+        (0.7, (-0.16, -0.1, -0.04), "is worse than", "70.0 80.0 10.0 -16.0 -4.0"),
+        (0.82, (-0.03, 0.02, 0.07), "not clearly better", "82.0 80.0 +2.0 -3.0 +7.0"),
+        (0.8, (0.0, 0.02, 0.04), "not clearly better", "80.0 80.0 +2.0 +0.0 +4.0"),
+        (0.8, (-0.04, -0.02, 0.0), "not clearly better", "80.0 80.0 -2.0 -4.0 +0.0"),
+    ],
+)
+def test_the_interval_of_the_difference_decides(accuracy, difference, words, numbers):
+    sentence = verdict(accuracy, 0.65, 0.5, 0.8, difference)
+    assert words in sentence and "most frequent" not in sentence
+    assert re.findall(r"[+-]?\d+\.\d", sentence) == numbers.split()
+
+
+@pytest.mark.parametrize("low, is_clear", [(0.51, True), (0.5, False), (0.45, False)])
+def test_a_model_no_better_than_the_majority_is_reported(low, is_clear):
+    sentence = verdict(0.55, low, 0.5, 0.4, (0.05, 0.15, 0.25))
+    assert ("most frequent class (50.0 %)" not in sentence) == is_clear
+    assert "is better than logistic regression" in sentence
+
+
+@pytest.mark.parametrize(
+    "difference, words",
+    [
+        ((0.01, 0.05, 0.09), "Fusion helps: .* 5.0 points .* above text alone"),
+        ((-0.09, -0.05, -0.01), "Fusion hurts: .* 5.0 points .* below text alone"),
+        ((0.0, 0.0, 0.0), "not clearly better than text alone"),
+    ],
+)
+def test_fusion_is_compared_with_the_best_modality(difference, words):
+    difference = dict(zip(("low", "value", "high"), difference, strict=True))
+    fusion = {"best_alone": "text", "trained_alone": False, "difference": difference}
+    assert re.search(words, fusion_verdict(fusion))
+    trained = fusion_verdict({**fusion, "trained_alone": True})
+    assert "a model trained on text alone" in trained
