@@ -1,1 +1,1 @@
-"""The model behind gRPC and REST: a client, an embedded server, and deployments."""
+"""Model serving by gRPC and REST: a client, a server, and deployment files."""

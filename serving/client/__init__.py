@@ -1,8 +1,4 @@
-"""A client of models behind TensorFlow Serving, by gRPC or REST, and its program.
-
-Never imports TensorFlow: what the stubs of tensorflow-serving-api cost is not paid (see
-`descriptors.py`).
-"""
+"""Client of models behind TensorFlow Serving, by gRPC or REST, without TensorFlow."""
 
 from mmkeras.errors import UserError
 from serving.client.async_client import AsyncClient

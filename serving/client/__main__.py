@@ -1,4 +1,4 @@
-"""`python -m serving.client`: a row or a table through a served model."""
+"""Program `python -m serving.client`: predicts one row or a table by a model server."""
 
 import os
 import sys
@@ -9,25 +9,26 @@ from pathlib import Path
 from typing import TextIO
 
 from mmkeras.cli import Parser, run_program
-from mmkeras.errors import UserError
+from mmkeras.errors import UserError, did_you_mean
 from mmkeras.schema import AUDIO, IMAGE, MODALITIES, TEXT
 
-_SINGLE = (IMAGE, TEXT, AUDIO)
+_COLUMNS = (*MODALITIES, "id", "label")
+_SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # of formats
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parses the command line and asks the server; returns the exit code."""
+    """Runs the program; returns the exit code."""
     parsed = _parser().parse_args(argv)
-    _check(parsed)
+    _check_arguments(parsed)
     from serving.client.client import Client
     from serving.client.errors import PredictError
 
-    # One line says what is wrong; gRPC's own log says it in five.
+    # The program prints one line per error; gRPC's own log has several.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    ask = _table if parsed.data else _row
+    predict = _predict_table if parsed.data else _predict_row
     try:
-        with Client(parsed.target, **_settings(parsed)) as client:
-            ask(client, parsed)
+        with Client(parsed.target, **_client_settings(parsed)) as client:
+            predict(client, parsed)
     except PredictError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -37,63 +38,60 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m serving.client",
-        description="Ask a model behind TensorFlow Serving: one row, or a table of "
-        "any size whose answers are written as they come.",
+        description="Predict by a model behind TensorFlow Serving: one row, or a "
+        "table of any size, whose predictions are written as they arrive.",
     )
-    add = partial(parser.add_argument, type=str)
+    text = partial(parser.add_argument, type=str)
     number = partial(parser.add_argument, type=int)
-    add("--target", metavar="HOST:PORT", help="gRPC; or http://... REST")
-    add("--model", default="mmkeras", metavar="NAME", help="Name of the model.")
-    number("--version", metavar="N", help="Version to ask.")
-    add("--label", metavar="L", help="Label of a version, instead of its number.")
-    add("--image", metavar="FILE", help="Picture of the one row.")
-    add("--text", metavar="STR", help="Text of the one row.")
-    add("--audio", metavar="FILE", help="Sound of the one row.")
-    add("--data", metavar="FILE.csv", help="Table, instead of one row.")
-    add("--output", metavar="FILE", help="Result; without it, stdout.")
-    add("--format", metavar="csv|jsonl", help="csv of a table, else jsonl.")
-    number("--in-flight", default=8, help="Requests under way at a time.")
-    number("--batch", default=8, help="Rows of a table in one request.")
-    for name in (*MODALITIES, "id", "label"):
-        add(f"--{name}-column", default=name, help=f"Header of the {name} column.")
-    parser.add_argument(
-        "--text-files", action="store_true", help="Text names files: UTF-8 or .npy."
-    )
-    add("--timeout", type=float, default=30.0, help="Deadline of a request, seconds.")
-    number("--retries", default=10, help="How often it may be sent again.")
-    parser.add_argument(
-        "--tls", action="store_true", help="TLS, trusting the usual authorities."
-    )
-    add("--ca", metavar="FILE", help="TLS: certificates of authorities to trust.")
-    add("--cert", metavar="FILE", help="Mutual TLS: the client's certificate.")
-    add("--key", metavar="FILE", help="Mutual TLS: its key.")
-    add("--server-name", default="", help="TLS: name that the server must show.")
-    parser.add_argument("--gzip", action="store_true", help="Pack what gRPC sends.")
+    switch = partial(parser.add_argument, action="store_true")
+    text("--target", metavar="HOST:PORT", help="gRPC server; http://... for REST.")
+    text("--model", default="mmkeras", metavar="NAME", help="Model name.")
+    number("--version", metavar="N", help="Model version.")
+    text("--label", metavar="L", help="Label of a version, instead of its number.")
+    text("--image", metavar="FILE", help="Image of the row.")
+    text("--text", metavar="STR", help="Text of the row.")
+    text("--audio", metavar="FILE", help="Audio of the row.")
+    text("--data", metavar="FILE.csv", help="Table, instead of one row.")
+    text("--output", metavar="FILE", help="Output file; stdout by default.")
+    text("--format", metavar="csv|jsonl", help="csv for a table, else jsonl.")
+    number("--in-flight", default=8, help="Limit of concurrent requests.")
+    number("--batch", default=8, help="Rows of a table per request.")
+    for name in _COLUMNS:
+        text(f"--{name}-column", default=name, help=f"Header of the {name} column.")
+    switch("--text-files", help="Text is the path of a file: UTF-8 or .npy.")
+    text("--timeout", type=float, default=30.0, help="Deadline of a request, seconds.")
+    number("--retries", default=10, help="Limit of retries.")
+    switch("--tls", help="TLS, with the authorities of this system.")
+    text("--ca", metavar="FILE", help="TLS: certificates of trusted authorities.")
+    text("--cert", metavar="FILE", help="Mutual TLS: certificate of the client.")
+    text("--key", metavar="FILE", help="Mutual TLS: private key of --cert.")
+    text("--server-name", default="", help="TLS: name in the server's certificate.")
+    switch("--gzip", help="Compress requests (gRPC only).")
     number("--max-message-bytes", default=64 * 2**20, help="Largest message.")
-    number("--max-file-mb", default=64, help="Largest file that is read.")
-    number("--max-megapixels", default=50, help="Largest picture.")
-    add("--clip-s", type=float, default=60.0, help="Seconds of a transcoded sound.")
+    number("--max-file-mb", default=64, help="Largest file, megabytes.")
+    number("--max-megapixels", default=50, help="Largest image.")
+    text("--clip-s", type=float, default=60.0, help="Seconds of transcoded audio.")
     return parser
 
 
-def _check(parsed) -> None:
-    from mmkeras.errors import did_you_mean
+def _check_arguments(parsed) -> None:
+    from mmkeras.files import check_file
     from serving.client.output_writer import FORMATS
-    from serving.client.row_batch import check_flow
+    from serving.client.row_batch import check_stream
 
     if not parsed.target:
         raise UserError("Give --target HOST:PORT (gRPC) or http://HOST:PORT (REST).")
-    given = [m for m in _SINGLE if getattr(parsed, m) is not None]
-    if parsed.data and given:
-        raise UserError(f"Give --data or --{given[0]}, not both.")
-    if not parsed.data and not given:
+    modalities = [m for m in MODALITIES if getattr(parsed, m) is not None]
+    if parsed.data and modalities:
+        raise UserError(f"Give --data or --{modalities[0]}, not both.")
+    if not parsed.data and not modalities:
         raise UserError("Give --image, --text, --audio, or a table by --data.")
     if parsed.format and parsed.format not in FORMATS:
         hint = did_you_mean(parsed.format, FORMATS)
         raise UserError(f"There is no format '{parsed.format}'.{hint}")
-    check_flow(parsed.in_flight, parsed.batch)
-    if parsed.data and not Path(parsed.data).is_file():
-        raise UserError(f"--data '{parsed.data}' is no file; give the path of a CSV.")
+    check_stream(parsed.in_flight, parsed.batch)
+    if parsed.data:
+        check_file("--data", parsed.data, "the path of a CSV")
     if not parsed.output and sys.stdout is None:
         raise UserError("There is no standard output; give --output FILE.")
     if parsed.output:
@@ -104,117 +102,99 @@ def _check_output(output: Path, parsed) -> None:
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise UserError(f"--output '{output}' must be a file in a folder that exists.")
     for flag in ("data", IMAGE, AUDIO):
-        read = getattr(parsed, flag)
-        if read and output.exists() and os.path.exists(read) and output.samefile(read):
+        path = getattr(parsed, flag)
+        if path and output.exists() and os.path.exists(path) and output.samefile(path):
             raise UserError(f"--output is the file of --{flag}; give another one.")
 
 
-def _settings(parsed) -> dict:
+def _client_settings(parsed) -> dict:
     from serving.client.settings import Limits, Tls
 
-    tls = None
-    if parsed.tls or parsed.ca or parsed.cert or parsed.key or parsed.server_name:
-        tls = Tls(
-            ca=parsed.ca,
-            cert=parsed.cert,
-            key=parsed.key,
-            server_name=parsed.server_name,
-        )
-    return {
-        "model": parsed.model,
-        "version": parsed.version,
-        "label": parsed.label,
+    def read(*names):
+        return {name: getattr(parsed, name) for name in names}
+
+    tls = read("ca", "cert", "key", "server_name")
+    limits = read("max_file_mb", "max_megapixels", "clip_s")
+    names = ("model", "version", "label", "retries", "max_message_bytes", "gzip")
+    return read(*names) | {
         "timeout_s": parsed.timeout,
-        "retries": parsed.retries,
-        "tls": tls,
-        "max_message_bytes": parsed.max_message_bytes,
-        "gzip": parsed.gzip,
-        "limits": Limits(
-            max_file_mb=parsed.max_file_mb,
-            max_megapixels=parsed.max_megapixels,
-            clip_s=parsed.clip_s,
-        ),
+        "tls": Tls(**tls) if parsed.tls or any(tls.values()) else None,
+        "limits": Limits(**limits),
     }
 
 
-def _row(client, parsed) -> None:
+def _predict_row(client, parsed) -> None:
     from mmkeras.data.table import Row
     from serving.client.output_writer import JSON_LINES, OutputWriter
 
-    row = {m: getattr(parsed, m) for m in _SINGLE}
+    row = {m: getattr(parsed, m) for m in MODALITIES}
     if row[TEXT] is not None and parsed.text_files:
         row[TEXT] = Path(row[TEXT])
-    answer = client.predict(**row)
-    form = parsed.format or _form_of(parsed.output) or JSON_LINES
-    with _opened(parsed.output) as file:
-        writer = OutputWriter(file, form, client.describe().classes, parsed.target)
-        writer(Row(line=1, id="0", cells={}), answer)
+    prediction = client.predict(**row)
+    file_format = _file_format(parsed, JSON_LINES)
+    classes = client.describe().classes
+    with _open_output(parsed.output) as file:
+        writer = OutputWriter(file, file_format, classes, parsed.target)
+        writer.write(Row(line=1, id="0", cells={}), prediction)
 
 
-def _table(client, parsed) -> None:
+def _predict_table(client, parsed) -> None:
     from tqdm import tqdm
 
     from mmkeras.config import TableConfig
     from serving.client.output_writer import CSV, OutputWriter
     from serving.client.table import Table, Totals, predict_table
 
-    names = {
-        f"{n}_column": getattr(parsed, f"{n}_column")
-        for n in (*MODALITIES, "id", "label")
-    }
+    columns = {f"{n}_column": getattr(parsed, f"{n}_column") for n in _COLUMNS}
     table = Table(
         path=Path(parsed.data),
-        columns=TableConfig(**names),
+        columns=TableConfig(**columns),
         text_files=parsed.text_files,
     )
     model, totals = client.describe(), Totals()
-    there = table.modalities(model)
-    if missing := [m for m in model.modalities if m not in there]:
-        words = ", ".join(missing)
-        said = f"The table has no column for {words}: absent in every row."
-        print(said, file=sys.stderr)
-    form = parsed.format or _form_of(parsed.output) or CSV
-    # None: a bar on a terminal only; and none among the rows that go to one.
-    hidden = True if not parsed.output and sys.stdout.isatty() else None
+    modalities = table.modalities(model)
+    if missing := [m for m in model.modalities if m not in modalities]:
+        names = ", ".join(missing)
+        message = f"The table has no column for {names}: absent in every row."
+        print(message, file=sys.stderr)
+    file_format = _file_format(parsed, CSV)
+    # None: a progress bar on a terminal only; and none between rows on a terminal.
+    disable = True if not parsed.output and sys.stdout.isatty() else None
     try:
         with (
-            _opened(parsed.output) as file,
-            tqdm(desc="Predicting", unit="row", disable=hidden) as bar,
+            _open_output(parsed.output) as file,
+            tqdm(desc="Predicting", unit="row", disable=disable) as bar,
         ):
-            writer = OutputWriter(file, form, model.classes, parsed.target)
+            writer = OutputWriter(file, file_format, model.classes, parsed.target)
 
-            def write(row, answer):
-                writer(row, answer)
+            def write(row, prediction):
+                writer.write(row, prediction)
                 bar.update()
 
-            flow = {"in_flight": parsed.in_flight, "batch": parsed.batch}
-            predict_table(client, table, write, totals, **flow)
+            limits = {"in_flight": parsed.in_flight, "batch": parsed.batch}
+            predict_table(client, table, write, totals, **limits)
     finally:
-        if totals.rows:  # after Ctrl-C and after an error, too
-            _sum_up(totals, parsed.output)
+        if totals.rows:  # after Ctrl-C and errors too
+            _print_totals(totals, parsed.output)
 
 
-def _sum_up(totals, output) -> None:
-    file = sys.stdout if output else sys.stderr
+def _print_totals(totals, output) -> None:
     print(
         f"{totals.rows:,} rows predicted, {totals.unreadable:,} of them with something "
         "unreadable.",
-        file=file,
+        file=sys.stdout if output else sys.stderr,
     )
     if output:
-        print(f"Predictions: {output}", file=file)
+        print(f"Predictions: {output}")
 
 
-def _form_of(output: str | None) -> str | None:
-    """Returns the format that the name of a file asks for, if any."""
-    from serving.client.output_writer import CSV, JSON_LINES
-
-    ends = {".csv": CSV, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES}
-    return ends.get(Path(output or "").suffix.lower())
+def _file_format(parsed, default: str) -> str:
+    suffix = Path(parsed.output or "").suffix.lower()
+    return parsed.format or _SUFFIXES.get(suffix, default)
 
 
 @contextmanager
-def _opened(output: str | None) -> Iterator[TextIO]:
+def _open_output(output: str | None) -> Iterator[TextIO]:
     try:
         if not output:
             yield sys.stdout
@@ -223,7 +203,7 @@ def _opened(output: str | None) -> Iterator[TextIO]:
             yield file
     except BrokenPipeError:
         raise
-    except OSError as error:  # a full disk; it does not say of which file
+    except OSError as error:  # a full disk: the error has no file name
         error.filename = error.filename or output or "the standard output"
         raise
 

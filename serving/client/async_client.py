@@ -1,83 +1,82 @@
-"""The client that awaits its answers; for one event loop."""
+"""Asyncio client of one model, for one event loop."""
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tenacity
 
-from serving.client.errors import PredictError, closed
-from serving.client.inputs import Row, check_names, given, prepare
+from serving.client.errors import PredictError, closed_error
+from serving.client.inputs import Row, Value, check_names, list_modalities, prepare_row
 from serving.client.model_info import ModelInfo
 from serving.client.prediction import Prediction
-from serving.client.protocol import ClientProtocol, Talk
+from serving.client.protocol import ClientProtocol, Flow
 from serving.client.retry import policy
-from serving.client.row_batch import RowBatch, batches, check_flow
+from serving.client.row_batch import RowBatch, batches, check_stream
 from serving.client.session import CallSession
 from serving.client.settings import GRPC, Settings
 
-if TYPE_CHECKING:
-    import numpy as np
-
 
 class AsyncClient:
-    """As `Client`, to be awaited; files are read and transcoded in threads."""
+    """Client with the methods of `Client`, as coroutines.
+
+    Files are read and transcoded in threads.
+
+    Example:
+        async with AsyncClient("localhost:8500", model="mmkeras") as client:
+            prediction = await client.predict(text="a phrase")
+    """
 
     def __init__(self, target: str, **settings: Any):
-        """Takes what `Client` takes; opens its connection in `async with`.
+        """Takes the arguments of `Client`; `async with` opens the connection.
 
         Raises:
             UserError: A setting is not possible.
         """
         self.settings = Settings(target=target, **settings)
-        if self.settings.door == GRPC:
-            from serving.client.grpc_transport import AsyncGrpcTransport as Door
+        if self.settings.transport == GRPC:
+            from serving.client.grpc_transport import AsyncGrpcTransport as Transport
         else:
-            from serving.client.rest_transport import AsyncRestTransport as Door
-        self._open, self._door, self._is_closed = Door, None, False
-        self._talks = ClientProtocol(self.settings, Door.wire)
-        self._first: asyncio.Lock | None = None
+            from serving.client.rest_transport import AsyncRestTransport as Transport
+        self._open, self._transport, self._is_closed = Transport, None, False
+        self._protocol = ClientProtocol(self.settings, Transport.codec)
+        self._describe_lock: asyncio.Lock | None = None
 
     async def __aenter__(self) -> "AsyncClient":
-        self._door, self._first = self._open(self.settings), asyncio.Lock()
-        self._is_closed = False
+        self._transport = self._open(self.settings)
+        self._describe_lock, self._is_closed = asyncio.Lock(), False
         return self
 
     async def __aexit__(self, *_) -> None:
         self._is_closed = True
-        await self._door.close()
+        await self._transport.close()
 
     async def describe(self) -> ModelInfo:
         """As `Client.describe`."""
-        return await self._model_for([], self._ends_s())
+        return await self._model_for([], self._deadline_s())
 
     async def predict(
-        self,
-        *,
-        image: "str | bytes | os.PathLike | None" = None,
-        text: "str | bytes | os.PathLike | np.ndarray | None" = None,
-        audio: "str | bytes | os.PathLike | np.ndarray | None" = None,
+        self, *, image: Value = None, text: Value = None, audio: Value = None
     ) -> Prediction:
         """As `Client.predict`."""
-        rows = [{"image": image, "text": text, "audio": audio}]
-        (answer,) = await self.predict_rows(rows)
-        return answer
+        row = {"image": image, "text": text, "audio": audio}
+        (prediction,) = await self.predict_rows([row])
+        return prediction
 
     async def predict_rows(self, rows: Sequence[Row]) -> list[Prediction]:
         """As `Client.predict_rows`."""
         if not rows:
             return []
-        ends_s, limits = self._ends_s(), self.settings.limits
-        model = await self._model_for(rows, ends_s)
+        deadline_s, limits = self._deadline_s(), self.settings.limits
+        model = await self._model_for(rows, deadline_s)
         for row in rows:
             check_names(row, model.modalities, self.settings.model)
-        ready = await asyncio.to_thread(
-            lambda: [prepare(row, limits, strict=True) for row in rows]
+        prepared = await asyncio.to_thread(
+            lambda: [prepare_row(row, limits, strict=True) for row in rows]
         )
-        return await self._run(self._talks.ask(ready), ends_s)
+        return await self._run(self._protocol.predict(prepared), deadline_s)
 
     def stream(
         self,
@@ -86,98 +85,99 @@ class AsyncClient:
         in_flight: int = 8,
         batch: int = 1,
     ) -> AsyncIterator[Prediction]:
-        """As `Client.stream`; `rows` may be asynchronous, too."""
-        check_flow(in_flight, batch)
+        """As `Client.stream`; `rows` may be an asynchronous iterable."""
+        check_stream(in_flight, batch)
         return self._stream(rows, in_flight, batch)
 
-    async def _stream(self, rows, in_flight, batch) -> AsyncIterator[Prediction]:
-        gate, waiting, failed = asyncio.Semaphore(in_flight), deque(), []
+    async def _stream(self, rows, in_flight, batch_rows) -> AsyncIterator[Prediction]:
+        semaphore, tasks, errors = asyncio.Semaphore(in_flight), deque(), []
         try:
-            async for part in self._parts(rows, batch, failed):
-                waiting.append(asyncio.create_task(self._answers(part, gate)))
-                while waiting and (len(waiting) >= 2 * in_flight or waiting[0].done()):
-                    for answer in await waiting.popleft():
-                        yield answer
-            while waiting:
-                for answer in await waiting.popleft():
-                    yield answer
+            async for batch in self._batches(rows, batch_rows, errors):
+                task = asyncio.create_task(self._predict_batch(batch, semaphore))
+                tasks.append(task)
+                while tasks and (len(tasks) >= 2 * in_flight or tasks[0].done()):
+                    for prediction in await tasks.popleft():
+                        yield prediction
+            while tasks:
+                for prediction in await tasks.popleft():
+                    yield prediction
         finally:
-            for task in waiting:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
-        if failed:
-            raise failed[0]
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if errors:
+            raise errors[0]
 
-    async def _parts(self, rows, batch, failed) -> AsyncIterator[list[Row]]:
-        """Yields rows to send; an error ends them, and waits for their answers."""
+    async def _batches(self, rows, size, errors) -> AsyncIterator[list[Row]]:
+        """Yields batches to send; an error ends them and is added to `errors`."""
         try:
-            async for part in _batches(rows, batch):
-                await self.describe()  # before the tasks do, where it fails at once
-                yield part
+            async for batch in _async_batches(rows, size, errors):
+                await self.describe()  # once, before the tasks need it
+                yield batch
         except Exception as error:
-            failed.append(error)
+            errors.append(error)
 
-    async def _answers(self, rows: Sequence[Row], gate) -> list[Prediction]:
-        async with gate:
-            model = await self._model_for(rows, self._ends_s())
-            part = await asyncio.to_thread(
-                RowBatch, rows, model, self.settings, self._talks
+    async def _predict_batch(self, rows: Sequence[Row], semaphore) -> list[Prediction]:
+        async with semaphore:
+            model = await self._model_for(rows, self._deadline_s())
+            batch = await asyncio.to_thread(
+                RowBatch, rows, model, self.settings, self._protocol
             )
-            talk = self._talks.ask(part.sendable)
-            # Of a stream, reading the files is no part of the request's time.
-            return part.merged(await self._run(talk, self._ends_s()))
+            # In a stream the deadline does not include the reading of the files.
+            flow = self._protocol.predict(batch.prepared)
+            return batch.merge(await self._run(flow, self._deadline_s()))
 
-    def _ends_s(self) -> float:
+    def _deadline_s(self) -> float:
         return time.monotonic() + self.settings.timeout_s
 
-    async def _model_for(self, rows: Sequence[Row], ends_s: float) -> ModelInfo:
-        if self._first is None:
-            raise RuntimeError("An AsyncClient is opened by `async with`.")
-        # Tasks that come together ask once, in turn; nobody's turn comes after his own
-        # deadline, as those of all before him are earlier.
-        async with self._first:
-            return await self._run(self._talks.describe(given(rows)), ends_s)
+    async def _model_for(self, rows: Sequence[Row], deadline_s: float) -> ModelInfo:
+        if self._describe_lock is None:
+            raise RuntimeError("Open an AsyncClient by `async with`.")
+        # One task describes the model. The lock is fair and earlier tasks have earlier
+        # deadlines, so no task waits beyond its own.
+        async with self._describe_lock:
+            flow = self._protocol.describe(list_modalities(rows))
+            return await self._run(flow, deadline_s)
 
-    async def _run(self, talk: Talk[Any], ends_s: float) -> Any:
-        """Awaits the reply to each call of a talk."""
-        exchange = CallSession(talk, ends_s)
-        while exchange.call is not None:
-            again = tenacity.AsyncRetrying(
-                **policy(self._talks.retries, exchange.remaining_s())
+    async def _run(self, flow: Flow[Any], deadline_s: float) -> Any:
+        """Sends each call of a flow; returns the result of the flow."""
+        session = CallSession(flow, deadline_s)
+        while session.call is not None:
+            retrying = tenacity.AsyncRetrying(
+                **policy(self._protocol.max_retries, session.remaining_s())
             )
             try:
-                reply = await again(self._send, exchange)
+                reply = await retrying(self._send, session)
             except PredictError as error:
-                exchange.fail(error, again.statistics["attempt_number"])
+                session.fail(error, retrying.statistics["attempt_number"])
             else:
-                exchange.reply(reply)
-        return exchange.result
+                session.reply(reply)
+        return session.result
 
-    async def _send(self, exchange: CallSession) -> Any:
+    async def _send(self, session: CallSession) -> Any:
         try:
             if not self._is_closed:
-                return await self._door.send(exchange.call, exchange.remaining_s())
-        except Exception:  # each library has others for what is closed under it
+                return await self._transport.send(session.call, session.remaining_s())
+        except Exception:  # each library has its own for a closed connection
             if not self._is_closed:
                 raise
-        raise closed(self.settings.target)
+        raise closed_error(self.settings.target)
 
 
-async def _batches(rows, size) -> AsyncIterator[list[Row]]:
+async def _async_batches(rows, size, errors) -> AsyncIterator[list[Row]]:
+    """As `batches`, for asynchronous iterables too."""
     if not isinstance(rows, AsyncIterable):
-        for part in batches(rows, size):
-            yield part
+        for batch in batches(rows, size, errors):
+            yield batch
         return
-    part = []
+    batch = []
     try:
         async for row in rows:
-            part.append(row)
-            if len(part) == size:
-                full, part = part, []
-                yield full
-    except Exception:
-        if part:
-            yield part
-        raise
-    if part:
-        yield part
+            batch.append(row)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except Exception as error:
+        errors.append(error)
+    if batch:
+        yield batch

@@ -1,58 +1,59 @@
-"""The client that waits for its answers; safe to use from several threads."""
+"""Blocking client of one model, for any number of threads."""
 
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tenacity
 
-from serving.client.errors import PredictError, closed, too_late
-from serving.client.inputs import Row, check_names, given, prepare
+from serving.client.errors import PredictError, closed_error, timeout_error
+from serving.client.inputs import Row, Value, check_names, list_modalities, prepare_row
 from serving.client.model_info import ModelInfo
 from serving.client.prediction import Prediction
-from serving.client.protocol import ClientProtocol, Talk
+from serving.client.protocol import ClientProtocol, Flow
 from serving.client.retry import policy
-from serving.client.row_batch import RowBatch, batches, check_flow
-from serving.client.session import CallSession, remaining_s
+from serving.client.row_batch import RowBatch, batches, check_stream
+from serving.client.session import CallSession
 from serving.client.settings import GRPC, Settings
 
-if TYPE_CHECKING:
-    import numpy as np
-
-_LISTENS_S = 0.5  # to signals, between waits
+_POLL_S = 0.5  # pause between looks for signals
 
 
 class Client:
-    """One model behind one server, over one connection that is kept.
+    """Blocking client of one model, over one connection that is kept.
 
     Attributes:
-        settings: As they were given.
+        settings: Arguments of the client.
+
+    Example:
+        with Client("localhost:8500", model="mmkeras") as client:
+            prediction = client.predict(image="digit.png", text="a phrase")
+            print(prediction.label, prediction.score)
     """
 
     def __init__(self, target: str, **settings: Any):
         """Opens no connection yet.
 
         Args:
-            target: HOST:PORT of gRPC, http://HOST:PORT or https://HOST:PORT of REST.
-            **settings: The other fields of `Settings`: model, version, label,
-                timeout_s, retries, tls, max_message_bytes, gzip, limits.
+            target: HOST:PORT for gRPC, http://HOST:PORT or https://HOST:PORT for REST.
+            **settings: Other fields of `Settings`: model, version, label, timeout_s,
+                retries, tls, max_message_bytes, gzip, limits.
 
         Raises:
             UserError: A setting is not possible.
         """
         self.settings = Settings(target=target, **settings)
-        if self.settings.door == GRPC:
-            from serving.client.grpc_transport import GrpcTransport as Door
+        if self.settings.transport == GRPC:
+            from serving.client.grpc_transport import GrpcTransport as Transport
         else:
-            from serving.client.rest_transport import RestTransport as Door
-        self._door = Door(self.settings)
-        self._talks = ClientProtocol(self.settings, Door.wire)
-        self._closed = threading.Event()
-        self._first = threading.Lock()
+            from serving.client.rest_transport import RestTransport as Transport
+        self._transport = Transport(self.settings)
+        self._protocol = ClientProtocol(self.settings, self._transport.codec)
+        self._is_closed = threading.Event()
+        self._describe_lock = threading.Lock()
 
     def __enter__(self) -> "Client":
         return self
@@ -61,152 +62,153 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connection; calls under way fail, and none is sent again."""
-        self._closed.set()
-        self._door.close()
+        """Closes the connection; pending calls fail without a retry."""
+        self._is_closed.set()
+        self._transport.close()
 
     def describe(self) -> ModelInfo:
-        """Returns what the model takes and its classes, asking the server once.
+        """Returns the inputs and classes of the model; the first call asks the server.
 
         Raises:
-            UserError: It is no model of mmkeras.
-            PredictError: The server refuses, or cannot be reached.
+            UserError: The model is not an export of mmkeras.
+            PredictError: The server refuses the call, or cannot be reached.
         """
-        return self._model_for([], self._ends_s())
+        return self._model_for([], self._deadline_s())
 
     def predict(
-        self,
-        *,
-        image: "str | bytes | os.PathLike | None" = None,
-        text: "str | bytes | os.PathLike | np.ndarray | None" = None,
-        audio: "str | bytes | os.PathLike | np.ndarray | None" = None,
+        self, *, image: Value = None, text: Value = None, audio: Value = None
     ) -> Prediction:
-        """Returns the model's answer to one row; what is not given is absent.
+        """Returns the prediction for one row; modalities that are left out are absent.
 
         Args:
-            image: Path, or the file's bytes.
-            text: Text; or the path of a file of text, or of a .npy vector.
-            audio: Path, or the file's bytes; or a vector.
+            image: Path, or content of a file.
+            text: Text; or the path of a text file or a .npy vector.
+            audio: Path, or content of a file; or a vector.
 
         Raises:
-            UserError: What is given cannot be read, or the model does not take it.
-            PredictError: The server refuses, or cannot be reached.
+            UserError: A file is unreadable, or the model has no such input.
+            PredictError: The server refuses the call, or cannot be reached.
         """
-        (answer,) = self.predict_rows([{"image": image, "text": text, "audio": audio}])
-        return answer
+        row = {"image": image, "text": text, "audio": audio}
+        (prediction,) = self.predict_rows([row])
+        return prediction
 
     def predict_rows(self, rows: Sequence[Row]) -> list[Prediction]:
-        """Returns an answer a row, by one request, or more where one is too large.
+        """Returns one prediction per row, by as few requests as their size allows.
 
         Args:
-            rows: Modality -> value, as `predict` takes it.
+            rows: Modality -> value, as for `predict`.
 
         Raises:
             UserError, PredictError: As `predict`.
         """
         if not rows:
             return []
-        ends_s = self._ends_s()
-        model = self._model_for(rows, ends_s)
+        deadline_s = self._deadline_s()
+        model = self._model_for(rows, deadline_s)
         for row in rows:
             check_names(row, model.modalities, self.settings.model)
-        ready = [prepare(row, self.settings.limits, strict=True) for row in rows]
-        return self._run(self._talks.ask(ready), ends_s)
+        limits = self.settings.limits
+        prepared = [prepare_row(row, limits, strict=True) for row in rows]
+        return self._run(self._protocol.predict(prepared), deadline_s)
 
     def stream(
         self, rows: Iterable[Row], *, in_flight: int = 8, batch: int = 1
     ) -> Iterator[Prediction]:
-        """Yields an answer a row, in the order of the rows.
+        """Yields one prediction per row, in the order of the rows.
 
-        A row of which something cannot be read is answered from what is left of it,
-        and says so in `status` and `problems`; so does one that is too large to send,
-        which has no label. No more than 2 * in_flight * batch rows are read ahead.
+        An unreadable file is sent as absent; `status` and `problems` report it. A row
+        that is too large to send has no label. At most 2 * in_flight * batch rows are
+        read ahead.
 
         Args:
-            rows: Modality -> value, as `predict` takes it; any number of them.
-            in_flight: Requests under way at a time.
-            batch: Rows in one request.
+            rows: Modality -> value, as for `predict`; any number of them.
+            in_flight: Limit of concurrent requests.
+            batch: Rows per request.
 
         Raises:
-            UserError, PredictError: As `predict`; the answers before it have come.
+            UserError, PredictError: As `predict`, after the predictions before it.
         """
-        check_flow(in_flight, batch)
+        check_stream(in_flight, batch)
         return self._stream(rows, in_flight, batch)
 
-    def _stream(self, rows, in_flight, batch) -> Iterator[Prediction]:
+    def _stream(self, rows, in_flight, batch_rows) -> Iterator[Prediction]:
         pool = ThreadPoolExecutor(in_flight, thread_name_prefix="predict")
-        waiting, failed = deque(), []
+        futures, errors = deque(), []
         try:
-            for part in self._parts(rows, batch, failed):
-                waiting.append(pool.submit(self._answers, part))
-                while waiting and (len(waiting) >= 2 * in_flight or waiting[0].done()):
-                    yield from _result(waiting.popleft())
-            while waiting:
-                yield from _result(waiting.popleft())
+            for batch in self._batches(rows, batch_rows, errors):
+                futures.append(pool.submit(self._predict_batch, batch))
+                while futures and (len(futures) >= 2 * in_flight or futures[0].done()):
+                    yield from _result(futures.popleft())
+            while futures:
+                yield from _result(futures.popleft())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        if failed:
-            raise failed[0]
+        if errors:
+            raise errors[0]
 
-    def _parts(self, rows, batch, failed) -> Iterator[list[Row]]:
-        """Yields rows to send; an error ends them, and waits for their answers."""
+    def _batches(self, rows, size, errors) -> Iterator[list[Row]]:
+        """Yields batches to send; an error ends them and is added to `errors`."""
         try:
-            for part in batches(rows, batch):
-                self.describe()  # before the threads do, where it fails at once
-                yield part
+            for batch in batches(rows, size, errors):
+                self.describe()  # once, before the threads need it
+                yield batch
         except Exception as error:
-            failed.append(error)
+            errors.append(error)
 
-    def _answers(self, rows: Sequence[Row]) -> list[Prediction]:
-        model = self._model_for(rows, self._ends_s())
-        part = RowBatch(rows, model, self.settings, self._talks)
-        # Of a stream, reading the files is no part of the request's time.
-        return part.merged(self._run(self._talks.ask(part.sendable), self._ends_s()))
+    def _predict_batch(self, rows: Sequence[Row]) -> list[Prediction]:
+        model = self._model_for(rows, self._deadline_s())
+        batch = RowBatch(rows, model, self.settings, self._protocol)
+        # In a stream the deadline does not include the reading of the files.
+        flow = self._protocol.predict(batch.prepared)
+        return batch.merge(self._run(flow, self._deadline_s()))
 
-    def _ends_s(self) -> float:
+    def _deadline_s(self) -> float:
         return time.monotonic() + self.settings.timeout_s
 
-    def _model_for(self, rows: Sequence[Row], ends_s: float) -> ModelInfo:
-        # Threads that come together ask once; each waits for its own time only.
-        if not self._first.acquire(timeout=remaining_s(ends_s)):
-            raise too_late(self.settings.target, self.settings.timeout_s)
+    def _model_for(self, rows: Sequence[Row], deadline_s: float) -> ModelInfo:
+        # One thread describes the model; the others wait until their own deadlines.
+        wait_s = max(deadline_s - time.monotonic(), 0.001)
+        if not self._describe_lock.acquire(timeout=wait_s):
+            raise timeout_error(self.settings.target, self.settings.timeout_s)
         try:
-            return self._run(self._talks.describe(given(rows)), ends_s)
+            flow = self._protocol.describe(list_modalities(rows))
+            return self._run(flow, deadline_s)
         finally:
-            self._first.release()
+            self._describe_lock.release()
 
-    def _run(self, talk: Talk[Any], ends_s: float) -> Any:
-        """Waits for the reply to each call of a talk."""
-        exchange = CallSession(talk, ends_s)
-        while exchange.call is not None:
-            again = tenacity.Retrying(
-                **policy(self._talks.retries, exchange.remaining_s()),
-                sleep=tenacity.sleep_using_event(self._closed),
+    def _run(self, flow: Flow[Any], deadline_s: float) -> Any:
+        """Sends each call of a flow; returns the result of the flow."""
+        session = CallSession(flow, deadline_s)
+        while session.call is not None:
+            retrying = tenacity.Retrying(
+                **policy(self._protocol.max_retries, session.remaining_s()),
+                sleep=tenacity.sleep_using_event(self._is_closed),
             )
             try:
-                reply = again(self._send, exchange)
+                reply = retrying(self._send, session)
             except PredictError as error:
-                exchange.fail(error, again.statistics["attempt_number"])
+                session.fail(error, retrying.statistics["attempt_number"])
             else:
-                exchange.reply(reply)
-        return exchange.result
+                session.reply(reply)
+        return session.result
 
-    def _send(self, exchange: CallSession) -> Any:
+    def _send(self, session: CallSession) -> Any:
         try:
-            if not self._closed.is_set():
-                return self._door.send(exchange.call, exchange.remaining_s())
-        except Exception:  # each library has others for what is closed under it
-            if not self._closed.is_set():
+            if not self._is_closed.is_set():
+                return self._transport.send(session.call, session.remaining_s())
+        except Exception:  # each library has its own for a closed connection
+            if not self._is_closed.is_set():
                 raise
-        raise closed(self.settings.target)
+        raise closed_error(self.settings.target)
 
 
 def _result(future: Future) -> Any:
-    """Waits for a result, and for Ctrl-C.
+    """Waits for a result or for Ctrl-C.
 
-    Python is not woken by a signal that comes just before it waits, or to another of
-    its threads.
+    Polls, because a signal just before the wait, or for another thread, does not end
+    the wait.
     """
-    while not wait([future], _LISTENS_S).done:
+    while not wait([future], _POLL_S).done:
         pass
     return future.result()

@@ -1,104 +1,91 @@
-"""The messages of TensorFlow Serving's gRPC, without the import of TensorFlow.
+"""Message classes of TensorFlow Serving's gRPC API, without importing TensorFlow.
 
-The stubs of tensorflow-serving-api import `tensorflow.core.*_pb2`, and with it all of
-TensorFlow: seconds of start-up and 600 MB. What they declare is a protobuf descriptor,
-a literal of bytes in each generated file. Here those literals are read, as data, out of
-the installed files into a descriptor pool of our own. No module called `tensorflow` is
-made or imported and protobuf's own pool is not touched, so whoever imports TensorFlow
-before or after, in the same process, finds everything as it was.
+The stubs of tensorflow-serving-api import all of TensorFlow: seconds of start-up and
+600 MB. But each generated *_pb2.py has its descriptor as one literal of bytes, in a
+call of `AddSerializedFile`. `ast` reads these literals from the installed files into a
+separate pool; no module is executed and protobuf's default pool stays unchanged, so
+the same process can import TensorFlow before or after.
 """
 
 import ast
-import importlib.util
-from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
-from google.protobuf import descriptor_pb2
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from mmkeras.environment.protobuf import class_of
 
-# These import one another, and with that all that a client sends and receives.
+# With their imports they declare all messages that the client uses.
 _ROOTS = (
     "tensorflow_serving/apis/predict.proto",
     "tensorflow_serving/apis/classification.proto",
     "tensorflow_serving/apis/get_model_metadata.proto",
     "tensorflow_serving/apis/get_model_status.proto",
 )
-_OURS = "google/protobuf/"  # come with protobuf itself, and import nothing else
-_DECLARES = "AddSerializedFile"
-# TensorFlow's wheel keeps the files of these packages inside itself.
-_INSIDE = {"tsl/": "tensorflow/tsl/", "xla/": "tensorflow/compiler/xla/"}
-
-
-def message(name: str) -> type:
-    """Returns the class of a message, as "tensorflow.serving.PredictRequest".
-
-    Raises:
-        KeyError: No such message.
-    """
-    pool = _pool()
-    return _class(pool.FindMessageTypeByName(name))
+_PROTOBUF = "google/protobuf/"  # installed with protobuf, can be imported
+# Packages that TensorFlow's wheel has in another folder.
+_MOVED = {"tsl/": "tensorflow/tsl/", "xla/": "tensorflow/compiler/xla/"}
 
 
 @cache
-def _class(descriptor: Descriptor) -> type:
-    return class_of(descriptor)
+def message_class(name: str) -> type:
+    """Returns the class of a message such as "tensorflow.serving.PredictRequest".
+
+    Raises:
+        KeyError: There is no such message.
+        ImportError: A package is not installed, or has files of an unknown form.
+    """
+    return class_of(_pool().FindMessageTypeByName(name))
 
 
 @cache
 def _pool() -> DescriptorPool:
-    pool, added = DescriptorPool(), set()
+    pool, names = DescriptorPool(), set()
+
+    def add(name: str) -> None:  # imports first
+        if name not in names:
+            names.add(name)
+            content = _serialized(name)
+            for dependency in FileDescriptorProto.FromString(content).dependency:
+                add(dependency)
+            pool.AddSerializedFile(content)
+
     for root in _ROOTS:
-        _add(pool, root, added)
+        add(root)
     return pool
 
 
-def _add(pool: DescriptorPool, name: str, added: set[str]) -> None:
-    """Adds a .proto, after all that it imports."""
-    if name in added:
-        return
-    added.add(name)
-    declared = _declared(name)
-    file = descriptor_pb2.FileDescriptorProto.FromString(declared)
-    for imported in file.dependency:
-        _add(pool, imported, added)
-    pool.AddSerializedFile(declared)
-
-
-def _declared(name: str) -> bytes:
-    """Returns the serialized FileDescriptorProto of a .proto."""
+def _serialized(name: str) -> bytes:
+    """Returns the serialized FileDescriptorProto of a .proto file."""
     module = name.removesuffix(".proto") + "_pb2"
-    if name.startswith(_OURS):
+    if name.startswith(_PROTOBUF):
         return import_module(module.replace("/", ".")).DESCRIPTOR.serialized_pb
-    for package, at in _INSIDE.items():
+    for package, folder in _MOVED.items():
         if module.startswith(package):
-            module = module.replace(package, at, 1)
+            module = module.replace(package, folder, 1)
     top, _, rest = module.partition("/")
-    path = _folder(top) / f"{rest}.py"
-    literals = list(_literals(ast.parse(path.read_bytes())))
+    path = _package_folder(top) / f"{rest}.py"
+    literals = [
+        ast.literal_eval(node.args[0])
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", "") == "AddSerializedFile"
+    ]
     if len(literals) != 1:
-        raise ImportError(f"{path} declares no messages in a way known here.")
+        raise ImportError(f"{path} has {len(literals)} descriptors instead of one.")
     return literals[0]
 
 
 @cache
-def _folder(package: str) -> Path:
-    """Finds an installed package without importing it."""
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+def _package_folder(package: str) -> Path:
+    """Returns the folder of an installed package without importing it."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         raise ImportError(
             f"The package '{package}' is not installed, and gRPC needs its messages; "
-            "install tensorflow-serving-api, or use the REST door (http://HOST:PORT)."
+            "install tensorflow-serving-api, or use REST (http://HOST:PORT)."
         )
-    return Path(next(iter(found.submodule_search_locations)))
-
-
-def _literals(tree: ast.Module) -> Iterator[bytes]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr == _DECLARES:
-                yield ast.literal_eval(node.args[0])
+    return Path(next(iter(spec.submodule_search_locations)))

@@ -1,7 +1,7 @@
-"""Finds the cause of a failed connection with the standard library.
+"""Diagnosis of a failed connection with the standard library.
 
-The messages of gRPC, httpx and OpenSSL change with each release. This opens a
-connection of its own instead: name, TCP, TLS, and the first bytes of the protocol.
+The messages of gRPC, httpx and OpenSSL change with each release. So a second connection
+is opened here: name, TCP, TLS, and the first bytes of the protocol.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 from serving.client.errors import Cause
 from serving.client.settings import Settings, Tls
 
-LIMIT_S = 2.0  # a server that takes longer to connect to is silent
+LIMIT_S = 2.0  # a server that does not connect within it is silent
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
 _NAME_CODES = (62, 64)
 _PROXIES = {"grpc", "http", "https", "all"}
@@ -29,19 +29,14 @@ _REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 def find_cause(settings: Settings, limit_s: float) -> Cause:
-    """Returns the cause of a failed connection, found within a time limit.
-
-    Args:
-        settings: Settings of the failed call.
-        limit_s: Seconds that remain to the call; at most `LIMIT_S` are used.
-    """
+    """Returns the cause of a failed connection after at most `limit_s` or `LIMIT_S`."""
     result = _start(settings, limit_s)
     wait([result], min(limit_s, LIMIT_S))
     return result.result() if result.done() else Cause.UNKNOWN
 
 
 async def find_cause_async(settings: Settings, limit_s: float) -> Cause:
-    """Awaits what `find_cause` waits for; the event loop goes on."""
+    """As `find_cause`, without blocking the event loop."""
     result = asyncio.wrap_future(_start(settings, limit_s))
     try:
         await asyncio.wait([result], timeout=min(limit_s, LIMIT_S))
@@ -58,7 +53,7 @@ def _start(settings: Settings, limit_s: float) -> "Future[Cause]":
     def run():
         try:
             cause = diagnose(settings, limit_s)
-        except Exception:  # a certificate file that is gone, for one
+        except Exception:  # such as a missing certificate file
             cause = Cause.UNKNOWN
         result.set_result(cause)
 
@@ -69,18 +64,18 @@ def _start(settings: Settings, limit_s: float) -> "Future[Cause]":
 def diagnose(settings: Settings, limit_s: float) -> Cause:
     """Returns the cause of a failed connection.
 
-    Returns `Cause.CLOSED` if the server answers now as it should: it has closed the
+    Returns `Cause.CLOSED` if the server responds correctly now: it closed the
     connection of the call. Returns `Cause.UNKNOWN` if calls go through a proxy.
     """
     peer = _peer(settings)
     if peer is None or _has_proxy(peer.host):
         return Cause.UNKNOWN
-    ends_s = time.monotonic() + min(limit_s, LIMIT_S)
+    deadline_s = time.monotonic() + min(limit_s, LIMIT_S)
     try:
-        with _connection(peer, ends_s) as connection:
+        with _connection(peer, deadline_s) as connection:
             if peer.context is None:
                 return _greeting(connection, peer)
-            return _tls(connection, peer, ends_s)
+            return _tls(connection, peer, deadline_s)
     except OSError as error:
         return cause_of(error)
     except UnicodeError:  # the name is too long for DNS
@@ -123,18 +118,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Peer:
-    """Address and protocol of a server.
-
-    Attributes:
-        context: TLS settings; None: no TLS.
-        server_name: Name that the certificate must have.
-    """
+    """Address and protocol of a server."""
 
     host: str
     port: int
     is_rest: bool
-    context: ssl.SSLContext | None
-    server_name: str
+    context: ssl.SSLContext | None  # None: no TLS
+    server_name: str  # in the certificate
 
 
 def _peer(settings: Settings) -> _Peer | None:
@@ -162,31 +152,31 @@ def _peer(settings: Settings) -> _Peer | None:
     )
 
 
-def _connection(peer: _Peer, ends_s: float) -> socket.socket:
-    left_s = max(ends_s - time.monotonic(), 0.001)
-    return socket.create_connection((peer.host, peer.port), left_s)
+def _connection(peer: _Peer, deadline_s: float) -> socket.socket:
+    remaining_s = max(deadline_s - time.monotonic(), 0.001)
+    return socket.create_connection((peer.host, peer.port), remaining_s)
 
 
 def _greeting(connection: socket.socket, peer: _Peer) -> Cause:
     """Returns the cause that follows from the server's first bytes."""
     connection.sendall(_REQUEST if peer.is_rest else _PREFACE)
-    answer = connection.recv(64)
-    is_http2 = answer[3:5] == _SETTINGS[3:5]
+    content = connection.recv(64)
+    is_http2 = content[3:5] == _SETTINGS[3:5]
     if peer.is_rest:
         return Cause.NO_REST if is_http2 else Cause.CLOSED
-    is_grpc = is_http2 or answer[:1] in (b"", _ALERT)
+    is_grpc = is_http2 or content[:1] in (b"", _ALERT)
     return Cause.CLOSED if is_grpc else Cause.NO_GRPC
 
 
-def _tls(connection: socket.socket, peer: _Peer, ends_s: float) -> Cause:
-    """Returns the cause that follows from the TLS handshake, or the bytes after it."""
-    connection.settimeout(max(ends_s - time.monotonic(), 0.001) / 2)
+def _tls(connection: socket.socket, peer: _Peer, deadline_s: float) -> Cause:
+    """Returns the cause that follows from the TLS handshake, or the first bytes."""
+    connection.settimeout(max(deadline_s - time.monotonic(), 0.001) / 2)
     try:
         secure = peer.context.wrap_socket(connection, server_hostname=peer.server_name)
     except ssl.SSLCertVerificationError:
         raise
     except OSError:
-        if _is_plain(peer, ends_s):
+        if _is_plain(peer, deadline_s):
             return Cause.NO_TLS
         raise
     with secure:
@@ -196,8 +186,8 @@ def _tls(connection: socket.socket, peer: _Peer, ends_s: float) -> Cause:
             return Cause.CLOSED
 
 
-def _is_plain(peer: _Peer, ends_s: float) -> bool:
-    """Returns whether the server answers a TLS handshake with other bytes."""
+def _is_plain(peer: _Peer, deadline_s: float) -> bool:
+    """Returns whether the server responds to a TLS handshake without TLS."""
     hello = ssl.MemoryBIO()
     session = peer.context.wrap_bio(
         ssl.MemoryBIO(), hello, server_hostname=peer.server_name
@@ -206,7 +196,7 @@ def _is_plain(peer: _Peer, ends_s: float) -> bool:
         session.do_handshake()
     except ssl.SSLWantReadError:
         pass
-    with _connection(peer, ends_s) as connection:
+    with _connection(peer, deadline_s) as connection:
         try:
             connection.sendall(hello.read())
             return connection.recv(1) not in (b"", _ALERT, _HANDSHAKE)

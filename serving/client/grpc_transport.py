@@ -1,19 +1,17 @@
-"""gRPC: one channel, kept; to wait for, or to await.
+"""gRPC transport: one channel for all calls, blocking or awaited.
 
-What is sent again is decided in `retry.py` alone: gRPC's own retries, its transparent
-ones too, are off. It connects anew soon after a failure, as the retries want it.
+gRPC's own retries are off; `retry.py` retries.
 
-gRPC does not mark a status that it made itself: its metadata are empty, as those of a
-status from a server are. So an UNAVAILABLE call counts as answered if its channel is
-connected afterwards; if not, `diagnosis.py` finds the cause. A connection that broke
-and was opened again within milliseconds counts as answered too.
+gRPC does not mark a status that it creates itself. So UNAVAILABLE counts as the
+server's if the channel is connected afterwards, even if it broke and was restored
+within milliseconds; if it is not connected, `diagnosis.py` finds the cause.
 """
 
-import os
 import queue
 import re
 import ssl
 import time
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -22,131 +20,123 @@ from serving.client import grpc_codec
 from serving.client.diagnosis import find_cause, find_cause_async
 from serving.client.errors import (
     TRANSIENT,
-    Cause,
     PredictError,
-    too_large,
-    too_late,
-    unreached,
+    connection_error,
+    response_size_error,
+    timeout_error,
 )
 from serving.client.requests import Call, Reply
 from serving.client.settings import Settings, Tls
 
-_STATE_S = 0.5  # gRPC gives a channel's state within milliseconds
+_STATE_S = 0.5  # gRPC reports the state of a channel within milliseconds
 
 
 class _GrpcTransport:
-    """A channel, and another one where it may lead to nobody any more."""
+    """A channel that is replaced if its connection is dead."""
 
-    wire = grpc_codec
-    _kind = grpc
+    codec = grpc_codec
+    _grpc = grpc
 
     def __init__(self, settings: Settings):
-        self._settings, self._heard_s = settings, 0.0
-        self._channel = _channel(self._kind, settings)
+        self._settings, self._last_response_s = settings, 0.0
+        self._channel = _channel(self._grpc, settings)
 
-    def _renew(self, error: grpc.RpcError, channel, began_s: float) -> None:
-        """Opens a new channel where nothing has come over this one since `began_s`.
+    def _renew(self, error: grpc.RpcError, channel, start_s: float) -> None:
+        """Opens a new channel after a timeout without any response since `start_s`.
 
-        A peer that went without a word (its machine, or a gateway's memory) would be
-        asked for ever. Calls under way keep the old channel; it closes with the last.
+        A half-open connection (the machine, or a gateway's state, is gone) would never
+        fail. Pending calls keep the old channel, which closes with the last of them.
         """
         is_late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        if is_late and channel is self._channel and self._heard_s < began_s:
-            self._channel = _channel(self._kind, self._settings)
+        if is_late and channel is self._channel and self._last_response_s < start_s:
+            self._channel = _channel(self._grpc, self._settings)
 
 
 class GrpcTransport(_GrpcTransport):
-    """Sends calls and waits for the replies, from any thread."""
+    """Blocking transport for any number of threads."""
 
     def send(self, call: Call, timeout_s: float) -> Reply:
-        """Sends a call.
+        """Sends a call and waits for its reply.
 
         Raises:
-            PredictError: Refused, unreached, or not answered in time.
+            PredictError: The server refuses the call, or does not respond in time.
         """
-        sent = grpc_codec.send(call, self._settings.target)
-        channel, began_s = self._channel, time.monotonic()
+        encoded = grpc_codec.encode(call, self._settings.target)
+        channel, start_s = self._channel, time.monotonic()
         try:
-            # Bytes in and out: the messages are made and read where errors are ours.
-            response = channel.unary_unary(sent.path)(sent.content, timeout=timeout_s)
+            # Bytes in and out: the codec converts the messages and raises our errors.
+            method = channel.unary_unary(encoded.path)
+            response = method(encoded.content, timeout=timeout_s)
         except grpc.RpcError as error:
-            self._renew(error, channel, began_s)
+            self._renew(error, channel, start_s)
             if not _is_unavailable(error) or _is_connected(channel):
-                raise _refusal(error, self._settings, len(sent.content)) from None
-            left_s = timeout_s - (time.monotonic() - began_s)
-            cause = find_cause(self._settings, left_s)
-            raise _unreached(cause, error, self._settings) from None
-        self._heard_s = time.monotonic()
-        return sent.read(response)
+                raise _refusal(error, self._settings, len(encoded.content)) from None
+            cause = find_cause(self._settings, start_s + timeout_s - time.monotonic())
+            text = error.details() or ""
+            raise connection_error(cause, self._settings.target, text) from None
+        self._last_response_s = time.monotonic()
+        return encoded.decode(response)
 
     def close(self) -> None:
         self._channel.close()
 
 
 class AsyncGrpcTransport(_GrpcTransport):
-    """Sends calls and awaits the replies, in the loop that it was made in."""
+    """Awaited transport for the event loop that it is created in."""
 
-    _kind = grpc.aio
+    _grpc = grpc.aio
 
     async def send(self, call: Call, timeout_s: float) -> Reply:
-        """As `GrpcDoor.send`."""
-        sent = grpc_codec.send(call, self._settings.target)
-        channel, began_s = self._channel, time.monotonic()
+        """Sends a call, as `GrpcTransport.send`."""
+        encoded = grpc_codec.encode(call, self._settings.target)
+        channel, start_s = self._channel, time.monotonic()
         try:
-            method = channel.unary_unary(sent.path)
-            response = await method(sent.content, timeout=timeout_s)
+            method = channel.unary_unary(encoded.path)
+            response = await method(encoded.content, timeout=timeout_s)
         except grpc.RpcError as error:
-            self._renew(error, channel, began_s)
+            self._renew(error, channel, start_s)
             is_connected = channel.get_state() is grpc.ChannelConnectivity.READY
             if not _is_unavailable(error) or is_connected:
-                raise _refusal(error, self._settings, len(sent.content)) from None
-            left_s = timeout_s - (time.monotonic() - began_s)
-            cause = await find_cause_async(self._settings, left_s)
-            raise _unreached(cause, error, self._settings) from None
-        self._heard_s = time.monotonic()
-        return sent.read(response)
+                raise _refusal(error, self._settings, len(encoded.content)) from None
+            remaining_s = start_s + timeout_s - time.monotonic()
+            cause = await find_cause_async(self._settings, remaining_s)
+            text = error.details() or ""
+            raise connection_error(cause, self._settings.target, text) from None
+        self._last_response_s = time.monotonic()
+        return encoded.decode(response)
 
     async def close(self) -> None:
         await self._channel.close()
 
 
-def _channel(kind, settings: Settings):
-    """Opens a channel of `grpc` or of `grpc.aio`; it connects with the first call."""
-    largest = settings.max_message_bytes
+def _channel(module, settings: Settings):
+    """Opens a channel of `grpc` or `grpc.aio`; it connects with the first call."""
+    max_bytes = settings.max_message_bytes
     options = [
         ("grpc.enable_retries", 0),
         ("grpc.use_local_subchannel_pool", 1),  # a new channel has new connections
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2000),
-        ("grpc.max_send_message_length", largest),
-        ("grpc.max_receive_message_length", largest),
+        ("grpc.max_send_message_length", max_bytes),
+        ("grpc.max_receive_message_length", max_bytes),
     ]
     if settings.target.removeprefix("dns:///").rpartition(":")[0] != "localhost":
-        # Not of ::1 and 127.0.0.1: one is often refused, and would hide the error of
-        # the other.
+        # Not for ::1 and 127.0.0.1: one of them is often refused, and would hide the
+        # error of the other.
         options.append(("grpc.lb_policy_name", "round_robin"))
-    packing = grpc.Compression.Gzip if settings.gzip else None
+    compression = grpc.Compression.Gzip if settings.gzip else None
     if settings.tls is None:
-        return kind.insecure_channel(settings.target, options, packing)
+        return module.insecure_channel(settings.target, options, compression)
     if name := settings.tls.server_name:
         options.append(("grpc.ssl_target_name_override", name))
     credentials = _credentials(settings.tls)
-    return kind.secure_channel(settings.target, credentials, options, packing)
+    return module.secure_channel(settings.target, credentials, options, compression)
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:
-    return grpc.ssl_channel_credentials(
-        root_certificates=_content(tls.ca or ssl.get_default_verify_paths().cafile),
-        private_key=_content(tls.key),
-        certificate_chain=_content(tls.cert),
-    )
-
-
-def _content(path) -> bytes | None:
-    if path is None:
-        return None
-    with open(os.fspath(path), "rb") as file:
-        return file.read()
+    ca = tls.ca or ssl.get_default_verify_paths().cafile
+    paths = (ca, tls.key, tls.cert)
+    return grpc.ssl_channel_credentials(*(p and Path(p).read_bytes() for p in paths))
 
 
 def _is_unavailable(error: grpc.RpcError) -> bool:
@@ -154,7 +144,6 @@ def _is_unavailable(error: grpc.RpcError) -> bool:
 
 
 def _is_connected(channel: grpc.Channel) -> bool:
-    """Returns whether a channel has a connection now."""
     states: queue.SimpleQueue = queue.SimpleQueue()
     callback = states.put
     channel.subscribe(callback)
@@ -166,29 +155,23 @@ def _is_connected(channel: grpc.Channel) -> bool:
         channel.unsubscribe(callback)
 
 
-def _unreached(cause: Cause, error: grpc.RpcError, settings: Settings) -> PredictError:
-    return unreached(cause, settings.target, error.details() or "")
-
-
 def _refusal(
     error: grpc.RpcError, settings: Settings, request_bytes: int
 ) -> PredictError:
     """Returns the error of a call that the server, or gRPC in this client, refused.
 
-    RESOURCE_EXHAUSTED is a full queue, which may be tried again, or a message that is
-    too large. Of the latter the text has two numbers, the size and the smaller limit,
-    or, if the server stopped inflating the request, the limit alone.
+    RESOURCE_EXHAUSTED is a full queue, or a message that is too large. The text of the
+    latter has its size and the smaller limit, or the limit of decompressed requests.
     """
     code, text, target = error.code().name, error.details() or "", settings.target
     if code == "DEADLINE_EXCEEDED":
-        return too_late(target, settings.timeout_s)
+        return timeout_error(target, settings.timeout_s)
     is_transient = code in TRANSIENT
     if code == "RESOURCE_EXHAUSTED":
         size, *limit = [int(number) for number in re.findall(r"\d+", text)] or [0]
         if len(limit) == 1 and size > limit[0]:
-            is_answer = limit[0] == settings.max_message_bytes and size != request_bytes
-            if is_answer:
-                return too_large(target, settings.max_message_bytes)
+            if limit[0] == settings.max_message_bytes and size != request_bytes:
+                return response_size_error(target, settings.max_message_bytes)
             is_transient = False
         elif not limit and 0 < size < request_bytes:
             is_transient = False

@@ -1,7 +1,7 @@
-"""What a caller gives for a row -> bytes that the served graph decodes.
+"""Preparation of rows: reads and transcodes files to bytes that the model decodes.
 
-The bytes are those that training saw of the same file: `mmkeras.modalities` makes them both
-times. A format that the graph decodes goes out as it came.
+`mmkeras.modalities` prepares the same file alike for training. A format that the model
+decodes is sent unchanged.
 """
 
 import io
@@ -11,20 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from mmkeras.errors import UserError
+from mmkeras.errors import UserError, did_you_mean
 from mmkeras.schema import AUDIO, IMAGE, MODALITIES, TEXT
 from serving.client.settings import Limits
 
 if TYPE_CHECKING:
     import numpy as np
 
-# Of text a str is the text itself; of picture and sound it is a path or a URI.
+# A str is the text itself for text, and a path or a URI for image and audio.
 Value: TypeAlias = "str | bytes | os.PathLike | np.ndarray | None"
 Row: TypeAlias = Mapping[str, Value]
-_VECTOR = b"\x93NUMPY"
-# How `mmkeras.modalities` names a limit, which here is a field of `Limits`.
+_NPY_PREFIX = b"\x93NUMPY"
+# Names of limits in errors of `mmkeras.modalities`; here they are fields of `Limits`.
 _SETTING = re.compile(r"\b(?:table|image|audio)\.(max_file_mb|max_megapixels|clip_s)\b")
-_SHOWN = 80  # characters of a value in a message
+_SHOWN_CHARACTERS = 80  # of a value in an error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,77 +32,69 @@ class PreparedRow:
     """A row that can be sent.
 
     Attributes:
-        data: Modality -> bytes; one that is absent or broken is not in it.
-        broken: Modality -> why it could not be read, with its name.
+        data: Modality -> bytes, without absent and unreadable modalities.
+        problems: Modality -> reason why it is unreadable.
     """
 
     data: dict[str, bytes]
-    broken: dict[str, str]
+    problems: dict[str, str]
 
 
-def check_names(row: Row, known: Sequence[str], model: str) -> None:
-    """Refuses what no model takes, and what is given to this one in vain.
-
-    Raises:
-        UserError: A name is unknown, or that of a modality the model has not.
-    """
+def check_names(row: Row, modalities: Sequence[str], model: str) -> None:
+    """Raises a UserError for a name that is unknown, or that the model has not."""
     for name, value in row.items():
         if name not in MODALITIES:
-            from mmkeras.errors import did_you_mean
-
-            raise UserError(
-                f"There is no modality '{name}'.{did_you_mean(name, MODALITIES)}"
-            )
-        if name not in known and not is_absent(value):
-            raise not_taken(name, known, model)
+            hint = did_you_mean(name, MODALITIES)
+            raise UserError(f"There is no modality '{name}'.{hint}")
+        if name not in modalities and not is_absent(value):
+            raise modality_error(name, modalities, model)
 
 
-def not_taken(name: str, known: Sequence[str], model: str) -> UserError:
+def modality_error(name: str, modalities: Sequence[str], model: str) -> UserError:
     """Returns the error of a modality that the model has not."""
     return UserError(
-        f"The model '{model}' takes no {name}; it takes {', '.join(known)}. "
+        f"The model '{model}' takes no {name}; it takes {', '.join(modalities)}. "
         f"Leave {name} out."
     )
 
 
-def given(rows: Iterable[Row]) -> set[str]:
-    """Returns the modalities that any of the rows has."""
+def list_modalities(rows: Iterable[Row]) -> set[str]:
+    """Returns the modalities that at least one row has."""
     return {name for row in rows for name in row if not is_absent(row[name])}
 
 
 def is_absent(value: Value) -> bool:
-    """Whether there is nothing: None, "" and b""."""
+    """Returns whether a value is None, "" or b""."""
     return value is None or (isinstance(value, str | bytes) and not value)
 
 
-def prepare(row: Row, limits: Limits, *, strict: bool) -> PreparedRow:
-    """Reads and transcodes what a row names.
+def prepare_row(row: Row, limits: Limits, *, strict: bool) -> PreparedRow:
+    """Reads and transcodes the files of a row.
 
     Args:
         row: Modality -> str, bytes, path, array, or None.
-        limits: What is read.
-        strict: Whether what cannot be read is an error; else it is sent as absent,
-            as `mmkeras.predict` takes it, and said in `broken`.
+        limits: Limits of the files.
+        strict: Raise an error for an unreadable file. If False it is sent as absent,
+            as by `mmkeras.predict`, with the reason in `problems`.
 
     Raises:
-        UserError: A value is of no type known, or `strict` and cannot be read.
+        UserError: A value has a wrong type, or `strict` and a file is unreadable.
     """
     from mmkeras.modalities.file import Unreadable
 
-    data, broken = {}, {}
+    data, problems = {}, {}
     for modality, value in row.items():
         if is_absent(value):
             continue
         try:
-            data[modality] = _decodable(
-                modality, _content(modality, value, limits), limits
-            )
+            content = _content(modality, value, limits)
+            data[modality] = _transcode(modality, content, limits)
         except Unreadable as error:
             reason = _SETTING.sub(r"\1", str(error))
-            broken[modality] = f"{modality} {_shown(value)}: {reason}"
+            problems[modality] = f"{modality} {_shorten(value)}: {reason}"
             if strict:
-                raise UserError(f"Cannot use {broken[modality]}.") from None
-    return PreparedRow(data=data, broken=broken)
+                raise UserError(f"Cannot use {problems[modality]}.") from None
+    return PreparedRow(data=data, problems=problems)
 
 
 def _content(modality: str, value: Value, limits: Limits) -> bytes:
@@ -116,7 +108,7 @@ def _content(modality: str, value: Value, limits: Limits) -> bytes:
         try:
             return value.encode()
         except UnicodeEncodeError:
-            raise Unreadable("characters that UTF-8 cannot write") from None
+            raise Unreadable("characters that UTF-8 cannot encode") from None
     if modality != IMAGE and type(value).__module__ == "numpy":
         return _npy(value)
     raise UserError(
@@ -134,7 +126,7 @@ def _npy(vector: "np.ndarray") -> bytes:
     return file.getvalue()
 
 
-def _decodable(modality: str, content: bytes, limits: Limits) -> bytes:
+def _transcode(modality: str, content: bytes, limits: Limits) -> bytes:
     from mmkeras.config import AudioConfig, ImageConfig
     from mmkeras.modalities.audio.reading import prepare_audio
     from mmkeras.modalities.image.reading import prepare_image
@@ -143,16 +135,17 @@ def _decodable(modality: str, content: bytes, limits: Limits) -> bytes:
     if modality == IMAGE:
         config = ImageConfig(max_megapixels=limits.max_megapixels)
         return prepare_image(content, config)
-    if content.startswith(_VECTOR):
+    if content.startswith(_NPY_PREFIX):
         return prepare_vector(content)
     if modality == AUDIO:
         return prepare_audio(content, AudioConfig(clip_s=limits.clip_s))
     return content
 
 
-def _shown(value: Value) -> str:
-    if isinstance(value, str | os.PathLike):
-        name = os.fspath(value)
-        name = name if len(name) <= _SHOWN else name[: _SHOWN - 3] + "..."
-        return f"'{name}'"
-    return f"({type(value).__name__})"
+def _shorten(value: Value) -> str:
+    if not isinstance(value, str | os.PathLike):
+        return f"({type(value).__name__})"
+    name = os.fspath(value)
+    if len(name) > _SHOWN_CHARACTERS:
+        name = name[: _SHOWN_CHARACTERS - 3] + "..."
+    return f"'{name}'"

@@ -1,34 +1,24 @@
-"""A version of a model as its own signature describes it, and answers in its words."""
+"""Description of a model version, and predictions from its outputs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mmkeras.errors import UserError
-from mmkeras.schema import (
-    LABEL,
-    LABEL_SEPARATOR,
-    MODALITIES,
-    PROBABILITIES,
-    SCORE,
-    SERVING_DEFAULT,
-    STATUS,
-)
-from serving.client.inputs import PreparedRow, not_taken
-from serving.client.prediction import Prediction, with_unreadable
-from serving.client.requests import ModelMetadata, Outputs
-
-_OUTPUTS = {PROBABILITIES, LABEL, SCORE, STATUS}
+from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, SERVING_DEFAULT
+from serving.client.inputs import PreparedRow, modality_error
+from serving.client.prediction import Prediction, merge_status
+from serving.client.requests import OUTPUTS, ModelMetadata, Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What a version takes and answers.
+    """Inputs and classes of a model version.
 
     Attributes:
-        version: Its number; None where the server does not say it.
-        modalities: What it takes, in schema order.
-        classes: Their names in the order of the probabilities; () where the model
-            has no signature that tells them.
+        version: None for a server that does not report it.
+        modalities: Inputs, in schema order.
+        classes: Names in the order of the probabilities; () for a model without the
+            signature `classify`.
     """
 
     version: int | None
@@ -36,70 +26,65 @@ class ModelInfo:
     classes: tuple[str, ...]
 
 
-def modalities_of(described: ModelMetadata, name: str) -> tuple[str, ...]:
-    """Returns what a model takes, in schema order.
+def read_modalities(metadata: ModelMetadata, name: str) -> tuple[str, ...]:
+    """Returns the inputs of a model, in schema order.
 
     Raises:
-        UserError: Its signature is none that mmkeras exports.
+        UserError: mmkeras does not export such a signature.
     """
-    takes = described.inputs.get(SERVING_DEFAULT, ())
-    gives = described.outputs.get(SERVING_DEFAULT, ())
-    if not takes or not set(takes) <= set(MODALITIES) or not _OUTPUTS <= set(gives):
+    inputs = metadata.inputs.get(SERVING_DEFAULT, ())
+    outputs = metadata.outputs.get(SERVING_DEFAULT, ())
+    if not inputs or set(inputs) - set(MODALITIES) or set(OUTPUTS) - set(outputs):
         raise UserError(
-            f"The model '{name}' is none of mmkeras: its signature {SERVING_DEFAULT} "
-            f"takes {', '.join(takes) or 'nothing'} and gives "
-            f"{', '.join(gives) or 'nothing'}."
+            f"The model '{name}' is not an export of mmkeras: its signature "
+            f"{SERVING_DEFAULT} has the inputs {', '.join(inputs) or '(none)'} and the "
+            f"outputs {', '.join(outputs) or '(none)'}."
         )
-    return tuple(m for m in MODALITIES if m in takes)
+    return tuple(m for m in MODALITIES if m in inputs)
 
 
-def check_taken(rows: Iterable[PreparedRow], model: ModelInfo, name: str) -> None:
-    """Refuses rows with a modality that the model has not, or has no longer.
-
-    Raises:
-        UserError: There is one.
-    """
+def check_modalities(rows: Iterable[PreparedRow], model: ModelInfo, name: str) -> None:
+    """Raises a UserError if the model, or a newer version, lacks an input."""
     for row in rows:
         for modality in row.data:
             if modality not in model.modalities:
-                raise not_taken(modality, model.modalities, name)
+                raise modality_error(modality, model.modalities, name)
 
 
-def fits(outputs: Outputs, model: ModelInfo) -> bool:
-    """Whether the labels are what the probabilities say by these class names.
+def labels_match(outputs: Outputs, model: ModelInfo) -> bool:
+    """Returns whether the labels follow from the probabilities and the class names.
 
-    Where they are not, the classes have changed.
+    If not, the model on the server has other classes now.
     """
     if not model.classes:
         return True
     pairs = zip(outputs.probabilities, outputs.labels, strict=True)
-    return all(_row_fits(row, label, model.classes) for row, label in pairs)
+    return all(_label_matches(row, label, model.classes) for row, label in pairs)
 
 
-def _row_fits(probabilities, label, classes):
+def _label_matches(probabilities, label, classes):
     if len(probabilities) != len(classes):
         return False
     highest = classes[probabilities.index(max(probabilities))]
     pairs = zip(classes, probabilities, strict=True)
-    several = LABEL_SEPARATOR.join(name for name, p in pairs if p >= 0.5)
-    return label in (highest, several)
+    multilabel = LABEL_SEPARATOR.join(name for name, p in pairs if p >= 0.5)
+    return label in (highest, multilabel)
 
 
-def answers(
+def make_predictions(
     outputs: Outputs, rows: list[PreparedRow], model: ModelInfo
 ) -> list[Prediction]:
-    """Returns the answer to each row."""
-    return [_answer(outputs, i, row, model) for i, row in enumerate(rows)]
-
-
-def _answer(outputs, i, row, model):
-    probabilities = outputs.probabilities[i]
-    names = model.classes or tuple(map(str, range(len(probabilities))))
-    return Prediction(
-        label=outputs.labels[i],
-        score=outputs.scores[i],
-        probabilities=dict(zip(names, probabilities, strict=True)),
-        status=with_unreadable(outputs.statuses[i], list(row.broken)),
-        version=outputs.version,
-        problems=tuple(row.broken.values()),
-    )
+    """Returns one prediction per row."""
+    width = max(map(len, outputs.probabilities), default=0)
+    names = model.classes or tuple(map(str, range(width)))
+    return [
+        Prediction(
+            label=outputs.labels[i],
+            score=outputs.scores[i],
+            probabilities=dict(zip(names, outputs.probabilities[i], strict=True)),
+            status=merge_status(outputs.statuses[i], list(row.problems)),
+            version=outputs.version,
+            problems=tuple(row.problems.values()),
+        )
+        for i, row in enumerate(rows)
+    ]

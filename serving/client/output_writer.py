@@ -1,4 +1,4 @@
-"""Answers as predictions.csv, like those of mmkeras.predict, or as JSON lines."""
+"""Writer of predictions as CSV, in the columns of mmkeras.predict, or as JSON lines."""
 
 import csv
 import io
@@ -6,19 +6,9 @@ import json
 import math
 from typing import TextIO
 
+from mmkeras import schema
 from mmkeras.data.table import Row
-from mmkeras.schema import (
-    ID,
-    LABEL,
-    LABEL_SEPARATOR,
-    PREDICTION_COLUMNS,
-    PROBABILITIES,
-    SCORE,
-    STATUS,
-    STATUS_SEPARATOR,
-    UNREADABLE,
-)
-from serving.client.errors import PredictError
+from serving.client.errors import client_error
 from serving.client.prediction import Prediction
 
 CSV, JSON_LINES = "csv", "jsonl"
@@ -27,88 +17,93 @@ _DIGITS = 6
 
 
 class OutputWriter:
-    """Writes a row at a time, whole and at once."""
+    """Writes one row at a time, by one call of `write` and one flush."""
 
-    def __init__(self, file: TextIO, form: str, classes: tuple[str, ...], target: str):
+    def __init__(
+        self, file: TextIO, file_format: str, classes: tuple[str, ...], target: str
+    ):
         """Writes nothing yet.
 
         Args:
-            file: Where to; opened with newline="".
-            form: One of `FORMATS`.
-            classes: Names of the columns; (): those of the first answer.
-            target: The server, to be named in errors.
+            file: Text file, opened with newline="".
+            file_format: One of `FORMATS`.
+            classes: Names of the columns; (): those of the first prediction.
+            target: Server that errors name.
         """
-        self._file, self._form = file, form
+        self._file, self._format = file, file_format
         self._classes, self._target = classes, target
-        self._is_begun = False
+        self._has_header = False
 
-    def __call__(self, row: Row, answer: Prediction) -> None:
-        """Writes the answer to a row.
+    def write(self, row: Row, prediction: Prediction) -> None:
+        """Writes the prediction for a row.
 
         Raises:
-            PredictError: The model's classes are no longer those of the columns.
+            PredictError: The model has other classes than the columns of the CSV.
         """
-        text = self._json(row, answer) if self._form == JSON_LINES else ""
-        if self._form == CSV:
-            self._check_classes(answer)
-            if not self._is_begun:
-                text = _csv_line([*PREDICTION_COLUMNS, *self._classes])
-            text += self._csv(row, answer)
-        self._is_begun = True
+        if self._format == JSON_LINES:
+            text = _json_line(row, prediction)
+        else:
+            self._check_classes(prediction)
+            text = self._csv_row(row, prediction)
+            if not self._has_header:
+                text = _csv_line([*schema.PREDICTION_COLUMNS, *self._classes]) + text
+        self._has_header = True
         self._file.write(text)
         self._file.flush()
 
-    def _check_classes(self, answer):
-        there = tuple(answer.probabilities)
-        self._classes = self._classes or there
-        if there and there != self._classes:
-            raise PredictError(
-                "ABORTED",
-                f"has another model now: its classes are {', '.join(there)} and were "
-                f"{', '.join(self._classes)}. Ask for one --version, or write "
-                "--format jsonl.",
-                target=self._target,
-                is_answer=False,
+    def _check_classes(self, prediction):
+        classes = tuple(prediction.probabilities)
+        self._classes = self._classes or classes
+        if classes and classes != self._classes:
+            message = (
+                f"has another model now: its classes are {', '.join(classes)} and were "
+                f"{', '.join(self._classes)}. Set one --version, or use --format jsonl."
             )
+            raise client_error("ABORTED", message, self._target)
 
-    def _csv(self, row, answer):
-        found = answer.probabilities
+    def _csv_row(self, row, prediction):
+        score, probabilities = prediction.score, prediction.probabilities
         return _csv_line(
             [
                 row.id,
-                LABEL_SEPARATOR.join(row.labels),
-                answer.label,
-                "" if math.isnan(answer.score) else f"{answer.score:.{_DIGITS}f}",
-                full_status(row, answer),
-                *(f"{found[c]:.{_DIGITS}f}" if found else "" for c in self._classes),
+                schema.LABEL_SEPARATOR.join(row.labels),
+                prediction.label,
+                "" if math.isnan(score) else f"{score:.{_DIGITS}f}",
+                full_status(row, prediction),
+                *(
+                    f"{probabilities[c]:.{_DIGITS}f}" if probabilities else ""
+                    for c in self._classes
+                ),
             ]
         )
 
-    def _json(self, row, answer):
-        found = {
-            ID: row.id,
-            LABEL: LABEL_SEPARATOR.join(row.labels),
-            "predicted": answer.label,
-            SCORE: _number(answer.score),
-            STATUS: full_status(row, answer),
-            PROBABILITIES: {
-                name: _number(p) for name, p in answer.probabilities.items()
-            },
-            "version": answer.version,
-            "problems": list(answer.problems),
-        }
-        return json.dumps(found, ensure_ascii=False) + "\n"
+
+def _json_line(row, prediction) -> str:
+    fields = {
+        schema.ID: row.id,
+        schema.LABEL: schema.LABEL_SEPARATOR.join(row.labels),
+        "predicted": prediction.label,
+        schema.SCORE: _json_number(prediction.score),
+        schema.STATUS: full_status(row, prediction),
+        schema.PROBABILITIES: {
+            name: _json_number(p) for name, p in prediction.probabilities.items()
+        },
+        "version": prediction.version,
+        "problems": list(prediction.problems),
+    }
+    return json.dumps(fields, ensure_ascii=False) + "\n"
 
 
-def full_status(row: Row, answer: Prediction) -> str:
-    """Returns the status, with what is wrong in the row itself."""
+def full_status(row: Row, prediction: Prediction) -> str:
+    """Returns the status, with the problem of the table's row."""
     if not row.problem:
-        return answer.status
-    return f"{answer.status}{STATUS_SEPARATOR}row {UNREADABLE}: {row.problem}"
+        return prediction.status
+    problem = f"row {schema.UNREADABLE}: {row.problem}"
+    return f"{prediction.status}{schema.STATUS_SEPARATOR}{problem}"
 
 
-def _number(value: float) -> float | None:
-    """Returns what JSON can hold: it has no NaN."""
+def _json_number(value: float) -> float | None:
+    """Returns a rounded number; None for NaN, which JSON has not."""
     return round(value, _DIGITS) if math.isfinite(value) else None
 
 

@@ -1,4 +1,4 @@
-"""The answer to a row."""
+"""Prediction for one row."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ from mmkeras.schema import ABSENT, UNREADABLE
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """What the model says of one row.
+    """Prediction for one row.
 
     Attributes:
-        label: The class; in multi-label tasks those at 0.5 and above, joined by "|".
-        score: The highest probability.
-        probabilities: Class -> probability, in the model's order.
-        status: "ok", or what was absent or unreadable: "image absent; audio absent".
-        version: The model's version; None where the server did not say it (REST).
-        problems: Why something could not be read, as far as it was seen here.
+        label: Class; for multi-label tasks the classes of at least 0.5, joined by "|".
+        score: Highest probability.
+        probabilities: Class -> probability, in the order of the model.
+        status: "ok", or absent and unreadable inputs: "image absent; audio absent".
+        version: Version of the model; None by REST, which does not report it.
+        problems: Reasons of unreadable inputs.
     """
 
     label: str
@@ -26,19 +26,21 @@ class Prediction:
     problems: tuple[str, ...] = ()
 
 
-def with_unreadable(status: str, modalities: list[str]) -> str:
-    """Says "unreadable" of what was sent as absent since it could not be read."""
-    for modality in modalities:
+def merge_status(status: str, unreadable: list[str]) -> str:
+    """Returns a model's status with "unreadable" for inputs that were sent as absent.
+
+    Example:
+        >>> merge_status("text absent; image absent", ["image"])
+        'text absent; image unreadable'
+    """
+    for modality in unreadable:
         status = status.replace(f"{modality} {ABSENT}", f"{modality} {UNREADABLE}")
     return status
 
 
-def not_sent(why: str) -> Prediction:
-    """Returns the answer to a row that cannot be sent: no label, and why."""
+def rejected_prediction(reason: str) -> Prediction:
+    """Returns the prediction, without a label, for a row that cannot be sent."""
+    fields = {"label": "", "score": float("nan"), "probabilities": {}}
     return Prediction(
-        label="",
-        score=float("nan"),
-        probabilities={},
-        status=f"row {UNREADABLE}: {why}",
-        problems=(why,),
+        **fields, status=f"row {UNREADABLE}: {reason}", problems=(reason,)
     )

@@ -1,18 +1,24 @@
-"""What a client asks of a server and gets back, whichever door it goes through."""
+"""Calls to a server and their replies, the same for gRPC and REST."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+from mmkeras.schema import LABEL, PROBABILITIES, SCORE, STATUS
+
+# Outputs of the serving signature that `PredictCall` requests.
+OUTPUTS = (PROBABILITIES, LABEL, SCORE, STATUS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """Which model: by its name, and a version or a label."""
+    """Name of a model, with the number or the label of a version."""
 
     model: str
     version: int | None = None
     label: str | None = None
 
     def at(self, version: int | None) -> "ModelSpec":
-        """The same model at a version; where that is unknown, as it was."""
+        """Returns the model at a version, or this spec for None."""
         if version is None:
             return self
         return replace(self, version=version, label=None)
@@ -20,19 +26,16 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class MetadataCall:
-    """Asks for the signatures; the reply is a `Description`."""
+    """Requests the signatures; the reply is a `ModelMetadata`."""
 
     spec: ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelMetadata:
-    """What a version takes and gives.
+    """Signatures of a model version: signature -> names of its inputs and outputs.
 
-    Attributes:
-        version: Its number; None where the server did not say it.
-        inputs: Signature -> the names of its inputs.
-        outputs: Signature -> the names of its outputs.
+    `version` is None for a server that does not report it.
     """
 
     version: int | None
@@ -42,7 +45,7 @@ class ModelMetadata:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassNamesCall:
-    """Asks for the class names in order, by classifying a row of nothing.
+    """Requests the class names by classifying one empty row; the reply is a tuple.
 
     `modality` is any input of the model.
     """
@@ -53,7 +56,7 @@ class ClassNamesCall:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictCall:
-    """Asks for the outputs of a batch; `columns` is modality -> (B,) bytes."""
+    """Requests the `Outputs` of a batch; `columns` is modality -> (B,) bytes."""
 
     spec: ModelSpec
     columns: dict[str, list[bytes]]
@@ -61,29 +64,39 @@ class PredictCall:
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """What the model says of a batch of B rows.
-
-    Attributes:
-        version: As in `Description`.
-        probabilities: (B, C).
-        labels: (B,).
-        scores: (B,).
-        statuses: (B,).
-    """
+    """Model outputs for B rows and C classes; `version` as in `ModelMetadata`."""
 
     version: int | None
-    probabilities: list[list[float]]
-    labels: list[str]
+    probabilities: list[list[float]]  # (B, C)
+    labels: list[str]  # (B,), as below
     scores: list[float]
     statuses: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VersionsCall:
-    """Asks which versions there are; the reply is {version: state, "AVAILABLE"}."""
+    """Requests the versions of a model; the reply is {version: state}, newest first."""
 
     model: str
 
 
 Call = MetadataCall | ClassNamesCall | PredictCall | VersionsCall
 Reply = ModelMetadata | tuple[str, ...] | Outputs | dict[int, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedCall:
+    """A call as bytes.
+
+    Attributes:
+        path: gRPC method, or path of the URL.
+        content: Body of the request.
+        decode: Converts the response of the transport to a reply, or raises a
+            PredictError.
+        method: HTTP method; unused by gRPC.
+    """
+
+    path: str
+    content: bytes
+    decode: Callable[..., Reply]
+    method: str = "POST"

@@ -1,24 +1,16 @@
-"""Calls as TensorFlow Serving's REST, and replies out of its JSON."""
+"""Encoder and decoder of calls as JSON of TensorFlow Serving's REST API."""
 
 import json
 from base64 import b64encode
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from urllib.parse import quote
 
-from mmkeras.schema import (
-    CLASSIFY,
-    LABEL,
-    PROBABILITIES,
-    SCORE,
-    SERVING_DEFAULT,
-    STATUS,
-)
-from serving.client.errors import TRANSIENT, PredictError, not_understood
+from mmkeras import schema
+from serving.client.errors import TRANSIENT, PredictError, response_error
 from serving.client.requests import (
     Call,
     ClassNamesCall,
+    EncodedCall,
     MetadataCall,
     ModelMetadata,
     ModelSpec,
@@ -27,7 +19,7 @@ from serving.client.requests import (
     Reply,
 )
 
-# TensorFlow Serving's, and those that a gateway before it gives.
+# HTTP statuses of TensorFlow Serving, and of a gateway in front of it.
 _CODES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -43,52 +35,40 @@ _CODES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-_OVERHEAD = 16  # bytes around one string of a request
-_FIXED = 2048  # bytes of a request beside its strings
-_SHOWN = 300  # characters of an answer that is no JSON
+_STRING_OVERHEAD = 16  # upper bound of the bytes around one string of a request
+_SHOWN_BYTES = 300  # of a response that is not JSON
 
 
-@dataclass(frozen=True)
-class EncodedCall:
-    """A call on its way.
+def encode(call: Call, target: str) -> EncodedCall:
+    """Returns the request of a call; `target` is named in errors.
 
-    Attributes:
-        method: GET or POST.
-        path: Behind the address of the server.
-        content: The body.
-        read: Makes the reply out of (status, Retry-After, body); a PredictError
-            where the server says so, or its answer cannot be read.
+    `decode` of the result takes the status, the header Retry-After and the body.
     """
-
-    method: str
-    path: str
-    content: bytes
-    read: Callable[[int, str | None, bytes], Reply]
-
-
-def send(call: Call, target: str) -> EncodedCall:
-    """Makes the request of a call."""
+    body = None
     if isinstance(call, PredictCall):
-        path, body = f"{_path(call.spec)}:predict", _ask(call)
-        return _sent("POST", path, body, _outputs, target)
-    if isinstance(call, MetadataCall):
-        path = f"{_path(call.spec)}/metadata"
-        return _sent("GET", path, None, _description, target)
-    if isinstance(call, ClassNamesCall):
-        path = f"{_path(call.spec)}:classify"
-        body = {"signature_name": CLASSIFY, "examples": [{call.modality: ""}]}
-        return _sent("POST", path, body, _classes, target)
-    return _sent("GET", _path(ModelSpec(model=call.model)), None, _versions, target)
+        path, decode = f"{_path(call.spec)}:predict", _decode_outputs
+        body = {"signature_name": schema.SERVING_DEFAULT, "inputs": _columns(call)}
+    elif isinstance(call, MetadataCall):
+        path, decode = f"{_path(call.spec)}/metadata", _decode_metadata
+    elif isinstance(call, ClassNamesCall):
+        path, decode = f"{_path(call.spec)}:classify", _decode_classes
+        examples = [{call.modality: ""}]
+        body = {"signature_name": schema.CLASSIFY, "examples": examples}
+    else:
+        path, decode = _path(ModelSpec(model=call.model)), _decode_versions
+    return EncodedCall(
+        method="GET" if body is None else "POST",
+        path=path,
+        content=b"" if body is None else json.dumps(body).encode(),
+        decode=partial(_decode, decode, target),
+    )
 
 
 def row_bytes(row: dict[str, bytes]) -> int:
-    """Returns how much of a request a row takes, in base64."""
-    return sum((len(content) + 2) // 3 * 4 + _OVERHEAD for content in row.values())
-
-
-def budget_bytes(largest: int) -> int:
-    """Returns how much of a request of `largest` bytes is there for rows."""
-    return largest - _FIXED
+    """Returns an upper bound of a row's bytes in a request, in base64."""
+    return sum(
+        (len(content) + 2) // 3 * 4 + _STRING_OVERHEAD for content in row.values()
+    )
 
 
 def _path(spec: ModelSpec) -> str:
@@ -100,20 +80,21 @@ def _path(spec: ModelSpec) -> str:
     return path
 
 
-def _sent(method, path, body, read, target) -> EncodedCall:
-    content = b"" if body is None else json.dumps(body).encode()
-    read = partial(_read, read, target)
-    return EncodedCall(method=method, path=path, content=content, read=read)
+def _columns(call: PredictCall) -> dict[str, list]:
+    return {
+        modality: [{"b64": b64encode(content).decode()} for content in column]
+        for modality, column in call.columns.items()
+    }
 
 
-def _read(read, target, status, retry_after, content) -> Reply:
+def _decode(decode, target, status, retry_after, content) -> Reply:
     if status != 200:
         raise _error(target, status, retry_after, content)
     try:
-        return read(json.loads(content))
+        return decode(json.loads(content))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        why = f"{type(error).__name__} {error} in {_text(content)!r}"
-        raise not_understood(target, why) from None
+        reason = f"{type(error).__name__} {error} in {_text(content)!r}"
+        raise response_error(target, reason) from None
 
 
 def _error(target, status, retry_after, content) -> PredictError:
@@ -133,12 +114,12 @@ def _error(target, status, retry_after, content) -> PredictError:
 
 
 def _text(content: bytes) -> str:
-    return content[:_SHOWN].decode("utf-8", "replace").strip()
+    return content[:_SHOWN_BYTES].decode("utf-8", "replace").strip()
 
 
-def _description(found) -> ModelMetadata:
-    signatures = found["metadata"]["signature_def"]["signature_def"]
-    version = found["model_spec"].get("version")
+def _decode_metadata(body) -> ModelMetadata:
+    signatures = body["metadata"]["signature_def"]["signature_def"]
+    version = body["model_spec"].get("version")
     return ModelMetadata(
         version=None if version in (None, "") else int(version),
         inputs={k: tuple(sorted(s.get("inputs", {}))) for k, s in signatures.items()},
@@ -146,30 +127,24 @@ def _description(found) -> ModelMetadata:
     )
 
 
-def _classes(found) -> tuple[str, ...]:
-    (row,) = found["results"]
+def _decode_classes(body) -> tuple[str, ...]:
+    (row,) = body["results"]
     return tuple(str(label) for label, _ in row)
 
 
-def _ask(call) -> dict:
-    columns = {
-        modality: [{"b64": b64encode(content).decode()} for content in column]
-        for modality, column in call.columns.items()
-    }
-    return {"signature_name": SERVING_DEFAULT, "inputs": columns}
-
-
-def _outputs(found) -> Outputs:
-    outputs = found["outputs"]
+def _decode_outputs(body) -> Outputs:
+    outputs = body["outputs"]
     return Outputs(
         version=None,
-        probabilities=[[float(p) for p in row] for row in outputs[PROBABILITIES]],
-        labels=[str(label) for label in outputs[LABEL]],
-        scores=[float(score) for score in outputs[SCORE]],
-        statuses=[str(status) for status in outputs[STATUS]],
+        probabilities=[
+            [float(p) for p in row] for row in outputs[schema.PROBABILITIES]
+        ],
+        labels=[str(label) for label in outputs[schema.LABEL]],
+        scores=[float(score) for score in outputs[schema.SCORE]],
+        statuses=[str(status) for status in outputs[schema.STATUS]],
     )
 
 
-def _versions(found) -> dict[int, str]:
-    states = {int(s["version"]): s["state"] for s in found["model_version_status"]}
+def _decode_versions(body) -> dict[int, str]:
+    states = {int(s["version"]): s["state"] for s in body["model_version_status"]}
     return dict(sorted(states.items(), reverse=True))

@@ -1,4 +1,4 @@
-"""REST: one pool of connections, kept; to wait for, or to await."""
+"""REST transport: one connection pool for all calls, blocking or awaited."""
 
 import asyncio
 import threading
@@ -12,64 +12,65 @@ from serving.client import rest_codec
 from serving.client.diagnosis import cause_of, find_cause_async
 from serving.client.errors import (
     Cause,
-    not_understood,
-    too_large,
-    too_late,
-    unreached,
+    connection_error,
+    response_error,
+    response_size_error,
+    timeout_error,
 )
-from serving.client.requests import Call, Reply
+from serving.client.requests import Call, EncodedCall, Reply
 from serving.client.settings import Settings, Tls
 
-_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+_POOL = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+# Errors of an open connection.
+_BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
-# Errors of a connection that was open.
-_CUT = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
-
-Fetched: TypeAlias = tuple[int, str | None, bytes]
+Response: TypeAlias = tuple[int, str | None, bytes]  # status, Retry-After, body
 
 
 class RestTransport:
-    """Sends calls and waits for the replies, from any thread.
+    """Blocking transport for any number of threads.
 
-    They are awaited in a thread of its own: httpx, where it waits by itself, bounds
-    each read and not the whole, and what it waits for cannot be interrupted.
+    Calls run in an event loop in a background thread: httpx's blocking client limits
+    each read instead of the call, and its waits cannot be interrupted.
     """
 
-    wire = rest_codec
+    codec = rest_codec
 
     def __init__(self, settings: Settings):
-        self._settings, self._door = settings, AsyncRestTransport(settings)
+        self._settings, self._transport = settings, AsyncRestTransport(settings)
         self._lock, self._is_closed = threading.Lock(), False
         self._loop = asyncio.new_event_loop()
-        # Also of a door that nobody closes.
+        # Stops the thread of a transport that is never closed, too.
         self._stop = weakref.finalize(
             self, self._loop.call_soon_threadsafe, self._loop.stop
         )
-        arguments = (self._loop, self._door)
-        self._thread = threading.Thread(target=_run, args=arguments, daemon=True)
+        arguments = (self._loop, self._transport)
+        self._thread = threading.Thread(
+            target=_run_loop, args=arguments, daemon=True, name="rest-transport"
+        )
         self._thread.start()
 
     def send(self, call: Call, timeout_s: float) -> Reply:
-        """Sends a call.
+        """Sends a call and waits for its reply.
 
         Raises:
-            PredictError: Refused, unreached, or not answered in time.
-            RuntimeError, concurrent.futures.CancelledError: The door is closed.
+            PredictError: The server refuses the call, or does not respond in time.
+            RuntimeError, concurrent.futures.CancelledError: The transport is closed.
         """
-        sent = rest_codec.send(call, self._settings.target)
+        encoded = rest_codec.encode(call, self._settings.target)
         with self._lock:
             if self._is_closed:
-                raise RuntimeError("The door is closed.")
-            fetched = asyncio.run_coroutine_threadsafe(
-                self._door.fetch(sent, timeout_s), self._loop
+                raise RuntimeError("The transport is closed.")
+            future = asyncio.run_coroutine_threadsafe(
+                self._transport.fetch(encoded, timeout_s), self._loop
             )
         try:
-            return sent.read(*fetched.result())
+            return encoded.decode(*future.result())
         finally:
-            fetched.cancel()  # after Ctrl-C; else it is done
+            future.cancel()  # after Ctrl-C; else it is done
 
     def close(self) -> None:
-        """Ends the calls under way, at once."""
+        """Cancels the pending calls."""
         with self._lock:
             self._is_closed = True
         self._stop()
@@ -77,36 +78,44 @@ class RestTransport:
 
 
 class AsyncRestTransport:
-    """Sends calls and awaits the replies, in one loop."""
+    """Awaited transport for one event loop."""
 
-    wire = rest_codec
+    codec = rest_codec
 
     def __init__(self, settings: Settings):
-        self._settings = settings
-        self._client = httpx.AsyncClient(**_options(settings))
+        self._settings, options = settings, {}
+        if settings.target.lower().startswith("https://"):
+            options["verify"] = (settings.tls or Tls()).context()
+        base_url = settings.target.rstrip("/")
+        # `fetch` limits the time of a call.
+        self._client = httpx.AsyncClient(
+            base_url=base_url, limits=_POOL, timeout=None, **options
+        )
 
     async def send(self, call: Call, timeout_s: float) -> Reply:
-        """As `RestDoor.send`."""
-        sent = rest_codec.send(call, self._settings.target)
-        return sent.read(*await self.fetch(sent, timeout_s))
+        """Sends a call, as `RestTransport.send`."""
+        encoded = rest_codec.encode(call, self._settings.target)
+        return encoded.decode(*await self.fetch(encoded, timeout_s))
 
-    async def fetch(self, sent: rest_codec.EncodedCall, timeout_s: float) -> Fetched:
-        """Returns (status, Retry-After, body).
+    async def fetch(self, encoded: EncodedCall, timeout_s: float) -> Response:
+        """Returns the response of the server.
 
         Raises:
-            PredictError: Unreached, too large, or not there in time.
+            PredictError: There is none in time, or it is too large.
         """
-        began_s = time.monotonic()
+        start_s = time.monotonic()
         try:
-            return await asyncio.wait_for(self._fetch(sent), timeout_s)
+            return await asyncio.wait_for(self._fetch(encoded), timeout_s)
         except asyncio.TimeoutError:
-            raise too_late(self._settings.target, self._settings.timeout_s) from None
+            error = timeout_error(self._settings.target, self._settings.timeout_s)
+            raise error from None
         except httpx.DecodingError as error:
-            raise not_understood(self._settings.target, str(error)) from None
+            raise response_error(self._settings.target, str(error)) from None
         except (httpx.TransportError, OSError) as error:
-            left_s = timeout_s - (time.monotonic() - began_s)
-            cause = await self._cause(error, left_s)
-            raise unreached(cause, self._settings.target, _words(error)) from None
+            remaining_s = timeout_s - (time.monotonic() - start_s)
+            cause = await self._cause(error, remaining_s)
+            text = _chain_text(error)
+            raise connection_error(cause, self._settings.target, text) from None
 
     async def _cause(self, error: Exception, limit_s: float) -> Cause:
         """Returns the cause of a failed connection, from the classes of the error.
@@ -114,72 +123,64 @@ class AsyncRestTransport:
         A port of another protocol has no class of its own; the diagnosis finds it.
         """
         cause = cause_of(error)
-        if isinstance(error, _CUT) and cause is Cause.UNKNOWN:
+        if isinstance(error, _BROKEN) and cause is Cause.UNKNOWN:
             cause = Cause.CLOSED
         if cause in (Cause.CLOSED, Cause.HANDSHAKE, Cause.UNKNOWN):
-            other = await find_cause_async(self._settings, limit_s)
-            if other in (Cause.NO_TLS, Cause.NO_REST):
-                return other
+            diagnosis = await find_cause_async(self._settings, limit_s)
+            if diagnosis in (Cause.NO_TLS, Cause.NO_REST):
+                return diagnosis
         return cause
 
-    async def _fetch(self, sent: rest_codec.EncodedCall) -> Fetched:
-        request = _request(self._client, sent, self._settings)
+    async def _fetch(self, encoded: EncodedCall) -> Response:
+        request = _request(self._client, encoded, self._settings)
         response = await self._client.send(request, stream=True)
-        body, largest = bytearray(), self._settings.max_message_bytes
+        body, max_bytes = bytearray(), self._settings.max_message_bytes
         try:
             async for chunk in response.aiter_bytes():
                 body += chunk
-                if len(body) > largest:
-                    raise too_large(self._settings.target, largest)
+                if len(body) > max_bytes:
+                    raise response_size_error(self._settings.target, max_bytes)
         finally:
             await response.aclose()
-        wait = response.headers.get("retry-after")
-        return response.status_code, wait, bytes(body)
+        retry_after = response.headers.get("retry-after")
+        return response.status_code, retry_after, bytes(body)
 
     async def close(self) -> None:
         await self._client.aclose()
 
 
-def _run(loop: asyncio.AbstractEventLoop, door: AsyncRestTransport) -> None:
-    """Runs a loop until it is stopped; ends what is still under way."""
+def _run_loop(loop: asyncio.AbstractEventLoop, transport: AsyncRestTransport) -> None:
+    """Runs a loop until it is stopped, then cancels its tasks."""
     loop.run_forever()
-    loop.run_until_complete(_ended(door, asyncio.all_tasks(loop)))
-    # httpx leaves its generators open if an answer cannot be unpacked.
+    loop.run_until_complete(_cancel(transport, asyncio.all_tasks(loop)))
+    # httpx leaves generators open if a response cannot be decompressed.
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
 
 
-async def _ended(door: AsyncRestTransport, tasks: set[asyncio.Task]) -> None:
+async def _cancel(transport: AsyncRestTransport, tasks: set[asyncio.Task]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await door.close()
+    await transport.close()
 
 
-def _words(error: BaseException) -> str:
-    """Returns what an error says, and what those say that it comes from."""
-    words = []
+def _chain_text(error: BaseException) -> str:
+    """Returns the texts of an error and of its causes."""
+    texts = []
     while error is not None:
-        said = f"{type(error).__name__} {error}".strip()
-        words += [said] * (said not in words)
+        text = f"{type(error).__name__} {error}".strip()
+        texts += [text] * (text not in texts)
         error = error.__cause__ or error.__context__
-    return "; ".join(words)
+    return "; ".join(texts)
 
 
-def _options(settings: Settings) -> dict:
-    options = {"base_url": settings.target.rstrip("/"), "limits": _CONNECTIONS}
-    options["timeout"] = None  # `fetch` has its own, of the whole
-    if settings.target.lower().startswith("https://"):
-        options["verify"] = (settings.tls or Tls()).context()
-    return options
-
-
-def _request(client, sent, settings: Settings) -> httpx.Request:
+def _request(client, encoded: EncodedCall, settings: Settings) -> httpx.Request:
     name = settings.tls.server_name if settings.tls else ""
     return client.build_request(
-        sent.method,
-        sent.path,
-        content=sent.content,
-        headers={"content-type": "application/json"} if sent.content else {},
+        encoded.method,
+        encoded.path,
+        content=encoded.content,
+        headers={"content-type": "application/json"} if encoded.content else {},
         extensions={"sni_hostname": name} if name else {},
     )

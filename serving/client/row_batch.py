@@ -1,20 +1,24 @@
-"""The rows that go out in one request; a row that cannot go has its answer already."""
+"""Batches of rows in a stream; a row that cannot be sent does not stop the others."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
 
-from mmkeras.config import validation
-from serving.client.inputs import PreparedRow, Row, check_names, prepare
+from mmkeras.config.validation import check
+from serving.client.inputs import PreparedRow, Row, check_names, prepare_row
 from serving.client.model_info import ModelInfo
-from serving.client.prediction import Prediction, not_sent
+from serving.client.prediction import Prediction, rejected_prediction
 from serving.client.protocol import ClientProtocol
 from serving.client.settings import Settings
 
+T = TypeVar("T")
+
 
 class RowBatch:
-    """Rows in order, read and transcoded when it is made.
+    """Rows of one request, read and transcoded.
 
     Attributes:
-        sendable: Those to send.
+        prepared: Rows to send.
     """
 
     def __init__(
@@ -22,58 +26,47 @@ class RowBatch:
         rows: Sequence[Row],
         model: ModelInfo,
         settings: Settings,
-        talks: ClientProtocol,
+        protocol: ClientProtocol,
     ):
-        """Reads files; what cannot be read or sent stops no other row.
+        """Reads the files of the rows.
 
         Raises:
-            UserError: A name or a type is wrong, as in `prepare`.
+            UserError: A name or a type is wrong, as in `prepare_row`.
         """
-        self.sendable: list[PreparedRow] = []
-        self._unsent: dict[int, Prediction] = {}
-        for i, row in enumerate(rows):
-            check_names(row, model.modalities, settings.model)
-            run_data = prepare(row, settings.limits, strict=False)
-            if why := talks.too_large(run_data):
-                self._unsent[i] = not_sent(why)
-            else:
-                self.sendable.append(run_data)
-        self._rows = len(rows)
-
-    def merged(self, answers: Sequence[Prediction]) -> list[Prediction]:
-        """Returns an answer a row, of the answers to `sendable`."""
-        found = iter(answers)
-        return [
-            self._unsent[i] if i in self._unsent else next(found)
-            for i in range(self._rows)
-        ]
-
-
-def check_flow(in_flight: int, batch: int) -> None:
-    """Checks how many requests may be under way, and how many rows one may have.
-
-    Raises:
-        UserError: One of them is below 1, or too many.
-    """
-    validation(1 <= in_flight <= 1024, "in_flight", in_flight, "from 1 to 1024")
-    validation(1 <= batch <= 65_536, "batch", batch, "from 1 to 65536")
-
-
-def batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
-    """Yields rows in lists, in order, reading no further than asked.
-
-    Where reading them fails, what was read before it comes first.
-    """
-    part = []
-    try:
+        self.prepared: list[PreparedRow] = []
+        self._rejected: list[Prediction | None] = []
         for row in rows:
-            part.append(row)
-            if len(part) == size:
-                full, part = part, []
-                yield full
-    except Exception:
-        if part:
-            yield part
-        raise
-    if part:
-        yield part
+            check_names(row, model.modalities, settings.model)
+            prepared = prepare_row(row, settings.limits, strict=False)
+            reason = protocol.size_problem(prepared)
+            self._rejected.append(rejected_prediction(reason) if reason else None)
+            if not reason:
+                self.prepared.append(prepared)
+
+    def merge(self, predictions: Sequence[Prediction]) -> list[Prediction]:
+        """Returns one prediction per row, from those for `prepared`."""
+        iterator = iter(predictions)
+        return [rejected or next(iterator) for rejected in self._rejected]
+
+
+def check_stream(in_flight: int, batch: int) -> None:
+    """Raises a UserError for an impossible number of requests or of rows."""
+    check(1 <= in_flight <= 1024, "in_flight", in_flight, "from 1 to 1024")
+    check(1 <= batch <= 65_536, "batch", batch, "from 1 to 65536")
+
+
+def batches(rows: Iterable[T], size: int, errors: list[Exception]) -> Iterator[list[T]]:
+    """Yields lists of up to `size` rows, reading no further than needed.
+
+    An error of `rows` ends them after the rows before it, and is added to `errors`.
+    """
+    iterator, batch = iter(rows), None
+    while batch is None or len(batch) == size:
+        batch = []
+        try:
+            for row in islice(iterator, size):
+                batch.append(row)
+        except Exception as error:
+            errors.append(error)
+        if batch:
+            yield batch

@@ -1,16 +1,16 @@
-"""All settings of a client, with their units; what is wrong is said when it is made."""
+"""Settings of a client, validated when they are created."""
 
 import os
 import re
 import ssl
 from dataclasses import dataclass, field
 
-from mmkeras.config import validation
+from mmkeras.config.validation import check, check_range
 from mmkeras.errors import UserError
 
 GRPC, REST = "grpc", "rest"
 _MIB = 2**20
-_LONGEST_S = 86_400
+_MAX_TIMEOUT_S = 86_400
 _HOST_PORT = re.compile(r"(?:dns:///)?(\[[0-9a-fA-F:.%]+\]|[^\[\]:/\s]+):(\d{1,5})")
 _URL = re.compile(
     r"(https?)://(?:\[[0-9a-f:.%]+\]|[^\[\]:/?#@\s]+)(?::(\d{1,5}))?(/[^?#\s]*)?",
@@ -22,13 +22,16 @@ FilePath = str | os.PathLike
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
-    """How to speak TLS; all files are PEM.
+    """TLS settings; all files are PEM.
 
     Attributes:
-        ca: Certificates of the authorities to trust; None: those of this system.
+        ca: Certificates of the trusted authorities; None: those of this system.
         cert: Certificate of the client, for mutual TLS.
-        key: Its private key.
+        key: Private key of `cert`.
         server_name: Name that the server's certificate must have; "": the host's.
+
+    Example:
+        Client("localhost:8500", tls=Tls(ca="ca.pem"))
     """
 
     ca: FilePath | None = None
@@ -39,10 +42,10 @@ class Tls:
     def __post_init__(self):
         if (self.cert is None) != (self.key is None):
             raise UserError("A certificate and its key go together: --cert and --key.")
-        self.context()  # files that cannot be used are said before any call
+        self.context()  # raises an error before any call
 
     def context(self) -> ssl.SSLContext:
-        """Returns Python's own settings of TLS with these files.
+        """Returns Python's TLS context with these files.
 
         Raises:
             UserError: A file is missing, or holds no certificate or key.
@@ -50,30 +53,32 @@ class Tls:
         try:
             context = ssl.create_default_context(cafile=self.ca and os.fspath(self.ca))
         except (OSError, ValueError) as error:
-            raise _bad_file("ca", self.ca, error) from None
+            raise _file_error("ca", self.ca, error) from None
         if self.cert is not None:
             try:
                 context.load_cert_chain(self.cert, self.key)
             except (OSError, ValueError) as error:
-                both = f"{self.cert}' with key '{self.key}"
-                raise _bad_file("cert", both, error) from None
+                paths = f"{self.cert}' with key '{self.key}"
+                raise _file_error("cert", paths, error) from None
         return context
 
 
-def _bad_file(flag, path, error):
-    why = getattr(error, "strerror", None) or error
-    return UserError(f"--{flag} '{path}' cannot be used: {why}. It must be a PEM file.")
+def _file_error(flag, path, error):
+    reason = getattr(error, "strerror", None) or error
+    return UserError(
+        f"--{flag} '{path}' cannot be used: {reason}. It must be a PEM file."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What is read of media.
+    """Limits of files.
 
     Attributes:
-        max_file_mb: Largest file that is read, in megabytes.
-        max_megapixels: Largest picture that is sent.
-        clip_s: Seconds sent of a sound that must be transcoded; no less than the
-            model's own audio.clip_s (10 by default), else it hears less than it could.
+        max_file_mb: Largest file, megabytes.
+        max_megapixels: Largest image.
+        clip_s: Seconds of audio that are sent after transcoding; at least the model's
+            own audio.clip_s (10 by default), or the model misses the rest.
     """
 
     max_file_mb: int = 64
@@ -81,34 +86,26 @@ class Limits:
     clip_s: float = 60.0
 
     def __post_init__(self):
-        validation(self.max_file_mb >= 1, "max_file_mb", self.max_file_mb, "at least 1")
-        validation(
-            1 <= self.max_megapixels <= 178,
-            "max_megapixels",
-            self.max_megapixels,
-            "from 1 to 178",
-        )
-        validation(self.clip_s >= 1, "clip_s", self.clip_s, "at least 1")
+        check_range(self, "max_file_mb", "clip_s", ge=1)
+        check_range(self, "max_megapixels", ge=1, le=178)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Whom to ask, and how.
+    """Address of a server, model, deadline and limits.
 
     Attributes:
-        target: HOST:PORT or dns:///NAME:PORT of gRPC, or http://HOST:PORT or
-            https://... of REST.
-        model: Name of the model.
-        version: Version to ask; None: the one that the server takes.
+        target: HOST:PORT or dns:///NAME:PORT for gRPC, http://HOST:PORT or
+            https://... for REST.
+        version: Model version; None: the server's choice.
         label: Label of a version, instead of its number.
-        timeout_s: Deadline of a call of `predict` or `predict_rows`, with the model's
-            description, files that are read and all that is sent again; in `stream`
-            of each request, without the reading.
-        retries: How often a request is sent again where that is safe.
-        tls: How to speak TLS; None: not at all, but for https:// by the defaults.
-        max_message_bytes: Largest request that is sent, and answer that is taken.
-        gzip: Whether gRPC packs what it sends; media hardly shrink.
-        limits: What is read of media.
+        timeout_s: Deadline of `predict` and `predict_rows`, including the model's
+            description, the reading of files and all retries; in `stream` of each
+            request, without the reading.
+        retries: Limit of retries per call.
+        tls: TLS settings; None: no TLS, and the defaults for https://.
+        max_message_bytes: Limit of requests and responses.
+        gzip: Whether gRPC compresses requests; media hardly shrink.
     """
 
     target: str
@@ -124,33 +121,23 @@ class Settings:
 
     def __post_init__(self):
         _check_target(self.target, self.tls)
-        validation(bool(self.model), "model", repr(self.model), "a name")
+        check(bool(self.model), "model", repr(self.model), "a name")
         if self.version is not None:
-            validation(
-                0 <= self.version < 2**63, "version", self.version, "a number, 0 or up"
-            )
+            check_range(self, "version", ge=0, lt=2**63)
         if self.version is not None and self.label is not None:
             raise UserError("Give a version or a label, not both.")
         if self.label is not None:
-            validation(bool(self.label), "label", repr(self.label), "a label")
-        validation(
-            0 < self.timeout_s <= _LONGEST_S,
-            "timeout",
-            self.timeout_s,
-            f"above 0 and at most {_LONGEST_S} (seconds)",
-        )
-        validation(self.retries >= 0, "retries", self.retries, "0 or more")
-        validation(
-            4096 <= self.max_message_bytes < 2**31,
-            "max_message_bytes",
-            self.max_message_bytes,
-            "from 4096 to 2147483647, which is the most that protobuf takes",
-        )
-        if self.gzip and self.door == REST:
+            check(bool(self.label), "label", repr(self.label), "a label")
+        check_range(self, "timeout_s", gt=0, le=_MAX_TIMEOUT_S)
+        check_range(self, "retries", ge=0)
+        # protobuf allows no larger message.
+        check_range(self, "max_message_bytes", ge=4096, le=2**31 - 1)
+        if self.gzip and self.transport == REST:
             raise UserError("gzip is for gRPC only; leave it out, or give HOST:PORT.")
 
     @property
-    def door(self) -> str:
+    def transport(self) -> str:
+        """`GRPC` or `REST`."""
         return REST if _is_url(self.target) else GRPC
 
 
@@ -160,17 +147,17 @@ def _is_url(target: str) -> bool:
 
 def _check_target(target: str, tls: Tls | None) -> None:
     if _is_url(target):
-        found = _URL.fullmatch(target)
-        if not found or not 0 < int(found[2] or 1) < 65536:
+        match = _URL.fullmatch(target)
+        if not match or not 0 < int(match[2] or 1) < 65536:
             raise UserError(
                 f"The target '{target}' must be HOST:PORT for gRPC, or "
                 "http://HOST:PORT or https://HOST:PORT for REST."
             )
-        if found[1].lower() == "http" and tls:
+        if match[1].lower() == "http" and tls:
             raise UserError(f"The target '{target}' has no TLS; write https://.")
         return
-    found = _HOST_PORT.fullmatch(target)
-    if not found or not 0 < int(found[2]) < 65536:
+    match = _HOST_PORT.fullmatch(target)
+    if not match or not 0 < int(match[2]) < 65536:
         raise UserError(
             f"The target '{target}' must be HOST:PORT, as localhost:8500; for REST "
             "http://HOST:PORT, as http://localhost:8501."

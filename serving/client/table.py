@@ -1,4 +1,4 @@
-"""A table of any size through a served model: rows out as they come, in their order."""
+"""Prediction of a table of any size, row by row, in bounded memory."""
 
 import re
 import signal
@@ -22,25 +22,20 @@ from serving.client.prediction import Prediction
 
 @dataclass(kw_only=True)
 class Totals:
-    """What has been written so far.
-
-    Attributes:
-        rows: Rows answered.
-        unreadable: Those of them of which something could not be read.
-    """
+    """Counts of the rows written."""
 
     rows: int = 0
-    unreadable: int = 0
+    unreadable: int = 0  # rows with something unreadable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A CSV file with the modalities' columns, as `mmkeras.predict` takes it.
+    """A CSV file with one column per modality, as for `mmkeras.predict`.
 
     Attributes:
-        path: The file; paths in it are relative to its folder.
+        path: CSV file; paths in its cells are relative to its folder.
         columns: Names of the columns.
-        text_files: Whether the text column names files.
+        text_files: Whether the text column holds paths of files.
     """
 
     path: Path
@@ -48,28 +43,28 @@ class Table:
     text_files: bool = False
 
     def modalities(self, model: ModelInfo) -> tuple[str, ...]:
-        """Returns what both the table and the model have.
+        """Returns the modalities of both the table and the model.
 
         Raises:
-            UserError: Nothing, or the table cannot be read.
+            UserError: There is none, or the table cannot be read.
         """
-        with _flags_named():
-            return table_modalities(self.path, self._wanted(model), labeled=False)
+        with _flag_names():
+            return table_modalities(self.path, self._config(model), labeled=False)
 
     def rows(self, model: ModelInfo) -> Iterator[Row]:
-        """Yields the rows, read as they are taken.
+        """Yields the rows as they are read.
 
         Raises:
             UserError: The table cannot be read.
         """
-        with _flags_named():
-            yield from iter_rows(self.path, self._wanted(model), labeled=False)
+        with _flag_names():
+            yield from iter_rows(self.path, self._config(model), labeled=False)
 
-    def _wanted(self, model):
+    def _config(self, model):
         return replace(self.columns, modalities=",".join(model.modalities))
 
-    def sent(self, row: Row) -> dict[str, str | Path]:
-        """Returns what the client is to send of a row."""
+    def inputs(self, row: Row) -> dict[str, str | Path]:
+        """Returns modality -> value for the client."""
         return {m: self._value(m, cell) for m, cell in row.cells.items() if cell}
 
     def _value(self, modality, cell):
@@ -80,13 +75,13 @@ class Table:
 
 
 @contextmanager
-def _flags_named() -> Iterator[None]:
-    """Names the columns' settings as the flags of this program."""
+def _flag_names() -> Iterator[None]:
+    """Replaces names of settings in errors by the flags of this program."""
     try:
         yield
     except UserError as error:
-        words = re.sub(r"\btable\.(\w+)_column", r"--\1-column", str(error))
-        raise UserError(words) from None
+        text = re.sub(r"\btable\.(\w+)_column", r"--\1-column", str(error))
+        raise UserError(text) from None
 
 
 def predict_table(
@@ -98,45 +93,44 @@ def predict_table(
     in_flight: int,
     batch: int,
 ) -> None:
-    """Has each row answered, and written as soon as it and all before it are.
+    """Predicts each row, and writes it as soon as all rows before it are written.
 
     Args:
-        client: Whom to ask.
-        table: What to ask.
-        write: Takes each row with its answer, and is not interrupted by Ctrl-C.
-        totals: Counts what has been written, also where this ends with an error.
-        in_flight: Requests under way at a time.
-        batch: Rows in one request.
+        client: Client of the model.
+        table: Rows to predict.
+        write: Called with each row and its prediction; Ctrl-C does not interrupt it.
+        totals: Counts of the rows written, also after an error.
+        in_flight, batch: As for `Client.stream`.
 
     Raises:
         UserError, PredictError: As `Client.stream`.
     """
-    waiting: deque[Row] = deque()
+    pending: deque[Row] = deque()
 
     def rows():
         for row in table.rows(client.describe()):
-            waiting.append(row)
-            yield table.sent(row)
+            pending.append(row)
+            yield table.inputs(row)
 
-    for answer in client.stream(rows(), in_flight=in_flight, batch=batch):
-        row = waiting.popleft()
-        with _uninterrupted():
-            write(row, answer)
+    for prediction in client.stream(rows(), in_flight=in_flight, batch=batch):
+        row = pending.popleft()
+        with _deferred_interrupt():
+            write(row, prediction)
             totals.rows += 1
-            totals.unreadable += UNREADABLE in full_status(row, answer)
+            totals.unreadable += UNREADABLE in full_status(row, prediction)
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Puts Ctrl-C off until the block is done."""
+def _deferred_interrupt() -> Iterator[None]:
+    """Defers Ctrl-C to the end of the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held = []
-    before = signal.signal(signal.SIGINT, lambda *_: held.append(True))
+    signals = []
+    handler = signal.signal(signal.SIGINT, lambda *_: signals.append(True))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        if held:
+        signal.signal(signal.SIGINT, handler)
+        if signals:
             raise KeyboardInterrupt

@@ -1,26 +1,22 @@
-"""TensorProto <-> lists of Python."""
+"""Conversion between TensorProto messages and Python lists."""
 
 import math
 import struct
 
 FLOAT, DOUBLE, STRING = 1, 2, 7  # of tensorflow/core/framework/types.proto
-_LARGEST = 2**28  # elements; a message may say any number and hold one value for all
+_MAX_ELEMENTS = 2**28  # a small message can declare any shape and hold one value
 _NUMBERS = {FLOAT: ("f", 4, "float_val"), DOUBLE: ("d", 8, "double_val")}
 
 
 def fill_strings(tensor, strings: list[bytes]) -> None:
-    """Makes a TensorProto of (B,) strings."""
+    """Fills an empty TensorProto with (B,) strings."""
     tensor.dtype = STRING
     tensor.tensor_shape.dim.add(size=len(strings))
     tensor.string_val.extend(strings)
 
 
 def strings(tensor) -> list[str]:
-    """Returns the strings of a TensorProto, flat, as text.
-
-    Raises:
-        ValueError: It is of another type, or not whole.
-    """
+    """Returns the strings of a TensorProto as flat text, or raises a ValueError."""
     if tensor.dtype != STRING:
         raise ValueError(f"a tensor of type {tensor.dtype} instead of strings")
     values = list(tensor.string_val)
@@ -30,11 +26,7 @@ def strings(tensor) -> list[str]:
 
 
 def floats(tensor) -> list[float]:
-    """Returns the numbers of a TensorProto, flat; `tensor_content` is read too.
-
-    Raises:
-        ValueError: It is of another type, or not whole.
-    """
+    """Returns the flat numbers of a TensorProto, or raises a ValueError."""
     if tensor.dtype not in _NUMBERS:
         raise ValueError(f"a tensor of type {tensor.dtype} instead of floats")
     letter, width, field = _NUMBERS[tensor.dtype]
@@ -44,7 +36,7 @@ def floats(tensor) -> list[float]:
             raise ValueError(f"{len(content)} bytes instead of {size * width}")
         return list(struct.unpack(f"<{size}{letter}", content))
     values = list(getattr(tensor, field))
-    if values and len(values) < size:  # the last one stands for all behind it
+    if values and len(values) < size:  # the last value is repeated
         values += values[-1:] * (size - len(values))
     if len(values) != size:
         raise ValueError(f"{len(values)} numbers instead of {size}")
@@ -52,11 +44,7 @@ def floats(tensor) -> list[float]:
 
 
 def matrix(tensor) -> list[list[float]]:
-    """Returns (B, C) numbers as B lists.
-
-    Raises:
-        ValueError: It is no matrix of floats.
-    """
+    """Returns (B, C) numbers as B lists, or raises a ValueError."""
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     if len(shape) != 2:
         raise ValueError(f"a tensor of shape {shape} instead of a matrix")
@@ -66,6 +54,6 @@ def matrix(tensor) -> list[list[float]]:
 
 def _size(tensor) -> int:
     size = math.prod(dim.size for dim in tensor.tensor_shape.dim)
-    if not 0 <= size <= _LARGEST:
+    if not 0 <= size <= _MAX_ELEMENTS:
         raise ValueError(f"a tensor of {size} elements")
     return size

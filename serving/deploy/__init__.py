@@ -1,1 +1,1 @@
-"""What deploys TensorFlow Serving with the pushed models, and releases versions."""
+"""Deployment files of TensorFlow Serving, and releases of model versions."""

@@ -1,4 +1,4 @@
-"""`python -m serving.deploy.release`: canary, stable, rollback, by version labels."""
+"""Program `python -m serving.deploy.release`: canaries and rollbacks by labels."""
 
 import sys
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ _DEFAULT_FILE = Path(__file__).parent / "config" / "models.config"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parses the command line and does it; returns the exit code."""
+    """Runs the program; returns the exit code."""
     parsed = _parser().parse_args(argv)
     if parsed.action not in ACTIONS:
-        known = did_you_mean(parsed.action, ACTIONS)
-        raise UserError(f"There is no action '{parsed.action}'.{known}")
-    takes_version = parsed.action in (rollout.CANARY, rollout.STABLE)
-    if takes_version != (parsed.version is not None):
-        needs = "needs a VERSION" if takes_version else "takes no VERSION"
-        raise UserError(f"'{parsed.action}' {needs}.")
-    if takes_version and parsed.version < 1:
+        hint = did_you_mean(parsed.action, ACTIONS)
+        raise UserError(f"There is no action '{parsed.action}'.{hint}")
+    needs_version = parsed.action in (rollout.CANARY, rollout.STABLE)
+    if needs_version != (parsed.version is not None):
+        verb = "needs a VERSION" if needs_version else "takes no VERSION"
+        raise UserError(f"'{parsed.action}' {verb}.")
+    if needs_version and parsed.version < 1:
         raise UserError(f"A version is a number above 0, received {parsed.version}.")
     servers = Servers(
         targets=parsed.target or [],
@@ -41,127 +41,125 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m serving.deploy.release",
-        description="Release versions of a model behind TF Serving: 'canary VERSION' "
-        "serves a version beside the stable one, 'stable VERSION' makes it the one "
-        "that clients get, 'rollback' undoes the last change, 'status' looks.",
+        description="Release versions of a model behind TF Serving. 'canary VERSION' "
+        "serves a version together with the stable one, 'stable VERSION' makes it the "
+        "version that clients get, 'rollback' undoes the last change, 'status' prints "
+        "versions and labels.",
     )
-    parser.add_argument("action", metavar="|".join(ACTIONS), help="What to do.")
-    parser.add_argument(
-        "version", nargs="?", type=int, metavar="VERSION", help="Which."
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("action", metavar="|".join(ACTIONS), help="What to do.")
+    add("version", nargs="?", type=int, metavar="VERSION", help="Model version.")
+    add(
         "--config",
         default=str(_DEFAULT_FILE),
         metavar="FILE",
-        help="TF Serving's --model_config_file; what it was stays beside it.",
+        help="TF Serving's --model_config_file; backups are written to its folder.",
     )
-    parser.add_argument(
-        "--model", default="mmkeras", metavar="NAME", help="Which model."
-    )
-    parser.add_argument(
+    add("--model", default="mmkeras", metavar="NAME", help="Model name.")
+    add(
         "--target",
         action="append",
         metavar="HOST:PORT",
-        help="gRPC port of a server that gets the change at once; may be repeated. "
-        "Without it servers have to read the file again by themselves.",
+        help="gRPC address of a server that gets the change at once; may be repeated. "
+        "Without it the servers must poll the file.",
     )
-    parser.add_argument("--ca", metavar="FILE", help="PEM of the authority, for TLS.")
-    parser.add_argument(
-        "--wait-s", type=float, default=600.0, help="How long a version may load."
-    )
+    add("--ca", metavar="FILE", help="TLS: PEM file of the authority.")
+    add("--wait-s", type=float, default=600.0, help="Limit to load a version, seconds.")
     return parser
 
 
 def release(
     path: Path, name: str, action: str, version: int | None, servers: Servers
 ) -> None:
-    """Does one change, step by step; each step is one line of output.
+    """Changes the file and the servers step by step; prints one line per step.
 
     Raises:
-        UserError: The change makes no sense, a version does not load, or a server
-            refuses it; then all is as it was.
+        UserError: The change is not possible, a version does not load, or a server
+            refuses it; the file and the servers are restored.
     """
     config = models_file.read_models(path)
     text = path.read_text(encoding="utf-8")
     model = models_file.find_model(config, name)
-    undone = _undone(path, model) if action == "rollback" else None
-    after = _after(model, action, version, undone)
+    backup = _last_backup(path, model) if action == "rollback" else None
+    after = _after(model, action, version, backup)
     if after == model:
         print(f"Nothing to change. {rollout.format_versions(model)}.")
         return
     before = rollout.deep_copy(model)
-    plan = rollout.steps(before, after)
+    steps = rollout.steps(before, after)
     try:
-        for step in plan if servers.targets else plan[:1]:
-            _take(path, config, model, step, servers)
-        _record(path, text, before, undone, finished=model == after)
+        for step in steps if servers.targets else steps[:1]:
+            _apply(path, config, model, step, servers)
+        _update_backups(path, text, before, backup, is_finished=model == after)
     except UserError as error:
-        raise UserError(f"{error} {_restored(path, text, servers)}") from None
-    except BaseException:  # Ctrl-C too must not leave half a change
-        print(_restored(path, text, servers), file=sys.stderr, flush=True)
+        raise UserError(f"{error} {_restore(path, text, servers)}") from None
+    except BaseException:  # Ctrl-C must not leave half a change either
+        print(_restore(path, text, servers), file=sys.stderr, flush=True)
         raise
     if model != after:
-        served = ", ".join(map(str, rollout.versions(model)))
-        print(f"When {served} are AVAILABLE on all servers, run this command again.")
+        numbers = ", ".join(map(str, rollout.versions(model)))
+        print(f"When {numbers} are AVAILABLE on all servers, run this command again.")
     elif action == rollout.CANARY and version > model.version_labels[rollout.STABLE]:
         print(f"Requests that name no label go to version {version}, the newest.")
 
 
-def _after(model, action: str, version: int | None, undone: Path | None):
-    if undone is not None:
-        return models_file.find_model(models_file.read_models(undone), model.name)
+def _after(model, action: str, version: int | None, backup: Path | None):
+    if backup is not None:
+        return models_file.find_model(models_file.read_models(backup), model.name)
     change = {rollout.CANARY: rollout.with_canary, rollout.STABLE: rollout.with_stable}
     return change[action](model, version)
 
 
-def _undone(path: Path, model) -> Path:
-    """Returns the newest file that was kept in which the model is another."""
-    for file in reversed(models_file.list_backups(path)):
-        if models_file.find_model(models_file.read_models(file), model.name) != model:
-            return file
-    raise UserError(f"There is nothing to roll back to beside '{path}'.")
+def _last_backup(path: Path, model) -> Path:
+    """Returns the newest backup with another config of the model."""
+    for backup in reversed(models_file.list_backups(path)):
+        config = models_file.read_models(backup)
+        if models_file.find_model(config, model.name) != model:
+            return backup
+    raise UserError(f"There is no backup of '{path}' to roll back to.")
 
 
-def _take(path: Path, config, model, step, servers: Servers) -> None:
-    """Writes the file, which servers may poll, then gives it to those named."""
+def _apply(path: Path, config, model, step, servers: Servers) -> None:
+    """Writes the file, which servers may poll, then reloads the servers."""
     model.CopyFrom(step)
     models_file.write_models(path, config)
     servers.reload(config)
     if rollout.is_specific(model):
         servers.wait(model.name, rollout.versions(model))
-    where = ", ".join(["file", *servers.targets])
-    print(f"{rollout.format_versions(model)} ({where}).", flush=True)
+    places = ", ".join(["file", *servers.targets])
+    print(f"{rollout.format_versions(model)} ({places}).", flush=True)
 
 
-def _restored(path: Path, text: str, servers: Servers) -> str:
-    """Brings back what was in the file and on all servers; returns what is so now."""
-    models_file.write_whole(path, text)
-    wrong = servers.restore(models_file.read_models(path))
-    if not wrong:
+def _restore(path: Path, text: str, servers: Servers) -> str:
+    """Restores the file and all servers; returns the result as text."""
+    models_file.replace_text(path, text)
+    errors = servers.restore(models_file.read_models(path))
+    if not errors:
         return "All is as it was."
     return (
-        "All is as it was but for servers that may have the new config until they "
-        f"read the file again: {'; '.join(wrong)}"
+        "All is as it was, except for servers that may have the new config until they "
+        f"read the file again: {'; '.join(errors)}"
     )
 
 
-def _record(path: Path, text: str, before, undone: Path | None, finished: bool) -> None:
-    """Keeps what the file was, or forgets what a rollback has brought back."""
-    if undone is not None:
-        if finished:
-            undone.unlink()
+def _update_backups(
+    path: Path, text: str, before, backup: Path | None, is_finished: bool
+) -> None:
+    """Adds a backup, or deletes the one that a rollback has restored."""
+    if backup is not None:
+        if is_finished:
+            backup.unlink()
         return
-    # The second half of a change that was begun without a server is no new one.
-    last = models_file.list_backups(path)[-1:]
-    for file in last:
-        kept = models_file.find_model(models_file.read_models(file), before.name)
-        if kept != before and kept.version_labels == before.version_labels:
+    # The second half of a change without a server needs no second backup.
+    for last in models_file.list_backups(path)[-1:]:
+        model = models_file.find_model(models_file.read_models(last), before.name)
+        if model != before and model.version_labels == before.version_labels:
             return
     models_file.back_up(path, text)
 
 
 def print_status(path: Path, name: str, servers: Servers) -> None:
-    """Prints what the file says, and the states of versions on each server."""
+    """Prints the versions of the file, and their states on each server."""
     model = models_file.find_model(models_file.read_models(path), name)
     print(f"{rollout.format_versions(model)} (file).")
     for target in servers.targets:

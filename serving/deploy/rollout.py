@@ -1,8 +1,8 @@
-"""Which versions a model serves and which labels they have, before and after a change.
+"""Versions and labels of a model before and after a release.
 
-Source: TensorFlow Serving 2.16.1. A label may be given only to a version that is
-available, and a config whose labels are refused changes nothing. So a version is
-served first, and labelled by a second config.
+Source: TensorFlow Serving 2.16.1. A label needs a version that is available, and a
+config with a refused label changes nothing. So a version is served by one config and
+labeled by the next.
 """
 
 from mmkeras.errors import UserError
@@ -11,65 +11,67 @@ STABLE, CANARY = "stable", "canary"
 
 
 def with_canary(model, version: int):
-    """Returns a copy where `version` is served beside the stable one, as canary.
+    """Returns a copy that serves `version` with the stable one, labeled canary.
 
     Raises:
-        UserError: Nothing is stable yet, or `version` is.
+        UserError: There is no stable version, or it is `version`.
     """
     if STABLE not in model.version_labels:
         raise UserError(
-            f"No version of '{model.name}' is labelled '{STABLE}'; name the one that "
-            f"clients use now, by '{STABLE} VERSION', before there is a canary."
+            f"No version of '{model.name}' is labeled '{STABLE}'. Before a canary, "
+            f"label the version that clients use now: '{STABLE} VERSION'."
         )
     if model.version_labels[STABLE] == version:
         raise UserError(f"Version {version} of '{model.name}' is stable already.")
     changed = deep_copy(model)
     changed.version_labels[CANARY] = version
-    return _serving(changed, set(changed.version_labels.values()))
+    return _with_versions(changed, set(changed.version_labels.values()))
 
 
 def with_stable(model, version: int):
-    """Returns a copy where `version` is stable, and the canary no more if it was.
+    """Returns a copy with `version` labeled stable, and not canary.
 
-    The version that was stable stays loaded, so that a rollback has not to load it.
+    The version that was stable stays loaded, for a fast rollback.
     """
     changed = deep_copy(model)
-    versions = set(model.version_labels.values()) | {version}
+    numbers = set(model.version_labels.values()) | {version}
     changed.version_labels[STABLE] = version
     if changed.version_labels.get(CANARY) == version:
         del changed.version_labels[CANARY]
-    return _serving(changed, versions)
+    return _with_versions(changed, numbers)
 
 
 def steps(before, after) -> list:
-    """Returns the configs that lead from one to the other, each one allowed by then."""
+    """Returns the configs from `before` to `after`; each needs the one before it."""
     if is_specific(after) and set(versions(after)) - set(versions(before)):
-        first = _serving(deep_copy(before), {*versions(before), *versions(after)})
+        numbers = {*versions(before), *versions(after)}
+        first = _with_versions(deep_copy(before), numbers)
         return [first] if first == after else [first, after]
     return [after]
 
 
 def is_specific(model) -> bool:
-    """Whether a model serves versions that its config names."""
+    """Returns whether the config of a model lists its versions."""
     return model.model_version_policy.WhichOneof("policy_choice") == "specific"
 
 
 def versions(model) -> list[int]:
-    """Returns the versions that the config of a model names."""
+    """Returns the versions that the config of a model lists."""
     return list(model.model_version_policy.specific.versions)
 
 
 def format_versions(model) -> str:
     """Returns labels and versions in one line."""
     labels = sorted(model.version_labels.items(), key=lambda item: item[::-1])
-    words = ", ".join(f"{label} {version}" for label, version in labels)
+    names = ", ".join(f"{label} {version}" for label, version in labels)
+    policy = model.model_version_policy
     if is_specific(model):
-        served = ", ".join(map(str, versions(model)))
+        numbers = ", ".join(map(str, versions(model)))
+    elif policy.HasField("all"):
+        numbers = "all"
     else:
-        policy = model.model_version_policy
-        count = policy.latest.num_versions or 1
-        served = "all" if policy.HasField("all") else f"the latest {count}"
-    return f"{model.name}: {words or 'no labels'}; versions served: {served}"
+        numbers = f"the latest {policy.latest.num_versions or 1}"
+    return f"{model.name}: {names or 'no labels'}; versions served: {numbers}"
 
 
 def deep_copy(model):
@@ -79,7 +81,7 @@ def deep_copy(model):
     return copy
 
 
-def _serving(model, numbers: set[int]):
+def _with_versions(model, numbers: set[int]):
     model.model_version_policy.Clear()
     model.model_version_policy.specific.versions.extend(sorted(numbers))
     return model

@@ -1,32 +1,31 @@
-"""Running servers that a new config is given to, over gRPC."""
+"""gRPC client of running servers: new configs, and states of versions."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmkeras.errors import UserError
+from mmkeras.errors import UserError, one_line
 
-_CALL_S = 600.0  # a reload waits until models that are new to the server are loaded
-_RESTORE_S = 60.0  # each of many, some of them dead; none has a new model
+_RELOAD_S = 600.0  # a reload waits until models that are new to the server are loaded
+_RESTORE_S = 60.0  # per server, without new models; some servers may be down
 _STATUS_S = 10.0
 _NOT_FOUND = ("not found", "")
-_NOWHERE = (_NOT_FOUND, ("END", ""))  # the second: was let go, and is gone since
+_ABSENT = (_NOT_FOUND, ("END", ""))  # the second was unloaded and removed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Servers:
-    """Servers, and how long to wait for them.
+    """Servers and time limits.
 
     Attributes:
-        targets: HOST:PORT of each.
-        ca: PEM file of the authority that has signed their certificates; None
-            without TLS.
-        wait_s: How long a version may take until it is available everywhere.
-        find_s: How long it may take until some server has found a version on disk.
-        poll_s: Pause between two looks.
-        stale_s: How long a version that has ended once may still be said to have.
-        say_s: How long it waits in silence, at first and from then on.
+        targets: HOST:PORT of each server.
+        ca: PEM file of the authority that signed their certificates; None: no TLS.
+        wait_s: Limit until a version is available on all servers.
+        find_s: Limit until a server finds a version on disk.
+        poll_s: Pause between two status calls.
+        stale_s: Time for which an error of an earlier load may still be reported.
+        report_s: Waiting time before the first progress line, and between lines.
     """
 
     targets: Sequence[str]
@@ -35,29 +34,26 @@ class Servers:
     find_s: float = 30.0
     poll_s: float = 0.5
     stale_s: float = 3.0
-    say_s: tuple[float, float] = (3.0, 15.0)
+    report_s: tuple[float, float] = (3.0, 15.0)
 
     def reload(self, config) -> None:
-        """Gives each server a ModelServerConfig in place of the one it has.
+        """Replaces the ModelServerConfig of each server.
 
         Raises:
-            UserError: One cannot be reached, or refuses it.
+            UserError: A server cannot be reached, or refuses the config.
         """
         for target in self.targets:
-            self._reload(target, config, _CALL_S)
+            self._reload(target, config, _RELOAD_S)
 
     def restore(self, config) -> list[str]:
-        """Gives each server a config, whatever the others do.
-
-        Returns what went wrong, for each server that may still have another one.
-        """
-        wrong = []
+        """Replaces the config of each server that responds; returns the errors."""
+        errors = []
         for target in self.targets:
             try:
                 self._reload(target, config, _RESTORE_S)
             except UserError as error:
-                wrong.append(str(error))
-        return wrong
+                errors.append(str(error))
+        return errors
 
     def _reload(self, target: str, config, timeout_s: float) -> None:
         import grpc
@@ -69,7 +65,7 @@ class Servers:
             try:
                 status = call(request, timeout=timeout_s).status
             except grpc.RpcError as error:
-                raise _said(target, error) from None
+                raise _call_error(target, error) from None
         if status.error_code:
             raise UserError(f"{target} refuses the config: {status.error_message}")
 
@@ -77,7 +73,7 @@ class Servers:
         """Returns {version: (state, error)} of a model on one server.
 
         Raises:
-            UserError: The server cannot be reached, or says something else.
+            UserError: The server cannot be reached, or returns an error.
         """
         import grpc
         from tensorflow_serving.apis import get_model_status_pb2
@@ -86,49 +82,49 @@ class Servers:
         request.model_spec.name = name
         with self._channel(target) as channel:
             try:
-                answer = _stub(channel).GetModelStatus(request, timeout=_STATUS_S)
+                response = _stub(channel).GetModelStatus(request, timeout=_STATUS_S)
             except grpc.RpcError as error:
-                if error.code() == grpc.StatusCode.NOT_FOUND:  # no version as yet
+                if error.code() == grpc.StatusCode.NOT_FOUND:  # no version yet
                     return {}
-                raise _said(target, error) from None
+                raise _call_error(target, error) from None
         name_of = get_model_status_pb2.ModelVersionStatus.State.Name
         return {
             v.version: (name_of(v.state), v.status.error_message)
-            for v in answer.model_version_status
+            for v in response.model_version_status
         }
 
     def wait(self, name: str, versions: Sequence[int]) -> None:
-        """Returns when each version is available on each server; says what it awaits.
+        """Waits until each version is available on each server; prints progress.
 
         Raises:
-            UserError: One does not load, is found by no server, or not in time.
+            UserError: A version does not load, is not found, or is not there in time.
         """
-        start = time.monotonic()
-        silence_s, again_s = self.say_s
-        while missing := self._missing(name, versions, start):
-            passed_s = time.monotonic() - start
-            words = "; ".join(f"{t}: {', '.join(said)}" for t, said in missing.items())
-            if passed_s > self.wait_s:
+        start_s = time.monotonic()
+        report_s, pause_s = self.report_s
+        while missing := self._missing(name, versions, start_s):
+            waited_s = time.monotonic() - start_s
+            if waited_s > self.wait_s:
+                text = "; ".join(f"{t}: {', '.join(v)}" for t, v in missing.items())
                 raise UserError(
-                    f"Not AVAILABLE after {self.wait_s:g} s: {words} of '{name}'."
+                    f"Not AVAILABLE after {self.wait_s:g} s: {text} of '{name}'."
                 )
-            if passed_s > silence_s:
-                for target, said in missing.items():
-                    print(f"{target}: waiting for {', '.join(said)} ...", flush=True)
-                silence_s = passed_s + again_s
+            if waited_s > report_s:
+                for target, words in missing.items():
+                    print(f"{target}: waiting for {', '.join(words)} ...", flush=True)
+                report_s = waited_s + pause_s
             time.sleep(self.poll_s)
 
     def _missing(
-        self, name: str, versions: Sequence[int], start: float
+        self, name: str, versions: Sequence[int], start_s: float
     ) -> dict[str, list[str]]:
-        """Returns {target: versions that it has not yet, and their states}."""
+        """Returns {target: versions that are not available yet, with their states}."""
         states = {target: self.states(target, name) for target in self.targets}
-        passed_s = time.monotonic() - start
+        waited_s = time.monotonic() - start_s
         missing: dict[str, list[str]] = {}
         for version in versions:
-            found = {t: s.get(version, _NOT_FOUND) for t, s in states.items()}
-            for target, (state, error) in found.items():
-                if state == "END" and error and passed_s > self.stale_s:
+            by_target = {t: s.get(version, _NOT_FOUND) for t, s in states.items()}
+            for target, (state, error) in by_target.items():
+                if state == "END" and error and waited_s > self.stale_s:
                     raise UserError(
                         f"{target}: version {version} of '{name}' does not load: "
                         f"{error}"
@@ -136,8 +132,8 @@ class Servers:
                 if state != "AVAILABLE":
                     words = f"version {version} ({state})"
                     missing.setdefault(target, []).append(words)
-            nowhere = all(one in _NOWHERE for one in found.values())
-            if nowhere and self.targets and passed_s > self.find_s:
+            is_absent = all(state in _ABSENT for state in by_target.values())
+            if is_absent and self.targets and waited_s > self.find_s:
                 raise UserError(
                     f"No server has found version {version} of '{name}' after "
                     f"{self.find_s:g} s; is it in the model's base path?"
@@ -163,6 +159,6 @@ def _stub(channel):
     return ModelServiceStub(channel)
 
 
-def _said(target: str, error) -> UserError:
-    words = " ".join((error.details() or "").split())
-    return UserError(f"{target} answers {error.code().name}: {words}")
+def _call_error(target: str, error) -> UserError:
+    text = one_line(error.details() or "")
+    return UserError(f"{target} returned {error.code().name}: {text}")

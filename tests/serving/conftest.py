@@ -1,4 +1,4 @@
-"""What the tests of serving share: one small model, saved once a session."""
+"""One small model, saved once per session, and servers of it."""
 
 import pytest
 
@@ -13,18 +13,19 @@ def halves(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def servable(halves):
-    """The same, loaded, without batches."""
+    """`halves`, loaded without batching."""
     from serving.server.engine.admission import WeightedSemaphore
     from serving.server.engine.servable import Servable
 
-    found = Servable("halves", 1, halves / "1", room=WeightedSemaphore(100, "rows"))
-    yield found
-    found.close()
+    semaphore = WeightedSemaphore(100, "rows")
+    servable = Servable("halves", 1, halves / "1", semaphore=semaphore)
+    yield servable
+    servable.close()
 
 
 @pytest.fixture(scope="session")
-def core(halves):
-    """A core that serves it as `halves`, where version 1 is labelled `stable`."""
+def data_plane(halves):
+    """Data plane of the model `halves`; version 1 has the label `stable`."""
     from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
     from serving.server.engine.admission import WeightedSemaphore
@@ -33,10 +34,10 @@ def core(halves):
     from serving.server.metrics import Metrics
     from serving.server.models.manager import Manager
 
-    room = WeightedSemaphore(1000, "rows")
+    semaphore = WeightedSemaphore(1000, "rows")
     manager = Manager(
-        lambda name, version, path: Servable(name, version, path, room=room),
-        say=lambda line: None,
+        lambda name, version, path: Servable(name, version, path, semaphore=semaphore),
+        log=lambda line: None,
     )
     config = ModelServerConfig()
     model = config.model_config_list.config.add(
@@ -50,20 +51,20 @@ def core(halves):
 
 
 @pytest.fixture(scope="session")
-def grpc_door(core):
-    """The same behind gRPC."""
+def grpc_server(data_plane):
+    """gRPC server of the data plane."""
     from serving.server.grpc.server import GrpcServer
 
-    door = GrpcServer(core, "127.0.0.1", 0, threads=8, message_bytes=2**22)
-    door.start()
-    yield door
-    door.stop(5)
+    server = GrpcServer(data_plane, "127.0.0.1", 0, threads=8, message_bytes=2**22)
+    server.start()
+    yield server
+    server.stop(5)
 
 
 @pytest.fixture(scope="session")
-def channel(grpc_door):
-    """A channel to it."""
+def channel(grpc_server):
+    """Channel to the gRPC server."""
     import grpc
 
-    with grpc.insecure_channel(f"127.0.0.1:{grpc_door.port}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{grpc_server.port}") as channel:
         yield channel

@@ -1,4 +1,4 @@
-"""Small SavedModels that a test serves, made on the spot."""
+"""Small SavedModels for tests of serving."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ _FLOATS = tf.TensorSpec([None], tf.float32, name="x")
 
 
 class Halves(tf.Module):
-    """y = x / 2 + bias by every kind of signature, and some odd ones."""
+    """y = x / 2 + bias with every kind of signature."""
 
     def __init__(self, bias: float = 2.0):
         super().__init__()
@@ -55,7 +55,7 @@ class Halves(tf.Module):
 
 
 def save_halves(base: Path, version: int = 1, bias: float = 2.0) -> Path:
-    """Writes a version of it aside, and moves it to its place; returns `base`."""
+    """Saves a version of `Halves` by a rename; returns `base`."""
     model = Halves(bias)
     signatures = {
         "serving_default": model.halve,
@@ -66,20 +66,22 @@ def save_halves(base: Path, version: int = 1, bias: float = 2.0) -> Path:
         "regress": model.regress,
         "classify": model.classify,
     }
-    aside = base / f".{version}"
-    tf.saved_model.save(model, str(aside), signatures)
-    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(aside))
+    tmp_folder = base / f".{version}"
+    tf.saved_model.save(model, str(tmp_folder), signatures)
+    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(
+        str(tmp_folder)
+    )
     for name in ("regress", "classify"):
         updater.replace_method_name(name, f"tensorflow/serving/{name}", tags="serve")
     updater.save()
-    aside.rename(base / str(version))
+    tmp_folder.rename(base / str(version))
     return base
 
 
 def save_shared(base: Path) -> Path:
-    """Writes a model of TensorFlow 1 whose signatures read one tensor; returns `base`.
+    """Saves a TensorFlow 1 model whose signatures share one tensor; returns `base`.
 
-    `regress` gives x / 2 + 2, and `classify` the same as the only score.
+    `regress` returns x / 2 + 2, and `classify` the same as its only score.
     """
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
@@ -106,7 +108,7 @@ def save_shared(base: Path) -> Path:
 
 
 def floats(value: float) -> tf.train.Example:
-    """An example with the feature that `regress` and `classify` read."""
+    """Returns an example for `regress` and `classify`."""
     example = tf.train.Example()
     example.features.feature["x"].float_list.value.append(value)
     return example

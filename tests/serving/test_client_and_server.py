@@ -1,26 +1,15 @@
-"""Our client against our server, as two programs, on a real export."""
+"""Client against the TF Serving-compatible server, on a real export."""
 
 import csv
-import subprocess
-import sys
 
 import pytest
 
 from mmkeras.predict import predict
-from tests.serving.twin import ROOT, serving
+from serving.client.__main__ import main
+from tests.serving.server_process import start_server
 from tests.table_factory import trained_run
 
 pytestmark = pytest.mark.e2e
-
-
-def client(*flags):
-    return subprocess.run(
-        [sys.executable, "-m", "serving.client", *map(str, flags)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -29,43 +18,49 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def doors(run, tmp_path_factory):
-    """The export behind a server with batches."""
-    folder, _ = run
-    scratch = tmp_path_factory.mktemp("twin")
-    batching = scratch / "batching"
+def server(run, tmp_path_factory):
+    """Server of the export, with batching."""
+    folder = tmp_path_factory.mktemp("server")
+    batching = folder / "batching"
     batching.write_text(
         "max_batch_size { value: 16 } batch_timeout_micros { value: 2000 }"
     )
-    flags = ("--batching-parameters-file", str(batching))
-    with serving({"mmkeras": folder / "export"}, scratch / "log", *flags) as found:
-        yield found
+    models, flags = {"mmkeras": run[0] / "export"}, ("--batching-parameters-file",)
+    with start_server(models, folder / "log", *flags, str(batching)) as server:
+        yield server
 
 
-@pytest.mark.parametrize("door", ["gRPC", "REST"])
-def test_a_table_through_the_wire_is_the_table_predicted(run, doors, tmp_path, door):
-    folder, table = run
-    target = doors.grpc if door == "gRPC" else f"http://{doors.rest}"
-    flags = ("--target", target, "--data", table, "--output", tmp_path / "served.csv")
-    done = client(*flags, "--in-flight", 4, "--batch", 3)
-    assert done.returncode == 0, done.stderr
-    predict(folder, table, tmp_path / "predicted.csv")
-    served, predicted = (
-        list(csv.DictReader((tmp_path / f"{name}.csv").read_text().splitlines()))
-        for name in ("served", "predicted")
-    )
-    assert len(served) == 40
-    for one, other in zip(served, predicted, strict=True):
+def read_rows(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+@pytest.fixture(scope="module")
+def expected(run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("local") / "predicted.csv"
+    predict(*run, path)
+    return read_rows(path)
+
+
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+def test_a_table_has_the_predictions_of_mmkeras_predict(
+    run, server, expected, tmp_path, transport
+):
+    target = server.grpc if transport == "grpc" else f"http://{server.rest}"
+    argv = ["--target", target, "--data", run[1], "--output", tmp_path / "served.csv"]
+    assert main([*map(str, argv), "--in-flight", "4", "--batch", "3"]) == 0
+    rows = read_rows(tmp_path / "served.csv")
+    assert len(rows) == 40
+    for row, other in zip(rows, expected, strict=True):
         for column in ("id", "label", "predicted", "status"):
-            assert one[column] == other[column]
+            assert row[column] == other[column]
         for column in ("score", "red", "green"):
-            assert float(one[column]) == pytest.approx(float(other[column]), abs=2e-6)
+            assert float(row[column]) == pytest.approx(float(other[column]), abs=2e-6)
 
 
-def test_what_the_server_has_not_is_one_line_that_says_what_it_has(doors):
-    done = client("--target", doors.grpc, "--version", 7, "--text", "warm fire")
-    assert done.returncode == 1 and not done.stdout
-    assert done.stderr == (
-        f"error: {doors.grpc} answered NOT_FOUND: Servable not found for request: "
-        "Specific(mmkeras, 7). Versions that are there: 1.\n"
-    )
+def test_an_unknown_version_is_one_line_with_the_available_ones(server, capsys):
+    assert main(["--target", server.grpc, "--version", "7", "--text", "warm fire"]) == 1
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert not out and line.startswith(f"error: {server.grpc} ")
+    assert "NOT_FOUND" in line and "Specific(mmkeras, 7)" in line
+    assert line.endswith("versions: 1.")

@@ -1,9 +1,19 @@
-"""One tiny trained model for all tests here, behind both doors."""
+"""A tiny trained model and a made-up one, each behind a fake server."""
+
+from contextlib import ExitStack
+from functools import cache
 
 import pytest
 
 from tests import table_factory
-from tests.serving.client import fake_server as stands
+from tests.serving.client import fake_server
+from tests.serving.client.certificates import (
+    grpc_credentials,
+    ssl_context,
+    write_certificates,
+)
+from tests.serving.client.network import LOCAL
+from tests.serving.client.transport_calls import Sender
 
 
 @pytest.fixture(scope="session")
@@ -14,71 +24,76 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def servable(run):
-    """The run's export, run by the loader that TF Serving uses."""
-    from mmkeras.export.saved_model_session import loaded
+    """Export of the run, executed by the C++ runtime that TF Serving uses."""
+    from mmkeras.export.saved_model_session import load_saved_model
 
     folder = run[0] / "export" / "1"
-    with loaded(folder) as call:
-        yield stands.exported(folder, call)
+    with load_saved_model(folder) as call:
+        yield fake_server.export_servable(folder, call)
 
 
 @pytest.fixture(scope="session")
-def offline(run, tmp_path_factory):
-    """Returns what mmkeras.predict writes of a table; the model is loaded once."""
+def local_csv(run, tmp_path_factory):
+    """local_csv(table) -> output of mmkeras.predict; the model is loaded once."""
     from mmkeras.export import inference
     from mmkeras.predict import predict
 
     trained_model = inference.load_trained(run[0])
     predictor = inference.Predictor(trained_model)
-    output = tmp_path_factory.mktemp("offline") / "out.csv"
+    output = tmp_path_factory.mktemp("local") / "out.csv"
 
-    def written(table):
+    @cache
+    def local_csv(table):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(inference, "load_trained", lambda _: trained_model)
             patch.setattr(inference, "Predictor", lambda _: predictor)
             predict(run[0], table, output)
         return output.read_bytes().decode()
 
-    return written
+    return local_csv
 
 
 @pytest.fixture
-def stand(servable):
-    """A server of the trained model, as version 3."""
-    return stands.Stand(servable)
+def trained_server(servable):
+    """Fake server of the trained model, version 3."""
+    return fake_server.FakeServer(servable)
 
 
 @pytest.fixture
-def plain():
-    """A server of a model of text with classes a and b, as version 3."""
-    return stands.Stand(stands.made_up())
+def text_server():
+    """Fake server of a model of text with classes a and b, version 3."""
+    return fake_server.FakeServer(fake_server.make_model())
 
 
 @pytest.fixture(params=["grpc", "rest"])
-def door(request):
-    """Opens the server that it is called with, and gives the target."""
-    opened = []
+def serve(request):
+    """serve(fake server) starts it by one of the protocols; returns the target.
 
-    def open_door(stand):
-        kind = stands.grpc_door if request.param == "grpc" else stands.rest_door
-        context = kind(stand)
-        port = context.__enter__()
-        opened.append(context)
-        prefix = "" if request.param == "grpc" else "http://"
-        return f"{prefix}{stands.LOCAL}:{port}"
+    `certificates` turns on TLS, `mutual` TLS with client certificates. `serve.kind` is
+    the name of the protocol.
+    """
+    with ExitStack() as stack:
 
-    open_door.kind = request.param
-    yield open_door
-    for context in opened:
-        context.__exit__(None, None, None)
+        def serve(fake, certificates=None, mutual=False, host=LOCAL):
+            is_grpc = request.param == "grpc"
+            start = fake_server.serve_grpc if is_grpc else fake_server.serve_rest
+            make_tls = grpc_credentials if is_grpc else ssl_context
+            tls = make_tls(certificates, mutual) if certificates else None
+            port = stack.enter_context(start(fake, tls))
+            scheme = "" if is_grpc else "https://" if certificates else "http://"
+            return f"{scheme}{host}:{port}"
+
+        serve.kind = request.param
+        yield serve
+
+
+@pytest.fixture(params=[False, True], ids=["blocking", "async"])
+def send(request):
+    """send(target, call, timeout_s, **settings) -> reply, by a new transport."""
+    return Sender(request.param)
 
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory):
-    """PEM files: ca, other (an authority of its own), and localhost's and a client's.
-
-    Returns name -> path: "ca", "other", "server", "server_key", "client", "client_key".
-    """
-    from tests.serving.client.certificates import make
-
-    return make(tmp_path_factory.mktemp("certificates"))
+    """Paths of PEM files by name, see `write_certificates`."""
+    return write_certificates(tmp_path_factory.mktemp("certificates"))

@@ -1,4 +1,4 @@
-"""TF Serving's stand-in for the client's tests: real answers, and faults on demand."""
+"""Fake TensorFlow Serving with real models, and faults on demand, by gRPC and REST."""
 
 import base64
 import json
@@ -21,17 +21,22 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2_grpc,
 )
 
-LOCAL = "127.0.0.1"
+from tests.serving.client.network import LOCAL
+
 _HTTP = {3: 400, 5: 404, 8: 429, 9: 400, 12: 501, 13: 500, 14: 503, 4: 504}
+_REQUESTS = {
+    "Predict": predict_pb2.PredictRequest,
+    "Classify": classification_pb2.ClassificationRequest,
+    "GetModelMetadata": get_model_metadata_pb2.GetModelMetadataRequest,
+    "GetModelStatus": get_model_status_pb2.GetModelStatusRequest,
+}
 
 
 class Fault(Exception):
-    """An error that a server answers with."""
+    """Error that the server returns."""
 
     def __init__(self, code: grpc.StatusCode, text: str, headers=()):
         super().__init__(text)
@@ -40,102 +45,106 @@ class Fault(Exception):
 
 @dataclass(frozen=True)
 class Servable:
-    """A loaded version: its signatures, and the call that runs them."""
+    """A model version: its signatures, and run(signature, feeds) -> outputs."""
 
     signatures: dict[str, meta_graph_pb2.SignatureDef]
     run: Callable
 
 
-def exported(folder: Path, run: Callable) -> Servable:
-    """The servable of an export that `mmkeras.export.saved_model_session.loaded` runs."""
-    saved = saved_model_pb2.SavedModel.FromString(
-        (folder / "saved_model.pb").read_bytes()
-    )
-    found = saved.meta_graphs[0].signature_def
-    return Servable({k: found[k] for k in found if not k.startswith("__")}, run)
+def export_servable(folder: Path, run: Callable) -> Servable:
+    """Returns an export; `run` is the call of `load_saved_model`."""
+    content = (folder / "saved_model.pb").read_bytes()
+    saved = saved_model_pb2.SavedModel.FromString(content)
+    signatures = dict(saved.meta_graphs[0].signature_def)
+    public = {k: v for k, v in signatures.items() if not k.startswith("__")}
+    return Servable(public, run)
 
 
-def made_up(classes=("a", "b"), modalities=("text",), top=0, label=None) -> Servable:
-    """A model that says `classes[top]` to everything, in no time."""
-    width = len(classes)
-    probabilities = [0.9 if i == top else 0.1 / max(width - 1, 1) for i in range(width)]
+def make_model(classes=("a", "b"), modalities=("text",), top=0) -> Servable:
+    """Returns a model that predicts class number `top`, or top(text) for each row."""
+    names = np.array([name.encode() for name in classes], object)
 
     def run(signature, feeds):
         rows = len(next(iter(feeds.values())))
-        scores = np.tile(np.float32(probabilities), (rows, 1))
+        indices = [top] * rows
+        if callable(top):
+            indices = [top(text) for text in feeds.get("text", [b"0"] * rows)]
+        low = 0.1 / max(len(classes) - 1, 1)
+        scores = np.full((rows, len(classes)), low, np.float32)
+        scores[range(rows), indices] = 0.9
         if signature == "classify":
-            names = np.array([[c.encode() for c in classes]] * rows, object)
-            return {"classes": names, "scores": scores}
-        lacking = [
+            return {"classes": np.tile(names, (rows, 1)), "scores": scores}
+        statuses = [
             "; ".join(f"{m} absent" for m in modalities if not feeds[m][i]) or "ok"
             for i in range(rows)
         ]
-        name = classes[top] if label is None else label
         return {
             "probabilities": scores,
-            "label": np.array([name.encode()] * rows, object),
-            "score": scores[:, top],
-            "status": np.array([s.encode() for s in lacking], object),
+            "label": names[indices],
+            "score": scores.max(1),
+            "status": np.array([s.encode() for s in statuses], object),
         }
 
-    signature = meta_graph_pb2.SignatureDef()
-    for m in modalities:
-        signature.inputs[m].dtype = tf.string.as_datatype_enum
+    predict, classify = meta_graph_pb2.SignatureDef(), meta_graph_pb2.SignatureDef()
+    for name in modalities:
+        predict.inputs[name].dtype = tf.string.as_datatype_enum
     for name in ("probabilities", "label", "score", "status"):
-        signature.outputs[name].name = name
-    classify = meta_graph_pb2.SignatureDef()
+        predict.outputs[name].name = name
     classify.inputs["inputs"].dtype = tf.string.as_datatype_enum
-    return Servable({"serving_default": signature, "classify": classify}, run)
+    return Servable({"serving_default": predict, "classify": classify}, run)
 
 
-class Stand:
-    """One model by its versions.
+class FakeServer:
+    """State of a server of one model.
 
     Attributes:
-        versions: Version -> servable; the highest is the one that is asked.
-        calls: Method -> how often it was called.
-        batches: Rows of each Predict, in the order in which they came.
-        faults: What the next Predicts end with.
-        delay_s: How long a Predict takes.
-        most: The most Predicts that were under way at a time.
+        versions: Version -> servable; the highest one is the default.
+        labels: Label -> version.
+        calls: Method -> number of calls.
+        batch_sizes: Rows of each Predict, in order.
+        faults: Errors of the next Predicts.
+        delay_s: Duration of a Predict.
+        max_concurrent: Highest number of concurrent Predicts.
         before: Called with each Predict's request.
+        before_metadata: Called before each GetModelMetadata.
     """
 
     def __init__(self, servable: Servable, name: str = "mmkeras", version: int = 3):
-        self.name, self.versions = name, {version: servable}
-        self.calls, self.batches, self.faults = Counter(), [], deque()
-        self.delay_s, self.most, self._now = 0.0, 0, 0
-        self.labels, self.before = {}, lambda request: None
+        self.name, self.versions, self.labels = name, {version: servable}, {}
+        self.calls, self.batch_sizes, self.faults = Counter(), [], deque()
+        self.delay_s, self.max_concurrent, self._concurrent = 0.0, 0, 0
+        self.before, self.before_metadata = lambda request: None, lambda: None
         self._lock = threading.Lock()
 
+    def call(self, method, request):
+        """Returns the response; raises a Fault."""
+        with self._lock:
+            self.calls[method] += 1
+        return getattr(self, f"_{method}")(request)
+
     def _servable(self, spec):
-        wanted = f"Latest({spec.name})"
-        version = max(self.versions)
+        version, text = max(self.versions), f"Latest({spec.name})"
         if spec.HasField("version"):
             version = spec.version.value
-            wanted = f"Specific({spec.name}, {version})"
+            text = f"Specific({spec.name}, {version})"
         if spec.version_label:
             if spec.version_label not in self.labels:
                 text = f"Unrecognized servable version label: {spec.version_label}"
                 raise Fault(grpc.StatusCode.INVALID_ARGUMENT, text)
             version = self.labels[spec.version_label]
         if spec.name != self.name or version not in self.versions:
-            text = f"Servable not found for request: {wanted}"
+            text = f"Servable not found for request: {text}"
             raise Fault(grpc.StatusCode.NOT_FOUND, text)
         return version, self.versions[version]
 
     def _spec(self, version, signature=""):
-        return {
-            "name": self.name,
-            "version": {"value": version},
-            "signature_name": signature,
-        }
+        number = {"value": version}
+        return {"name": self.name, "version": number, "signature_name": signature}
 
-    def predict(self, request):
+    def _Predict(self, request):
         with self._lock:
-            self.calls["Predict"] += 1
-            self._now += 1
-            self.most = max(self.most, self._now)
+            self._concurrent += 1
+            self.max_concurrent = max(self.max_concurrent, self._concurrent)
             fault = self.faults.popleft() if self.faults else None
         try:
             self.before(request)
@@ -145,27 +154,29 @@ class Stand:
             return self._predict(request)
         finally:
             with self._lock:
-                self._now -= 1
+                self._concurrent -= 1
 
     def _predict(self, request):
         version, servable = self._servable(request.model_spec)
-        signature = servable.signatures[request.model_spec.signature_name]
-        given, wanted = set(request.inputs), set(signature.inputs)
-        if given != wanted:
-            text = f"input size does not match signature: {len(given)}!={len(wanted)}"
+        signature = request.model_spec.signature_name
+        names, expected = (
+            set(request.inputs),
+            set(servable.signatures[signature].inputs),
+        )
+        if names != expected:
+            text = f"input size does not match signature: {len(names)}!={len(expected)}"
             raise Fault(grpc.StatusCode.INVALID_ARGUMENT, text)
         feeds = {k: list(t.string_val) for k, t in request.inputs.items()}
-        self.batches.append(len(next(iter(feeds.values()))))
-        outputs = _run(servable, request.model_spec.signature_name, feeds)
+        self.batch_sizes.append(len(next(iter(feeds.values()))))
+        outputs = _run(servable, signature, feeds)
         response = predict_pb2.PredictResponse(
-            model_spec=self._spec(version, request.model_spec.signature_name)
+            model_spec=self._spec(version, signature)
         )
         for name in request.output_filter or outputs:
             response.outputs[name].CopyFrom(tf.make_tensor_proto(outputs[name]))
         return response
 
-    def classify(self, request):
-        self.calls["Classify"] += 1
+    def _Classify(self, request):
         version, servable = self._servable(request.model_spec)
         examples = request.input.example_list.examples
         feeds = {"inputs": [e.SerializeToString() for e in examples]}
@@ -173,27 +184,26 @@ class Stand:
         response = classification_pb2.ClassificationResponse(
             model_spec=self._spec(version, "classify")
         )
-        pairs = zip(outputs["classes"], outputs["scores"], strict=True)
-        for names, scores in pairs:
+        rows = zip(outputs["classes"], outputs["scores"], strict=True)
+        for labels, scores in rows:
             row = response.result.classifications.add()
-            for label, score in zip(names, scores, strict=True):
+            for label, score in zip(labels, scores, strict=True):
                 row.classes.add(label=label, score=score)
         return response
 
-    def metadata(self, request):
-        self.calls["GetModelMetadata"] += 1
+    def _GetModelMetadata(self, request):
+        self.before_metadata()
         version, servable = self._servable(request.model_spec)
-        found = get_model_metadata_pb2.SignatureDefMap()
+        signatures = get_model_metadata_pb2.SignatureDefMap()
         for name, signature in servable.signatures.items():
-            found.signature_def[name].CopyFrom(signature)
+            signatures.signature_def[name].CopyFrom(signature)
         response = get_model_metadata_pb2.GetModelMetadataResponse(
             model_spec=self._spec(version)
         )
-        response.metadata["signature_def"].Pack(found)
+        response.metadata["signature_def"].Pack(signatures)
         return response
 
-    def status(self, request):
-        self.calls["GetModelStatus"] += 1
+    def _GetModelStatus(self, request):
         if request.model_spec.name != self.name:
             text = f"Could not find any versions of model {request.model_spec.name}"
             raise Fault(grpc.StatusCode.NOT_FOUND, text)
@@ -211,48 +221,30 @@ def _run(servable, signature, feeds):
         raise Fault(codes[error.error_code], error.message) from None
 
 
-def _answered(method):
-    def answer(self, request, context):
-        try:
-            return method(self.stand, request)
-        except Fault as fault:
-            context.abort(fault.code, fault.text)
-
-    return answer
-
-
-class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, stand):
-        self.stand = stand
-
-    Predict = _answered(Stand.predict)
-    Classify = _answered(Stand.classify)
-    GetModelMetadata = _answered(Stand.metadata)
-
-
-class _Models(model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, stand):
-        self.stand = stand
-
-    GetModelStatus = _answered(Stand.status)
-
-
 @contextmanager
-def grpc_door(stand: Stand, credentials=None, workers=32, port=0):
-    """Serves by gRPC and yields the port; 0 is a free one."""
-    largest = 256 * 2**20
-    server = grpc.server(
-        ThreadPoolExecutor(workers),
-        options=[("grpc.max_receive_message_length", largest)],
-    )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        _Prediction(stand), server
-    )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(stand), server)
+def serve_grpc(fake: FakeServer, credentials=None, port=0):
+    """Serves by gRPC; yields the port."""
+
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, details):
+            method = details.method.rpartition("/")[2]
+
+            def call(request, context):
+                try:
+                    return fake.call(method, request).SerializeToString()
+                except Fault as fault:
+                    context.abort(fault.code, fault.text)
+
+            parse = _REQUESTS[method].FromString
+            return grpc.unary_unary_rpc_method_handler(call, parse)
+
+    options = [("grpc.max_receive_message_length", 256 * 2**20)]
+    server = grpc.server(ThreadPoolExecutor(32), [Handler()], options=options)
+    address = f"{LOCAL}:{port}"
     if credentials:
-        port = server.add_secure_port(f"{LOCAL}:{port}", credentials)
+        port = server.add_secure_port(address, credentials)
     else:
-        port = server.add_insecure_port(f"{LOCAL}:{port}")
+        port = server.add_insecure_port(address)
     server.start()
     try:
         yield port
@@ -261,20 +253,11 @@ def grpc_door(stand: Stand, credentials=None, workers=32, port=0):
 
 
 @contextmanager
-def rest_door(stand: Stand, context=None):
-    """Serves by REST and yields the port; `context` is of TLS."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_):  # clients that go away are part of the tests
-            pass
-
-    class Handler(_Handler):
-        pass
-
-    Handler.stand = stand
-    server = Server((LOCAL, 0), Handler)
+def serve_rest(fake: FakeServer, context=None):
+    """Serves by REST; yields the port. `context` is the TLS context."""
+    handler = type("Handler", (_RestHandler,), {"fake": fake})
+    server = ThreadingHTTPServer((LOCAL, 0), handler)
+    server.handle_error = lambda *_: None  # tests close connections
     if context:
         server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -287,46 +270,27 @@ def rest_door(stand: Stand, context=None):
         server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _RestHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_):
         pass
 
     def do_GET(self):
-        path, _, metadata = self.path.partition("/metadata")
-        if metadata or self.path.endswith("/metadata"):
-            request = get_model_metadata_pb2.GetModelMetadataRequest()
-            _fill(request.model_spec, path)
-            self._answer(lambda: _metadata_json(self.stand.metadata(request)))
-        else:
-            request = get_model_status_pb2.GetModelStatusRequest()
-            _fill(request.model_spec, path)
-            self._answer(lambda: _json(self.stand.status(request)))
+        path, metadata, _ = self.path.partition("/metadata")
+        method = "GetModelMetadata" if metadata else "GetModelStatus"
+        self._respond(method, path, {})
 
     def do_POST(self):
         content = self.rfile.read(int(self.headers["content-length"]))
-        body, (path, _, verb) = json.loads(content), self.path.rpartition(":")
-        if verb == "predict":
-            request = predict_pb2.PredictRequest()
-            _fill(request.model_spec, path, body["signature_name"])
-            for name, column in body["inputs"].items():
-                strings = [base64.b64decode(cell["b64"]) for cell in column]
-                request.inputs[name].CopyFrom(tf.make_tensor_proto(strings))
-            self._answer(lambda: _outputs_json(self.stand.predict(request)))
-        else:
-            request = classification_pb2.ClassificationRequest()
-            _fill(request.model_spec, path, body["signature_name"])
-            for row in body["examples"]:
-                example = request.input.example_list.examples.add()
-                for name, text in row.items():
-                    values = example.features.feature[name].bytes_list.value
-                    values.append(text.encode())
-            self._answer(lambda: _classes_json(self.stand.classify(request)))
+        path, _, verb = self.path.rpartition(":")
+        self._respond(verb.capitalize(), path, json.loads(content))
 
-    def _answer(self, make):
+    def _respond(self, method, path, body):
+        request = _request(method, path, body)
         try:
-            status, headers, body = 200, {}, make()
+            status, headers = 200, {}
+            body = _body(method, self.fake.call(method, request))
         except Fault as fault:
             status, headers = _HTTP[fault.code.value[0]], fault.headers
             body = {"error": fault.text}
@@ -338,36 +302,44 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def _fill(spec, path, signature=""):
+def _request(method, path, body):
+    request = _REQUESTS[method]()
+    spec = request.model_spec
     _, _, _, spec.name, *rest = path.split("/")
-    spec.signature_name = signature
+    spec.signature_name = body.get("signature_name", "")
     if rest and rest[0] == "versions":
         spec.version.value = int(rest[1])
     elif rest:
         spec.version_label = rest[1]
+    for name, column in body.get("inputs", {}).items():
+        strings = [base64.b64decode(cell["b64"]) for cell in column]
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(strings))
+    for row in body.get("examples", []):
+        example = request.input.example_list.examples.add()
+        for name, text in row.items():
+            example.features.feature[name].bytes_list.value.append(text.encode())
+    return request
 
 
-def _json(response):
-    return json_format.MessageToDict(response, preserving_proto_field_name=True)
+def _body(method, response):
+    if method == "Predict":
+        arrays = {name: tf.make_ndarray(t) for name, t in response.outputs.items()}
+        outputs = {
+            name: [s.decode() for s in a] if a.dtype == object else a.tolist()
+            for name, a in arrays.items()
+        }
+        return {"outputs": outputs}
+    if method == "Classify":
+        rows = response.result.classifications
+        return {"results": [[[c.label, c.score] for c in row.classes] for row in rows]}
+    if method == "GetModelStatus":
+        return _json(response)
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    response.metadata["signature_def"].Unpack(signatures)
+    version = str(response.model_spec.version.value)
+    spec = {"name": response.model_spec.name, "signature_name": "", "version": version}
+    return {"model_spec": spec, "metadata": {"signature_def": _json(signatures)}}
 
 
-def _metadata_json(response):
-    found = get_model_metadata_pb2.SignatureDefMap()
-    response.metadata["signature_def"].Unpack(found)
-    spec = {"name": response.model_spec.name, "signature_name": ""}
-    spec["version"] = str(response.model_spec.version.value)
-    return {"model_spec": spec, "metadata": {"signature_def": _json(found)}}
-
-
-def _classes_json(response):
-    rows = response.result.classifications
-    return {"results": [[[c.label, c.score] for c in row.classes] for row in rows]}
-
-
-def _outputs_json(response):
-    arrays = {name: tf.make_ndarray(t) for name, t in response.outputs.items()}
-    texts = {
-        name: [s.decode() for s in a] if a.dtype == object else a.tolist()
-        for name, a in arrays.items()
-    }
-    return {"outputs": texts}
+def _json(message):
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)

@@ -1,4 +1,4 @@
-"""The messages are TensorFlow Serving's, and TensorFlow is not imported for them."""
+"""Messages equal those of the stubs, and TensorFlow is not imported for them."""
 
 import subprocess
 import sys
@@ -12,42 +12,44 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
-from serving.client import descriptors
+from serving.client.descriptors import message_class
 
-STUBS = {
-    "PredictRequest": predict_pb2.PredictRequest,
-    "PredictResponse": predict_pb2.PredictResponse,
-    "ClassificationRequest": classification_pb2.ClassificationRequest,
-    "ClassificationResponse": classification_pb2.ClassificationResponse,
-    "GetModelMetadataRequest": get_model_metadata_pb2.GetModelMetadataRequest,
-    "SignatureDefMap": get_model_metadata_pb2.SignatureDefMap,
-    "GetModelStatusRequest": get_model_status_pb2.GetModelStatusRequest,
-    "GetModelStatusResponse": get_model_status_pb2.GetModelStatusResponse,
-}
-
-
-def files_below(file, found):
-    found[file.name] = FileDescriptorProto.FromString(file.serialized_pb)
-    for other in file.dependencies:
-        files_below(other, found)
-    return found
+STUBS = [
+    predict_pb2.PredictRequest,
+    predict_pb2.PredictResponse,
+    classification_pb2.ClassificationRequest,
+    classification_pb2.ClassificationResponse,
+    get_model_metadata_pb2.GetModelMetadataRequest,
+    get_model_metadata_pb2.SignatureDefMap,
+    get_model_status_pb2.GetModelStatusRequest,
+    get_model_status_pb2.GetModelStatusResponse,
+]
 
 
-@pytest.mark.parametrize("name", STUBS)
-def test_a_message_is_declared_as_in_the_stubs_with_all_that_it_is_made_of(name):
-    own = descriptors.message(f"tensorflow.serving.{name}")
-    assert own is not STUBS[name]
-    ours = files_below(own.DESCRIPTOR.file, {})
-    assert ours == files_below(STUBS[name].DESCRIPTOR.file, {})
-    assert len(ours) > 1
+def file_descriptors(file, files=None):
+    """Returns {name: content} of a .proto file and of all that it imports."""
+    files = {} if files is None else files
+    files[file.name] = FileDescriptorProto.FromString(file.serialized_pb)
+    for dependency in file.dependencies:
+        file_descriptors(dependency, files)
+    return files
+
+
+@pytest.mark.parametrize("stub", STUBS, ids=lambda stub: stub.DESCRIPTOR.name)
+def test_a_message_and_its_imports_equal_those_of_the_stubs(stub):
+    message = message_class(stub.DESCRIPTOR.full_name)
+    assert message is not stub
+    files = file_descriptors(message.DESCRIPTOR.file)
+    assert files == file_descriptors(stub.DESCRIPTOR.file)
+    assert len(files) > 1
 
 
 def test_an_unknown_message_is_a_key_error():
     with pytest.raises(KeyError):
-        descriptors.message("tensorflow.serving.NoSuchRequest")
+        message_class("tensorflow.serving.NoSuchRequest")
 
 
-def fresh(code):
+def run_fresh(code):
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
     )
@@ -55,32 +57,37 @@ def fresh(code):
     return result.stdout.split()
 
 
-HEAVY = "print(*sorted({'tensorflow', 'keras', 'grpc', 'httpx'} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("code", "modules"),
+    [
+        ("", []),
+        ("Client('localhost:1').close()", ["grpc"]),
+        ("Client('http://localhost:1').close()", ["httpx"]),
+    ],
+)
+def test_an_open_client_has_not_imported_tensorflow(code, modules):
+    heavy = "{'tensorflow', 'keras', 'grpc', 'httpx'}"
+    code = f"import sys; from serving.client import Client; {code or 'pass'}"
+    assert run_fresh(f"{code}; print(*sorted({heavy} & set(sys.modules)))") == modules
 
 
-def test_an_open_client_has_not_imported_tensorflow():
-    own = "import sys; from serving.client import Client"
-    assert fresh(f"{own}; {HEAVY}") == []
-    assert fresh(f"{own}; Client('localhost:1').close(); {HEAVY}") == ["grpc"]
-    rest = f"{own}; Client('http://localhost:1').close(); {HEAVY}"
-    assert fresh(rest) == ["httpx"]
-
-
-@pytest.mark.parametrize("order", ["before", "after"])
-def test_tensorflow_in_the_same_process_is_none_the_worse(order):
-    ours = """
-from serving.client.descriptors import message
-request = message("tensorflow.serving.PredictRequest")()
+@pytest.mark.parametrize("tensorflow_first", [True, False])
+def test_tensorflow_works_in_the_same_process(tensorflow_first):
+    parts = [
+        """
+from serving.client.descriptors import message_class
+request = message_class("tensorflow.serving.PredictRequest")()
 request.inputs["x"].dtype = 7
 request.inputs["x"].string_val.append(b"hi")
-"""
-    theirs = """
+""",
+        """
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
+""",
+    ]
+    end = """
+copy = predict_pb2.PredictRequest.FromString(request.SerializeToString())
+print(copy.inputs["x"].string_val[0].decode(), float(tf.add(1.0, 2.0)))
 """
-    both = theirs + ours if order == "before" else ours + theirs
-    both += """
-again = predict_pb2.PredictRequest.FromString(request.SerializeToString())
-print(again.inputs["x"].string_val[0].decode(), float(tf.add(1.0, 2.0)))
-"""
-    assert fresh(both)[-2:] == ["hi", "3.0"]
+    code = "".join(parts[::-1] if tensorflow_first else parts) + end
+    assert run_fresh(code)[-2:] == ["hi", "3.0"]

@@ -1,54 +1,37 @@
-"""Errors are one line that says what to do."""
+"""Texts of errors: one line with the server, the code and a remedy."""
 
 import pytest
 
 from serving.client.errors import (
     Cause,
     PredictError,
-    not_understood,
-    too_late,
-    unreached,
+    connection_error,
+    response_error,
+    timeout_error,
 )
 
-AT = {"target": "localhost:8500"}
 
-
-def test_an_answer_is_named_with_its_code_and_on_one_line():
-    error = PredictError("NOT_FOUND", "Servable not found\nfor  request", **AT)
-    expected = "localhost:8500 answered NOT_FOUND: Servable not found for request"
+def test_an_error_of_the_server_is_one_line_with_its_code_and_hint():
+    error = PredictError("NOT_FOUND", "Servable not found\nfor  request", target="t:1")
+    expected = "t:1 returned NOT_FOUND: Servable not found for request"
     assert str(error) == expected
     error.hint, error.attempts = "Did you mean 'b'?", 3
     assert str(error) == f"{expected}. (sent 3 times) Did you mean 'b'?"
 
 
-@pytest.mark.parametrize(
-    ("cause", "meaning", "is_transient"),
-    [
-        (Cause.REFUSED, "refused the connection", True),
-        (Cause.NO_HOST, "no such host", False),
-        (Cause.NO_TLS, "speaks no TLS", False),
-        (Cause.UNTRUSTED, "by --ca FILE", False),
-        (Cause.WRONG_NAME, "--server-name", False),
-        (Cause.HANDSHAKE, "no TLS on this port, leave TLS out", False),
-        (Cause.NO_GRPC, "is no gRPC port", False),
-        (Cause.NO_REST, "is no REST port", False),
-        (Cause.SILENT, "Check host, port and n", True),
-        (Cause.CLOSED, "(--tls, https://", True),
-        (Cause.UNKNOWN, "cannot be reached: no {route} to host.", True),
-    ],
-)
-def test_a_failed_connection_says_what_to_do(cause, meaning, is_transient):
-    error = unreached(cause, "localhost:8500", "no {route} to host")
-    assert error.code == "UNAVAILABLE" and not error.is_answer
-    assert str(error).startswith("localhost:8500 ") and meaning in str(error)
-    assert error.is_transient == is_transient
+@pytest.mark.parametrize("cause", Cause)
+def test_a_failed_connection_is_one_line_about_the_server(cause):
+    error = connection_error(cause, "localhost:8500", "no {route} to host")
+    assert error.code == "UNAVAILABLE" and not error.is_from_server
+    assert str(error).startswith("localhost:8500 ") and str(error).endswith(".")
+    transient = {Cause.REFUSED, Cause.SILENT, Cause.CLOSED, Cause.UNKNOWN}
+    assert error.is_transient == (cause in transient)
+    assert ("no {route} to host" in str(error)) == (cause is Cause.UNKNOWN)
 
 
-def test_silence_and_nonsense_are_not_asked_again():
-    late, nonsense = too_late("t", 0.5), not_understood("t", "no output 'label'")
-    assert not late.is_transient and not nonsense.is_transient
-    assert str(late).startswith("t gave no answer within 0.5 s (DEADLINE_EXCEEDED).")
-    assert str(too_late("https://t", 1)).endswith("no TLS; then write http://.")
-    assert "TLS" not in str(late)
-    expected = "t gave an answer that is none of TensorFlow Serving's: no output "
-    assert str(nonsense) == f"{expected}'label'."
+def test_timeouts_and_malformed_responses_are_not_transient():
+    late, malformed = timeout_error("t", 0.5), response_error("t", "no output 'label'")
+    assert not late.is_transient and not malformed.is_transient
+    assert "within 0.5 s" in str(late) and "--timeout" in str(late)
+    assert "http://" in str(timeout_error("https://t", 1)) and "TLS" not in str(late)
+    assert "no output 'label'" in str(malformed)

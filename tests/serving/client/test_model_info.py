@@ -1,9 +1,9 @@
-"""Whether labels and class names go together."""
+"""Match of labels and class names, and predictions from outputs."""
 
 import pytest
 
 from serving.client.inputs import PreparedRow
-from serving.client.model_info import ModelInfo, answers, fits
+from serving.client.model_info import ModelInfo, labels_match, make_predictions
 from serving.client.requests import Outputs
 
 MODEL = ModelInfo(version=1, modalities=("text",), classes=("a", "b", "c"))
@@ -15,7 +15,7 @@ def outputs(label, *probabilities):
         probabilities=[list(probabilities)],
         labels=[label],
         scores=[max(probabilities)],
-        statuses=["image absent"],
+        statuses=["text absent; image absent; audio absent"],
     )
 
 
@@ -31,20 +31,21 @@ def outputs(label, *probabilities):
         ("a", (0.6, 0.4), False),
     ],
 )
-def test_a_label_fits_where_it_is_what_the_probabilities_say(
+def test_a_label_matches_if_it_follows_from_the_probabilities(
     label, probabilities, expected
 ):
-    assert fits(outputs(label, *probabilities), MODEL) == expected
+    assert labels_match(outputs(label, *probabilities), MODEL) == expected
 
 
-def test_without_names_anything_fits():
-    nameless = ModelInfo(version=1, modalities=("text",), classes=())
-    assert fits(outputs("z", 0.5), nameless)
+def test_without_class_names_any_label_matches():
+    model = ModelInfo(version=1, modalities=("text",), classes=())
+    assert labels_match(outputs("z", 0.5), model)
 
 
-def test_an_answer_says_what_could_not_be_read_here():
-    row = PreparedRow(data={}, broken={"image": "image 'x': file not found"})
-    (answer,) = answers(outputs("a", 0.5, 0.3, 0.2), [row], MODEL)
-    assert answer.probabilities == {"a": 0.5, "b": 0.3, "c": 0.2}
-    assert answer.status == "image unreadable" and answer.version == 1
-    assert answer.problems == ("image 'x': file not found",)
+def test_a_prediction_reports_what_was_unreadable():
+    row = PreparedRow(data={}, problems={"image": "image 'x': file not found"})
+    (prediction,) = make_predictions(outputs("a", 0.5, 0.3, 0.2), [row], MODEL)
+    assert prediction.probabilities == {"a": 0.5, "b": 0.3, "c": 0.2}
+    assert prediction.status == "text absent; image unreadable; audio absent"
+    assert prediction.version == 1
+    assert prediction.problems == ("image 'x': file not found",)

@@ -1,4 +1,4 @@
-"""Answers as the lines of a file."""
+"""Predictions as CSV and as JSON lines."""
 
 import csv
 import io
@@ -11,9 +11,9 @@ import pytest
 from mmkeras.data.table import Row
 from serving.client.errors import PredictError
 from serving.client.output_writer import CSV, JSON_LINES, OutputWriter
-from serving.client.prediction import Prediction, not_sent
+from serving.client.prediction import Prediction, rejected_prediction
 
-ANSWER = Prediction(
+PREDICTION = Prediction(
     label="a,b",
     score=2 / 3,
     probabilities={"a,b": 2 / 3, "c": 1 / 3},
@@ -21,33 +21,35 @@ ANSWER = Prediction(
     version=3,
     problems=("image 'x': file not found",),
 )
+HEADER = 'id,label,predicted,score,status,"a,b",c\r\n'
 
 
-def row(identifier="r1", labels=("c",), problem=""):
-    return Row(line=2, id=identifier, cells={}, labels=labels, problem=problem)
+def row(row_id="r1", labels=("c",), problem=""):
+    return Row(line=2, id=row_id, cells={}, labels=labels, problem=problem)
 
 
-def written(form, *pairs, classes=("a,b", "c")):
+PAIRS = [(row(), PREDICTION), (row("r2", ()), rejected_prediction("9 MB"))]
+
+
+def write(file_format, *pairs, classes=("a,b", "c")):
     file = io.StringIO(newline="")
-    writer = OutputWriter(file, form, classes, "t")
-    for one, answer in pairs:
-        writer(one, answer)
+    writer = OutputWriter(file, file_format, classes, "t")
+    for table_row, prediction in pairs:
+        writer.write(table_row, prediction)
     return file.getvalue()
 
 
-def test_csv_is_as_mmkeras_predict_writes_it():
-    text = written(CSV, (row(), ANSWER), (row("r2", ()), not_sent("9 MB")))
+def test_csv_has_the_columns_of_mmkeras_predict():
+    text = write(CSV, *PAIRS)
     assert text == (
-        'id,label,predicted,score,status,"a,b",c\r\n'
-        'r1,c,"a,b",0.666667,image unreadable,0.666667,0.333333\r\n'
+        HEADER + 'r1,c,"a,b",0.666667,image unreadable,0.666667,0.333333\r\n'
         "r2,,,,row unreadable: 9 MB,,\r\n"
     )
     assert len(list(csv.reader(io.StringIO(text)))) == 3
 
 
-def test_json_lines_hold_the_problems_too():
-    text = written(JSON_LINES, (row(), ANSWER), (row("r2", ()), not_sent("9 MB")))
-    first, second = map(json.loads, text.splitlines())
+def test_json_lines_have_the_problems_too():
+    first, second = map(json.loads, write(JSON_LINES, *PAIRS).splitlines())
     assert first == {
         "id": "r1",
         "label": "c",
@@ -61,34 +63,31 @@ def test_json_lines_hold_the_problems_too():
     assert second["score"] is None and second["probabilities"] == {}
 
 
-def test_json_has_null_where_there_is_no_number():
-    nothing = replace(ANSWER, score=math.nan, probabilities={"a": math.nan, "b": 1.0})
-    found = json.loads(
-        written(JSON_LINES, (row(), nothing)), parse_constant=pytest.fail
-    )
-    assert found["score"] is None and found["probabilities"] == {"a": None, "b": 1.0}
+def test_nan_is_null_in_json():
+    nan = replace(PREDICTION, score=math.nan, probabilities={"a": math.nan, "b": 1.0})
+    line = write(JSON_LINES, (row(), nan))
+    fields = json.loads(line, parse_constant=pytest.fail)
+    assert fields["score"] is None and fields["probabilities"] == {"a": None, "b": 1.0}
 
 
-def test_what_is_wrong_in_the_row_itself_is_in_its_status():
-    for form in (CSV, JSON_LINES):
-        text = written(form, (row(problem="2 cells"), ANSWER))
-        assert "image unreadable; row unreadable: 2 cells" in text
+@pytest.mark.parametrize("file_format", [CSV, JSON_LINES])
+def test_the_status_has_the_problem_of_the_row(file_format):
+    text = write(file_format, (row(problem="2 cells"), PREDICTION))
+    assert "image unreadable; row unreadable: 2 cells" in text
 
 
-def test_columns_are_those_of_the_first_answer_where_no_classes_are_known():
-    text = written(CSV, (row(), ANSWER), classes=())
-    assert text.startswith('id,label,predicted,score,status,"a,b",c\r\n')
+def test_without_known_classes_the_first_prediction_gives_the_columns():
+    assert write(CSV, (row(), PREDICTION), classes=()).startswith(HEADER)
 
 
-def test_other_classes_in_the_middle_are_an_error_and_never_a_wrong_column():
+def test_other_classes_than_the_columns_are_an_error():
     file = io.StringIO(newline="")
     writer = OutputWriter(file, CSV, ("a,b", "c"), "localhost:8500")
-    writer(row(), ANSWER)
+    writer.write(row(), PREDICTION)
     before = file.getvalue()
-    changed = Prediction(
-        label="c", score=0.6, probabilities={"c": 0.6, "a,b": 0.4}, status="ok"
-    )
-    with pytest.raises(PredictError, match="localhost:8500 has another model now"):
-        writer(row(), changed)
+    changed = replace(PREDICTION, probabilities={"c": 0.6, "a,b": 0.4})
+    with pytest.raises(PredictError, match="localhost:8500 .*--version"):
+        writer.write(row(), changed)
     assert file.getvalue() == before
-    assert len(written(JSON_LINES, (row(), ANSWER), (row(), changed)).splitlines()) == 2
+    lines = write(JSON_LINES, (row(), PREDICTION), (row(), changed)).splitlines()
+    assert len(lines) == 2

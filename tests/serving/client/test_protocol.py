@@ -1,4 +1,4 @@
-"""What is said and in which order, with a server that is a list of replies."""
+"""Calls of each flow and their order; the server is a list of replies."""
 
 import pytest
 
@@ -8,6 +8,7 @@ from serving.client.errors import PredictError
 from serving.client.inputs import PreparedRow
 from serving.client.protocol import ClientProtocol
 from serving.client.requests import (
+    OUTPUTS,
     ClassNamesCall,
     MetadataCall,
     ModelMetadata,
@@ -18,16 +19,16 @@ from serving.client.requests import (
 )
 from serving.client.settings import Settings
 
-OUTPUTS = ("label", "probabilities", "score", "status")
+SPEC, THIRD = ModelSpec(model="m"), ModelSpec(model="m", version=3)
 
 
-def described(version=3, takes=("text",), classify=True, gives=OUTPUTS):
-    names = ["serving_default", *["classify"] * classify]
-    inputs = {"serving_default": takes, "classify": ("inputs",)}
+def metadata(version=3, inputs=("text",), classify=True, outputs=OUTPUTS):
+    signatures = {"serving_default": inputs, "classify": ("inputs",)}
+    names = list(signatures) if classify else ["serving_default"]
     return ModelMetadata(
         version=version,
-        inputs={name: inputs[name] for name in names},
-        outputs=dict.fromkeys(names, gives),
+        inputs={name: signatures[name] for name in names},
+        outputs=dict.fromkeys(names, outputs),
     )
 
 
@@ -41,28 +42,28 @@ def outputs(rows=1, version=3, label="a", probabilities=(0.9, 0.1)):
     )
 
 
-def refused(code="INVALID_ARGUMENT", text="input size does not match signature"):
+def refusal(code="INVALID_ARGUMENT", text="input size does not match signature"):
     return PredictError(code, text, target="t")
 
 
-def talks(wire=grpc_codec, **settings):
+def new_protocol(codec=grpc_codec, **settings):
     settings = {"target": "localhost:8500", "model": "m", **settings}
-    return ClientProtocol(Settings(**settings), wire)
+    return ClientProtocol(Settings(**settings), codec)
 
 
 def row(**data):
-    return PreparedRow(data=data, broken={})
+    return PreparedRow(data=data, problems={})
 
 
-def held(talk, *replies):
-    """Holds a talk; returns its calls, and its result or its error."""
+def run(flow, *replies):
+    """Sends the replies to a flow; returns its calls, and its result or its error."""
     replies, calls = list(replies), []
-    step, value = talk.send, None
+    step, value = flow.send, None
     try:
         while True:
             calls.append(step(value))
             value = replies.pop(0)
-            step = talk.throw if isinstance(value, Exception) else talk.send
+            step = flow.throw if isinstance(value, Exception) else flow.send
     except StopIteration as end:
         assert not replies
         return calls, end.value
@@ -71,227 +72,196 @@ def held(talk, *replies):
         return calls, error
 
 
-SPEC, THIRD = ModelSpec(model="m"), ModelSpec(model="m", version=3)
+@pytest.fixture
+def protocol():
+    """Protocol that has described version 3 and predicted once."""
+    protocol = new_protocol()
+    run(protocol.predict([row(text=b"a")]), metadata(), ("a", "b"), outputs())
+    return protocol
 
 
-def test_the_model_is_described_once_and_its_classes_named_at_that_version():
-    talk = talks()
-    calls, (answer,) = held(
-        talk.ask([row(text=b"hi")]), described(), ("a", "b"), outputs()
+def predict(protocol, *replies, text=b""):
+    """Returns the types of the calls, the calls, and the prediction or the error."""
+    calls, result = run(protocol.predict([row(text=text)]), *replies)
+    result = result[0] if isinstance(result, list) else result
+    return [type(call) for call in calls], calls, result
+
+
+def test_the_model_is_described_once_and_its_classes_are_of_that_version():
+    protocol = new_protocol()
+    _, calls, prediction = predict(
+        protocol, metadata(), ("a", "b"), outputs(), text=b"hi"
     )
     assert calls == [
         MetadataCall(spec=SPEC),
         ClassNamesCall(spec=THIRD, modality="text"),
         PredictCall(spec=SPEC, columns={"text": [b"hi"]}),
     ]
-    assert answer.label == "a" and answer.version == 3
-    assert answer.probabilities == {"a": 0.9, "b": 0.1}
-    calls, _ = held(talk.ask([row(text=b"ho")]), outputs())
-    assert [type(call) for call in calls] == [PredictCall]
+    assert prediction.label == "a" and prediction.version == 3
+    assert prediction.probabilities == {"a": 0.9, "b": 0.1}
+    assert predict(protocol, outputs())[0] == [PredictCall]
 
 
-def test_what_is_not_given_is_sent_as_absent_and_only_what_the_model_has():
-    takes = ("audio", "image", "text")
-    calls, _ = held(
-        talks().ask([row(text=b"hi"), row(image=b"png")]),
-        described(takes=takes),
-        ("a", "b"),
-        outputs(2),
-    )
+def test_missing_modalities_are_sent_as_empty_bytes():
+    rows = [row(text=b"hi"), row(image=b"png")]
+    inputs = ("audio", "image", "text")
+    flow = new_protocol().predict(rows)
+    calls, _ = run(flow, metadata(inputs=inputs), ("a", "b"), outputs(2))
     columns = {"text": [b"hi", b""], "image": [b"", b"png"], "audio": [b"", b""]}
     assert calls[-1].columns == columns
 
 
-def test_a_new_version_is_described_when_its_first_answer_comes():
-    talk = talks()
-    held(talk.ask([row(text=b"")]), described(), ("a", "b"), outputs())
+def test_a_new_version_is_described_after_its_first_response(protocol):
     new = outputs(version=4, label="c", probabilities=(0.1, 0.2, 0.7))
-    calls, (answer,) = held(
-        talk.ask([row(text=b"")]), new, described(4), ("a", "b", "c")
-    )
+    _, calls, prediction = predict(protocol, new, metadata(4), ("a", "b", "c"))
+    fourth = ModelSpec(model="m", version=4)
     assert calls[1:] == [
-        MetadataCall(spec=ModelSpec(model="m", version=4)),
-        ClassNamesCall(spec=ModelSpec(model="m", version=4), modality="text"),
+        MetadataCall(spec=fourth),
+        ClassNamesCall(spec=fourth, modality="text"),
     ]
-    assert answer.version == 4 and list(answer.probabilities) == ["a", "b", "c"]
-    # Both are known from now on, whichever of two servers answers.
-    assert len(held(talk.ask([row(text=b"")]), outputs())[0]) == 1
-    assert len(held(talk.ask([row(text=b"")]), new)[0]) == 1
+    assert prediction.version == 4 and list(prediction.probabilities) == ["a", "b", "c"]
+    # Both versions are known now: two servers may respond in turn.
+    for response in (outputs(), new):
+        assert predict(protocol, response)[0] == [PredictCall]
 
 
-def test_a_version_that_has_gone_before_it_was_described_is_asked_no_more():
-    talk = talks()
-    held(talk.ask([row(text=b"")]), described(), ("a", "b"), outputs())
-    calls, (answer,) = held(
-        talk.ask([row(text=b"")]),
+def test_a_version_that_is_gone_before_its_description_is_replaced(protocol):
+    _, calls, prediction = predict(
+        protocol,
         outputs(version=4),
-        refused("NOT_FOUND"),  # the description of 4
+        refusal("NOT_FOUND"),  # to the description of 4
         {5: "AVAILABLE"},
-        described(5),
+        metadata(5),
         ("x", "y"),
         outputs(version=5, label="x"),
     )
-    assert answer.version == 5 and answer.probabilities == {"x": 0.9, "y": 0.1}
+    assert prediction.version == 5 and prediction.probabilities == {"x": 0.9, "y": 0.1}
     assert calls[2] == VersionsCall(model="m")
 
 
-def test_a_model_that_never_stands_still_is_given_up():
-    changing = []
+def test_a_model_that_changes_all_the_time_is_an_error():
+    replies = []
     for version in (1, 2, 3):
-        changing += [described(version), ("a", "b"), outputs(version=version + 50)]
-        changing += [refused("NOT_FOUND"), {}]
-    _, error = held(talks().ask([row(text=b"")]), *changing)
-    assert error.code == "ABORTED" and "Ask for one version" in str(error)
+        replies += [metadata(version), ("a", "b"), outputs(version=version + 50)]
+        replies += [refusal("NOT_FOUND"), {}]
+    error = predict(new_protocol(), *replies)[2]
+    assert error.code == "ABORTED" and "one version" in str(error)
 
 
 @pytest.mark.parametrize("version", [None, 3])
-def test_labels_that_are_not_the_most_probable_show_that_the_classes_changed(version):
-    talk = talks()
-    first = outputs(version=version)
-    held(talk.ask([row(text=b"")]), described(version), ("a", "b"), first)
+def test_labels_that_are_not_the_most_probable_show_other_classes(version):
+    protocol = new_protocol()
+    predict(protocol, metadata(version), ("a", "b"), outputs(version=version))
     new = outputs(version=version, label="z")
-    calls, (answer,) = held(
-        talk.ask([row(text=b"")]), new, described(version), ("z", "b")
-    )
-    assert [type(call) for call in calls] == [PredictCall, MetadataCall, ClassNamesCall]
-    assert answer.probabilities == {"z": 0.9, "b": 0.1}
+    types, _, prediction = predict(protocol, new, metadata(version), ("z", "b"))
+    assert types == [PredictCall, MetadataCall, ClassNamesCall]
+    assert prediction.probabilities == {"z": 0.9, "b": 0.1}
 
 
-def test_labels_of_multi_label_tasks_fit():
-    talk = talks()
-    both = outputs(label="a|b", probabilities=(0.9, 0.5))
-    none = outputs(label="", probabilities=(0.4, 0.3))
-    held(talk.ask([row(text=b"")]), described(), ("a", "b"), both)
-    for answered in (both, none):
-        calls, _ = held(talk.ask([row(text=b"")]), answered)
-        assert [type(call) for call in calls] == [PredictCall]
-
-
-def test_a_refused_request_is_made_anew_only_if_the_signature_has_changed():
-    talk = talks()
-    held(talk.ask([row(text=b"a")]), described(), ("a", "b"), outputs())
-    refusal = refused()
-    calls, error = held(talk.ask([row(text=b"a")]), refusal, described())
-    assert [type(call) for call in calls] == [
-        PredictCall,
-        MetadataCall,
-    ] and error is refusal
-
-    calls, (answer,) = held(
-        talk.ask([row(text=b"a")]),
-        refused(),
-        described(4, takes=("image", "text")),
-        ("a", "b"),
-        outputs(version=4),
-    )
+def test_a_refused_request_is_sent_again_only_after_a_change_of_the_signature(protocol):
+    refused = refusal()
+    types, _, error = predict(protocol, refused, metadata())
+    assert types == [PredictCall, MetadataCall] and error is refused
+    replies = [metadata(4, inputs=("image", "text")), ("a", "b"), outputs(version=4)]
+    _, calls, prediction = predict(protocol, refusal(), *replies, text=b"a")
     assert calls[-1].columns == {"text": [b"a"], "image": [b""]}
-    assert answer.version == 4
+    assert prediction.version == 4
 
 
-def test_a_modality_that_has_gone_is_refused_and_one_that_came_is_found():
-    talk = talks()
-    held(talk.ask([row(text=b"a")]), described(), ("a", "b"), outputs())
-    assert len(held(talk.describe(), *[])[0]) == 0
-    calls, model = held(
-        talk.describe({"image"}), described(4, takes=("image",)), ("a",)
-    )
+def test_inputs_follow_the_newest_version(protocol):
+    assert run(protocol.describe())[0] == []
+    flow = protocol.describe({"image"})
+    calls, model = run(flow, metadata(4, inputs=("image",)), ("a",))
     assert len(calls) == 2 and model.modalities == ("image",)
-    _, error = held(talk.ask([row(text=b"a")]))
-    assert "takes no text; it takes image" in str(error)
+    assert "takes no text; it takes image" in str(predict(protocol, text=b"a")[2])
 
 
-def test_not_found_says_which_versions_there_are():
-    _, error = held(
-        talks(version=7).describe(),
-        refused("NOT_FOUND", "Servable not found for request: Specific(m, 7)"),
-        {3: "AVAILABLE", 2: "END"},
-    )
-    assert str(error).endswith("Specific(m, 7). Versions that are there: 3.")
-    _, error = held(talks().describe(), refused("NOT_FOUND"), {1: "LOADING"})
-    assert error.hint == "No version is ready: 1 is LOADING."
-    unknown = refused("NOT_FOUND", "Could not find any versions of model m")
-    _, error = held(talks().describe(), refused("NOT_FOUND"), unknown)
-    assert "Check the model's name" in error.hint
-    gateway = refused("NOT_FOUND", "<html>no such page")
-    assert held(talks().describe(), gateway, gateway)[1].hint == ""
-    _, error = held(talks().describe(), refused("NOT_FOUND"), refused("UNAVAILABLE"))
-    assert error.hint == ""
-
-
-def test_a_label_that_is_not_known_says_which_versions_there_are():
-    text = "Unrecognized servable version label: x"
-    unknown = refused("INVALID_ARGUMENT", text)
-    _, error = held(talks(label="x").describe(), unknown, {3: "AVAILABLE"})
-    expected = "A server does not tell its labels. Versions that are there: 3."
-    assert str(error).endswith(f"{text}. {expected}")
-
-
-def test_only_the_latest_few_versions_are_remembered():
-    talk = talks()
-    for version in range(20):
-        replies = [described(version), ("a", "b"), outputs(version=version)]
-        held(
-            talk.ask([row(text=b"")]),
-            *replies[0 if version == 0 else 2 :],
-            *([] if version == 0 else replies[:2]),
-        )
-    assert len(talk._models) == 4
-
-
-def test_without_a_signature_that_names_the_classes_they_are_numbers():
-    calls, (answer,) = held(
-        talks().ask([row(text=b"")]), described(classify=False), outputs()
-    )
-    assert answer.probabilities == {"0": 0.9, "1": 0.1}
+NOT_FOUND = refusal("NOT_FOUND", "Servable not found for request: Specific(m, 7)")
+NO_MODEL = refusal("NOT_FOUND", "Could not find any versions of model m")
+NO_LABEL = refusal(text="Unrecognized servable version label: x")
+NO_PAGE = refusal("NOT_FOUND", "<html>no such page")
 
 
 @pytest.mark.parametrize(
-    "found", [described(takes=("x",)), described(gives=("y",)), described(takes=())]
+    ("error", "reply", "hint"),
+    [
+        (NOT_FOUND, {3: "AVAILABLE", 2: "END"}, "Available versions: 3."),
+        (NOT_FOUND, {1: "LOADING"}, "No version is available: 1 is LOADING."),
+        (NOT_FOUND, NO_MODEL, "Check the model name"),
+        (NO_LABEL, {3: "AVAILABLE"}, "does not list its labels. Available versions: 3"),
+        (NO_PAGE, NO_PAGE, ""),
+        (NOT_FOUND, refusal("UNAVAILABLE"), ""),
+    ],
 )
-def test_another_kind_of_model_is_refused(found):
-    _, error = held(talks().describe(), found)
-    assert isinstance(error, UserError) and "none of mmkeras" in str(error)
+def test_an_unknown_model_version_or_label_has_a_hint(error, reply, hint):
+    error.hint = ""
+    _, result = run(new_protocol().describe(), error, reply)
+    assert result is error and hint in error.hint
+    assert bool(error.hint) == bool(hint)
+
+
+def test_only_the_latest_versions_are_remembered(protocol):
+    for version in range(4, 20):
+        predict(protocol, outputs(version=version), metadata(version), ("a", "b"))
+    for version in range(16, 20):
+        assert predict(protocol, outputs(version=version))[0] == [PredictCall]
+    replies = [outputs(version=15), metadata(15), ("a", "b")]
+    assert len(predict(protocol, *replies)[0]) == 3
+
+
+def test_without_the_classify_signature_the_classes_are_numbers():
+    prediction = predict(new_protocol(), metadata(classify=False), outputs())[2]
+    assert prediction.probabilities == {"0": 0.9, "1": 0.1}
+
+
+@pytest.mark.parametrize("changes", [{"inputs": ("x",)}, {"outputs": ("y",)}])
+def test_a_model_of_another_kind_is_refused(changes):
+    _, error = run(new_protocol().describe(), metadata(**changes))
+    assert isinstance(error, UserError) and "not an export of mmkeras" in str(error)
+    _, error = run(new_protocol().describe(), metadata(inputs=()))
+    assert isinstance(error, UserError)
 
 
 def test_outputs_for_another_number_of_rows_are_refused():
-    _, error = held(talks().ask([row(text=b"")]), described(), ("a", "b"), outputs(2))
+    error = predict(new_protocol(), metadata(), ("a", "b"), outputs(2))[2]
     assert error.code == "INTERNAL" and "2 rows of outputs for 1 rows" in str(error)
 
 
-@pytest.mark.parametrize("wire", [grpc_codec, rest_codec])
-def test_a_batch_that_is_too_large_is_split_and_each_request_fits(wire):
-    largest = 10_000
-    talk = talks(wire, max_message_bytes=largest)
-    rows = [row(text=bytes([i]) * 1500) for i in range(10)]
-    replies = [described(), ("a", "b")]
-    generator, asked = talk.ask(rows), []
-    call = next(generator)
+@pytest.mark.parametrize("codec", [grpc_codec, rest_codec])
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 127, 128, 1001, 70_000])
+def test_the_size_of_a_row_is_an_upper_bound(codec, size):
+    data = {"text": b"x" * size, "image": b"y" * size}
+    columns = {name: [content] * 50 for name, content in data.items()}
+    content = codec.encode(PredictCall(spec=SPEC, columns=columns), "t").content
+    assert len(content) <= 50 * codec.row_bytes(data) + 2048
+    if codec is rest_codec:
+        assert len(content) > 50 * codec.row_bytes(data) * 0.6
+
+
+@pytest.mark.parametrize("codec", [grpc_codec, rest_codec])
+def test_a_large_batch_is_split_into_requests_that_fit(codec):
+    protocol = new_protocol(codec, max_message_bytes=10_000)
+    run(protocol.describe(), metadata(), ("a", "b"))
+    texts = [bytes([i]) * 1500 for i in range(10)]
+    flow, calls = protocol.predict([row(text=text) for text in texts]), []
     try:
+        calls.append(next(flow))
         while True:
-            if isinstance(call, PredictCall):
-                asked.append(call)
-                reply = outputs(len(call.columns["text"]))
-            else:
-                reply = replies.pop(0)
-            call = generator.send(reply)
+            calls.append(flow.send(outputs(len(calls[-1].columns["text"]))))
     except StopIteration as end:
         assert len(end.value) == 10
-    assert [text for a in asked for text in a.columns["text"]] == [
-        r.data["text"] for r in rows
-    ]
-    assert 2 <= len(asked) < 10
-    for call in asked:
-        assert len(wire.send(call, "t").content) <= largest
+    assert [text for call in calls for text in call.columns["text"]] == texts
+    assert 2 <= len(calls) < 10
+    assert all(len(codec.encode(call, "t").content) <= 10_000 for call in calls)
 
 
-@pytest.mark.parametrize("wire", [grpc_codec, rest_codec])
-def test_a_row_that_is_too_large_by_itself_is_refused(wire):
-    talk = talks(wire, max_message_bytes=10_000)
-    rows = [row(text=b"x" * 10_000)]
-    calls, error = held(talk.ask(rows))
+@pytest.mark.parametrize("codec", [grpc_codec, rest_codec])
+def test_a_row_too_large_for_one_request_is_refused(codec):
+    protocol = new_protocol(codec, max_message_bytes=10_000)
+    calls, error = run(protocol.predict([row(text=b"x" * 10_000)]))
     assert calls == [] and isinstance(error, UserError)
-    assert "more than a message may have (max_message_bytes=10000)" in str(error)
+    assert "max_message_bytes=10000" in str(error)
 
 
-def test_nothing_is_asked_of_no_rows():
-    assert held(talks().ask([])) == ([], [])
+def test_no_rows_need_no_calls():
+    assert run(new_protocol().predict([])) == ([], [])

@@ -1,4 +1,4 @@
-"""What is sent again, how soon, and until when."""
+"""Retries: which errors, which waits, until when."""
 
 import pytest
 import tenacity
@@ -18,61 +18,58 @@ def error(is_transient=True, retry_after_s=None):
     )
 
 
-def sent(failures, retries=4, remaining_s=60.0):
-    """Returns the waits and the outcome of a call that fails so."""
-    left, waits = list(failures), []
-    again = tenacity.Retrying(**policy(retries, remaining_s), sleep=waits.append)
+def run(failures, retries=4, remaining_s=60.0):
+    """Returns the waits and the outcome of a call with these failures."""
+    remaining, waits = list(failures), []
+    retrying = tenacity.Retrying(**policy(retries, remaining_s), sleep=waits.append)
 
     def call():
-        if left:
-            raise left.pop(0)
-        return "answer"
+        if remaining:
+            raise remaining.pop(0)
+        return "reply"
 
     try:
-        return waits, again(call)
+        return waits, retrying(call)
     except PredictError as last:
         return waits, last
 
 
-def test_what_is_transient_is_sent_again_and_the_waits_grow_at_random():
-    seen = [sent([error()] * 4) for _ in range(200)]
-    assert all(answer == "answer" for _, answer in seen)
-    for i, longest in enumerate([0.5, 1, 2, 4]):
-        waits = [run[i] for run, _ in seen]
-        assert 0.5 * longest <= min(waits) < 0.6 * longest
-        assert 0.9 * longest < max(waits) <= longest
+def test_transient_errors_are_retried_after_random_growing_waits():
+    runs = [run([error()] * 4) for _ in range(200)]
+    assert all(outcome == "reply" for _, outcome in runs)
+    for i, limit_s in enumerate([0.5, 1, 2, 4]):
+        waits = [waits[i] for waits, _ in runs]
+        assert 0.5 * limit_s <= min(waits) < 0.6 * limit_s
+        assert 0.9 * limit_s < max(waits) <= limit_s
 
 
-def test_a_server_that_starts_anew_in_ten_seconds_is_waited_for():
+def test_a_server_may_restart_within_ten_seconds_and_waits_have_a_limit():
     settings = Settings(target="localhost:8500")
     for _ in range(100):
-        waits, _ = sent([error()] * 100, settings.retries, settings.timeout_s)
+        waits, _ = run([error()] * 100, settings.retries, settings.timeout_s)
         assert sum(waits) > 10
-
-
-def test_no_wait_is_longer_than_five_seconds():
-    waits, _ = sent([error()] * 30, retries=30, remaining_s=1e9)
+    waits, _ = run([error()] * 30, retries=30, remaining_s=1e9)
     assert len(waits) == 30 and max(waits) <= 5
 
 
-def test_the_last_error_comes_after_the_last_retry():
+def test_after_the_last_retry_the_last_error_is_raised():
     errors = [error() for _ in range(5)]
-    waits, last = sent(errors, retries=2)
+    waits, last = run(errors, retries=2)
     assert len(waits) == 2 and last is errors[2]
 
 
-def test_what_is_not_transient_is_not_sent_again():
-    assert sent([error(is_transient=False)])[0] == []
-    again = tenacity.Retrying(**policy(4, 60.0), sleep=lambda _: pytest.fail("waited"))
+def test_other_errors_are_not_retried():
+    assert run([error(is_transient=False)])[0] == []
+    fail = {"sleep": lambda _: pytest.fail("waited")}
     with pytest.raises(ZeroDivisionError):
-        again(lambda: 1 / 0)
+        tenacity.Retrying(**policy(4, 60.0), **fail)(lambda: 1 / 0)
 
 
-def test_the_server_says_how_long_to_wait():
-    assert sent([error(retry_after_s=7.0)], remaining_s=60)[0] == [7.0]
-    assert sent([error(retry_after_s=0.01)], remaining_s=60)[0][0] >= 0.25
+def test_the_wait_that_the_server_requests_is_used_if_it_is_longer():
+    assert run([error(retry_after_s=7.0)], remaining_s=60)[0] == [7.0]
+    assert run([error(retry_after_s=0.01)], remaining_s=60)[0][0] >= 0.25
 
 
-def test_no_wait_begins_that_would_end_after_the_deadline():
-    waits, last = sent([error(retry_after_s=7.0)], remaining_s=5)
+def test_a_wait_beyond_the_deadline_is_not_started():
+    waits, last = run([error(retry_after_s=7.0)], remaining_s=5)
     assert waits == [] and isinstance(last, PredictError)

@@ -1,4 +1,4 @@
-"""A server of two models, and what the clients that nobody here wrote answer."""
+"""A server of two models, and the results of third-party clients."""
 
 from functools import cache
 
@@ -6,9 +6,9 @@ import pytest
 
 from tests import table_factory
 from tests.serving.conformance import clients, jobs
-from tests.serving.conformance.environments import Unavailable
+from tests.serving.conformance.environments import UnavailableError
 from tests.serving.conformance.jobs import CLASSIFIER, HALVES
-from tests.serving.twin import serving
+from tests.serving.server_process import start_server
 
 
 @pytest.fixture(scope="module")
@@ -17,22 +17,22 @@ def export(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def doors(tmp_path_factory, export):
+def server(tmp_path_factory, export):
     folder = tmp_path_factory.mktemp("conformance")
     models = {HALVES: jobs.save_half_plus_two(folder / HALVES), CLASSIFIER: export}
-    with serving(models, folder / "log") as doors:
-        yield doors
+    with start_server(models, folder / "log") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def answers_of(doors):
-    """answers_of(client): what its script answers, which runs once."""
+def results_of(server):
+    """results_of(client) -> results of its script, which runs once."""
 
     @cache
-    def answers(client):
+    def results(client):
         try:
-            return clients.ask(client, jobs.job(doors))
-        except Unavailable as error:
+            return clients.run_client(client, jobs.job(server))
+        except UnavailableError as error:
             pytest.fail(str(error), pytrace=False)
 
-    return answers
+    return results

@@ -1,7 +1,7 @@
-"""An environment of its own for each client that nobody here wrote, made once.
+"""Environments of third-party clients, created once in `build/conformance`.
 
-They stand in `build/conformance` and are made anew when what is pinned changes. What is
-pinned is all that is installed, so that no release of somebody else breaks a test.
+All packages are pinned, so that new releases do not break a test; other pins give a new
+environment.
 """
 
 import hashlib
@@ -30,36 +30,36 @@ PACKAGES = {
 NPM_FILES = (HERE / "grpc_js" / "package.json", HERE / "grpc_js" / "package-lock.json")
 
 
-class Unavailable(Exception):
-    """An environment cannot be made here; one line that says why."""
+class UnavailableError(Exception):
+    """An environment cannot be created here; the text is one line."""
 
 
 def python_with(client: str, cache: Path = CACHE) -> Path:
-    """Returns a Python that has `client` and what it needs, and nothing else.
+    """Returns a Python with `client` and its dependencies alone.
 
     Raises:
-        Unavailable: There is no uv, or the packages cannot be had.
+        UnavailableError: There is no uv, or no package registry.
     """
     packages = PACKAGES[client]
 
-    def make(folder: Path) -> None:
+    def create(folder: Path) -> None:
         uv = _program("uv", ROOT / ".uv" / "bin" / "uv")
         python = folder / "bin" / "python"
         _run(uv, "venv", "--quiet", "--relocatable", "--python", sys.executable, folder)
         _run(uv, "pip", "install", "--quiet", "--python", python, *packages)
 
     pinned = "\n".join([f"python {sys.version_info[:2]}", *packages])
-    return made(client, pinned, make, cache) / "bin" / "python"
+    return create_once(client, pinned, create, cache) / "bin" / "python"
 
 
 def node_modules(cache: Path = CACHE) -> Path:
-    """Returns a folder node_modules with gRPC's own client for Node.
+    """Returns a folder node_modules with gRPC's client for Node.
 
     Raises:
-        Unavailable: There is no npm, or the packages cannot be had.
+        UnavailableError: There is no npm, or no package registry.
     """
 
-    def make(folder: Path) -> None:
+    def create(folder: Path) -> None:
         npm = _program("npm")
         for file in NPM_FILES:
             shutil.copy(file, folder)
@@ -67,53 +67,56 @@ def node_modules(cache: Path = CACHE) -> Path:
         _run(npm, "ci", *quiet, "--prefix", folder)
 
     pinned = "".join(file.read_text() for file in NPM_FILES)
-    return made("grpc-js", pinned, make, cache) / "node_modules"
+    return create_once("grpc-js", pinned, create, cache) / "node_modules"
 
 
-def made(name: str, pinned: str, make: Callable[[Path], None], cache: Path) -> Path:
-    """Returns the folder that `make` fills, and calls it only where it has not yet.
+def create_once(
+    name: str, pinned: str, create: Callable[[Path], None], cache: Path
+) -> Path:
+    """Returns the folder that `create` fills, unless it exists.
 
-    `make` gets an empty folder beside the real one, so what it leaves unfinished is
-    never taken for an environment.
+    `create` gets a temporary folder, so an incomplete environment is never used.
     """
     folder = cache / f"{name}-{hashlib.sha256(pinned.encode()).hexdigest()[:12]}"
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache) as aside:
-        fresh = Path(aside) / "environment"
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache) as tmp_folder:
+        fresh = Path(tmp_folder) / "environment"
         fresh.mkdir()
-        make(fresh)
+        create(fresh)
         try:
             fresh.rename(folder)
         except OSError:
-            if not folder.is_dir():  # else another process was faster
+            if not folder.is_dir():  # created by another process
                 raise
     return folder
 
 
 def _program(name: str, *others: Path) -> str:
-    found = shutil.which(name) or next((str(o) for o in others if o.is_file()), None)
-    if found is None:
-        raise Unavailable(
-            f"There is no program '{name}', which makes the environment of a foreign "
-            "client. Install it, or leave these tests out by -m 'not e2e'."
+    path = shutil.which(name) or next((str(o) for o in others if o.is_file()), None)
+    if path is None:
+        raise UnavailableError(
+            f"There is no program '{name}', which creates the environment of a "
+            "client. Install it, or leave these tests out by -m 'not slow'."
         )
-    return found
+    return path
 
 
 def _run(*words: object) -> None:
     command = [str(word) for word in words]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S
         )
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"Not done in {TIMEOUT_S} s: {' '.join(command)}") from None
-    if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())[-600:]
-        raise Unavailable(
-            "The environment of a foreign client cannot be made, which needs the "
-            f"package registries; -m 'not e2e' leaves these tests out. "
-            f"{os.path.basename(command[0])} {command[1]}: {said}"
+        raise UnavailableError(
+            f"Not done in {TIMEOUT_S} s: {' '.join(command)}"
+        ) from None
+    if process.returncode:
+        text = " ".join((process.stderr or process.stdout).split())[-600:]
+        raise UnavailableError(
+            "The environment of a client cannot be created, which needs the package "
+            "registries; -m 'not slow' leaves these tests out. "
+            f"{os.path.basename(command[0])} {command[1]}: {text}"
         )

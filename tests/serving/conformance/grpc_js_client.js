@@ -1,5 +1,5 @@
-// Asks a server with @grpc/grpc-js: a job on stdin, answers on stdout.
-// Runs beside a folder node_modules of its own, which NODE_PATH names.
+// Script of @grpc/grpc-js: a job on stdin, results on stdout.
+// NODE_PATH names the folder of its packages.
 "use strict";
 const fs = require("fs");
 const grpc = require("@grpc/grpc-js");
@@ -12,8 +12,8 @@ const DEADLINE_MS = 30000;
 function ask(client, method, request) {
   const deadline = Date.now() + DEADLINE_MS;
   return new Promise((resolve, reject) => {
-    client[method](request, { deadline }, (error, answer) =>
-      error ? reject(error) : resolve(answer)
+    client[method](request, { deadline }, (error, response) =>
+      error ? reject(error) : resolve(response)
     );
   });
 }
@@ -63,11 +63,11 @@ function readSignature(infos) {
   return object(infos.map(({ key, value }) => ({ key, value: shown(value) })));
 }
 
-function readMetadata(answer) {
-  const { signature_def } = object(answer.metadata);
+function readMetadata(response) {
+  const { signature_def } = object(response.metadata);
   const signature = object(signature_def.signature_def).serving_default;
   return {
-    model_version: answer.model_spec.version.value,
+    model_version: response.model_spec.version.value,
     inputs: readSignature(signature.inputs),
     outputs: readSignature(signature.outputs),
   };
@@ -104,8 +104,8 @@ async function main() {
   const full = { ...classifier, inputs: entries(rows) };
   const metadata = { ...classifier, metadata_field: ["signature_def"] };
   const versioned = { name: job.halves, version: { value: 7 } };
-  const nobody = { model_spec: { name: "nobody" } };
-  const answers = {
+  const unknown = { model_spec: { name: "unknown" } };
+  const results = {
     floats: read(object(first.outputs).y),
     spec: { ...first.model_spec, version: first.model_spec.version.value },
     rows: readAll((await ask(predictions, "Predict", full)).outputs),
@@ -116,7 +116,7 @@ async function main() {
       PredictionService: await ask(healths, "check", { service: "PredictionService" }),
     },
     errors: {
-      "unknown model": await failure(predictions, "Predict", { ...nobody, inputs }),
+      "unknown model": await failure(predictions, "Predict", { ...unknown, inputs }),
       "unknown version": await failure(predictions, "Predict", {
         model_spec: versioned,
         inputs,
@@ -129,10 +129,10 @@ async function main() {
         ...classifier,
         inputs: entries({ text: rows.text }),
       }),
-      "status of an unknown model": await failure(models, "GetModelStatus", nobody),
+      "status of an unknown model": await failure(models, "GetModelStatus", unknown),
     },
   };
-  process.stdout.write(JSON.stringify(answers));
+  process.stdout.write(JSON.stringify(results));
 }
 
 main().then(

@@ -1,4 +1,4 @@
-"""What the foreign clients are asked to do: two models, some numbers, two rows."""
+"""Job of the third-party clients: two models, some numbers, two rows."""
 
 from base64 import b64encode
 from pathlib import Path
@@ -17,10 +17,10 @@ from tensorflow_serving.apis import (
 
 from mmkeras.schema import AUDIO, CLASSIFY, IMAGE, TEXT
 from tests import table_factory
-from tests.serving.twin import Doors
+from tests.serving.server_process import ServerProcess
 
-# Service: its messages' modules, and method -> how its messages begin. The modules of
-# the services in tensorflow-serving-api 2.19 do not import under protobuf 6.
+# Service -> modules of its messages, and method -> prefix of its messages. The modules
+# of the services in tensorflow-serving-api 2.19 do not import under protobuf 6.
 SERVICES = {
     "PredictionService": (
         [
@@ -48,7 +48,7 @@ SERVICES = {
 }
 HALVES, CLASSIFIER = "half_plus_two", "classifier"
 FLOATS = [1.0, 2.0, 5.0]
-# The second row has no picture.
+# The second row has no image.
 ROWS = {
     TEXT: [b"warm fire 1", b"fresh grass 2"],
     IMAGE: [table_factory.image(), b""],
@@ -62,7 +62,7 @@ TEXTS_ALONE = {TEXT: ROWS[TEXT], IMAGE: [b"", b""], AUDIO: [b"", b""]}
 
 
 class HalfPlusTwo(tf.Module):
-    """The model that TensorFlow Serving's own examples ask."""
+    """Model of TensorFlow Serving's own examples."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
     def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -70,21 +70,21 @@ class HalfPlusTwo(tf.Module):
 
 
 def save_half_plus_two(base: Path) -> Path:
-    """Writes version 1 of it; returns `base`."""
+    """Saves version 1; returns `base`."""
     model = HalfPlusTwo()
     tf.saved_model.save(model, str(base / "1"), signatures=model.__call__)
     return base
 
 
-def job(doors: Doors) -> dict:
-    """What a client reads on its stdin, as JSON; bytes are in base64."""
+def job(server: ServerProcess) -> dict:
+    """Returns the standard input of a client, for JSON; bytes are in base64."""
     return {
-        "grpc": doors.grpc,
-        "rest": doors.rest,
+        "grpc": server.grpc,
+        "rest": server.rest,
         "halves": HALVES,
         "classifier": CLASSIFIER,
         "floats": FLOATS,
-        "rows": {name: [text_of(one) for one in ROWS[name]] for name in ROWS},
+        "rows": {name: [text_of(value) for value in ROWS[name]] for name in ROWS},
         "texts": [text.decode() for text in ROWS[TEXT]],
         "descriptors": text_of(descriptors()),
         "predict": text_of(predict_request().SerializeToString()),
@@ -93,7 +93,7 @@ def job(doors: Doors) -> dict:
 
 
 def text_of(content: bytes) -> str:
-    """Bytes as JSON has them, in base64."""
+    """Returns bytes in base64."""
     return b64encode(content).decode()
 
 
@@ -115,19 +115,19 @@ def classify_request() -> classification_pb2.ClassificationRequest:
 
 
 def descriptors() -> bytes:
-    """The services and all that they speak of, for clients that bring no stubs.
+    """Returns the services and their messages, for clients without stubs.
 
-    TensorFlow Serving's package has the compiled files alone, no .proto.
+    The package of TensorFlow Serving has no .proto files.
     """
-    found = descriptor_pb2.FileDescriptorSet()
-    seen: set[str] = set()
+    files = descriptor_pb2.FileDescriptorSet()
+    names: set[str] = set()
 
     def add(file) -> None:
-        if file.name not in seen:
-            seen.add(file.name)
-            for needed in file.dependencies:
-                add(needed)
-            file.CopyToProto(found.file.add())
+        if file.name not in names:
+            names.add(file.name)
+            for dependency in file.dependencies:
+                add(dependency)
+            file.CopyToProto(files.file.add())
 
     for name, (modules, methods) in SERVICES.items():
         service = descriptor_pb2.FileDescriptorProto(
@@ -145,5 +145,5 @@ def descriptors() -> bytes:
                 input_type=f".tensorflow.serving.{messages}Request",
                 output_type=f".tensorflow.serving.{messages}Response",
             )
-        found.file.append(service)
-    return found.SerializeToString()
+        files.file.append(service)
+    return files.SerializeToString()

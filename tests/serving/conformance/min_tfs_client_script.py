@@ -1,7 +1,7 @@
-"""Asks a server with min-tfs-client: a job on stdin, answers on stdout.
+"""Script of min-tfs-client: a job on stdin, results on stdout.
 
-Runs in an environment of its own, so it imports nothing of this repository. The client
-knows strings as text only, so a row has its text and no picture and no sound.
+It runs in its own environment and imports nothing of this repository. The client
+supports text only, so rows have no image and no audio.
 """
 
 import json
@@ -13,13 +13,13 @@ from min_tfs_client.requests import TensorServingClient
 from min_tfs_client.tensors import tensor_proto_to_ndarray
 
 
-def arrays(answer):
-    return {k: tensor_proto_to_ndarray(v).tolist() for k, v in answer.outputs.items()}
+def arrays(response):
+    return {k: tensor_proto_to_ndarray(v).tolist() for k, v in response.outputs.items()}
 
 
-def failure(client, model, inputs, **named):
+def failure(client, model, inputs, **options):
     try:
-        client.predict_request(model, inputs, timeout=30, **named)
+        client.predict_request(model, inputs, timeout=30, **options)
     except grpc.RpcError as error:
         return [error.code().name, error.details()]
     return ["no error", ""]
@@ -35,18 +35,18 @@ def main():
     absent = np.full_like(texts, "")
     row = {"text": texts, "image": absent, "audio": absent}
     first = client.predict_request(halves, floats, timeout=30, model_version=1)
-    answers = {
+    results = {
         "floats": arrays(first)["y"],
         "version": first.model_spec.version.value,
         "rows": arrays(client.predict_request(classifier, row, timeout=30)),
         "errors": {
-            "unknown model": failure(client, "nobody", floats),
+            "unknown model": failure(client, "unknown", floats),
             "unknown version": failure(client, halves, floats, model_version=7),
             "missing input": failure(client, classifier, {"text": texts}),
             "wrong dtype": failure(client, halves, {"x": np.array([1.0])}),
         },
     }
-    json.dump(answers, sys.stdout)
+    json.dump(results, sys.stdout)
 
 
 main()

@@ -1,6 +1,6 @@
-"""Asks a server with ovmsclient, by gRPC or by HTTP: a job on stdin, answers on stdout.
+"""Script of ovmsclient, by gRPC or by REST: a job on stdin, results on stdout.
 
-Runs in an environment of its own, so it imports nothing of this repository.
+It runs in its own environment and imports nothing of this repository.
 """
 
 import json
@@ -9,23 +9,23 @@ from base64 import b64decode
 
 from ovmsclient import make_grpc_client, make_http_client
 
-DOORS = {"grpc": make_grpc_client, "rest": make_http_client}
+CLIENTS = {"grpc": make_grpc_client, "rest": make_http_client}
 PREFIX = "Error occurred during handling the request: "
 
 
 def plain(value):
-    """Arrays and bytes as JSON has them."""
+    """Returns arrays and bytes as values of JSON."""
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, dict):
-        return {name: plain(one) for name, one in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     return value.decode() if isinstance(value, bytes) else value
 
 
 def failure(call, *arguments):
-    """Name of the exception and its text, without what the client puts before each."""
+    """Returns the name of the exception and its text, without the client's prefix."""
     try:
         call(*arguments)
     except Exception as error:
@@ -34,29 +34,33 @@ def failure(call, *arguments):
 
 
 def main():
-    door = sys.argv[1]
+    transport = sys.argv[1]
     job = json.load(sys.stdin)
-    client = DOORS[door](job[door])
+    client = CLIENTS[transport](job[transport])
     halves, classifier = job["halves"], job["classifier"]
-    row = {name: [b64decode(one) for one in job["rows"][name]] for name in job["rows"]}
+    row = {
+        name: [b64decode(item) for item in job["rows"][name]] for name in job["rows"]
+    }
     floats = {"x": job["floats"]}
-    answers = {
+    results = {
         "floats": client.predict(floats, halves, 1),
         "rows": client.predict(row, classifier, 1),
         "metadata": client.get_model_metadata(classifier, 1),
         "status": client.get_model_status(classifier, 1),
         "errors": {
-            "unknown model": failure(client.predict, floats, "nobody", 1),
+            "unknown model": failure(client.predict, floats, "unknown", 1),
             "unknown version": failure(client.predict, floats, halves, 7),
             "its own default, version 0": failure(client.predict, floats, halves),
             "unknown input": failure(client.predict, {"z": [1.0]}, halves, 1),
-            "status of an unknown model": failure(client.get_model_status, "nobody", 1),
+            "status of an unknown model": failure(
+                client.get_model_status, "unknown", 1
+            ),
             "metadata of an unknown model": failure(
-                client.get_model_metadata, "nobody", 1
+                client.get_model_metadata, "unknown", 1
             ),
         },
     }
-    json.dump(plain(answers), sys.stdout)
+    json.dump(plain(results), sys.stdout)
 
 
 main()

@@ -1,20 +1,20 @@
-"""TFX's own client; it runs where TFX is installed, with the pipeline's tests."""
+"""TFX's client, in the environment of the pipeline's tests."""
 
 import pytest
 
 from tests.serving.conformance import jobs
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 pytest.importorskip("tfx", reason="tfx is not installed here")
 
 
-def test_tfx_finds_the_model_loaded_and_its_requests_answered(answers_of):
-    answers = answers_of("tfx")
-    assert answers["loaded"] == answers["answered"] == ["no error", "", ""]
+def test_tfx_finds_the_model_loaded_and_its_requests_succeed(results_of):
+    results = results_of("tfx")
+    assert results["loaded"] == results["predicted"] == ["no error", "", ""]
 
 
-def test_a_wrong_request_is_tfxs_own_error_with_the_servers_text(answers_of):
-    assert answers_of("tfx")["errors"] == {
+def test_a_wrong_request_is_an_error_of_tfx_with_the_servers_text(results_of):
+    assert results_of("tfx")["errors"] == {
         "missing input": [
             "ValidationFailed",
             "INVALID_ARGUMENT",

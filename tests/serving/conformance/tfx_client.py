@@ -1,7 +1,7 @@
-"""Asks a server with TFX's own client: a job on stdin, answers on stdout.
+"""Script of TFX's client: a job on stdin, results on stdout.
 
-The client of TFX's InfraValidator says whether a model is ready and whether requests
-were answered, no more.
+The client of TFX's InfraValidator reports whether a model is ready and whether requests
+succeed.
 """
 
 import json
@@ -18,7 +18,7 @@ from tfx.components.infra_validator.model_server_clients import (
 
 
 def failure(call, *arguments):
-    """Name of the exception, and the code and text of the gRPC error behind it."""
+    """Returns the exception's name, and the code and text of its gRPC error."""
     try:
         call(*arguments)
     except (error_types.ValidationFailed, error_types.DeadlineExceeded) as error:
@@ -34,22 +34,22 @@ def main():
     client = tensorflow_serving_client.TensorFlowServingClient(
         job["grpc"], job["classifier"]
     )
-    nobody = tensorflow_serving_client.TensorFlowServingClient(job["grpc"], "nobody")
+    unknown = tensorflow_serving_client.TensorFlowServingClient(job["grpc"], "unknown")
     predict = predict_pb2.PredictRequest.FromString(b64decode(job["predict"]))
     classify = classification_pb2.ClassificationRequest()
     classify.ParseFromString(b64decode(job["classify"]))
     wrong = predict_pb2.PredictRequest()
     wrong.CopyFrom(predict)
     del wrong.inputs["image"], wrong.inputs["audio"]
-    answers = {
+    results = {
         "loaded": failure(client.WaitUntilModelLoaded, time.time() + 30, 1),
-        "answered": failure(client.SendRequests, [predict, classify]),
+        "predicted": failure(client.SendRequests, [predict, classify]),
         "errors": {
             "missing input": failure(client.SendRequests, [wrong]),
-            "never loaded": failure(nobody.WaitUntilModelLoaded, time.time() + 2, 1),
+            "never loaded": failure(unknown.WaitUntilModelLoaded, time.time() + 2, 1),
         },
     }
-    json.dump(answers, sys.stdout)
+    json.dump(results, sys.stdout)
 
 
 main()

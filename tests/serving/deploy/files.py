@@ -1,4 +1,4 @@
-"""Reads the files of serving/deploy as their readers do."""
+"""Files of serving/deploy, read as their programs read them."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 DEPLOY = Path(__file__).parents[3] / "serving" / "deploy"
-# Source: main.cc of TensorFlow Serving 2.16.1; those that a deployment may set.
+# Source: main.cc of TensorFlow Serving 2.16.1; flags that a deployment may set.
 FLAGS = {
     "port",
     "rest_api_port",
@@ -33,35 +33,34 @@ FLAGS = {
 }
 
 
-def program(name, why):
-    """Path of a program; without it a test is skipped, but never where CI is set."""
-    found = shutil.which(name)
-    if not found and os.environ.get("CI"):
-        pytest.fail(f"no {name} here, {why}; nothing is skipped where CI is set")
-    if not found:
-        pytest.skip(f"no {name} here, {why}")
-    return found
+def find_program(name, purpose):
+    """Returns the path of a program; without it skips the test, or fails in CI."""
+    path = shutil.which(name)
+    if not path:
+        stop = pytest.fail if os.environ.get("CI") else pytest.skip
+        stop(f"There is no program {name}, {purpose}.")
+    return path
 
 
 def documents(path):
-    """All YAML documents of a file."""
+    """Returns all YAML documents of a file."""
     return [d for d in yaml.safe_load_all(path.read_text()) if d is not None]
 
 
 def flags(arguments):
-    """{name: value} of command-line flags, each of which TF Serving must know."""
+    """Returns {name: value} of flags; TF Serving must know each."""
     pairs = (argument.removeprefix("--").partition("=") for argument in arguments)
-    found = {name: value for name, _, value in pairs}
-    assert set(found) <= FLAGS, set(found) - FLAGS
-    return found
+    values = {name: value for name, _, value in pairs}
+    assert set(values) <= FLAGS, set(values) - FLAGS
+    return values
 
 
-def interpolated(content, variables):
-    """Compose's own ${NAME:-default}, ${NAME:?message} and $$ in all strings."""
+def interpolate(content, variables):
+    """Replaces ${NAME:-default}, ${NAME:?message} and $$ in all strings, as Compose."""
     if isinstance(content, dict):
-        return {name: interpolated(value, variables) for name, value in content.items()}
+        return {name: interpolate(value, variables) for name, value in content.items()}
     if isinstance(content, list):
-        return [interpolated(value, variables) for value in content]
+        return [interpolate(value, variables) for value in content]
     if not isinstance(content, str):
         return content
     pattern = r"\$\$|\$\{(\w+)(:[-?])([^}]*)\}"

@@ -1,4 +1,4 @@
-"""A ModelService as TF Serving's, in this process: its rules, and no models."""
+"""Fake ModelService with TF Serving's rules for labels, and without models."""
 
 from collections.abc import Mapping
 from concurrent import futures
@@ -15,18 +15,18 @@ START, AVAILABLE, END = 10, 30, 50
 
 
 class ModelService(ModelServiceServicer):
-    """Serves versions that are `there`; a label needs a version that is available.
+    """Serves `versions`; a label needs a version that is available.
 
     Attributes:
-        states: {version: state} of what is or was served.
-        labels: {label: version}.
-        looks: How often a version is still looked for in vain before it is there.
-        broken: {version: message} of those that do not load.
-        configs: Every config that came.
+        states: Version -> state, of versions that are or were served.
+        labels: Label -> version.
+        lookups: Number of status calls until a version is loaded.
+        broken: Version -> message, of versions that do not load.
+        configs: All configs received.
     """
 
-    def __init__(self, there: set[int], looks: int = 0):
-        self.there, self.looks = there, looks
+    def __init__(self, versions: set[int], lookups: int = 0):
+        self.versions, self.lookups = versions, lookups
         self.states: dict[int, int] = {}
         self.labels: dict[str, int] = {}
         self.broken: Mapping[int, str] = {}
@@ -44,38 +44,38 @@ class ModelService(ModelServiceServicer):
                 )
         self.labels = dict(model.version_labels)
         policy = model.model_version_policy
-        wanted = {max(self.there)}
+        selected = {max(self.versions)}
         if policy.HasField("specific"):
-            wanted = set(policy.specific.versions)
-        for version in wanted & self.there:
+            selected = set(policy.specific.versions)
+        for version in selected & self.versions:
             self.states.setdefault(version, START)
             if self.states[version] == END and version not in self.broken:
                 self.states[version] = START
-        for version in set(self.states) - wanted:
+        for version in set(self.states) - selected:
             self.states[version] = END
         return model_management_pb2.ReloadConfigResponse()
 
     def GetModelStatus(self, request, context):
-        answer = get_model_status_pb2.GetModelStatusResponse()
+        response = get_model_status_pb2.GetModelStatusResponse()
         for version, state in self.states.items():
-            entry = answer.model_version_status.add(version=version)
-            if state == START and self.looks:
-                self.looks -= 1
+            entry = response.model_version_status.add(version=version)
+            if state == START and self.lookups:
+                self.lookups -= 1
             elif state == START:
                 self.states[version] = END if version in self.broken else AVAILABLE
             entry.state = self.states[version]
             if entry.state == END and version in self.broken:
                 entry.status.error_code = 2
                 entry.status.error_message = self.broken[version]
-        if not answer.model_version_status:
+        if not response.model_version_status:
             text = f"Could not find any versions of model {request.model_spec.name}"
             context.abort(grpc.StatusCode.NOT_FOUND, text)
-        return answer
+        return response
 
 
 @contextmanager
-def running(service: ModelService):
-    """Yields HOST:PORT where the service answers."""
+def serve(service: ModelService):
+    """Yields HOST:PORT of the service."""
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
     add_ModelServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -1,4 +1,4 @@
-"""The text protos that TF Serving reads, by its own messages."""
+"""Text protos of TF Serving, parsed as its own messages."""
 
 import pytest
 from google.protobuf import (
@@ -16,28 +16,26 @@ from tests.serving.deploy.files import DEPLOY
 CONFIG = DEPLOY / "config"
 GCS = DEPLOY / "kubernetes" / "overlays" / "gcs" / "models.config"
 # Source: session_bundle_config.proto and monitoring_config.proto of TensorFlow Serving
-# 2.16.1, whose Python package has neither.
-INT64, STRING = ".google.protobuf.Int64Value", ".google.protobuf.StringValue"
-BATCHING = {
-    "max_batch_size": INT64,
-    "batch_timeout_micros": INT64,
-    "max_enqueued_batches": INT64,
-    "num_batch_threads": INT64,
-    "thread_pool_name": STRING,
-    "allowed_batch_sizes": "repeated int64",
-    "pad_variable_length_inputs": "bool",
-    "enable_large_batch_splitting": ".google.protobuf.BoolValue",
-}
+# 2.16.1, which its Python package has not.
 MESSAGES = {
-    "BatchingParameters": BATCHING,
+    "BatchingParameters": {
+        "max_batch_size": "Int64Value",
+        "batch_timeout_micros": "Int64Value",
+        "max_enqueued_batches": "Int64Value",
+        "num_batch_threads": "Int64Value",
+        "thread_pool_name": "StringValue",
+        "allowed_batch_sizes": "repeated int64",
+        "pad_variable_length_inputs": "bool",
+        "enable_large_batch_splitting": "BoolValue",
+    },
     "PrometheusConfig": {"enable": "bool", "path": "string"},
-    "MonitoringConfig": {"prometheus_config": ".test.PrometheusConfig"},
+    "MonitoringConfig": {"prometheus_config": "PrometheusConfig"},
 }
 
 
 @pytest.fixture(scope="module")
 def messages():
-    """{name: class} of the messages above."""
+    """Name -> class of the messages above."""
     Field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
         name="test.proto",
@@ -48,13 +46,15 @@ def messages():
     for name, fields in MESSAGES.items():
         message = file.message_type.add(name=name)
         for number, (field, kind) in enumerate(fields.items(), start=1):
-            added = message.field.add(name=field, number=number, label=1)
-            if kind.startswith("repeated "):
-                added.label, kind = Field.LABEL_REPEATED, kind.split()[1]
-            if kind.startswith("."):
-                added.type, added.type_name = Field.TYPE_MESSAGE, kind
-            else:
+            *repeated, kind = kind.split()
+            added = message.field.add(name=field, number=number)
+            added.label = Field.LABEL_REPEATED if repeated else Field.LABEL_OPTIONAL
+            if kind.islower():
                 added.type = Field.Type.Value(f"TYPE_{kind.upper()}")
+            else:
+                package = "test" if kind in MESSAGES else "google.protobuf"
+                added.type = Field.TYPE_MESSAGE
+                added.type_name = f".{package}.{kind}"
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.Add(file)
@@ -63,32 +63,24 @@ def messages():
     }
 
 
-@pytest.fixture(scope="module")
-def batching(messages):
+def test_batching_is_bounded(messages):
     text = (CONFIG / "batching.config").read_text()
-    return text_format.Parse(text, messages["BatchingParameters"]())
-
-
-def test_the_largest_allowed_batch_is_the_largest_batch(batching):
+    batching = text_format.Parse(text, messages["BatchingParameters"]())
     sizes = list(batching.allowed_batch_sizes)
     assert sizes == sorted(set(sizes))
     assert sizes[-1] == batching.max_batch_size.value
-
-
-def test_a_request_waits_less_than_a_model_takes_and_the_queue_is_bounded(batching):
+    # A request waits less than a model takes.
     assert 0 < batching.batch_timeout_micros.value <= 10_000
     assert 0 < batching.max_enqueued_batches.value <= 100
 
 
-@pytest.mark.parametrize(
-    "broken", ["max_batch_sizes { value: 1 }", "max_batch_size: 1"]
-)
-def test_a_broken_batching_file_does_not_parse(messages, broken):
+@pytest.mark.parametrize("text", ["max_batch_sizes { value: 1 }", "max_batch_size: 1"])
+def test_a_broken_batching_file_does_not_parse(messages, text):
     with pytest.raises(text_format.ParseError):
-        text_format.Parse(broken, messages["BatchingParameters"]())
+        text_format.Parse(text, messages["BatchingParameters"]())
 
 
-def test_metrics_are_on_where_prometheus_looks(messages):
+def test_the_metrics_page_is_on(messages):
     text = (CONFIG / "monitoring.config").read_text()
     config = text_format.Parse(text, messages["MonitoringConfig"]())
     assert config.prometheus_config.enable
@@ -96,30 +88,28 @@ def test_metrics_are_on_where_prometheus_looks(messages):
 
 
 @pytest.mark.parametrize("path", [*sorted(CONFIG.glob("models*.config")), GCS])
-def test_every_list_of_models_serves_mmkeras_from_an_absolute_path(path):
+def test_every_list_of_models_has_mmkeras_on_an_absolute_path(path):
     model = models_file.find_model(models_file.read_models(path), "mmkeras")
     assert model.base_path.startswith(("/models/", "gs://"))
     assert model.model_platform == "tensorflow"
 
 
-def test_each_label_of_the_variant_is_a_version_that_it_serves():
+def test_each_label_is_of_a_version_that_is_served():
     config = models_file.read_models(CONFIG / "models.labels.config")
     model = models_file.find_model(config, "mmkeras")
     assert set(model.version_labels) == {rollout.STABLE, rollout.CANARY}
     assert set(model.version_labels.values()) == set(rollout.versions(model))
 
 
-def test_the_bucket_differs_from_the_volume_in_its_base_path_only():
-    ours, theirs = (
-        models_file.read_models(path) for path in (CONFIG / "models.config", GCS)
-    )
-    models_file.find_model(theirs, "mmkeras").base_path = "/models/mmkeras"
-    assert ours == theirs
+def test_the_list_for_a_bucket_has_another_base_path_only():
+    config = models_file.read_models(GCS)
+    models_file.find_model(config, "mmkeras").base_path = "/models/mmkeras"
+    assert config == models_file.read_models(CONFIG / "models.config")
 
 
 def test_a_list_of_models_with_an_unknown_field_is_refused(tmp_path):
     path = tmp_path / "models.config"
     text = (CONFIG / "models.config").read_text()
     path.write_text(text.replace("base_path", "base_paths"))
-    with pytest.raises(UserError, match="is no model_config_list"):
+    with pytest.raises(UserError, match="not a model_config_list"):
         models_file.read_models(path)

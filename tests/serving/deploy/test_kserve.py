@@ -1,4 +1,4 @@
-"""The InferenceService by KServe's fields, and all that is applied with it."""
+"""KServe's InferenceService: known fields, restricted pods, its namespace."""
 
 import copy
 
@@ -6,19 +6,24 @@ import kubernetes_validate
 import pytest
 
 from tests.serving.deploy.files import DEPLOY, documents, flags
-from tests.serving.deploy.manifests import kustomized, restricted, valid
+from tests.serving.deploy.manifests import check_restricted, check_schema, kustomize
 
-KSERVE_AT = DEPLOY / "kserve"
-# Custom resources have no schema here; their fields, by hand, from the CRDs of KServe
-# 0.15 and of the Prometheus operator 0.80.
-KSERVE = {"model", "minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"}
-KSERVE |= {"canaryTrafficPercent"}
-KSERVE_MODEL = {"modelFormat", "protocolVersion", "runtime", "runtimeVersion"}
-KSERVE_MODEL |= {"storageUri"}
+FOLDER = DEPLOY / "kserve"
+# Source: CRDs of KServe 0.15, whose schemas are not installed.
+PREDICTOR_FIELDS = {"model", "minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"}
+PREDICTOR_FIELDS |= {"canaryTrafficPercent"}
+MODEL_FIELDS = {"modelFormat", "protocolVersion", "runtime", "runtimeVersion"}
+MODEL_FIELDS |= {"storageUri"}
+
+
+@pytest.fixture
+def service():
+    (document,) = documents(FOLDER / "inferenceservice.yaml")
+    return document
 
 
 def check_inference_service(document):
-    """KServe's own fields are known ones; all others are a pod's, by its schema."""
+    """Checks KServe's fields by name, and all others by the schema of a pod."""
     assert document["apiVersion"] == "serving.kserve.io/v1beta1"
     assert set(document["spec"]) == {"predictor"}
     predictor = copy.deepcopy(document["spec"]["predictor"])
@@ -26,27 +31,27 @@ def check_inference_service(document):
     assert 0 <= predictor["canaryTrafficPercent"] <= 100
     assert predictor["minReplicas"] <= predictor["maxReplicas"]
     assert set(model.pop("modelFormat")) == {"name", "version"}
-    container = {k: v for k, v in model.items() if k not in KSERVE_MODEL}
-    pod = {k: v for k, v in predictor.items() if k not in KSERVE}
+    container = {k: v for k, v in model.items() if k not in MODEL_FIELDS}
+    pod = {k: v for k, v in predictor.items() if k not in PREDICTOR_FIELDS}
     spec = pod | {"containers": [container | {"name": "kserve-container"}]}
-    valid({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec})
-    restricted(spec)
+    header = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}}
+    check_schema(header | {"spec": spec})
+    check_restricted(spec)
 
 
-def test_the_inference_service_has_known_fields_only():
-    (document,) = documents(KSERVE_AT / "inferenceservice.yaml")
-    check_inference_service(document)
-    flags(document["spec"]["predictor"]["model"]["args"])
+def test_the_inference_service_has_known_fields(service):
+    check_inference_service(service)
+    flags(service["spec"]["predictor"]["model"]["args"])
 
 
-def test_the_inference_service_comes_with_all_that_it_needs():
-    namespace, account, service = kustomized(KSERVE_AT)
+def test_the_kustomization_has_the_namespace_and_the_account():
+    namespace, account, service = kustomize(FOLDER)
     for document in (namespace, account):
-        valid(document)
+        check_schema(document)
     check_inference_service(service)
     name = namespace["metadata"]["name"]
-    enforced = namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
-    assert (name, enforced) == ("mmkeras", "restricted")
+    level = namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    assert (name, level) == ("mmkeras", "restricted")
     for document in (account, service):
         assert document["metadata"]["namespace"] == name
     predictor = service["spec"]["predictor"]
@@ -55,17 +60,17 @@ def test_the_inference_service_comes_with_all_that_it_needs():
 
 
 @pytest.mark.parametrize("field", ["runAsNonRoot", "seccompProfile", "capabilities"])
-def test_a_server_that_restricted_would_refuse_is_found(field):
-    (document,) = documents(KSERVE_AT / "inferenceservice.yaml")
-    del document["spec"]["predictor"]["model"]["securityContext"][field]
+def test_a_pod_that_is_not_restricted_is_detected(service, field):
+    del service["spec"]["predictor"]["model"]["securityContext"][field]
     with pytest.raises(KeyError, match=field):
-        check_inference_service(document)
+        check_inference_service(service)
 
 
-@pytest.mark.parametrize("place", ["predictor", "model"])
-def test_an_unknown_field_of_the_inference_service_is_found(place):
-    (document,) = documents(KSERVE_AT / "inferenceservice.yaml")
-    predictor = document["spec"]["predictor"]
-    (predictor if place == "predictor" else predictor["model"])["storageUrl"] = "x"
+@pytest.mark.parametrize("keys", [("predictor",), ("predictor", "model")])
+def test_an_unknown_field_is_detected(service, keys):
+    parent = service["spec"]
+    for key in keys:
+        parent = parent[key]
+    parent["storageUrl"] = "x"
     with pytest.raises(kubernetes_validate.ValidationError):
-        check_inference_service(document)
+        check_inference_service(service)

@@ -1,4 +1,4 @@
-"""Kubernetes' manifests by its strict schemas, and as kustomize puts them together."""
+"""Manifests of Kubernetes: strict schemas, references, probes, and kustomizations."""
 
 import copy
 
@@ -6,8 +6,13 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.serving.deploy.files import DEPLOY, documents, flags, program
-from tests.serving.deploy.manifests import kustomized, of_kind, restricted, valid
+from tests.serving.deploy.files import DEPLOY, documents, find_program, flags
+from tests.serving.deploy.manifests import (
+    check_restricted,
+    check_schema,
+    kustomize,
+    of_kind,
+)
 
 ROOT = DEPLOY / "kubernetes"
 FOLDERS = (ROOT / "namespace", ROOT / "base")
@@ -17,7 +22,7 @@ FILES = [
     for path in sorted(folder.glob("*.yaml"))
     if path.stem != "kustomization"
 ]
-GONE = object()
+MISSING = object()
 
 
 @pytest.fixture(scope="module")
@@ -27,29 +32,29 @@ def base():
 
 @pytest.fixture(scope="module")
 def deployment(base):
-    (found,) = of_kind(base, "Deployment")
-    return found
+    (document,) = of_kind(base, "Deployment")
+    return document
 
 
 @pytest.fixture(scope="module")
 def container(deployment):
-    (found,) = deployment["spec"]["template"]["spec"]["containers"]
-    return found
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return container
 
 
 @pytest.mark.parametrize(
-    ("variable", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)]
+    ("ci", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)]
 )
-def test_a_missing_program_is_no_silent_pass_in_ci(monkeypatch, variable, outcome):
-    monkeypatch.setenv("CI", variable)
-    with pytest.raises(outcome, match="no kubectl-of-nobody here, which"):
-        program("kubectl-of-nobody", "which is nowhere")
+def test_a_missing_program_fails_in_ci_and_skips_elsewhere(monkeypatch, ci, outcome):
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="no program no-such-kubectl"):
+        find_program("no-such-kubectl", "for this test")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_manifests_are_valid_to_the_last_field(path):
+def test_manifests_have_known_fields(path):
     for document in documents(path):
-        valid(document)
+        check_schema(document)
 
 
 @pytest.mark.parametrize(
@@ -57,38 +62,40 @@ def test_manifests_are_valid_to_the_last_field(path):
 )
 def test_every_file_is_in_the_kustomization(folder):
     (kustomization,) = documents(folder / "kustomization.yaml")
-    named = {name for name in kustomization["resources"] if name.endswith(".yaml")}
-    there = {path.name for path in folder.glob("*.yaml")}
-    assert named == there - {"kustomization.yaml"}
+    names = {name for name in kustomization["resources"] if name.endswith(".yaml")}
+    paths = {path.name for path in folder.glob("*.yaml")}
+    assert names == paths - {"kustomization.yaml"}
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("keys", "value"),
     [
         (("spec", "replica"), 1),
         (("spec", "template", "spec", "containers", 0, "imag"), "x"),
         (("spec", "template", "spec", "terminationGracePeriodSeconds"), "x"),
-        (("spec", "selector"), GONE),
-        (("spec", "template", "spec", "containers", 0, "resources", "limit"), {}),
+        (("spec", "selector"), MISSING),
     ],
 )
-def test_a_broken_manifest_is_refused(deployment, place, value):
+def test_a_broken_manifest_is_refused(deployment, keys, value):
     broken = copy.deepcopy(deployment)
-    *way, last = place
-    inner = broken
-    for step in way:
-        inner = inner[step]
-    inner[last] = value
-    if value is GONE:
-        del inner[last]
+    *parents, last = keys
+    parent = broken
+    for key in parents:
+        parent = parent[key]
+    parent[last] = value
+    if value is MISSING:
+        del parent[last]
     with pytest.raises(kubernetes_validate.ValidationError):
-        valid(broken)
+        check_schema(broken)
 
 
-def test_everything_selects_the_pods(base, deployment):
+def test_all_selectors_match_the_pods(base, deployment):
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
     selectors = [deployment["spec"]["selector"]["matchLabels"]]
-    selectors += [service["spec"]["selector"] for service in of_kind(base, "Service")]
+    services = [service["spec"]["selector"] for service in of_kind(base, "Service")]
+    # A version would change with a new image and cut off the old pods.
+    assert not any("app.kubernetes.io/version" in selector for selector in services)
+    selectors += services
     (budget,) = of_kind(base, "PodDisruptionBudget")
     (policy,) = of_kind(base, "NetworkPolicy")
     selectors.append(budget["spec"]["selector"]["matchLabels"])
@@ -100,21 +107,15 @@ def test_everything_selects_the_pods(base, deployment):
     assert "replicas" not in deployment["spec"]
 
 
-def test_a_service_selects_by_no_version(base):
-    # A label that a new image changes would take the Service from the old pods.
-    for service in of_kind(base, "Service"):
-        assert "app.kubernetes.io/version" not in service["spec"]["selector"]
-
-
-def test_ports_have_names_that_are_there(base, container):
+def test_ports_are_named_alike(base, container):
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["port"] in ports
     for service in of_kind(base, "Service"):
         for port in service["spec"]["ports"]:
             assert ports[port["targetPort"]] == port["port"]
-    found = flags(container["args"])
-    assert ports == {"grpc": int(found["port"]), "rest": int(found["rest_api_port"])}
+    values = flags(container["args"])
+    assert ports == {"grpc": int(values["port"]), "rest": int(values["rest_api_port"])}
 
 
 def test_readiness_needs_a_version_and_liveness_does_not(container):
@@ -122,7 +123,7 @@ def test_readiness_needs_a_version_and_liveness_does_not(container):
     assert container["livenessProbe"]["httpGet"]["path"] == "/v1/models/mmkeras"
 
 
-def test_no_request_is_lost_while_pods_change(deployment, container):
+def test_pods_end_after_their_requests(deployment, container):
     update = deployment["spec"]["strategy"]["rollingUpdate"]
     assert update["maxUnavailable"] == 0
     command, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
@@ -132,68 +133,55 @@ def test_no_request_is_lost_while_pods_change(deployment, container):
 
 
 def test_threads_are_as_many_as_cpus(container):
-    found, limit = flags(container["args"]), container["resources"]["limits"]["cpu"]
-    assert found["tensorflow_intra_op_parallelism"] == limit
-    assert found["tensorflow_inter_op_parallelism"] == limit
+    values, limit = flags(container["args"]), container["resources"]["limits"]["cpu"]
+    assert values["tensorflow_intra_op_parallelism"] == limit
+    assert values["tensorflow_inter_op_parallelism"] == limit
 
 
 def test_compose_and_kubernetes_run_the_same_server(container):
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     service = compose["services"]["tf-serving"]
-    ours, theirs = flags(container["args"]), flags(service["command"])
+    values, others = flags(container["args"]), flags(service["command"])
     assert service["image"] == container["image"]
     assert service["entrypoint"] == container["command"]
-    del ours["grpc_channel_arguments"]  # there is one server only
-    assert ours.keys() == theirs.keys()
+    del values["grpc_channel_arguments"]  # compose has one server
+    assert values.keys() == others.keys()
     threads = {"tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"}
-    for name in ours.keys() - threads:
-        assert ours[name] == theirs[name]
-
-
-def test_pods_are_as_the_restricted_standard_wants_them(base, deployment, container):
-    (namespace,) = of_kind(base, "Namespace")
-    enforced = namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
-    assert enforced == "restricted"
-    restricted(deployment["spec"]["template"]["spec"])
+    for name in values.keys() - threads:
+        assert values[name] == others[name]
 
 
 @pytest.mark.parametrize("folder", ["base", "overlays/gcs", "overlays/s3"])
-def test_what_kustomize_makes_is_valid_and_refers_to_what_is_there(folder):
-    found = kustomized(ROOT / folder)
-    for document in found:
-        valid(document)
+def test_kustomizations_are_valid_and_complete(folder):
+    built = kustomize(ROOT / folder)
+    for document in built:
+        check_schema(document)
         assert document["metadata"].get("namespace", "mmkeras") == "mmkeras"
-    (deployment,) = of_kind(found, "Deployment")
+    (deployment,) = of_kind(built, "Deployment")
     pod = deployment["spec"]["template"]["spec"]
-    restricted(pod)
-    maps = {d["metadata"]["name"]: d["data"] for d in of_kind(found, "ConfigMap")}
-    claims = {d["metadata"]["name"] for d in of_kind(found, "PersistentVolumeClaim")}
+    check_restricted(pod)
+    maps = {d["metadata"]["name"]: d["data"] for d in of_kind(built, "ConfigMap")}
+    claims = {d["metadata"]["name"] for d in of_kind(built, "PersistentVolumeClaim")}
     volumes = {volume.pop("name"): volume for volume in copy.deepcopy(pod["volumes"])}
     for container in [*pod["containers"], *pod.get("initContainers", [])]:
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes)
     for volume in volumes.values():
         (source,) = volume.values()  # more than one is refused by the API alone
-    named = {s["configMap"]["name"] for s in volumes["config"]["projected"]["sources"]}
-    assert named <= set(maps)
-    assert "mmkeras-models" in named  # without a hash: read again while it is mounted
-    files = {name for each in named for name in maps[each]}
+    names = {s["configMap"]["name"] for s in volumes["config"]["projected"]["sources"]}
+    assert names <= set(maps)
+    assert "mmkeras-models" in names  # without a hash: the server polls it
+    files = {file for name in names for file in maps[name]}
     assert files == {"models.config", "batching.config", "monitoring.config"}
     assert ("models" in volumes) != (folder == "overlays/gcs")
+    bucket = 'base_path: "gs://BUCKET/mmkeras/serving/mmkeras"'
+    models = maps["mmkeras-models"]["models.config"]
+    assert (bucket in models) == (folder == "overlays/gcs")
     assert claims == ({"mmkeras-models"} if folder == "base" else set())
 
 
-def test_the_bucket_is_in_the_config_of_its_overlay():
-    (models,) = [
-        d["data"]["models.config"]
-        for d in of_kind(kustomized(ROOT / "overlays/gcs"), "ConfigMap")
-        if d["metadata"]["name"] == "mmkeras-models"
-    ]
-    assert 'base_path: "gs://BUCKET/mmkeras/serving/mmkeras"' in models
-
-
-def test_versions_from_s3_land_where_the_server_looks():
-    (deployment,) = of_kind(kustomized(ROOT / "overlays/s3"), "Deployment")
+def test_versions_from_s3_are_copied_to_the_base_path():
+    (deployment,) = of_kind(kustomize(ROOT / "overlays/s3"), "Deployment")
     pod = deployment["spec"]["template"]["spec"]
     (sync,) = pod["initContainers"]
     environment = {e["name"]: e["value"] for e in sync["env"]}
@@ -204,9 +192,9 @@ def test_versions_from_s3_land_where_the_server_looks():
     assert sync["restartPolicy"] == "Always"
 
 
-def test_monitors_are_put_together():
+def test_monitors_match_the_jobs_of_prometheus():
     monitor, probe = (
-        of_kind(kustomized(ROOT / "monitoring"), kind)[0]
+        of_kind(kustomize(ROOT / "monitoring"), kind)[0]
         for kind in ("ServiceMonitor", "Probe")
     )
     config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
@@ -214,17 +202,17 @@ def test_monitors_are_put_together():
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["path"] == jobs["tf-serving"]["metrics_path"]
     assert probe["spec"]["jobName"] in jobs
-    assert monitor["metadata"]["name"] in jobs  # that of the Service, and so the job
+    assert monitor["metadata"]["name"] in jobs  # name of the Service, and so of the job
 
 
-def test_the_monitor_finds_the_service_with_the_rest_port(base):
+def test_the_monitor_selects_the_service_with_the_rest_port(base):
     (monitor,) = documents(ROOT / "monitoring" / "servicemonitor.yaml")
-    wanted = monitor["spec"]["selector"]["matchLabels"].items()
-    found = [
+    selector = monitor["spec"]["selector"]["matchLabels"].items()
+    (service,) = [
         service
         for service in of_kind(base, "Service")
-        if wanted <= service["metadata"].get("labels", {}).items()
+        if selector <= service["metadata"].get("labels", {}).items()
     ]
-    assert [service["metadata"]["name"] for service in found] == ["tf-serving"]
-    ports = {port["name"] for port in found[0]["spec"]["ports"]}
+    assert service["metadata"]["name"] == "tf-serving"
+    ports = {port["name"] for port in service["spec"]["ports"]}
     assert monitor["spec"]["endpoints"][0]["port"] in ports

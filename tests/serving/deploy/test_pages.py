@@ -1,4 +1,4 @@
-"""What the pages tell people to type, by what is there."""
+"""Commands of docs/deploy.md and docs/kubeflow.md: their files and flags exist."""
 
 import re
 
@@ -14,19 +14,15 @@ PAGES = {
 
 
 def commands(page):
-    """Lines of a page's blocks, each whole."""
+    """Returns the commands in the code blocks of a page, one string each."""
     fences = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-    blocks = fences.findall(PAGES[page])
-    lines = (
-        "".join(text for language, text in blocks if not language)
-        .replace("\\\n", " ")
-        .splitlines()
-    )
+    blocks = [text for language, text in fences.findall(PAGES[page]) if not language]
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [line.removeprefix("$ ").split("#")[0].strip() for line in lines]
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_is_applied_is_there(page):
+def test_kustomizations_exist(page):
     folders = [c.split()[3] for c in commands(page) if "apply --kustomize" in c]
     assert folders
     for folder in folders:
@@ -34,30 +30,30 @@ def test_what_is_applied_is_there(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_no_port_is_opened_to_all(page):
+def test_no_port_is_open_on_all_addresses(page):
     for command in commands(page):
         assert not re.search(r"(-p|--publish)[ =]\d+:", command), command
         assert "--address" not in command
 
 
-def test_pods_are_asked_by_a_way_that_the_network_policy_admits():
-    # Only mmkeras-client pods and the namespace "monitoring", and neither is the API
-    # server, which makes the calls of its proxy itself.
-    found = [c for c in commands("deploy.md") if c.startswith("kubectl")]
-    assert not any("/proxy/" in command for command in found)
-    assert any("port-forward pod/" in command for command in found)
+def test_pods_are_called_in_a_way_that_the_network_policy_allows():
+    # It allows mmkeras-client pods and the namespace "monitoring", but not the API
+    # server, which makes the calls of its proxy.
+    kubectl = [c for c in commands("deploy.md") if c.startswith("kubectl")]
+    assert not any("/proxy/" in command for command in kubectl)
+    assert any("port-forward pod/" in command for command in kubectl)
 
 
-def test_the_fifth_step_of_kubeflow_tells_no_story_of_its_own():
+def test_the_fifth_step_of_kubeflow_refers_to_the_page_of_deployment():
     step = PAGES["kubeflow.md"].partition("## 5.")[2].partition("\n## ")[0]
     assert "(deploy.md#kubernetes)" in step
     assert "docker" not in step and "again until" not in step
 
 
-def test_releases_are_spelled_as_the_program_takes_them():
+def test_releases_have_actions_and_flags_of_the_program():
     name = "python -m serving.deploy.release"
-    found = [c.split() for c in commands("deploy.md") if c.startswith(name)]
-    assert found
-    for _, _, _, action, *others in found:
+    releases = [c.split() for c in commands("deploy.md") if c.startswith(name)]
+    assert releases
+    for _, _, _, action, *words in releases:
         assert action in ACTIONS
-        assert {o for o in others if o.startswith("-")} <= {"--target", "--config"}
+        assert {w for w in words if w.startswith("-")} <= {"--target", "--config"}

@@ -1,7 +1,4 @@
-"""Versions from S3 to a pod, by the overlay's script and an `aws` of the test's own.
-
-That one lists and copies a folder as the real one does a bucket.
-"""
+"""sync.sh, which copies versions from S3 to a pod, with a fake `aws` on a folder."""
 
 import os
 import subprocess
@@ -28,110 +25,107 @@ case "$2 $3" in
     *) exit 2 ;;
 esac
 """
+FILES = ("saved_model.pb", "variables/variables.index")
+FILES += ("variables/variables.data-00000-of-00001",)
 
 
 @pytest.fixture
-def bucket(tmp_path):
-    (tmp_path / "bin").mkdir()
+def push(tmp_path):
+    """push(version, *names) writes files of a version to the bucket."""
     aws = tmp_path / "bin" / "aws"
+    aws.parent.mkdir()
     aws.write_text(AWS)
     aws.chmod(0o755)
-    (tmp_path / "bucket" / "b" / "mmkeras").mkdir(parents=True)
     (tmp_path / "models.config").write_text("# 7\nmodel_config_list { }\n")
-    return tmp_path / "bucket" / "b" / "mmkeras"
+
+    def push(version, *names):
+        for name in names or FILES:
+            file = tmp_path / "bucket" / "b" / "mmkeras" / version / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(version)
+
+    return push
 
 
-WHOLE = ("saved_model.pb", "variables/variables.index")
-WHOLE += ("variables/variables.data-00000-of-00001",)
+@pytest.fixture
+def sync(tmp_path):
+    """sync(rounds, **variables) runs the script; returns its process."""
+
+    def sync(rounds=2, **variables):
+        environment = os.environ | {
+            "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+            "BUCKET": str(tmp_path / "bucket"),
+            "SOURCE": "s3://b/mmkeras",
+            "MODELS": str(tmp_path / "models"),
+            "MODELS_CONFIG": str(tmp_path / "models.config"),
+            "EVERY_S": "0",
+            "ROUNDS": str(rounds),
+            "TMPDIR": str(tmp_path),
+        }
+        process = subprocess.run(
+            ["bash", SCRIPT],
+            env=environment | variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert process.returncode == 0, process.stderr
+        return process
+
+    return sync
 
 
-def push(bucket, version, *names):
-    for name in names or WHOLE:
-        file = bucket / version / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(version)
-
-
-def sync(tmp_path, rounds=2, **more):
-    environment = os.environ | {
-        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
-        "BUCKET": str(tmp_path / "bucket"),
-        "SOURCE": "s3://b/mmkeras",
-        "MODELS": str(tmp_path / "models"),
-        "MODELS_CONFIG": str(tmp_path / "models.config"),
-        "EVERY_S": "0",
-        "ROUNDS": str(rounds),
-        "TMPDIR": str(tmp_path),
-    }
-    done = subprocess.run(
-        ["bash", SCRIPT],
-        env=environment | more,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def there(tmp_path):
+def versions(tmp_path):
     return sorted(file.name for file in (tmp_path / "models").iterdir())
 
 
-def test_a_version_is_copied_whole(bucket, tmp_path):
-    push(bucket, "7")
-    assert sync(tmp_path).stdout == "Version 7 is here.\n"
-    copied = tmp_path / "models" / "7" / "variables" / "variables.index"
-    assert copied.read_text() == "7"
-    assert there(tmp_path) == ["7"]
+def test_a_complete_version_is_copied(push, sync, tmp_path):
+    push("7")
+    sync(rounds=1)  # it may still grow
+    assert versions(tmp_path) == []
+    assert sync().stdout == "Version 7 is here.\n"
+    copy = tmp_path / "models" / "7" / "variables" / "variables.index"
+    assert copy.read_text() == "7"
+    assert versions(tmp_path) == ["7"]
 
 
-def test_a_version_that_still_grows_is_left_for_later(bucket, tmp_path):
-    push(bucket, "7")
-    sync(tmp_path, rounds=1)
-    assert there(tmp_path) == []
-
-
-@pytest.mark.parametrize("missing", WHOLE)
-@pytest.mark.parametrize("instead", [[], ["assets/saved_model.pb", "saved_model.pb2"]])
-def test_a_version_without_all_files_of_a_model_is_none(
-    bucket, tmp_path, missing, instead
+@pytest.mark.parametrize("missing", FILES)
+@pytest.mark.parametrize("others", [[], ["assets/saved_model.pb", "saved_model.pb2"]])
+def test_a_version_without_all_files_of_a_model_is_not_copied(
+    push, sync, tmp_path, missing, others
 ):
-    push(bucket, "7", *(name for name in WHOLE if name != missing), *instead)
-    sync(tmp_path, rounds=3)
-    assert there(tmp_path) == []
+    push("7", *(name for name in FILES if name != missing), *others)
+    sync(rounds=3)
+    assert versions(tmp_path) == []
 
 
-def test_a_version_that_changes_while_it_is_copied_is_copied_again(bucket, tmp_path):
-    push(bucket, "7")
-    assert sync(tmp_path, LATE="1").stdout == ""
-    assert there(tmp_path) == []
-    sync(tmp_path)
-    copied = tmp_path / "models" / "7" / "saved_model.pb"
-    assert copied.read_text() == "7more\n"
-    assert there(tmp_path) == ["7"]
+def test_a_version_that_changes_during_the_copy_is_copied_again(push, sync, tmp_path):
+    push("7")
+    assert sync(LATE="1").stdout == ""
+    assert versions(tmp_path) == []
+    sync()
+    assert (tmp_path / "models" / "7" / "saved_model.pb").read_text() == "7more\n"
+    assert versions(tmp_path) == ["7"]
 
 
-def test_the_script_needs_no_more_than_bash_and_coreutils():
+def test_the_script_needs_bash_and_coreutils_only():
     # The image of the AWS CLI has no diffutils.
     words = SCRIPT.read_text().split()
     assert not {"cmp", "diff", "find", "awk"} & set(words)
 
 
-def test_the_newest_and_the_named_ones_are_there_and_no_others(bucket, tmp_path):
-    for version in ("1", "2", "9", "10", "11", "12"):
-        push(bucket, version)
-    push(bucket, ".13.partial")
+def test_the_newest_versions_and_those_of_the_config_are_kept(push, sync, tmp_path):
+    for version in ("1", "2", "9", "10", "11", "12", ".13.partial"):
+        push(version)
     (tmp_path / "models" / "5").mkdir(parents=True)
     (tmp_path / "models.config").write_text("# no 1\nversions: 2 versions: 12\n")
-    sync(tmp_path)
-    assert there(tmp_path) == ["10", "11", "12", "2"]
+    sync()
+    assert versions(tmp_path) == ["10", "11", "12", "2"]
 
 
-def test_nothing_is_deleted_while_the_bucket_cannot_be_read(bucket, tmp_path):
-    push(bucket, "7")
-    sync(tmp_path)
+def test_nothing_is_deleted_while_the_bucket_cannot_be_read(push, sync, tmp_path):
+    push("7")
+    sync()
     (tmp_path / "bucket" / "down").touch()
-    said = sync(tmp_path).stderr
-    assert "s3://b/mmkeras cannot be read; next try in 0 s." in said
-    assert there(tmp_path) == ["7"]
+    assert "s3://b/mmkeras cannot be read; next try in 0 s." in sync().stderr
+    assert versions(tmp_path) == ["7"]

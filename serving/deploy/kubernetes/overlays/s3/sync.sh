@@ -1,11 +1,11 @@
 #!/bin/bash
-# Copies versions from SOURCE to MODELS: the newest KEEP, and those that the file
-# MODELS_CONFIG names. An object store has no rename, so a version counts as whole when
-# it has all files of a SavedModel and its listing is the same as one round ago, and still
-# is after the copy; here it appears by one rename.
+# Copies versions from SOURCE to MODELS: the newest KEEP, and those in MODELS_CONFIG. An
+# object store has no rename, so a version is complete if it has all files of a SavedModel
+# and its listing is unchanged since the last round and after the copy. Here it appears by
+# one rename.
 set -uo pipefail
 : "${SOURCE:?}" "${MODELS:?}" "${MODELS_CONFIG:?}" "${KEEP:=3}" "${EVERY_S:=30}"
-declare -A seen # {version: its listing one round ago}
+declare -A listings # {version: listing of the last round}
 
 versions() { # in the bucket, oldest first
     aws s3 ls "$SOURCE/" | while read -r kind name _; do
@@ -13,13 +13,13 @@ versions() { # in the bucket, oldest first
     done | sort -n
 }
 
-wanted() {
-    local there named
-    there=$(versions) || return 1
+selected() {
+    local available named
+    available=$(versions) || return 1
     named=$(grep -v '^ *#' "$MODELS_CONFIG" | grep -oE '[0-9]+')
     {
-        tail -n "$KEEP" <<<"$there"
-        grep -xF "${named:-none}" <<<"$there"
+        tail -n "$KEEP" <<<"$available"
+        grep -xF "${named:-none}" <<<"$available"
     } | sort -nu
 }
 
@@ -27,7 +27,7 @@ listing() { # VERSION
     aws s3 ls --recursive "$SOURCE/$1/"
 }
 
-whole() { # VERSION LISTING, of which each line ends in a key of the bucket
+is_complete() { # VERSION LISTING, of which each line ends in a key of the bucket
     local name
     for name in saved_model.pb variables/variables.index 'variables/variables.data-*'; do
         # shellcheck disable=SC2053 # a pattern
@@ -40,7 +40,7 @@ copy() { # VERSION LISTING
     rm -rf "$partial"
     aws s3 cp --recursive --only-show-errors "$SOURCE/$1/" "$partial/" || return 1
     now=$(listing "$1") || return 1
-    if [[ $now != "$2" ]]; then # written to meanwhile: once more, when it rests
+    if [[ $now != "$2" ]]; then # changed during the copy: try again later
         rm -rf "$partial"
         return 0
     fi
@@ -50,15 +50,15 @@ copy() { # VERSION LISTING
 
 round() {
     local keep version old now
-    keep=$(wanted)
+    keep=$(selected)
     [[ -n $keep ]] || return 1
     for version in $keep; do
         if [[ -e $MODELS/$version ]]; then continue; fi
         now=$(listing "$version") || return 1
-        if [[ $now == "${seen[$version]-}" ]] && whole "$version" "$now"; then
+        if [[ $now == "${listings[$version]-}" ]] && is_complete "$version" "$now"; then
             copy "$version" "$now" || return 1
         fi
-        seen[$version]=$now
+        listings[$version]=$now
     done
     for old in "$MODELS"/*/; do
         old=$(basename "$old")
