@@ -1,1 +1,1 @@
-"""Each prints a ratio against a baseline measured in the same run."""
+"""Benchmarks; each prints a ratio to a baseline that it measures in the same run."""

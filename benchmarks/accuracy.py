@@ -1,57 +1,46 @@
-"""Trains a preset on a table several times and prints a row of the README's table.
+"""Accuracy, time and memory of a preset over several seeds.
 
     python -m benchmarks.accuracy --data FILE.csv [--seeds 3] [--alone] [FLAGS]
 
-Each run is `python -m mmkeras.train` in a process of its own; FLAGS go to it. With
-`--alone` each modality is also trained by itself.
+Each run is a process of `python -m mmkeras.train` with FLAGS. `--alone` also trains on
+each single modality.
 """
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
+from benchmarks.process_watch import run_python
 from mmkeras.config import TableConfig
 from mmkeras.data.demo_dataset import default_folder, make_dataset
 from mmkeras.data.table import table_modalities
 
 
 def train(table: Path, seed: int, flags: list[str]) -> dict:
-    """Trains once; returns accuracy, seconds and peak memory in GB."""
+    """Trains once; returns accuracies, seconds and peak memory in GB."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "mmkeras.train", "--data", str(table)]
-        command += ["--output", f"{folder}/run", "--seed", str(seed), *flags]
-        start = time.perf_counter()
-        with open(f"{folder}/log", "w") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-            _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            sys.exit(Path(f"{folder}/log").read_text()[-2000:])
+        words = ["--data", str(table), "--output", f"{folder}/run", "--seed", str(seed)]
+        _, seconds, gb = run_python("-m", "mmkeras.train", *words, *flags)
         metrics = json.loads(Path(f"{folder}/run/metrics.json").read_text())
+    baselines = metrics["baselines"]
     return {
         "accuracy": metrics["metrics"]["accuracy"]["value"],
-        "majority": metrics["baselines"]["majority"]["accuracy"]["value"],
-        "logistic": metrics["baselines"]["logistic_regression"]["accuracy"]["value"],
-        "masked": {
-            m: v["alone"] for m, v in metrics["modalities"].items() if "alone" in v
-        },
-        "seconds": time.perf_counter() - start,
-        "gb": usage.ru_maxrss / 1e6,
+        "majority": baselines["majority"]["accuracy"]["value"],
+        "logistic": baselines["logistic_regression"]["accuracy"]["value"],
+        "seconds": seconds,
+        "gb": gb,
     }
 
 
-def row(name: str, table: Path, seeds: int, flags: list[str]) -> None:
-    """Prints the figures of all seeds and their mean."""
+def print_row(name: str, table: Path, seeds: int, flags: list[str]) -> None:
+    """Prints the accuracy of each seed and the mean."""
     runs = [train(table, seed, flags) for seed in range(seeds)]
     accuracies = [run["accuracy"] for run in runs]
-    each = ", ".join(f"{a:.3f}" for a in accuracies)
+    values = ", ".join(f"{a:.3f}" for a in accuracies)
     print(
-        f"{name}: accuracy {statistics.mean(accuracies):.3f} ({each}); majority "
+        f"{name}: accuracy {statistics.mean(accuracies):.3f} ({values}); majority "
         f"{runs[0]['majority']:.3f}, logistic regression {runs[0]['logistic']:.3f}; "
         f"{statistics.mean(r['seconds'] for r in runs):.0f} s, "
         f"{max(r['gb'] for r in runs):.1f} GB",
@@ -61,17 +50,17 @@ def row(name: str, table: Path, seeds: int, flags: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="Table; else the embedded data set.")
+    parser.add_argument("--data", type=Path, help="Table; default: embedded data set.")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--alone", action="store_true")
     arguments, flags = parser.parse_known_args()
     table = arguments.data or make_dataset(default_folder()) / "data.csv"
     flags = ["--preset", "small-concat", *flags]
-    row("all", table, arguments.seeds, flags)
+    print_row("all", table, arguments.seeds, flags)
     modalities = table_modalities(table, TableConfig())
     for modality in modalities if arguments.alone else ():
-        only = [*flags, "--table.modalities", modality]
-        row(f"{modality} alone", table, arguments.seeds, only)
+        modality_flags = [*flags, "--table.modalities", modality]
+        print_row(f"{modality} alone", table, arguments.seeds, modality_flags)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Training pictures a second of the reference model by JAX, beside a ResNet50 in torch.
+"""Training throughput of the reference model on JAX, compared with ResNet50 in torch.
 
     KERAS_BACKEND=jax python -m benchmarks.gpu_step [--batch 256] [--size-px 224]
 
-The reference model whole (ResNet50 trained, text and audio branches, fusion) under jit
-with mixed bfloat16 on a GPU, beside ResNet50 alone under torch.compile with bfloat16
-autocast and channels-last, in the same process. Needs keras, jax and torch with
-torchvision; what is not installed is said and left out. No TensorFlow.
+The reference model (trained ResNet50, text and audio branches, fusion) under jit with
+mixed bfloat16, against ResNet50 under torch.compile with bfloat16 autocast and
+channels-last, in one process on a GPU. Needs keras and jax, not TensorFlow; without
+torchvision there is no comparison.
 """
 
 import argparse
@@ -21,7 +21,7 @@ STEPS, CLASSES = 20, 10
 
 
 def keras_rate(batch: int, size_px: int) -> float:
-    """Pictures a second of `train_on_batch` on data that is ready."""
+    """Returns the images per second of `train_on_batch` on data in memory."""
     import keras
 
     from mmkeras.config import Config, FusionConfig, ImageConfig
@@ -53,7 +53,7 @@ def keras_rate(batch: int, size_px: int) -> float:
 
 
 def torch_rate(batch: int, size_px: int) -> float:
-    """Pictures a second of torchvision's ResNet50 alone."""
+    """Returns the images per second of torchvision's ResNet50."""
     import torch
     import torchvision
 
@@ -98,7 +98,7 @@ def main() -> None:
     ours = keras_rate(*work)
     print(f"reference model, Keras on {os.environ['KERAS_BACKEND']}: {ours:,.0f} img/s")
     if importlib.util.find_spec("torchvision") is None:
-        print("torchvision is not installed here: no figure beside it.")
+        print("torchvision is not installed: no comparison.")
         return
     other = torch_rate(*work)
     print(

@@ -1,11 +1,11 @@
-"""How accuracy falls as modalities go missing, beside ordinary models.
+"""Accuracy as modalities go missing, compared with models without presence inputs.
 
     python -m benchmarks.missing --data FILE.csv --presets gated,late,... --output DIR
 
-Trains each preset, and an ordinary model of it: without presence and modality dropout,
-where an absent modality is zeros. Then each cell of the test rows is emptied with a
-chance of 50 and 90 % (`--missing 50,90`), but never the last one of a row; all models
-meet the same holes. Settings hold for all models; the same command goes on.
+Trains each preset, and an ordinary variant: without presence inputs and modality
+dropout, and with zeros for a missing modality. Then each cell of the test rows is
+removed with a probability of 50 and 90 % (`--missing 50,90`), but never all cells of a
+row. All models get the same rows. The same command resumes an interrupted run.
 """
 
 import csv
@@ -21,10 +21,10 @@ from mmkeras.cli import run_program
 from mmkeras.data import demo_dataset
 from mmkeras.data.table import Row, read_rows
 from mmkeras.errors import UserError
-from mmkeras.experiments import comparison_run as contests
+from mmkeras.experiments import comparison_run
 from mmkeras.experiments.comparison_run import ComparisonArgs, ModelRuns
 from mmkeras.experiments.comparison_table import (
-    HOW,
+    INTERVAL_METHOD,
     TestPredictions,
     accuracy,
     difference,
@@ -32,7 +32,7 @@ from mmkeras.experiments.comparison_table import (
 )
 from mmkeras.experiments.subprocess_run import run_with_log
 from mmkeras.files import write_text
-from mmkeras.reports.tables import markdown_table, with_interval
+from mmkeras.reports.tables import format_interval, markdown_table
 from mmkeras.schema import (
     ID,
     LABEL,
@@ -50,92 +50,93 @@ _FILES = ("missing.md", "missing.json")
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and measures; returns the exit code."""
-    parser = contests.build_parser("benchmarks.missing", __doc__.split("\n\n")[0])
+    parser = comparison_run.build_parser("benchmarks.missing", __doc__.split("\n\n")[0])
     parser.add_argument(
-        "--missing", default="50,90", metavar="PERCENT,...", help="Chances of a hole."
+        "--missing",
+        default="50,90",
+        metavar="PERCENT,...",
+        help="Probabilities of a missing cell.",
     )
-    contest = contests.parse_args(parser, argv, own=["--missing"])
-    chances = _chances(parser.parse_args(argv).missing)
+    args = comparison_run.parse_args(parser, argv, extra_flags=["--missing"])
+    chances = _parse_chances(parser.parse_args(argv).missing)
     pairs = [
         (
-            contests.plan_runs(contest, preset),
-            contests.plan_runs(contest, preset, "ordinary", ORDINARY),
+            comparison_run.plan_runs(args, preset),
+            comparison_run.plan_runs(args, preset, "ordinary", ORDINARY),
         )
-        for preset in contest.presets
+        for preset in args.presets
     ]
     for _, ordinary in pairs:
-        ordinary.measured = False  # it costs what the preset does
-    entries = [entry for pair in pairs for entry in pair]
-    with contests.locked_folder(contest, entries):
-        contests.train_all(entries)
-        tables = _write_tables(contest, entries, chances)
-        _answer_all(contest, entries, tables)
-        simple = _baselines(contest, entries, tables)
-        _report(contest, pairs, tables, simple)
-    print(f"\n{(contest.folder / _FILES[0]).read_text()}")
-    print("\n".join(f"Written: {contest.folder / name}" for name in _FILES))
-    return 1 if any(entry.error for entry in entries) else 0
+        ordinary.measures_cost = False  # it is that of the preset
+    models = [model for pair in pairs for model in pair]
+    with comparison_run.locked_folder(args, models):
+        comparison_run.train_all(models)
+        tables = _write_tables(args, models, chances)
+        _predict_all(models, tables)
+        baselines = _baseline_rows(args, models, tables)
+        _write_report(args, pairs, tables, baselines)
+    print(f"\n{(args.folder / _FILES[0]).read_text()}")
+    print("\n".join(f"Written: {args.folder / name}" for name in _FILES))
+    return 1 if any(model.error for model in models) else 0
 
 
-def _chances(words: str) -> list[int]:
+def _parse_chances(text: str) -> list[int]:
     try:
-        chances = [int(word) for word in words.split(",")]
+        chances = [int(word) for word in text.split(",")]
     except ValueError:
         chances = [-1]
     if not all(0 < chance < 100 for chance in chances):
-        raise UserError(f"--missing '{words}' must be numbers from 1 to 99, as 50,90.")
+        raise UserError(f"--missing '{text}' must be numbers from 1 to 99, as 50,90.")
     return chances
 
 
-# The holes ------------------------------------------------------------------------
+# Tables with missing cells --------------------------------------------------------
 
 
-def kept(there: np.ndarray, chance: float, seed: int) -> np.ndarray:
-    """Returns which cells (N, M) bool of those that are there stay.
+def keep_cells(present: np.ndarray, chance: float, seed: int) -> np.ndarray:
+    """Returns which of the present cells (N, M) bool remain.
 
-    Each goes with the chance, on its own; where all of a row would go, one stays, any
-    of them alike.
+    Each cell is removed independently with the probability `chance`. Where a row would
+    lose all cells, a random one remains.
     """
     rng = np.random.default_rng([seed, round(100 * chance)])
-    stays = there & (rng.random(there.shape) >= chance)
-    last = np.where(there, rng.random(there.shape), -1).argmax(axis=1)
-    bare = np.flatnonzero(there.any(axis=1) & ~stays.any(axis=1))
-    stays[bare, last[bare]] = True
-    return stays
+    remains = present & (rng.random(present.shape) >= chance)
+    last = np.where(present, rng.random(present.shape), -1).argmax(axis=1)
+    empty = np.flatnonzero(present.any(axis=1) & ~remains.any(axis=1))
+    remains[empty, last[empty]] = True
+    return remains
 
 
 def _write_tables(
-    contest: ComparisonArgs, entries, chances
+    args: ComparisonArgs, models: list[ModelRuns], chances: list[int]
 ) -> dict[int, dict[int, Path]]:
-    """Writes seed -> chance -> table of the test rows with holes; 0 is all of them."""
-    source = (
-        contest.table
-        or demo_dataset.make_dataset(demo_dataset.default_folder()) / "data.csv"
-    )
+    """Writes seed -> chance -> table of the test rows; 0 has the rows of all tables."""
+    source = args.table
+    if source is None:
+        source = demo_dataset.make_dataset(demo_dataset.default_folder()) / "data.csv"
     tables = {}
-    for seed in contest.seeds:
-        folder = next((e.finished[seed] for e in entries if seed in e.finished), None)
+    for seed in args.seeds:
+        folder = next((m.finished[seed] for m in models if seed in m.finished), None)
         if folder is None:
             continue
-        columns = entries[0].trials[seed].config.table
+        columns = models[0].runs[seed].config.table
         tested = read_predictions(folder / PREDICTIONS_FILE)
         rows = [row for row in read_rows(source, columns) if row.id in tested]
-        rows = [_placed(row, source.parent.resolve()) for row in rows]
-        holes = {chance: _emptied(rows, chance, seed) for chance in chances}
-        holes[0] = [
+        rows = [_with_absolute_paths(row, source.parent.resolve()) for row in rows]
+        rows_by_chance = {c: _remove_cells(rows, c, seed) for c in chances}
+        rows_by_chance[0] = [
             replace(row, id=f"{chance}:{row.id}")
-            for chance, of_chance in holes.items()
-            for row in of_chance
+            for chance in chances
+            for row in rows_by_chance[chance]
         ]
         tables[seed] = {
-            chance: _written(contest.folder / f"holes{chance}-seed{seed}.csv", rows)
-            for chance, rows in holes.items()
+            chance: _write_rows(args.folder / f"holes{chance}-seed{seed}.csv", rows)
+            for chance, rows in rows_by_chance.items()
         }
     return tables
 
 
-def _placed(row: Row, folder: Path) -> Row:
-    """A row whose paths hold from any folder."""
+def _with_absolute_paths(row: Row, folder: Path) -> Row:
     cells = {
         m: str(folder / cell) if cell and (m != TEXT or cell.endswith(".npy")) else cell
         for m, cell in row.cells.items()
@@ -143,93 +144,85 @@ def _placed(row: Row, folder: Path) -> Row:
     return replace(row, cells=cells)
 
 
-def _emptied(rows: list[Row], chance: int, seed: int) -> list[Row]:
-    there = np.array([[bool(cell) for cell in row.cells.values()] for row in rows])
-    stays = kept(there, chance / 100, seed)
-    return [
-        replace(
-            row,
-            cells={
-                m: cell if stay else ""
-                for (m, cell), stay in zip(row.cells.items(), of_row, strict=True)
-            },
-        )
-        for row, of_row in zip(rows, stays, strict=True)
-    ]
+def _remove_cells(rows: list[Row], chance: int, seed: int) -> list[Row]:
+    present = np.array([[bool(cell) for cell in row.cells.values()] for row in rows])
+    remains = keep_cells(present, chance / 100, seed)
+    result = []
+    for row, kept in zip(rows, remains, strict=True):
+        pairs = zip(row.cells.items(), kept, strict=True)
+        cells = {m: cell if keep else "" for (m, cell), keep in pairs}
+        result.append(replace(row, cells=cells))
+    return result
 
 
-def _written(path: Path, rows: list[Row]) -> Path:
-    """Writes rows under the default names of columns."""
+def _write_rows(path: Path, rows: list[Row]) -> Path:
+    """Writes rows with the default column names."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        modalities = list(rows[0].cells)
-        writer.writerow([ID, LABEL, *modalities])
+        writer.writerow([ID, LABEL, *rows[0].cells])
         for row in rows:
             label = LABEL_SEPARATOR.join(row.labels)
             writer.writerow([row.id, label, *row.cells.values()])
     return path
 
 
-# The answers ----------------------------------------------------------------------
+# Predictions ----------------------------------------------------------------------
 
 
-def _answers_file(folder: Path) -> Path:
+def _predictions_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.holes.csv")
 
 
-def _answer_all(contest, entries, tables) -> None:
-    """Asks each model for the rows with holes, in a process of its own."""
-    runs = [(e, seed, path) for e in entries for seed, path in e.finished.items()]
-    for number, (entry, seed, folder) in enumerate(runs, 1):
-        path, name = _answers_file(folder), entry.trials[seed].name
-        place = f"[{number:>{len(str(len(runs)))}}/{len(runs)}]"
-        print(f"{place} {name}, with holes: ", end="", flush=True)
+def _predict_all(models: list[ModelRuns], tables) -> None:
+    """Predicts the rows with missing cells, in one process per model."""
+    runs = [(m, seed, path) for m in models for seed, path in m.finished.items()]
+    for number, (model, seed, folder) in enumerate(runs, 1):
+        path, run = _predictions_file(folder), model.runs[seed]
+        progress = f"[{number:>{len(str(len(runs)))}}/{len(runs)}]"
+        print(f"{progress} {run.name}, with holes: ", end="", flush=True)
         chances = set(tables[seed]) - {0}
-        if not path.exists() or set(_split_answers(path)) != chances:
+        if not path.exists() or set(_split_predictions(path)) != chances:
             command = [sys.executable, "-m", "mmkeras.predict", "--model", str(folder)]
             command += ["--data", str(tables[seed][0]), "--output", str(path)]
-            error = run_with_log(command, entry.trials[seed].log)
-            if error:
-                raise UserError(f"{name} could not answer: {error}")
-        found = _split_answers(path)
-        each = [f"{sum(a.values()) / len(a):.3f} at {c} %" for c, a in found.items()]
-        print(", ".join(each), flush=True)
+            if error := run_with_log(command, run.log):
+                raise UserError(f"The predictions of {run.name} failed: {error}")
+        predictions = _split_predictions(path).items()
+        shares = [f"{sum(p.values()) / len(p):.3f} at {c} %" for c, p in predictions]
+        print(", ".join(shares), flush=True)
 
 
-def _split_answers(path: Path) -> dict[int, TestPredictions]:
-    """Returns chance -> answers."""
-    found: dict[int, TestPredictions] = {}
-    for name, right in read_predictions(path).items():
+def _split_predictions(path: Path) -> dict[int, TestPredictions]:
+    """Returns chance -> predictions."""
+    predictions: dict[int, TestPredictions] = {}
+    for name, is_correct in read_predictions(path).items():
         chance, _, row = name.partition(":")
-        found.setdefault(int(chance), {})[row] = right
-    return found
+        predictions.setdefault(int(chance), {})[row] = is_correct
+    return predictions
 
 
-def _answers(entry: ModelRuns, seed: int) -> dict[int, TestPredictions]:
-    folder = entry.finished[seed]
-    there = read_predictions(folder / PREDICTIONS_FILE)
-    return {0: there, **_split_answers(_answers_file(folder))}
+def _read_all_predictions(model: ModelRuns, seed: int) -> dict[int, TestPredictions]:
+    folder = model.finished[seed]
+    complete = read_predictions(folder / PREDICTIONS_FILE)
+    return {0: complete, **_split_predictions(_predictions_file(folder))}
 
 
-def _baselines(contest, entries, tables) -> list[dict]:
-    """The majority and a logistic regression, which sees zeros for what is absent."""
-    rows = contests.baselines(entries)
-    first = next((e for e in entries if e.finished), None)
-    if first is None:
+def _baseline_rows(args: ComparisonArgs, models: list[ModelRuns], tables) -> list[dict]:
+    """Returns the majority and a logistic regression, with zeros for missing cells."""
+    rows = comparison_run.baseline_rows(models)
+    model = next((m for m in models if m.finished), None)
+    if model is None:
         return []
     for row in rows:
         row["at"] = {0: row["accuracy"]}
-    seed, folder = next(iter(first.finished.items()))
+    seed, folder = next(iter(model.finished.items()))
     for chance, table in tables[seed].items():
         if not chance:
             continue
-        output = contest.folder / f"baselines-{chance}"
+        output = args.folder / f"baselines-{chance}"
         if not (output / METRICS_FILE).exists():
             command = [sys.executable, "-m", "benchmarks.simple", str(folder)]
-            error = run_with_log(
-                [*command, str(table), str(output)], first.trials[seed].log
-            )
-            if error:
+            command += [str(table), str(output)]
+            if error := run_with_log(command, model.runs[seed].log):
                 raise UserError(f"The baselines failed: {error}")
         metrics = json.loads((output / METRICS_FILE).read_text(encoding="utf-8"))
         for row in rows:
@@ -238,88 +231,96 @@ def _baselines(contest, entries, tables) -> list[dict]:
     return rows
 
 
-# The table ------------------------------------------------------------------------
+# Report ---------------------------------------------------------------------------
 
 
-def _report(contest, pairs, tables, simple) -> None:
-    rows = [row for pair in pairs for row in _rows(*pair)]
-    chances = sorted({c for row in [*rows, *simple] for c in row["at"]})
-    holes = _holes(tables)
+def _write_report(args: ComparisonArgs, pairs, tables, baselines: list[dict]) -> None:
+    rows = [row for pair in pairs for row in _model_rows(*pair)]
+    chances = sorted({c for row in [*rows, *baselines] for c in row["at"]})
+    shares = _missing_shares(tables)
     content = {
-        "data": data_name(contest.table),
-        "settings": list(contest.flags),
-        "how": HOW,
-        "holes": holes,
+        "data": data_name(args.table),
+        "settings": list(args.flags),
+        "how": INTERVAL_METHOD,
+        "holes": shares,
         "models": rows,
-        "baselines": simple,
+        "baselines": baselines,
     }
     header = ["model", "parameters", "s", "ms a row", *(f"{c} %" for c in chances)]
-    cells = [_cells(row, chances) for row in [*rows, *simple]]
+    cells = [_format_row(row, chances) for row in [*rows, *baselines]]
     notes = [
-        f"{HOW} An ordinary model has no presence and no modality dropout, and gets "
-        "zeros for what is absent; `gain` is what presence adds to it, in pairs of the "
-        "same row and seed. Columns are the chance of each cell of a test row to be "
-        "emptied, but never the last one of a row: "
+        f"{INTERVAL_METHOD} An ordinary model has no presence inputs and no modality "
+        "dropout, and gets zeros for a missing modality; `gain` is its difference to "
+        "the preset, in pairs of the same row and seed. Columns are the probability "
+        "that a cell of a test row is removed, but never all cells: "
         + "; ".join(
-            f"{c} % empties {100 * h['cells']:.0f} % of the cells, and "
-            f"{100 * h['rows']:.0f} % of the rows lack something"
-            for c, h in holes.items()
+            f"{c} % removes {100 * share['cells']:.0f} % of the cells, and "
+            f"{100 * share['rows']:.0f} % of the rows lack something"
+            for c, share in shares.items()
         )
-        + ". s is from the start of training to the report; ms a row that of the "
-        "export, from raw bytes, alone. Baselines with holes are those of one seed."
+        + ". s is from the start of training to the report; ms a row is the latency "
+        "of the export, from raw bytes. Baselines with missing cells have one seed."
     ]
-    notes += [f"{e.name}: {e.error}" for pair in pairs for e in pair if e.error]
+    notes += [f"{m.name}: {m.error}" for pair in pairs for m in pair if m.error]
     page = "\n\n".join([markdown_table(header, cells), *notes])
     texts = [page + "\n", json.dumps(content, indent=1)]
     for name, text in zip(_FILES, texts, strict=True):
-        write_text(contest.folder / name, text)
+        write_text(args.folder / name, text)
 
 
-def _holes(tables) -> dict[int, dict[str, float]]:
-    """Returns chance -> share of cells that are empty and of rows that lack one."""
-    found = {}
+def _missing_shares(tables) -> dict[int, dict[str, float]]:
+    """Returns chance -> shares of empty cells and of rows with an empty cell."""
+    shares = {}
     for chance, table in next(iter(tables.values()), {}).items():
         if chance:
             with table.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
             empty = [[not row[m] for m in MODALITIES if m in row] for row in rows]
-            found[chance] = {
+            shares[chance] = {
                 "cells": float(np.mean(empty)),
                 "rows": float(np.any(empty, axis=1).mean()),
             }
-    return found
+    return shares
 
 
-def _rows(entry: ModelRuns, ordinary: ModelRuns) -> list[dict]:
-    """A preset, its ordinary model, and what presence adds."""
-    both = [seed for seed in entry.finished if seed in ordinary.finished]
-    rows = [_row(entry), _row(ordinary)]
-    if both:
-        ours, theirs = ([_answers(e, seed) for seed in both] for e in (entry, ordinary))
+def _model_rows(preset: ModelRuns, ordinary: ModelRuns) -> list[dict]:
+    """Returns the rows of a preset, its ordinary variant and their difference."""
+    seeds = [seed for seed in preset.finished if seed in ordinary.finished]
+    rows = [_model_row(preset), _model_row(ordinary)]
+    if seeds:
+        ours, others = (
+            [_read_all_predictions(m, seed) for seed in seeds]
+            for m in (preset, ordinary)
+        )
+        resamples = preset.resamples
         gain = {
-            c: difference([a[c] for a in ours], [a[c] for a in theirs], entry.resamples)
+            c: difference([p[c] for p in ours], [p[c] for p in others], resamples)
             for c in ours[0]
         }
-        rows.append({"name": f"{entry.name} gain", "at": gain})
+        rows.append({"name": f"{preset.name} gain", "at": gain})
     return rows
 
 
-def _row(entry: ModelRuns) -> dict:
-    found = [_answers(entry, seed) for seed in entry.finished]
+def _model_row(model: ModelRuns) -> dict:
+    predictions = [_read_all_predictions(model, seed) for seed in model.finished]
     at = {
-        c: accuracy([a[c] for a in found], entry.resamples)
-        for c in found[:1] and found[0]
+        c: accuracy([p[c] for p in predictions], model.resamples)
+        for c in (predictions[0] if predictions else ())
     }
-    return {**entry.row(), "at": at}
+    return {**model.row(), "at": at}
 
 
-def _cells(row, chances) -> list[str]:
+def _format_row(row: dict, chances: list[int]) -> list[str]:
     forms = (("parameters", "{:,}"), ("seconds", "{:.0f}"), ("row_ms", "{:.1f}"))
     numbers = [
         form.format(row[name]) if row.get(name) is not None else ""
         for name, form in forms
     ]
-    return [row["name"], *numbers, *(with_interval(row["at"].get(c)) for c in chances)]
+    return [
+        row["name"],
+        *numbers,
+        *(format_interval(row["at"].get(c)) for c in chances),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A client that asks at a rate, however slow the answers; or so many at once.
+"""Load client with an open loop (constant rate) or a closed loop (constant number).
 
-A program of its own, without TensorFlow, so that several of them can take a core each
-from the start. It prints JSON: {"asked", "held_back", "seconds", "answers": {"OK", or
-code and reason: [ms from a request to its answer]}}. Held back is what was due while
-`--flying` requests had no answer yet: where there is any, the client was the limit.
+A separate program without TensorFlow, so that several can use one core each. It prints
+JSON: {"requests", "held_back", "seconds", "times_ms": {"OK", or code and reason: [ms
+per request]}}. Requests that are due while `--in-flight` requests are open are held
+back: then the client limits the rate.
 """
 
 import argparse
@@ -20,18 +20,18 @@ _TICK_S = 0.002
 _CHANNELS = 4
 _CODES = {429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 
-_REASON = 60  # characters of it that are told apart
-# -> "OK", or the code and the reason, or why there is no answer
-Ask = Callable[[], Awaitable[str]]
+_MAX_REASON = 60  # characters that distinguish reasons
+# send() -> "OK", or code and reason of the failure
+Send = Callable[[], Awaitable[str]]
 
 
 def _failure(code: str, text: str) -> str:
-    """One line for all errors that differ in numbers only."""
-    return f"{code}: {re.sub(r'[0-9]+', 'N', text)[:_REASON]}"
+    """Returns the code and reason of an error, without its numbers."""
+    return f"{code}: {re.sub(r'[0-9]+', 'N', text)[:_MAX_REASON]}"
 
 
-class GrpcAsker:
-    """Asks a method by gRPC, over a few connections."""
+class GrpcSender:
+    """Calls a gRPC method over a few connections."""
 
     def __init__(self, target: str, method: str, message: bytes, timeout_s: float):
         options = [("grpc.use_local_subchannel_pool", 1)]
@@ -41,7 +41,7 @@ class GrpcAsker:
         self._calls = [channel.unary_unary(f"/{method}") for channel in channels]
         self._message, self._timeout_s, self._turn = message, timeout_s, 0
 
-    async def ask(self) -> str:
+    async def send(self) -> str:
         self._turn = (self._turn + 1) % len(self._calls)
         try:
             await self._calls[self._turn](self._message, timeout=self._timeout_s)
@@ -50,8 +50,8 @@ class GrpcAsker:
         return "OK"
 
 
-class RestAsker:
-    """Posts JSON to a path; as many connections as requests at once."""
+class RestSender:
+    """Posts JSON to a path, with one connection per concurrent request."""
 
     def __init__(self, target: str, path: str, body: bytes, timeout_s: float):
         self._host, _, self._port = target.partition(":")
@@ -61,13 +61,13 @@ class RestAsker:
         self._timeout_s = timeout_s
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
-    async def ask(self) -> str:
+    async def send(self) -> str:
         try:
-            return await asyncio.wait_for(self._ask(), self._timeout_s)
+            return await asyncio.wait_for(self._send(), self._timeout_s)
         except (OSError, EOFError, asyncio.TimeoutError) as error:
             return _failure("no answer", type(error).__name__)
 
-    async def _ask(self) -> str:
+    async def _send(self) -> str:
         if self._idle:
             reader, writer = self._idle.pop()
         else:
@@ -91,76 +91,74 @@ class RestAsker:
         return _failure(code, json.loads(body)["error"])
 
 
-class Run:
-    """Requests under way, and what came of them."""
+class LoadRun:
+    """Requests of one run and their times."""
 
-    def __init__(self, ask: Ask, flying: int):
-        self._ask, self._most = ask, flying
+    def __init__(self, send: Send, in_flight: int):
+        self._send, self._max_in_flight = send, in_flight
         self._tasks: set[asyncio.Task] = set()
-        self.asked = self.held_back = 0
-        self.answers: dict[str, list[float]] = {}
+        self.requests = self.held_back = 0
+        self.times_ms: dict[str, list[float]] = {}
 
-    async def at_a_rate(self, per_s: float, seconds: float) -> None:
-        """Asks `per_s` times a second, whatever becomes of it."""
-        start_s, due = time.perf_counter(), 0
+    async def run_open_loop(self, per_s: float, seconds: float) -> None:
+        """Sends requests at a rate, independent of the responses."""
+        start_s, total = time.perf_counter(), 0
         while (now_s := time.perf_counter() - start_s) < seconds:
-            late, due = int(now_s * per_s) - due, int(now_s * per_s)
-            now = min(late, self._most - len(self._tasks))
-            self.held_back += late - now
-            for _ in range(now):
-                task = asyncio.create_task(self._one())
+            due, total = int(now_s * per_s) - total, int(now_s * per_s)
+            count = min(due, self._max_in_flight - len(self._tasks))
+            self.held_back += due - count
+            for _ in range(count):
+                task = asyncio.create_task(self._send_one())
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             await asyncio.sleep(_TICK_S)
         await asyncio.gather(*self._tasks)
 
-    async def closed(self, seconds: float) -> None:
-        """Keeps `flying` requests under way."""
+    async def run_closed_loop(self, seconds: float) -> None:
+        """Keeps the maximum number of requests in flight."""
         end_s = time.perf_counter() + seconds
 
-        async def keep_asking():
+        async def send_until_end():
             while time.perf_counter() < end_s:
-                await self._one()
+                await self._send_one()
 
-        await asyncio.gather(*(keep_asking() for _ in range(self._most)))
+        await asyncio.gather(*(send_until_end() for _ in range(self._max_in_flight)))
 
-    async def _one(self) -> None:
-        self.asked += 1
+    async def _send_one(self) -> None:
+        self.requests += 1
         start_s = time.perf_counter()
-        code = await self._ask()
+        code = await self._send()
         ms = 1e3 * (time.perf_counter() - start_s)
-        self.answers.setdefault(code, []).append(round(ms, 2))
+        self.times_ms.setdefault(code, []).append(round(ms, 2))
 
 
-async def _run(words: argparse.Namespace) -> dict:
-    kind = GrpcAsker if words.door == "gRPC" else RestAsker
-    body = words.body.read_bytes()
-    asker = kind(words.target, words.path, body, words.timeout)
-    run = Run(asker.ask, words.flying)
+async def _run(arguments: argparse.Namespace) -> dict:
+    kind = GrpcSender if arguments.transport == "gRPC" else RestSender
+    body = arguments.body.read_bytes()
+    sender = kind(arguments.target, arguments.path, body, arguments.timeout)
+    run = LoadRun(sender.send, arguments.in_flight)
     start_s = time.perf_counter()
-    if words.rate is None:
-        await run.closed(words.seconds)
+    if arguments.rate is None:
+        await run.run_closed_loop(arguments.seconds)
     else:
-        await run.at_a_rate(words.rate, words.seconds)
+        await run.run_open_loop(arguments.rate, arguments.seconds)
     return {
-        "asked": run.asked,
+        "requests": run.requests,
         "held_back": run.held_back,
         "seconds": time.perf_counter() - start_s,
-        "answers": run.answers,
+        "times_ms": run.times_ms,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--door", choices=["gRPC", "REST"], required=True)
+    parser.add_argument("--transport", choices=["gRPC", "REST"], required=True)
     parser.add_argument("--target", required=True, help="HOST:PORT")
     parser.add_argument("--path", required=True, help="method, or path of the URL")
-    parser.add_argument("--body", type=Path, required=True, help="file: a request")
+    parser.add_argument("--body", type=Path, required=True, help="file with a request")
     parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument(
-        "--rate", type=float, help="requests a second; else closed loop"
-    )
-    parser.add_argument("--flying", type=int, required=True, help="at once, at most")
+    parser.add_argument("--rate", type=float, help="requests per second; else closed")
+    parser.add_argument("--in-flight", type=int, required=True, help="maximum")
     parser.add_argument("--timeout", type=float, default=10.0, help="of a request")
     print(json.dumps(asyncio.run(_run(parser.parse_args()))))
 

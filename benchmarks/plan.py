@@ -1,9 +1,9 @@
-"""Time and memory to plan a table: what one process does however many workers are.
+"""Time and memory of an ingest plan, the part that one process does for all workers.
 
     python -m benchmarks.plan [--rows 200000]
 
-The rows name pictures and sounds that are not there, since a plan opens none; one
-table has a split column, the other's rows are divided.
+Image and audio files are missing, since a plan opens none. One table has a split
+column; the rows of the other are divided.
 """
 
 import argparse
@@ -45,9 +45,9 @@ def measure(rows: int, split: bool) -> str:
         took_s = time.perf_counter() - start
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return (
-            f"{'given' if split else 'drawn'} splits, {rows:,} rows: "
+            f"{'split column' if split else 'divided'}, {rows:,} rows: "
             f"{1e6 * took_s / rows:.0f} microseconds and "
-            f"{1e3 * (after - before) / rows:.0f} bytes a row at the peak "
+            f"{1e3 * (after - before) / rows:.0f} bytes per row at the peak "
             f"(table {table.stat().st_size / rows:.0f}), {len(plan.shards)} shards"
         )
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     rows = parser.parse_args().rows
-    for split in (True, False):  # each in a process of its own, for its own peak
+    for split in (True, False):  # separate processes, for separate peaks
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             print(pool.submit(measure, rows, split).result(), flush=True)
 

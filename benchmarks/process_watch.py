@@ -1,7 +1,10 @@
-"""Memory, file descriptors and threads of another process, once a second."""
+"""Memory, file descriptors and threads of other processes."""
 
 import os
 import re
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -10,16 +13,22 @@ from pathlib import Path
 import numpy as np
 
 
+def run_python(*arguments: str) -> tuple[str, float, float]:
+    """Runs Python; returns its output, seconds and peak memory in GB."""
+    with tempfile.NamedTemporaryFile("r+") as log:
+        start_s = time.perf_counter()
+        process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+        took_s = time.perf_counter() - start_s
+        text = Path(log.name).read_text()
+    if status:
+        sys.exit(text[-3000:])
+    return text, took_s, usage.ru_maxrss / 1e6
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One look at a process.
-
-    Attributes:
-        at_s: Since the first one.
-        rss_mb: Memory that it has in the machine.
-        files: Open file descriptors.
-        threads: Threads.
-    """
+    """State of a process, `at_s` seconds after the first sample."""
 
     at_s: float
     rss_mb: float
@@ -28,7 +37,7 @@ class Sample:
 
 
 class Watch:
-    """Looks at a process from a thread, between `with` and its end."""
+    """Context that samples a process in a thread."""
 
     def __init__(self, pid: int, every_s: float = 1.0):
         self.samples: list[Sample] = []
@@ -50,7 +59,7 @@ class Watch:
             try:
                 status = (folder / "status").read_text()
                 files = len(os.listdir(folder / "fd"))
-            except OSError:  # it is gone
+            except OSError:  # the process has ended
                 return
             number = dict(re.findall(r"^(VmRSS|Threads):\s+(\d+)", status, re.M))
             at_s = time.monotonic() - start_s
@@ -66,12 +75,12 @@ def late(samples: list[Sample]) -> list[Sample]:
 
 
 def growth(samples: list[Sample], noun: str) -> float:
-    """Returns how much `noun` grows a minute: the slope of the line through it."""
+    """Returns the growth of the field `noun` per minute, by linear regression."""
     minutes = [sample.at_s / 60 for sample in samples]
     return float(np.polyfit(minutes, [getattr(s, noun) for s in samples], 1)[0])
 
 
 def bounds(samples: list[Sample], noun: str) -> tuple[float, float]:
-    """Returns the least and the most of `noun`."""
+    """Returns the minimum and maximum of the field `noun`."""
     values = [getattr(sample, noun) for sample in samples]
     return min(values), max(values)

@@ -1,8 +1,8 @@
-"""The reference model served by the twin, against the same model called directly.
+"""Latency and throughput of the served reference model, compared with direct calls.
 
-Seconds of one request of 1 and of 8 rows over gRPC, against those of a call of the same
-export in this process; and rows a second of a table through `serving.client` with 32
-requests of one row in flight and batches, against `mmkeras.predict` on the same table.
+Latency: gRPC requests of 1 and 8 rows, against calls of the same export in this
+process. Throughput: a table through `serving.client` with batching and 32 requests of
+one row in flight, against `mmkeras.predict` on the same table.
 """
 
 import argparse
@@ -18,27 +18,27 @@ import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from benchmarks.serving_load import started
+from benchmarks.serving_load import start_server
 from benchmarks.tables import write_table
 from mmkeras.config.presets import resnet50_concat
-from mmkeras.export.saved_model_session import loaded
+from mmkeras.export.saved_model_session import load_saved_model
 from mmkeras.predict import predict
 from mmkeras.schema import AUDIO, IMAGE, TEXT
 from mmkeras.training import run_folder, steps
 from serving.client import Client
 
-# One batch runs at a time: a second one would only take the cores from the first.
+# One batch runs at a time: a second one would take the cores from the first.
 BATCHING = """
 max_batch_size { value: 32 }
 batch_timeout_micros { value: 5000 }
 max_enqueued_batches { value: 100 }
 num_batch_threads { value: 1 }
 """
-FLYING = 32
+IN_FLIGHT = 32
 
 
 def train(folder: Path, table: Path) -> Path:
-    """Trains the reference model for an epoch; its weights do not change its speed."""
+    """Trains the reference model for one epoch; the weights do not affect its speed."""
     preset = resnet50_concat()
     config = replace(
         preset,
@@ -52,21 +52,18 @@ def train(folder: Path, table: Path) -> Path:
     return folder / "run"
 
 
-def rows_of(table: Path) -> list[dict[str, Path | str]]:
-    """The rows of a table, with the paths of their files."""
+def read_rows(table: Path) -> list[dict[str, Path | str]]:
+    """Returns the rows of a table, with the paths of their files."""
+    folder = table.parent
     with table.open(newline="") as file:
         return [
-            {
-                TEXT: row[TEXT],
-                IMAGE: table.parent / row[IMAGE],
-                AUDIO: table.parent / row[AUDIO],
-            }
+            {TEXT: row[TEXT], IMAGE: folder / row[IMAGE], AUDIO: folder / row[AUDIO]}
             for row in csv.DictReader(file)
         ]
 
 
-def bytes_of(rows: list[dict[str, Path | str]]) -> dict[str, list[bytes]]:
-    """The same as columns of the bytes that are sent."""
+def read_columns(rows: list[dict[str, Path | str]]) -> dict[str, list[bytes]]:
+    """Returns the bytes of rows by column."""
     columns = {
         name: [row[name].read_bytes() for row in rows] for name in (IMAGE, AUDIO)
     }
@@ -74,7 +71,7 @@ def bytes_of(rows: list[dict[str, Path | str]]) -> dict[str, list[bytes]]:
 
 
 def latency(stub, call, feeds: dict[str, list[bytes]], pairs: int) -> None:
-    """Prints the seconds of a request against those of a call, in turn."""
+    """Prints the time of a request and of a direct call, in turn."""
     request = predict_pb2.PredictRequest(model_spec={"name": "mmkeras"})
     for name, column in feeds.items():
         request.inputs[name].CopyFrom(tf.make_tensor_proto(column))
@@ -86,9 +83,9 @@ def latency(stub, call, feeds: dict[str, list[bytes]], pairs: int) -> None:
         call("serving_default", feeds)
 
     served(), direct()
-    found = [(seconds(served), seconds(direct)) for _ in range(pairs)]
-    ratios = sorted(a / b for a, b in found)
-    a, b = (1000 * statistics.median(column) for column in zip(*found, strict=True))
+    measured = [(seconds(served), seconds(direct)) for _ in range(pairs)]
+    ratios = sorted(a / b for a, b in measured)
+    a, b = (1000 * statistics.median(column) for column in zip(*measured, strict=True))
     print(
         f"batch {len(feeds[TEXT])}: {a:,.1f} ms served, {b:,.1f} ms called directly, "
         f"ratio {statistics.median(ratios):.3f} (quartiles {ratios[pairs // 4]:.3f} to "
@@ -98,28 +95,29 @@ def latency(stub, call, feeds: dict[str, list[bytes]], pairs: int) -> None:
 
 
 def throughput(folder: Path, table: Path, target: str, pairs: int) -> None:
-    """Prints rows a second of a table, served against predicted, in turn."""
-    rows = rows_of(table)
-    few = write_table(folder / "few", FLYING)
+    """Prints the rows per second, served and by `mmkeras.predict`, in turn."""
+    rows = read_rows(table)
+    few = write_table(folder / "few", IN_FLIGHT)
 
     def served():
         with Client(target, timeout_s=600) as client:
-            assert len(list(client.stream(rows, in_flight=FLYING))) == len(rows)
+            assert len(list(client.stream(rows, in_flight=IN_FLIGHT))) == len(rows)
 
-    def offline(of: Path):
-        return seconds(lambda: predict(folder / "run", of, folder / "predictions.csv"))
+    def offline(rows: Path):
+        output = folder / "predictions.csv"
+        return seconds(lambda: predict(folder / "run", rows, output))
 
     served()
-    found = []
+    measured = []
     for _ in range(pairs):
         served_per_s = len(rows) / seconds(served)
-        # The time to load the model is in both tables', and falls out.
+        # The difference removes the time to load the model.
         offline_s = offline(table) - offline(few)
-        found.append((served_per_s, (len(rows) - FLYING) / offline_s))
-    ratios = sorted(a / b for a, b in found)
-    a, b = (statistics.median(column) for column in zip(*found, strict=True))
+        measured.append((served_per_s, (len(rows) - IN_FLIGHT) / offline_s))
+    ratios = sorted(a / b for a, b in measured)
+    a, b = (statistics.median(column) for column in zip(*measured, strict=True))
     print(
-        f"{FLYING} in flight, batched: {a:,.1f} rows/s served, {b:,.1f} by "
+        f"{IN_FLIGHT} in flight, batched: {a:,.1f} rows/s served, {b:,.1f} by "
         f"mmkeras.predict, ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to "
         f"{ratios[-1]:.3f} in {pairs} pairs)",
         flush=True,
@@ -143,17 +141,15 @@ def main() -> None:
         table = write_table(folder / "rows", arguments.rows)
         export = train(folder, table) / "export"
         with (
-            started("alone", export) as server,
+            start_server("alone", export) as server,
             grpc.insecure_channel(server.grpc) as channel,
-            loaded(export / "1") as call,
+            load_saved_model(export / "1") as call,
         ):
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            rows = read_rows(table)
             for count in (1, 8):
-                latency(stub, call, bytes_of(rows_of(table)[:count]), arguments.pairs)
-        file = folder / "batching"
-        file.write_text(BATCHING)
-        flags = ("--batching-parameters-file", str(file))
-        with started("batched", export, *flags) as server:
+                latency(stub, call, read_columns(rows[:count]), arguments.pairs)
+        with start_server("batched", export, batching=BATCHING) as server:
             throughput(folder, table, server.grpc, arguments.runs)
 
 

@@ -1,7 +1,7 @@
-"""Requests a second that the server answers, with batching against without.
+"""Throughput of the server, with and without batching.
 
-h2load asks by gRPC and hey by REST, both one row a request, 1 to 128 in flight. Two
-servers are started and asked in turn; `--target` asks one that runs already.
+h2load (gRPC) and hey (REST) send requests of one row, 1 to 128 in flight, to two
+servers in turn, or to a running server (`--target`).
 """
 
 import argparse
@@ -26,11 +26,12 @@ from tensorflow_serving.apis import (
 )
 
 from benchmarks.load_tools import Load, grpc_load, rest_load
+from mmkeras.files import latest_version
 from mmkeras.schema import AUDIO, IMAGE, TEXT, WARMUP_FILE
 
 METHOD = "tensorflow.serving.PredictionService/Predict"
 START_S = 180
-PROBE = 4  # requests for each one in flight, to learn the rate and to warm up
+PROBE = 4  # warm-up requests per request in flight, which measure the rate
 BATCHING = """
 max_batch_size { value: 32 }
 batch_timeout_micros { value: 1000 }
@@ -41,10 +42,11 @@ num_batch_threads { value: 2 }
 
 @dataclass(frozen=True)
 class Server:
-    """A server under load; `rest` is None where it has no such door.
+    """A server under load.
 
     Attributes:
-        pid: Its process, if it was started here.
+        rest: REST address, or None.
+        pid: Process id, if it was started here.
     """
 
     name: str
@@ -54,54 +56,56 @@ class Server:
 
 
 @contextmanager
-def started(name: str, export: Path, *flags: str) -> Iterator[Server]:
-    """Starts the twin over `export`, as the model "mmkeras"."""
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "serving.server", "--model", f"mmkeras={export}"]
-            + ["--port", "0", "--rest-port", "0", *flags],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+def start_server(
+    name: str, export: Path, *flags: str, batching: str = ""
+) -> Iterator[Server]:
+    """Serves `export` as the model "mmkeras"; `batching` are text proto settings."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "serving.server", *flags]
+        command += ["--model", f"mmkeras={export}", "--port", "0", "--rest-port", "0"]
+        if batching:
+            file = Path(folder) / "batching.config"
+            file.write_text(batching)
+            command += ["--batching-parameters-file", str(file)]
+        log = Path(folder) / "log"
+        with log.open("w") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
-            end = time.monotonic() + START_S
-            said = ""
-            while not re.search(r"^Serving: ", said, re.MULTILINE):
-                if process.poll() is not None or time.monotonic() > end:
-                    sys.exit(f"The server does not start:\n{said[-2000:]}")
+            end_s = time.monotonic() + START_S
+            while not re.search(r"^Serving: ", log.read_text(), re.MULTILINE):
+                if process.poll() is not None or time.monotonic() > end_s:
+                    sys.exit(f"The server does not start:\n{log.read_text()[-2000:]}")
                 time.sleep(0.1)
-                log.seek(0)
-                said = log.read()
-            doors = dict(re.findall(r"^(gRPC|REST): +(\S+:\d+)$", said, re.MULTILINE))
-            yield Server(name, doors["gRPC"], doors["REST"], process.pid)
+            lines = re.findall(r"^(gRPC|REST): +(\S+:\d+)$", log.read_text(), re.M)
+            addresses = dict(lines)
+            yield Server(name, addresses["gRPC"], addresses["REST"], process.pid)
         finally:
             process.terminate()
             process.wait()
 
 
 def warmup_row(export: Path) -> predict_pb2.PredictRequest:
-    """Returns the first row of the first request of the newest version's warm-up."""
-    versions = [path for path in export.iterdir() if path.name.isdecimal()]
-    newest = max(versions, key=lambda path: int(path.name))
-    records = tf.data.TFRecordDataset(str(newest / WARMUP_FILE))
+    """Returns the first row of the newest version's first warm-up request."""
+    records = tf.data.TFRecordDataset(str(latest_version(export) / WARMUP_FILE))
     record = next(records.as_numpy_iterator())
     request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+    request.model_spec.name = "mmkeras"
     for name, tensor in request.inputs.items():
         row = tf.make_ndarray(tensor)[:1]
         request.inputs[name].CopyFrom(tf.make_tensor_proto(row, tensor.dtype))
     return request
 
 
-def row_of(row: dict[str, bytes]) -> predict_pb2.PredictRequest:
-    """Returns a request of one row; what it does not have is absent."""
+def build_request(row: dict[str, bytes]) -> predict_pb2.PredictRequest:
+    """Returns a request of one row, which may lack modalities."""
     request = predict_pb2.PredictRequest()
     for name in (TEXT, IMAGE, AUDIO):
         request.inputs[name].CopyFrom(tf.make_tensor_proto([row.get(name, b"")]))
     return request
 
 
-def json_of(request: predict_pb2.PredictRequest) -> bytes:
-    """The same row as REST takes it."""
+def to_json(request: predict_pb2.PredictRequest) -> bytes:
+    """Returns the REST body of a request of one row."""
     row = {}
     for name, tensor in request.inputs.items():
         value = tf.make_ndarray(tensor)[0]
@@ -113,48 +117,48 @@ def json_of(request: predict_pb2.PredictRequest) -> bytes:
     return json.dumps({"signature_name": signature, "instances": [row]}).encode()
 
 
-def measure(server: Server, door: str, request, flying: int, limits) -> Load:
-    """Asks as often as `limits.seconds` allow, at most `limits.requests` times."""
-    if door == "gRPC":
+def measure(server: Server, transport: str, request, in_flight: int, arguments) -> Load:
+    """Sends at most `arguments.requests` requests, for about `arguments.seconds`."""
+    if transport == "gRPC":
         with grpc.insecure_channel(server.grpc) as channel:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-            answer = stub.Predict(request, timeout=60).SerializeToString()
+            response = stub.Predict(request, timeout=60).SerializeToString()
 
-        def ask(count):
+        def send(count):
             message = request.SerializeToString()
-            words = (server.grpc, METHOD, message, answer)
-            return grpc_load(*words, count=count, flying=flying)
+            words = (server.grpc, METHOD, message, response)
+            return grpc_load(*words, count=count, in_flight=in_flight)
     else:
         url = f"http://{server.rest}/v1/models/{request.model_spec.name}:predict"
 
-        def ask(count):
-            return rest_load(url, json_of(request), count=count, flying=flying)
+        def send(count):
+            return rest_load(url, to_json(request), count=count, in_flight=in_flight)
 
-    rate = ask(PROBE * flying).per_s
-    rounds = min(limits.requests, rate * limits.seconds) // flying
-    return ask(flying * max(PROBE, int(rounds)))
+    rate = send(PROBE * in_flight).per_s
+    rounds = min(arguments.requests, rate * arguments.seconds) // in_flight
+    return send(in_flight * max(PROBE, int(rounds)))
 
 
-def compare(servers: list[Server], request, limits) -> None:
-    """Prints the table, and of two servers the second's rates to the first's."""
-    print("door  in flight  server            requests/s   p50 ms   p99 ms  failed")
+def compare(servers: list[Server], request, arguments) -> None:
+    """Prints the table and, for two servers, the ratios of their rates."""
+    print("API   in flight  server            requests/s   p50 ms   p99 ms  failed")
     ratios = []
-    for door in ("gRPC", "REST"):
-        for flying in limits.in_flight:
+    for transport in ("gRPC", "REST"):
+        for in_flight in arguments.in_flight:
             rates = []
             for server in servers:
-                if door == "REST" and server.rest is None:
+                if transport == "REST" and server.rest is None:
                     continue
-                load = measure(server, door, request, flying, limits)
+                load = measure(server, transport, request, in_flight, arguments)
                 rates.append(load.per_s)
                 print(
-                    f"{door}  {flying:9d}  {server.name:16s}  {load.per_s:10,.1f}  "
-                    f"{load.p50_ms:7.1f}  {load.p99_ms:7.1f}  "
+                    f"{transport}  {in_flight:9d}  {server.name:16s}  "
+                    f"{load.per_s:10,.1f}  {load.p50_ms:7.1f}  {load.p99_ms:7.1f}  "
                     f"{load.failed} of {load.requests}",
                     flush=True,
                 )
             if len(rates) == 2 and rates[0]:
-                ratios.append(f"{door} {flying}: {rates[1] / rates[0]:.2f}")
+                ratios.append(f"{transport} {in_flight}: {rates[1] / rates[0]:.2f}")
     if ratios:
         print(f"{servers[1].name} against {servers[0].name}: {', '.join(ratios)}")
 
@@ -162,51 +166,50 @@ def compare(servers: list[Server], request, limits) -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--export", type=Path, help="folder with versions")
-    parser.add_argument("--target", help="HOST:PORT of a server, by gRPC")
-    parser.add_argument("--rest", help="HOST:PORT of its REST door")
-    parser.add_argument("--model", default="mmkeras", help="its name there")
-    parser.add_argument("--batching", type=Path, help="text proto of the second server")
+    parser.add_argument("--target", help="HOST:PORT of a running server's gRPC")
+    parser.add_argument("--rest", help="HOST:PORT of its REST API")
+    parser.add_argument("--model", default="mmkeras", help="model name on it")
+    parser.add_argument("--batching", type=Path, help="batching of the second server")
     parser.add_argument("--in-flight", type=int, nargs="+", default=[1, 8, 32, 128])
-    parser.add_argument("--requests", type=int, default=5_000, help="at most, a line")
-    parser.add_argument("--seconds", type=float, default=5.0, help="about, a line")
+    parser.add_argument("--requests", type=int, default=5_000, help="maximum per line")
+    parser.add_argument("--seconds", type=float, default=5.0, help="time per line")
     for name in (IMAGE, AUDIO):
         parser.add_argument(f"--{name}", type=Path, help="file of the row")
-    parser.add_argument(f"--{TEXT}", help="text of the row; else the export's warm-up")
+    parser.add_argument(f"--{TEXT}", help="text of the row; default: warm-up request")
     arguments = parser.parse_args()
     if arguments.export is None and arguments.target is None:
-        parser.error("one of --export and --target is needed")
+        parser.error("--export or --target is required")
     return arguments
 
 
-def request_of(arguments: argparse.Namespace) -> predict_pb2.PredictRequest:
+def choose_request(arguments: argparse.Namespace) -> predict_pb2.PredictRequest:
     files = {name: getattr(arguments, name) for name in (IMAGE, AUDIO)}
     row = {name: path.read_bytes() for name, path in files.items() if path}
     if arguments.text:
         row[TEXT] = arguments.text.encode()
     if not row and arguments.export is None:
-        sys.exit("A row is needed: --export, or any of --text, --image, --audio.")
-    request = row_of(row) if row else warmup_row(arguments.export)
+        sys.exit("A row is required: --export, or any of --text, --image, --audio.")
+    request = build_request(row) if row else warmup_row(arguments.export)
     request.model_spec.name = arguments.model if arguments.target else "mmkeras"
     return request
 
 
 def main() -> None:
-    arguments = parse()
-    request = request_of(arguments)
+    flags = parse()
+    request = choose_request(flags)
     with ExitStack() as stack:
-        if arguments.target:
-            servers = [Server(arguments.model, arguments.target, arguments.rest)]
+        if flags.target:
+            servers = [Server(flags.model, flags.target, flags.rest)]
         else:
-            file = stack.enter_context(tempfile.NamedTemporaryFile("w"))
-            file.write(BATCHING)
-            file.flush()
-            flags = ("--batching-parameters-file", str(arguments.batching or file.name))
-            export = arguments.export.resolve()
+            export = flags.export.resolve()
+            batching = flags.batching.read_text() if flags.batching else BATCHING
             servers = [
-                stack.enter_context(started("without batching", export)),
-                stack.enter_context(started("with batching", export, *flags)),
+                stack.enter_context(start_server("without batching", export)),
+                stack.enter_context(
+                    start_server("with batching", export, batching=batching)
+                ),
             ]
-        compare(servers, request, arguments)
+        compare(servers, request, flags)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The server under more than it can do: four times its capacity, for a minute.
+"""Behaviour of the server under four times its capacity, for a minute.
 
-For each door: its capacity (a closed loop), then an open loop at a multiple of it,
-whatever the server answers, and then again one client alone, as before. What is no
-answer has to be a refusal with a right code, and it has to end with the overload.
+For gRPC and REST: one client, then the capacity (a closed loop), then an open loop at a
+multiple of the capacity, then one client again. Each response of the overload must be a
+result or a rejection with a documented code; afterwards all requests must succeed.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.load_tools import percentile
 from benchmarks.process_watch import Watch, bounds
-from benchmarks.serving_load import METHOD, Server, json_of, started, warmup_row
+from benchmarks.serving_load import METHOD, Server, start_server, to_json, warmup_row
 
 BATCHING = """
 max_batch_size { value: 32 }
@@ -27,12 +27,12 @@ num_batch_threads { value: 2 }
 """
 TIMEOUT_S = 2.0
 FLAGS = ("--monitoring", "--rest-timeout-seconds", str(TIMEOUT_S))
-MOST_REQUESTS = 300_000
-# Of REST each is a connection, and the server takes 1000.
-MOST_FLYING = {"gRPC": 4000, "REST": 900}
-LATE_S = 60.0  # for what is still under way at the end
-# How refusals begin; each is the server's own, as no network makes these texts.
-RIGHT = (
+MAX_REQUESTS = 300_000
+# Each REST request in flight is a connection, and the server accepts 1000.
+MAX_IN_FLIGHT = {"gRPC": 4000, "REST": 900}
+REST_TIMEOUT_S = 60.0  # of the client, for requests in flight at the end
+# Beginnings of results and documented rejections.
+EXPECTED = (
     "OK",
     "UNAVAILABLE: The batch scheduling queue",
     "RESOURCE_EXHAUSTED: Too many requests in flight",
@@ -45,182 +45,179 @@ RIGHT = (
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is asked.
+    """Settings of the measurement.
 
     Attributes:
-        seconds: Of the overload.
-        short_s: Of each measurement before and after it.
+        seconds: Duration of the overload.
+        short_s: Duration of each measurement before and after it.
         times: Rate of the overload, as a multiple of the capacity.
-        flying: Requests at once where the capacity is measured.
-        clients: Programs that ask in the overload.
-        rest_s: Between the end of the overload and the first request after it.
+        in_flight: Concurrent requests of the capacity.
+        clients: Client processes of the overload.
+        rest_s: Pause after the overload.
     """
 
     seconds: float = 60.0
     short_s: float = 5.0
     times: float = 4.0
-    flying: int = 64
+    in_flight: int = 64
     clients: int = 2
     rest_s: float = 1.0
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What came of requests.
+class LoadResult:
+    """Result of one load.
 
     Attributes:
-        asked, held_back: Requests, and those that the client could not make in time.
-        seconds: Until the last answer.
-        answers: {"OK", or code and reason: ms of each}.
+        requests: Sent requests.
+        held_back: Requests that the client could not send in time.
+        seconds: Time until the last response.
+        times_ms: {"OK", or code and reason: ms per request}.
     """
 
-    asked: int
+    requests: int
     held_back: int
     seconds: float
-    answers: dict[str, list[float]]
+    times_ms: dict[str, list[float]]
 
     @property
     def ok_ms(self) -> list[float]:
-        return self.answers.get("OK", [])
+        return self.times_ms.get("OK", [])
 
     @property
     def ok_per_s(self) -> float:
         return len(self.ok_ms) / self.seconds
 
     @property
-    def wrong(self) -> dict[str, int]:
-        """Answers that are neither right nor a refusal, and requests without one."""
-        found = {
-            reason: len(times)
-            for reason, times in self.answers.items()
-            if not reason.startswith(RIGHT)
-        }
-        lost = self.asked - sum(map(len, self.answers.values()))
-        return found | ({"no answer": lost} if lost else {})
+    def failures(self) -> dict[str, int]:
+        """Counts of unexpected responses and of requests without a response."""
+        counts = {reason: len(times) for reason, times in self.times_ms.items()}
+        lost = self.requests - sum(counts.values())
+        unexpected = {r: n for r, n in counts.items() if not r.startswith(EXPECTED)}
+        return unexpected | ({"no response": lost} if lost else {})
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """All measurements at one door; `rss_mb` before the overload, and at most."""
+class OverloadResult:
+    """All measurements of gRPC or REST; `rss_mb` is before the overload and at most."""
 
-    door: str
-    alone: Asked
-    capacity: Asked
-    over: Asked
-    after: Asked
+    transport: str
+    before: LoadResult
+    capacity: LoadResult
+    overload: LoadResult
+    after: LoadResult
     rss_mb: tuple[float, float]
     offered_per_s: float
 
     @property
-    def wrong(self) -> dict[str, int]:
-        found = dict(self.over.wrong)
-        for name, quiet in (
-            ("alone", self.alone),
-            ("capacity", self.capacity),
-            ("after", self.after),
-        ):
-            refused = quiet.asked - len(quiet.ok_ms)
-            if refused:
-                found[f"not OK {name}"] = refused
-        return found
+    def failures(self) -> dict[str, int]:
+        counts = dict(self.overload.failures)
+        for name in ("before", "capacity", "after"):
+            load = getattr(self, name)
+            if rejected := load.requests - len(load.ok_ms):
+                counts[f"not OK {name}"] = rejected
+        return counts
 
 
-def overload(server: Server, door: str, request, plan: Plan) -> Outcome:
-    """Asks one door of a server alone, to its capacity, above it, and alone."""
-    if door == "gRPC":
+def overload(server: Server, transport: str, request, plan: Plan) -> OverloadResult:
+    """Measures one client, the capacity, the overload, and one client again."""
+    if transport == "gRPC":
         target, path, body = server.grpc, METHOD, request.SerializeToString()
     else:
-        target, body = server.rest, json_of(request)
+        target, body = server.rest, to_json(request)
         path = f"/v1/models/{request.model_spec.name}:predict"
     with tempfile.NamedTemporaryFile() as file, Watch(server.pid, 0.1) as watch:
         file.write(body)
         file.flush()
-        words = ("--door", door, "--target", target, "--path", path)
-        words += ("--body", file.name)
+        flags = _flags(transport=transport, target=target, path=path, body=file.name)
 
-        def ask(seconds, **settings):
-            return run_clients([*words, *_words(seconds=seconds, **settings)], 1)
+        def send(seconds, in_flight):
+            settings = _flags(seconds=seconds, in_flight=in_flight)
+            return run_clients([*flags, *settings], 1)
 
-        ask(plan.short_s / 2, flying=plan.flying)  # warms up
-        alone = ask(plan.short_s, flying=1)
-        capacity = ask(plan.short_s, flying=plan.flying)
-        before = watch.samples[-1].rss_mb
-        clients = plan.clients
-        rate = min(plan.times * capacity.ok_per_s, MOST_REQUESTS / plan.seconds)
-        settings = _words(
+        send(plan.short_s / 2, plan.in_flight)  # warms up
+        before = send(plan.short_s, 1)
+        capacity = send(plan.short_s, plan.in_flight)
+        before_mb = watch.samples[-1].rss_mb
+        rate = min(plan.times * capacity.ok_per_s, MAX_REQUESTS / plan.seconds)
+        settings = _flags(
             seconds=plan.seconds,
-            rate=rate / clients,
-            flying=MOST_FLYING[door] // clients,
-            timeout=TIMEOUT_S if door == "gRPC" else LATE_S,
+            rate=rate / plan.clients,
+            in_flight=MAX_IN_FLIGHT[transport] // plan.clients,
+            timeout=TIMEOUT_S if transport == "gRPC" else REST_TIMEOUT_S,
         )
-        over = run_clients([*words, *settings], clients)
+        load = run_clients([*flags, *settings], plan.clients)
         time.sleep(plan.rest_s)
-        after = ask(plan.short_s, flying=1)
-        most = bounds(watch.samples, "rss_mb")[1]
-    offered = over.asked / plan.seconds
-    return Outcome(door, alone, capacity, over, after, (before, most), offered)
+        after = send(plan.short_s, 1)
+        rss_mb = before_mb, bounds(watch.samples, "rss_mb")[1]
+    per_s = load.requests / plan.seconds
+    return OverloadResult(transport, before, capacity, load, after, rss_mb, per_s)
 
 
-def _words(**settings: float) -> list[str]:
-    return [w for name, value in settings.items() for w in (f"--{name}", str(value))]
+def _flags(**settings) -> list[str]:
+    """Returns settings as flags of `benchmarks.open_loop`."""
+    flags = []
+    for name, value in settings.items():
+        flags += [f"--{name.replace('_', '-')}", str(value)]
+    return flags
 
 
-def run_clients(words: list[str], count: int) -> Asked:
-    """Runs so many clients at once, and puts together what they have seen."""
-    command = [sys.executable, "-m", "benchmarks.open_loop", *words]
+def run_clients(flags: list[str], count: int) -> LoadResult:
+    """Runs client processes at once and adds up their results."""
+    command = [sys.executable, "-m", "benchmarks.open_loop", *flags]
     clients = [
         subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
         )
         for _ in range(count)
     ]
-    total, answers = Asked(0, 0, 0.0, {}), defaultdict(list)
+    total, all_times_ms = LoadResult(0, 0, 0.0, {}), defaultdict(list)
     for client in clients:
-        said, _ = client.communicate()
+        output, _ = client.communicate()
         if client.returncode:
             sys.exit("A client has failed.")
-        found = json.loads(said)
-        for reason, times_ms in found.pop("answers").items():
-            answers[reason] += times_ms
+        result = LoadResult(**json.loads(output))
+        for reason, times_ms in result.times_ms.items():
+            all_times_ms[reason] += times_ms
         total = replace(
             total,
-            asked=total.asked + found["asked"],
-            held_back=total.held_back + found["held_back"],
-            seconds=max(total.seconds, found["seconds"]),
+            requests=total.requests + result.requests,
+            held_back=total.held_back + result.held_back,
+            seconds=max(total.seconds, result.seconds),
         )
-    return replace(total, answers=dict(answers))
+    return replace(total, times_ms=dict(all_times_ms))
 
 
-def show(outcome: Outcome, plan: Plan) -> None:
-    """Prints the table of one door."""
-    over, capacity = outcome.over, outcome.capacity
-    print(f"\n{outcome.door}")
-    print("                                        a second   p50 ms   p99 ms")
-    _line("one client, before", outcome.alone)
-    _line(f"capacity: {plan.flying} in flight", capacity)
-    _line("overload: answers", over)
-    for reason, times_ms in sorted(over.answers.items()):
+def print_result(result: OverloadResult, plan: Plan) -> None:
+    """Prints the table of gRPC or REST."""
+    load, capacity = result.overload, result.capacity
+    print(f"\n{result.transport}")
+    print("                                      per second   p50 ms   p99 ms")
+    _print_load("one client, before", result.before)
+    _print_load(f"capacity: {plan.in_flight} in flight", capacity)
+    _print_load("overload: results", load)
+    for reason, times_ms in sorted(load.times_ms.items()):
         if reason != "OK":
-            _row(f"  {reason}", len(times_ms) / over.seconds, times_ms)
-    _line("one client, after", outcome.after)
+            _print_row(f"  {reason}", len(times_ms) / load.seconds, times_ms)
+    _print_load("one client, after", result.after)
     print(
-        f"asked for {outcome.offered_per_s:,.0f} a second, "
-        f"{outcome.offered_per_s / capacity.ok_per_s:.1f} times the capacity "
-        f"({over.held_back} more held back by the client); "
-        f"goodput {over.ok_per_s / capacity.ok_per_s:.2f} of the capacity"
+        f"offered {result.offered_per_s:,.0f} per second, "
+        f"{result.offered_per_s / capacity.ok_per_s:.1f} times the capacity "
+        f"({load.held_back} more held back by the client); "
+        f"goodput {load.ok_per_s / capacity.ok_per_s:.2f} of the capacity"
     )
-    before, after = (percentile(a.ok_ms, 0.5) for a in (outcome.alone, outcome.after))
+    before, after = (percentile(a.ok_ms, 0.5) for a in (result.before, result.after))
     print(
         f"p50 of one client after against before: {after / before:.2f}; "
-        f"memory {outcome.rss_mb[0]:.0f} MB before, at most {outcome.rss_mb[1]:.0f} MB"
+        f"memory {result.rss_mb[0]:.0f} MB before, at most {result.rss_mb[1]:.0f} MB"
     )
 
 
-def _line(name: str, asked: Asked) -> None:
-    _row(name, asked.ok_per_s, asked.ok_ms)
+def _print_load(name: str, load: LoadResult) -> None:
+    _print_row(name, load.ok_per_s, load.ok_ms)
 
 
-def _row(name: str, per_s: float, times_ms: list[float]) -> None:
+def _print_row(name: str, per_s: float, times_ms: list[float]) -> None:
     p50, p99 = (percentile(times_ms, s) if times_ms else 0.0 for s in (0.5, 0.99))
     print(f"{name:38.38s}  {per_s:8,.1f}  {p50:7.1f}  {p99:7.1f}", flush=True)
 
@@ -230,25 +227,19 @@ def main() -> None:
     parser.add_argument("--export", type=Path, required=True, help="versions of a run")
     parser.add_argument("--seconds", type=float, default=Plan.seconds)
     parser.add_argument("--times", type=float, default=Plan.times, help="the capacity")
-    parser.add_argument("--clients", type=int, default=Plan.clients, help="programs")
+    parser.add_argument("--clients", type=int, default=Plan.clients, help="processes")
     parser.add_argument("--doors", nargs="+", default=["gRPC", "REST"])
-    words = parser.parse_args()
-    plan = Plan(seconds=words.seconds, times=words.times, clients=words.clients)
-    export = words.export.resolve()
+    flags = parser.parse_args()
+    plan = Plan(seconds=flags.seconds, times=flags.times, clients=flags.clients)
+    export, failures = flags.export.resolve(), {}
     request = warmup_row(export)
-    request.model_spec.name = "mmkeras"
-    wrong = {}
-    with tempfile.NamedTemporaryFile("w") as file:
-        file.write(BATCHING)
-        file.flush()
-        flags = (*FLAGS, "--batching-parameters-file", file.name)
-        with started("overload", export, *flags) as server:
-            for door in words.doors:
-                outcome = overload(server, door, request, plan)
-                show(outcome, plan)
-                wrong |= {f"{door} {k}": n for k, n in outcome.wrong.items()}
-    if wrong:
-        sys.exit(f"Wrong: {wrong}")
+    with start_server("overload", export, *FLAGS, batching=BATCHING) as server:
+        for transport in flags.doors:
+            result = overload(server, transport, request, plan)
+            print_result(result, plan)
+            failures |= {f"{transport} {k}": n for k, n in result.failures.items()}
+    if failures:
+        sys.exit(f"Failures: {failures}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""The server for minutes, asked without a pause while its versions come and go.
+"""Soak test of the server: constant requests for minutes while versions change.
 
-Clients ask both doors; every --change-seconds a version appears, every third one
-broken, and some are taken away. Each request has to get the answer that the export
-itself gives, each version that loads has to serve, and memory, files and threads have
-to stay what they are.
+Clients use gRPC and REST. Every --change-seconds a version is added, every third one
+broken, and some are removed. Each request must get the export's own prediction, each
+valid version must serve, and memory, files and threads must stay constant.
 """
 
 import argparse
@@ -30,26 +29,27 @@ from tensorflow_serving.apis import (
 
 from benchmarks.load_tools import percentile
 from benchmarks.process_watch import Sample, Watch, bounds, growth, late
-from benchmarks.serving_load import BATCHING, Server, json_of, started, warmup_row
+from benchmarks.serving_load import BATCHING, Server, start_server, to_json, warmup_row
 from benchmarks.version_changes import Releases
-from mmkeras.export.saved_model_session import loaded
+from mmkeras.export.saved_model_session import load_saved_model
+from mmkeras.files import latest_version
 
 FLAGS = ("--monitoring", "--load-retries", "1", "--load-retry-seconds", "1")
 REQUEST_S = 60.0
-SETTLE_S = 60.0  # for a change to be seen
+SETTLE_S = 60.0  # maximum time of a change of versions
 AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 END = get_model_status_pb2.ModelVersionStatus.END
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is asked.
+    """Settings of the test.
 
     Attributes:
-        seconds: All of it.
-        change_s: From one change of versions to the next.
-        clients: At each door.
-        pause_s: Between an answer and the client's next request.
+        seconds: Total duration.
+        change_s: Interval between changes of versions.
+        clients: Clients per transport.
+        pause_s: Pause of a client between requests.
     """
 
     seconds: float = 600.0
@@ -60,21 +60,21 @@ class Plan:
 
 @dataclass
 class Report:
-    """What has happened.
+    """Results of the test.
 
     Attributes:
-        times_ms: {door: ms of each request that had the right answer}.
-        wrong: What the others had.
-        versions: Those that have answered, one for each answer by gRPC.
-        changes: (kind, version, seconds until it was so).
-        missed: Changes that the server did not make.
-        samples: Its process over time.
+        times_ms: {transport: ms per correct request}.
+        failures: Problems of the other requests.
+        versions: Version of each gRPC response.
+        changes: (kind, version, seconds until the server had applied it).
+        missed: Changes that the server did not apply.
+        samples: State of the process over time.
     """
 
     times_ms: dict[str, list[float]] = field(
         default_factory=lambda: {"gRPC": [], "REST": []}
     )
-    wrong: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
     changes: list[tuple[str, int, float]] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
@@ -82,43 +82,44 @@ class Report:
 
 
 def soak(server: Server, releases: Releases, request, plan: Plan) -> Report:
-    """Asks a server that serves `releases` as "mmkeras", and changes them."""
-    report, over = Report(), threading.Event()
-    expected = answer_of(releases.base / str(releases.newest), request)
-    clients = [
-        threading.Thread(target=_keep_asking, args=(door, over, plan.pause_s, report))
-        for door in (
-            *(_GrpcClient(server.grpc, request, expected) for _ in range(plan.clients)),
-            *(_RestClient(server.rest, request, expected) for _ in range(plan.clients)),
+    """Sends requests to a server of `releases` as "mmkeras", and changes versions."""
+    report, stop = Report(), threading.Event()
+    expected = direct_prediction(releases.base / str(releases.newest), request)
+    threads = [
+        threading.Thread(
+            target=_send_until_stopped,
+            args=(client(target, request, expected), stop, plan.pause_s, report),
         )
+        for client, target in ((_GrpcClient, server.grpc), (_RestClient, server.rest))
+        for _ in range(plan.clients)
     ]
     with Watch(server.pid) as watch:
-        for client in clients:
-            client.start()
+        for thread in threads:
+            thread.start()
         try:
-            _change(server, releases, plan, report)
+            _change_versions(server, releases, plan, report)
         finally:
-            over.set()
-            for client in clients:
-                client.join()
+            stop.set()
+            for thread in threads:
+                thread.join()
     report.samples = watch.samples
     return report
 
 
-def answer_of(version: Path, request) -> dict[str, np.ndarray]:
-    """Returns what the export answers by itself."""
+def direct_prediction(version: Path, request) -> dict[str, np.ndarray]:
+    """Returns the outputs of the export without a server."""
     name = request.model_spec.signature_name or "serving_default"
     feeds = {k: tf.make_ndarray(tensor) for k, tensor in request.inputs.items()}
-    with loaded(version) as call:
+    with load_saved_model(version) as call:
         return call(name, feeds)
 
 
-def agrees(found: dict, expected: dict[str, np.ndarray]) -> bool:
-    """Whether two answers are the same; batches change the last bits of a float."""
-    if found.keys() != expected.keys():
+def is_close(outputs: dict, expected: dict[str, np.ndarray]) -> bool:
+    """Whether outputs are equal, up to the last bits that batching changes."""
+    if outputs.keys() != expected.keys():
         return False
     for name, array in expected.items():
-        other = np.asarray(found[name])
+        other = np.asarray(outputs[name])
         if other.shape != array.shape:
             return False
         if array.dtype == object:
@@ -135,7 +136,7 @@ def _text(value: bytes | str) -> str:
 
 
 class _GrpcClient:
-    door = "gRPC"
+    transport = "gRPC"
 
     def __init__(self, target: str, request, expected):
         self._request, self._expected = request, expected
@@ -144,58 +145,61 @@ class _GrpcClient:
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self.close = channel.close
 
-    def ask(self) -> tuple[bool, int | None]:
-        """Returns whether the answer is right, and the version that gave it."""
+    def send(self) -> tuple[bool, int | None]:
+        """Returns whether the response is correct, and its version."""
         response = self._stub.Predict(self._request, timeout=REQUEST_S)
-        found = {k: tf.make_ndarray(tensor) for k, tensor in response.outputs.items()}
-        return agrees(found, self._expected), response.model_spec.version.value
+        outputs = {k: tf.make_ndarray(tensor) for k, tensor in response.outputs.items()}
+        return is_close(outputs, self._expected), response.model_spec.version.value
 
 
 class _RestClient:
-    door = "REST"
+    transport = "REST"
 
     def __init__(self, target: str, request: predict_pb2.PredictRequest, expected):
         self._path = f"/v1/models/{request.model_spec.name}:predict"
-        self._body, self._expected = json_of(request), expected
+        self._body, self._expected = to_json(request), expected
         self._connection = http.client.HTTPConnection(target, timeout=REQUEST_S)
         self.close = self._connection.close
 
-    def ask(self) -> tuple[bool, None]:
-        """Returns whether the answer is right; it does not say which version it is."""
+    def send(self) -> tuple[bool, None]:
+        """Returns whether the response is correct; it has no version."""
         self._connection.request("POST", self._path, self._body)
-        answer = self._connection.getresponse()
-        body = answer.read()
-        if answer.status != 200:
-            raise OSError(f"{answer.status} {body.decode()}")
+        response = self._connection.getresponse()
+        body = response.read()
+        if response.status != 200:
+            raise OSError(f"{response.status} {body.decode()}")
         rows = json.loads(body)["predictions"]
         if len(self._expected) == 1:
-            found = {name: rows for name in self._expected}
+            outputs = {name: rows for name in self._expected}
         else:
-            found = {name: [row[name] for row in rows] for name in rows[0]}
-        return agrees(found, self._expected), None
+            outputs = {name: [row[name] for row in rows] for name in rows[0]}
+        return is_close(outputs, self._expected), None
 
 
-def _keep_asking(client, over: threading.Event, pause_s: float, report: Report) -> None:
-    while not over.wait(pause_s):
+def _send_until_stopped(
+    client, stop: threading.Event, pause_s: float, report: Report
+) -> None:
+    name = client.transport
+    while not stop.wait(pause_s):
         start_s = time.perf_counter()
         try:
-            right, version = client.ask()
+            is_correct, version = client.send()
         except (grpc.RpcError, OSError, http.client.HTTPException) as error:
             text = error.details() if isinstance(error, grpc.RpcError) else str(error)
-            report.wrong.append(f"{client.door}: {type(error).__name__} {text}")
+            report.failures.append(f"{name}: {type(error).__name__} {text}")
             continue
-        if right:
-            ms = 1e3 * (time.perf_counter() - start_s)
-            report.times_ms[client.door].append(ms)
+        if is_correct:
+            report.times_ms[name].append(1e3 * (time.perf_counter() - start_s))
         else:
-            report.wrong.append(f"{client.door}: another answer, of version {version}")
+            report.failures.append(f"{name}: another prediction, of version {version}")
         if version is not None:
             report.versions.append(version)
     client.close()
 
 
-def _change(server: Server, releases: Releases, plan: Plan, report: Report) -> None:
-    """Changes versions until the time is over; each has to be seen in time."""
+def _change_versions(
+    server: Server, releases: Releases, plan: Plan, report: Report
+) -> None:
     end_s, step = time.monotonic() + plan.seconds, 0
     with grpc.insecure_channel(server.grpc) as channel:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
@@ -204,13 +208,17 @@ def _change(server: Server, releases: Releases, plan: Plan, report: Report) -> N
         )
 
         def states():
-            answer = stub.GetModelStatus(spec, timeout=REQUEST_S)
-            return {status.version: status for status in answer.model_version_status}
+            response = stub.GetModelStatus(spec, timeout=REQUEST_S)
+            return {status.version: status for status in response.model_version_status}
 
         while time.monotonic() + plan.change_s <= end_s:
             step, start_s = step + 1, time.monotonic()
             kind, version = releases.change(step)
-            if _eventually(lambda k=kind, v=version: _is_so(k, v, releases, states())):
+
+            def is_applied(kind=kind, version=version):
+                return _is_applied(kind, version, releases.newest, states())
+
+            if _wait_until(is_applied):
                 took_s = time.monotonic() - start_s
                 report.changes.append((kind, version, took_s))
             else:
@@ -218,10 +226,10 @@ def _change(server: Server, releases: Releases, plan: Plan, report: Report) -> N
             time.sleep(max(0.0, start_s + plan.change_s - time.monotonic()))
 
 
-def _is_so(kind: str, version: int, releases: Releases, states: dict) -> bool:
-    """Whether the newest version serves alone, and a broken one has failed."""
-    serving = {v for v, status in states.items() if status.state == AVAILABLE}
-    if serving != {releases.newest}:
+def _is_applied(kind: str, version: int, newest: int, states: dict) -> bool:
+    """Whether only the newest version is available, and a broken one has failed."""
+    available = {v for v, status in states.items() if status.state == AVAILABLE}
+    if available != {newest}:
         return False
     if kind != "broken":
         return True
@@ -229,7 +237,7 @@ def _is_so(kind: str, version: int, releases: Releases, states: dict) -> bool:
     return bool(broken and broken.state == END and broken.status.error_code)
 
 
-def _eventually(condition: Callable[[], bool]) -> bool:
+def _wait_until(condition: Callable[[], bool]) -> bool:
     end_s = time.monotonic() + SETTLE_S
     while time.monotonic() < end_s:
         if condition():
@@ -238,49 +246,53 @@ def _eventually(condition: Callable[[], bool]) -> bool:
     return False
 
 
-def show(report: Report, plan: Plan) -> None:
-    """Prints what has happened."""
-    right = sum(map(len, report.times_ms.values()))
-    print(
-        f"requests: {right + len(report.wrong):,}; without the right answer: ", end=""
-    )
-    print(len(report.wrong), *report.wrong[:5], sep="\n  " if report.wrong else "")
-    for door, times_ms in report.times_ms.items():
+def print_report(report: Report, plan: Plan) -> None:
+    """Prints the results."""
+    count = sum(map(len, report.times_ms.values())) + len(report.failures)
+    print(f"requests: {count:,}; failures: {len(report.failures)}")
+    for failure in report.failures[:5]:
+        print(f"  {failure}")
+    for transport, times_ms in report.times_ms.items():
         p50, p99 = percentile(times_ms, 0.5), percentile(times_ms, 0.99)
-        rate = len(times_ms) / plan.seconds
         print(
-            f"{door}: {rate:.1f} a second, p50 {p50:.1f} ms, p99 {p99:.1f} ms, ", end=""
+            f"{transport}: {len(times_ms) / plan.seconds:.1f} per second, "
+            f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {max(times_ms):.0f} ms"
         )
-        print(f"longest {max(times_ms):.0f} ms")
     kinds = Counter(kind for kind, *_ in report.changes)
-    longest = max(took_s for *_, took_s in report.changes)
-    print("changes:", ", ".join(f"{n} {kind}" for kind, n in kinds.items()), end="; ")
-    print(f"the longest was done after {longest:.1f} s; missed: {len(report.missed)}")
-    print(*report.missed, sep="\n", end="\n" if report.missed else "")
-    answered = sorted(Counter(report.versions).items())
-    print("answers by version:", ", ".join(f"{v}: {n}" for v, n in answered))
+    longest_s = max(took_s for *_, took_s in report.changes)
+    print(
+        f"changes: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}; "
+        f"the longest took {longest_s:.1f} s; missed: {len(report.missed)}"
+    )
+    for change in report.missed:
+        print(change)
+    versions = sorted(Counter(report.versions).items())
+    print("responses by version:", ", ".join(f"{v}: {n}" for v, n in versions))
     half = late(report.samples)
-    print("                 start      end  second half: growth a minute    range")
+    print("                 start      end  second half: growth per minute  range")
     for noun in ("rss_mb", "files", "threads"):
         low, high = bounds(half, noun)
         first, last = (getattr(report.samples[i], noun) for i in (0, -1))
-        print(f"{noun:12s}  {first:8,.0f} {last:8,.0f}  ", end="")
-        print(f"{growth(half, noun):28.2f}  {low:,.0f} to {high:,.0f}", flush=True)
+        print(
+            f"{noun:12s}  {first:8,.0f} {last:8,.0f}  {growth(half, noun):28.2f}  "
+            f"{low:,.0f} to {high:,.0f}",
+            flush=True,
+        )
 
 
-def failures(report: Report, most_mb: float) -> list[str]:
-    """Returns what is not as it has to be."""
-    found = list(report.missed)
-    if report.wrong:
-        found.append(f"{len(report.wrong)} requests without the right answer")
-    served = {v for kind, v, _ in report.changes if kind != "broken"}
-    if silent := served - set(report.versions):
-        found.append(f"versions that never answered: {sorted(silent)}")
+def list_failures(report: Report, limit_mb: float) -> list[str]:
+    """Returns the failures; `limit_mb` is the allowed growth of memory per minute."""
+    problems = list(report.missed)
+    if report.failures:
+        problems.append(f"{len(report.failures)} requests without a correct response")
+    valid = {v for kind, v, _ in report.changes if kind != "broken"}
+    if unused := valid - set(report.versions):
+        problems.append(f"versions without a response: {sorted(unused)}")
     half = late(report.samples)
-    for noun, most in (("rss_mb", most_mb), ("files", 1.0), ("threads", 1.0)):
-        if (grown := growth(half, noun)) > most:
-            found.append(f"{noun} grow by {grown:.2f} a minute")
-    return found
+    for noun, limit in (("rss_mb", limit_mb), ("files", 1.0), ("threads", 1.0)):
+        if (per_minute := growth(half, noun)) > limit:
+            problems.append(f"{noun} grow by {per_minute:.2f} per minute")
+    return problems
 
 
 def main() -> None:
@@ -288,30 +300,28 @@ def main() -> None:
     parser.add_argument("--export", type=Path, required=True, help="versions of a run")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--change-seconds", type=float, default=Plan.change_s)
-    parser.add_argument("--clients", type=int, default=Plan.clients, help="a door")
-    parser.add_argument("--most-mb", type=float, default=1.0, help="growth a minute")
+    parser.add_argument("--clients", type=int, default=Plan.clients)
+    parser.add_argument(
+        "--most-mb", type=float, default=1.0, help="allowed growth per minute"
+    )
     parser.add_argument("--samples", type=Path, help="CSV to write: memory over time")
-    words = parser.parse_args()
-    plan = Plan(60 * words.minutes, words.change_seconds, words.clients)
-    export = words.export.resolve()
+    flags = parser.parse_args()
+    plan = Plan(60 * flags.minutes, flags.change_seconds, flags.clients)
+    export = flags.export.resolve()
     request = warmup_row(export)
-    request.model_spec.name = "mmkeras"
-    newest = max(int(p.name) for p in export.iterdir() if p.name.isdecimal())
     with tempfile.TemporaryDirectory() as folder:
-        batching = Path(folder) / "batching.config"
-        batching.write_text(BATCHING)
-        releases = Releases(Path(folder) / "base", export / str(newest))
-        flags = (*FLAGS, "--batching-parameters-file", str(batching))
-        with started("soak", releases.base, *flags) as server:
+        releases = Releases(Path(folder) / "base", latest_version(export))
+        base = releases.base
+        with start_server("soak", base, *FLAGS, batching=BATCHING) as server:
             report = soak(server, releases, request, plan)
-    if words.samples:
+    if flags.samples:
         lines = [
             f"{s.at_s:.1f},{s.rss_mb:.1f},{s.files},{s.threads}" for s in report.samples
         ]
-        words.samples.write_text("\n".join(["s,rss_mb,files,threads", *lines, ""]))
-    show(report, plan)
-    if found := failures(report, words.most_mb):
-        sys.exit("; ".join(found))
+        flags.samples.write_text("\n".join(["s,rss_mb,files,threads", *lines, ""]))
+    print_report(report, plan)
+    if problems := list_failures(report, flags.most_mb):
+        sys.exit("; ".join(problems))
 
 
 if __name__ == "__main__":

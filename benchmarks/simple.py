@@ -1,4 +1,4 @@
-"""Measures baselines on another table: those that a run's report has beside its model.
+"""Baselines of a run, evaluated on another table.
 
     python -m benchmarks.simple RUN TABLE.csv FOLDER
 

@@ -1,20 +1,18 @@
-"""Epochs a second on a small table, validation included, against ready tensors.
+"""Overhead per epoch on a small table, compared with tensors in memory.
 
-The small preset by `fit` on 24 rows, with 8 to validate, from our batches and from
-tensors of the same shapes that nothing has to be done with: what is left of an epoch
-is what it costs to begin one.
+`fit` of the small preset on 24 rows, with 8 for validation, from the input pipeline and
+from tensors of the same shapes.
 """
 
 import argparse
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from benchmarks.pairs import compare
+from benchmarks.pairs import compare, end_times
 from benchmarks.tables import write_table
 from mmkeras.config import TableConfig
 from mmkeras.config.presets import small_concat
@@ -36,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     epochs = range(arguments.epochs)
     keras.utils.set_random_seed(1)
-    tf.config.experimental.enable_op_determinism()  # as training does on CPUs
+    tf.config.experimental.enable_op_determinism()  # as in training on CPUs
     with tempfile.TemporaryDirectory() as folder:
         config = small_concat()
         config = replace(
@@ -48,9 +46,7 @@ def main() -> None:
         state = fit_preprocessing(dataset, config)
         train, val = (
             Batches(
-                dataset=dataset,
-                preprocessor=Preprocessor(config, state),
-                split=split,
+                dataset=dataset, preprocessor=Preprocessor(config, state), split=split
             )
             for split in ("train", "val")
         )
@@ -63,31 +59,26 @@ def main() -> None:
         ready = [
             tf.data.Dataset.from_tensors(next(iter(batches))).repeat(steps)
             for batches, steps in (
-                (train.augmented([0]), train.steps * len(epochs)),
-                (val.plain(), -(-val.rows // BATCH)),
+                (train.train_batches([0]), train.steps * len(epochs)),
+                (val.eval_batches(), -(-val.rows // BATCH)),
             )
         ]
 
         def run(batches, validation):
-            """Epochs a second between the end of the first and of the last."""
-            ends = []
-            note = keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter())
-            )
-            model.fit(
+            """Returns the epochs per second, without the first epoch."""
+            ends_s = end_times(
+                model,
+                "on_epoch_end",
                 batches,
                 validation_data=validation,
                 epochs=len(epochs),
                 steps_per_epoch=train.steps,
-                shuffle=False,
-                verbose=0,
-                callbacks=[note],
             )
-            return (len(epochs) - 1) / (ends[-1] - ends[0])
+            return (len(epochs) - 1) / (ends_s[-1] - ends_s[0])
 
         compare(
             f"epochs of {train.rows} rows, against ready tensors",
-            lambda: run(train.augmented(epochs), val.plain(again=True)),
+            lambda: run(train.train_batches(epochs), val.eval_batches(again=True)),
             lambda: run(*ready),
             arguments.pairs,
         )

@@ -1,10 +1,10 @@
-"""Runs a benchmark on two Pythons in turn and prints the ratio of their figures.
+"""Comparison of a benchmark on two Python environments.
 
     python -m benchmarks.stacks --other .venv-3.10/bin/python NAME [FLAGS]
 
-`--other` is the Python of the other stack, NAME a benchmark of this folder that prints
-lines of the form "WHAT: FIGURE UNIT ..."; what follows NAME goes to it. Each run is a
-process of its own; a ratio above 1 means that this Python is better.
+`--other` is the Python of the other environment. NAME is a benchmark that prints lines
+as "METRIC: FIGURE UNIT ..."; FLAGS go to it. Runs alternate; a ratio above 1 means that
+this Python is better.
 """
 
 import argparse
@@ -18,7 +18,7 @@ _LINE = re.compile(r"(.+?): ([\d,]+\.?\d*)( ms| s\b)?")
 
 
 def figures(python: str, name: str, flags: list[str]) -> dict[str, tuple[float, bool]]:
-    """Runs the benchmark; returns what -> its figure, and whether less is better."""
+    """Runs the benchmark; returns metric -> (figure, whether less is better)."""
     command = [python, "-m", f"benchmarks.{name}", *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     matches = (_LINE.match(line) for line in done.stdout.splitlines())
@@ -36,15 +36,15 @@ def main() -> None:
     for _ in range(arguments.runs):
         ours = figures(sys.executable, arguments.name, arguments.flags)
         others = figures(arguments.other, arguments.name, arguments.flags)
-        for what, (figure, less_is_better) in ours.items():
-            if what in others:  # else a line of Keras' own, with times in it
-                pairs[what].append((figure, others[what][0]))
-                is_time[what] = less_is_better
-    for what, values in pairs.items():
-        ratios = [b / a if is_time[what] else a / b for a, b in values]
+        for metric, (figure, less_is_better) in ours.items():
+            if metric in others:  # else a line of Keras with a time in it
+                pairs[metric].append((figure, others[metric][0]))
+                is_time[metric] = less_is_better
+    for metric, values in pairs.items():
+        ratios = [b / a if is_time[metric] else a / b for a, b in values]
         ours, others = (statistics.median(x) for x in zip(*values, strict=True))
         print(
-            f"{what}: {ours:,.2f} here, {others:,.2f} there, ratio "
+            f"{metric}: {ours:,.2f} on this Python, {others:,.2f} on the other, ratio "
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f} "
             f"in {len(ratios)} pairs)",
             flush=True,

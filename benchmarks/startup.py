@@ -1,4 +1,4 @@
-"""Seconds of `--help`, of a flag in error and of the imports, against Python alone."""
+"""Start-up time of the programs and imports, compared with Python itself."""
 
 import subprocess
 import sys
@@ -17,20 +17,17 @@ def seconds(*arguments: str) -> float:
 
 
 def main() -> None:
-    alone = min(seconds("-c", "pass") for _ in range(5))
+    python_s = min(seconds("-c", "pass") for _ in range(5))
     commands = {
         f"python -m mmkeras.{program} {flag}": ("-m", f"mmkeras.{program}", flag)
         for program in PROGRAMS
         for flag in ("--help", "--no-such-flag")
     }
     commands |= {f"import {name}": ("-c", f"import {name}") for name in IMPORTS}
-    for what, arguments in commands.items():
-        best = min(seconds(*arguments) for _ in range(5))
-        print(
-            f"{what}: {best:.2f} s, {best / alone:.0f} times Python alone "
-            f"({alone:.2f} s)",
-            flush=True,
-        )
+    for name, arguments in commands.items():
+        best_s = min(seconds(*arguments) for _ in range(5))
+        ratio = f"{best_s / python_s:.0f} times Python alone ({python_s:.2f} s)"
+        print(f"{name}: {best_s:.2f} s, {ratio}", flush=True)
 
 
 if __name__ == "__main__":

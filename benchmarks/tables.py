@@ -1,4 +1,4 @@
-"""Tables of generated rows for the benchmarks: JPEGs, 16 kHz WAVs and sentences."""
+"""Generated tables for the benchmarks: JPEGs, 16 kHz WAVs and sentences."""
 
 import csv
 import io
@@ -12,12 +12,11 @@ WORDS = "red green blue small large round square fast slow warm cold old new".sp
 
 
 def write_table(
-    folder: Path, rows: int, *, size_px=(500, 375), pad_kb: int = 0, sounds=True
+    folder: Path, rows: int, *, size_px=(500, 375), pad_kb: int = 0, audio=True
 ) -> Path:
-    """Writes `rows` rows of smooth pictures, a second of noise and a sentence each.
+    """Writes rows with a smooth image, a second of noise and a sentence.
 
-    With `pad_kb` each picture file is padded behind its end to at least that size, so
-    that bytes can be had without time.
+    Image files are padded to at least `pad_kb`, which costs no time to decode.
     """
     rng = np.random.default_rng(0)
     for name in ("images", "audio"):
@@ -28,13 +27,13 @@ def write_table(
         writer = csv.writer(file)
         writer.writerow(["text", "image", "audio", "label"])
         for i in range(rows):
-            image, audio = f"images/{i}.jpg", f"audio/{i}.wav"
-            # A tail of its own makes each file's content differ.
+            image, wave = f"images/{i}.jpg", f"audio/{i}.wav" if audio else ""
+            # A different tail makes each file's content differ.
             (folder / image).write_bytes(images[i % 32] + i.to_bytes(4, "big"))
-            if sounds:
-                (folder / audio).write_bytes(waves[i % 32])
+            if audio:
+                (folder / wave).write_bytes(waves[i % 32])
             text = " ".join(rng.choice(WORDS, 8))
-            writer.writerow([text, image, audio if sounds else "", f"class {i % 4}"])
+            writer.writerow([text, image, wave, f"class {i % 4}"])
     return folder / "data.csv"
 
 

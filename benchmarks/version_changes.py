@@ -1,4 +1,4 @@
-"""A base path whose versions come and go while it is served."""
+"""Base path whose model versions change while it is served."""
 
 import itertools
 import shutil
@@ -8,15 +8,13 @@ from pathlib import Path
 from mmkeras.files import join_path
 from mmkeras.schema import WARMUP_FILE
 
-KEPT = 2  # versions that load, so that one can be gone back to
+KEPT = 2  # valid versions, so that a rollback is possible
 
 
 class Releases:
-    """Puts versions under a base path, each a copy of one that loads, and takes some.
+    """Adds copies of a version to the base path `base`, some broken, and removes some.
 
-    Attributes:
-        base: The base path; version 1 is there from the start.
-        newest: The version that is to be served.
+    Version 1 exists from the start.
     """
 
     def __init__(self, base: Path, source: Path):
@@ -28,45 +26,46 @@ class Releases:
 
     @property
     def newest(self) -> int:
+        """Version that should be served."""
         return self._good[-1]
 
     def change(self, step: int) -> tuple[str, int]:
-        """Makes the change of a step, counted from 1: returns its kind and version.
+        """Makes the change of a step, counted from 1; returns its kind and version.
 
-        Every third version is "broken", every fifth change a "rollback"; the others
-        are "new".
+        Every third version is "broken", every fifth change a "rollback", the others are
+        "new".
         """
         if self._broken is not None:
-            self._take(self._broken)
+            self._remove(self._broken)
             self._broken = None
         if step % 3 == 0:
             self._broken = self._put(next(self._breaks))
             return "broken", self._broken
         if step % 5 == 0 and len(self._good) > 1:
-            self._take(self._good.pop())
+            self._remove(self._good.pop())
             return "rollback", self.newest
         self.add()
         return "new", self.newest
 
     def add(self) -> None:
-        """Puts a version that loads, and takes the oldest."""
+        """Adds a valid version and removes the oldest."""
         self._good.append(self._put(lambda path: None))
         while len(self._good) > KEPT:
-            self._take(self._good.pop(0))
+            self._remove(self._good.pop(0))
 
     def _put(self, spoil: Callable[[Path], object]) -> int:
-        """Writes a version aside, and moves it to its place."""
+        """Adds a version at once."""
         self._number += 1
-        aside = self.base / f".{self._number}"
-        shutil.copytree(self._source, aside)
-        spoil(aside)
-        aside.rename(self.base / str(self._number))
+        tmp_path = self.base / f".{self._number}"
+        shutil.copytree(self._source, tmp_path)
+        spoil(tmp_path)
+        tmp_path.rename(self.base / str(self._number))
         return self._number
 
-    def _take(self, number: int) -> None:
-        aside = self.base / f".{number}.gone"
-        (self.base / str(number)).rename(aside)
-        shutil.rmtree(aside)
+    def _remove(self, number: int) -> None:
+        tmp_path = self.base / f".{number}.removed"
+        (self.base / str(number)).rename(tmp_path)
+        shutil.rmtree(tmp_path)
 
 
 def _half_graph(path: Path) -> None:
@@ -81,7 +80,7 @@ def _no_values(path: Path) -> None:
 
 
 def _bad_warmup(path: Path) -> None:
-    """Loads, and then fails."""
+    """Lets the warm-up fail after the load."""
     file = Path(join_path(str(path), WARMUP_FILE))
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(100 * b"no records")

@@ -1,1 +1,1 @@
-"""An embedded twin of TensorFlow Serving, for one machine and for tests."""
+"""Model server compatible with TensorFlow Serving, for one machine and for tests."""

@@ -1,9 +1,8 @@
-"""Settings that TF Serving reads from text protobuf: models, batching, TLS, metrics.
+"""TF Serving's configuration files in text protobuf: models, batching, TLS, metrics.
 
 Source: TensorFlow Serving 2.16.1 (model_server_config.proto, monitoring_config.proto,
 session_bundle_config.proto, ssl_config.proto, bundle_factory_util.h, server_core.cc)
-and TensorFlow (shared_batch_scheduler.h), for the fields, their defaults and what is
-refused.
+and TensorFlow (shared_batch_scheduler.h), for the fields, defaults and checks.
 """
 
 import os
@@ -20,17 +19,13 @@ from tensorflow_serving.config.model_server_config_pb2 import (
 )
 
 from mmkeras.errors import UserError
-from serving.server.errors import (
-    ServingError,
-    failed_precondition,
-    invalid_argument,
-)
-from serving.server.textproto import messages, read
+from serving.server.errors import ServingError, failed_precondition, invalid_argument
+from serving.server.textproto import build_messages, read_text_proto
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 _PLATFORM = "tensorflow"
 _LIST = "model_config_list"
-# As TensorFlow's io::ParseURI tells a URI from a path.
+# A URI, as in TensorFlow's io::ParseURI.
 _URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
 
 _INT, _BOOL = "google.protobuf.Int64Value", "google.protobuf.BoolValue"
@@ -69,20 +64,19 @@ _SSL_EXAMPLE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """How requests are merged, under the names of TF Serving's BatchingParameters.
+    """Settings of batching, with the names of TF Serving's BatchingParameters.
 
     Attributes:
-        max_batch_size: Examples in the largest task; and in a batch, unless large ones
-            are split.
-        batch_timeout_micros: How long an example waits for others at most.
-        max_enqueued_batches: Batches that may wait before tasks are refused.
+        max_batch_size: Maximum rows of a request, and of a batch without splitting.
+        batch_timeout_micros: Maximum time that a request waits for others.
+        max_enqueued_batches: Queued batches before requests are refused.
         num_batch_threads: Batches that run at once.
-        thread_pool_name: Name of those threads, which is in the metrics too.
-        allowed_batch_sizes: Sizes that batches are padded to, ascending; none: any.
-        pad_variable_length_inputs: Whether ragged inputs are padded to be merged.
-        enable_large_batch_splitting: Whether a task may be split over batches.
-        max_execution_batch_size: Examples in a batch where large ones are split;
-            without splitting it is max_batch_size, and is when it is not given.
+        thread_pool_name: Label of the queue's metrics.
+        allowed_batch_sizes: Sizes that batches are padded to, ascending; empty: any.
+        pad_variable_length_inputs: Whether ragged inputs are padded.
+        enable_large_batch_splitting: Whether a request may be split over batches.
+        max_execution_batch_size: Maximum rows of a batch with splitting; by default,
+            and without splitting, max_batch_size.
     """
 
     max_batch_size: int = 1000
@@ -102,7 +96,7 @@ class Batching:
         )
         if not splits or execution is None:
             object.__setattr__(self, "max_execution_batch_size", self.max_batch_size)
-        if self.max_enqueued_batches == 0 and not splits:  # TF Serving takes it for 1
+        if self.max_enqueued_batches == 0 and not splits:  # TF Serving uses 1
             object.__setattr__(self, "max_enqueued_batches", 1)
         for name in (
             "max_batch_size",
@@ -144,7 +138,7 @@ class Batching:
 
 @dataclass(frozen=True, kw_only=True)
 class SslConfig:
-    """What TLS needs, each the text of a PEM file and not its path."""
+    """TLS settings: texts of PEM files, not their paths."""
 
     server_key: str = field(repr=False)
     server_cert: str
@@ -155,51 +149,51 @@ class SslConfig:
         for name in ("server_key", "server_cert", "custom_ca"):
             text = getattr(self, name)
             if "-----BEGIN " not in text and (text or name != "custom_ca"):
-                what = "a text without it" if text else "nothing"  # it may be a secret
+                value = "other text" if text else "nothing"  # it may be a secret
                 raise UserError(
-                    f"{name} must be the text of a PEM file, which has a line "
-                    f"'-----BEGIN ...', received {what}. It is not the file's path."
+                    f"{name} must be the text of a PEM file, with a line "
+                    f"'-----BEGIN ...', received {value}. It is not the file's path."
                 )
 
 
 @cache
 def _classes() -> dict[str, type[Message]]:
-    return messages(_FIELDS)
+    return build_messages(_FIELDS)
 
 
 def read_model_config(path: str | Path) -> ModelServerConfig:
     """Reads the file of --model-config-file.
 
     Raises:
-        UserError: The file cannot be read, or `check_models` refuses what it says.
+        UserError: The file cannot be read, or `check_models` refuses the config.
     """
-    config = read(path, ModelServerConfig, _MODELS_EXAMPLE)
+    config = read_text_proto(path, ModelServerConfig, _MODELS_EXAMPLE)
     try:
         check_models(config)
     except ServingError as error:
         raise UserError(
-            f"The file '{path}' cannot be served: {error.message}. A model is as in: "
+            f"The file '{path}' cannot be served: {error.message}. Example: "
             f"{_MODELS_EXAMPLE}"
         ) from None
     return config
 
 
 def read_batching(path: str | Path) -> Batching:
-    """Reads the file of --batching-parameters-file; what it omits has its default.
+    """Reads the file of --batching-parameters-file.
 
     Raises:
-        UserError: The file cannot be read, or holds an unknown or impossible setting.
+        UserError: The file cannot be read, or has an unknown or impossible setting.
     """
-    message = read(path, _classes()["BatchingParameters"], _BATCHING_EXAMPLE)
-    given = {}
+    message = read_text_proto(path, _classes()["BatchingParameters"], _BATCHING_EXAMPLE)
+    settings = {}
     for descriptor, value in message.ListFields():
         name = descriptor.name
         if name == "allowed_batch_sizes":
-            given[name] = tuple(value)
+            settings[name] = tuple(value)
         else:
-            given[name] = value.value if isinstance(value, Message) else value
+            settings[name] = value.value if isinstance(value, Message) else value
     try:
-        return Batching(**given)
+        return Batching(**settings)
     except UserError as error:
         raise UserError(f"The file '{path}': {error}") from None
 
@@ -208,9 +202,9 @@ def read_monitoring(path: str | Path) -> str | None:
     """Reads a monitoring file; returns the path of the metrics page, None: no page.
 
     Raises:
-        UserError: The file cannot be read, or is no monitoring file.
+        UserError: The file cannot be read, or the path is invalid.
     """
-    message = read(path, _classes()["MonitoringConfig"], _MONITORING_EXAMPLE)
+    message = read_text_proto(path, _classes()["MonitoringConfig"], _MONITORING_EXAMPLE)
     page = message.prometheus_config
     if page.path and not page.path.startswith("/"):
         raise UserError(
@@ -225,7 +219,7 @@ def read_ssl(path: str | Path) -> SslConfig:
     Raises:
         UserError: The file cannot be read, or lacks the key or the certificate.
     """
-    message = read(path, _classes()["SSLConfig"], _SSL_EXAMPLE, secret=True)
+    message = read_text_proto(path, _classes()["SSLConfig"], _SSL_EXAMPLE, secret=True)
     try:
         return SslConfig(
             **{f.name: getattr(message, f.name) for f in fields(SslConfig)}
@@ -237,15 +231,15 @@ def read_ssl(path: str | Path) -> SslConfig:
 def check_models(
     config: ModelServerConfig, serving: ModelServerConfig | None = None
 ) -> None:
-    """Refuses a config that TF Serving would refuse, in its words.
+    """Checks a config as TF Serving does, with its texts of errors.
 
     Args:
-        config: What is asked for; nothing at all is no mistake.
-        serving: What is served by now.
+        config: New config; an empty one is valid.
+        serving: Current config.
 
     Raises:
-        ServingError: A list of models cannot become anything else; a model has no name
-            or one that another has, a relative path, or another platform.
+        ServingError: The kind of config differs from the current one; or a model has no
+            name, a duplicate one, a relative path or an unsupported platform.
     """
     kind = config.WhichOneof("config")
     if serving is not None and serving.WhichOneof("config") and kind != _LIST:
@@ -259,7 +253,7 @@ def check_models(
         )
     names = set()
     for model in config.model_config_list.config:
-        if not model.name:  # TF Serving loads it, and nobody can ever ask for it
+        if not model.name:  # TF Serving loads it, but no request can name it
             raise invalid_argument("Expected every model in config list to have a name")
         if model.name in names:
             raise invalid_argument(

@@ -1,41 +1,40 @@
-"""Until when somebody waits for an answer, and whether somebody still does."""
+"""Deadline and cancellation of a request."""
 
 import threading
 import time
 
 
 class Deadline:
-    """A moment, and a flag that the client sets by going away.
+    """Time limit of a request, with a flag for cancellation by the client.
 
     Attributes:
-        at_s: When the answer is no longer wanted, by `time.monotonic()`; None: never.
+        at_s: `time.monotonic()` at which the request expires; None: never.
     """
 
     def __init__(self, seconds: float | None = None, since_s: float | None = None):
-        """Sets the moment.
+        """Sets the time limit.
 
         Args:
-            seconds: How long the answer is wanted; None: at any time.
-            since_s: Since when, by `time.monotonic()`; by default since now.
+            seconds: Time limit; None: unlimited.
+            since_s: Start, as `time.monotonic()`; None: now.
         """
         since_s = time.monotonic() if since_s is None else since_s
         self.at_s = None if seconds is None else since_s + seconds
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """Says that nobody waits any more."""
+        """Marks the request as cancelled by its client."""
         self._cancelled.set()
 
     @property
     def cancelled(self) -> bool:
-        """Whether the client has gone away."""
         return self._cancelled.is_set()
 
     def remaining_s(self) -> float | None:
-        """Returns the seconds left, 0.0 where they are over; None: any number."""
+        """Returns the seconds left, at least 0.0; None: unlimited."""
         return None if self.at_s is None else max(0.0, self.at_s - time.monotonic())
 
     @property
     def is_over(self) -> bool:
-        """Whether the answer is wanted no longer."""
+        """Whether the request has expired or was cancelled."""
         return self.cancelled or self.remaining_s() == 0.0

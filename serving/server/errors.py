@@ -1,21 +1,21 @@
-"""What a request may end with instead of an answer: a code and a text."""
+"""Serving errors: a gRPC status code and a message for the client."""
 
 import grpc
 import tensorflow as tf
 
 # TensorFlow's codes are gRPC's.
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-# Source: TensorFlow Serving 2.16.1, which cuts the texts that it sends.
-_LONGEST = 1024
-_CUT = "...TRUNCATED"
+# Source: TensorFlow Serving 2.16.1, which truncates messages to this length.
+_MAX_BYTES = 1024
+_TRUNCATED = "...TRUNCATED"
 
 
 class ServingError(Exception):
-    """An error that a client sees.
+    """Error that is sent to a client.
 
     Attributes:
-        code: Status code of gRPC.
-        message: Text, as TensorFlow Serving words it.
+        code: gRPC status code.
+        message: Text, in TensorFlow Serving's words.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str):
@@ -23,47 +23,47 @@ class ServingError(Exception):
         self.code, self.message = code, message
 
     @property
-    def sent(self) -> str:
-        """The text as it goes over the wire, cut to 1024 bytes of UTF-8.
+    def truncated_message(self) -> str:
+        """The message as it is sent: at most 1024 bytes of UTF-8, as in TF Serving.
 
-        As TF Serving counts; 1024 characters would be more than gRPC takes.
+        gRPC does not accept 1024 characters of several bytes.
         """
         text = self.message.encode(errors="replace")
-        if len(text) <= _LONGEST:
+        if len(text) <= _MAX_BYTES:
             return text.decode()
-        return text[:_LONGEST].decode(errors="ignore") + _CUT
+        return text[:_MAX_BYTES].decode(errors="ignore") + _TRUNCATED
 
 
 def invalid_argument(message: str) -> ServingError:
-    """Returns the error of a request that is wrong whatever the server holds."""
+    """Returns the error of a request that no server state makes valid."""
     return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def not_found(message: str) -> ServingError:
-    """Returns the error of a request for what the server does not hold."""
+    """Returns the error of an unknown model or version."""
     return ServingError(grpc.StatusCode.NOT_FOUND, message)
 
 
 def failed_precondition(message: str) -> ServingError:
-    """Returns the error of a request that the model, as it is, cannot answer."""
+    """Returns the error of a request that does not fit the model's state."""
     return ServingError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
 def from_tensorflow_error(error: tf.errors.OpError) -> ServingError:
-    """Returns what TensorFlow's own error is to a client."""
+    """Converts an error of TensorFlow, with its code and message."""
     return ServingError(_CODES[error.error_code], error.message)
 
 
 def deadline_exceeded(message: str) -> ServingError:
-    """Returns the error of a request whose time is over."""
+    """Returns the error of an expired request."""
     return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message)
 
 
 def internal(message: str) -> ServingError:
-    """Returns the error of bytes that cannot be read, and of a fault of the server."""
+    """Returns the error of unreadable bytes, or of a bug of the server."""
     return ServingError(grpc.StatusCode.INTERNAL, message)
 
 
 def unimplemented(message: str) -> ServingError:
-    """Returns the error of what the server does not do."""
+    """Returns the error of an unsupported operation."""
     return ServingError(grpc.StatusCode.UNIMPLEMENTED, message)

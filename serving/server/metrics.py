@@ -1,11 +1,11 @@
-"""What the server counts, under TensorFlow Serving's names and as it writes them.
+"""Prometheus metrics with TensorFlow Serving's names and text format.
 
-prometheus_client is no help here: it appends `_total` to the name of each counter,
-also to those of a collector of one's own, and TF Serving's names have none.
+prometheus_client cannot write them: it appends `_total` to each counter's name, also in
+custom collectors, and TF Serving's names have no such suffix.
 
 Source: tensorflow_serving/util/prometheus_exporter.cc and the definitions of the
-metrics in TensorFlow Serving 2.16.1, which `Metrics` names one by one. The one
-difference: `_sum` has all its digits here, and six in TF Serving.
+metrics in TensorFlow Serving 2.16.1. Difference: `_sum` has all its digits, instead of
+six.
 """
 
 import os
@@ -17,16 +17,16 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-# Model names in requests are the clients' choice: what comes later than these many
-# label sets of one metric is counted under _OTHER, so that memory stays bounded.
-_MOST_CELLS = 10_000
+# Clients choose the model names in requests. Memory stays bounded: beyond this number
+# of label sets per metric, values are counted under _OTHER.
+_MAX_CELLS = 10_000
 _OTHER = "other"
-_LONGEST_LABEL = 256  # characters; a client can name a model of a megabyte
+_MAX_LABEL = 256  # characters; a client can send a model name of a megabyte
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
 class _Metric(ABC):
-    """A name, the names of its labels, and a cell for each set of their values."""
+    """Name, label names, and one cell per set of label values."""
 
     def __init__(self, name: str, labels: Sequence[str], kind: str):
         self.name, self.labels, self.kind = name, tuple(labels), kind
@@ -34,20 +34,20 @@ class _Metric(ABC):
         self._lock = threading.Lock()
 
     def _cell(self, values: dict[str, str]) -> list:
-        """Returns the cell, with the lock held by the caller."""
+        """Returns the cell of label values; the lock must be held."""
         if values.keys() != set(self.labels):
             raise TypeError(f"{self.name} has the labels {', '.join(self.labels)}.")
-        key = tuple(str(values[label])[:_LONGEST_LABEL] for label in self.labels)
-        if key not in self._cells and len(self._cells) >= _MOST_CELLS:
+        key = tuple(str(values[label])[:_MAX_LABEL] for label in self.labels)
+        if key not in self._cells and len(self._cells) >= _MAX_CELLS:
             key = (_OTHER,) * len(self.labels)
         return self._cells.setdefault(key, self._empty())
 
     @abstractmethod
     def _empty(self) -> list:
-        """Returns what a new cell holds."""
+        """Returns a new cell."""
 
     def lines(self) -> list[str]:
-        """Returns the lines of the metric on the page."""
+        """Returns the metric in Prometheus' text format."""
         lines = [f"# TYPE {self.name} {self.kind}"]
         with self._lock:
             cells = [(key, list(cell)) for key, cell in sorted(self._cells.items())]
@@ -63,17 +63,13 @@ class _Metric(ABC):
 
 
 class Counter(_Metric):
-    """A number that only grows."""
+    """Number that only grows."""
 
     def __init__(self, name: str, labels: Sequence[str]):
         super().__init__(name, labels, "counter")
 
     def increment(self, by: int = 1, **labels: str) -> None:
-        """Adds `by` to the cell of these labels.
-
-        Raises:
-            TypeError: The labels are not those of the metric.
-        """
+        """Adds `by` to the cell of these labels; TypeError for unknown labels."""
         with self._lock:
             self._cell(labels)[0] += by
 
@@ -85,10 +81,7 @@ class Counter(_Metric):
 
 
 class Histogram(_Metric):
-    """How often a value was below each of the limits.
-
-    A value that equals a limit is counted above it, as TensorFlow does.
-    """
+    """Counts of values below each limit; a value equal to a limit counts above it."""
 
     def __init__(self, name: str, labels: Sequence[str], limits: Sequence[float]):
         super().__init__(name, labels, "histogram")
@@ -96,11 +89,7 @@ class Histogram(_Metric):
         self._bounds = [f'le="{limit:g}"' for limit in limits] + ['le="+Inf"']
 
     def observe(self, value: float, **labels: str) -> None:
-        """Counts a value in the cell of these labels.
-
-        Raises:
-            TypeError: The labels are not those of the metric.
-        """
+        """Counts a value in the cell of these labels; TypeError for unknown labels."""
         with self._lock:
             cell = self._cell(labels)
             cell[bisect_right(self._limits, value)] += 1
@@ -121,23 +110,22 @@ class Histogram(_Metric):
 
 
 def exponential(first: float, growth: float, count: int) -> list[float]:
-    """Returns `count` limits, each `growth` times the one before."""
+    """Returns `count` limits, each `growth` times the previous one."""
     return list(accumulate([growth] * (count - 1), float.__mul__, initial=first))
 
 
 class Metrics:
-    """All metrics of one server; each may be used from any thread.
+    """All metrics of one server; thread-safe.
 
     Attributes:
-        request_count: Requests by model_name and by status, as "OK" or "NOT_FOUND".
-        request_latency: Microseconds of the requests that were answered, by
-            model_name, API ("predict"; "Predict" over gRPC) and entrypoint ("REST").
-        runtime_latency: Microseconds within TensorFlow, by model_name, API, runtime.
-        request_example_counts: Examples a request, by model.
-        request_example_count_total: All examples, by model.
+        request_count: Requests by model_name and status, as "OK" or "NOT_FOUND".
+        request_latency: Microseconds of successful requests, by model_name, API
+            ("predict"; "Predict" over gRPC) and entrypoint ("REST").
+        runtime_latency: Microseconds in TensorFlow, by model_name, API, runtime.
+        request_example_counts: Examples per request, by model.
+        request_example_count_total: Total examples, by model.
         model_warmup_latency: Microseconds of a warm-up, by model_path and status.
-        queuing_latency: Microseconds that a request waited for its batch, by
-            thread_pool_name.
+        queuing_latency: Microseconds in the batch queue, by thread_pool_name.
         wrapped_run_count: Batches that were run.
     """
 
@@ -172,17 +160,13 @@ class Metrics:
         self._started_s = time.time()
 
     def render(self) -> str:
-        """Returns the page that Prometheus reads, metrics by their names.
-
-        After TF Serving's come four numbers of the process, as Prometheus' own
-        clients name them.
-        """
+        """Returns Prometheus' page: TF Serving's metrics, then four of the process."""
         metrics = (m for m in vars(self).values() if isinstance(m, _Metric))
         lines = [m.lines() for m in sorted(metrics, key=lambda metric: metric.name)]
-        return "\n".join([*sum(lines, []), *_process(self._started_s)]) + "\n"
+        return "\n".join([*sum(lines, []), *_process_lines(self._started_s)]) + "\n"
 
 
-def _process(started_s: float) -> list[str]:
+def _process_lines(started_s: float) -> list[str]:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     with open("/proc/self/statm", encoding="ascii") as file:
         pages = int(file.read().split()[1])

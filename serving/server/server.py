@@ -1,4 +1,4 @@
-"""The server as a process: loads, opens its doors, and closes them at a signal."""
+"""Server process: loads the models, serves gRPC and REST, drains at a signal."""
 
 import logging
 import os
@@ -26,27 +26,27 @@ from serving.server.models.manager import Manager
 from serving.server.rest.app import build_app
 from serving.server.rest.server import RestServer
 
-_LISTENS_S = 0.5  # to signals, between waits
+_SIGNAL_POLL_S = 0.5  # interval at which Python can run signal handlers
 
 
 def serve(flags: Any, models: Iterable[tuple[str, str]]) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code.
 
     Args:
-        flags: As `serving.server.__main__` has parsed them.
-        models: Names and base paths; none: those of the config file.
+        flags: Parsed flags of `serving.server.__main__`.
+        models: Names and base paths; empty: the config file's.
 
     Raises:
         UserError: A file, a port or a model cannot be used.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    stop, server, done = _Stop(), None, True
+    stop, server, done = _SignalWaiter(), None, True
     try:
         server = Server(flags)
-        server.open(_config(flags, models))
+        server.open(_build_config(flags, models))
         stop.wait()
         log("Draining: no new requests are taken.")
-    except _Stopped:
+    except _StoppedEarly:
         log("Stopped before the models were loaded.")
     finally:
         if server:
@@ -55,17 +55,17 @@ def serve(flags: Any, models: Iterable[tuple[str, str]]) -> int:
         log("Stopped.")
         return 0
     log("Stopped with requests in work, which lose their answers.")
-    # Their threads may run for long, and the interpreter would wait for them.
+    # The interpreter would wait for the threads, which may run for long.
     os._exit(1)
 
 
 def log(line: str) -> None:
-    """Prints a line at once, from any thread."""
+    """Prints a line without buffering; thread-safe."""
     print(line, flush=True)
 
 
 class Server:
-    """Models, and the doors to them."""
+    """Models with their gRPC and REST servers."""
 
     def __init__(self, flags: Any):
         """Reads the files that the flags name, and binds the ports.
@@ -81,32 +81,34 @@ class Server:
             rows=flags.max_rows,
         )
         self._metrics = Metrics()
-        self._room = WeightedSemaphore(self._limits.rows, "rows")
+        self._row_limit = WeightedSemaphore(self._limits.rows, "rows")
         ssl = flags.ssl_config_file and configs.read_ssl(flags.ssl_config_file)
         batching = flags.batching_parameters_file
         batching = configs.read_batching(batching) if batching else None
-        self._scheduler = batching and self._batches(batching)
+        self._scheduler = batching and self._build_scheduler(batching)
         self._manager = Manager(
             self._load,
             poll_s=flags.poll_seconds,
             load_retries=flags.load_retries,
             retry_s=flags.load_retry_seconds,
-            early_labels=flags.allow_version_labels_for_unavailable_models,
-            say=log,
+            allow_unavailable_labels=flags.allow_version_labels_for_unavailable_models,
+            log=log,
         )
-        core = DataPlane(self._manager, self._metrics, self._limits)
+        data_plane = DataPlane(self._manager, self._metrics, self._limits)
         self._grpc = GrpcServer(
-            core,
+            data_plane,
             flags.host,
             flags.port,
             threads=self._limits.in_flight,
             message_bytes=self._limits.message_bytes,
             ssl=ssl or None,
         )
-        self._rest = self._rest_door(core) if flags.rest_port >= 0 else None
+        self._rest = (
+            self._build_rest_server(data_plane) if flags.rest_port >= 0 else None
+        )
 
     def open(self, config: ModelServerConfig) -> None:
-        """Loads the models, and then opens the doors.
+        """Loads the models, then starts to serve.
 
         Raises:
             UserError: A model cannot be served.
@@ -128,27 +130,24 @@ class Server:
         log(f"Serving: {listed} (after {time.monotonic() - start_s:.1f} s)")
 
     def close(self) -> bool:
-        """Answers what is in work, as long as there is time, and lets all go.
-
-        Returns:
-            Whether nothing is in work any more.
-        """
-        until_s = time.monotonic() + self._flags.drain_seconds
-        doors = [door for door in (self._grpc, self._rest) if door]
-        stops = [
-            threading.Thread(target=door.stop, args=(self._flags.drain_seconds,))
-            for door in doors
+        """Finishes the running requests and closes all; returns whether all ended."""
+        drain_s = self._flags.drain_seconds
+        end_s = time.monotonic() + drain_s
+        threads = [
+            threading.Thread(target=server.stop, args=(drain_s,))
+            for server in (self._grpc, self._rest)
+            if server
         ]
-        for stop in stops:
-            stop.start()
-        for stop in stops:
-            stop.join()
-        done = self._manager.close(max(0.0, until_s - time.monotonic()))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        done = self._manager.close(max(0.0, end_s - time.monotonic()))
         if done and self._scheduler:
             self._scheduler.close()
         return done
 
-    def _batches(self, batching: configs.Batching) -> BatchScheduler:
+    def _build_scheduler(self, batching: configs.Batching) -> BatchScheduler:
         observe = partial(
             self._metrics.queuing_latency.observe,
             thread_pool_name=batching.thread_pool_name,
@@ -157,13 +156,13 @@ class Server:
             batching, observe, self._metrics.wrapped_run_count.increment
         )
 
-    def _rest_door(self, core: DataPlane) -> RestServer:
+    def _build_rest_server(self, data_plane: DataPlane) -> RestServer:
         flags, limits = self._flags, self._limits
         path = configs.METRICS_PATH if flags.monitoring else None
         if flags.monitoring_config_file:
             path = configs.read_monitoring(flags.monitoring_config_file)
         app = build_app(
-            core,
+            data_plane,
             timeout_s=flags.rest_timeout_seconds,
             metrics_path=path,
             max_body_bytes=limits.message_bytes,
@@ -185,7 +184,7 @@ class Server:
             name,
             version,
             path,
-            room=self._room,
+            semaphore=self._row_limit,
             scheduler=self._scheduler,
             observe=lambda api, us: self._metrics.runtime_latency.observe(
                 us, model_name=name, API=api, runtime="TF1"
@@ -201,14 +200,12 @@ class Server:
             raise
         finally:
             self._metrics.model_warmup_latency.observe(
-                1e6 * (time.perf_counter() - start_s),
-                model_path=path,
-                status=status,
+                1e6 * (time.perf_counter() - start_s), model_path=path, status=status
             )
         return servable
 
 
-def _config(flags: Any, models: Iterable[tuple[str, str]]) -> ModelServerConfig:
+def _build_config(flags: Any, models: Iterable[tuple[str, str]]) -> ModelServerConfig:
     if flags.model_config_file:
         return configs.read_model_config(flags.model_config_file)
     config = ModelServerConfig()
@@ -219,28 +216,28 @@ def _config(flags: Any, models: Iterable[tuple[str, str]]) -> ModelServerConfig:
     return config
 
 
-class _Stopped(Exception):
-    """The first signal came before the doors were open."""
+class _StoppedEarly(Exception):
+    """Signal before the server had started to serve."""
 
 
-class _Stop:
-    """Whether SIGTERM or SIGINT has come; a second one ends the process at once."""
+class _SignalWaiter:
+    """Handler of SIGTERM and SIGINT; a second signal ends the process at once."""
 
     def __init__(self):
         self._event, self._waits = threading.Event(), False
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._hear)
+            signal.signal(number, self._handle_signal)
 
     def wait(self) -> None:
         """Waits for the first signal."""
         self._waits = True
-        # One that comes just before a wait, or to another thread, is heard after it.
-        while not self._event.wait(_LISTENS_S):
+        # A signal just before a wait, or in another thread, is handled after it.
+        while not self._event.wait(_SIGNAL_POLL_S):
             pass
 
-    def _hear(self, number: int, _) -> None:
+    def _handle_signal(self, number: int, _) -> None:
         if self._event.is_set():
             os._exit(128 + number)
         self._event.set()
         if not self._waits:
-            raise _Stopped
+            raise _StoppedEarly

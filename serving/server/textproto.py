@@ -1,16 +1,11 @@
-"""Reads a file of text protobuf, and says of a bad one where and what is allowed."""
+"""Reading of text protobuf files, with errors that name the line and allowed fields."""
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from google.protobuf import (
-    descriptor_pb2,
-    message_factory,
-    text_format,
-    wrappers_pb2,
-)
+from google.protobuf import descriptor_pb2, message_factory, text_format, wrappers_pb2
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
@@ -18,19 +13,19 @@ from mmkeras.errors import UserError, did_you_mean
 from mmkeras.files import read_text
 
 M = TypeVar("M", bound=Message)
-# {message: {field: its type}}, a type as `repeated int64` or the name of a message.
+# {message: {field: type}}; a type is as `repeated int64`, or a message's name.
 Fields = Mapping[str, Mapping[str, str]]
 
 _NO_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "(.*?)"')
-# A position, and the line itself, with which the parser's own messages begin.
-_BEFORE = re.compile(r"^(\d+:\d+ : )?('.*': )?", re.DOTALL)
+# Position and line at the start of the parser's messages.
+_POSITION = re.compile(r"^(\d+:\d+ : )?('.*': )?", re.DOTALL)
 
 
-def messages(fields: Fields) -> dict[str, type[Message]]:
-    """Returns {name: class} of messages whose protobuf no package here brings.
+def build_messages(fields: Fields) -> dict[str, type[Message]]:
+    """Builds {name: class} of messages that no installed package defines.
 
-    They lie in a package of their own, so that the real ones may be imported too. The
-    numbers of their fields are of no meaning: they are for text alone.
+    Their package name is unique, so the real messages can be imported too. They are for
+    text only: their field numbers are arbitrary.
     """
     package = "_".join(["text", *fields])
     file = descriptor_pb2.FileDescriptorProto(
@@ -43,8 +38,8 @@ def messages(fields: Fields) -> dict[str, type[Message]]:
         message = file.message_type.add(name=name)
         for number, (field, kind) in enumerate(types.items(), start=1):
             _describe(message.field.add(name=field, number=number), kind, package)
-    made = message_factory.GetMessages([wrappers, file])
-    return {name: made[f"{package}.{name}"] for name in fields}
+    classes = message_factory.GetMessages([wrappers, file])
+    return {name: classes[f"{package}.{name}"] for name in fields}
 
 
 def _describe(
@@ -59,17 +54,19 @@ def _describe(
         field.type_name = f".{kind}" if "." in kind else f".{package}.{kind}"
 
 
-def read(path: str | Path, kind: type[M], example: str, secret: bool = False) -> M:
+def read_text_proto(
+    path: str | Path, kind: type[M], example: str, secret: bool = False
+) -> M:
     """Reads a file of one message in text form.
 
     Args:
-        path: The file, a local one or a URI.
+        path: Local path or URI.
         kind: Class of the message.
-        example: What such a file may say, for the error.
-        secret: Whether what the file says must not be repeated in an error.
+        example: Example of a valid file, for the error.
+        secret: Whether errors must not quote the file.
 
     Raises:
-        UserError: The file cannot be read, or is no such message.
+        UserError: The file cannot be read, or is not such a message.
     """
     try:
         text = read_text(path)
@@ -85,7 +82,7 @@ def read(path: str | Path, kind: type[M], example: str, secret: bool = False) ->
         reason = _reason(error, kind.DESCRIPTOR, secret)
         where = "" if error.GetLine() is None else f", line {error.GetLine()}"
         raise UserError(
-            f"The file '{path}'{where}: {reason} It holds a {kind.DESCRIPTOR.name} "
+            f"The file '{path}'{where}: {reason} It must be a {kind.DESCRIPTOR.name} "
             f"in text form, as in: {example}"
         ) from None
     return message
@@ -93,20 +90,20 @@ def read(path: str | Path, kind: type[M], example: str, secret: bool = False) ->
 
 def _reason(error: text_format.ParseError, root: Descriptor, secret: bool) -> str:
     text = str(error)
-    if found := _NO_FIELD.search(text):
-        holder = _find(root, found[1])
-        if holder is not None:
-            hint = did_you_mean(found[2], [field.name for field in holder.fields])
-            return f"there is no field '{found[2]}' in {holder.name}.{hint}"
+    if match := _NO_FIELD.search(text):
+        message = _find_message(root, match[1])
+        if message is not None:
+            hint = did_you_mean(match[2], [field.name for field in message.fields])
+            return f"there is no field '{match[2]}' in {message.name}.{hint}"
     if secret:
-        return "what stands there is not text protobuf."
-    words = " ".join(_BEFORE.sub("", text, count=1).split())
-    return words if words.endswith(".") else f"{words}."
+        return "it is not text protobuf."
+    reason = " ".join(_POSITION.sub("", text, count=1).split())
+    return reason if reason.endswith(".") else f"{reason}."
 
 
-def _find(root: Descriptor, name: str) -> Descriptor | None:
-    """Returns the message of that name, which is `root` or lies somewhere in it."""
+def _find_message(root: Descriptor, name: str) -> Descriptor | None:
+    """Returns the message type of that name: `root` or a type nested in it."""
     if root.full_name == name:
         return root
     inner = (f.message_type for f in root.fields if f.message_type is not None)
-    return next((found for kind in inner if (found := _find(kind, name))), None)
+    return next(filter(None, (_find_message(kind, name) for kind in inner)), None)

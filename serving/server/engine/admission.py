@@ -1,4 +1,4 @@
-"""How much may be under way at once: rows, requests or bytes."""
+"""Weighted semaphore that limits concurrent rows, requests and bytes."""
 
 import threading
 from collections import deque
@@ -10,89 +10,84 @@ import grpc
 from serving.server.deadline import Deadline
 from serving.server.errors import ServingError, deadline_exceeded, invalid_argument
 
-_LOOK_S = 0.1  # so often one who waits looks whether the client is still there
+_POLL_S = 0.1  # interval at which a waiter checks whether its client has left
 
 
 class WeightedSemaphore:
-    """A number of units, parts of which are taken and given back; from any thread."""
+    """Weighted semaphore with FIFO order and deadlines; thread-safe.
 
-    def __init__(self, most: int, unit: str):
-        """Makes a room, all of it free.
+    Attributes:
+        waiters: One ticket per caller that waits in `acquire`, the oldest first.
+    """
 
-        Args:
-            most: Units there are.
-            unit: Their name in errors, in the plural.
-        """
-        self.most, self._unit = most, unit
+    def __init__(self, limit: int, unit: str):
+        """Creates a semaphore of `limit` units; `unit` is their plural in errors."""
+        self.limit, self._unit = limit, unit
         self._used = 0
-        self._line: deque[object] = deque()
+        self.waiters: deque[object] = deque()
         self._changed = threading.Condition()
 
     def check(self, units: int) -> None:
-        """Refuses what can never fit.
-
-        Raises:
-            ServingError: INVALID_ARGUMENT.
-        """
-        if units > self.most:
+        """Raises ServingError (INVALID_ARGUMENT) for units above the limit."""
+        if units > self.limit:
             raise invalid_argument(
-                f"The request has {units} {self._unit}, and the limit is {self.most}"
+                f"The request has {units} {self._unit}, and the limit is {self.limit}"
             )
 
     @contextmanager
-    def taken(self, units: int, deadline: Deadline) -> Iterator[None]:
-        """Waits until there is room, in the order of coming, and keeps it.
+    def acquire(self, units: int, deadline: Deadline) -> Iterator[None]:
+        """Waits for its turn and for `units` free units; holds them in the context.
 
         Raises:
-            ServingError: INVALID_ARGUMENT where it is more than there can be,
-                DEADLINE_EXCEEDED where the wait was too long, or the client left.
+            ServingError: INVALID_ARGUMENT for units above the limit,
+                DEADLINE_EXCEEDED if the deadline passed or the client left.
         """
         self.check(units)
         ticket = object()
         with self._changed:
-            self._line.append(ticket)
+            self.waiters.append(ticket)
             try:
-                while self._line[0] is not ticket or self._used + units > self.most:
+                while self.waiters[0] is not ticket or self._used + units > self.limit:
                     self._wait(units, deadline)
                 self._used += units
             finally:
-                self._line.remove(ticket)
+                self.waiters.remove(ticket)
                 self._changed.notify_all()
         try:
             yield
         finally:
-            self._give_back(units)
+            self._release(units)
 
     @contextmanager
-    def taken_now(self, units: int) -> Iterator[None]:
-        """Keeps room that is there at once.
+    def try_acquire(self, units: int) -> Iterator[None]:
+        """Holds `units` in the context, without waiting.
 
         Raises:
-            ServingError: INVALID_ARGUMENT where it is more than there can be,
-                RESOURCE_EXHAUSTED where there is none.
+            ServingError: INVALID_ARGUMENT for units above the limit,
+                RESOURCE_EXHAUSTED if too few are free.
         """
-        with self.growing() as take:
-            take(units)
+        with self.acquire_incrementally() as acquire:
+            acquire(units)
             yield
 
     @contextmanager
-    def growing(self) -> Iterator[Callable[[int], None]]:
-        """Yields take(units), which keeps more of the room each time, as `taken_now`.
+    def acquire_incrementally(self) -> Iterator[Callable[[int], None]]:
+        """Yields acquire(units), which adds units without waiting, as `try_acquire`.
 
-        All of it is given back at the end.
+        The context releases all of them at its end.
         """
-        kept = 0
+        held = 0
 
-        def take(units: int) -> None:
-            nonlocal kept
-            self.check(kept + units)
-            self._take(units)
-            kept += units
+        def acquire(units: int) -> None:
+            nonlocal held
+            self.check(held + units)
+            self._acquire(units)
+            held += units
 
         try:
-            yield take
+            yield acquire
         finally:
-            self._give_back(kept)
+            self._release(held)
 
     def _wait(self, units: int, deadline: Deadline) -> None:
         if deadline.is_over:
@@ -100,24 +95,24 @@ class WeightedSemaphore:
                 f"No room for {units} {self._unit} before the deadline"
             )
         left_s = deadline.remaining_s()
-        self._changed.wait(_LOOK_S if left_s is None else min(left_s, _LOOK_S))
+        self._changed.wait(_POLL_S if left_s is None else min(left_s, _POLL_S))
 
-    def _take(self, units: int) -> None:
+    def _acquire(self, units: int) -> None:
         with self._changed:
-            if self._used + units > self.most:
-                raise over_limit(self._unit, self._used, self.most, units)
+            if self._used + units > self.limit:
+                raise over_limit(self._unit, self._used, self.limit, units)
             self._used += units
 
-    def _give_back(self, units: int) -> None:
+    def _release(self, units: int) -> None:
         with self._changed:
             self._used -= units
             self._changed.notify_all()
 
 
-def over_limit(unit: str, used: int, most: int, more: int) -> ServingError:
-    """Returns the error of what has no room now."""
+def over_limit(unit: str, used: int, limit: int, extra: int) -> ServingError:
+    """Returns the RESOURCE_EXHAUSTED error of a full semaphore."""
     return ServingError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        f"Too many {unit} in flight: {used} of {most}, and {more} more asked for; "
+        f"Too many {unit} in flight: {used} of {limit}, and {extra} more asked for; "
         "try again later",
     )

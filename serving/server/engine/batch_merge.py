@@ -1,7 +1,7 @@
-"""Arrays of several requests -> one batch -> the answers of each.
+"""Merging of several requests' arrays into one batch, and splitting of its outputs.
 
-Source: TensorFlow Serving 2.16.1 (batching_session.cc, batching_util.cc), for what may
-be in a batch, how it is padded, and the texts of errors.
+Source: TensorFlow Serving 2.16.1 (batching_session.cc, batching_util.cc), for the
+requests that share a batch, the padding and the texts of errors.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ from serving.server.configs import Batching
 from serving.server.errors import failed_precondition, invalid_argument
 
 
-def rows_of(feeds: Mapping[str, np.ndarray]) -> int:
-    """Returns the size of the first dimension, which all arrays share.
+def count_rows(feeds: Mapping[str, np.ndarray]) -> int:
+    """Returns the size of the arrays' first dimension.
 
     Raises:
-        ServingError: They do not, or have none.
+        ServingError: The sizes differ, or an array has no dimension.
     """
     if not feeds:
         raise invalid_argument(
@@ -37,20 +37,20 @@ def rows_of(feeds: Mapping[str, np.ndarray]) -> int:
 def merge(
     requests: Sequence[Mapping[str, np.ndarray]], options: Batching
 ) -> dict[str, np.ndarray]:
-    """Returns the rows of all requests, and rows that fill up to an allowed size.
+    """Concatenates the rows of all requests and pads them to an allowed batch size.
 
     Raises:
-        ServingError: FAILED_PRECONDITION, as the arrays differ in more than rows.
+        ServingError: FAILED_PRECONDITION: types, or shapes per row, differ.
     """
-    rows = sum(map(rows_of, requests))
+    rows = sum(map(count_rows, requests))
     larger = (size for size in options.allowed_batch_sizes if size >= rows > 0)
     padding = next(larger, rows) - rows
     feeds = {}
     for name in requests[0]:
         arrays = [request[name] for request in requests]
         if options.pad_variable_length_inputs:
-            arrays = _padded(arrays)
-        _check_alike(name, arrays)
+            arrays = _pad(arrays)
+        _check_same_shape(name, arrays)
         filling = next((a[:1] for a in reversed(arrays) if len(a)), None)
         arrays = arrays + [filling] * padding
         feeds[name] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
@@ -58,35 +58,32 @@ def merge(
 
 
 def split(
-    answers: Sequence[np.ndarray],
+    outputs: Sequence[np.ndarray],
     requests: Sequence[Mapping[str, np.ndarray]],
-    fed: int,
+    batch_rows: int,
 ) -> list[list[np.ndarray]]:
-    """Returns the arrays of each request.
+    """Returns the outputs of each request.
 
     Args:
-        answers: Arrays of all rows.
-        requests: What was merged.
-        fed: Rows that were run, those that fill up with them.
+        outputs: Outputs of the batch.
+        requests: The merged requests.
+        batch_rows: Rows of the batch, with padding.
 
     Raises:
-        ServingError: FAILED_PRECONDITION, as an answer has another number of rows.
+        ServingError: FAILED_PRECONDITION: an output has another number of rows.
     """
-    for array in answers:
-        _check_rows(array, fed)
+    for array in outputs:
+        _check_rows(array, batch_rows)
     parts, start = [], 0
     for request in requests:
-        end = start + rows_of(request)
-        parts.append([array[start:end] for array in answers])
+        end = start + count_rows(request)
+        parts.append([array[start:end] for array in outputs])
         start = end
     return parts
 
 
-def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """Pads all but the first dimension to the longest, with each first element.
-
-    Source: batching_util.cc of TensorFlow Serving 2.16.1.
-    """
+def _pad(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """Pads the row shapes to the largest, with each array's first element."""
     if len({a.ndim for a in arrays}) > 1:
         return arrays
     longest = np.max([a.shape for a in arrays], axis=0)
@@ -102,7 +99,7 @@ def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
     return padded
 
 
-def _check_alike(name: str, arrays: list[np.ndarray]) -> None:
+def _check_same_shape(name: str, arrays: list[np.ndarray]) -> None:
     if len({(a.dtype, a.shape[1:]) for a in arrays}) > 1:
         raise failed_precondition(
             f"Tensors with name '{name}' from different tasks have different shapes "

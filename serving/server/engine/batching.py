@@ -1,9 +1,9 @@
-"""Batches across requests: tasks wait for others, and run as one.
+"""Scheduler that batches concurrent requests.
 
 Source: TensorFlow Serving 2.16.1 (batching_session) and TensorFlow (the shared batch
-scheduler), for what a batch is, when it is ready, when a queue is full, and the texts
-of errors. Other than there, a task that cannot run with its neighbours, or makes their
-batch fail, runs alone: it fails nobody else.
+scheduler), for the size of a batch, when it is ready, when a queue is full, and the
+texts of errors. Difference: if a batch fails, each of its tasks is run separately, so
+that one task cannot fail the others.
 """
 
 import threading
@@ -17,15 +17,15 @@ import numpy as np
 
 from serving.server.configs import Batching
 from serving.server.deadline import Deadline
-from serving.server.engine.batch_merge import merge, rows_of, split
+from serving.server.engine.batch_merge import count_rows, merge, split
 from serving.server.errors import ServingError, invalid_argument
 
-# run(feeds, timeout in ms or 0) -> arrays of all rows
-Run = Callable[[Mapping[str, np.ndarray], int], list[np.ndarray]]
+# run(feeds, timeout in ms, 0 for none) -> output arrays
+RunBatch = Callable[[Mapping[str, np.ndarray], int], list[np.ndarray]]
 
 
 class BatchScheduler:
-    """Queues of tasks, and the threads that run them in batches."""
+    """Queues of tasks, with threads that run them in batches."""
 
     def __init__(
         self,
@@ -36,9 +36,9 @@ class BatchScheduler:
         """Starts the threads.
 
         Args:
-            options: Sizes and times.
-            observe: Takes the microseconds that each task has waited.
-            count: Is called for each batch.
+            options: Batch sizes and timeouts.
+            observe: Receives the microseconds that each task waited.
+            count: Called once per batch.
         """
         self._options, self._observe, self._count = options, observe, count
         self._queues: dict[Hashable, _Queue] = {}
@@ -54,18 +54,18 @@ class BatchScheduler:
     def run(
         self,
         key: Hashable,
-        run: Run,
+        run: RunBatch,
         feeds: Mapping[str, np.ndarray],
         deadline: Deadline,
     ) -> list[np.ndarray]:
-        """Runs the arrays in batches with those of others that have the same key.
+        """Runs the arrays in a batch with other requests of the same key.
 
         Raises:
-            ServingError: INVALID_ARGUMENT for inputs that cannot be in a batch,
-                UNAVAILABLE where the queue is full, RESOURCE_EXHAUSTED where the
-                deadline passed in the queue; and whatever running raises.
+            ServingError: INVALID_ARGUMENT for inputs that cannot be batched,
+                UNAVAILABLE if the queue is full, RESOURCE_EXHAUSTED if the deadline
+                passed in the queue; also any error of `run`.
         """
-        rows = rows_of(feeds)
+        rows = count_rows(feeds)
         self.check_size(rows)
         with self._changed:
             if self._closed:
@@ -73,25 +73,30 @@ class BatchScheduler:
             queue = self._queues.get(key)
             if queue is None:
                 queue = self._queues[key] = _Queue(run, self._options)
-            tasks = [_Task(part, deadline) for part in queue.parts(feeds, rows)]
+            tasks = [_Task(part, deadline) for part in queue.split_task(feeds, rows)]
             queue.add(tasks)
             self._changed.notify()
         try:
-            answers = [_wait(task) for task in tasks]
+            results = [_wait(task) for task in tasks]
         except ServingError:
             _wait_for_all(tasks)
             raise
-        if len(answers) == 1:
-            return answers[0]
-        return [np.concatenate(arrays) for arrays in zip(*answers, strict=True)]
+        if len(results) == 1:
+            return results[0]
+        return [np.concatenate(arrays) for arrays in zip(*results, strict=True)]
 
-    def forget(self, key: Hashable) -> None:
-        """Drops the queue of a key to which no task comes any more."""
+    def remove_queue(self, key: Hashable) -> None:
+        """Removes the queue of a key that is no longer used."""
         with self._changed:
             self._queues.pop(key, None)
 
+    def queued_tasks(self, key: Hashable) -> int:
+        """Returns the number of tasks in the queue of a key."""
+        with self._changed:
+            return self._queues[key].task_count if key in self._queues else 0
+
     def close(self) -> None:
-        """Ends the threads, when all that was queued is done."""
+        """Runs all queued tasks, then ends the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -99,39 +104,34 @@ class BatchScheduler:
             thread.join()
 
     def check_size(self, rows: int) -> None:
-        """Refuses more rows than a task may have.
-
-        Raises:
-            ServingError: INVALID_ARGUMENT.
-        """
-        options = self._options
-        if rows > options.max_batch_size:
+        """Raises ServingError (INVALID_ARGUMENT) for rows above the batch size."""
+        limit = self._options.max_batch_size
+        if rows > limit:
             raise invalid_argument(
-                f"Task size {rows} is larger than maximum input batch size "
-                f"{options.max_batch_size}"
+                f"Task size {rows} is larger than maximum input batch size {limit}"
             )
 
     def _work(self) -> None:
-        while (found := self._next()) is not None:
-            queue, tasks = found
+        while (batch := self._next()) is not None:
+            queue, tasks = batch
             self._count()
             now_s = time.monotonic()
             for task in tasks:
-                self._observe((now_s - task.since_s) * 1e6)
-            _process([t for t in tasks if t.begin()], queue.run, self._options)
+                self._observe((now_s - task.created_s) * 1e6)
+            _process([t for t in tasks if t.start()], queue.run, self._options)
 
     def _next(self) -> tuple["_Queue", list["_Task"]] | None:
-        """Waits for a batch that is ready; None at the end."""
+        """Waits for a ready batch; returns None after `close`."""
         with self._changed:
             while True:
                 wait_s = None
                 for key, queue in self._queues.items():
                     in_s = queue.ready_in_s(time.monotonic(), self._closed)
                     if in_s == 0:
-                        # Of several queues the others come first the next time.
+                        # Round robin: this queue moves behind the others.
                         self._queues[key] = self._queues.pop(key)
-                        self._changed.notify()  # there may be more for another thread
-                        return queue, queue.take()
+                        self._changed.notify()  # another batch may be ready
+                        return queue, queue.pop_batch()
                     if in_s is not None:
                         wait_s = in_s if wait_s is None else min(wait_s, in_s)
                 if self._closed and wait_s is None:
@@ -140,66 +140,69 @@ class BatchScheduler:
 
 
 class _Task:
-    """Arrays of one request, and the answer to come."""
+    """Arrays of one request, with the future of its outputs."""
 
     def __init__(self, feeds: Mapping[str, np.ndarray], deadline: Deadline):
         self.feeds, self.deadline = feeds, deadline
-        self.rows = rows_of(feeds)
-        self.since_s = time.monotonic()
-        self.answer: Future[list[np.ndarray]] = Future()
+        self.rows = count_rows(feeds)
+        self.created_s = time.monotonic()
+        self.future: Future[list[np.ndarray]] = Future()
 
-    def begin(self) -> bool:
-        """Whether anybody still wants the answer; then it can be taken back no more."""
+    def start(self) -> bool:
+        """Marks the task as running; returns False if it was cancelled or expired."""
         if self.deadline.is_over:
-            self.answer.cancel()
-        return self.answer.set_running_or_notify_cancel()
+            self.future.cancel()
+        return self.future.set_running_or_notify_cancel()
 
 
 class _Queue:
-    """Batches of tasks of one kind; the last one is open."""
+    """Batches of tasks with the same key; the last batch is open."""
 
-    def __init__(self, run: Run, options: Batching):
+    def __init__(self, run: RunBatch, options: Batching):
         self.run, self._options = run, options
         self._batches: deque[list[_Task]] = deque([[]])
         self._open_rows, self._opened_s = 0, 0.0
 
-    def parts(self, feeds, rows: int) -> Iterator[dict[str, np.ndarray]]:
-        """Cuts a task that may be split: what the open batch takes, and the rest."""
-        most = self._options.max_execution_batch_size
-        end = most - self._open_rows
+    @property
+    def task_count(self) -> int:
+        return sum(map(len, self._batches))
+
+    def split_task(self, feeds, rows: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yields the parts of a task, the first one as large as the open batch's rest.
+
+        Without splitting there is one part.
+        """
+        limit = self._options.max_execution_batch_size
+        end = limit - self._open_rows
         if end <= 0 or not self._options.enable_large_batch_splitting:
-            end = most
+            end = limit
         start = 0
         while start < max(rows, 1):
             yield {name: a[start:end] for name, a in feeds.items()}
-            start, end = end, end + most
+            start, end = end, end + limit
 
     def add(self, tasks: list[_Task]) -> None:
-        """Adds all tasks, or none.
-
-        Raises:
-            ServingError: UNAVAILABLE, as the queue is full.
-        """
-        most, there = self._options.max_execution_batch_size, len(self._batches)
-        room = self._options.max_enqueued_batches - there
-        fits_open = self._open_rows + tasks[0].rows <= most
-        if len(tasks) - fits_open > room:
+        """Adds all tasks, or raises ServingError (UNAVAILABLE) if the queue is full."""
+        limit, enqueued = self._options.max_execution_batch_size, len(self._batches)
+        free_batches = self._options.max_enqueued_batches - enqueued
+        fits_open = self._open_rows + tasks[0].rows <= limit
+        if len(tasks) - fits_open > free_batches:
             raise _unavailable(
                 "The batch scheduling queue to which this task was submitted is full; "
-                f"currently {there} batches enqueued and max_enqueued_batches is "
+                f"currently {enqueued} batches enqueued and max_enqueued_batches is "
                 f"{self._options.max_enqueued_batches}"
             )
         for task in tasks:
-            if self._open_rows + task.rows > most:
+            if self._open_rows + task.rows > limit:
                 self._batches.append([])
                 self._open_rows = 0
             if not self._batches[-1]:
-                self._opened_s = task.since_s
+                self._opened_s = task.created_s
             self._batches[-1].append(task)
             self._open_rows += task.rows
 
     def ready_in_s(self, now_s: float, closed: bool) -> float | None:
-        """Seconds until there is a batch to run; None: there is nothing."""
+        """Returns the seconds until a batch is ready; None: the queue is empty."""
         if len(self._batches) > 1:
             return 0
         if not self._batches[-1]:
@@ -208,8 +211,8 @@ class _Queue:
         end_s = self._opened_s + self._options.batch_timeout_micros / 1e6
         return 0 if full or closed else max(0, end_s - now_s)
 
-    def take(self) -> list[_Task]:
-        """Returns the oldest batch."""
+    def pop_batch(self) -> list[_Task]:
+        """Removes and returns the oldest batch."""
         if len(self._batches) == 1:
             self._batches.append([])
             self._open_rows = 0
@@ -218,12 +221,12 @@ class _Queue:
 
 def _wait(task: _Task) -> list[np.ndarray]:
     try:
-        return task.answer.result(task.deadline.remaining_s())
-    except CancelledError:  # found to be over when its turn came
+        return task.future.result(task.deadline.remaining_s())
+    except CancelledError:  # expired in the queue
         pass
     except TimeoutError:
-        if not task.answer.cancel():  # it runs: the session may not be closed under it
-            return task.answer.result()
+        if not task.future.cancel():  # it is running: its session must stay open
+            return task.future.result()
     raise ServingError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "Run() timeout exceeded while waiting in batching queue",
@@ -231,28 +234,27 @@ def _wait(task: _Task) -> list[np.ndarray]:
 
 
 def _wait_for_all(tasks: list[_Task]) -> None:
-    """Takes back what does not run yet, and lets the rest end."""
-    running = [task.answer for task in tasks if not task.answer.cancel()]
-    wait(running)
+    """Cancels the queued tasks and waits for the running ones."""
+    wait([task.future for task in tasks if not task.future.cancel()])
 
 
-def _process(tasks: list[_Task], run: Run, options: Batching) -> None:
-    """Gives every task its answer or its error."""
+def _process(tasks: list[_Task], run: RunBatch, options: Batching) -> None:
+    """Sets the outputs or the error of every task."""
     if not tasks:
         return
     requests = [task.feeds for task in tasks]
     try:
         feeds = merge(requests, options)
-        answers = split(run(feeds, _timeout_ms(tasks)), requests, rows_of(feeds))
-    except Exception as error:  # each task has an error of its own, or none
+        results = split(run(feeds, _timeout_ms(tasks)), requests, count_rows(feeds))
+    except Exception as error:  # run each task separately to see which one fails
         if len(tasks) == 1:
-            tasks[0].answer.set_exception(error)
+            tasks[0].future.set_exception(error)
             return
         for task in tasks:
             _process([task], run, options)
         return
-    for task, answer in zip(tasks, answers, strict=True):
-        task.answer.set_result(answer)
+    for task, result in zip(tasks, results, strict=True):
+        task.future.set_result(result)
 
 
 def _unavailable(message: str) -> ServingError:
@@ -260,7 +262,7 @@ def _unavailable(message: str) -> ServingError:
 
 
 def _timeout_ms(tasks: list[_Task]) -> int:
-    """Until the last of the deadlines; 0: one of the tasks has none."""
+    """Returns the time until the latest deadline; 0 if a task has none."""
     left = [task.deadline.remaining_s() for task in tasks]
     if None in left:
         return 0

@@ -1,4 +1,4 @@
-"""The server without a wire: protobuf requests in, protobuf responses out."""
+"""Transport-independent server API: protobuf requests to protobuf responses."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,7 +21,7 @@ from serving.server.deadline import Deadline
 from serving.server.engine import inference
 from serving.server.engine.admission import WeightedSemaphore
 from serving.server.engine.predict import predict
-from serving.server.engine.tensors import claimed_bytes
+from serving.server.engine.tensors import tensor_bytes
 from serving.server.errors import invalid_argument
 from serving.server.metrics import Metrics
 from serving.server.models.manager import Manager, ModelHandle
@@ -31,13 +31,13 @@ _SIGNATURE_DEF = "signature_def"
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the server takes on at most.
+    """Limits of the server's concurrent work.
 
     Attributes:
-        in_flight: Requests to models at once.
-        in_flight_bytes: Their bytes together.
-        message_bytes: Bytes of one request, and of a tensor that it stands for.
-        rows: Rows of models that run at once where there are no batches.
+        in_flight: Concurrent requests to models.
+        in_flight_bytes: Total bytes of the concurrent requests.
+        message_bytes: Bytes of one request, and of one tensor in it.
+        rows: Rows that run at once without batching.
     """
 
     in_flight: int = 256
@@ -47,11 +47,11 @@ class Limits:
 
 
 class DataPlane:
-    """Answers requests by the versions that a manager holds; from any thread.
+    """Runs requests on the model versions of a manager; thread-safe.
 
     Attributes:
-        metrics: What is counted.
-        bytes: Room for requests; the doors take what they read and inflate.
+        bytes: Semaphore of request bytes. The gRPC and REST servers acquire what they
+            read and decompress.
     """
 
     def __init__(self, manager: Manager, metrics: Metrics, limits: Limits):
@@ -66,33 +66,33 @@ class DataPlane:
         """Returns the outputs of a signature.
 
         Raises:
-            ServingError: As TensorFlow Serving has it; so do all of these.
+            ServingError: With TensorFlow Serving's code and text, as all methods here.
         """
-        most = self._limits.message_bytes
-        claimed = sum(claimed_bytes(proto, most) for proto in request.inputs.values())
-        with self._held(request, request, claimed) as held:
-            return predict(held.servable, request, deadline, most)
+        limit = self._limits.message_bytes
+        size_bytes = sum(tensor_bytes(p, limit) for p in request.inputs.values())
+        with self._admit(request, request, size_bytes) as handle:
+            return predict(handle.servable, request, deadline, limit)
 
     def classify(
         self, request: classification_pb2.ClassificationRequest, deadline: Deadline
     ) -> classification_pb2.ClassificationResponse:
         """Returns the classes of tf.Examples."""
-        return self._infer(inference.classify, request, request, deadline)
+        return self._infer(inference.classify, request, deadline)
 
     def regress(
         self, request: regression_pb2.RegressionRequest, deadline: Deadline
     ) -> regression_pb2.RegressionResponse:
         """Returns the values of tf.Examples."""
-        return self._infer(inference.regress, request, request, deadline)
+        return self._infer(inference.regress, request, deadline)
 
     def multi_inference(
         self, request: inference_pb2.MultiInferenceRequest, deadline: Deadline
     ) -> inference_pb2.MultiInferenceResponse:
-        """Returns classes and values of tf.Examples, by several signatures."""
+        """Returns classes and values of tf.Examples from several signatures."""
         first = request.tasks[0] if request.tasks else None
         if first is None or not first.HasField("model_spec"):
             first = inference_pb2.InferenceTask(model_spec=model_pb2.ModelSpec())
-        return self._infer(inference.multi_inference, request, first, deadline)
+        return self._infer(inference.multi_inference, request, deadline, first)
 
     def get_model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
@@ -107,25 +107,25 @@ class DataPlane:
             if field != _SIGNATURE_DEF:
                 raise invalid_argument(f"Metadata field {field} is not supported")
         response = get_model_metadata_pb2.GetModelMetadataResponse()
-        found = get_model_metadata_pb2.SignatureDefMap()
-        with self._manager.use(spec) as held:
-            for name, signature in held.servable.signatures.items():
-                found.signature_def[name].CopyFrom(signature)
-            response.model_spec.name = held.name
-            response.model_spec.version.value = held.version
-        response.metadata[_SIGNATURE_DEF].Pack(found)
+        with self._manager.use(spec) as handle:
+            response.model_spec.name = handle.name
+            response.model_spec.version.value = handle.version
+            signatures = get_model_metadata_pb2.SignatureDefMap(
+                signature_def=handle.servable.signatures
+            )
+        response.metadata[_SIGNATURE_DEF].Pack(signatures)
         return response
 
     def get_model_status(
         self, request: get_model_status_pb2.GetModelStatusRequest
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """Returns the states of the versions of a model."""
+        """Returns the states of a model's versions."""
         return self._manager.status(_spec(request))
 
     def reload_config(
         self, request: model_management_pb2.ReloadConfigRequest, deadline: Deadline
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Replaces the list of models, and waits for the new ones."""
+        """Replaces the list of models and waits for the new ones."""
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid_argument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
@@ -137,30 +137,34 @@ class DataPlane:
     def signatures(
         self, spec: model_pb2.ModelSpec
     ) -> Mapping[str, meta_graph_pb2.SignatureDef]:
-        """Returns the signatures of the version that a request asks for."""
-        with self._manager.use(spec) as held:
-            return held.servable.signatures
+        """Returns the signatures of the requested version."""
+        with self._manager.use(spec) as handle:
+            return handle.servable.signatures
 
-    def _infer(self, answer: Callable, request: Any, asking: Any, deadline: Deadline):
-        with self._held(request, asking) as held:
-            examples = inference.examples_in(request.input)
-            response = answer(held.servable, request, deadline)
-        self.metrics.request_example_counts.observe(examples, model=held.name)
-        self.metrics.request_example_count_total.increment(examples, model=held.name)
+    def _infer(
+        self, run: Callable, request: Any, deadline: Deadline, spec_source: Any = None
+    ):
+        with self._admit(request, spec_source or request) as handle:
+            examples = inference.count_examples(request.input)
+            response = run(handle.servable, request, deadline)
+        self.metrics.request_example_counts.observe(examples, model=handle.name)
+        self.metrics.request_example_count_total.increment(examples, model=handle.name)
         return response
 
     @contextmanager
-    def _held(self, request, asking, claimed: int = 0) -> Iterator[ModelHandle]:
-        """Holds room for the request, and the version that `asking` names.
+    def _admit(
+        self, request, spec_source, size_bytes: int = 0
+    ) -> Iterator[ModelHandle]:
+        """Acquires the semaphores and the version that `spec_source` names.
 
-        A few bytes may stand for large tensors, of which `claimed` is the size; the
-        door has room for the bytes that came.
+        The bytes of the request are already acquired; `size_bytes` is the size of
+        its tensors, which a few bytes may stand for.
         """
-        spec = _spec(asking)
+        spec = _spec(spec_source)
         with ExitStack() as stack:
-            stack.enter_context(self._requests.taken_now(1))
-            more = max(0, claimed - request.ByteSize())
-            stack.enter_context(self.bytes.taken_now(more))
+            stack.enter_context(self._requests.try_acquire(1))
+            extra_bytes = max(0, size_bytes - request.ByteSize())
+            stack.enter_context(self.bytes.try_acquire(extra_bytes))
             yield stack.enter_context(self._manager.use(spec))
 
 

@@ -1,4 +1,4 @@
-"""Compressed requests, inflated to no more than a limit, and as there is room."""
+"""Decompression of requests up to a size limit and the free memory."""
 
 import zlib
 from collections.abc import Callable
@@ -8,51 +8,48 @@ import grpc
 from serving.server.errors import ServingError, internal
 
 GZIP, EITHER = zlib.MAX_WBITS | 16, zlib.MAX_WBITS | 32  # zlib's numbers for formats
-# No message begins so: of gzip's bytes the first has a wire type that there is not,
-# and of zlib's the first is a field 15, which no request of these services has.
+# No protobuf message starts with these bytes: gzip's first byte has an invalid wire
+# type, and zlib's is field 15, which no request has.
 _STARTS = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _STEP = 2**20
 
 
 class TooLargeError(ServingError):
-    """A request of more bytes than are taken."""
+    """Request above the size limit."""
 
 
-def decompressed(data: bytes, most: int, take: Callable[[int], None]) -> bytes:
-    """Returns the message of gRPC, which may have come as gzip or deflate.
-
-    Args:
-        data: As it came.
-        most: Bytes that it may have, inflated.
-        take: As for `inflate`.
+def decompress_message(
+    data: bytes, limit: int, acquire: Callable[[int], None]
+) -> bytes:
+    """Returns a gRPC message, decompressed if it is gzip or deflate.
 
     Raises:
-        ServingError: RESOURCE_EXHAUSTED where it has more, INTERNAL where it cannot be
-            inflated; as gRPC has it.
+        ServingError: RESOURCE_EXHAUSTED above the limit, INTERNAL for damaged data, as
+            in gRPC.
     """
     if not data.startswith(_STARTS):
         return data
     try:
-        message, _ = decompress(data, EITHER, most, take)
+        message, _ = decompress(data, EITHER, limit, acquire)
     except zlib.error as error:
         raise internal(f"The request is no compressed message: {error}") from None
     return message
 
 
 def decompress(
-    data: bytes, kind: int, most: int, take: Callable[[int], None]
+    data: bytes, kind: int, limit: int, acquire: Callable[[int], None]
 ) -> tuple[bytes, bytes]:
-    """Returns what is compressed at the start of bytes, and the bytes behind it.
+    """Returns the decompressed stream at the start of `data`, and the bytes behind it.
 
     Args:
         data: Compressed bytes.
-        kind: GZIP, or EITHER it or deflate.
-        most: Bytes that it may be, inflated.
-        take: Keeps room for so many bytes more, or raises.
+        kind: Format, GZIP or EITHER (gzip or deflate).
+        limit: Maximum decompressed bytes.
+        acquire: Reserves memory for a number of bytes, or raises.
 
     Raises:
-        TooLargeError: RESOURCE_EXHAUSTED.
-        zlib.error: It cannot be inflated.
+        TooLargeError: RESOURCE_EXHAUSTED, above the limit.
+        zlib.error: The data are damaged.
     """
     stream, parts, size, at, part = zlib.decompressobj(kind), [], 0, 0, b"-"
     while not stream.eof:
@@ -63,11 +60,11 @@ def decompress(
                 raise zlib.error("it ends too early")
         part = stream.decompress(left, _STEP)
         size += len(part)
-        if size > most:
+        if size > limit:
             raise TooLargeError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"Received message larger than max ({most} bytes, inflated)",
+                f"Received message larger than max ({limit} bytes, inflated)",
             )
-        take(len(part))
+        acquire(len(part))
         parts.append(part)
     return b"".join(parts), stream.unused_data + data[at:]

@@ -1,7 +1,7 @@
-"""Classify, Regress and MultiInference: tf.Examples in, classes or values out.
+"""Classify, Regress and MultiInference APIs: tf.Examples to classes or values.
 
 Source: TensorFlow Serving 2.16.1 (classifier.cc, regressor.cc, multi_inference.cc,
-util.cc), for what is refused and how.
+util.cc), for the checks and the texts of errors.
 """
 
 import numpy as np
@@ -15,13 +15,9 @@ from tensorflow_serving.apis import (
 
 from mmkeras.schema import SERVING_DEFAULT
 from serving.server.deadline import Deadline
-from serving.server.engine.predict import CLASSIFY_METHOD, REGRESS_METHOD, answering
+from serving.server.engine.predict import CLASSIFY_METHOD, REGRESS_METHOD, response_spec
 from serving.server.engine.servable import Servable
-from serving.server.errors import (
-    failed_precondition,
-    invalid_argument,
-    unimplemented,
-)
+from serving.server.errors import failed_precondition, invalid_argument, unimplemented
 
 _INPUTS, _CLASSES, _SCORES, _OUTPUTS = "inputs", "classes", "scores", "outputs"
 _KINDS = {CLASSIFY_METHOD: "classification", REGRESS_METHOD: "regression"}
@@ -38,34 +34,30 @@ def classify(
     Raises:
         ServingError: With the code and text of TensorFlow Serving.
     """
-    answer = _answer(servable, request, CLASSIFY_METHOD, deadline)
+    result = _run_single(servable, request, CLASSIFY_METHOD, deadline)
     return classification_pb2.ClassificationResponse(
-        model_spec=answer.model_spec, result=answer.classification_result
+        model_spec=result.model_spec, result=result.classification_result
     )
 
 
 def regress(
-    servable: Servable,
-    request: regression_pb2.RegressionRequest,
-    deadline: Deadline,
+    servable: Servable, request: regression_pb2.RegressionRequest, deadline: Deadline
 ) -> regression_pb2.RegressionResponse:
     """Returns the value of each example.
 
     Raises:
         ServingError: With the code and text of TensorFlow Serving.
     """
-    answer = _answer(servable, request, REGRESS_METHOD, deadline)
+    result = _run_single(servable, request, REGRESS_METHOD, deadline)
     return regression_pb2.RegressionResponse(
-        model_spec=answer.model_spec, result=answer.regression_result
+        model_spec=result.model_spec, result=result.regression_result
     )
 
 
 def multi_inference(
-    servable: Servable,
-    request: inference_pb2.MultiInferenceRequest,
-    deadline: Deadline,
+    servable: Servable, request: inference_pb2.MultiInferenceRequest, deadline: Deadline
 ) -> inference_pb2.MultiInferenceResponse:
-    """Returns what each task says of the same examples, from one run of the graph.
+    """Returns the results of several signatures on the same examples, in one run.
 
     Raises:
         ServingError: With the code and text of TensorFlow Serving.
@@ -77,33 +69,35 @@ def multi_inference(
     return inference_pb2.MultiInferenceResponse(results=results)
 
 
-def examples_in(data: input_pb2.Input) -> int:
+def count_examples(data: input_pb2.Input) -> int:
     """Returns the number of examples."""
     kind = data.WhichOneof("kind")
     return len(getattr(data, kind).examples) if kind else 0
 
 
-def _answer(servable, request, method: str, deadline: Deadline):
+def _run_single(servable, request, method: str, deadline: Deadline):
     name = request.model_spec.signature_name or SERVING_DEFAULT
     signature = servable.signatures.get(name)
     if signature is None:
         raise invalid_argument(f"No signature was found with the name: {name}")
-    task = _Task(request.model_spec, name, method, signature)
+    task = _InferenceTask(request.model_spec, name, method, signature)
     return _results(servable, [task], request.input, deadline, _APIS[method])[0]
 
 
-class _Task:
-    """What is asked of a signature: tensors to run from and to."""
+class _InferenceTask:
+    """Signature of a request, with the input and output tensors to run."""
 
-    def __init__(self, asked: model_pb2.ModelSpec, name: str, method: str, signature):
-        self.asked, self.name, self.method = asked, name, method
+    def __init__(
+        self, model_spec: model_pb2.ModelSpec, name: str, method: str, signature
+    ):
+        self.model_spec, self.name, self.method = model_spec, name, method
         _check(signature, method)
-        self.start: str = signature.inputs[_INPUTS].name
+        self.input_tensor: str = signature.inputs[_INPUTS].name
         keys = (_CLASSES, _SCORES) if method == CLASSIFY_METHOD else (_OUTPUTS,)
-        self.ends: dict[str, str] = {
+        self.outputs: dict[str, str] = {
             key: signature.outputs[key].name for key in keys if key in signature.outputs
         }
-        if not self.ends:
+        if not self.outputs:
             raise _no_outputs(method, signature)
 
 
@@ -138,14 +132,14 @@ def _no_outputs(method: str, signature):
     )
 
 
-def _tasks(servable, request) -> list[_Task]:
-    """Checks that all tasks read the same examples, and differ in signature."""
-    tasks: list[_Task] = []
-    for asked in request.tasks:
-        spec = asked.model_spec
+def _tasks(servable, request) -> list[_InferenceTask]:
+    """Returns the tasks, checked to share the input and to differ in signature."""
+    tasks: list[_InferenceTask] = []
+    for model_spec in request.tasks:
+        spec = model_spec.model_spec
         if not spec.name:
             raise invalid_argument("Found ModelSpec with an empty model name.")
-        if tasks and tasks[0].asked.name != spec.name:
+        if tasks and tasks[0].model_spec.name != spec.name:
             raise invalid_argument(
                 "All ModelSpecs in a MultiInferenceRequest must access the same model "
                 "name."
@@ -158,43 +152,45 @@ def _tasks(servable, request) -> list[_Task]:
             raise invalid_argument(
                 f"Requested signature not found in model graph: {name}"
             )
-        if asked.method_name not in _KINDS:
+        if model_spec.method_name not in _KINDS:
             raise unimplemented(
-                f"Unsupported signature method_name: {asked.method_name}"
+                f"Unsupported signature method_name: {model_spec.method_name}"
             )
-        tasks.append(_Task(spec, name, asked.method_name, signature))
-        if tasks[-1].start != tasks[0].start:
+        tasks.append(_InferenceTask(spec, name, model_spec.method_name, signature))
+        if tasks[-1].input_tensor != tasks[0].input_tensor:
             raise invalid_argument("Input tensor must be the same for all Signatures.")
     return tasks
 
 
-def _results(servable, tasks: list[_Task], data, deadline: Deadline, api: str):
-    """Runs all tasks at once; returns an InferenceResult each."""
-    start = tasks[0].start
-    ends = sorted({end for task in tasks for end in task.ends.values()})
-    servable.check_rows(examples_in(data), [start], ends)
-    examples = _serialized(data)
-    answers = servable.run({start: examples}, ends, deadline, api)
-    arrays = dict(zip(ends, answers, strict=True))
+def _results(servable, tasks: list[_InferenceTask], data, deadline: Deadline, api: str):
+    """Runs all tasks at once; returns one InferenceResult per task."""
+    input_tensor = tasks[0].input_tensor
+    outputs = sorted({end for task in tasks for end in task.outputs.values()})
+    servable.check_rows(count_examples(data), [input_tensor], outputs)
+    examples = serialize_examples(data)
+    run_outputs = servable.run({input_tensor: examples}, outputs, deadline, api)
+    arrays = dict(zip(outputs, run_outputs, strict=True))
     results = []
     for task in tasks:
-        of_task = {key: arrays[end] for key, end in task.ends.items()}
+        task_arrays = {key: arrays[end] for key, end in task.outputs.items()}
         result = inference_pb2.InferenceResult(
-            model_spec=answering(servable, task.asked, task.name)
+            model_spec=response_spec(servable, task.model_spec, task.name)
         )
         if task.method == CLASSIFY_METHOD:
-            result.classification_result.CopyFrom(_classified(of_task, len(examples)))
+            result.classification_result.CopyFrom(
+                to_classification_result(task_arrays, len(examples))
+            )
         else:
             result.regression_result.CopyFrom(
-                _regressed(of_task[_OUTPUTS], len(examples))
+                to_regression_result(task_arrays[_OUTPUTS], len(examples))
             )
         results.append(result)
     return results
 
 
-def _serialized(data: input_pb2.Input) -> np.ndarray:
-    """Examples as bytes; the features of a context stand before each one's own."""
-    count = examples_in(data)
+def serialize_examples(data: input_pb2.Input) -> np.ndarray:
+    """Returns the examples as bytes, each one after the features of the context."""
+    count = count_examples(data)
     if not count:
         raise invalid_argument("Input is empty.")
     context = b""
@@ -206,9 +202,9 @@ def _serialized(data: input_pb2.Input) -> np.ndarray:
     return array
 
 
-def _classified(arrays: dict[str, np.ndarray], count: int):
+def to_classification_result(arrays: dict[str, np.ndarray], count: int):
     for key, array in arrays.items():
-        _check_classified(key, array, count)
+        _check_class_output(key, array, count)
     widths = {array.shape[1] for array in arrays.values()}
     if len(widths) > 1:
         raise invalid_argument(
@@ -219,15 +215,15 @@ def _classified(arrays: dict[str, np.ndarray], count: int):
     for row in range(count):
         classes = result.classifications.add().classes
         for column in range(*widths):
-            one = classes.add()
+            class_message = classes.add()
             if _CLASSES in arrays:
-                one.label = arrays[_CLASSES][row, column]
+                class_message.label = arrays[_CLASSES][row, column]
             if _SCORES in arrays:
-                one.score = arrays[_SCORES][row, column]
+                class_message.score = arrays[_SCORES][row, column]
     return result
 
 
-def _check_classified(key: str, array: np.ndarray, count: int) -> None:
+def _check_class_output(key: str, array: np.ndarray, count: int) -> None:
     if array.ndim != 2:
         raise invalid_argument(
             f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}"
@@ -241,7 +237,7 @@ def _check_classified(key: str, array: np.ndarray, count: int) -> None:
         )
 
 
-def _regressed(array: np.ndarray, count: int):
+def to_regression_result(array: np.ndarray, count: int):
     if not (array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)):
         raise invalid_argument(
             "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] "

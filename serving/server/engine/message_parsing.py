@@ -1,4 +1,4 @@
-"""Bytes of messages, read to their end."""
+"""Strict parsing of protobuf messages."""
 
 from functools import cache
 from typing import TypeVar
@@ -12,25 +12,25 @@ _Kind = TypeVar("_Kind", bound=Message)
 
 
 def parse_message(kind: type[_Kind], data: bytes) -> _Kind:
-    """Returns the message.
+    """Parses a message of type `kind`, as a field of another message.
 
-    By itself, protobuf's C++ takes a message that a zero or the end of a group cuts
-    short, and warns; inside of another one it refuses that.
+    At top level, protobuf's C++ parser only warns if a zero or an end-of-group tag cuts
+    a message short; inside another message it reports an error.
 
     Raises:
-        DecodeError: The bytes are no such message.
+        DecodeError: The bytes are not such a message.
     """
-    # Bytes as field 1 look as a message there does.
-    enclosed = wrappers_pb2.BytesValue(value=data).SerializeToString()
+    # Field 1 of BytesValue has the wire format of a message in field 1.
+    wrapped = wrappers_pb2.BytesValue(value=data).SerializeToString()
     try:
-        return _enclosing(kind).FromString(enclosed).message
+        return _wrapper_type(kind).FromString(wrapped).message
     except UnicodeDecodeError:
         raise DecodeError("a text is not UTF-8") from None
 
 
 @cache
-def _enclosing(kind: type[Message]) -> type[Message]:
-    """Makes the type of a message that has one field, of a kind."""
+def _wrapper_type(kind: type[Message]) -> type[Message]:
+    """Builds a message type with one field of type `kind`."""
     inner = kind.DESCRIPTOR
     file = descriptor_pb2.FileDescriptorProto(
         name=f"serving/server/enclosing/{inner.full_name}.proto",
@@ -40,6 +40,6 @@ def _enclosing(kind: type[Message]) -> type[Message]:
     field = file.message_type.add(name="Enclosing").field.add(name="message", number=1)
     field.label, field.type = field.LABEL_OPTIONAL, field.TYPE_MESSAGE
     field.type_name = f".{inner.full_name}"
-    pool = inner.file.pool  # of the types that are compiled
+    pool = inner.file.pool
     pool.AddSerializedFile(file.SerializeToString())
     return class_of(pool.FindMessageTypeByName(f"{file.package}.Enclosing"))

@@ -1,7 +1,7 @@
-"""Predict: named tensors in, named tensors out.
+"""Predict API: named tensors to named tensors.
 
 Source: TensorFlow Serving 2.16.1 (predict_util.cc) and TensorFlow 2.16
-(saved_model/util.cc), for what is refused and how.
+(saved_model/util.cc), for the checks and the texts of errors.
 """
 
 from collections.abc import Iterable
@@ -13,11 +13,7 @@ from mmkeras.schema import SERVING_DEFAULT
 from serving.server.deadline import Deadline
 from serving.server.engine.servable import Servable
 from serving.server.engine.tensors import to_array, to_proto
-from serving.server.errors import (
-    failed_precondition,
-    internal,
-    invalid_argument,
-)
+from serving.server.errors import failed_precondition, internal, invalid_argument
 
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"
@@ -28,15 +24,15 @@ def predict(
     servable: Servable,
     request: predict_pb2.PredictRequest,
     deadline: Deadline,
-    most_bytes: int,
+    max_tensor_bytes: int,
 ) -> predict_pb2.PredictResponse:
-    """Returns the outputs of the signature that the request names.
+    """Returns the outputs of the request's signature.
 
     Args:
-        servable: The version that answers.
-        request: Tensors by the names of the signature.
-        deadline: Until when the answer is wanted.
-        most_bytes: Size of the largest tensor that a request may stand for.
+        servable: Model version to run.
+        request: Tensors under the input names of the signature.
+        deadline: Deadline of the request.
+        max_tensor_bytes: Maximum size of one input tensor.
 
     Raises:
         ServingError: With the code and text of TensorFlow Serving.
@@ -50,68 +46,68 @@ def predict(
             "Expected prediction signature method_name to be one of "
             f"{{{', '.join(_METHODS)}}}. Was: {signature.method_name}"
         )
-    feeds = _feeds(signature, request, most_bytes)
-    aliases = _wanted(signature, request.output_filter)
+    feeds = _feeds(signature, request, max_tensor_bytes)
+    aliases = _select_outputs(signature, request.output_filter)
     fetches = [signature.outputs[alias].name for alias in aliases]
-    answers = servable.run(feeds, fetches, deadline, "Predict")
+    arrays = servable.run(feeds, fetches, deadline, "Predict")
     response = predict_pb2.PredictResponse(
-        model_spec=answering(servable, request.model_spec, name)
+        model_spec=response_spec(servable, request.model_spec, name)
     )
-    for alias, array in zip(aliases, answers, strict=True):
+    for alias, array in zip(aliases, arrays, strict=True):
         response.outputs[alias].CopyFrom(to_proto(array))
     return response
 
 
-def answering(
-    servable: Servable, asked: model_pb2.ModelSpec, signature: str
+def response_spec(
+    servable: Servable, request_spec: model_pb2.ModelSpec, signature: str
 ) -> model_pb2.ModelSpec:
-    """Returns which version has answered, and by which signature."""
-    spec = model_pb2.ModelSpec(name=asked.name, signature_name=signature)
+    """Returns the ModelSpec of a response: version and signature that were run."""
+    spec = model_pb2.ModelSpec(name=request_spec.name, signature_name=signature)
     spec.version.value = servable.version
     return spec
 
 
-def _feeds(signature, request, most_bytes: int) -> dict[str, np.ndarray]:
-    sent, known, defaults = request.inputs, signature.inputs, signature.defaults
-    if not 0 <= len(known) - len(sent) <= len(defaults):
+def _feeds(signature, request, max_tensor_bytes: int) -> dict[str, np.ndarray]:
+    inputs, known, defaults = request.inputs, signature.inputs, signature.defaults
+    if not 0 <= len(known) - len(inputs) <= len(defaults):
         raise invalid_argument(
-            f"input size does not match signature: {len(sent)}!={len(known)} "
-            f"len({_set(sent)}) != len({_set(known)}). "
-            f"Sent extra: {_set(set(sent) - set(known))}. "
-            f"Missing but required: {_set(set(known) - set(sent))}."
+            f"input size does not match signature: {len(inputs)}!={len(known)} "
+            f"len({_format_set(inputs)}) != len({_format_set(known)}). "
+            f"Sent extra: {_format_set(set(inputs) - set(known))}. "
+            f"Missing but required: {_format_set(set(known) - set(inputs))}."
         )
     feeds = {}
     for alias in sorted(known):
         name = known[alias].name
-        if alias not in sent and alias not in defaults:
+        if alias not in inputs and alias not in defaults:
             raise invalid_argument(
                 f"Signature input alias: {alias}(feed name: {name}) not found in "
                 "request and no default value provided. Inputs expected to be in the "
-                f"request {_set(sent)}, or default input alias set: "
+                f"request {_format_set(inputs)}, or default input alias set: "
                 f"{','.join(sorted(defaults))}"
             )
-        proto = sent[alias] if alias in sent else defaults[alias]
+        proto = inputs[alias] if alias in inputs else defaults[alias]
         try:
-            feeds[name] = to_array(proto, most_bytes)
+            feeds[name] = to_array(proto, max_tensor_bytes)
         except ValueError:
             raise invalid_argument(f"tensor parsing error: {alias}") from None
     return feeds
 
 
-def _wanted(signature, names: Iterable[str]) -> list[str]:
-    """Returns the names of the outputs that are asked for, or of all."""
-    wanted: list[str] = []
+def _select_outputs(signature, names: Iterable[str]) -> list[str]:
+    """Returns the requested output names, by default all."""
+    aliases: list[str] = []
     for alias in names:
         if alias not in signature.outputs:
             raise invalid_argument(
                 f"output tensor alias not found in signature: {alias} Outputs expected "
-                f"to be in the set {_set(signature.outputs)}."
+                f"to be in the set {_format_set(signature.outputs)}."
             )
-        if alias in wanted:
+        if alias in aliases:
             raise invalid_argument(f"duplicate output tensor alias: {alias}")
-        wanted.append(alias)
-    return wanted or sorted(signature.outputs)
+        aliases.append(alias)
+    return aliases or sorted(signature.outputs)
 
 
-def _set(names: Iterable[str]) -> str:
+def _format_set(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"

@@ -1,4 +1,4 @@
-"""Keeps arrays from a graph whose kernels would end the process over them."""
+"""Guard against input ranks that would crash oneDNN kernels."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -9,30 +9,30 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.server.errors import ServingError, invalid_argument
 
-# Parts of the names of operations that oneDNN has kernels for. Given an array of
-# another rank than the graph was built for, some of these end the process, where
-# TensorFlow's own answer with an error. Found by feeding each operation float arrays of
-# 0 to 32 dimensions (TensorFlow 2.16): Conv2D, Conv3D, DepthwiseConv2dNative and
-# MaxPool3D do so at a wrong rank, x * sigmoid(x) at 13 and more.
+# Parts of the names of operations with oneDNN kernels. Some of these kernels end the
+# process on an array of another rank than the graph was built for, where TensorFlow's
+# own kernels return an error. Measured with float arrays of 0 to 32 dimensions
+# (TensorFlow 2.16): Conv2D, Conv3D, DepthwiseConv2dNative and MaxPool3D crash at a
+# wrong rank, x * sigmoid(x) at 13 and more.
 _FRAGILE = ("Conv", "MatMul", "Pool", "BatchNorm", "Einsum", "Softmax", "LRN", "Concat")
 _FRAGILE += ("BiasAdd", "Sigmoid")
 _FATAL = ("Conv", "Pool3D")
-_MOST_RANK = 12  # DNNL_MAX_NDIMS
+_MAX_RANK = 12  # DNNL_MAX_NDIMS
 
 
 class RankGuard:
-    """What ranks the inputs of a graph may have."""
+    """Allowed ranks of a graph's inputs."""
 
     def __init__(
         self,
         signatures: Mapping[str, meta_graph_pb2.SignatureDef],
         operations: Mapping[str, Iterable[str]],
     ):
-        """Looks at what each signature runs through.
+        """Records the shapes of the inputs that oneDNN kernels depend on.
 
         Args:
             signatures: {name: signature}.
-            operations: {name: types of operations that its outputs come from}.
+            operations: {name: operation types that its outputs depend on}.
         """
         self._shapes: dict[str, tf.TensorShape] = {}
         self._fatal: set[str] = set()
@@ -40,20 +40,19 @@ class RankGuard:
             return
         for name, signature in signatures.items():
             for info in signature.inputs.values():
-                if _any_is(_FRAGILE, operations[name]):
+                if _contains_any(operations[name], _FRAGILE):
                     self._shapes[info.name] = tf.TensorShape(info.tensor_shape)
-                if _any_is(_FATAL, operations[name]):
+                if _contains_any(operations[name], _FATAL):
                     self._fatal.add(info.name)
 
     def check(self, feeds: Mapping[str, np.ndarray]) -> None:
-        """Refuses what could end the process; strings never do.
+        """Raises ServingError (INVALID_ARGUMENT) for an array of a dangerous rank.
+
+        Arrays of strings are safe. If the rank is known, the text is that of
+        tf.ensure_shape.
 
         Args:
             feeds: {tensor: array}.
-
-        Raises:
-            ServingError: INVALID_ARGUMENT, where the rank is known in the words of
-                tf.ensure_shape.
         """
         for tensor, array in feeds.items():
             shape = self._shapes.get(tensor)
@@ -61,7 +60,7 @@ class RankGuard:
                 continue
             if shape.rank is not None:
                 raise _incompatible(tensor, array, shape)
-            if tensor in self._fatal or array.ndim > _MOST_RANK:
+            if tensor in self._fatal or array.ndim > _MAX_RANK:
                 raise invalid_argument(
                     f"Tensor {_name(tensor)} [{_sizes(array.shape)}] has no rank in "
                     "its signature, and a wrong one could end the process. Export the "
@@ -69,7 +68,7 @@ class RankGuard:
                 )
 
 
-def _any_is(parts: Iterable[str], operations: Iterable[str]) -> bool:
+def _contains_any(operations: Iterable[str], parts: Iterable[str]) -> bool:
     return any(part in operation for operation in operations for part in parts)
 
 

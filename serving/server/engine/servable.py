@@ -1,4 +1,4 @@
-"""One loaded version of a model: a session, run alone or in batches."""
+"""Loaded model version that runs requests separately or in batches."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,11 +18,9 @@ from serving.server.errors import from_tensorflow_error
 
 
 class Servable:
-    """A version that answers; from any thread.
+    """Loaded model version; thread-safe.
 
     Attributes:
-        name: Of the model.
-        version: Number of its folder.
         signatures: {name: SignatureDef}.
     """
 
@@ -32,27 +30,27 @@ class Servable:
         version: int,
         path: str,
         *,
-        room: WeightedSemaphore,
+        semaphore: WeightedSemaphore,
         scheduler: BatchScheduler | None = None,
         observe: Callable[[str, float], None] = lambda api, us: None,
     ):
-        """Loads the SavedModel at `path` by the C++ loader that TF Serving has.
+        """Loads the SavedModel at `path` with TF Serving's C++ loader.
 
         Args:
-            name: Of the model.
-            version: Number of its folder.
-            path: The folder.
-            room: Rows that may run at once, where a signature leaves their number open.
-            scheduler: Makes batches; None: each request runs alone.
-            observe: Takes what was called, as "Predict", and the microseconds that
-                TensorFlow took for it; with batches, those in the queue too, as TF
-                Serving has it.
+            name: Model name.
+            version: Version number.
+            path: Folder of the version.
+            semaphore: Limit of rows that run at once without batching, for inputs
+                whose first dimension is variable.
+            scheduler: Scheduler of batches; None: no batching.
+            observe: Receives the API, as "Predict", and the microseconds that
+                TensorFlow took; with batching, the queue's time too, as in TF Serving.
 
         Raises:
             ServingError: With the code and text of TensorFlow.
         """
         self.name, self.version = name, version
-        self._room, self._scheduler, self._observe = room, scheduler, observe
+        self._semaphore, self._scheduler, self._observe = semaphore, scheduler, observe
         try:
             self._session = Session(path)
         except tf.errors.OpError as error:
@@ -61,8 +59,8 @@ class Servable:
             self._session.signatures
         )
         try:
-            self._batched = {_kind(s) for s in self.signatures.values()}
-            self._sizes = _sizes(self.signatures)
+            self._batched = {_tensor_names(s) for s in self.signatures.values()}
+            self._fixed_sizes = _fixed_sizes(self.signatures)
             self._ranks = RankGuard(self.signatures, self._session.operations)
         except BaseException:
             self._session.close()
@@ -79,9 +77,9 @@ class Servable:
 
         Args:
             feeds: {tensor: array}.
-            fetches: Tensors.
-            deadline: Until when the answer is wanted.
-            api: What was called, as "Predict".
+            fetches: Output tensors.
+            deadline: Deadline of the request.
+            api: Called API, as "Predict".
 
         Raises:
             ServingError: With the code and text of TensorFlow Serving.
@@ -91,50 +89,51 @@ class Servable:
         kind = (frozenset(feeds), frozenset(names))
         if self._scheduler and kind in self._batched:
             run = partial(self._run, names)
-            with self._clocked(api):
-                answers = self._scheduler.run((self, kind), run, feeds, deadline)
+            with self._timed(api):
+                arrays = self._scheduler.run((self, kind), run, feeds, deadline)
         else:
-            answers = self._run_alone(names, feeds, deadline, api)
-        by_name = dict(zip(names, answers, strict=True))
+            arrays = self._run_alone(names, feeds, deadline, api)
+        by_name = dict(zip(names, arrays, strict=True))
         return [by_name[name] for name in fetches]
 
-    def check_rows(self, rows: int, starts: Iterable[str], ends: Iterable[str]) -> None:
-        """Refuses more rows than may run at once, before anything is made of them.
-
-        Args:
-            rows: Their number.
-            starts: Tensors to run from.
-            ends: Tensors to run to.
-
-        Raises:
-            ServingError: INVALID_ARGUMENT.
-        """
-        if self._scheduler and (frozenset(starts), frozenset(ends)) in self._batched:
+    def check_rows(
+        self, rows: int, input_tensors: Iterable[str], output_tensors: Iterable[str]
+    ) -> None:
+        """Raises ServingError (INVALID_ARGUMENT) for more rows than may run at once."""
+        if (
+            self._scheduler
+            and (frozenset(input_tensors), frozenset(output_tensors)) in self._batched
+        ):
             self._scheduler.check_size(rows)
         else:
-            for start in starts:
-                self._room.check(self._counted(start, rows))
+            for tensor in input_tensors:
+                self._semaphore.check(self._count_own_rows(tensor, rows))
 
     def close(self) -> None:
-        """Gives the memory back; nothing runs any more, and nothing will."""
+        """Frees the memory; no request may run or follow."""
         if self._scheduler:
             for kind in self._batched:
-                self._scheduler.forget((self, kind))
+                self._scheduler.remove_queue((self, kind))
         self._session.close()
 
     def _run_alone(self, names, feeds, deadline: Deadline, api) -> list[np.ndarray]:
-        counts = (self._counted(key, len(a)) for key, a in feeds.items() if a.ndim)
-        with self._room.taken(max(counts, default=1), deadline), self._clocked(api):
+        counts = (
+            self._count_own_rows(key, len(a)) for key, a in feeds.items() if a.ndim
+        )
+        with (
+            self._semaphore.acquire(max(counts, default=1), deadline),
+            self._timed(api),
+        ):
             left_s = deadline.remaining_s()
             timeout_ms = 0 if left_s is None else max(1, round(1000 * left_s))
             return self._run(names, feeds, timeout_ms)
 
-    def _counted(self, tensor: str, rows: int) -> int:
-        """Rows that are the request's: where a signature has a size, they are not."""
-        return 1 if rows <= self._sizes.get(tensor, 0) else rows
+    def _count_own_rows(self, tensor: str, rows: int) -> int:
+        """Returns the rows that the request chose: 1 where the signature fixes them."""
+        return 1 if rows <= self._fixed_sizes.get(tensor, 0) else rows
 
     @contextmanager
-    def _clocked(self, api: str) -> Iterator[None]:
+    def _timed(self, api: str) -> Iterator[None]:
         start_s = time.perf_counter()
         try:
             yield
@@ -148,20 +147,20 @@ class Servable:
             raise from_tensorflow_error(error) from None
 
 
-def _kind(signature) -> tuple[frozenset[str], frozenset[str]]:
-    """What a batch may hold: runs from and to the same tensors."""
+def _tensor_names(signature) -> tuple[frozenset[str], frozenset[str]]:
+    """Returns the tensors of inputs and outputs, the key of a batch."""
     return (
         frozenset(info.name for info in signature.inputs.values()),
         frozenset(info.name for info in signature.outputs.values()),
     )
 
 
-def _sizes(signatures) -> dict[str, int]:
-    """First dimensions of inputs, of those that have a known one."""
-    found = {}
+def _fixed_sizes(signatures) -> dict[str, int]:
+    """Returns {input tensor: first dimension} of the inputs with a fixed one."""
+    first_dims = {}
     for signature in signatures.values():
         for info in signature.inputs.values():
             dims = info.tensor_shape.dim
             if dims and dims[0].size >= 0:
-                found[info.name] = dims[0].size
-    return found
+                first_dims[info.name] = dims[0].size
+    return first_dims

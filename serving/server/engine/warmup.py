@@ -1,4 +1,4 @@
-"""Warm-up: recorded requests, answered before a version takes any other.
+"""Warm-up requests, run before a model version is available.
 
 Source: TensorFlow Serving 2.16.1 (saved_model_warmup.cc, saved_model_warmup_util.cc).
 """
@@ -21,14 +21,11 @@ from serving.server.errors import (
     unimplemented,
 )
 
-MOST_RECORDS = 1000
+MAX_RECORDS = 1000
 
 
-def warm_up(servable: Servable, path: str, most_bytes: int) -> int:
-    """Answers the warm-up requests of the SavedModel at `path`.
-
-    Returns:
-        How many there were; 0 where there is no such file.
+def warm_up(servable: Servable, path: str, max_tensor_bytes: int) -> int:
+    """Runs the warm-up requests of the SavedModel at `path`; returns their number.
 
     Raises:
         ServingError: A request failed, or the file cannot be read.
@@ -40,34 +37,32 @@ def warm_up(servable: Servable, path: str, most_bytes: int) -> int:
     try:
         for record in tf.data.TFRecordDataset(file).as_numpy_iterator():
             count += 1
-            if count > MOST_RECORDS:
+            if count > MAX_RECORDS:
                 raise invalid_argument(
-                    f"Number of warmup records exceeds the maximum ({MOST_RECORDS}) at "
+                    f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at "
                     f"{file}"
                 )
-            _replay(servable, _parsed(record, file), most_bytes)
+            _replay(servable, _parse(record, file), max_tensor_bytes)
     except tf.errors.DataLossError as error:
-        found = from_tensorflow_error(error)
-        raise ServingError(
-            found.code,
-            f"{found.message}. Please verify your warmup data is in TFRecord format.",
-        ) from None
-    except tf.errors.OpError as error:  # it is a folder, or nothing that may be read
+        hint = "Please verify your warmup data is in TFRecord format."
+        code = from_tensorflow_error(error).code
+        raise ServingError(code, f"{error.message}. {hint}") from None
+    except tf.errors.OpError as error:  # a folder, or an unreadable file
         raise from_tensorflow_error(error) from None
     return count
 
 
-def _parsed(record: bytes, file: str) -> prediction_log_pb2.PredictionLog:
+def _parse(record: bytes, file: str) -> prediction_log_pb2.PredictionLog:
     try:
         return parse_message(prediction_log_pb2.PredictionLog, record)
     except DecodeError:
         raise invalid_argument(f"Failed to parse warmup record from {file}") from None
 
 
-def _replay(servable: Servable, log, most_bytes: int) -> None:
+def _replay(servable: Servable, log, max_tensor_bytes: int) -> None:
     kind, never = log.WhichOneof("log_type"), Deadline()
     if kind == "predict_log":
-        predict(servable, log.predict_log.request, never, most_bytes)
+        predict(servable, log.predict_log.request, never, max_tensor_bytes)
     elif kind == "classify_log":
         classify(servable, log.classify_log.request, never)
     elif kind == "regress_log":

@@ -1,4 +1,4 @@
-"""The gRPC services of TensorFlow Serving over the core."""
+"""gRPC server with TensorFlow Serving's services and the health service."""
 
 import logging
 import socket
@@ -25,93 +25,91 @@ from mmkeras.errors import UserError
 from serving.server.configs import SslConfig
 from serving.server.deadline import Deadline
 from serving.server.engine.data_plane import DataPlane
-from serving.server.engine.decompression import decompressed
+from serving.server.engine.decompression import decompress_message
 from serving.server.engine.message_parsing import parse_message
 from serving.server.errors import ServingError, deadline_exceeded, internal
 
 _log = logging.getLogger(__name__)
 _PACKAGE = "tensorflow.serving"
 _SERVICES = ("PredictionService", "ModelService")
-# For calls that need no model (health, status), when models have all they can take.
+# Threads for calls without a model (health, status) while all others run models.
 _SPARE_THREADS = 32
-_MOST_PENDING = 100_000  # calls that gRPC holds before they reach Python
-_NEVER_S = 1e9  # gRPC has 292 years for a client that sets no deadline
+_MAX_PENDING = 100_000  # calls that gRPC holds before they reach Python
+_NO_DEADLINE_S = 1e9  # gRPC reports 292 years for a client without a deadline
 
 
 @dataclass(frozen=True)
-class _Call:
-    """A method of a service.
+class Call:
+    """Method of a service.
 
     Attributes:
-        name: As it is called.
-        service: Whose it is.
-        request: Type of its requests.
-        answer: answer(request, deadline) -> response.
-        counted: Whether it is in the metrics of requests.
+        name: Method name.
+        service: Service name.
+        request: Type of the requests.
+        run: run(request, deadline) -> response.
+        counted: Whether the request metrics count it.
     """
 
     name: str
     service: str
     request: type[Message]
-    answer: Callable[[Any, Deadline], Message]
+    run: Callable[[Any, Deadline], Message]
     counted: bool = False
 
 
-def _calls(core: DataPlane) -> list[_Call]:
+def build_calls(data_plane: DataPlane) -> list[Call]:
     prediction, model = _SERVICES
     return [
-        _Call("Predict", prediction, predict_pb2.PredictRequest, core.predict, True),
-        _Call(
+        Call(
+            "Predict", prediction, predict_pb2.PredictRequest, data_plane.predict, True
+        ),
+        Call(
             "Classify",
             prediction,
             classification_pb2.ClassificationRequest,
-            core.classify,
+            data_plane.classify,
             True,
         ),
-        _Call(
+        Call(
             "Regress",
             prediction,
             regression_pb2.RegressionRequest,
-            core.regress,
+            data_plane.regress,
             True,
         ),
-        _Call(
+        Call(
             "MultiInference",
             prediction,
             inference_pb2.MultiInferenceRequest,
-            core.multi_inference,
+            data_plane.multi_inference,
         ),
-        _Call(
+        Call(
             "GetModelMetadata",
             prediction,
             get_model_metadata_pb2.GetModelMetadataRequest,
-            lambda request, _: core.get_model_metadata(request),
+            lambda request, _: data_plane.get_model_metadata(request),
         ),
-        _Call(
+        Call(
             "GetModelStatus",
             model,
             get_model_status_pb2.GetModelStatusRequest,
-            lambda request, _: core.get_model_status(request),
+            lambda request, _: data_plane.get_model_status(request),
         ),
-        _Call(
+        Call(
             "HandleReloadConfigRequest",
             model,
             model_management_pb2.ReloadConfigRequest,
-            core.reload_config,
+            data_plane.reload_config,
         ),
     ]
 
 
 class GrpcServer:
-    """Serves the core over gRPC.
-
-    Attributes:
-        port: The port that is open, also where 0 was asked for.
-    """
+    """gRPC server of a data plane; `port` is the bound port."""
 
     def __init__(
         self,
-        core: DataPlane,
+        data_plane: DataPlane,
         host: str,
         port: int,
         *,
@@ -122,12 +120,12 @@ class GrpcServer:
         """Binds the port; `start` listens on it.
 
         Args:
-            core: Answers.
-            host: Name or address of this machine that clients see.
-            port: Port; 0: any that is free.
-            threads: Requests to models that are worked on at once.
-            message_bytes: The largest request that is read.
-            ssl: Keys and certificates of TLS; None: plain text.
+            data_plane: Data plane that runs the requests.
+            host: Address to bind.
+            port: Port; 0: any free port.
+            threads: Requests to models that run at once.
+            message_bytes: Maximum size of a request.
+            ssl: TLS keys and certificates; None: no TLS.
 
         Raises:
             UserError: The port cannot be opened, or the keys cannot be used.
@@ -139,19 +137,19 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
-                # gRPC would inflate all of a message before it looks at its length.
+                # gRPC would decompress a whole message before it checks the length.
                 ("grpc.per_message_decompression", 0),
-                # Beyond these gRPC cancels calls at random, which tells a client
-                # nothing; `maximum_concurrent_rpcs` refuses them with a code instead.
-                ("grpc.server.max_pending_requests", _MOST_PENDING),
-                ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
+                # Above these gRPC cancels calls at random, without a useful code;
+                # `maximum_concurrent_rpcs` rejects them with a code instead.
+                ("grpc.server.max_pending_requests", _MAX_PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
             ],
             maximum_concurrent_rpcs=threads,
         )
         for service in _SERVICES:
             handlers = {
-                call.name: _handler(call, core, message_bytes)
-                for call in _calls(core)
+                call.name: build_handler(call, data_plane, message_bytes)
+                for call in build_calls(data_plane)
                 if call.service == service
             }
             generic = grpc.method_handlers_generic_handler(
@@ -163,13 +161,13 @@ class GrpcServer:
         self.port: int = self._bind(host, port, ssl)
 
     def start(self) -> None:
-        """Opens the door, and says so to those who ask for health."""
+        """Starts to serve and reports it in the health service."""
         for service in ("", *_SERVICES):
             self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._server.start()
 
     def stop(self, drain_s: float) -> None:
-        """Takes no new requests; those in work are answered within `drain_s`."""
+        """Rejects new requests; running ones have `drain_s` to finish."""
         self._health.end()
         self._server.stop(drain_s).wait()
 
@@ -186,25 +184,25 @@ class GrpcServer:
             return self._server.add_secure_port(address(host, port), credentials)
         except OSError as error:
             raise UserError(
-                f"--host '{host}' is no address: {error.strerror}. Give one of this "
-                "machine, as 127.0.0.1."
+                f"--host '{host}' is no address: {error.strerror}. Use an address of "
+                "this machine, as 127.0.0.1."
             ) from None
         except RuntimeError:
             reason = "the keys of --ssl-config-file cannot be used, or " if ssl else ""
             raise UserError(
                 f"The address {address(host, port)} cannot be opened: {reason}another "
-                "program has it, or it is not one of this machine. Give another --port "
-                "or --host."
+                "program has it, or it is not one of this machine. Choose another "
+                "--port or --host."
             ) from None
 
 
 def address(host: str, port: int) -> str:
-    """Returns HOST:PORT, an address of IPv6 in brackets."""
+    """Returns HOST:PORT, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _Health(health.HealthServicer):
-    """Health that does not hold the server open for those who watch it."""
+    """Health service whose watchers do not delay the shutdown."""
 
     def __init__(self):
         super().__init__()
@@ -216,35 +214,37 @@ class _Health(health.HealthServicer):
         return super().Watch(request, context, *send)
 
     def end(self) -> None:
-        """Says that nothing is served any more, and ends what watches."""
+        """Reports NOT_SERVING and ends the watchers' calls."""
         self.enter_graceful_shutdown()
         for context in list(self._watching):
             context.cancel()
 
 
-def _handler(call: _Call, core: DataPlane, most_bytes: int) -> grpc.RpcMethodHandler:
-    """Takes the bytes of a request, as its type may not be what they are."""
+def build_handler(
+    call: Call, data_plane: DataPlane, max_bytes: int
+) -> grpc.RpcMethodHandler:
+    """Builds a handler of raw bytes, which parses and counts the request."""
 
     def handle(data: bytes, context: grpc.ServicerContext) -> Message:
         start_s, request = time.perf_counter(), call.request()
-        deadline = Deadline(_left_s(context))
+        deadline = Deadline(_remaining_s(context))
         context.add_callback(deadline.cancel)
         code, details = grpc.StatusCode.OK, ""
         try:
             if deadline.is_over:
                 raise deadline_exceeded("Deadline Exceeded")
-            with core.bytes.growing() as take:
+            with data_plane.bytes.acquire_incrementally() as take:
                 take(len(data))
-                request = _parsed(call, decompressed(data, most_bytes, take))
-                return call.answer(request, deadline)
+                request = _parse(call, decompress_message(data, max_bytes, take))
+                return call.run(request, deadline)
         except ServingError as error:
-            code, details = error.code, error.sent
+            code, details = error.code, error.truncated_message
         except Exception:
             _log.exception("%s failed", call.name)
             code, details = grpc.StatusCode.INTERNAL, "The server failed; see its log."
         finally:
             if call.counted:
-                _count(core, call, request, code, time.perf_counter() - start_s)
+                _count(data_plane, call, request, code, time.perf_counter() - start_s)
         _abort(context, code, details)
 
     return grpc.unary_unary_rpc_method_handler(
@@ -252,12 +252,12 @@ def _handler(call: _Call, core: DataPlane, most_bytes: int) -> grpc.RpcMethodHan
     )
 
 
-def _left_s(context: grpc.ServicerContext) -> float | None:
-    left_s = context.time_remaining()
-    return None if left_s is None or left_s > _NEVER_S else left_s
+def _remaining_s(context: grpc.ServicerContext) -> float | None:
+    remaining_s = context.time_remaining()
+    return None if remaining_s is None or remaining_s > _NO_DEADLINE_S else remaining_s
 
 
-def _parsed(call: _Call, data: bytes) -> Message:
+def _parse(call: Call, data: bytes) -> Message:
     try:
         return parse_message(call.request, data)
     except DecodeError:
@@ -266,11 +266,11 @@ def _parsed(call: _Call, data: bytes) -> Message:
         ) from None
 
 
-def _count(core: DataPlane, call: _Call, request, code, seconds: float) -> None:
+def _count(data_plane: DataPlane, call: Call, request, code, seconds: float) -> None:
     name = request.model_spec.name
-    core.metrics.request_count.increment(model_name=name, status=code.name)
+    data_plane.metrics.request_count.increment(model_name=name, status=code.name)
     if code is grpc.StatusCode.OK:
-        core.metrics.request_latency.observe(
+        data_plane.metrics.request_latency.observe(
             1e6 * seconds, model_name=name, API=call.name, entrypoint="GRPC"
         )
 

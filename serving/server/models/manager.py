@@ -1,4 +1,4 @@
-"""The models of a config: follows their base paths, gives requests their version."""
+"""Manager of the served models: follows a config, base paths and version labels."""
 
 import threading
 import traceback
@@ -27,21 +27,21 @@ from serving.server.errors import (
 )
 from serving.server.models.model_loader import Load, ModelLoader
 from serving.server.models.version_states import AVAILABLE, END, Version, VersionStates
-from serving.server.models.versions import Watcher
+from serving.server.models.versions import BasePathWatcher
 
-_POLLER_S = 5.0  # how long `close` waits for a look under a base path to end
+_POLLER_TIMEOUT_S = 5.0  # maximum wait of `close` for a running check of base paths
 
 
 class ModelHandle(NamedTuple):
-    """A version that is not closed as long as it is held."""
+    """Version that stays open while a request uses it."""
 
     name: str
     version: int
     servable: Any
 
 
-class _Use:
-    """Takes a version and gives it back; a generator would cost twice as much."""
+class _HandleContext:
+    """Context that acquires a version; twice as fast as a generator."""
 
     __slots__ = ("_manager", "_spec", "_version")
 
@@ -49,15 +49,19 @@ class _Use:
         self._manager, self._spec = manager, spec
 
     def __enter__(self) -> ModelHandle:
-        version = self._version = self._manager._take(self._spec)
+        version = self._version = self._manager._acquire_version(self._spec)
         return ModelHandle(version.name, version.number, version.servable)
 
     def __exit__(self, *_) -> None:
-        self._manager._holder.give_back(self._version)
+        self._manager._loader.release(self._version)
 
 
 class Manager:
-    """Serves the models of a config, and what appears under their base paths."""
+    """Loads and unloads the models of a config as their base paths change.
+
+    Attributes:
+        watcher: Lists the base paths.
+    """
 
     def __init__(
         self,
@@ -66,91 +70,89 @@ class Manager:
         poll_s: float = 1.0,
         load_retries: int = 5,
         retry_s: float = 60.0,
-        early_labels: bool = False,
-        say: Callable[[str], object] = print,
+        allow_unavailable_labels: bool = False,
+        log: Callable[[str], object] = print,
     ):
-        """Makes a manager of no models yet.
+        """Creates a manager without models.
 
         Args:
-            load: Returns what serves a version, warmed up; it has a `close()`. Raises
-                ServingError, or any other exception, where the version does not load.
-            poll_s: Seconds between two looks under the base paths.
-            load_retries: How often a version that did not load is tried again.
-            retry_s: Seconds between two tries.
-            early_labels: Whether a label that is not in use may be given to a version
-                that is not available yet, as TF Serving's flag
-                --allow_version_labels_for_unavailable_models allows.
-            say: Takes lines for the log; is called by several threads.
+            load: Loads and warms up a version; returns a servable with `close()`, or
+                raises ServingError or another exception.
+            poll_s: Seconds between two checks of the base paths.
+            load_retries: Retries after the first failed load of a version.
+            retry_s: Seconds between two retries.
+            allow_unavailable_labels: Whether an unused label may be assigned to a
+                version that is not available yet, as TF Serving's flag
+                --allow_version_labels_for_unavailable_models does.
+            log: Receives lines of the log, from several threads.
 
         Source of the defaults: TensorFlow Serving 2.16.1, main.cc.
         """
-        self._holder = ModelLoader(
-            load, load_retries=load_retries, retry_s=retry_s, say=say
+        self._loader = ModelLoader(
+            load, load_retries=load_retries, retry_s=retry_s, log=log
         )
-        self._changed, self._lock = self._holder.changed, self._holder.lock
+        self._changed, self._lock = self._loader.changed, self._loader.lock
         self._poll_s = poll_s
-        self._early_labels = early_labels
+        self._allow_unavailable_labels = allow_unavailable_labels
         self._config = ModelServerConfig()
         self._models: dict[str, ModelConfig] = {}
         self._labels: dict[tuple[str, str], int] = {}
         self._is_closed = False
-        self._look_now = threading.Event()
-        self._watcher = Watcher(self._holder.tell)
+        self._check_now = threading.Event()
+        self.watcher = BasePathWatcher(self._loader.log)
         self._poller = threading.Thread(target=self._poll, name="poll", daemon=True)
 
     def apply(
         self, config: ModelServerConfig, deadline: Deadline | None = None
     ) -> None:
-        """Replaces the whole list of models, and waits for those that are new.
+        """Replaces the list of models, and waits for the new ones.
 
-        A model is waited for until one of its versions serves or none can be loaded;
-        one that has no version yet, until it has. A refused config changes nothing; a
-        model that does not load stays in the list. A model that was in the list before
-        follows its new base path or policy without being waited for.
+        It waits for a new model until one of its versions is available or all have
+        failed; without versions, until one appears. A refused config changes nothing. A
+        model that does not load stays in the list. A model of the previous list follows
+        its new base path or policy, without a wait.
 
         Raises:
-            ServingError: The config is refused; a new model did not load; the deadline
-                or the manager ended, or a later config came, while it was waited for.
+            ServingError: The config is refused, or a new model did not load; or, during
+                the wait: the deadline passed, the manager closed, a later config came.
         """
-        # A copy, as the caller may go on with its own.
-        mine = ModelServerConfig.FromString(config.SerializeToString())
+        config_copy = ModelServerConfig.FromString(config.SerializeToString())
         with self._changed:
-            before, is_first = self._models, not self._config.WhichOneof("config")
-            fresh = self._replace(mine)
+            previous, is_first = self._models, not self._config.WhichOneof("config")
+            new_models = self._replace(config_copy)
             moved = [
                 name
                 for name, model in self._models.items()
-                if name in before and before[name].base_path != model.base_path
+                if name in previous and previous[name].base_path != model.base_path
             ]
         for name in moved:
-            self._holder.tell(
+            self._loader.log(
                 f"Model {name} has another base path. A version that serves is not "
                 "loaded again from there, as in TF Serving: give it another number."
             )
-        self._look_now.set()
-        self._wait_for(fresh, mine, deadline or Deadline(), is_first)
+        self._check_now.set()
+        self._wait_for(new_models, config_copy, deadline or Deadline(), is_first)
 
     def use(self, spec: ModelSpec) -> AbstractContextManager[ModelHandle]:
-        """Holds the version that a request asks for, which is not closed meanwhile.
+        """Returns a context that keeps the requested version open.
 
         Raises:
-            ServingError: On entering, as there is no such model, version or label, or
-                no name at all.
+            ServingError: On entering: no model name; unknown model, version or label.
         """
-        return _Use(self, spec)
+        return _HandleContext(self, spec)
 
     def status(self, spec: ModelSpec) -> GetModelStatusResponse:
-        """Returns the state of one version, or of all there were, the highest first.
+        """Returns the state of one version, or of all, the highest first.
 
-        A label is not looked at, as TF Serving does not.
+        Labels are ignored, as in TF Serving.
 
         Raises:
-            ServingError: There is no such version, or none of that model.
+            ServingError: The version is unknown, or the model has none.
         """
         response = GetModelStatusResponse()
         with self._changed:
-            lineup = self._holder.lineups.get(spec.name)
-            versions = lineup.versions if lineup else {}
+            states = self._loader.version_states.get(spec.name)
+            versions = states.versions if states else {}
             if spec.WhichOneof("version_choice") == "version":
                 number = spec.version.value
                 if number not in versions:
@@ -165,50 +167,49 @@ class Manager:
         return response
 
     def available(self) -> dict[str, tuple[int, ...]]:
-        """Returns {model of the config: its versions that serve, ascending}."""
+        """Returns {model of the config: its available versions, ascending}."""
         with self._changed:
             return {
-                name: tuple(v.number for v in self._holder.lineups[name].available)
+                name: tuple(
+                    v.number for v in self._loader.version_states[name].available
+                )
                 for name in self._models
             }
 
     def close(self, drain_s: float = 30.0) -> bool:
-        """Stops looking, waits for those who use versions, and closes all.
+        """Stops the poller, waits for users, closes all; returns whether it did.
 
-        What is used for longer than `drain_s` is not closed.
-
-        Returns:
-            Whether all is closed.
+        Versions in use for longer than `drain_s` stay open.
         """
         with self._changed:
             self._is_closed, self._models = True, {}
             self._changed.notify_all()
-        self._look_now.set()
-        all_closed = self._holder.close(drain_s)
+        self._check_now.set()
+        all_closed = self._loader.close(drain_s)
         if self._poller.is_alive():
-            self._poller.join(_POLLER_S)
+            self._poller.join(_POLLER_TIMEOUT_S)
         return all_closed
 
     def _replace(self, config: ModelServerConfig) -> list[str]:
-        """Takes a config; returns the models that are new. The lock is held."""
+        """Sets a new config; returns the new models' names. The lock must be held."""
         if self._is_closed:
             raise ServingError(StatusCode.UNAVAILABLE, "The server has stopped")
         check_models(config, self._config)
         labels = self._check_labels(config)
         models = {model.name: model for model in config.model_config_list.config}
-        fresh = [name for name in models if name not in self._models]
-        gone = [name for name in self._models if name not in models]
+        new_models = [name for name in models if name not in self._models]
+        removed = [name for name in self._models if name not in models]
         self._config, self._models, self._labels = config, models, labels
         for name in models:
-            self._holder.lineups.setdefault(name, VersionStates(name))
-        for name in gone:
-            self._holder.want(name, {})
+            self._loader.version_states.setdefault(name, VersionStates(name))
+        for name in removed:
+            self._loader.set_desired_versions(name, {})
         self._changed.notify_all()
         if self._poller.ident is None:
             self._poller.start()
-        return fresh
+        return new_models
 
-    def _take(self, spec: ModelSpec) -> Version:
+    def _acquire_version(self, spec: ModelSpec) -> Version:
         name, choice = spec.name, spec.WhichOneof("version_choice")
         if not name:
             raise invalid_argument("ModelSpec has no name specified.")
@@ -220,22 +221,25 @@ class Manager:
                     raise invalid_argument(
                         f"Unrecognized servable version label: {spec.version_label}"
                     )
-            version = self._holder.take(name, number)
+            version = self._loader.acquire(name, number)
         if version is None:
-            asked = (
+            target = (
                 f"Latest({name})" if number is None else f"Specific({name}, {number})"
             )
-            raise not_found(f"Servable not found for request: {asked}")
+            raise not_found(f"Servable not found for request: {target}")
         return version
 
     def _check_labels(self, config: ModelServerConfig) -> dict[tuple[str, str], int]:
         labels = {}
         for model in config.model_config_list.config:
-            lineup = self._holder.lineups.get(model.name)
+            states = self._loader.version_states.get(model.name)
             for label, number in sorted(model.version_labels.items()):
-                version = lineup.versions.get(number) if lineup else None
+                version = states.versions.get(number) if states else None
                 key = model.name, label
-                is_free = self._early_labels and self._labels.get(key, number) == number
+                is_free = (
+                    self._allow_unavailable_labels
+                    and self._labels.get(key, number) == number
+                )
                 if not is_free and (version is None or version.state != AVAILABLE):
                     raise failed_precondition(
                         f"Request to assign label to version {number} of model "
@@ -245,61 +249,65 @@ class Manager:
         return labels
 
     def _wait_for(
-        self, names: list[str], mine: ModelServerConfig, deadline: Deadline, first: bool
+        self,
+        names: list[str],
+        config: ModelServerConfig,
+        deadline: Deadline,
+        first: bool,
     ) -> None:
         with self._changed:
-            lineups = [self._holder.lineups[name] for name in names]
+            version_states = [self._loader.version_states[name] for name in names]
             self._changed.wait_for(
                 lambda: (
                     self._is_closed
-                    or self._config is not mine
+                    or self._config is not config
                     or deadline.is_over
-                    or all(lineup.is_settled for lineup in lineups)
+                    or all(states.is_settled for states in version_states)
                 ),
                 deadline.remaining_s(),
             )
-            bad = [lineup for lineup in lineups if not lineup.serves]
-            if not bad:
+            failed = [states for states in version_states if not states.serves]
+            if not failed:
                 return
-            listed = ", ".join(lineup.name for lineup in bad)
+            listed = ", ".join(states.name for states in failed)
             if self._is_closed:
                 raise ServingError(StatusCode.UNAVAILABLE, "The server has stopped")
-            if self._config is not mine:
+            if self._config is not config:
                 text = f"A later config came while waiting for: {listed}"
                 raise ServingError(StatusCode.ABORTED, text)
-            if not all(lineup.is_settled for lineup in bad):
+            if not all(states.is_settled for states in failed):
                 text = f"The time was over while waiting for: {listed}"
                 raise ServingError(StatusCode.DEADLINE_EXCEEDED, text)
-            raise _unavailable(bad, "servable" if first else "model")
+            raise _unavailable(failed, "servable" if first else "model")
 
     def _poll(self) -> None:
         while not self._is_closed:
-            self._look_now.clear()
+            self._check_now.clear()
             for model in list(self._models.values()):
                 try:
-                    self._look(model)
-                except Exception:  # a poller that ends would end it for all models
-                    self._holder.tell(traceback.format_exc())
-            self._look_now.wait(self._poll_s)
+                    self._check(model)
+                except Exception:  # one model must not end the polling of the others
+                    self._loader.log(traceback.format_exc())
+            self._check_now.wait(self._poll_s)
 
-    def _look(self, model: ModelConfig) -> None:
-        found = self._watcher.look(model)
+    def _check(self, model: ModelConfig) -> None:
+        locations = self.watcher.check_base_path(model)
         with self._changed:
-            # The config may have changed since.
-            if found is not None and self._models.get(model.name) is model:
-                self._holder.want(model.name, found)
+            # The config may have changed meanwhile.
+            if locations is not None and self._models.get(model.name) is model:
+                self._loader.set_desired_versions(model.name, locations)
 
 
-def _unavailable(lineups: list[VersionStates], noun: str) -> ServingError:
-    """Returns that models did not become available, in TF Serving's words."""
-    reasons = "".join(f"{{{lineup.failure()}}}, " for lineup in lineups)
-    text = f"{len(lineups)} {noun}(s) did not become available: {{{reasons}}}"
+def _unavailable(version_states: list[VersionStates], noun: str) -> ServingError:
+    """Returns the error of models that failed to load, in TF Serving's words."""
+    reasons = "".join(f"{{{states.failure()}}}, " for states in version_states)
+    text = f"{len(version_states)} {noun}(s) did not become available: {{{reasons}}}"
     return ServingError(StatusCode.UNKNOWN, text)
 
 
 def _describe(version: Version, status: ModelVersionStatus) -> None:
     status.version, status.state = version.number, version.state
-    status.status.SetInParent()  # OK, which some clients want to read
+    status.status.SetInParent()  # OK, which some clients require
     if version.state == END and version.error:
         status.status.error_code = version.error.code.value[0]
-        status.status.error_message = version.error.sent
+        status.status.error_message = version.error.truncated_message

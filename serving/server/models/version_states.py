@@ -1,10 +1,10 @@
-"""The versions of one model, from wanted to gone, and what happens to them next.
+"""State machine of a model's versions: loading, available, unloading, ended.
 
-Knows no threads and no clock: `Manager` guards it by its lock and tells it the time.
+It has no threads, lock or clock: `Manager` holds the lock and passes the time.
 
-Source: TensorFlow Serving 2.16.1 for the rules: AvailabilityPreservingPolicy (what is
-loaded and unloaded next), AspiredVersionsManager (what is wanted), LoaderHarness
-(retries), ServableStateMonitor (what is remembered).
+Source: TensorFlow Serving 2.16.1, for the rules: AvailabilityPreservingPolicy (order of
+loading and unloading), AspiredVersionsManager (desired versions), LoaderHarness
+(retries), ServableStateMonitor (reported states).
 """
 
 from collections.abc import Mapping
@@ -27,15 +27,17 @@ class Version:
     """One version of a model.
 
     Attributes:
-        name, number, location: Of which model, which one, and where it lies.
-        state: As GetModelStatus reports it.
-        error: Why it does not load; reported once its state is END.
-        servable: What serves it while it is AVAILABLE or UNLOADING.
+        name: Model name.
+        number: Version number.
+        location: Folder of the version.
+        state: State in GetModelStatus.
+        error: Error of the last load; reported once the state is END.
+        servable: Loaded version while AVAILABLE or UNLOADING.
         users: Requests that use it.
-        wanted: Whether it is to be served, as far as is known by now.
+        desired: Whether it should be served.
         in_loader: Whether `load` runs for it.
-        failures: How often it has not loaded.
-        retry_at_s: When it may be tried again.
+        failures: Failed loads.
+        retry_at_s: Earliest time of the next load.
     """
 
     name: str
@@ -45,50 +47,50 @@ class Version:
     error: ServingError | None = None
     servable: Any = None
     users: int = 0
-    wanted: bool = True
+    desired: bool = True
     in_loader: bool = False
     failures: int = 0
     retry_at_s: float = 0.0
 
     @property
     def is_idle(self) -> bool:
-        """Whether it is not loaded and not being loaded, but has not ended."""
+        """Whether it has not ended, is not loaded and is not being loaded."""
         return self.state in (START, LOADING) and not self.in_loader
 
     @property
-    def waits(self) -> bool:
-        """Whether it is to be loaded, for the first time or again."""
-        return self.wanted and self.is_idle
+    def is_waiting(self) -> bool:
+        """Whether it waits for its first load or a retry."""
+        return self.desired and self.is_idle
 
-    def is_over(self, location: Location) -> bool:
-        """Whether what lies at `location` is to be a new life of this version."""
+    def is_replaced_by(self, location: Location) -> bool:
+        """Whether `location` starts this version anew."""
         if self.state == END:
-            return not self.wanted or self.location != location
+            return not self.desired or self.location != location
         return self.is_idle and self.location != location
 
-    def begin(self) -> None:
-        """Notes that `load` runs."""
+    def mark_loading(self) -> None:
+        """Sets the state while `load` runs."""
         self.state, self.in_loader = LOADING, True
 
-    def succeed(self, servable: Any) -> bool:
-        """Takes what was loaded; returns False where nobody wants it any more."""
+    def mark_loaded(self, servable: Any) -> bool:
+        """Stores the servable; returns False if the version is no longer desired."""
         self.in_loader, self.servable, self.error = False, servable, None
-        self.state = AVAILABLE if self.wanted else UNLOADING
-        if not self.wanted:
+        self.state = AVAILABLE if self.desired else UNLOADING
+        if not self.desired:
             cancelled = "Loading of servable cancelled"
             self.error = ServingError(StatusCode.CANCELLED, cancelled)
-        return self.wanted
+        return self.desired
 
-    def fail(self, error: ServingError, retries: int, retry_at_s: float) -> None:
-        """Notes why it did not load; it is tried again, at most `retries` times."""
+    def mark_failed(self, error: ServingError, retries: int, retry_at_s: float) -> None:
+        """Stores the error; the version ends after more than `retries` failures."""
         self.in_loader, self.error = False, error
         self.failures += 1
         self.retry_at_s = retry_at_s
-        if not self.wanted or self.failures > retries:
+        if not self.desired or self.failures > retries:
             self.state = END
 
-    def retire(self) -> None:
-        """Notes that it is closed."""
+    def mark_unloaded(self) -> None:
+        """Sets the state of a closed version."""
         self.servable, self.state = None, END
 
     def __str__(self) -> str:
@@ -96,11 +98,11 @@ class Version:
 
 
 class VersionStates:
-    """The versions of one model, those that are gone too, as GetModelStatus lists them.
+    """Versions of one model, ended ones included, as GetModelStatus lists them.
 
     Attributes:
-        versions: {number: the version's last life}.
-        has_loader: Whether a thread loads what waits.
+        versions: {number: version}.
+        has_loader: Whether a thread loads the waiting versions.
     """
 
     def __init__(self, name: str):
@@ -108,57 +110,57 @@ class VersionStates:
         self.versions: dict[int, Version] = {}
         self.has_loader = False
 
-    def want(self, found: Mapping[int, Location]) -> None:
-        """Sets which versions are to be served.
+    def set_desired_versions(self, locations: Mapping[int, Location]) -> None:
+        """Sets which versions should be served.
 
-        What serves goes on if its number is wanted, wherever that lies by now, as in TF
-        Serving. A version that has ended begins anew if it was not wanted in between,
-        or lies elsewhere; one on its way out, or that is just being loaded from
-        elsewhere, when it is gone and `want` is called again.
+        An available version stays if its number is desired, even at a new location, as
+        in TF Serving. An ended version starts anew if it was not desired meanwhile or
+        has a new location. A version that is unloading, or loading from another
+        location, starts anew once it has ended and this method is called again.
         """
-        for number, location in found.items():
+        for number, location in locations.items():
             version = self.versions.get(number)
-            if version is None or version.is_over(location):
+            if version is None or version.is_replaced_by(location):
                 self.versions[number] = Version(self.name, number, location)
             elif version.state != UNLOADING:
                 serves = version.state == AVAILABLE
-                version.wanted = serves or version.location == location
+                version.desired = serves or version.location == location
         for number, version in self.versions.items():
-            if number not in found:
-                version.wanted = False
+            if number not in locations:
+                version.desired = False
                 if version.is_idle:
                     version.state = END
 
     @property
     def available(self) -> list[Version]:
-        """The versions that serve, the latest last."""
+        """Available versions, the latest last."""
         ready = (v for v in self.versions.values() if v.state == AVAILABLE)
         return sorted(ready, key=lambda version: version.number)
 
     def to_unload(self) -> list[Version]:
-        """Returns the versions that serve and have to go now.
+        """Returns the available versions to unload now.
 
-        While others are wanted and none of those serves, the latest of the unwanted
-        ones stays.
+        While no desired version is available yet, the latest undesired one stays.
         """
-        wanted = any(v.wanted for v in self.versions.values())
-        serves = any(v.wanted for v in self.available)
-        unwanted = [v for v in self.available if not v.wanted]
-        return unwanted[:-1] if wanted and not serves else unwanted
+        desired = any(v.desired for v in self.versions.values())
+        serves = any(v.desired for v in self.available)
+        undesired = [v for v in self.available if not v.desired]
+        return undesired[:-1] if desired and not serves else undesired
 
-    def to_load(self, now_s: float) -> Version | None:
-        """Returns the version to load now: the highest whose time has come."""
-        waits = (v for v in self.versions.values() if v.waits and v.retry_at_s <= now_s)
-        return max(waits, key=lambda version: version.number, default=None)
+    def next_to_load(self, now_s: float) -> Version | None:
+        """Returns the highest version that is due to be loaded."""
+        waiting = (v for v in self.versions.values() if v.is_waiting)
+        due = (v for v in waiting if v.retry_at_s <= now_s)
+        return max(due, key=lambda version: version.number, default=None)
 
     def retry_in_s(self, now_s: float) -> float | None:
-        """Returns how long it is until one is to be loaded; None: none is."""
-        waits = [v.retry_at_s for v in self.versions.values() if v.waits]
-        return max(0.0, min(waits) - now_s) if waits else None
+        """Returns the seconds until a version is due to be loaded; None: none waits."""
+        times = [v.retry_at_s for v in self.versions.values() if v.is_waiting]
+        return max(0.0, min(times) - now_s) if times else None
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is being loaded or unloaded."""
+        """Whether a version is loading, loaded or unloading."""
         return any(
             v.in_loader or v.state in (AVAILABLE, UNLOADING)
             for v in self.versions.values()
@@ -166,19 +168,19 @@ class VersionStates:
 
     @property
     def is_settled(self) -> bool:
-        """Whether a wanted version serves, or none will without something new."""
-        wanted = [v for v in self.versions.values() if v.wanted]
-        return self.serves or (bool(wanted) and all(v.state == END for v in wanted))
+        """Whether a desired version is available, or all have failed for good."""
+        desired = [v for v in self.versions.values() if v.desired]
+        return self.serves or (bool(desired) and all(v.state == END for v in desired))
 
     @property
     def serves(self) -> bool:
-        """Whether a wanted version serves."""
-        return any(v.wanted for v in self.available)
+        """Whether a desired version is available."""
+        return any(v.desired for v in self.available)
 
     def failure(self) -> str:
-        """Returns why the model does not serve, as TF Serving words it."""
-        wanted = [v for v in self.versions.values() if v.wanted]
-        last = max(wanted, key=lambda version: version.number)
+        """Returns the reason that the model is unavailable, in TF Serving's words."""
+        desired = [v for v in self.versions.values() if v.desired]
+        last = max(desired, key=lambda version: version.number)
         text = f"{{name: {self.name} version: {last.number}}}"
         if last.error:
             text += f" due to error: {last.error.code.name}: {last.error.message}"

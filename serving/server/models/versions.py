@@ -1,4 +1,4 @@
-"""Which versions of a model lie under its base path, and which of them are wanted."""
+"""Model versions under a base path, and their choice by a version policy."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 from mmkeras.files import is_remote, join_path
 
 Policy = FileSystemStoragePathSourceConfig.ServableVersionPolicy
-# Where a version lies; a URI is no Path, which would lose one of its slashes.
+# Folder of a version; a URI stays text, as Path would drop a slash.
 Location = Path | str
 
 # Source: safe_strto64 of TensorFlow 2.16 (tsl/platform/numbers.cc), by which TF Serving
@@ -23,38 +23,38 @@ _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
 def parse_version(name: str) -> int | None:
-    """Returns the version that a folder's name stands for; None: it is no version."""
-    found = _NUMBER.fullmatch(name)
-    if not found or len(found[1].lstrip("-0")) > 19:  # digits of the highest
+    """Returns a folder's version number; None if its name is not one."""
+    match = _NUMBER.fullmatch(name)
+    if not match or len(match[1].lstrip("-0")) > 19:  # digits of the highest
         return None
-    number = int(found[1])
+    number = int(match[1])
     return number if _LOWEST <= number <= _HIGHEST else None
 
 
 def find_versions(base_path: str) -> tuple[dict[int, str], list[str]]:
     """Lists the versions under a base path.
 
-    As in TF Serving, a file whose name is a number counts: it is a version that does
-    not load.
+    As in TF Serving, a file with a number as name counts as a version, which fails to
+    load.
 
     Returns:
-        {version: name of its folder}, ascending, and warnings.
+        {version: folder name}, ascending, and warnings.
 
     Raises:
         OSError: The base path cannot be listed.
     """
-    found, warnings = {}, []
+    folders, warnings = {}, []
     for name in sorted(_list(base_path)):
         number = parse_version(name)
         if number is None:
             continue
-        if number in found:
+        if number in folders:
             warnings.append(
                 f"Duplicate version directories detected. Version {number} will be "
-                f"loaded from {name}, {found[number]} will be ignored."
+                f"loaded from {name}, {folders[number]} will be ignored."
             )
-        found[number] = name
-    return dict(sorted(found.items())), warnings
+        folders[number] = name
+    return dict(sorted(folders.items())), warnings
 
 
 def _list(base_path: str) -> set[str]:
@@ -66,68 +66,63 @@ def _list(base_path: str) -> set[str]:
         names = tf.io.gfile.listdir(base_path)
     except tf.errors.OpError as error:
         raise OSError(error.error_code, error.message, base_path) from None
-    # A store of objects may answer "7/", or what lies deeper.
+    # An object store may list "7/" or deeper paths.
     return {name.partition("/")[0] for name in names}
 
 
-def choose_versions(found: list[int], policy: Policy) -> list[int]:
-    """Returns those of the versions found that the policy wants served."""
+def choose_versions(versions: list[int], policy: Policy) -> list[int]:
+    """Returns the versions that the policy selects."""
     kind = policy.WhichOneof("policy_choice")
     if kind == "all":
-        return sorted(found)
+        return sorted(versions)
     if kind == "specific":
-        return sorted(set(found) & set(policy.specific.versions))
-    return sorted(found)[-max(policy.latest.num_versions, 1) :]
+        return sorted(set(versions) & set(policy.specific.versions))
+    return sorted(versions)[-max(policy.latest.num_versions, 1) :]
 
 
-class Watcher:
-    """Looks under base paths, and warns of what is wrong there once, not every time."""
+class BasePathWatcher:
+    """Lists base paths and logs each problem once."""
 
-    def __init__(self, say: Callable[[str], object]):
-        self._say = say
-        self._said: dict[str, set[str]] = {}
+    def __init__(self, log: Callable[[str], object]):
+        self._write_log = log
+        self._reported: dict[str, set[str]] = {}
 
-    def look(self, model: ModelConfig) -> dict[int, Location] | None:
-        """Returns {version: where it lies} of those that are to be served.
+    def check_base_path(self, model: ModelConfig) -> dict[int, Location] | None:
+        """Returns {version: folder} of the versions to serve.
 
-        None where the base path cannot be read, which may pass: what is served then
-        stays as it is. A base path without a version is another thing, and ends what
-        is served.
+        None if the base path cannot be read: the served versions then stay. A base path
+        without versions, in contrast, ends them.
         """
         try:
-            found, warnings = find_versions(model.base_path)
+            folders, warnings = find_versions(model.base_path)
         except OSError as error:
-            self._warn(
-                model,
-                [
-                    f"Could not find base path {model.base_path} for servable "
-                    f"{model.name} with error {error.strerror or error}."
-                ],
-            )
+            text = f"Could not find base path {model.base_path} for servable "
+            text += f"{model.name} with error {error.strerror or error}."
+            self._warn(model, [text])
             return None
         policy = model.model_version_policy
-        wanted = choose_versions(list(found), policy)
-        for number in sorted(set(policy.specific.versions) - set(found)):
+        desired = choose_versions(list(folders), policy)
+        for number in sorted(set(policy.specific.versions) - set(folders)):
             warnings.append(
                 f"Version {number} of servable {model.name}, which was requested to "
                 "be served as a 'specific' version in the servable's version policy, "
                 "was not found in the file system."
             )
-        if not wanted:
+        if not desired:
             warnings.append(
                 f"No versions of servable {model.name} found under base path "
                 f"{model.base_path}. Did you forget to name your leaf directory as a "
                 "number (eg. '/1/')?"
             )
         self._warn(model, warnings)
-        return {n: _locate(model.base_path, found[n]) for n in wanted}
+        return {n: _locate(model.base_path, folders[n]) for n in desired}
 
     def _warn(self, model: ModelConfig, warnings: list[str]) -> None:
-        """Says what was not wrong the last time, and forgets what is right again."""
+        """Logs the warnings that the previous check did not have."""
         for warning in warnings:
-            if warning not in self._said.get(model.name, ()):
-                self._say(warning)
-        self._said[model.name] = set(warnings)
+            if warning not in self._reported.get(model.name, ()):
+                self._write_log(warning)
+        self._reported[model.name] = set(warnings)
 
 
 def _locate(base_path: str, name: str) -> Location:

@@ -1,11 +1,10 @@
-"""The REST API as a WSGI application over the core.
+"""REST API as a WSGI application.
 
 Source: model_servers/http_rest_api_handler.cc, http_rest_api_util.cc and
-http_server.cc of TensorFlow Serving 2.16.1. Where this differs: what stands outside
-of /v1/ and a version that is no 64-bit integer are answered by {"error": ...} too,
-which TF Serving answers by HTML and by nothing; a compressed body may inflate to as
-much as a plain one may have, and is an error where it cannot be inflated; latencies
-are observed of predictions only.
+http_server.cc of TensorFlow Serving 2.16.1. Differences: paths outside /v1/ and
+versions above 64 bits get {"error": ...} too, instead of HTML and an empty body; a
+decompressed body has the same size limit as a plain one, and damaged compression is an
+error; latencies are observed for predictions only.
 """
 
 import logging
@@ -32,12 +31,12 @@ from serving.server.engine.admission import WeightedSemaphore
 from serving.server.engine.decompression import GZIP, TooLargeError, decompress
 from serving.server.errors import ServingError, deadline_exceeded, invalid_argument
 from serving.server.rest import responses
-from serving.server.rest.json_examples import examples_request
-from serving.server.rest.predict_request import predict_request
+from serving.server.rest.json_examples import parse_examples_request
+from serving.server.rest.predict_request import parse_predict_request
 
-# In a WSGI environment, the ServingError of a request not to be worked on, or None.
+# WSGI environment: ServingError of a rejected request, or None.
 REFUSED = "serving.refused"
-# When it has come, by time.monotonic().
+# WSGI environment: time.monotonic() of the request's arrival.
 ARRIVED = "serving.arrived"
 
 Application = Callable[[dict[str, Any], Callable], Iterable[bytes]]
@@ -52,7 +51,7 @@ _NO_MODEL = re.compile(
 )
 _API = re.compile(r"/v1/.*", _FLAGS)
 _JSON, _PLAIN = "application/json", "text/plain"
-# What Python takes for a number and its place in a list, and for a list or an object.
+# Memory of a Python number in a list, and of a list or dict.
 _VALUE_BYTES, _CONTAINER_BYTES = 32, 120
 _LARGEST_VERSION = 2**63 - 1
 _STATUS = {
@@ -77,19 +76,14 @@ _PHRASES[499] = "Client Closed Request"
 
 @dataclass(frozen=True)
 class _Route:
-    """What a path asks for: an action on a model.
-
-    Attributes:
-        action: predict, classify, regress, status or metadata.
-        spec: The model.
-    """
+    """Parsed path; `action` is predict, classify, regress, status or metadata."""
 
     action: str
     spec: model_pb2.ModelSpec
 
 
 def build_app(
-    core: Any,
+    data_plane: Any,
     *,
     timeout_s: float | None = 30.0,
     metrics_path: str | None = None,
@@ -99,12 +93,11 @@ def build_app(
     """Builds the WSGI application.
 
     Args:
-        core: Answers protobuf requests, raises ServingError, and has the `metrics`
-            and room for `bytes`.
-        timeout_s: How long a request may take from its arrival; None: any time.
-        metrics_path: Where Prometheus reads the metrics; None: nowhere.
-        max_body_bytes: The most that a body may have, inflated too.
-        max_parsed_bytes: The most memory that the values of all bodies may take.
+        data_plane: DataPlane that runs the requests.
+        timeout_s: Timeout of a request from its arrival; None: no timeout.
+        metrics_path: Path of the Prometheus page; None: no page.
+        max_body_bytes: Maximum size of a body, also decompressed.
+        max_parsed_bytes: Maximum memory of the parsed values of all bodies.
     """
     memory = WeightedSemaphore(max_parsed_bytes, "bytes of parsed bodies")
 
@@ -112,11 +105,11 @@ def build_app(
         target = _target(environ)
         path = re.split("[?#]", target)[0]
         if path == metrics_path:
-            status, kind, text = _metrics(core.metrics, target, path)
+            status, kind, text = _render_metrics(data_plane.metrics, target, path)
         else:
             kind = _JSON
-            status, text = _answer(
-                core, environ, target, timeout_s, max_body_bytes, memory
+            status, text = _handle(
+                data_plane, environ, target, timeout_s, max_body_bytes, memory
             )
         body = text.encode()
         headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
@@ -127,7 +120,7 @@ def build_app(
 
 
 def _target(environ: dict[str, Any]) -> str:
-    """Returns path and query as they came, escapes and all."""
+    """Returns path and query in their original, escaped form."""
     target = environ.get("REQUEST_URI")
     if target is None:
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
@@ -137,21 +130,21 @@ def _target(environ: dict[str, Any]) -> str:
     return target.encode("latin-1").decode(errors="replace")
 
 
-def _metrics(metrics: Any, target: str, path: str) -> tuple[int, str, str]:
+def _render_metrics(metrics: Any, target: str, path: str) -> tuple[int, str, str]:
     if target != path:
         return 400, _PLAIN, f"Unexpected path: {target}. Should be {path}"
     return 200, _PLAIN, metrics.render()
 
 
-def _answer(
-    core: Any,
+def _handle(
+    data_plane: Any,
     environ: dict[str, Any],
     target: str,
     timeout_s: float | None,
     max_body_bytes: int,
     memory: WeightedSemaphore,
 ) -> tuple[int, str]:
-    """Returns the HTTP status and the text of the answer, and counts the request."""
+    """Returns the HTTP status and the body of the response; updates the metrics."""
     started_s = environ.get(ARRIVED) or time.monotonic()
     deadline = Deadline(timeout_s, started_s)
     route, code, name = None, grpc.StatusCode.OK, ""
@@ -167,23 +160,23 @@ def _answer(
             raise error
         if deadline.is_over:
             raise deadline_exceeded("The time for the request was over in the queue.")
-        with core.bytes.growing() as take:
+        with data_plane.bytes.acquire_incrementally() as acquire:
             body = b""
             if method == "POST":
-                body = _body(environ, max_body_bytes, take)
-            with memory.taken_now(_parsed_bytes(body)):
-                text = _act(core, route, body, deadline)
+                body = _body(environ, max_body_bytes, acquire)
+            with memory.try_acquire(_parsed_bytes(body)):
+                text = _dispatch(data_plane, route, body, deadline)
         status = 200
     except ServingError as error:
-        code, text = error.code, responses.error_answer(error.sent)
+        code, text = error.code, responses.format_error(error.truncated_message)
         status = 413 if isinstance(error, TooLargeError) else _STATUS.get(code, 500)
     except Exception:
         _log.exception("%s %s has failed", method, target)
         code, status = grpc.StatusCode.INTERNAL, 500
-        text = responses.error_answer("Internal error: the server's log has more.")
-    core.metrics.request_count.increment(model_name=name, status=code.name)
+        text = responses.format_error("Internal error: the server's log has more.")
+    data_plane.metrics.request_count.increment(model_name=name, status=code.name)
     if status == 200 and method == "POST":
-        core.metrics.request_latency.observe(
+        data_plane.metrics.request_latency.observe(
             (time.monotonic() - started_s) * 1e6,
             model_name=name,
             API=route.action,
@@ -193,60 +186,60 @@ def _answer(
 
 
 def _route(method: str, target: str) -> _Route:
-    found = None
+    match = None
     if method == "POST":
-        found = _POST.fullmatch(target)
+        match = _POST.fullmatch(target)
     elif method == "GET":
-        found = _GET.fullmatch(target)
-        if not found and _NO_MODEL.fullmatch(target):
+        match = _GET.fullmatch(target)
+        if not match and _NO_MODEL.fullmatch(target):
             raise invalid_argument("Missing model name in request.")
-    if not found or (method == "POST" and found[4] != found[4].lower()):
+    if not match or (method == "POST" and match[4] != match[4].lower()):
         raise invalid_argument(f"Malformed request: {method} {target}")
-    name, version, label, action = found.groups()
-    spec = model_pb2.ModelSpec(name=_unescaped(name))
+    name, version, label, action = match.groups()
+    spec = model_pb2.ModelSpec(name=_unquote(name))
     if version is not None:
         if len(version) > 40 or int(version) > _LARGEST_VERSION:
             raise invalid_argument(f"Failed to convert version: {version} to numeric.")
         spec.version.value = int(version)
     if label is not None:
-        spec.version_label = _unescaped(label)
+        spec.version_label = _unquote(label)
     return _Route(action or "status", spec)
 
 
-def _unescaped(text: str) -> str:
+def _unquote(text: str) -> str:
     return unquote_to_bytes(text).decode(errors="replace")
 
 
-def _body(environ: dict[str, Any], most: int, take: Callable[[int], None]) -> bytes:
+def _body(environ: dict[str, Any], limit: int, acquire: Callable[[int], None]) -> bytes:
     length = int(environ.get("CONTENT_LENGTH") or 0)
     try:
-        if length > most:
+        if length > limit:
             raise TooLargeError(grpc.StatusCode.RESOURCE_EXHAUSTED, "")
-        take(length)
+        acquire(length)
         body = environ["wsgi.input"].read(length)
         if "gzip" in environ.get("HTTP_CONTENT_ENCODING", ""):
-            return _inflated(body, most, take)
+            return _decompress_body(body, limit, acquire)
         return body
     except TooLargeError as error:
         raise TooLargeError(
             error.code,
-            f"The body has more than {most} bytes, which is the most that is taken.",
+            f"The body has more than {limit} bytes, which is the most that is taken.",
         ) from None
 
 
 def _parsed_bytes(body: bytes) -> int:
-    """Estimates the memory of a body's values: three bytes can be a list."""
+    """Estimates the memory of a body's values; three bytes can be a list."""
     containers = body.count(b"[") + body.count(b"{")
     return len(body) + _VALUE_BYTES * body.count(b",") + _CONTAINER_BYTES * containers
 
 
-def _inflated(body: bytes, most: int, take: Callable[[int], None]) -> bytes:
-    parts, left = [], most
+def _decompress_body(body: bytes, limit: int, acquire: Callable[[int], None]) -> bytes:
+    parts, limit_left = [], limit
     try:
-        while body:  # gzip has members
-            part, body = decompress(body, GZIP, left, take)
+        while body:  # a gzip file may have several members
+            part, body = decompress(body, GZIP, limit_left, acquire)
             parts.append(part)
-            left -= len(part)
+            limit_left -= len(part)
     except zlib.error as error:
         raise invalid_argument(
             f"The body is not what its Content-Encoding: gzip says: {error}."
@@ -254,22 +247,24 @@ def _inflated(body: bytes, most: int, take: Callable[[int], None]) -> bytes:
     return b"".join(parts)
 
 
-def _act(core: Any, route: _Route, body: bytes, deadline: Deadline) -> str:
+def _dispatch(data_plane: Any, route: _Route, body: bytes, deadline: Deadline) -> str:
     spec = route.spec
     if route.action == "predict":
-        request, by_row = predict_request(body, spec, core.signatures)
-        outputs = core.predict(request, deadline).outputs
-        return responses.predict_answer(outputs, by_row)
+        request, by_row = parse_predict_request(body, spec, data_plane.signatures)
+        outputs = data_plane.predict(request, deadline).outputs
+        return responses.format_predict(outputs, by_row)
     if route.action == "classify":
-        request = examples_request(body, spec, classification_pb2.ClassificationRequest)
-        return responses.classify_answer(core.classify(request, deadline).result)
+        request = parse_examples_request(
+            body, spec, classification_pb2.ClassificationRequest
+        )
+        return responses.format_classify(data_plane.classify(request, deadline).result)
     if route.action == "regress":
-        request = examples_request(body, spec, regression_pb2.RegressionRequest)
-        return responses.regress_answer(core.regress(request, deadline).result)
+        request = parse_examples_request(body, spec, regression_pb2.RegressionRequest)
+        return responses.format_regress(data_plane.regress(request, deadline).result)
     if route.action == "metadata":
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=spec, metadata_field=["signature_def"]
         )
-        return responses.metadata_answer(core.get_model_metadata(request))
+        return responses.format_metadata(data_plane.get_model_metadata(request))
     request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
-    return responses.status_answer(core.get_model_status(request))
+    return responses.format_status(data_plane.get_model_status(request))

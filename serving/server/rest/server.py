@@ -1,7 +1,7 @@
-"""The socket of the REST API: waitress, with bounds for work, clients and time.
+"""HTTP server of the REST API: waitress with limits of work, connections and time.
 
-All that waitress says goes to this module's logger; what it answers by itself, as to
-bytes that are no HTTP, is {"error": ...} too.
+Waitress logs to this module's logger. Its own responses, as to invalid HTTP, are
+{"error": ...} too.
 """
 
 import logging
@@ -21,10 +21,10 @@ from mmkeras.errors import UserError
 from serving.server.engine.admission import over_limit
 from serving.server.errors import ServingError
 from serving.server.rest.app import ARRIVED, REFUSED, Application
-from serving.server.rest.responses import error_answer
+from serving.server.rest.responses import format_error
 
 _log = logging.getLogger(__name__)
-_unheard = logging.getLogger(f"{__name__}.queue")
+_queue_log = logging.getLogger(f"{__name__}.queue")
 _CLOSING = "The server is shutting down."
 _LAST_PORT = 65535
 _POLL_S = 0.02
@@ -32,10 +32,11 @@ _TICK_S = 1.0
 
 
 class RestServer:
-    """Serves a WSGI application over HTTP.
+    """HTTP server of a WSGI application.
 
     Attributes:
-        port: The port that is open, also where 0 was asked for.
+        port: Bound port.
+        dispatcher: Worker threads, with the number of requests `in_flight`.
     """
 
     def __init__(
@@ -53,64 +54,64 @@ class RestServer:
         """Binds the port; `start` listens on it.
 
         Args:
-            app: Application.
-            host: Name or address of this machine that clients see.
-            port: Port; 0: any that is free.
-            threads: How many requests are worked on at once.
-            max_in_flight: How many may be worked on or wait, before more are answered
-                by 429; by default 16 for each thread.
-            max_body_bytes: What the application takes. Of what is larger, 1 MiB more
-                is read to answer by 413; beyond that the connection ends.
-            max_connections: How many connections there may be; more wait.
-            receive_s: How long a client may take to send a request, to take its
-                answer, or to do nothing.
+            app: WSGI application.
+            host: Address to bind.
+            port: Port; 0: any free port.
+            threads: Requests that run at once.
+            max_in_flight: Running and queued requests, beyond which the status is 429;
+                by default 16 per thread.
+            max_body_bytes: Body limit of the application. Up to 1 MiB more is read for
+                a response of 413; above that the connection is closed.
+            max_connections: Open connections; more connections wait.
+            receive_s: Maximum time to send a request or to read the response, and
+                maximum idle time.
 
         Raises:
             UserError: The port cannot be opened.
         """
-        sock = _bound(host, port)
+        sock = _bind_socket(host, port)
         self.port: int = sock.getsockname()[1]
-        self._dispatcher = _Dispatcher(threads, max_in_flight or 16 * threads)
-        settings = _settings(sock, max_connections, max_body_bytes, receive_s)
+        self.dispatcher = _Dispatcher(threads, max_in_flight or 16 * threads)
+        settings = _build_settings(sock, max_connections, max_body_bytes, receive_s)
         self._map: dict[int, Any] = {}
-        self._server = _Server(app, self._map, sock, self._dispatcher, settings)
-        self._over = threading.Event()
+        self._server = _Server(app, self._map, sock, self.dispatcher, settings)
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rest", daemon=True)
 
     def start(self) -> None:
-        """Begins to serve, in threads of its own."""
+        """Starts the threads."""
         self._server.accept_connections()
         self._thread.start()
 
     def stop(self, drain_s: float) -> None:
-        """Takes no more requests, answers those in work, and closes all, once.
+        """Rejects new requests, finishes the running ones and closes the server.
 
         Args:
-            drain_s: How long those in work may take; later ones lose their answer.
+            drain_s: Maximum time for running requests; later ones get no response.
         """
-        until_s = time.monotonic() + drain_s
-        self._dispatcher.closing = True
-        if self._over.is_set():
+        end_s = time.monotonic() + drain_s
+        self.dispatcher.closing = True
+        if self._stopped.is_set():
             return
         if self._thread.is_alive():
             self._server.trigger.pull_trigger(self._close_listener)
-            while time.monotonic() < until_s and not self._is_idle():
+            while time.monotonic() < end_s and not self.is_idle():
                 time.sleep(_POLL_S)
-            self._over.set()
+            self._stopped.set()
             self._server.pull_trigger()
             self._thread.join()
-        self._over.set()
+        self._stopped.set()
         self._close_listener()
         for channel in list(self._server.active_channels.values()):
             channel.handle_close()
-        self._dispatcher.close()
+        self.dispatcher.close()
         self._server.close_trigger()
 
     def _run(self) -> None:
-        while not self._over.is_set():
+        while not self._stopped.is_set():
             try:
                 wasyncore.poll2(_TICK_S, self._map)
-            except Exception:  # the door stays open whatever one client did
+            except Exception:  # one client must not end the loop of the others
                 _log.exception("The loop over the connections has failed")
                 time.sleep(_POLL_S)
 
@@ -118,25 +119,26 @@ class RestServer:
         if self._server in self._map.values():
             wasyncore.dispatcher.close(self._server)
 
-    def _is_idle(self) -> bool:
+    def is_idle(self) -> bool:
+        """Whether no request is running and no response is being sent."""
         channels = list(self._server.active_channels.values())
         busy = any(
             channel.requests or channel.total_outbufs_len for channel in channels
         )
-        return not (busy or self._dispatcher.in_flight)
+        return not (busy or self.dispatcher.in_flight)
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    if not 0 <= port <= _LAST_PORT:  # getaddrinfo would take the rest of a division
+def _bind_socket(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= _LAST_PORT:  # getaddrinfo would wrap it around
         raise UserError(
-            f"The REST port must be 0 to {_LAST_PORT}, received {port}; 0 takes one "
-            "that is free."
+            f"The REST port must be 0 to {_LAST_PORT}, received {port}; 0 chooses a "
+            "free port."
         )
     try:
-        found = socket.getaddrinfo(
+        infos = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        family, kind, protocol, _, address = found[0]
+        family, kind, protocol, _, address = infos[0]
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -147,71 +149,71 @@ def _bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise UserError(
             f"The REST port {port} of '{host}' cannot be opened: {error.strerror}. "
-            "Give another --rest-port, or 0 for one that is free."
+            "Choose another --rest-port, or 0 for a free port."
         ) from None
     return sock
 
 
-def _settings(sock, connections: int, body_bytes: int, receive_s: float):
+def _build_settings(sock, connections: int, body_bytes: int, receive_s: float):
     return Adjustments(
         sockets=[sock],
         ident="",
         connection_limit=connections,
         max_request_body_size=body_bytes + 2**20,
-        inbuf_overflow=2**16,  # of each request in memory; more is in a file
+        inbuf_overflow=2**16,  # bytes of a request in memory; the rest is in a file
         channel_timeout=max(1, int(receive_s)),
         cleanup_interval=max(1, min(10, int(receive_s) // 4)),
         log_socket_errors=False,
         clear_untrusted_proxy_headers=False,
-        # No thread ever waits for a slow client: what it has not taken is kept in
-        # memory up to 1 MiB, and in a file beyond that.
+        # No thread waits for a slow client: its unread response is kept in memory up
+        # to 1 MiB, and in a file above that.
         outbuf_high_watermark=2**62,
     )
 
 
 class _Dispatcher(ThreadedTaskDispatcher):
-    """Threads that do the work, and one that refuses what is too much."""
+    """Worker threads, and one thread that rejects requests above the limit."""
 
     logger = _log
-    queue_logger = _unheard
+    queue_logger = _queue_log
 
     def __init__(self, threads: int, max_in_flight: int):
         super().__init__()
-        self.closing, self.in_flight, self._most = False, 0, max_in_flight
-        self._counting = threading.Lock()
-        self._refusing = ThreadedTaskDispatcher()
-        self._refusing.logger, self._refusing.queue_logger = _log, _unheard
-        self._refusing.set_thread_count(1)
+        self.closing, self.in_flight, self._max_in_flight = False, 0, max_in_flight
+        self._count_lock = threading.Lock()
+        self._refuser = ThreadedTaskDispatcher()
+        self._refuser.logger, self._refuser.queue_logger = _log, _queue_log
+        self._refuser.set_thread_count(1)
         self.set_thread_count(threads)
-        _unheard.disabled = True  # a line for each request that waits
+        _queue_log.disabled = True  # it has a line per waiting request
 
     def add_task(self, task: "_Channel") -> None:
-        """Takes the first request of a channel on, or refuses it."""
+        """Queues the first request of a channel, or rejects it."""
         request = task.requests[0]
         request.arrived_s = time.monotonic()
-        with self._counting:
+        with self._count_lock:
             error = None
-            if self.in_flight >= self._most:
-                error = over_limit("requests", self.in_flight, self._most, 1)
+            if self.in_flight >= self._max_in_flight:
+                error = over_limit("requests", self.in_flight, self._max_in_flight, 1)
             if self.closing:
                 error = ServingError(grpc.StatusCode.UNAVAILABLE, _CLOSING)
-            request.refused, request.counted = error, error is None
+            request.rejection, request.counted = error, error is None
             self.in_flight += request.counted
         if request.counted:
             super().add_task(task)
         else:
-            self._refusing.add_task(task)
+            self._refuser.add_task(task)
 
-    def finish(self, request: Any) -> None:
-        """Counts a request that was worked on as done, if it is not counted yet."""
-        with self._counting:
+    def mark_done(self, request: Any) -> None:
+        """Counts a request as done; a second call has no effect."""
+        with self._count_lock:
             self.in_flight -= request.counted
             request.counted = False
 
     def close(self) -> None:
-        """Ends the threads; those that still work end with the process."""
+        """Ends the threads; busy ones end with the process."""
         self.shutdown(timeout=0.5)
-        self._refusing.shutdown(timeout=0.5)
+        self._refuser.shutdown(timeout=0.5)
 
 
 class _Task(WSGITask):
@@ -219,12 +221,12 @@ class _Task(WSGITask):
 
     def get_environment(self):
         request = self.request
-        ours = {REFUSED: request.refused, ARRIVED: request.arrived_s}
-        return {**super().get_environment(), **ours}
+        entries = {REFUSED: request.rejection, ARRIVED: request.arrived_s}
+        return {**super().get_environment(), **entries}
 
     def write(self, data):
-        # Who has read the answer may ask again, and is not to be refused for it.
-        self.channel.server.task_dispatcher.finish(self.request)
+        # A client that has read the response may send the next request at once.
+        self.channel.server.task_dispatcher.mark_done(self.request)
         super().write(data)
 
 
@@ -233,7 +235,7 @@ class _ErrorTask(ErrorTask):
 
     def execute(self):
         error = self.request.error
-        body = error_answer(str(error.body)).encode()
+        body = format_error(str(error.body)).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
         self.set_close_on_finish()
@@ -242,7 +244,7 @@ class _ErrorTask(ErrorTask):
 
 
 class _Channel(HTTPChannel):
-    """A connection, which knows since when it receives a request."""
+    """Connection that records when the receipt of a request started."""
 
     logger = _log
     task_class, error_task_class = _Task, _ErrorTask
@@ -261,7 +263,7 @@ class _Channel(HTTPChannel):
         try:
             super().service()
         finally:
-            self.server.task_dispatcher.finish(request)
+            self.server.task_dispatcher.mark_done(request)
 
 
 class _Server(TcpWSGIServer):
@@ -269,7 +271,7 @@ class _Server(TcpWSGIServer):
     channel_class = _Channel
 
     def __init__(self, app, channels, sock, dispatcher, settings):
-        self._pulling, self._closed = threading.Lock(), False
+        self._trigger_lock, self._closed = threading.Lock(), False
         super().__init__(
             *(app, channels, False, sock, dispatcher, settings),
             sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
@@ -277,19 +279,19 @@ class _Server(TcpWSGIServer):
         )
 
     def pull_trigger(self):
-        """Wakes the loop; a thread may still ask for it when there is none any more."""
-        with self._pulling:
+        """Wakes the loop; a late thread may call it after the loop has ended."""
+        with self._trigger_lock:
             if not self._closed:
                 super().pull_trigger()
 
     def close_trigger(self):
-        """Gives back the pipe that wakes the loop."""
-        with self._pulling:
+        """Closes the pipe that wakes the loop."""
+        with self._trigger_lock:
             self._closed = True
             self.trigger.close()
 
     def maintenance(self, now):
-        """Closes connections that do nothing, or that are too slow about it."""
+        """Closes idle connections, and those that send too slowly."""
         super().maintenance(now)
         cutoff = now - self.adj.channel_timeout
         for channel in self.active_channels.values():

@@ -1,4 +1,4 @@
-"""Inputs that mean harm, for the twin: made, sent, and their answers judged.
+"""Fuzzer of the TF Serving-compatible server: inputs, transports and an oracle.
 
 `python -m tests.serving.fuzzing --inputs 120000` is the long run.
 """

@@ -1,4 +1,4 @@
-"""The program: `python -m tests.serving.fuzzing --inputs 120000`."""
+"""Command line of the fuzzer: `python -m tests.serving.fuzzing --inputs 120000`."""
 
 import argparse
 import os
@@ -9,40 +9,42 @@ from types import SimpleNamespace
 
 
 def main() -> int:
-    """Sends the inputs, prints a table, and returns 1 where there are findings."""
+    """Sends the inputs, prints a table, and returns 1 if there are findings."""
     parser = argparse.ArgumentParser(prog="python -m tests.serving.fuzzing")
-    parser.add_argument("--inputs", type=int, default=20_000, help="About how many.")
+    parser.add_argument("--inputs", type=int, default=20_000, help="Approximate number")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--export", type=Path, help="Base path of a model of mmkeras.")
-    parser.add_argument("--only", choices=("inside", "wires"))
-    parser.add_argument("--batches", choices=("with", "without"), help="Else both.")
-    given = parser.parse_args()
+    parser.add_argument("--export", type=Path, help="Base path of an mmkeras model")
+    parser.add_argument("--only", choices=("in-process", "protocols"))
+    parser.add_argument("--batches", choices=("with", "without"), help="Default: both")
+    flags = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from tests.serving.fuzzing import inside, models, verdict, wires
+    from tests.serving.fuzzing import in_process, models, oracle, protocols
     from tests.table_factory import trained_run
 
-    tally = verdict.Tally()
+    report = oracle.Report()
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        export = given.export
+        export = flags.export
         if export is None:
             run, _ = trained_run(SimpleNamespace(getbasetemp=lambda: base))
             export = run / "export"
         paths = {models.NAME: models.save(base / models.NAME), "mmkeras": export}
         print("| phase | inputs | s | RSS, MiB | results |\n|---|---|---|---|---|")
-        servers = {"without": None, "with": inside.BATCHING}
-        if given.batches:
-            servers = {given.batches: servers[given.batches]}
-        half = given.inputs / len(servers)
+        servers = {"without": None, "with": in_process.BATCHING}
+        if flags.batches:
+            servers = {flags.batches: servers[flags.batches]}
+        half = flags.inputs / len(servers)
         for i, batching in enumerate(servers.values()):
-            if given.only != "wires":
-                inside.run(tally, paths, base / f"r{i}", half, given.seed + i, batching)
-            if given.only != "inside":
-                wires.run(tally, paths, base, half, given.seed + i, bool(batching))
-    total = sum(phase.inputs for phase in tally.phases)
-    print(f"\n{total} inputs, {len(tally.findings)} findings")
-    print(*tally.findings, sep="\n")
-    return 1 if tally.findings else 0
+            if flags.only != "protocols":
+                in_process.run(
+                    report, paths, base / f"r{i}", half, flags.seed + i, batching
+                )
+            if flags.only != "in-process":
+                protocols.run(report, paths, base, half, flags.seed + i, bool(batching))
+    total = sum(phase.inputs for phase in report.phases)
+    print(f"\n{total} inputs, {len(report.findings)} findings")
+    print(*report.findings, sep="\n")
+    return 1 if report.findings else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Requests of protobuf, from right to absurd, as hypothesis draws them."""
+"""Hypothesis strategies of protobuf requests, from valid to absurd."""
 
 import numpy as np
 import tensorflow as tf
@@ -41,17 +41,17 @@ _FIELDS += ("uint64_val",)
 
 
 def media() -> list[bytes]:
-    """Returns pictures, sounds and vectors of every kind, and bombs."""
+    """Returns images, audio and vectors of every kind, and a decompression bomb."""
     kinds = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
     images = [image((9, 99, 200), kind, (12, 9)) for kind in kinds]
-    sounds = [tone(440, "WAV", subtype, 8000, 0.05) for subtype in ("PCM_16", "FLOAT")]
-    sounds += [tone((440, 880), "WAV", "PCM_24", 16_000, 0.05), tone(440, "FLAC")]
-    return [*images, *sounds, bomb(), vector([1, 2, 3]), vector(np.ones((2, 3)))]
+    audio = [tone(440, "WAV", subtype, 8000, 0.05) for subtype in ("PCM_16", "FLOAT")]
+    audio += [tone((440, 880), "WAV", "PCM_24", 16_000, 0.05), tone(440, "FLAC")]
+    return [*images, *audio, bomb(), vector([1, 2, 3]), vector(np.ones((2, 3)))]
 
 
 @st.composite
-def specs(draw, name: str, signatures: list[str]) -> model_pb2.ModelSpec:
-    """Draws which model is asked; mostly the one of that name."""
+def draw_model_spec(draw, name: str, signatures: list[str]) -> model_pb2.ModelSpec:
+    """Draws a ModelSpec, mostly of the model `name`."""
     spec = model_pb2.ModelSpec(name=name)
     if not draw(st.integers(0, 15)):
         spec.name = draw(st.one_of(st.sampled_from(_ODD_NAMES), st.text(max_size=9)))
@@ -69,8 +69,8 @@ def specs(draw, name: str, signatures: list[str]) -> model_pb2.ModelSpec:
 
 
 @st.composite
-def tensors(draw, dtype: int, dims: list[int]) -> tensor_pb2.TensorProto:
-    """Draws a tensor of that type and shape (-1: any size), or one that is not."""
+def draw_tensor(draw, dtype: int, dims: list[int]) -> tensor_pb2.TensorProto:
+    """Draws a tensor, mostly of that type and shape (-1: any size)."""
     rows = draw(st.sampled_from((1, 1, 2, 3, 0, 40)))
     shape = [rows if d < 0 else d for d in dims]
     how = draw(st.integers(-30, 30))
@@ -78,7 +78,7 @@ def tensors(draw, dtype: int, dims: list[int]) -> tensor_pb2.TensorProto:
         shape = draw(st.lists(st.sampled_from(_DIMS), max_size=6))
     elif how == 1:
         dtype = draw(st.sampled_from(_DTYPES))
-    proto = draw(_right(dtype, shape))
+    proto = draw(_valid_tensor(dtype, shape))
     if how == 2:
         sizes = st.sampled_from(_ODD_DIMS + _DIMS)
         proto.tensor_shape.ClearField("dim")
@@ -97,12 +97,12 @@ def tensors(draw, dtype: int, dims: list[int]) -> tensor_pb2.TensorProto:
         proto.ClearField(draw(st.sampled_from(("dtype", "tensor_shape"))))
     elif how == 7:
         variant = proto.variant_val.add(type_name="x", metadata=b"\xff")
-        variant.tensors.add(dtype=dtype)
+        variant.draw_tensor.add(dtype=dtype)
         proto.resource_handle_val.add(device="/cpu:0", name="h", container="c")
     return proto
 
 
-def _right(dtype: int, shape: list[int]) -> st.SearchStrategy:
+def _valid_tensor(dtype: int, shape: list[int]) -> st.SearchStrategy:
     size = int(np.prod(shape, dtype=object))
     if dtype == types_pb2.DT_STRING:
         values = st.lists(st.sampled_from(_WORDS), min_size=1, max_size=4)
@@ -116,7 +116,7 @@ def _right(dtype: int, shape: list[int]) -> st.SearchStrategy:
         return st.builds(lambda: _shaped(tensor_pb2.TensorProto(dtype=dtype), shape))
     values = st.sampled_from(_FLOATS if kind.kind in "fcV" else (0, 1, 9, 77))
     return st.tuples(values, st.booleans()).map(
-        lambda drawn: _numbers(shape, kind, *drawn)
+        lambda value: _numbers(shape, kind, *value)
     )
 
 
@@ -155,21 +155,21 @@ def _fill(draw, proto: tensor_pb2.TensorProto, field: str) -> None:
 
 
 @st.composite
-def predicts(draw, name: str, signatures) -> predict_pb2.PredictRequest:
-    """Draws requests of Predict for a model with these signatures."""
+def draw_predict(draw, name: str, signatures) -> predict_pb2.PredictRequest:
+    """Draws a Predict request for a model with these signatures."""
     request = predict_pb2.PredictRequest()
     plain = sorted(s for s in signatures if not s.startswith("__"))
-    request.model_spec.CopyFrom(draw(specs(name, plain)))
+    request.model_spec.CopyFrom(draw(draw_model_spec(name, plain)))
     signature = signatures.get(request.model_spec.signature_name)
     infos = dict(signature.inputs) if signature else {}
     for alias, info in sorted(infos.items()):
         dims = [d.size for d in info.tensor_shape.dim]
         if info.tensor_shape.unknown_rank:
             dims = draw(st.lists(st.sampled_from((1, 2, 3, 4)), max_size=5))
-        request.inputs[alias].CopyFrom(draw(tensors(info.dtype, dims)))
+        request.inputs[alias].CopyFrom(draw(draw_tensor(info.dtype, dims)))
     odd = draw(st.integers(0, 31))
     if odd == 0:
-        request.inputs[draw(st.text(max_size=5))].CopyFrom(draw(tensors(1, [1])))
+        request.inputs[draw(st.text(max_size=5))].CopyFrom(draw(draw_tensor(1, [1])))
     elif odd == 1 and request.inputs:
         del request.inputs[draw(st.sampled_from(sorted(request.inputs)))]
     elif odd == 2:
@@ -181,7 +181,7 @@ def predicts(draw, name: str, signatures) -> predict_pb2.PredictRequest:
 
 
 @st.composite
-def examples(draw) -> example_pb2.Example:
+def draw_example(draw) -> example_pb2.Example:
     example = example_pb2.Example()
     names = st.sampled_from(("x", "x", "text", "image", "audio", "", "\0"))
     for name in draw(st.lists(names, max_size=3)):
@@ -197,44 +197,44 @@ def examples(draw) -> example_pb2.Example:
 
 
 @st.composite
-def inputs(draw):
+def draw_input(draw):
     data = classification_pb2.ClassificationRequest().input
     kind = draw(st.integers(0, 9))
-    listed = draw(st.lists(examples(), max_size=4))
+    listed = draw(st.lists(draw_example(), max_size=4))
     if kind < 7:
         data.example_list.examples.extend(listed)
     elif kind < 9:
-        data.example_list_with_context.context.CopyFrom(draw(examples()))
+        data.example_list_with_context.context.CopyFrom(draw(draw_example()))
         data.example_list_with_context.examples.extend(listed)
     return data
 
 
 @st.composite
-def inferences(draw, name: str, signatures):
+def draw_inference(draw, name: str, signatures):
     """Draws (method, request) of Classify, Regress and MultiInference."""
     method = draw(st.sampled_from(("Classify", "Regress", "MultiInference")))
-    request = REQUESTS[method](input=draw(inputs()))
+    request = REQUESTS[method](input=draw(draw_input()))
     known = ["classify", "regress", "classify", "regress", *sorted(signatures)]
     if method == "MultiInference":
         for _ in range(draw(st.integers(0, 3))):
-            spec = draw(specs(name, known))
+            spec = draw(draw_model_spec(name, known))
             kind = draw(st.sampled_from((*_METHODS, *[spec.signature_name] * 9)))
             task = request.tasks.add(method_name=f"tensorflow/serving/{kind}")
             task.model_spec.CopyFrom(spec)
         return method, request
     right = [method.lower()] * 6
     if draw(st.integers(0, 31)):
-        request.model_spec.CopyFrom(draw(specs(name, [*right, *known])))
+        request.model_spec.CopyFrom(draw(draw_model_spec(name, [*right, *known])))
     return method, request
 
 
 @st.composite
-def questions(draw, name: str, signatures, folder: str):
+def draw_model_request(draw, name: str, signatures, folder: str):
     """Draws (method, request) of metadata, status and reload.
 
-    Base paths of reloads are under `folder`, or name nothing that is there.
+    Base paths of reloads are under `folder`, or do not exist.
     """
-    spec = draw(specs(name, sorted(signatures)))
+    spec = draw(draw_model_spec(name, sorted(signatures)))
     method = draw(st.sampled_from(("GetModelMetadata", "GetModelStatus", "Reload")))
     if method == "GetModelMetadata":
         fields = st.sampled_from(("signature_def", "signature_def", "x", ""))
@@ -244,11 +244,11 @@ def questions(draw, name: str, signatures, folder: str):
         return method, request
     if method == "GetModelStatus":
         return method, REQUESTS[method](model_spec=spec)
-    return "HandleReloadConfigRequest", draw(reloads(folder))
+    return "HandleReloadConfigRequest", draw(draw_reload(folder))
 
 
 @st.composite
-def reloads(draw, folder: str):
+def draw_reload(draw, folder: str):
     request = model_management_pb2.ReloadConfigRequest()
     kind = draw(st.integers(0, 15))
     if kind == 0:

@@ -1,4 +1,4 @@
-"""A model of many types, ranks and operations, which nothing of mmkeras has made."""
+"""SavedModel with many types, ranks and operations, independent of mmkeras."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def save(base: Path) -> Path:
 
 
 def _set_methods(file: Path) -> None:
-    """Names the methods of `classify` and `regress`, as tf.saved_model cannot."""
+    """Sets the method names of `classify` and `regress`."""
     saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     for name in ("classify", "regress"):
         signature = saved.meta_graphs[0].signature_def[name]
@@ -38,13 +38,13 @@ def _set_methods(file: Path) -> None:
 
 
 def _function(**specs):
-    """Makes a function of named inputs, each (dtype, shape)."""
+    """Returns a tf.function decorator for named inputs, each (dtype, shape)."""
     signature = {n: tf.TensorSpec(s, tf.as_dtype(t), n) for n, (t, s) in specs.items()}
     return lambda call: tf.function(call, input_signature=list(signature.values()))
 
 
 class _Foreign(tf.Module):
-    """A signature for each method `call_NAME`."""
+    """Module with one signature per method `call_NAME`."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Bytes that were good once."""
+"""Random mutations of bytes and of protobuf messages."""
 
 import random
 
@@ -12,13 +12,13 @@ _LENGTHS = (
 )
 
 
-def mutated(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
-    """Returns the bytes after some changes, mostly one.
+def mutate(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
+    """Returns the bytes after some mutations, mostly one.
 
     Args:
-        rng: Chooses.
-        data: What is changed.
-        others: What parts may come from.
+        rng: Random generator.
+        data: Original bytes.
+        others: Sources of spliced parts.
     """
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
@@ -26,8 +26,8 @@ def mutated(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
     return bytes(changed)
 
 
-def altered(rng: random.Random, message: Message) -> None:
-    """Changes one value somewhere in a message, which stays one."""
+def mutate_message(rng: random.Random, message: Message) -> None:
+    """Mutates one value of a message, which stays parseable."""
     fields = message.ListFields()
     if not fields:
         return
@@ -38,10 +38,10 @@ def altered(rng: random.Random, message: Message) -> None:
     elif is_message and field.message_type.GetOptions().map_entry:
         inner = value[rng.choice(sorted(value))]
         if isinstance(inner, Message):
-            altered(rng, inner)
+            mutate_message(rng, inner)
     elif is_message:
         repeated = field.label == field.LABEL_REPEATED
-        altered(rng, rng.choice(value) if repeated else value)
+        mutate_message(rng, rng.choice(value) if repeated else value)
     elif field.label == field.LABEL_REPEATED:
         at = rng.randrange(len(value))
         value[at] = _other(rng, field, value[at])
@@ -53,9 +53,9 @@ def altered(rng: random.Random, message: Message) -> None:
 def _other(rng: random.Random, field, value):
     kind = field.cpp_type
     if kind == field.CPPTYPE_STRING and isinstance(value, bytes):
-        return mutated(rng, value, [value])
+        return mutate(rng, value, [value])
     if kind == field.CPPTYPE_STRING:
-        return mutated(rng, value.encode(), [b"\0"]).decode(errors="replace")
+        return mutate(rng, value.encode(), [b"\0"]).decode(errors="replace")
     if kind in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
         return rng.choice((0.0, -1.0, 1e38, float("inf"), float("nan")))
     if kind == field.CPPTYPE_BOOL:
@@ -106,7 +106,7 @@ def _splice(rng, data, others):
 
 
 def _lengthen(rng, data, others):
-    """Puts a huge number where a length may stand."""
+    """Replaces a byte, possibly a length, by a huge number."""
     at = _at(rng, data)
     data[at : at + 1] = rng.choice(_LENGTHS)
 

@@ -2,12 +2,22 @@ import grpc
 import pytest
 import tensorflow as tf
 
-from serving.server.errors import ServingError, from_tensorflow_error, invalid_argument
+from serving.server.errors import from_tensorflow_error, invalid_argument
+
+POO = "\N{PILE OF POO}"
 
 
-def test_a_text_over_1024_characters_ends_in_truncated():
-    assert invalid_argument("a" * 1024).sent == "a" * 1024
-    assert invalid_argument("a" * 1025).sent == "a" * 1024 + "...TRUNCATED"
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("a" * 1024, "a" * 1024),
+        ("a" * 1025, "a" * 1024 + "...TRUNCATED"),
+        (POO * 1024, POO * 256 + "...TRUNCATED"),  # bytes, as gRPC's trailers count
+        ("a" + POO * 1024, "a" + POO * 255 + "...TRUNCATED"),
+    ],
+)
+def test_a_message_is_truncated_to_1024_bytes(text, sent):
+    assert invalid_argument(text).truncated_message == sent
 
 
 @pytest.mark.parametrize(
@@ -20,7 +30,6 @@ def test_a_text_over_1024_characters_ends_in_truncated():
         (tf.errors.DeadlineExceededError, grpc.StatusCode.DEADLINE_EXCEEDED),
     ],
 )
-def test_tensorflows_errors_keep_their_code_and_text(error, code):
-    found = from_tensorflow_error(error(None, None, "what it said"))
-    assert isinstance(found, ServingError)
-    assert (found.code, found.message) == (code, "what it said")
+def test_tensorflows_errors_keep_their_code_and_message(error, code):
+    result = from_tensorflow_error(error(None, None, "a message"))
+    assert (result.code, result.message) == (code, "a message")

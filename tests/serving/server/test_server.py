@@ -1,12 +1,10 @@
-"""The server as a process, with real models, signals and files."""
+"""Tests of the server process with real models, signals and files."""
 
 import json
-import shutil
 import signal
 import subprocess
-import threading
-import time
 import urllib.request
+from contextlib import contextmanager
 
 import grpc
 import numpy as np
@@ -19,122 +17,84 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from mmkeras.errors import UserError
+from serving.server.__main__ import build_parser
+from serving.server.server import Server
 from tests.serving.models import save_halves
-from tests.serving.twin import COMMAND, ROOT, serving
+from tests.serving.server.assertions import wait_until
+from tests.serving.server_process import COMMAND, ROOT, start_server
 
 pytestmark = pytest.mark.e2e
+FREE_PORTS = ("--port", "0", "--rest-port", "0")
 
 
-def ask(channel, value=1.0, timeout=60, **spec):
-    request = predict_pb2.PredictRequest(model_spec={"name": "halves", **spec})
-    array = np.array([value], np.float32)
-    request.inputs["x"].CopyFrom(tf.make_tensor_proto(array))
-    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-    return stub.Predict(request, timeout=timeout)
+def request(**spec):
+    result = predict_pb2.PredictRequest(model_spec={"name": "halves", **spec})
+    result.inputs["x"].CopyFrom(tf.make_tensor_proto(np.array([1.0], np.float32)))
+    return result
 
 
-def get(doors, path):
-    with urllib.request.urlopen(f"http://{doors.rest}{path}", timeout=60) as answer:
-        return answer.read().decode()
+def predict_of(channel):
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
 
 
-def post(doors, path, body):
-    data = json.dumps(body).encode()
-    with urllib.request.urlopen(f"http://{doors.rest}{path}", data, 60) as answer:
-        return json.loads(answer.read())
+def predict(channel, **spec):
+    return predict_of(channel)(request(**spec), timeout=60)
 
 
-def eventually(condition):
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError
+def fetch(server, path, body=None):
+    data = body and json.dumps(body).encode()
+    url = f"http://{server.rest}{path}"
+    with urllib.request.urlopen(url, data, 60) as response:
+        return response.read().decode()
 
 
-def test_both_doors_answer_and_are_counted(halves, tmp_path):
-    with serving({"halves": halves}, tmp_path / "log", "--monitoring") as doors:
-        with grpc.insecure_channel(doors.grpc) as channel:
-            assert ask(channel).outputs["y"].float_val == [2.5]
-        path = "/v1/models/halves:predict"
-        found = post(doors, path, {"instances": [1.0, 2.0, 5.0]})
-        assert found == {"predictions": [2.5, 3.0, 4.5]}
-        status = json.loads(get(doors, "/v1/models/halves"))
+def test_grpc_and_rest_respond_and_are_counted(halves, tmp_path):
+    log = tmp_path / "log"
+    with start_server({"halves": halves}, log, "--monitoring") as server:
+        with grpc.insecure_channel(server.grpc) as channel:
+            assert predict(channel).outputs["y"].float_val == [2.5]
+        body = {"instances": [1.0, 2.0, 5.0]}
+        response = json.loads(fetch(server, "/v1/models/halves:predict", body))
+        assert response == {"predictions": [2.5, 3.0, 4.5]}
+        status = json.loads(fetch(server, "/v1/models/halves"))
         assert status["model_version_status"][0]["state"] == "AVAILABLE"
-        page = get(doors, "/monitoring/prometheus/metrics")
-    # Two predictions, and the status.
+        page = fetch(server, "/monitoring/prometheus/metrics")
+    # Two predictions and the status.
     assert ':request_count{model_name="halves",status="OK"} 3' in page
     assert ':runtime_latency_count{model_name="halves",API="Predict",run' in page
 
 
-def test_no_request_is_lost_while_versions_come_and_go(tmp_path):
-    base, wrong, answers = tmp_path / "halves", [], []
-    base.mkdir()
-    save_halves(base, 1, bias=2.0)
-    ended = threading.Event()
-
-    def keep_asking(address):
-        with grpc.insecure_channel(address) as channel:
-            while not ended.is_set():
-                try:
-                    response = ask(channel)
-                except grpc.RpcError as error:
-                    wrong.append(error)
-                    return
-                version = response.model_spec.version.value
-                answers.append(version)
-                if response.outputs["y"].float_val != [0.5 + 1 + version]:
-                    wrong.append(response)
-
-    log = tmp_path / "log"
-    with serving({"halves": base}, log, "--poll-seconds", "0.1") as doors:
-        clients = [
-            threading.Thread(target=keep_asking, args=(doors.grpc,)) for _ in range(4)
-        ]
-        for client in clients:
-            client.start()
-        for version in (2, 3):
-            save_halves(base, version, bias=version + 1.0)
-            eventually(lambda version=version: answers[-1:] == [version])
-        # One that does not load leaves the last one serving, and says why.
-        (base / "4").mkdir()
-        eventually(lambda: "version 4" in log.read_text().lower())
-        # A rollback: the newest is taken away.
-        shutil.rmtree(base / "4")
-        (base / "3").rename(tmp_path / "gone")
-        eventually(lambda: answers[-1:] == [2])
-        ended.set()
-        for client in clients:
-            client.join(60)
-    assert not wrong
-    assert {1, 2, 3} == set(answers)
-
-
-def test_sigterm_answers_what_is_in_work(halves, tmp_path):
-    batching = tmp_path / "batching"
-    # A request waits five seconds for others that do not come.
-    batching.write_text(
-        "max_batch_size { value: 8 } batch_timeout_micros { value: 5000000 }"
-    )
-    log = tmp_path / "log"
-    flags = ("--batching-parameters-file", str(batching))
-    with serving({"halves": halves}, log, *flags) as doors:
-        with grpc.insecure_channel(doors.grpc) as channel:
-            request = predict_pb2.PredictRequest(model_spec={"name": "halves"})
-            request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
-            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+@contextmanager
+def running_request(base, tmp_path, *flags):
+    """Yields a server and the future of a request that it runs."""
+    with start_server({"halves": base}, tmp_path / "log", *flags) as server:
+        with grpc.insecure_channel(server.grpc) as channel:
             grpc.channel_ready_future(channel).result(60)
-            call = stub.Predict.future(request, timeout=60)
-            time.sleep(1)
-            assert not call.done()
-            doors.process.send_signal(signal.SIGTERM)
-            assert call.result().outputs["y"].float_val == [2.5]
-            assert doors.process.wait(60) == 0
-    assert log.read_text().splitlines()[-1] == "Stopped."
+            call = predict_of(channel).future(request(), timeout=300)
+            with pytest.raises(grpc.FutureTimeoutError):
+                call.result(1)
+            yield server, call
+
+
+def batching_flags(tmp_path, text):
+    (tmp_path / "batching").write_text(text)
+    return "--batching-parameters-file", str(tmp_path / "batching")
+
+
+def test_running_requests_are_finished_after_sigterm(halves, tmp_path):
+    # A request waits five seconds for others.
+    text = "max_batch_size { value: 8 } batch_timeout_micros { value: 5000000 }"
+    flags = batching_flags(tmp_path, text)
+    with running_request(halves, tmp_path, *flags) as (server, call):
+        server.process.send_signal(signal.SIGTERM)
+        assert call.result().outputs["y"].float_val == [2.5]
+        assert server.process.wait(60) == 0
+    assert (tmp_path / "log").read_text().splitlines()[-1] == "Stopped."
 
 
 class Slow(tf.Module):
-    """Runs for minutes."""
+    """Model that runs for minutes."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
     def __call__(self, x):
@@ -146,124 +106,119 @@ class Slow(tf.Module):
 
 
 @pytest.mark.parametrize("batches", [False, True])
-def test_what_runs_longer_than_the_drain_loses_its_answer_and_crashes_nothing(
+def test_a_request_longer_than_the_drain_time_is_lost_without_a_crash(
     tmp_path, batches
 ):
     model, base, flags = Slow(), tmp_path / "slow", ["--drain-seconds", "0.5"]
     tf.saved_model.save(model, str(base / "1"), signatures=model.__call__)
     if batches:
-        (tmp_path / "batching").write_text("max_batch_size { value: 8 }")
-        flags += ["--batching-parameters-file", str(tmp_path / "batching")]
-    log = tmp_path / "log"
-    with pytest.raises(AssertionError):  # as it does not end with 0
-        with serving({"halves": base}, log, *flags) as doors:
-            with grpc.insecure_channel(doors.grpc) as channel:
-                grpc.channel_ready_future(channel).result(60)
-                request = predict_pb2.PredictRequest(model_spec={"name": "halves"})
-                request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
-                stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-                call = stub.Predict.future(request)
-                time.sleep(1)
-                doors.process.send_signal(signal.SIGTERM)
-                assert doors.process.wait(60) == 1
-                with pytest.raises(grpc.RpcError):
-                    call.result()
-    assert "with requests in work" in log.read_text().splitlines()[-1]
+        flags += batching_flags(tmp_path, "max_batch_size { value: 8 }")
+    with pytest.raises(AssertionError):  # start_server expects exit code 0
+        with running_request(base, tmp_path, *flags) as (server, call):
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(60) == 1
+            with pytest.raises(grpc.RpcError):
+                call.result()
+    last_line = (tmp_path / "log").read_text().splitlines()[-1]
+    assert "with requests in work" in last_line
 
 
-def test_a_second_signal_ends_it_at_once(tmp_path):
+@contextmanager
+def waiting_server(tmp_path, *flags):
+    """Yields a server that waits for the first version of a model."""
     with subprocess.Popen(
-        [*COMMAND, "--model", f"m={tmp_path}", "--port", "0", "--rest-port", "0"]
-        + ["--drain-seconds", "60"],
+        [*COMMAND, "--model", f"m={tmp_path}", *FREE_PORTS, *flags],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        assert "No versions" in process.stdout.readline()
+        assert "No versions of servable m found" in process.stdout.readline()
+        yield process
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path):
+    with waiting_server(tmp_path, "--drain-seconds", "60") as process:
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)
-        second = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # in either order
-        assert process.wait(60) in (0, *second)
+        codes = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)  # in either order
+        assert process.wait(60) in codes
 
 
-def test_labels_move_by_a_config_over_the_wire(tmp_path):
+def test_a_signal_before_a_model_is_loaded_ends_the_process_well(tmp_path):
+    with waiting_server(tmp_path) as process:
+        process.send_signal(signal.SIGINT)
+        assert "Stopped before" in process.communicate(timeout=60)[0]
+        assert process.returncode == 0
+
+
+def test_labels_are_moved_by_a_reload(tmp_path):
     base = tmp_path / "halves"
     base.mkdir()
     save_halves(base, 1, bias=1.0)
     save_halves(base, 2, bias=2.0)
-    config = tmp_path / "models"
+    config, log = tmp_path / "models", tmp_path / "log"
     config.write_text(
         'model_config_list { config { name: "halves" model_platform: "tensorflow" '
         f'base_path: "{base}" model_version_policy {{ all {{}} }} }} }}'
     )
-    flags = ("--model-config-file", str(config))
-    log = tmp_path / "log"
-    with serving({}, log, *flags) as doors:
-        with grpc.insecure_channel(doors.grpc) as channel:
-            stub = model_service_pb2_grpc.ModelServiceStub(channel)
-            eventually(lambda: "Version 1 of" in log.read_text())
-            for stable, canary in ((1, 2), (2, 1)):
-                request = model_management_pb2.ReloadConfigRequest()
-                model = request.config.model_config_list.config.add(
-                    name="halves", model_platform="tensorflow", base_path=str(base)
-                )
-                model.model_version_policy.all.SetInParent()
-                model.version_labels["stable"] = stable
-                model.version_labels["canary"] = canary
-                stub.HandleReloadConfigRequest(request, timeout=60)
-                found = ask(channel, version_label="canary").model_spec.version.value
-                assert found == canary
-            assert ask(channel, version={"value": 1}).outputs["y"].float_val == [1.5]
-            # A config without the model lets it go.
-            empty = model_management_pb2.ReloadConfigRequest()
-            empty.config.model_config_list.SetInParent()
-            stub.HandleReloadConfigRequest(empty, timeout=60)
-            with pytest.raises(grpc.RpcError, match="Servable not found"):
-                eventually(lambda: not ask(channel))
-
-
-def run(*flags, timeout=120):
-    return subprocess.run(
-        [*COMMAND, *flags], cwd=ROOT, capture_output=True, text=True, timeout=timeout
-    )
+    with (
+        start_server({}, log, "--model-config-file", str(config)) as server,
+        grpc.insecure_channel(server.grpc) as channel,
+    ):
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        wait_until(lambda: "Version 1 of" in log.read_text())
+        for stable, canary in ((1, 2), (2, 1)):
+            reload = model_management_pb2.ReloadConfigRequest()
+            model = reload.config.model_config_list.config.add(
+                name="halves", model_platform="tensorflow", base_path=str(base)
+            )
+            model.model_version_policy.all.SetInParent()
+            model.version_labels.update({"stable": stable, "canary": canary})
+            stub.HandleReloadConfigRequest(reload, timeout=60)
+            response = predict(channel, version_label="canary")
+            assert response.model_spec.version.value == canary
+        response = predict(channel, version={"value": 1})
+        assert response.outputs["y"].float_val == [1.5]
+        empty = model_management_pb2.ReloadConfigRequest()
+        empty.config.model_config_list.SetInParent()
+        stub.HandleReloadConfigRequest(empty, timeout=60)
+        with pytest.raises(grpc.RpcError, match="Servable not found"):
+            wait_until(lambda: not predict(channel))
 
 
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
-        (["--model", "halves={base}", "--port", "{taken}"], "cannot be opened"),
-        (["--model", "halves={base}", "--rest-port", "{taken}"], "cannot be opened"),
-        (
-            ["--model", "halves={base}", "--batching-parameters-file", "/no/file"],
-            "/no/file",
-        ),
+        (["--port", "{busy}"], "cannot be opened"),
+        (["--port", "0", "--rest-port", "{busy}"], "cannot be opened"),
+        ([*FREE_PORTS, "--batching-parameters-file", "/no/file"], "/no/file"),
     ],
 )
-def test_what_cannot_be_used_is_one_line_and_exit_2(halves, grpc_door, flags, text):
-    flags = [word.format(base=halves, taken=grpc_door.port) for word in flags]
-    done = run("--port", "0", *flags) if "{taken}" not in flags else run(*flags)
-    assert done.returncode == 2 and not done.stdout
-    assert text in done.stderr and done.stderr.count("\n") == 1
+def test_a_busy_port_or_a_missing_file_is_a_users_mistake(
+    halves, grpc_server, flags, text
+):
+    flags = [flag.format(busy=grpc_server.port) for flag in flags]
+    parsed = build_parser().parse_args(["--model", f"halves={halves}", *flags])
+    with pytest.raises(UserError, match=text):
+        Server(parsed)
 
 
-def test_a_model_that_does_not_load_is_one_error_line(tmp_path):
+def test_a_model_that_does_not_load_is_one_line_and_exit_code_2(tmp_path):
     (tmp_path / "m" / "1").mkdir(parents=True)
-    flags = ["--port", "0", "--rest-port", "0", "--load-retries", "0"]
-    done = run("--model", f"m={tmp_path / 'm'}", *flags)
+    done = subprocess.run(
+        [
+            *COMMAND,
+            "--model",
+            f"m={tmp_path / 'm'}",
+            *FREE_PORTS,
+            "--load-retries",
+            "0",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 2
     assert "Could not find SavedModel" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-
-
-def test_a_signal_before_a_model_is_there_ends_it_well(tmp_path):
-    with subprocess.Popen(
-        [*COMMAND, "--model", f"m={tmp_path}", "--port", "0", "--rest-port", "0"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        first = process.stdout.readline()
-        assert "No versions of servable m found" in first
-        process.send_signal(signal.SIGINT)
-        assert "Stopped before" in process.communicate(timeout=60)[0]
-        assert process.returncode == 0

@@ -1,4 +1,4 @@
-"""A core of one model, which computes y = x / 2 + 2, and echoes what it is given."""
+"""Fake data plane with one model, y = x / 2 + 2, and signatures that echo inputs."""
 
 import threading
 
@@ -28,19 +28,19 @@ DTYPES = {
 
 
 def signature(**inputs):
-    """Returns a signature that takes inputs of these dtypes, by name."""
+    """Returns a signature with inputs of these dtypes, by name."""
     infos = {k: TensorInfo(name=f"{k}:0", dtype=v) for k, v in inputs.items()}
     return SignatureDef(inputs=infos, method_name="tensorflow/serving/predict")
 
 
-class SmallCore:
-    """Has what the REST API asks of a core.
+class TinyDataPlane:
+    """Implements the data plane's methods that the REST API calls.
 
     Attributes:
-        gate: Requests wait for it; set at first.
-        fails: What the next requests raise, if anything.
-        deadlines: Those that came with the requests.
-        requests: The requests.
+        gate: Event that requests wait for; set at first.
+        error: Error of the next requests, or None.
+        deadlines: Deadlines of the requests.
+        requests: Received requests.
     """
 
     def __init__(self):
@@ -48,23 +48,23 @@ class SmallCore:
         self.bytes = WeightedSemaphore(2**30, "bytes")
         self.gate = threading.Event()
         self.gate.set()
-        self.fails = None
+        self.error = None
         self.deadlines, self.requests = [], []
-        self.known = {
+        self.known_signatures = {
             "serving_default": signature(x=types_pb2.DT_FLOAT),
             "two": signature(a=types_pb2.DT_FLOAT, b=types_pb2.DT_INT64),
             "none": SignatureDef(),
             "half": signature(x=types_pb2.DT_HALF),
         }
         for name, dtype in DTYPES.items():
-            self.known[f"echo_{name}"] = signature(x=dtype)
+            self.known_signatures[f"echo_{name}"] = signature(x=dtype)
 
     def _check(self, request, deadline=None):
         self.requests.append(request)
         self.deadlines.append(deadline)
         assert self.gate.wait(60)
-        if self.fails:
-            raise self.fails
+        if self.error:
+            raise self.error
         spec = request.model_spec
         if spec.version_label not in ("", "stable"):
             raise invalid_argument(
@@ -79,13 +79,13 @@ class SmallCore:
     def signatures(self, spec):
         request = predict_pb2.PredictRequest(model_spec=spec)
         self._check(request)
-        return self.known
+        return self.known_signatures
 
     def predict(self, request, deadline):
         self._check(request, deadline)
         response = predict_pb2.PredictResponse(model_spec=request.model_spec)
         name = request.model_spec.signature_name or "serving_default"
-        if name not in self.known:
+        if name not in self.known_signatures:
             raise ServingError(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f'Serving signature key "{name}" not found.',
@@ -126,6 +126,8 @@ class SmallCore:
         response = get_model_metadata_pb2.GetModelMetadataResponse(
             model_spec=request.model_spec
         )
-        known = get_model_metadata_pb2.SignatureDefMap(signature_def=self.known)
+        known = get_model_metadata_pb2.SignatureDefMap(
+            signature_def=self.known_signatures
+        )
         response.metadata["signature_def"].Pack(known)
         return response

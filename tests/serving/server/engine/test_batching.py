@@ -1,5 +1,4 @@
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from contextlib import contextmanager
 
@@ -10,304 +9,261 @@ import pytest
 from serving.server.configs import Batching
 from serving.server.deadline import Deadline
 from serving.server.engine.batching import BatchScheduler
-from serving.server.errors import ServingError
+from serving.server.errors import ServingError, invalid_argument
+from tests.serving.server.assertions import WAIT_S, serving_error, wait_until
 
-LONG_S = 30
+SPLIT = {"enable_large_batch_splitting": True}
 
 
 class Doubler:
-    """Doubles numbers; remembers its batches, and waits where it is told to."""
+    """Doubles numbers, records its batches, and waits for `go`."""
 
     def __init__(self):
         self.batches, self.timeouts_ms = [], []
-        self.go, self.began = threading.Event(), threading.Event()
+        self.go, self.started = threading.Event(), threading.Event()
         self.go.set()
 
     def __call__(self, feeds, timeout_ms):
         self.batches.append(feeds["x"].tolist())
         self.timeouts_ms.append(timeout_ms)
-        self.began.set()
-        assert self.go.wait(LONG_S)
+        self.started.set()
+        assert self.go.wait(WAIT_S)
         if (feeds["x"] < 0).any():
-            raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "negative")
+            raise invalid_argument("negative")
         return [2 * feeds["x"]]
 
 
+@pytest.fixture
+def doubler():
+    return Doubler()
+
+
 @contextmanager
-def scheduler(**options):
-    waits_us, counted = [], []
+def open_scheduler(**options):
+    waits_us, batches = [], []
     options = {"num_batch_threads": 1, "max_batch_size": 4, **options}
-    found = BatchScheduler(
-        Batching(**options), waits_us.append, lambda: counted.append(1)
+    scheduler = BatchScheduler(
+        Batching(**options), waits_us.append, lambda: batches.append(1)
     )
-    found.waits_us, found.counted = waits_us, counted
+    scheduler.waits_us, scheduler.batches = waits_us, batches
     try:
-        yield found
+        yield scheduler
     finally:
-        found.close()
+        scheduler.close()
 
 
-def ask(batches, run, *rows, key="k", deadline=None):
+def run(scheduler, doubler, *rows, key="k", deadline=None):
     feeds = {"x": np.array(rows)}
-    return batches.run(key, run, feeds, deadline or Deadline(LONG_S))[0].tolist()
+    deadline = deadline or Deadline(WAIT_S)
+    return scheduler.run(key, doubler, feeds, deadline)[0].tolist()
+
+
+class Queue:
+    """Submits requests that wait behind a running batch."""
+
+    def __init__(self, scheduler, doubler, pool):
+        self._scheduler, self._doubler, self._pool = scheduler, doubler, pool
+
+    def put(self, *rows, key="k", tasks=1, **settings):
+        """Returns the future of a request, once its tasks are queued."""
+        expected = self._scheduler.queued_tasks(key) + tasks
+        future = self._pool.submit(
+            run, self._scheduler, self._doubler, *rows, key=key, **settings
+        )
+        wait_until(lambda: self._scheduler.queued_tasks(key) >= expected)
+        return future
 
 
 @contextmanager
-def behind(run, batches):
-    """Lets the only thread be busy with a batch, so that others wait in the queue."""
-    run.go.clear()
+def busy_queue(scheduler, doubler):
+    """Keeps the only thread busy with a batch, so that requests queue."""
+    doubler.go.clear()
     with ThreadPoolExecutor(32) as pool:
-        pool.submit(ask, batches, run, 0, key="busy")
-        assert run.began.wait(LONG_S)
+        pool.submit(run, scheduler, doubler, 0, key="busy")
+        assert doubler.started.wait(WAIT_S)
         try:
-            yield pool
+            yield Queue(scheduler, doubler, pool)
         finally:
-            run.go.set()
+            doubler.go.set()
 
 
-def queued(batches, count, key="k"):
-    """Waits until so many tasks stand in a queue."""
-    for _ in range(3000):
-        with batches._changed:
-            queue = batches._queues.get(key)
-            there = sum(map(len, queue._batches)) if queue else 0
-        if there >= count:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"{there} of {count}")
+def test_queued_requests_run_as_one_batch_and_get_their_own_results(doubler):
+    with open_scheduler() as scheduler:
+        with busy_queue(scheduler, doubler) as queue:
+            one, two = queue.put(1, 2), queue.put(3)
+        assert one.result(WAIT_S) == [2, 4] and two.result(WAIT_S) == [6]
+        assert sorted(map(len, doubler.batches)) == [1, 3]
+        assert len(scheduler.waits_us) == 3
+        assert all(us > 0 for us in scheduler.waits_us)
+        assert len(scheduler.batches) == 2
 
 
-def test_requests_that_wait_run_as_one_batch_and_get_their_own_answers():
-    run = Doubler()
-    with scheduler() as batches:
-        with behind(run, batches) as pool:
-            one = pool.submit(ask, batches, run, 1, 2)
-            queued(batches, 1)
-            two = pool.submit(ask, batches, run, 3)
-            queued(batches, 2)
-        assert one.result(LONG_S) == [2, 4] and two.result(LONG_S) == [6]
-        assert sorted(map(len, run.batches)) == [1, 3]
-        assert len(batches.waits_us) == 3 and all(us > 0 for us in batches.waits_us)
-        assert len(batches.counted) == 2
-
-
-def test_a_batch_is_never_larger_than_the_largest():
-    run = Doubler()
-    with scheduler() as batches:
-        with behind(run, batches) as pool:
-            found = [pool.submit(ask, batches, run, i, i) for i in range(1, 8)]
-            queued(batches, 7)
-        assert [one.result(LONG_S) for one in found] == [
+def test_a_batch_never_exceeds_the_maximum(doubler):
+    with open_scheduler() as scheduler:
+        with busy_queue(scheduler, doubler) as queue:
+            futures = [queue.put(i, i) for i in range(1, 8)]
+        assert [future.result(WAIT_S) for future in futures] == [
             [2 * i, 2 * i] for i in range(1, 8)
         ]
-    assert [len(batch) for batch in run.batches[1:]] == [4, 4, 4, 2]
+    assert [len(batch) for batch in doubler.batches[1:]] == [4, 4, 4, 2]
 
 
-def test_a_lone_request_waits_for_others_no_longer_than_it_may():
-    run = Doubler()
-    with scheduler(batch_timeout_micros=20_000) as batches:
-        assert ask(batches, run, 1) == [2]
-    assert 20_000 <= batches.waits_us[0]
+def test_a_single_request_waits_for_the_timeout_and_a_full_batch_does_not(doubler):
+    with open_scheduler(batch_timeout_micros=20_000) as scheduler:
+        assert run(scheduler, doubler, 1) == [2]
+    assert 20_000 <= scheduler.waits_us[0]
+    with open_scheduler() as scheduler:
+        assert run(scheduler, doubler) == []
+    with open_scheduler(batch_timeout_micros=10**9) as scheduler:
+        assert run(scheduler, doubler, 1, 2, 3, 4) == [2, 4, 6, 8]
 
 
-def test_a_full_batch_does_not_wait():
-    run = Doubler()
-    with scheduler(batch_timeout_micros=10**9) as batches:
-        assert ask(batches, run, 1, 2, 3, 4) == [2, 4, 6, 8]
-
-
-def test_what_is_queued_when_the_scheduler_closes_is_answered():
-    run = Doubler()
-    with scheduler(batch_timeout_micros=10**9) as batches:
+def test_queued_requests_are_run_when_the_scheduler_closes(doubler):
+    with open_scheduler(batch_timeout_micros=10**9) as scheduler:
         with ThreadPoolExecutor(1) as pool:
-            late = pool.submit(ask, batches, run, 1)
-            queued(batches, 1)
-            batches.close()
-            assert late.result(LONG_S) == [2]
+            late = pool.submit(run, scheduler, doubler, 1)
+            wait_until(lambda: scheduler.queued_tasks("k"))
+            scheduler.close()
+            assert late.result(WAIT_S) == [2]
         with pytest.raises(ServingError, match="closed"):
-            ask(batches, run, 1)
+            run(scheduler, doubler, 1)
 
 
-def test_a_full_queue_refuses_in_tensorflow_servings_words():
-    run = Doubler()
-    with scheduler(max_enqueued_batches=2) as batches:
-        with behind(run, batches) as pool:
-            found = [pool.submit(ask, batches, run, 1, 2, 3, 4) for _ in range(2)]
-            queued(batches, 2)
-            with pytest.raises(ServingError) as caught:
-                ask(batches, run, 5)
-        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
-        assert caught.value.message == (
-            "The batch scheduling queue to which this task was submitted is full; "
+def test_a_full_queue_refuses_requests_until_it_is_free(doubler):
+    with open_scheduler(max_enqueued_batches=2) as scheduler:
+        with busy_queue(scheduler, doubler) as queue:
+            futures = [queue.put(1, 2, 3, 4) for _ in range(2)]
+            error = serving_error(run, scheduler, doubler, 5)
+        assert error.code is grpc.StatusCode.UNAVAILABLE
+        assert error.message.endswith(
             "currently 2 batches enqueued and max_enqueued_batches is 2"
         )
-        assert [one.result(LONG_S) for one in found] == [[2, 4, 6, 8]] * 2
-        assert ask(batches, run, 5) == [10]  # it is over
+        assert [f.result(WAIT_S) for f in futures] == [[2, 4, 6, 8]] * 2
+        assert run(scheduler, doubler, 5) == [10]
 
 
-def test_a_request_whose_time_is_over_in_the_queue_is_not_run():
-    run = Doubler()
-    with scheduler() as batches:
-        with behind(run, batches) as pool:
-            with pytest.raises(ServingError) as caught:
-                ask(batches, run, 7, deadline=Deadline(0.05))
-            other = pool.submit(ask, batches, run, 8)
-            queued(batches, 2)
-        assert other.result(LONG_S) == [16]
-    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert caught.value.message == (
-        "Run() timeout exceeded while waiting in batching queue"
-    )
-    assert run.batches[1:] == [[8]]
+def test_a_request_that_expires_in_the_queue_is_not_run(doubler):
+    with open_scheduler() as scheduler:
+        with busy_queue(scheduler, doubler) as queue:
+            deadline = Deadline(0.05)
+            error = serving_error(run, scheduler, doubler, 7, deadline=deadline)
+            other = queue.put(8)
+        assert other.result(WAIT_S) == [16]
+    assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert error.message == "Run() timeout exceeded while waiting in batching queue"
+    assert doubler.batches[1:] == [[8]]
 
 
-def test_a_request_whose_client_went_away_is_not_run():
-    run, gone = Doubler(), Deadline(LONG_S)
-    with scheduler() as batches:
-        with behind(run, batches) as pool:
-            left = pool.submit(ask, batches, run, 7, deadline=gone)
-            queued(batches, 1)
-            gone.cancel()
-            run.go.set()
-        with pytest.raises(ServingError):
-            left.result(LONG_S)
-    assert run.batches == [[0]]
+def test_a_cancelled_request_is_not_run(doubler):
+    deadline = Deadline(WAIT_S)
+    with open_scheduler() as scheduler:
+        with busy_queue(scheduler, doubler) as queue:
+            cancelled = queue.put(7, deadline=deadline)
+            deadline.cancel()
+        serving_error(cancelled.result, WAIT_S)
+    assert doubler.batches == [[0]]
 
 
-def test_what_runs_already_is_waited_for_past_the_deadline():
-    run = Doubler()
-    run.go.clear()
-    with scheduler() as batches, ThreadPoolExecutor(1) as pool:
-        late = pool.submit(ask, batches, run, 1, deadline=Deadline(0.05))
-        assert run.began.wait(LONG_S)
+def test_a_running_request_is_awaited_past_its_deadline(doubler):
+    doubler.go.clear()
+    with open_scheduler() as scheduler, ThreadPoolExecutor(1) as pool:
+        late = pool.submit(run, scheduler, doubler, 1, deadline=Deadline(0.05))
+        assert doubler.started.wait(WAIT_S)
         with pytest.raises(TimeoutError):
-            late.result(0.5)  # the session may not be closed under it
-        run.go.set()
-        assert late.result(LONG_S) == [2]
-    assert 0 < run.timeouts_ms[0] <= 50
+            late.result(0.2)  # its session must stay open
+        doubler.go.set()
+        assert late.result(WAIT_S) == [2]
+    assert 0 < doubler.timeouts_ms[0] <= 50
 
 
-def test_the_last_of_the_deadlines_is_the_batches():
-    run = Doubler()
-    with scheduler() as batches:
-        with behind(run, batches) as pool:
-            pool.submit(ask, batches, run, 1, deadline=Deadline(LONG_S))
-            pool.submit(ask, batches, run, 2, deadline=Deadline(2 * LONG_S))
-            queued(batches, 2)
-    assert 1000 * LONG_S < run.timeouts_ms[1] <= 2000 * LONG_S
+def test_a_batch_has_the_latest_deadline(doubler):
+    with open_scheduler() as scheduler:
+        with busy_queue(scheduler, doubler) as queue:
+            for factor in (1, 2):
+                queue.put(1, deadline=Deadline(factor * WAIT_S))
+    assert 1000 * WAIT_S < doubler.timeouts_ms[1] <= 2000 * WAIT_S
 
 
-def test_a_request_that_fails_does_not_fail_its_neighbours():
-    run = Doubler()
-    with scheduler() as batches:
-        with behind(run, batches) as pool:
-            good = pool.submit(ask, batches, run, 1)
-            queued(batches, 1)
-            bad = pool.submit(ask, batches, run, -1)
-            queued(batches, 2)
-        assert good.result(LONG_S) == [2]
+def test_a_failing_request_does_not_fail_the_others_of_its_batch(doubler):
+    with open_scheduler() as scheduler:
+        with busy_queue(scheduler, doubler) as queue:
+            good, bad = queue.put(1), queue.put(-1)
+        assert good.result(WAIT_S) == [2]
         with pytest.raises(ServingError, match="negative"):
-            bad.result(LONG_S)
+            bad.result(WAIT_S)
 
 
-def test_requests_of_other_shapes_are_run_each_alone():
-    run = Doubler()
-    with scheduler() as batches:
-        with behind(run, batches) as pool:
-            flat = pool.submit(ask, batches, run, 1)
-            queued(batches, 1)
-            deep = pool.submit(ask, batches, run, [1, 2])
-            queued(batches, 2)
-        assert flat.result(LONG_S) == [2] and deep.result(LONG_S) == [[2, 4]]
+def test_requests_of_different_shapes_run_separately(doubler):
+    with open_scheduler() as scheduler:
+        with busy_queue(scheduler, doubler) as queue:
+            flat, deep = queue.put(1), queue.put([1, 2])
+        assert flat.result(WAIT_S) == [2] and deep.result(WAIT_S) == [[2, 4]]
 
 
-def test_a_request_larger_than_a_batch_is_refused_unless_it_may_be_split():
-    run = Doubler()
-    with scheduler() as batches:
-        with pytest.raises(ServingError) as caught:
-            ask(batches, run, *range(5))
-    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert caught.value.message == (
-        "Task size 5 is larger than maximum input batch size 4"
-    )
-    options = {"enable_large_batch_splitting": True, "max_execution_batch_size": 2}
-    with scheduler(max_batch_size=5, **options) as batches:
-        assert ask(batches, run, *range(5)) == [0, 2, 4, 6, 8]
-    assert run.batches == [[0, 1], [2, 3], [4]]
+def test_a_request_larger_than_a_batch_is_refused_unless_it_may_be_split(doubler):
+    with open_scheduler() as scheduler:
+        error = serving_error(run, scheduler, doubler, *range(5))
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.message == "Task size 5 is larger than maximum input batch size 4"
+    options = {"max_batch_size": 5, "max_execution_batch_size": 2, **SPLIT}
+    with open_scheduler(**options) as scheduler:
+        assert run(scheduler, doubler, *range(5)) == [0, 2, 4, 6, 8]
+    assert doubler.batches == [[0, 1], [2, 3], [4]]
 
 
-def test_a_split_request_is_taken_whole_or_not_at_all():
-    run = Doubler()
-    options = {"enable_large_batch_splitting": True, "max_execution_batch_size": 1}
-    with scheduler(max_enqueued_batches=2, **options) as batches:
-        with behind(run, batches):
+def test_a_split_request_is_queued_completely_or_not_at_all(doubler):
+    options = {"max_enqueued_batches": 2, "max_execution_batch_size": 1, **SPLIT}
+    with open_scheduler(**options) as scheduler:
+        with busy_queue(scheduler, doubler):
             with pytest.raises(ServingError, match="queue .* is full"):
-                ask(batches, run, 1, 2, 3)
-            with batches._changed:
-                assert not any(batches._queues["k"]._batches)
+                run(scheduler, doubler, 1, 2, 3)
+            assert scheduler.queued_tasks("k") == 0
 
 
-def test_a_part_that_fails_fails_the_request_when_all_parts_are_done():
-    go, began = threading.Event(), threading.Semaphore(0)
+def test_a_failing_part_fails_the_request_after_all_parts_have_ended():
+    go, started = threading.Event(), threading.Semaphore(0)
 
-    def run(feeds, timeout_ms):
-        began.release()
+    def run_part(feeds, timeout_ms):
+        started.release()
         if feeds["x"][0] < 0:
-            raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "negative")
-        assert go.wait(LONG_S)
+            raise invalid_argument("negative")
+        assert go.wait(WAIT_S)
         return [feeds["x"]]
 
-    options = {"enable_large_batch_splitting": True, "max_execution_batch_size": 1}
-    with (
-        scheduler(num_batch_threads=2, **options) as batches,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        failing = pool.submit(ask, batches, run, -1, 2)
-        assert began.acquire(timeout=LONG_S) and began.acquire(timeout=LONG_S)
+    options = {"num_batch_threads": 2, "max_execution_batch_size": 1, **SPLIT}
+    with open_scheduler(**options) as scheduler, ThreadPoolExecutor(1) as pool:
+        failing = pool.submit(run, scheduler, run_part, -1, 2)
+        assert started.acquire(timeout=WAIT_S) and started.acquire(timeout=WAIT_S)
         with pytest.raises(TimeoutError):
-            failing.result(0.5)  # the session may not be closed under the other part
+            failing.result(0.2)  # the session of the other part must stay open
         go.set()
         with pytest.raises(ServingError, match="negative"):
-            failing.result(LONG_S)
+            failing.result(WAIT_S)
 
 
-def test_a_request_that_is_split_fills_the_open_batch_first():
-    run = Doubler()
-    options = {"enable_large_batch_splitting": True, "max_execution_batch_size": 4}
-    with scheduler(max_batch_size=8, **options) as batches:
-        with behind(run, batches) as pool:
-            one = pool.submit(ask, batches, run, 1)
-            queued(batches, 1)
-            many = pool.submit(ask, batches, run, *range(2, 10))
-            queued(batches, 4)
-        assert one.result(LONG_S) == [2]
-        assert many.result(LONG_S) == [2 * i for i in range(2, 10)]
-    assert run.batches[1:] == [[1, 2, 3, 4], [5, 6, 7, 8], [9]]
+def test_a_split_request_fills_the_open_batch_first(doubler):
+    options = {"max_batch_size": 8, "max_execution_batch_size": 4, **SPLIT}
+    with open_scheduler(**options) as scheduler:
+        with busy_queue(scheduler, doubler) as queue:
+            one, many = queue.put(1), queue.put(*range(2, 10), tasks=3)
+        assert one.result(WAIT_S) == [2]
+        assert many.result(WAIT_S) == [2 * i for i in range(2, 10)]
+    assert doubler.batches[1:] == [[1, 2, 3, 4], [5, 6, 7, 8], [9]]
 
 
-def test_kinds_of_requests_take_turns():
-    run = Doubler()
-    with scheduler(max_batch_size=1) as batches:
-        with behind(run, batches) as pool:
+def test_keys_take_turns(doubler):
+    with open_scheduler(max_batch_size=1) as scheduler:
+        with busy_queue(scheduler, doubler) as queue:
             for value in (1, 2, 3):
-                pool.submit(ask, batches, run, value, key="a")
-                queued(batches, value, key="a")
-            pool.submit(ask, batches, run, 9, key="b")
-            queued(batches, 1, key="b")
-    assert run.batches.index([9]) <= 2
+                queue.put(value, key="a")
+            queue.put(9, key="b")
+    assert doubler.batches.index([9]) <= 2
 
 
-def test_an_empty_request_is_answered():
-    assert_empty = Doubler()
-    with scheduler() as batches:
-        assert ask(batches, assert_empty) == []
-
-
-def test_many_threads_get_each_its_own():
-    run = Doubler()
-    with scheduler(num_batch_threads=4, max_batch_size=16) as batches:
+def test_many_threads_get_their_own_results(doubler):
+    with open_scheduler(num_batch_threads=4, max_batch_size=16) as scheduler:
         with ThreadPoolExecutor(32) as pool:
-            wanted = [(i, i + 1) for i in range(1000)]
-            found = pool.map(lambda rows: ask(batches, run, *rows), wanted)
-            assert list(found) == [[2 * a, 2 * b] for a, b in wanted]
-    assert len(run.batches) < 1000
+            requests = [(i, i + 1) for i in range(1000)]
+            results = pool.map(lambda rows: run(scheduler, doubler, *rows), requests)
+            assert list(results) == [[2 * a, 2 * b] for a, b in requests]
+    assert len(doubler.batches) < 1000

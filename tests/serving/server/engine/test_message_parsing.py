@@ -18,27 +18,26 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_message_is_of_its_own_type_and_may_be_empty(kind):
+def test_a_message_has_its_type_and_may_be_empty(kind):
     message = parse_message(kind, b"")
     assert type(message) is kind and message == kind()
 
 
-def test_all_of_a_long_message_is_read():
+def test_a_long_message_is_read_completely():
     message = predict_pb2.PredictRequest(output_filter=["y" * 100] * 300)
     assert parse_message(type(message), message.SerializeToString()) == message
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("end", [b"\x00", b"\x04", b"\x0c", b"\x08", b"\xff", b"\x0a"])
-def test_what_ends_too_early_is_no_message(kind, end, recwarn):
-    with pytest.raises(DecodeError):
-        parse_message(kind, end)
-    message = predict_pb2.PredictRequest(model_spec={"name": "m"})
-    with pytest.raises(DecodeError):
-        parse_message(type(message), message.SerializeToString() + end)
+def test_a_truncated_message_is_an_error(kind, end, recwarn):
+    message = predict_pb2.PredictRequest(model_spec={"name": "m"}).SerializeToString()
+    for type_, data in ((kind, end), (predict_pb2.PredictRequest, message + end)):
+        with pytest.raises(DecodeError):
+            parse_message(type_, data)
     assert not recwarn.list
 
 
-def test_a_text_that_is_not_utf_8_is_no_message():
+def test_a_text_that_is_not_utf_8_is_an_error():
     with pytest.raises(DecodeError):
         parse_message(predict_pb2.PredictRequest, b"\x1a\x01\xff").output_filter[0]

@@ -9,15 +9,16 @@ import tensorflow as tf
 from mmkeras.export.saved_model_session import Session
 from serving.server.configs import Batching
 from serving.server.deadline import Deadline
-from serving.server.engine import servable as servable_py
+from serving.server.engine import servable as servable_module
 from serving.server.engine.admission import WeightedSemaphore
 from serving.server.engine.batching import BatchScheduler
 from serving.server.engine.servable import Servable
 from serving.server.errors import ServingError
+from tests.serving.server.assertions import WAIT_S, load_servable, serving_error
 
 
-def tensors(servable, signature):
-    """Names of the tensors of a signature: inputs and outputs by their keys."""
+def tensor_names(servable, signature):
+    """Returns the tensors of a signature's inputs and outputs, by their keys."""
     definition = servable.signatures[signature]
     return (
         {key: info.name for key, info in definition.inputs.items()},
@@ -25,107 +26,88 @@ def tensors(servable, signature):
     )
 
 
-def run(servable, signature, array, *outputs, deadline=None):
-    starts, ends = tensors(servable, signature)
-    feeds = {name: np.asarray(array) for name in starts.values()}
-    fetches = [ends[key] for key in outputs]
-    return servable.run(feeds, fetches, deadline or Deadline(30), "Predict")
+def run(servable, signature, array, *outputs):
+    inputs, names = tensor_names(servable, signature)
+    feeds = {name: np.asarray(array) for name in inputs.values()}
+    fetches = [names[key] for key in outputs]
+    return servable.run(feeds, fetches, Deadline(WAIT_S), "Predict")
 
 
-def test_it_answers_in_the_order_that_is_asked_for(servable):
+def test_outputs_are_in_the_requested_order(servable):
     text = np.array([b"abc", b""], object)
-    one, two = run(servable, "echo", text, "length", "s_bytes")
-    assert one.tolist() == [3, 0] and two.tolist() == [b"abc", b""]
-    one, two = run(servable, "echo", text, "s_bytes", "length")
-    assert one.tolist() == [b"abc", b""] and two.tolist() == [3, 0]
+    expected = {"length": [3, 0], "s_bytes": [b"abc", b""]}
+    for keys in (("length", "s_bytes"), ("s_bytes", "length")):
+        arrays = run(servable, "echo", text, *keys)
+        assert [a.tolist() for a in arrays] == [expected[key] for key in keys]
 
 
-def test_tensorflow_refuses_a_wrong_type_in_its_own_words(servable):
-    with pytest.raises(ServingError) as caught:
-        run(servable, "serving_default", np.ones(3), "y")
-    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert caught.value.message == "Expects arg[0] to be float but double is provided"
+def test_a_wrong_type_is_refused_with_tensorflows_text(servable):
+    error = serving_error(run, servable, "serving_default", np.ones(3), "y")
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.message == "Expects arg[0] to be float but double is provided"
 
 
-def test_numbers_of_another_rank_do_not_reach_operations_that_may_abort(servable):
+def test_a_wrong_rank_does_not_reach_operations_that_may_crash(servable):
     with pytest.raises(ServingError, match=r"\[3\] is not compatible with expected sh"):
         run(servable, "dense", np.ones(3, np.float32), "y")
-    (answer,) = run(servable, "dense", np.ones((2, 3), np.float32), "y")
-    assert answer.tolist() == [[0.5, 0.5]] * 2
+    (output,) = run(servable, "dense", np.ones((2, 3), np.float32), "y")
+    assert output.tolist() == [[0.5, 0.5]] * 2
 
 
-def test_more_rows_than_may_run_at_once_are_refused(servable):
+def test_rows_above_the_limit_are_refused(servable):
     with pytest.raises(ServingError, match="has 101 rows, and the limit is 100"):
         run(servable, "serving_default", np.ones(101, np.float32), "y")
 
 
-def test_what_is_no_model_is_an_error_with_tensorflows_code(tmp_path):
-    with pytest.raises(ServingError) as caught:
-        Servable("m", 1, tmp_path, room=WeightedSemaphore(1, "rows"))
-    assert caught.value.code is grpc.StatusCode.NOT_FOUND
-    assert "Could not find SavedModel" in caught.value.message
-
-
-def test_what_was_called_and_how_long_it_took_is_observed(halves):
-    seen = []
-    servable = Servable(
-        "m",
-        1,
-        halves / "1",
-        room=WeightedSemaphore(9, "rows"),
-        observe=lambda api, us: seen.append((api, us)),
-    )
-    run(servable, "serving_default", np.ones(1, np.float32), "y")
-    servable.close()
-    ((api, us),) = seen
-    assert api == "Predict" and us > 0
+def test_a_folder_without_a_model_is_an_error_with_tensorflows_code(tmp_path):
+    error = serving_error(load_servable, tmp_path)
+    assert error.code is grpc.StatusCode.NOT_FOUND
+    assert "Could not find SavedModel" in error.message
 
 
 @pytest.fixture
 def batched(halves):
-    waits = []
+    waits_us = []
     scheduler = BatchScheduler(
         Batching(max_batch_size=8, batch_timeout_micros=10**9, num_batch_threads=1),
-        waits.append,
+        waits_us.append,
     )
-    servable = Servable(
-        "m", 1, halves / "1", room=WeightedSemaphore(100, "rows"), scheduler=scheduler
-    )
-    yield servable, waits
+    servable = load_servable(halves / "1", scheduler=scheduler)
+    yield servable, waits_us
     scheduler.close()
     servable.close()
 
 
 def test_two_requests_of_four_rows_make_a_batch_of_eight(batched):
-    servable, waits = batched
-    answers = []
+    servable, waits_us = batched
+    results = []
 
-    def ask(value):
+    def request(value):
         array = np.full(4, value, np.float32)
-        answers.append(run(servable, "serving_default", array, "y")[0].tolist())
+        results.append(run(servable, "serving_default", array, "y")[0].tolist())
 
-    threads = [threading.Thread(target=ask, args=(value,)) for value in (2, 4)]
+    threads = [threading.Thread(target=request, args=(value,)) for value in (2, 4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
-    assert sorted(answers) == [[3.0] * 4, [4.0] * 4]
-    assert len(waits) == 2
+        thread.join(WAIT_S)
+    assert sorted(results) == [[3.0] * 4, [4.0] * 4]
+    assert len(waits_us) == 2
 
 
-def test_a_part_of_the_outputs_passes_by_the_batches(batched):
-    servable, waits = batched
-    (answer,) = run(servable, "echo", np.array([b"ab"], object), "length")
-    assert answer.tolist() == [2] and not waits
+def test_a_subset_of_the_outputs_is_not_batched(batched):
+    servable, waits_us = batched
+    (output,) = run(servable, "echo", np.array([b"ab"], object), "length")
+    assert output.tolist() == [2] and not waits_us
 
 
-def test_a_model_that_is_not_understood_is_closed(halves, monkeypatch):
+def test_the_session_is_closed_when_the_signatures_cannot_be_read(halves, monkeypatch):
     closed = []
     close = Session.close
     monkeypatch.setattr(Session, "close", lambda s: closed.append(close(s)))
-    monkeypatch.setattr(servable_py, "Ranks", lambda *_: 1 / 0)
+    monkeypatch.setattr(servable_module, "RankGuard", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        Servable("m", 1, halves / "1", room=WeightedSemaphore(1, "rows"))
+        load_servable(halves / "1")
     assert closed == [None]
 
 
@@ -142,15 +124,15 @@ def test_rows_that_a_signature_fixes_are_not_counted(tmp_path):
 
     table = Table()
     tf.saved_model.save(table, str(tmp_path), {"look_up": table.look_up})
-    servable = Servable("m", 1, tmp_path, room=WeightedSemaphore(9, "rows"))
-    starts, ends = tensors(servable, "look_up")
+    servable = load_servable(tmp_path, rows=9)
+    inputs, outputs = tensor_names(servable, "look_up")
 
     def look_up(size, count):
         feeds = {
-            starts["table"]: np.arange(size, dtype=np.float32),
-            starts["at"]: np.arange(count, dtype=np.int32),
+            inputs["table"]: np.arange(size, dtype=np.float32),
+            inputs["at"]: np.arange(count, dtype=np.int32),
         }
-        return servable.run(feeds, [ends["y"]], Deadline(30), "Predict")[0]
+        return servable.run(feeds, [outputs["y"]], Deadline(WAIT_S), "Predict")[0]
 
     assert look_up(200, 9).tolist() == [*range(9)]
     for size, count in ((200, 10), (201, 1)):
@@ -159,23 +141,29 @@ def test_rows_that_a_signature_fixes_are_not_counted(tmp_path):
     servable.close()
 
 
-def test_the_wait_for_room_is_no_time_of_tensorflow(halves, monkeypatch):
-    now_s, seen = [0.0], []
+def test_the_time_of_tensorflow_is_observed_without_the_wait(halves, monkeypatch):
+    now_s, observed = [0.0], []
 
-    class SlowRoom(WeightedSemaphore):
-        def taken(self, units, deadline):
+    class SlowSemaphore(WeightedSemaphore):
+        def acquire(self, units, deadline):
             now_s[0] += 100
-            return super().taken(units, deadline)
+            return super().acquire(units, deadline)
+
+    class SlowSession(Session):
+        def run(self, *args):
+            now_s[0] += 2
+            return super().run(*args)
 
     clock = SimpleNamespace(perf_counter=lambda: now_s[0])
-    monkeypatch.setattr(servable_py, "time", clock)
+    monkeypatch.setattr(servable_module, "time", clock)
+    monkeypatch.setattr(servable_module, "Session", SlowSession)
     servable = Servable(
         "m",
         1,
         halves / "1",
-        room=SlowRoom(9, "rows"),
-        observe=lambda api, us: seen.append(us),
+        semaphore=SlowSemaphore(9, "rows"),
+        observe=lambda api, us: observed.append((api, us)),
     )
     run(servable, "serving_default", np.ones(1, np.float32), "y")
     servable.close()
-    assert seen == [0.0]
+    assert observed == [("Predict", 2e6)]

@@ -6,17 +6,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 
-from serving.server.engine.tensors import to_array, to_proto
+from serving.server.engine.tensors import tensor_bytes, to_array, to_proto
 
-MOST = 2**20
+MAX_BYTES = 2**20
 NUMBERS = ["f4", "f8", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
 NUMBERS += ["c8", "c16"]
 
 
 def proto(dtype=types_pb2.DT_FLOAT, shape=(2, 3), **fields):
     dims = [tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in shape]
-    shaped = tensor_shape_pb2.TensorShapeProto(dim=dims)
-    return tensor_pb2.TensorProto(dtype=dtype, tensor_shape=shaped, **fields)
+    shape_proto = tensor_shape_pb2.TensorShapeProto(dim=dims)
+    return tensor_pb2.TensorProto(dtype=dtype, tensor_shape=shape_proto, **fields)
 
 
 @given(
@@ -25,41 +25,43 @@ def proto(dtype=types_pb2.DT_FLOAT, shape=(2, 3), **fields):
         arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4),
     )
 )
-def test_numbers_come_back_to_the_last_bit(array):
-    sent = to_proto(array)
-    for back in (to_array(sent, MOST), tf.make_ndarray(sent)):
-        assert back.dtype == array.dtype and back.shape == array.shape
-        assert back.tobytes() == array.tobytes()
-    packed = tf.make_tensor_proto(array)  # as most clients send them
-    assert to_array(packed, MOST).tobytes() == array.tobytes()
+def test_numbers_survive_the_round_trip_exactly(array):
+    message = to_proto(array)
+    for result in (to_array(message, MAX_BYTES), tf.make_ndarray(message)):
+        assert result.dtype == array.dtype and result.shape == array.shape
+        assert result.tobytes() == array.tobytes()
+    packed = tf.make_tensor_proto(array)  # the form of most clients
+    assert to_array(packed, MAX_BYTES).tobytes() == array.tobytes()
 
 
 @given(st.lists(st.binary(max_size=20), max_size=6))
-def test_strings_come_back_as_bytes(values):
-    array = np.array(values, object)
-    back = to_array(to_proto(array), MOST)
-    assert back.dtype == object and back.tolist() == values
+def test_strings_survive_the_round_trip_as_bytes(values):
+    array = to_array(to_proto(np.array(values, object)), MAX_BYTES)
+    assert array.dtype == object and array.tolist() == values
 
 
-def test_values_stand_in_the_field_of_their_type():
+def test_values_are_in_the_field_of_their_type():
     assert to_proto(np.array([1.5], "f4")).float_val == [1.5]
     assert to_proto(np.array([b"a"], object)).string_val == [b"a"]
     assert to_proto(np.array([3], "u1")).int_val == [3]
     assert not to_proto(np.ones(3, "f4")).tensor_content
 
 
-def test_the_last_value_is_repeated_where_there_are_fewer():
-    assert to_array(proto(float_val=[1, 2]), MOST).tolist() == [[1, 2, 2], [2, 2, 2]]
-    strings = proto(types_pb2.DT_STRING, (3,), string_val=[b"a", b"b"])
-    assert to_array(strings, MOST).tolist() == [b"a", b"b", b"b"]
-    nothing = proto(types_pb2.DT_STRING, (2,))
-    assert to_array(nothing, MOST).tolist() == [b"", b""]
-    more = proto(types_pb2.DT_STRING, (1,), string_val=[b"a", b"b"])
-    assert to_array(more, MOST).tolist() == [b"a"]
+@pytest.mark.parametrize(
+    ("message", "values"),
+    [
+        (proto(float_val=[1, 2]), [[1, 2, 2], [2, 2, 2]]),
+        (proto(types_pb2.DT_STRING, (3,), string_val=[b"a", b"b"]), [b"a", b"b", b"b"]),
+        (proto(types_pb2.DT_STRING, (2,)), [b"", b""]),
+        (proto(types_pb2.DT_STRING, (1,), string_val=[b"a", b"b"]), [b"a"]),
+    ],
+)
+def test_the_last_value_is_repeated_where_values_are_missing(message, values):
+    assert to_array(message, MAX_BYTES).tolist() == values
 
 
 @pytest.mark.parametrize(
-    "bad",
+    "message",
     [
         proto(dtype=types_pb2.DT_INVALID, float_val=[1]),
         proto(dtype=types_pb2.DT_RESOURCE),
@@ -70,7 +72,7 @@ def test_the_last_value_is_repeated_where_there_are_fewer():
         proto(shape=(-1, 3), float_val=[1]),
         proto(shape=[1] * 255, float_val=[1]),
         proto(shape=(2**40, 2**40), float_val=[1]),
-        proto(shape=(2**20,), float_val=[1]),  # a few bytes that ask for 4 MiB
+        proto(shape=(2**20,), float_val=[1]),  # a few bytes that stand for 4 MiB
         proto(types_pb2.DT_STRING, (2,), tensor_content=b"ab"),
         tensor_pb2.TensorProto(
             dtype=1, tensor_shape={"unknown_rank": True}, float_val=[1]
@@ -78,6 +80,16 @@ def test_the_last_value_is_repeated_where_there_are_fewer():
         tensor_pb2.TensorProto(),
     ],
 )
-def test_what_is_no_tensor_is_refused(bad):
+def test_an_invalid_or_large_tensor_is_refused(message):
     with pytest.raises(ValueError):
-        to_array(bad, MOST)
+        to_array(message, MAX_BYTES)
+
+
+def test_the_size_in_memory_counts_strings_and_ignores_invalid_tensors():
+    strings = proto(types_pb2.DT_STRING, (1000,))
+    assert tensor_bytes(strings, MAX_BYTES) == 32_000
+    assert to_array(strings, 32_000).shape == (1000,)
+    with pytest.raises(ValueError, match="32000 bytes"):
+        to_array(strings, 31_999)
+    for invalid in (proto(shape=(-1,)), proto(shape=(2**40,)), proto(99, (4,))):
+        assert tensor_bytes(invalid, MAX_BYTES) == 0

@@ -6,11 +6,9 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from mmkeras.schema import WARMUP_FILE
-from serving.server.engine.admission import WeightedSemaphore
-from serving.server.engine.servable import Servable
-from serving.server.engine.warmup import MOST_RECORDS, warm_up
-from serving.server.errors import ServingError
+from serving.server.engine.warmup import MAX_RECORDS, warm_up
 from tests.serving.models import floats
+from tests.serving.server.assertions import load_servable, serving_error
 from tests.table_factory import trained_run
 
 PREDICT = prediction_log_pb2.PredictionLog()
@@ -24,11 +22,13 @@ REGRESS.regress_log.request.model_spec.signature_name = "regress"
 REGRESS.regress_log.request.input.example_list.examples.append(floats(1))
 SESSION = prediction_log_pb2.PredictionLog()
 SESSION.session_run_log.request.fetch.append("y")
+UNKNOWN_INPUT = prediction_log_pb2.PredictionLog()
+UNKNOWN_INPUT.predict_log.request.inputs["z"].CopyFrom(tf.make_tensor_proto([1.0]))
 
 
 @pytest.fixture
 def path(tmp_path, halves):
-    """A copy of the model that has no warm-up file yet."""
+    """A copy of the model without a warm-up file."""
     return shutil.copytree(halves / "1", tmp_path / "1")
 
 
@@ -41,72 +41,50 @@ def write(path, *records):
             )
 
 
-def test_without_a_file_there_is_nothing_to_do(servable, path):
+def test_without_a_file_nothing_is_run(servable, path):
     assert warm_up(servable, path, 2**20) == 0
 
 
-def test_each_request_is_answered_once(path):
+def test_each_request_is_run_once(path):
     write(path, PREDICT, CLASSIFY, REGRESS, PREDICT)
-    seen = []
-    servable = Servable(
-        "m",
-        1,
-        path,
-        room=WeightedSemaphore(9, "rows"),
-        observe=lambda api, us: seen.append(api),
-    )
+    calls = []
+    servable = load_servable(path, observe=lambda api, us: calls.append(api))
     assert warm_up(servable, path, 2**20) == 4
-    assert seen == ["Predict", "Classify", "Regress", "Predict"]
+    assert calls == ["Predict", "Classify", "Regress", "Predict"]
     servable.close()
 
 
-def test_the_warm_up_file_of_an_export_is_answered(tmp_path_factory):
+def test_the_warm_up_file_of_an_export_is_run(tmp_path_factory):
     run, _ = trained_run(tmp_path_factory)
     path = run / "export" / "1"
-    servable = Servable("m", 1, path, room=WeightedSemaphore(99, "rows"))
+    servable = load_servable(path)
     assert warm_up(servable, path, 2**24) == 3
     servable.close()
 
 
-def test_a_request_that_fails_fails_the_load(servable, path):
-    bad = prediction_log_pb2.PredictionLog()
-    bad.predict_log.request.inputs["wrong"].CopyFrom(tf.make_tensor_proto([1.0]))
-    write(path, PREDICT, bad)
-    with pytest.raises(ServingError, match="Signature input alias: x"):
-        warm_up(servable, path, 2**20)
-
-
 @pytest.mark.parametrize(
-    ("record", "text"),
+    ("records", "text"),
     [
-        (b"\xff\xff", "Failed to parse warmup record"),
-        (PREDICT.SerializeToString() + b"\0", "Failed to parse warmup record"),
-        (SESSION, "Unsupported log_type for warmup: session_run_log"),
-        (b"", "Unsupported log_type for warmup: None"),
+        ([PREDICT, UNKNOWN_INPUT], "Signature input alias: x"),
+        ([b"\xff\xff"], "Failed to parse warmup record"),
+        ([PREDICT.SerializeToString() + b"\0"], "Failed to parse warmup record"),
+        ([SESSION], "Unsupported log_type for warmup: session_run_log"),
+        ([b""], "Unsupported log_type for warmup: None"),
+        ([PREDICT] * (MAX_RECORDS + 1), "exceeds the maximum (1000)"),
     ],
 )
-def test_what_is_no_request_fails_the_load(servable, path, record, text):
-    write(path, record)
-    with pytest.raises(ServingError, match=text):
-        warm_up(servable, path, 2**20)
+def test_an_invalid_record_fails_the_load(servable, path, records, text):
+    write(path, *records)
+    assert text in serving_error(warm_up, servable, path, 2**20).message
 
 
-def test_what_is_no_file_of_records_fails_the_load(servable, path):
-    write(path)
-    (path / WARMUP_FILE).write_bytes(b"no records at all, but text")
-    with pytest.raises(ServingError, match="data is in TFRecord format") as caught:
-        warm_up(servable, path, 2**20)
-    assert caught.value.code is grpc.StatusCode.DATA_LOSS
-
-
-def test_more_than_a_thousand_records_fail_the_load(servable, path):
-    write(path, *[PREDICT] * (MOST_RECORDS + 1))
-    with pytest.raises(ServingError, match=r"exceeds the maximum \(1000\)"):
-        warm_up(servable, path, 2**20)
-
-
-def test_a_folder_in_the_place_of_the_file_fails_the_load(servable, path):
+def test_an_unreadable_file_fails_the_load(servable, path):
     (path / WARMUP_FILE).mkdir(parents=True)
-    with pytest.raises(ServingError, match="directory") as caught:
-        warm_up(servable, path, 2**20)
-    assert caught.value.code is grpc.StatusCode.FAILED_PRECONDITION
+    error = serving_error(warm_up, servable, path, 2**20)
+    assert error.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert "directory" in error.message
+    (path / WARMUP_FILE).rmdir()
+    (path / WARMUP_FILE).write_bytes(b"no records at all, but text")
+    error = serving_error(warm_up, servable, path, 2**20)
+    assert error.code is grpc.StatusCode.DATA_LOSS
+    assert "data is in TFRecord format" in error.message

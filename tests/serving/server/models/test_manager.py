@@ -1,4 +1,4 @@
-"""The manager over real folders; servables only know whether they are closed."""
+"""Tests of the manager with real folders and fake servables."""
 
 import shutil
 import threading
@@ -12,16 +12,15 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from serving.server.deadline import Deadline
-from serving.server.errors import ServingError, failed_precondition
+from serving.server.errors import failed_precondition
 from serving.server.models.manager import Manager
 from serving.server.models.version_states import AVAILABLE, END, LOADING, UNLOADING
+from tests.serving.server.assertions import WAIT_S, serving_error, wait_until
 
-WAIT_S = 30.0
+NOT_FOUND, INVALID = StatusCode.NOT_FOUND, StatusCode.INVALID_ARGUMENT
 
 
-class Fake:
-    """A servable that can be closed once."""
-
+class FakeServable:
     def __init__(self, name, number):
         self.name, self.number, self.closings = name, number, 0
 
@@ -29,11 +28,11 @@ class Fake:
         self.closings += 1
 
 
-class Loader:
-    """Loads folders; by name it holds loads back or lets them fail."""
+class FakeLoader:
+    """Loads folders; `errors` and `hold` make single versions fail or wait."""
 
     def __init__(self):
-        self.made, self.tries = [], Counter()
+        self.servables, self.tries = [], Counter()
         self.errors, self.gates = {}, {}
 
     def hold(self, *key):
@@ -47,34 +46,28 @@ class Loader:
         if (name, number) in self.errors:
             raise self.errors[name, number]
         assert location.is_dir()
-        self.made.append(Fake(name, number))
-        return self.made[-1]
+        self.servables.append(FakeServable(name, number))
+        return self.servables[-1]
 
     @property
     def open(self):
-        return sorted((s.name, s.number) for s in self.made if not s.closings)
+        return sorted((s.name, s.number) for s in self.servables if not s.closings)
 
 
-def until(condition):
-    end = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.002)
-
-
-def push(folder, name, number):
-    """Lets a version appear at once, as a pusher does."""
-    hidden = folder / name / f"{number}.tmp"
-    hidden.mkdir(parents=True)
-    hidden.rename(folder / name / str(number))
+def push(folder, name, *numbers):
+    """Adds versions, each one at once."""
+    for number in numbers:
+        hidden = folder / name / f"{number}.tmp"
+        hidden.mkdir(parents=True)
+        hidden.rename(folder / name / str(number))
 
 
 def config(folder, *names, policy="", labels=None):
-    """A list of models; `policy` and `labels` go to each."""
-    made = ModelServerConfig()
-    made.model_config_list.SetInParent()
+    """Returns a list of models with the same `policy` and `labels`."""
+    result = ModelServerConfig()
+    result.model_config_list.SetInParent()
     for name in names:
-        model = made.model_config_list.config.add(
+        model = result.model_config_list.config.add(
             name=name, base_path=str(folder / name), model_platform="tensorflow"
         )
         model.version_labels.update(labels or {})
@@ -82,22 +75,24 @@ def config(folder, *names, policy="", labels=None):
             model.model_version_policy.all.SetInParent()
         elif policy:
             model.model_version_policy.specific.versions.extend(policy)
-    return made
+    return result
 
 
 def spec(name="m", version=None, label=None):
-    made = ModelSpec(name=name)
+    result = ModelSpec(name=name)
     if version is not None:
-        made.version.value = version
+        result.version.value = version
     if label is not None:
-        made.version_label = label
-    return made
+        result.version_label = label
+    return result
 
 
-def served(manager, **kwargs):
-    with manager.use(spec(**kwargs)) as held:
-        assert held.servable.number == held.version and not held.servable.closings
-        return held.version
+def use(manager, **kwargs):
+    """Returns the version that a request gets."""
+    with manager.use(spec(**kwargs)) as handle:
+        assert handle.servable.number == handle.version
+        assert not handle.servable.closings
+        return handle.version
 
 
 def states(manager, name="m"):
@@ -106,136 +101,148 @@ def states(manager, name="m"):
     ]
 
 
+def last_status(manager):
+    """Returns the error code and message of the highest version."""
+    status = manager.status(spec()).model_version_status[0].status
+    return status.error_code, status.error_message
+
+
 def refusal(call, *args):
-    with pytest.raises(ServingError) as caught:
-        call(*args)
-    return caught.value.code, caught.value.message
+    error = serving_error(call, *args)
+    return error.code, error.message
+
+
+def use_refusal(manager, request):
+    return refusal(manager.use(request).__enter__)
 
 
 @contextmanager
 def polled(manager):
-    """Is over when each base path has been looked at anew and that was acted on."""
+    """Waits until each base path has been checked, and the result applied."""
     yield
-    looks, seen = manager._look, []
+    check, names = manager.watcher.check_base_path, []
 
-    def look(model):
-        looks(model)
-        seen.append(model.name)
+    def record(model):
+        names.append(model.name)
+        return check(model)
 
-    manager._look = look
-    until(lambda: all(seen.count(name) > 1 for name in manager.available()))
-    manager._look = looks
+    manager.watcher.check_base_path = record
+    # A second check starts after the result of the first one was applied.
+    wait_until(lambda: all(names.count(name) > 1 for name in manager.available()))
+    manager.watcher.check_base_path = check
 
 
 @pytest.fixture
 def loader():
-    return Loader()
+    return FakeLoader()
 
 
 @pytest.fixture
-def said():
+def lines():
+    """Lines of the log."""
     return []
 
 
 @pytest.fixture
-def make(loader, said):
-    """Makes managers that are closed in the end, with all that they have loaded."""
-    made = []
+def make_manager(loader, lines):
+    """Creates managers; at the end, all that they loaded must be closed once."""
+    managers = []
 
     def make(**kwargs):
-        kwargs = {"load_retries": 0} | kwargs
-        made.append(Manager(loader, poll_s=0.005, say=said.append, **kwargs))
-        return made[-1]
+        kwargs = {"load_retries": 0, "poll_s": 0.005, "log": lines.append, **kwargs}
+        managers.append(Manager(loader, **kwargs))
+        return managers[-1]
 
     yield make
     for gate in loader.gates.values():
         gate.set()
-    for manager in made:
+    for manager in managers:
         manager.close(WAIT_S)
-    assert [s.closings for s in loader.made] == [1] * len(loader.made)
+    assert [s.closings for s in loader.servables] == [1] * len(loader.servables)
 
 
 @pytest.fixture
-def manager(make):
-    return make()
+def manager(make_manager):
+    return make_manager()
 
 
-def test_the_latest_version_is_served_when_apply_returns(manager, loader, tmp_path):
+@pytest.fixture
+def served(manager, tmp_path):
+    """A manager that serves version 1 of "m"."""
     push(tmp_path, "m", 1)
-    push(tmp_path, "m", 2)
     manager.apply(config(tmp_path, "m"))
-    assert served(manager) == served(manager, version=2) == 2
+    return manager
+
+
+def test_the_latest_version_is_available_when_apply_returns(manager, loader, tmp_path):
+    push(tmp_path, "m", 1, 2)
+    manager.apply(config(tmp_path, "m"))
+    assert use(manager) == use(manager, version=2) == 2
     assert manager.available() == {"m": (2,)}
     assert states(manager) == [(2, AVAILABLE)]
     assert loader.open == [("m", 2)]
 
 
-def test_requests_that_name_nothing_there_is_are_told_so(manager, tmp_path):
-    push(tmp_path, "m", 1)
-    manager.apply(config(tmp_path, "m"))
-    not_found, invalid = StatusCode.NOT_FOUND, StatusCode.INVALID_ARGUMENT
-    for asked, answer in [
-        (ModelSpec(), (invalid, "ModelSpec has no name specified.")),
-        (spec("x"), (not_found, "Servable not found for request: Latest(x)")),
-        (spec("m", 7), (not_found, "Servable not found for request: Specific(m, 7)")),
-        (spec("m", 0), (not_found, "Servable not found for request: Specific(m, 0)")),
-        (
-            spec("m", label="canary"),
-            (invalid, "Unrecognized servable version label: canary"),
-        ),
-        (
-            spec("x", label="canary"),
-            (invalid, "Unrecognized servable version label: canary"),
-        ),
-    ]:
-        assert refusal(lambda asked=asked: manager.use(asked).__enter__()) == answer
-    for asked, answer in [
+@pytest.mark.parametrize(
+    ("request_spec", "code", "message"),
+    [
+        (ModelSpec(), INVALID, "ModelSpec has no name specified."),
+        (spec("x"), NOT_FOUND, "Servable not found for request: Latest(x)"),
+        (spec("m", 7), NOT_FOUND, "Servable not found for request: Specific(m, 7)"),
+        (spec("m", 0), NOT_FOUND, "Servable not found for request: Specific(m, 0)"),
+        *[
+            (spec(m, label="new"), INVALID, "Unrecognized servable version label: new")
+            for m in "mx"
+        ],
+    ],
+)
+def test_a_request_for_an_unknown_version_is_refused(
+    served, request_spec, code, message
+):
+    assert use_refusal(served, request_spec) == (code, message)
+
+
+@pytest.mark.parametrize(
+    ("request_spec", "message"),
+    [
         (spec("x"), "Could not find any versions of model x"),
         (spec("x", 7), "Could not find version 7 of model x"),
         (spec("m", 7), "Could not find version 7 of model m"),
-    ]:
-        assert refusal(manager.status, asked) == (not_found, answer)
+    ],
+)
+def test_the_status_of_an_unknown_version_is_refused(served, request_spec, message):
+    assert refusal(served.status, request_spec) == (NOT_FOUND, message)
 
 
-def test_a_new_version_is_loaded_before_the_old_one_is_let_go(
-    manager, loader, tmp_path
+def test_a_new_version_is_loaded_before_the_old_one_is_unloaded(
+    served, loader, tmp_path
 ):
-    push(tmp_path, "m", 1)
-    manager.apply(config(tmp_path, "m"))
     gate = loader.hold("m", 2)
     push(tmp_path, "m", 2)
-    until(lambda: states(manager) == [(2, LOADING), (1, AVAILABLE)])
-    assert served(manager) == 1
+    wait_until(lambda: states(served) == [(2, LOADING), (1, AVAILABLE)])
+    assert use(served) == 1
     gate.set()
-    until(lambda: states(manager) == [(2, AVAILABLE), (1, END)])
-    assert served(manager) == 2 and loader.open == [("m", 2)]
+    wait_until(lambda: states(served) == [(2, AVAILABLE), (1, END)])
+    assert use(served) == 2 and loader.open == [("m", 2)]
 
 
-def test_a_version_that_is_used_is_closed_when_its_last_user_goes(
-    manager, loader, tmp_path
-):
-    push(tmp_path, "m", 1)
-    manager.apply(config(tmp_path, "m"))
-    with manager.use(spec()) as first, manager.use(spec(version=1)):
+def test_a_version_is_closed_after_its_last_user(served, tmp_path):
+    with served.use(spec()) as first, served.use(spec(version=1)):
         push(tmp_path, "m", 2)
-        until(lambda: states(manager) == [(2, AVAILABLE), (1, UNLOADING)])
-        assert served(manager) == 2 and not first.servable.closings
-        assert refusal(manager.use(spec(version=1)).__enter__)[0] == (
-            StatusCode.NOT_FOUND
-        )
-    until(lambda: first.servable.closings)
+        wait_until(lambda: states(served) == [(2, AVAILABLE), (1, UNLOADING)])
+        assert use(served) == 2 and not first.servable.closings
+        assert use_refusal(served, spec(version=1))[0] == NOT_FOUND
+    wait_until(lambda: first.servable.closings)
 
 
-def test_a_request_that_fails_lets_its_version_go(manager, loader, tmp_path):
-    push(tmp_path, "m", 1)
-    manager.apply(config(tmp_path, "m"))
-    with pytest.raises(ZeroDivisionError), manager.use(spec()):
+def test_a_failing_request_releases_its_version(served, loader, tmp_path):
+    with pytest.raises(ZeroDivisionError), served.use(spec()):
         raise ZeroDivisionError
     push(tmp_path, "m", 2)
-    until(lambda: loader.open == [("m", 2)])
+    wait_until(lambda: loader.open == [("m", 2)])
 
 
-def test_loading_one_model_holds_up_neither_another_nor_its_versions(
+def test_a_loading_model_delays_neither_another_nor_its_versions(
     manager, loader, tmp_path
 ):
     push(tmp_path, "m", 1)
@@ -243,62 +250,42 @@ def test_loading_one_model_holds_up_neither_another_nor_its_versions(
     manager.apply(config(tmp_path, "m", "n"))
     gate = loader.hold("m", 2)
     push(tmp_path, "m", 2)
-    until(lambda: loader.tries["m", 2])
+    wait_until(lambda: loader.tries["m", 2])
     push(tmp_path, "n", 2)
-    until(lambda: served(manager, name="n") == 2)
+    wait_until(lambda: use(manager, name="n") == 2)
     assert states(manager) == [(2, LOADING), (1, AVAILABLE)]
     gate.set()
 
 
-def test_a_version_that_does_not_load_leaves_the_old_one_and_says_why_once(
-    make, loader, said, tmp_path
+def test_a_failing_version_leaves_the_old_one_and_is_logged_once(
+    make_manager, loader, lines, tmp_path
 ):
-    manager = make(load_retries=3, retry_s=0.001)
+    manager = make_manager(load_retries=3, retry_s=0.001)
     push(tmp_path, "m", 1)
     manager.apply(config(tmp_path, "m"))
     loader.errors["m", 2] = failed_precondition("no tag 'serve'")
     push(tmp_path, "m", 2)
-    until(lambda: states(manager) == [(2, END), (1, AVAILABLE)])
-    status = manager.status(spec(version=2)).model_version_status[0].status
-    assert (status.error_code, status.error_message) == (9, "no tag 'serve'")
+    wait_until(lambda: states(manager) == [(2, END), (1, AVAILABLE)])
+    assert last_status(manager) == (9, "no tag 'serve'")
     with polled(manager):
         pass
-    assert served(manager) == 1 and loader.tries["m", 2] == 4
-    until(lambda: said[-1].endswith("did not load 4 times, and is given up."))
-    assert [line for line in said if "no tag" in line] == [
-        "Version 2 of model m does not load: no tag 'serve' It is tried again every "
-        "0.001 s, at most 3 times."
-    ]
+    assert use(manager) == 1 and loader.tries["m", 2] == 4
+    wait_until(lambda: lines[-1].endswith("did not load 4 times, and is given up."))
+    (line,) = [line for line in lines if "no tag" in line]
+    assert "every 0.001 s, at most 3 times" in line
 
 
-def test_a_version_that_loads_at_last_is_served(make, loader, tmp_path):
-    manager = make(load_retries=1000, retry_s=0.001)
+def test_a_version_that_loads_at_a_retry_is_available(make_manager, loader, tmp_path):
+    manager = make_manager(load_retries=1000, retry_s=0.001)
     push(tmp_path, "m", 1)
     loader.errors["m", 1] = OSError(5, "flaky disk")
-    outcome = threading.Thread(target=manager.apply, args=[config(tmp_path, "m")])
-    outcome.start()
-    until(lambda: loader.tries["m", 1] > 2)
-    (waiting,) = manager.status(spec()).model_version_status
-    assert waiting.state == LOADING and not waiting.status.error_message
+    apply = threading.Thread(target=manager.apply, args=[config(tmp_path, "m")])
+    apply.start()
+    wait_until(lambda: loader.tries["m", 1] > 2)
+    assert states(manager) == [(1, LOADING)] and last_status(manager) == (0, "")
     del loader.errors["m", 1]
-    outcome.join(WAIT_S)
-    assert served(manager) == 1
-    status = manager.status(spec()).model_version_status[0].status
-    assert (status.error_code, status.error_message) == (0, "")
-
-
-def test_a_failed_version_is_tried_again_when_it_comes_again(manager, loader, tmp_path):
-    push(tmp_path, "m", 1)
-    manager.apply(config(tmp_path, "m"))
-    loader.errors["m", 2] = ValueError("half a file")
-    push(tmp_path, "m", 2)
-    until(lambda: states(manager)[0] == (2, END))
-    with polled(manager):
-        shutil.rmtree(tmp_path / "m" / "2")
-    del loader.errors["m", 2]
-    push(tmp_path, "m", 2)
-    until(lambda: served(manager) == 2)
-    assert loader.tries["m", 2] == 2
+    apply.join(WAIT_S)
+    assert use(manager) == 1 and last_status(manager) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -312,113 +299,91 @@ def test_a_failed_version_is_tried_again_when_it_comes_again(manager, loader, tm
         (KeyError("bug"), 13, "KeyError: 'bug'"),
     ],
 )
-def test_whatever_a_load_raises_is_in_the_status(
-    manager, loader, said, tmp_path, error, code, message
+def test_an_error_of_a_load_is_in_the_status(
+    manager, loader, lines, tmp_path, error, code, message
 ):
     push(tmp_path, "m", 1)
     loader.errors["m", 1] = error
     refused, text = refusal(manager.apply, config(tmp_path, "m"))
     assert refused == StatusCode.UNKNOWN
-    assert text.startswith(
-        "1 servable(s) did not become available: {{{name: m version: 1} due to error: "
-    )
+    assert text.startswith("1 servable(s) did not become available: {{{name: m vers")
     assert message in text and text.endswith("}, }")
-    status = manager.status(spec()).model_version_status[0].status
-    assert status.error_code == code and message in status.error_message
-    # Only what is our own mistake comes with its traceback.
-    assert any("Traceback" in line for line in said) == (code == 13)
+    status_code, status_message = last_status(manager)
+    assert status_code == code and message in status_message
+    # Only bugs of the server are logged with a traceback.
+    assert any("Traceback" in line for line in lines) == (code == 13)
 
 
-def test_a_version_taken_from_the_disk_is_unloaded_and_the_one_before_comes_back(
+def test_a_removed_version_is_unloaded_and_the_previous_one_returns(
     manager, loader, tmp_path
 ):
-    push(tmp_path, "m", 1)
-    push(tmp_path, "m", 2)
+    push(tmp_path, "m", 1, 2)
     manager.apply(config(tmp_path, "m"))
     shutil.rmtree(tmp_path / "m" / "2")
-    until(lambda: states(manager) == [(2, END), (1, AVAILABLE)])
+    wait_until(lambda: states(manager) == [(2, END), (1, AVAILABLE)])
     shutil.rmtree(tmp_path / "m" / "1")
-    until(lambda: states(manager) == [(2, END), (1, END)])
+    wait_until(lambda: states(manager) == [(2, END), (1, END)])
     assert manager.available() == {"m": ()} and loader.open == []
 
 
-def test_a_base_path_that_is_away_changes_nothing(manager, loader, said, tmp_path):
-    push(tmp_path, "m", 1)
-    manager.apply(config(tmp_path, "m"))
-    with polled(manager):
+def test_a_missing_base_path_changes_nothing(served, lines, tmp_path):
+    with polled(served):
         (tmp_path / "m").rename(tmp_path / "away")
-    assert served(manager) == 1
-    assert sum("Could not find base path" in line for line in said) == 1
-
-
-def test_all_versions_or_those_named_are_served_side_by_side(manager, tmp_path):
-    for number in (1, 2, 3):
-        push(tmp_path, "m", number)
-        push(tmp_path, "n", number)
-    both = config(tmp_path, "m", policy="all")
-    both.MergeFrom(config(tmp_path, "n", policy=[1, 3]))
-    manager.apply(both)
-    until(lambda: manager.available() == {"m": (1, 2, 3), "n": (1, 3)})
-    assert [served(manager, version=n) for n in (1, 2, 3)] == [1, 2, 3]
-    assert served(manager, name="n") == 3
+    assert use(served) == 1
+    assert sum("Could not find base path" in line for line in lines) == 1
 
 
 def test_a_reload_replaces_the_list_and_follows_policies_and_base_paths(
-    manager, loader, said, tmp_path
+    manager, loader, lines, tmp_path
 ):
     for name in ("m", "n", "moved/n"):
-        push(tmp_path, name, 1)
-        push(tmp_path, name, 2)
+        push(tmp_path, name, 1, 2)
     push(tmp_path, "moved/n", 3)
-    manager.apply(config(tmp_path, "m", "n"))
-    after = config(tmp_path, "n", "o", policy=[1, 3])
-    after.model_config_list.config[0].base_path = str(tmp_path / "moved/n")
     push(tmp_path, "o", 1)
-    manager.apply(after)
-    assert served(manager, name="o") == 1  # it was waited for
-    until(lambda: manager.available() == {"n": (1, 3), "o": (1,)})
+    manager.apply(config(tmp_path, "m", "n"))
+    reload = config(tmp_path, "n", "o", policy=[1, 3])
+    reload.model_config_list.config[0].base_path = str(tmp_path / "moved/n")
+    manager.apply(reload)
+    assert use(manager, name="o") == 1  # apply has waited for the new model
+    wait_until(lambda: manager.available() == {"n": (1, 3), "o": (1,)})
     assert states(manager, "m") == [(2, END)]
-    assert refusal(manager.use(spec("m")).__enter__)[1].endswith("Latest(m)")
-    assert any("Model n has another base path." in line for line in said)
+    assert use_refusal(manager, spec("m"))[1].endswith("Latest(m)")
+    assert any("Model n has another base path." in line for line in lines)
     manager.apply(config(tmp_path))
-    until(lambda: not loader.open)
+    wait_until(lambda: not loader.open)
 
 
-def test_a_model_that_comes_back_is_waited_for_and_loaded_anew(
-    manager, loader, tmp_path
-):
+def test_a_model_that_returns_is_awaited_and_loaded_anew(manager, loader, tmp_path):
     push(tmp_path, "m", 1)
     for _ in range(3):
         manager.apply(config(tmp_path, "m"))
-        assert served(manager) == 1
+        assert use(manager) == 1
         manager.apply(config(tmp_path))
     assert loader.tries["m", 1] == 3
 
 
-def test_a_look_that_a_config_overtakes_is_forgotten(manager, loader, tmp_path):
-    push(tmp_path, "m", 1)
+def test_a_check_that_a_config_overtakes_has_no_effect(served, loader, tmp_path):
     push(tmp_path, "n", 1)
-    manager.apply(config(tmp_path, "m"))
-    looked, replaced = threading.Event(), threading.Event()
-    look = manager._watcher.look
+    checked, replaced = threading.Event(), threading.Event()
+    check = served.watcher.check_base_path
 
-    def slow(model):
-        found = look(model)
+    def slow_check(model):
+        locations = check(model)
         if model.name == "m":
-            looked.set()
+            checked.set()
             assert replaced.wait(WAIT_S)
-        return found
+        return locations
 
-    manager._watcher.look = slow
-    assert looked.wait(WAIT_S)
-    manager.apply(config(tmp_path))
-    until(lambda: states(manager) == [(1, END)])
+    served.watcher.check_base_path = slow_check
+    assert checked.wait(WAIT_S)
+    served.apply(config(tmp_path))
+    wait_until(lambda: states(served) == [(1, END)])
     replaced.set()
-    manager.apply(config(tmp_path, "n"))
-    assert states(manager) == [(1, END)] and loader.tries["m", 1] == 1
+    served.apply(config(tmp_path, "n"))
+    assert states(served) == [(1, END)] and loader.tries["m", 1] == 1
 
 
-def test_a_refused_config_changes_nothing(manager, loader, tmp_path):
+def test_a_refused_config_changes_nothing(manager, tmp_path):
     push(tmp_path, "m", 1)
     push(tmp_path, "other", 2)
     good = config(tmp_path, "m")
@@ -426,79 +391,68 @@ def test_a_refused_config_changes_nothing(manager, loader, tmp_path):
     relative = config(tmp_path, "n")
     relative.model_config_list.config[0].base_path = "n"
     for bad, code in [
-        (relative, StatusCode.INVALID_ARGUMENT),
-        (config(tmp_path, "n", "n"), StatusCode.INVALID_ARGUMENT),
+        (relative, INVALID),
+        (config(tmp_path, "n", "n"), INVALID),
         (ModelServerConfig(), StatusCode.FAILED_PRECONDITION),
         (config(tmp_path, "m", labels={"stable": 9}), StatusCode.FAILED_PRECONDITION),
     ]:
         assert refusal(manager.apply, bad)[0] == code
-    with polled(manager):
-        # The manager has a copy of its own.
+    with polled(manager):  # the manager has a copy of the config
         good.model_config_list.config[0].base_path = str(tmp_path / "other")
-    assert served(manager) == 1 and manager.available() == {"m": (1,)}
+    assert use(manager) == 1 and manager.available() == {"m": (1,)}
 
 
-def test_a_reload_says_which_new_model_does_not_load_and_keeps_the_others(
-    manager, loader, tmp_path
-):
-    for name in ("m", "n", "o"):
-        push(tmp_path, name, 1)
-    manager.apply(config(tmp_path, "m"))
+def test_a_reload_reports_failing_models_and_keeps_the_others(served, loader, tmp_path):
+    push(tmp_path, "n", 1)
+    push(tmp_path, "o", 1)
     loader.errors["n", 1] = failed_precondition("broken")
-    assert refusal(manager.apply, config(tmp_path, "m", "n", "o")) == (
+    assert refusal(served.apply, config(tmp_path, "m", "n", "o")) == (
         StatusCode.UNKNOWN,
         "1 model(s) did not become available: {{{name: n version: 1} due to error: "
         "FAILED_PRECONDITION: broken}, }",
     )
-    assert manager.available() == {"m": (1,), "n": (), "o": (1,)}
+    assert served.available() == {"m": (1,), "n": (), "o": (1,)}
 
 
-def test_a_model_without_versions_is_waited_for(manager, tmp_path, said):
+def test_apply_waits_for_the_first_version_of_a_model(manager, tmp_path, lines):
     (tmp_path / "m").mkdir()
-    waiting = threading.Thread(target=manager.apply, args=[config(tmp_path, "m")])
-    waiting.start()
-    until(lambda: any("No versions of servable m found" in line for line in said))
-    assert waiting.is_alive()
+    apply = threading.Thread(target=manager.apply, args=[config(tmp_path, "m")])
+    apply.start()
+    wait_until(lambda: any("No versions of servable m" in line for line in lines))
+    assert apply.is_alive()
     push(tmp_path, "m", 1)
-    waiting.join(WAIT_S)
-    assert served(manager) == 1
-    assert sum("No versions of servable" in line for line in said) == 1
+    apply.join(WAIT_S)
+    assert use(manager) == 1
+    assert sum("No versions of servable" in line for line in lines) == 1
 
 
-def test_waiting_for_a_model_ends_with_the_deadline_a_later_config_or_the_manager(
-    manager, tmp_path
-):
+def test_apply_stops_waiting_at_a_deadline_a_later_config_or_the_end(manager, tmp_path):
     (tmp_path / "m").mkdir()
-    assert refusal(manager.apply, config(tmp_path, "m"), Deadline(0.01)) == (
-        StatusCode.DEADLINE_EXCEEDED,
-        "The time was over while waiting for: m",
-    )
-    answers = []
+    code, text = refusal(manager.apply, config(tmp_path, "m"), Deadline(0.01))
+    assert code == StatusCode.DEADLINE_EXCEEDED and text.endswith("waiting for: m")
+    codes = []
 
-    def wait(name, deadline=None):
-        with pytest.raises(ServingError) as caught:
-            manager.apply(config(tmp_path, "m", name), deadline)
-        answers.append(caught.value.code)
+    def start(name, deadline=None):
+        def apply():
+            codes.append(refusal(manager.apply, config(tmp_path, "m", name), deadline))
 
-    def start(*args):
-        thread = threading.Thread(target=wait, args=args)
+        thread = threading.Thread(target=apply)
         thread.start()
-        until(lambda: args[0] in manager.available())
+        wait_until(lambda: name in manager.available())
         return thread
 
-    first = start("n")
-    second = start("o")
+    first, second = start("n"), start("o")
     first.join(WAIT_S)
-    deadline = Deadline()
     manager.apply(config(tmp_path, "m"))
     second.join(WAIT_S)
+    deadline = Deadline()
     third = start("p", deadline)
-    deadline.cancel()  # the client has gone
+    deadline.cancel()
     third.join(WAIT_S)
     fourth = start("q")
     manager.close()
     fourth.join(WAIT_S)
-    assert answers == [
+    assert [code for code, _ in codes] == [
         StatusCode.ABORTED,
         StatusCode.ABORTED,
         StatusCode.DEADLINE_EXCEEDED,
@@ -506,129 +460,110 @@ def test_waiting_for_a_model_ends_with_the_deadline_a_later_config_or_the_manage
     ]
 
 
-def test_labels_are_given_to_available_versions_and_moved_by_a_reload(
+def test_labels_are_assigned_to_available_versions_and_moved_by_a_reload(
     manager, tmp_path
 ):
-    push(tmp_path, "m", 1)
-    push(tmp_path, "m", 2)
+    push(tmp_path, "m", 1, 2)
     labels = {"stable": 1, "canary": 2}
-    labelled = config(tmp_path, "m", policy="all", labels=labels)
-    assert refusal(manager.apply, labelled) == (
-        StatusCode.FAILED_PRECONDITION,
-        "Request to assign label to version 2 of model m, which is not currently "
-        "available for inference",
-    )
+    with_labels = config(tmp_path, "m", policy="all", labels=labels)
+    code, text = refusal(manager.apply, with_labels)
+    assert code == StatusCode.FAILED_PRECONDITION
+    assert "label to version 2 of model m, which is not currently available" in text
     manager.apply(config(tmp_path, "m", policy="all"))
-    until(lambda: manager.available() == {"m": (1, 2)})
-    manager.apply(labelled)
-    assert [served(manager, label=n) for n in ("stable", "canary")] == [1, 2]
+    wait_until(lambda: manager.available() == {"m": (1, 2)})
+    manager.apply(with_labels)
+    assert [use(manager, label=n) for n in ("stable", "canary")] == [1, 2]
     manager.apply(config(tmp_path, "m", policy="all", labels={"stable": 2}))
-    assert served(manager, label="stable") == 2
-    assert refusal(manager.use(spec(label="canary")).__enter__)[1] == (
-        "Unrecognized servable version label: canary"
-    )
+    assert use(manager, label="stable") == 2
+    assert use_refusal(manager, spec(label="canary"))[0] == INVALID
     shutil.rmtree(tmp_path / "m" / "2")
-    until(lambda: manager.available() == {"m": (1,)})
-    assert refusal(manager.use(spec(label="stable")).__enter__)[1] == (
-        "Servable not found for request: Specific(m, 2)"
-    )
+    wait_until(lambda: manager.available() == {"m": (1,)})
+    assert use_refusal(manager, spec(label="stable"))[1].endswith("Specific(m, 2)")
 
 
-def test_early_labels_may_be_given_at_once_but_not_moved_to_what_is_not_there(
-    make, tmp_path
+def test_new_labels_of_unavailable_versions_can_be_allowed_but_not_moved(
+    make_manager, tmp_path
 ):
-    manager = make(early_labels=True)
+    manager = make_manager(allow_unavailable_labels=True)
     push(tmp_path, "m", 1)
     manager.apply(config(tmp_path, "m", labels={"stable": 1}))
-    assert served(manager, label="stable") == 1
+    assert use(manager, label="stable") == 1
     manager.apply(config(tmp_path, "m", labels={"stable": 1, "canary": 2}))
     moved = config(tmp_path, "m", labels={"stable": 2})
     assert refusal(manager.apply, moved)[0] == StatusCode.FAILED_PRECONDITION
 
 
-def test_close_waits_for_users_and_then_for_nobody(make, loader, said, tmp_path):
-    manager = make()
-    push(tmp_path, "m", 1)
-    manager.apply(config(tmp_path, "m"))
-    with manager.use(spec()) as held:
-        closing = threading.Thread(target=manager.close)
+def test_close_waits_for_users(served, tmp_path):
+    with served.use(spec()) as handle:
+        closing = threading.Thread(target=served.close)
         closing.start()
-        until(lambda: states(manager) == [(1, UNLOADING)])
-        assert not held.servable.closings
+        wait_until(lambda: states(served) == [(1, UNLOADING)])
+        assert not handle.servable.closings
     closing.join(WAIT_S)
-    assert held.servable.closings == 1
-    assert refusal(manager.apply, config(tmp_path, "m"))[0] == StatusCode.UNAVAILABLE
-    assert refusal(manager.use(spec()).__enter__)[0] == StatusCode.NOT_FOUND
+    assert handle.servable.closings == 1
+    assert refusal(served.apply, config(tmp_path, "m"))[0] == StatusCode.UNAVAILABLE
+    assert use_refusal(served, spec())[0] == NOT_FOUND
 
 
-def test_what_is_used_to_the_end_is_left_and_never_closed_under_its_users(
-    loader, said, tmp_path
-):
+def test_a_version_in_use_is_never_closed(loader, lines, tmp_path):
     push(tmp_path, "m", 1)
-    impatient = Manager(loader, poll_s=0.005, load_retries=0, say=said.append)
-    impatient.apply(config(tmp_path, "m"))
-    with impatient.use(spec()) as held:
-        assert not impatient.close(0.01)
-        assert held.servable.closings == 0
-    assert any("is left: 1 requests still use it" in line for line in said)
+    manager = Manager(loader, poll_s=0.005, load_retries=0, log=lines.append)
+    manager.apply(config(tmp_path, "m"))
+    with manager.use(spec()) as handle:
+        assert not manager.close(0.01)
+        assert handle.servable.closings == 0
+    assert any("is left: 1 requests still use it" in line for line in lines)
 
 
-def test_what_is_loaded_while_the_manager_closes_is_closed_too(
-    manager, loader, tmp_path
-):
+def test_a_version_that_loads_during_close_is_closed_too(manager, loader, tmp_path):
     push(tmp_path, "m", 1)
     gate = loader.hold("m", 1)
-    with pytest.raises(ServingError, match="The time was over"):
-        manager.apply(config(tmp_path, "m"), Deadline(0.01))
-    until(lambda: loader.tries["m", 1])
+    refusal(manager.apply, config(tmp_path, "m"), Deadline(0.01))
+    wait_until(lambda: loader.tries["m", 1])
     closing = threading.Thread(target=manager.close)
     closing.start()
     gate.set()
     closing.join(WAIT_S)
-    assert states(manager) == [(1, END)] and [s.closings for s in loader.made] == [1]
+    assert states(manager) == [(1, END)]
+    assert [s.closings for s in loader.servables] == [1]
 
 
-def test_a_servable_that_does_not_close_well_is_gone_all_the_same(
-    manager, loader, said, tmp_path
-):
+def test_a_version_whose_close_fails_counts_as_ended(served, loader, lines, tmp_path):
     def close():
-        loader.made[0].closings = 1
+        loader.servables[0].closings = 1
         raise OSError("stuck")
 
-    push(tmp_path, "m", 1)
-    manager.apply(config(tmp_path, "m"))
-    loader.made[0].close = close
+    loader.servables[0].close = close
     push(tmp_path, "m", 2)
-    until(lambda: states(manager) == [(2, AVAILABLE), (1, END)])
-    assert any("did not close well" in line and "stuck" in line for line in said)
+    wait_until(lambda: states(served) == [(2, AVAILABLE), (1, END)])
+    assert any("did not close well" in line and "stuck" in line for line in lines)
 
 
-def test_a_log_that_nobody_reads_stops_nothing(loader, tmp_path):
-    def say(line):
+def test_a_broken_pipe_of_the_log_stops_nothing(make_manager, tmp_path):
+    def log(line):
         raise BrokenPipeError
 
-    manager = Manager(loader, poll_s=0.005, load_retries=0, say=say)
+    manager = make_manager(log=log)
     push(tmp_path, "m", 1)
     manager.apply(config(tmp_path, "m"))
     push(tmp_path, "m", 2)
-    until(lambda: served(manager) == 2)
-    manager.close()
-    assert loader.open == []
+    wait_until(lambda: use(manager) == 2)
 
 
-def test_requests_go_on_while_versions_appear_fail_and_vanish(make, loader, tmp_path):
-    manager, names = make(), ("m", "n")
-    stop, errors, uses = threading.Event(), [], Counter()
+def test_requests_continue_while_versions_appear_fail_and_vanish(
+    manager, loader, tmp_path
+):
+    names, stop, errors, uses = ("m", "n"), threading.Event(), [], Counter()
 
     def request(name, worker):
         try:
             while not stop.is_set():
-                with manager.use(spec(name)) as held:
-                    assert held.name == held.servable.name == name
-                    assert not held.servable.closings, "given a closed one"
+                with manager.use(spec(name)) as handle:
+                    assert handle.name == handle.servable.name == name
+                    assert not handle.servable.closings, "closed before its use"
                     if worker % 2:
                         time.sleep(0.001)
-                    assert not held.servable.closings, "closed under a user"
+                    assert not handle.servable.closings, "closed during its use"
                 uses[name, worker] += 1
         except Exception as error:
             errors.append(error)
@@ -650,11 +585,11 @@ def test_requests_go_on_while_versions_appear_fail_and_vanish(make, loader, tmp_
             push(tmp_path, name, number)
         expected = number, END if breaks else AVAILABLE
         for name in names:
-            until(lambda n=name, e=expected: states(manager, n)[0] == e)
+            wait_until(lambda n=name, e=expected: states(manager, n)[0] == e)
             shutil.rmtree(tmp_path / name / str(number if breaks else good))
         good = good if breaks else number
     stop.set()
     for worker in workers:
         worker.join(WAIT_S)
     assert errors == [] and len(uses) == len(workers)
-    until(lambda: loader.open == [(name, good) for name in names])
+    wait_until(lambda: loader.open == [(name, good) for name in names])

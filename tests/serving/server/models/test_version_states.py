@@ -1,5 +1,3 @@
-"""The rules by which versions come and go, without threads or time."""
-
 import pytest
 
 from serving.server.errors import not_found
@@ -12,23 +10,33 @@ from serving.server.models.version_states import (
     VersionStates,
 )
 
-BAD = not_found("no such file")
+ERROR = not_found("no such file")
 
 
-def lineup(*numbers):
-    made = VersionStates("m")
-    made.want({number: f"/m/{number}" for number in numbers})
-    return made
+def make_states(*numbers, loaded=False):
+    states = VersionStates("m")
+    states.set_desired_versions({number: f"/m/{number}" for number in numbers})
+    if loaded:
+        load(states)
+    return states
 
 
-def load(made, now_s=0.0):
-    """Loads all that waits; returns the numbers, in the order of loading."""
+def load(states):
+    """Loads all waiting versions; returns their numbers in the order of loading."""
     order = []
-    while (version := made.to_load(now_s)) is not None:
-        version.begin()
-        version.succeed(object())
+    while (version := states.next_to_load(0.0)) is not None:
+        version.mark_loading()
+        version.mark_loaded(object())
         order.append(version.number)
     return order
+
+
+def fail(states, retries=0, retry_at_s=0.0):
+    """Lets the next load fail; returns its version."""
+    version = states.next_to_load(0.0)
+    version.mark_loading()
+    version.mark_failed(ERROR, retries, retry_at_s)
+    return version
 
 
 def numbers(versions):
@@ -36,158 +44,132 @@ def numbers(versions):
 
 
 def test_the_highest_version_is_loaded_first():
-    made = lineup(1, 3, 2)
-    assert {v.state for v in made.versions.values()} == {START}
-    assert load(made) == [3, 2, 1]
-    assert numbers(made.available) == [1, 2, 3]
-    assert made.to_unload() == []
+    states = make_states(1, 3, 2)
+    assert {v.state for v in states.versions.values()} == {START}
+    assert load(states) == [3, 2, 1]
+    assert numbers(states.available) == [1, 2, 3]
+    assert states.to_unload() == []
 
 
-def test_the_old_version_stays_until_the_new_one_serves():
-    made = lineup(1)
-    load(made)
-    made.want({2: "/m/2"})
-    assert made.to_unload() == [] and numbers(made.available) == [1]
-    load(made)
-    assert numbers(made.to_unload()) == [1]
+def test_the_old_version_stays_until_the_new_one_is_available():
+    states = make_states(1, loaded=True)
+    states.set_desired_versions({2: "/m/2"})
+    assert states.to_unload() == [] and numbers(states.available) == [1]
+    load(states)
+    assert numbers(states.to_unload()) == [1]
 
 
-def test_of_several_old_versions_only_the_latest_stays_meanwhile():
-    made = lineup(1, 2, 3)
-    load(made)
-    made.want({4: "/m/4", 5: "/m/5"})
-    assert numbers(made.to_unload()) == [1, 2]
+def test_only_the_latest_of_several_old_versions_stays_meanwhile():
+    states = make_states(1, 2, 3, loaded=True)
+    states.set_desired_versions({4: "/m/4", 5: "/m/5"})
+    assert numbers(states.to_unload()) == [1, 2]
+    states.set_desired_versions({})
+    assert numbers(states.to_unload()) == [1, 2, 3]
 
 
-def test_where_nothing_is_wanted_all_go():
-    made = lineup(1, 2)
-    load(made)
-    made.want({})
-    assert numbers(made.to_unload()) == [1, 2]
+def test_the_old_version_stays_if_the_new_one_does_not_load():
+    states = make_states(1, loaded=True)
+    states.set_desired_versions({2: "/m/2"})
+    version = fail(states)
+    assert version.number == 2 and version.state == END and version.error is ERROR
+    assert states.to_unload() == []
+    states.set_desired_versions({1: "/m/1"})
+    assert states.to_unload() == [] and states.serves
 
 
-def test_the_old_version_serves_on_where_the_new_one_does_not_load():
-    made = lineup(1)
-    load(made)
-    made.want({2: "/m/2"})
-    made.to_load(0.0).begin()
-    made.versions[2].fail(BAD, 0, 0.0)
-    assert made.versions[2].state == END and made.versions[2].error is BAD
-    assert made.to_unload() == []
-    made.want({1: "/m/1"})  # it is taken from the disk again
-    assert made.to_unload() == [] and made.serves
-
-
-def test_a_failed_version_is_tried_again_after_a_while_and_then_given_up():
-    made = lineup(1)
+def test_a_failed_version_is_retried_after_a_time_and_a_number_of_times():
+    states = make_states(1)
+    version = states.versions[1]
     for attempt in range(3):
         now_s = 100.0 + 10.0 * attempt
-        assert made.retry_in_s(now_s - 4.0) == (4.0 if attempt else 0.0)
-        made.to_load(now_s).begin()
-        assert made.versions[1].state == LOADING and made.retry_in_s(now_s) is None
-        made.versions[1].fail(BAD, 2, now_s + 10.0)
-        assert made.to_load(now_s + 9.0) is None
-    assert made.versions[1].state == END and made.versions[1].failures == 3
-    assert made.to_load(1e9) is None and made.retry_in_s(0.0) is None
+        assert states.retry_in_s(now_s - 4.0) == (4.0 if attempt else 0.0)
+        states.next_to_load(now_s).mark_loading()
+        assert version.state == LOADING and states.retry_in_s(now_s) is None
+        version.mark_failed(ERROR, 2, now_s + 10.0)
+        assert states.next_to_load(now_s + 9.0) is None
+    assert version.state == END and version.failures == 3
+    assert states.next_to_load(1e9) is None and states.retry_in_s(0.0) is None
 
 
 def test_another_version_is_loaded_while_a_failed_one_waits():
-    made = lineup(1, 2)
-    made.to_load(0.0).begin()
-    made.versions[2].fail(BAD, 5, 60.0)
-    assert made.to_load(0.0).number == 1
+    states = make_states(1, 2)
+    fail(states, retries=5, retry_at_s=60.0)
+    assert states.next_to_load(0.0).number == 1
+    states.set_desired_versions({})  # ends both, the failed one with its error
+    assert {v.state for v in states.versions.values()} == {END}
+    assert states.versions[2].error is ERROR and states.versions[1].error is None
 
 
-def test_a_failed_version_begins_anew_only_when_it_was_away_or_lies_elsewhere():
-    made = lineup(1)
-    made.to_load(0.0).begin()
-    made.versions[1].fail(BAD, 0, 0.0)
-    made.want({1: "/m/1"})
-    assert made.versions[1].state == END
-    made.want({1: "/elsewhere/1"})
-    assert made.versions[1].state == START
-    made.to_load(0.0).begin()
-    made.versions[1].fail(BAD, 0, 0.0)
-    made.want({})
-    assert made.versions[1].state == END
-    made.want({1: "/elsewhere/1"})
-    assert made.versions[1].state == START and made.versions[1].failures == 0
+def test_a_failed_version_starts_anew_after_a_removal_or_at_a_new_location():
+    states = make_states(1)
+    fail(states)
+    states.set_desired_versions({1: "/m/1"})
+    assert states.versions[1].state == END
+    states.set_desired_versions({1: "/new/1"})
+    assert states.versions[1].state == START
+    fail(states)
+    states.set_desired_versions({})
+    assert states.versions[1].state == END
+    states.set_desired_versions({1: "/new/1"})
+    assert states.versions[1].state == START and states.versions[1].failures == 0
 
 
-def test_what_waits_to_be_loaded_is_loaded_from_where_it_lies_by_now():
-    made = lineup(1)
-    made.want({1: "/elsewhere/1"})
-    assert made.to_load(0.0).location == "/elsewhere/1"
+def test_a_new_location_counts_for_waiting_but_not_for_available_versions():
+    states = make_states(1)
+    states.set_desired_versions({1: "/new/1"})
+    assert states.next_to_load(0.0).location == "/new/1"
+    load(states)
+    states.set_desired_versions({1: "/other/1"})
+    version = states.versions[1]
+    assert version.state == AVAILABLE and version.desired
+    assert version.location == "/new/1"
 
 
-def test_a_version_that_serves_goes_on_wherever_its_number_lies_by_now():
-    made = lineup(1)
-    load(made)
-    made.want({1: "/elsewhere/1"})
-    assert made.versions[1].state == AVAILABLE and made.versions[1].wanted
-
-
-def test_what_nobody_waits_for_is_given_up_before_it_was_loaded():
-    made = lineup(1, 2)
-    made.to_load(0.0).begin()
-    made.versions[2].fail(BAD, 5, 60.0)
-    made.want({})
-    assert [made.versions[n].state for n in (1, 2)] == [END, END]
-    assert made.versions[2].error is BAD and made.versions[1].error is None
-
-
-def test_what_is_loaded_when_nobody_wants_it_any_more_never_serves():
-    made = lineup(1)
-    version = made.to_load(0.0)
-    version.begin()
-    made.want({})
-    assert version.state == LOADING and made.is_busy
-    assert not version.succeed("servable")
-    assert version.state == UNLOADING and made.available == [] and made.is_busy
-    version.retire()
-    assert version.state == END and not made.is_busy
+def test_a_version_that_is_undesired_while_it_loads_is_never_available():
+    states = make_states(1)
+    version = states.next_to_load(0.0)
+    version.mark_loading()
+    states.set_desired_versions({})
+    assert version.state == LOADING and states.is_busy
+    assert not version.mark_loaded("servable")
+    assert version.state == UNLOADING and states.available == [] and states.is_busy
+    version.mark_unloaded()
+    assert version.state == END and not states.is_busy
     assert version.error.message == "Loading of servable cancelled"
 
 
-def test_what_is_being_loaded_from_elsewhere_is_not_taken_for_the_new_one():
-    made = lineup(1)
-    old = made.to_load(0.0)
-    old.begin()
-    made.want({1: "/elsewhere/1"})
-    assert made.versions[1] is old and not old.succeed("servable")
-    old.retire()
-    made.want({1: "/elsewhere/1"})
-    assert made.versions[1].state == START
+def test_a_version_that_loads_from_an_old_location_is_replaced_after_its_end():
+    states = make_states(1)
+    old = states.next_to_load(0.0)
+    old.mark_loading()
+    states.set_desired_versions({1: "/new/1"})
+    assert states.versions[1] is old and not old.mark_loaded("servable")
+    old.mark_unloaded()
+    states.set_desired_versions({1: "/new/1"})
+    assert states.versions[1].state == START
 
 
-def test_a_version_on_its_way_out_comes_again_when_it_is_gone():
-    made = lineup(1)
-    load(made)
-    made.want({})
-    (version,) = made.to_unload()
+def test_an_unloading_version_starts_anew_after_its_end():
+    states = make_states(1, loaded=True)
+    states.set_desired_versions({})
+    (version,) = states.to_unload()
     version.state = UNLOADING
-    made.want({1: "/m/1"})
-    assert made.versions[1] is version and not version.wanted
-    version.retire()
-    made.want({1: "/m/1"})
-    assert made.versions[1] is not version and made.versions[1].state == START
+    states.set_desired_versions({1: "/m/1"})
+    assert states.versions[1] is version and not version.desired
+    version.mark_unloaded()
+    states.set_desired_versions({1: "/m/1"})
+    assert states.versions[1] is not version and states.versions[1].state == START
 
 
-@pytest.mark.parametrize("good", [True, False])
-def test_a_model_is_settled_when_one_version_serves_or_none_ever_will(good):
-    made = lineup()
-    assert not made.is_settled
-    made.want({1: "/m/1", 2: "/m/2"})
-    for retry_at_s in (0.0, 0.0):
-        assert not made.is_settled
-        made.to_load(0.0).begin()
-        version = next(v for v in made.versions.values() if v.in_loader)
-        if good and version.number == 1:
-            version.succeed("servable")
-        else:
-            version.fail(BAD, 0, retry_at_s)
-    assert made.is_settled and made.serves == good
-    if not good:
-        assert made.failure() == (
+@pytest.mark.parametrize("is_good", [True, False])
+def test_a_model_is_settled_when_one_version_is_available_or_all_have_failed(is_good):
+    states = make_states()
+    assert not states.is_settled
+    states.set_desired_versions({1: "/m/1", 2: "/m/2"})
+    assert fail(states).number == 2 and not states.is_settled
+    load(states) if is_good else fail(states)
+    assert states.is_settled and states.serves == is_good
+    if not is_good:
+        assert states.failure() == (
             "{name: m version: 2} due to error: NOT_FOUND: no such file"
         )

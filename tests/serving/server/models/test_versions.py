@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from serving.server.models.versions import (
+    BasePathWatcher,
     Policy,
-    Watcher,
     choose_versions,
     find_versions,
     parse_version,
@@ -28,31 +28,22 @@ def make(folder, *names):
         (folder / name).mkdir(parents=True)
 
 
+NUMBERS = {
+    "1": 1,
+    "007": 7,
+    "-3": -3,
+    " 5\n": 5,
+    "20240102030405": 20240102030405,
+    "0" * 40 + "9": 9,
+    str(2**63 - 1): 2**63 - 1,
+    str(-(2**63)): -(2**63),
+}
+OTHER_NAMES = [str(2**63), str(-(2**63) - 1), "9" * 5000, "+1", "1.0", "1 2", "1_000"]
+OTHER_NAMES += ["v1", "1.tmp", ".1", "٣", "", "-"]
+
+
 @pytest.mark.parametrize(
-    "name, number",
-    [
-        ("1", 1),
-        ("007", 7),
-        ("-3", -3),
-        (" 5\n", 5),
-        ("20240102030405", 20240102030405),
-        ("0" * 40 + "9", 9),
-        ("9223372036854775807", 2**63 - 1),
-        ("9223372036854775808", None),
-        ("-9223372036854775808", -(2**63)),
-        ("-9223372036854775809", None),
-        ("9" * 5000, None),
-        ("+1", None),
-        ("1.0", None),
-        ("1 2", None),
-        ("1_000", None),
-        ("v1", None),
-        ("1.tmp", None),
-        (".1", None),
-        ("٣", None),
-        ("", None),
-        ("-", None),
-    ],
+    "name, number", [*NUMBERS.items(), *((name, None) for name in OTHER_NAMES)]
 )
 def test_a_folder_is_a_version_if_tf_serving_reads_its_name_as_one(name, number):
     assert parse_version(name) == number
@@ -73,24 +64,21 @@ def test_any_other_name_is_no_version(name):
         assert -(2**63) <= number < 2**63
 
 
-def test_versions_are_found_in_ascending_order(tmp_path):
+def test_versions_are_listed_in_ascending_order(tmp_path):
     make(tmp_path, "10", "9", "notes", "3.tmp")
     (tmp_path / "11").write_text("a file counts, as in TF Serving")
     assert find_versions(str(tmp_path)) == ({9: "9", 10: "10", 11: "11"}, [])
 
 
-def test_of_two_folders_of_one_version_the_last_counts_with_a_warning(tmp_path):
+def test_the_last_of_two_folders_of_one_version_counts_with_a_warning(tmp_path):
     make(tmp_path, "1", "01")
-    found, warnings = find_versions(str(tmp_path))
-    assert found == {1: "1"}
-    assert warnings == [
-        "Duplicate version directories detected. Version 1 will be loaded from 1, 01 "
-        "will be ignored."
-    ]
+    folders, (warning,) = find_versions(str(tmp_path))
+    assert folders == {1: "1"}
+    assert "Version 1 will be loaded from 1, 01 will be ignored" in warning
 
 
 @pytest.mark.parametrize(
-    "text, wanted",
+    "text, chosen",
     [
         ("", [4]),
         ("latest {}", [4]),
@@ -101,70 +89,68 @@ def test_of_two_folders_of_one_version_the_last_counts_with_a_warning(tmp_path):
         ("specific {}", []),
     ],
 )
-def test_a_policy_chooses_among_what_is_there(text, wanted):
-    assert choose_versions([3, -1, 4, 2], policy(text)) == wanted
+def test_a_policy_chooses_among_the_versions(text, chosen):
+    assert choose_versions([3, -1, 4, 2], policy(text)) == chosen
     assert choose_versions([], policy(text)) == []
 
 
 @given(st.sets(st.integers(-5, 20)), st.integers(0, 8))
-def test_the_latest_versions_are_the_highest(found, count):
-    wanted = choose_versions(list(found), policy(f"latest {{ num_versions: {count} }}"))
-    assert len(wanted) == min(max(count, 1), len(found))
-    assert all(other <= low for low in wanted[:1] for other in found - set(wanted))
+def test_the_latest_versions_are_the_highest(versions, count):
+    text = f"latest {{ num_versions: {count} }}"
+    chosen = choose_versions(list(versions), policy(text))
+    assert chosen == sorted(versions)[len(versions) - len(chosen) :]
+    assert len(chosen) == min(max(count, 1), len(versions))
 
 
-def test_a_watcher_says_where_the_wanted_versions_lie(tmp_path):
+@pytest.fixture
+def lines():
+    return []
+
+
+@pytest.fixture
+def check(lines):
+    """Checks a base path with one watcher; log lines go to `lines`."""
+    watcher = BasePathWatcher(lines.append)
+    return lambda *args: watcher.check_base_path(model(*args))
+
+
+def test_a_watcher_returns_the_folders_of_the_versions(check, lines, tmp_path):
     make(tmp_path, "1", "002")
-    said = []
-    assert Watcher(said.append).look(model(tmp_path, "all {}")) == {
-        1: tmp_path / "1",
-        2: tmp_path / "002",
-    }
-    assert said == []
+    folders = {1: tmp_path / "1", 2: tmp_path / "002"}
+    assert check(tmp_path, "all {}") == folders and lines == []
 
 
-def test_a_base_path_without_versions_is_said_once_until_it_has_had_one(tmp_path):
-    said = []
-    watcher, empty = Watcher(said.append), model(tmp_path)
-    warning = (
-        f"No versions of servable m found under base path {tmp_path}. Did you forget "
-        "to name your leaf directory as a number (eg. '/1/')?"
+def test_a_base_path_without_versions_is_logged_once_until_it_has_one(
+    check, lines, tmp_path
+):
+    assert check(tmp_path) == check(tmp_path) == {}
+    (line,) = lines
+    assert line.startswith(
+        f"No versions of servable m found under base path {tmp_path}"
     )
-    assert watcher.look(empty) == watcher.look(empty) == {}
-    assert said == [warning]
     make(tmp_path, "1")
-    assert watcher.look(empty) == {1: tmp_path / "1"}
+    assert check(tmp_path) == {1: tmp_path / "1"}
     (tmp_path / "1").rmdir()
-    assert watcher.look(empty) == watcher.look(empty) == {}
-    assert said == [warning] * 2
+    assert check(tmp_path) == check(tmp_path) == {}
+    assert lines == [line] * 2
 
 
-def test_a_missing_base_path_is_no_word_on_its_versions_and_is_said_once(tmp_path):
-    said = []
-    watcher, gone = Watcher(said.append), model(tmp_path / "gone")
-    assert watcher.look(gone) is None and watcher.look(gone) is None
-    assert said == [
-        f"Could not find base path {tmp_path}/gone for servable m with error No such "
-        "file or directory."
-    ]
+def test_a_missing_base_path_changes_nothing_and_is_logged_once(check, lines, tmp_path):
+    assert check(tmp_path / "missing") is None and check(tmp_path / "missing") is None
+    (line,) = lines
+    assert f"base path {tmp_path}/missing for servable m" in line
+    assert "No such file or directory" in line
 
 
-def test_a_specific_version_that_is_missing_is_named_once(tmp_path):
+def test_a_missing_specific_version_is_logged_once(check, lines, tmp_path):
     make(tmp_path, "1")
-    said = []
-    watcher = Watcher(said.append)
-    asked = model(tmp_path, "specific { versions: 1 versions: 8 }")
-    assert watcher.look(asked) == watcher.look(asked) == {1: tmp_path / "1"}
-    assert len(said) == 1 and said[0].startswith("Version 8 of servable m, which was")
+    for _ in range(2):
+        text = "specific { versions: 1 versions: 8 }"
+        assert check(tmp_path, text) == {1: tmp_path / "1"}
+    assert len(lines) == 1 and lines[0].startswith("Version 8 of servable m")
 
 
-def test_a_base_path_behind_a_uri_is_listed_by_tensorflow(tmp_path):
+def test_a_uri_is_listed_by_tensorflow(check, lines, tmp_path):
     make(tmp_path, "3")
-    found = Watcher(print).look(model(f"file://{tmp_path}"))
-    assert found == {3: f"file://{tmp_path}/3"}
-
-
-def test_a_uri_that_nothing_here_opens_is_said_and_changes_nothing():
-    said = []
-    assert Watcher(said.append).look(model("nosuch://bucket/m")) is None
-    assert "nosuch" in said[0]
+    assert check(f"file://{tmp_path}") == {3: f"file://{tmp_path}/3"}
+    assert check("nosuch://bucket/m") is None and "nosuch" in lines[0]

@@ -5,7 +5,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serving.server.errors import ServingError
-from serving.server.rest.json_reader import Constant, TwiceNamed, faults_of, read
+from serving.server.rest.json_reader import (
+    Constant,
+    DuplicateNames,
+    locate_errors,
+    read_json,
+)
+from tests.serving.server.assertions import serving_error
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -14,7 +20,7 @@ values = st.recursive(
 )
 
 
-# Kind of fault: (document, byte offset), the same on every release of Python.
+# {kind of fault: (document, byte offset)}, for every release of Python
 BROKEN = {
     "The document is empty.": [(b" \n", 2)],
     "Missing a name for object member.": [
@@ -56,9 +62,7 @@ BROKEN = {
         (b'{"a":"\\\\\\uDC00"}', 8),
     ],
     "Invalid encoding in string.": [(b'{"a":"\xff"}', 6), (b'\xef\xbb\xbf{"\xff"}', 5)],
-    "Number too big to be stored in double.": [
-        (b'{"a":' + b"1" * 10_000 + b"}", 5),
-    ],
+    "Number too big to be stored in double.": [(b'{"a":' + b"1" * 10_000 + b"}", 5)],
     "Nested too deeply.": [(b'{"a":' + b"[" * 100_000, 503)],
 }
 
@@ -68,66 +72,63 @@ BROKEN = {
     [(message, *case) for message, cases in BROKEN.items() for case in cases],
 )
 def test_a_broken_document_is_an_error_with_its_kind_and_offset(message, body, offset):
-    with pytest.raises(ServingError) as error:
-        read(body)
-    assert error.value.message == f"JSON Parse error: {message} at offset: {offset}"
-    assert error.value.code.name == "INVALID_ARGUMENT"
-
-
-def test_an_empty_body_has_no_offset():
-    with pytest.raises(ServingError) as error:
-        read(b"")
-    assert error.value.message == "JSON Parse error: The document is empty"
+    error = serving_error(read_json, body)
+    assert error.message == f"JSON Parse error: {message} at offset: {offset}"
+    assert error.code.name == "INVALID_ARGUMENT"
 
 
 @pytest.mark.parametrize(
-    ("body", "quoted"),
-    [(b"[1]", "[\n    1\n]"), (b"3.5", "3.5"), (b'"x"', '"x"'), (b"null", "null")],
+    ("body", "message"),
+    [
+        (b"", "JSON Parse error: The document is empty"),
+        (b"[1]", "JSON Value: [\n    1\n] Is not object"),
+        (b"3.5", "JSON Value: 3.5 Is not object"),
+        (b'"x"', 'JSON Value: "x" Is not object'),
+        (b"null", "JSON Value: null Is not object"),
+    ],
 )
-def test_a_document_that_is_no_object_is_quoted(body, quoted):
-    with pytest.raises(ServingError) as error:
-        read(body)
-    assert error.value.message == f"JSON Value: {quoted} Is not object"
+def test_a_document_that_is_no_object_is_refused(body, message):
+    assert serving_error(read_json, body).message == message
 
 
-def test_a_number_that_is_too_big_is_found_where_it_stands():
+def test_a_number_that_is_too_big_has_its_offset():
     body = b'{"1e999": "1e999", "a": [1e308, -1e999]}'
     with pytest.raises(ServingError, match="too big .* at offset: 32"):
-        with faults_of(body):
+        with locate_errors(body):
             raise OverflowError
 
 
-def test_infinity_that_is_spelled_out_differs_from_a_number_that_is_too_big():
-    document = read(b'{"a": [Infinity, -Infinity, NaN, 1e999]}')
+def test_an_infinity_by_name_differs_from_a_number_that_is_too_big():
+    document = read_json(b'{"a": [Infinity, -Infinity, NaN, 1e999]}')
     assert [type(v) for v in document["a"]] == [Constant] * 3 + [float]
 
 
-def test_of_a_member_that_is_named_twice_the_first_counts():
-    document = read(b'{"a": 1, "b": 2, "a": 3}')
+def test_the_first_member_of_a_duplicate_name_counts():
+    document = read_json(b'{"a": 1, "b": 2, "a": 3}')
     assert document == {"a": 1, "b": 2}
-    assert isinstance(document, TwiceNamed)
+    assert isinstance(document, DuplicateNames)
 
 
-def test_the_byte_order_mark_is_skipped_and_pairs_of_surrogates_are_one_character():
-    assert read(b'\xef\xbb\xbf{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
-    assert read(b'{"a": "\\\\ud800"}') == {"a": "\\ud800"}
+def test_a_byte_order_mark_is_skipped_and_a_surrogate_pair_is_one_character():
+    assert read_json(b'\xef\xbb\xbf{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
+    assert read_json(b'{"a": "\\\\ud800"}') == {"a": "\\ud800"}
 
 
 @given(st.dictionaries(st.text(), values))
-def test_any_object_is_read_as_the_standard_library_reads_it(document):
+def test_any_object_equals_the_standard_librarys(document):
     body = json.dumps(document).encode()
     try:
-        assert repr(read(body)) == repr(json.loads(body))
-    except ServingError as error:  # dumps writes lone surrogates as they are
+        assert repr(read_json(body)) == repr(json.loads(body))
+    except ServingError as error:  # json.dumps writes lone surrogates
         assert "surrogate" in error.message
 
 
 @given(st.binary() | st.text(alphabet='{}[]":,\\u0dD18eE+-.nulINa\n ').map(str.encode))
 @example(b'{"a":"' + b"\\" * 99_999)
 @example(b'{"a":"' + b"\\" * 99_999 + b"x")
-def test_any_bytes_are_an_object_or_an_error_within_the_body(body):
+def test_any_bytes_are_an_object_or_an_error_with_an_offset_in_the_body(body):
     try:
-        assert isinstance(read(body), dict)
+        assert isinstance(read_json(body), dict)
     except ServingError as error:
         if " at offset: " in error.message:
             offset = int(error.message.rpartition(" at offset: ")[2])

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.server.rest.json_writer import array, decimals, members, quotation, quoted
+from serving.server.rest.json_writer import (
+    format_array,
+    format_floats,
+    format_object,
+    quote,
+    quote_value,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,56 +32,53 @@ from serving.server.rest.json_writer import array, decimals, members, quotation,
         (float("-inf"), "-Infinity"),
     ],
 )
-def test_a_float_has_six_digits_or_nine(value, text):
-    assert decimals(np.array([value], np.float32)) == [text]
+def test_a_float_has_six_or_nine_digits(value, text):
+    assert format_floats(np.array([value], np.float32)) == [text]
 
 
-def test_a_double_has_six_digits_or_seventeen():
+def test_a_double_has_six_or_seventeen_digits():
     values = np.array([0.1, 1 / 3, 9007199254740993, 1e22])
     texts = ["0.1", "0.33333333333333331", "9007199254740992.0", "1e+22"]
-    assert decimals(values) == texts
+    assert format_floats(values) == texts
 
 
-@given(st.lists(st.floats(width=32)))
-def test_any_float_is_read_back_to_the_last_bit(values):
-    numbers = np.array(values, np.float32)
-    read = np.array([float(text) for text in decimals(numbers)], np.float32)
-    assert np.array_equal(read, numbers, equal_nan=True)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_any_float_is_read_back_exactly(dtype):
+    @given(st.lists(st.floats(width=np.finfo(dtype).bits)))
+    def check(values):
+        numbers = np.array(values, dtype)
+        result = np.array([float(text) for text in format_floats(numbers)], dtype)
+        assert np.array_equal(result, numbers, equal_nan=True)
+        real = ~np.isnan(numbers)
+        assert np.array_equal(np.signbit(result[real]), np.signbit(numbers[real]))
 
-
-@given(st.lists(st.floats()))
-def test_any_double_is_read_back_to_the_last_bit(values):
-    numbers = np.array(values, np.float64)
-    read = np.array([float(text) for text in decimals(numbers)])
-    assert np.array_equal(read, numbers, equal_nan=True)
-    whole = ~np.isnan(numbers)
-    assert np.array_equal(np.signbit(read[whole]), np.signbit(numbers[whole]))
+    check()
 
 
 @given(st.text())
 def test_any_text_is_read_back(text):
-    assert json.loads(quoted(text)) == text
+    assert json.loads(quote(text)) == text
 
 
 def test_control_characters_are_escaped_as_rapidjson_does():
-    assert quoted('\b\f\n\r\t\x0b\x1f"\\/é') == r'"\b\f\n\r\t\u000B\u001F\"\\/é"'
+    assert quote('\b\f\n\r\t\x0b\x1f"\\/é') == r'"\b\f\n\r\t\u000B\u001F\"\\/é"'
 
 
-def test_arrays_stand_on_one_line_or_on_many():
+def test_arrays_are_on_one_line_or_on_many():
     texts = list("123456")
-    assert array(texts, [2, 3], 1, True) == "[[1, 2, 3], [4, 5, 6]]"
-    assert array(texts[:2], [1, 2], 1, False) == (
+    assert format_array(texts, [2, 3], 1, True) == "[[1, 2, 3], [4, 5, 6]]"
+    assert format_array(texts[:2], [1, 2], 1, False) == (
         "[\n        [\n            1,\n            2\n        ]\n    ]"
     )
-    assert array([], [2, 0], 1, True) == "[[], []]"
-    assert array([], [0, 2], 1, True) == "[]"
-    assert array(["7"], [], 1, False) == "7"
+    assert format_array([], [2, 0], 1, True) == "[[], []]"
+    assert format_array([], [0, 2], 1, True) == "[]"
+    assert format_array(["7"], [], 1, False) == "7"
 
 
-def test_an_object_has_a_member_a_line():
+def test_an_object_has_one_line_per_member():
     text = '{\n        "a": 1,\n        "b": 2\n    }'
-    assert members({"a": "1", "b": "2"}, 1) == text
-    assert members({}, 1) == "{}"
+    assert format_object({"a": "1", "b": "2"}, 1) == text
+    assert format_object({}, 1) == "{}"
 
 
 @pytest.mark.parametrize(
@@ -91,18 +94,18 @@ def test_an_object_has_a_member_a_line():
         (None, "null"),
     ],
 )
-def test_a_quotation_is_the_value(value, text):
+def test_a_quoted_value_is_the_value(value, text):
     if text is None:
-        assert json.loads(quotation(value)) == value
+        assert json.loads(quote_value(value)) == value
     else:
-        assert quotation(value) == text
+        assert quote_value(value) == text
 
 
 def test_numbers_in_a_document_are_quoted_as_rapidjson_writes_them():
     values = [1e21, 1e20, 1e-6, 1e-7, 1.25e30, 0.0, -2.5]
     texts = "1e21 100000000000000000000.0 0.000001 1e-7 1.25e30 0.0 -2.5".split()
-    assert quotation(values) == "[\n    " + ",\n    ".join(texts) + "\n]"
+    assert quote_value(values) == "[\n    " + ",\n    ".join(texts) + "\n]"
 
 
-def test_a_long_value_is_cut():
-    assert len(quotation({"a": ["x" * 10_000] * 1000})) == 1100
+def test_a_long_value_is_truncated():
+    assert len(quote_value({"a": ["x" * 10_000] * 1000})) == 1100

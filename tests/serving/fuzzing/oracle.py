@@ -1,4 +1,4 @@
-"""Whether an answer is one that the server may give, and what all of them were."""
+"""Oracle of the fuzzer: checks of responses, and a report of all results."""
 
 import json
 import math
@@ -13,7 +13,7 @@ import grpc
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
-LONGEST_TEXT = 1024 + len("...TRUNCATED")  # bytes
+MAX_TEXT = 1024 + len("...TRUNCATED")  # bytes
 _Code = grpc.StatusCode
 CODES = {
     _Code.INVALID_ARGUMENT,
@@ -34,7 +34,7 @@ _FIELDS += ("uint32_val", "uint64_val", "half_val", "scomplex_val", "dcomplex_va
 
 @dataclass
 class Phase:
-    """What came of the inputs of one kind."""
+    """Results of one kind of input."""
 
     name: str
     results: Counter[str] = field(default_factory=Counter)
@@ -46,12 +46,11 @@ class Phase:
         return self.results.total()
 
 
-class Tally:
-    """All phases, and what was wrong.
+class Report:
+    """Results of all phases.
 
     Attributes:
-        phases: In order.
-        findings: A line each: the phase, what is wrong, and the input.
+        findings: One line per problem: phase, problem and input.
     """
 
     def __init__(self):
@@ -60,7 +59,7 @@ class Tally:
 
     @contextmanager
     def phase(self, name: str, pid: int) -> Iterator[Phase]:
-        """Times a phase, whose server is the process `pid`."""
+        """Measures a phase; `pid` is the server's process."""
         phase, start_s = Phase(name), time.monotonic()
         self.phases.append(phase)
         try:
@@ -70,19 +69,19 @@ class Tally:
             phase.rss_mib = rss_mib(pid)
             print(row(phase), flush=True)
 
-    def take(self, result: str, fault: str | None, shown: object) -> None:
-        """Counts an answer, and keeps what is wrong with it."""
+    def record(self, result: str, problem: str | None, shown: object) -> None:
+        """Counts a result and stores its problem."""
         phase = self.phases[-1]
         phase.results[result] += 1
-        if fault:
-            text = f"{phase.name}: {fault} <- {repr(shown)[:600]}"
+        if problem:
+            text = f"{phase.name}: {problem} <- {repr(shown)[:600]}"
             if len(self.findings) < 200:
                 self.findings.append(text)
                 print(text, file=sys.stderr, flush=True)
 
 
 def rss_mib(pid: int) -> float:
-    """Returns the resident memory of a process, 0.0 where it has ended."""
+    """Returns the resident memory of a process, 0.0 if it has ended."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii") as file:
             kib = next(line.split()[1] for line in file if line.startswith("VmRSS"))
@@ -92,7 +91,7 @@ def rss_mib(pid: int) -> float:
 
 
 def row(phase: Phase) -> str:
-    """Returns a phase as a row of a table in Markdown."""
+    """Returns a phase as a row of a Markdown table."""
     results = ", ".join(f"{name} {n}" for name, n in phase.results.most_common())
     return (
         f"| {phase.name} | {phase.inputs} | {phase.seconds:.0f} | "
@@ -100,33 +99,33 @@ def row(phase: Phase) -> str:
     )
 
 
-def fault_of_error(method: str, code: grpc.StatusCode, text: str) -> str | None:
-    """Says what is wrong with an error, if anything is."""
+def check_error(method: str, code: grpc.StatusCode, text: str) -> str | None:
+    """Returns the problem of a gRPC error, or None."""
     allowed = CODES | (_RELOAD_CODES if method.endswith("ConfigRequest") else set())
     broken = code is _Code.INTERNAL and text.startswith(_NO_MESSAGE)
     if code not in allowed and not broken:
         return f"{code.name}: {text[:300]}"
     if not text:
         return f"{code.name} without a text"
-    if len(text.encode()) > LONGEST_TEXT:
+    if len(text.encode()) > MAX_TEXT:
         return f"{code.name} with a text of {len(text.encode())} bytes"
     return None
 
 
-def fault_of_response(method: str, request, response) -> str | None:
-    """Says what is wrong with a response of gRPC, if anything is."""
+def check_response(method: str, request, response) -> str | None:
+    """Returns the problem of a gRPC response, or None."""
     if method == "Predict":
-        wanted = set(request.output_filter) or set(response.outputs)
-        if not response.outputs or wanted != set(response.outputs):
+        expected = set(request.output_filter) or set(response.outputs)
+        if not response.outputs or expected != set(response.outputs):
             return f"outputs {sorted(response.outputs)}"
-        faults = map(_fault_of_tensor, response.outputs.values())
+        faults = map(_check_tensor, response.outputs.values())
         return next(filter(None, faults), None)
     if method in ("Classify", "Regress"):
         kind = request.input.WhichOneof("kind")
-        sent = len(getattr(request.input, kind).examples)
-        listed = getattr(response.result, "classifications", None)
-        got = len(response.result.regressions if listed is None else listed)
-        return None if got == sent else f"{got} results of {sent} examples"
+        examples = len(getattr(request.input, kind).examples)
+        classes = getattr(response.result, "classifications", None)
+        results = len(response.result.regressions if classes is None else classes)
+        return None if results == examples else f"{results} results of {examples}"
     if method == "MultiInference" and len(response.results) != len(request.tasks):
         return f"{len(response.results)} results of {len(request.tasks)} tasks"
     if method == "GetModelStatus" and not response.model_version_status:
@@ -136,7 +135,7 @@ def fault_of_response(method: str, request, response) -> str | None:
     return None
 
 
-def _fault_of_tensor(proto: tensor_pb2.TensorProto) -> str | None:
+def _check_tensor(proto: tensor_pb2.TensorProto) -> str | None:
     size = math.prod(dim.size for dim in proto.tensor_shape.dim)
     size *= 2 if tf.as_dtype(proto.dtype).is_complex else 1
     values = sum(len(getattr(proto, name)) for name in _FIELDS)
@@ -145,8 +144,8 @@ def _fault_of_tensor(proto: tensor_pb2.TensorProto) -> str | None:
     return None
 
 
-def fault_of_http(status: int, headers: dict[str, str], body: bytes) -> str | None:
-    """Says what is wrong with an answer of REST, if anything is."""
+def check_http(status: int, headers: dict[str, str], body: bytes) -> str | None:
+    """Returns the problem of an HTTP response, or None."""
     if status not in HTTP_STATUSES:
         return f"status {status}: {body[:300]!r}"
     if headers.get("content-type") != "application/json":
@@ -160,6 +159,6 @@ def fault_of_http(status: int, headers: dict[str, str], body: bytes) -> str | No
     error = document.get("error")
     if list(document) != ["error"] or not isinstance(error, str) or not error:
         return f"status {status}: {body[:300]!r}"
-    if len(error.encode()) > LONGEST_TEXT:
+    if len(error.encode()) > MAX_TEXT:
         return f"status {status} with a text of {len(error.encode())} bytes"
     return None

@@ -1,4 +1,4 @@
-"""The server in this process, behind the handlers of its doors but without wires."""
+"""Fuzzing of the server in this process, through its gRPC and WSGI handlers."""
 
 import io
 import json
@@ -28,12 +28,12 @@ from serving.server.grpc import server
 from serving.server.metrics import Metrics
 from serving.server.models.manager import Manager
 from serving.server.rest.app import build_app
-from tests.serving.fuzzing import messages, verdict, web
-from tests.serving.fuzzing.mutation import altered, mutated
+from tests.serving.fuzzing import http_requests, messages, oracle
+from tests.serving.fuzzing.mutation import mutate, mutate_message
 
 TIMEOUT_S = 20.0
 _MESSAGE_BYTES = 2**24
-_RELOAD_S = 0.02  # a base path without versions is waited for until the deadline
+_RELOAD_S = 0.02  # a reload waits for the first version until its deadline
 BATCHING = Batching(
     max_batch_size=32,
     allowed_batch_sizes=(8, 32),
@@ -42,8 +42,8 @@ BATCHING = Batching(
 )
 
 
-class Server:
-    """Models and the handlers of both doors.
+class InProcessServer:
+    """Models with the gRPC and WSGI handlers.
 
     Attributes:
         signatures: {model: its signatures}.
@@ -52,27 +52,30 @@ class Server:
     def __init__(self, models: dict[str, Path], batching: Batching | None):
         self._scheduler = batching and BatchScheduler(batching, lambda us: None)
         limits = Limits(message_bytes=_MESSAGE_BYTES)
-        room = WeightedSemaphore(limits.rows, "rows")
+        semaphore = WeightedSemaphore(limits.rows, "rows")
         self._manager = Manager(
-            partial(Servable, room=room, scheduler=self._scheduler), say=lambda line: 0
+            partial(Servable, semaphore=semaphore, scheduler=self._scheduler),
+            log=lambda line: 0,
         )
         self._manager.apply(_config(models))
-        core = DataPlane(self._manager, Metrics(), limits)
-        self._handlers = _handlers(core)
+        data_plane = DataPlane(self._manager, Metrics(), limits)
+        self._handlers = _handlers(data_plane)
         self._last = LastInput()
-        self._app = build_app(core, timeout_s=TIMEOUT_S, max_body_bytes=_MESSAGE_BYTES)
+        self._app = build_app(
+            data_plane, timeout_s=TIMEOUT_S, max_body_bytes=_MESSAGE_BYTES
+        )
         self.signatures = {
-            name: dict(core.signatures(model_pb2.ModelSpec(name=name)))
+            name: dict(data_plane.signatures(model_pb2.ModelSpec(name=name)))
             for name in models
         }
-        # Reloads have a manager of their own, whose models are nothing.
+        # Reloads use another manager, with fake models.
         self._reloaded = Manager(
             lambda *_: SimpleNamespace(close=lambda: None),
             poll_s=0.01,
-            say=lambda line: 0,
+            log=lambda line: 0,
         )
-        reload_core = DataPlane(self._reloaded, Metrics(), limits)
-        self._reload = _handlers(reload_core)["HandleReloadConfigRequest"]
+        reload_data_plane = DataPlane(self._reloaded, Metrics(), limits)
+        self._reload = _handlers(reload_data_plane)["HandleReloadConfigRequest"]
 
     def close(self) -> None:
         self._manager.close()
@@ -81,7 +84,7 @@ class Server:
             self._scheduler.close()
 
     def call(self, method: str, data: bytes) -> tuple[str, str | None]:
-        """Hands bytes to a method's handler; returns the result and what is wrong."""
+        """Calls a gRPC method with bytes; returns the result and its problem."""
         reload = method == "HandleReloadConfigRequest"
         handler = self._reload if reload else self._handlers[method]
         self._last.note(method, data)
@@ -90,15 +93,13 @@ class Server:
                 data, _Context(_RELOAD_S if reload else TIMEOUT_S)
             )
         except _Aborted as error:
-            return error.code.name, verdict.fault_of_error(
-                method, error.code, error.text
-            )
+            return error.code.name, oracle.check_error(method, error.code, error.text)
         response = type(response).FromString(handler.response_serializer(response))
         request = parse_message(messages.REQUESTS[method], data)
-        return "OK", verdict.fault_of_response(method, request, response)
+        return "OK", oracle.check_response(method, request, response)
 
-    def ask(self, request: web.WebRequest) -> tuple[str, str | None]:
-        """Hands a request to the application; returns the result and what is wrong."""
+    def send(self, request: http_requests.HttpRequest) -> tuple[str, str | None]:
+        """Calls the WSGI application; returns the result and its problem."""
         self._last.note(f"{request.method} {request.target}", request.body)
         environ = {
             "REQUEST_METHOD": request.method,
@@ -116,12 +117,12 @@ class Server:
         headers = {name.lower(): value for name, value in answer["headers"].items()}
         if request.method == "HEAD":
             return str(answer["status"]), None if not body else "HEAD with a body"
-        fault = verdict.fault_of_http(answer["status"], headers, body)
-        return str(answer["status"]), fault
+        problem = oracle.check_http(answer["status"], headers, body)
+        return str(answer["status"]), problem
 
 
 class LastInput:
-    """The input in work, in a file that outlives a process which TensorFlow ends."""
+    """File with the current input, for the case that TensorFlow crashes."""
 
     def __init__(self):
         self._file = os.environ.get("FUZZING_LAST_INPUT")
@@ -140,7 +141,7 @@ class _Aborted(Exception):
 
 
 class _Context:
-    """What a handler knows of its call."""
+    """Fake gRPC context."""
 
     def __init__(self, seconds: float):
         self._seconds = seconds
@@ -155,9 +156,10 @@ class _Context:
         raise _Aborted(code, details)
 
 
-def _handlers(core: DataPlane):
+def _handlers(data_plane: DataPlane):
     return {
-        c.name: server._handler(c, core, _MESSAGE_BYTES) for c in server._calls(core)
+        c.name: server.build_handler(c, data_plane, _MESSAGE_BYTES)
+        for c in server.build_calls(data_plane)
     }
 
 
@@ -170,8 +172,10 @@ def _config(models: dict[str, Path]) -> ModelServerConfig:
     return config
 
 
-def drawn(strategy: st.SearchStrategy, count: int, number: int, take: Callable) -> None:
-    """Gives `count` values of a strategy to `take`, the same ones for a number."""
+def run_examples(
+    strategy: st.SearchStrategy, count: int, number: int, take: Callable
+) -> None:
+    """Calls `take` with `count` values of a strategy, reproducibly for a seed."""
 
     @seed(number)
     @settings(
@@ -189,8 +193,10 @@ def drawn(strategy: st.SearchStrategy, count: int, number: int, take: Callable) 
 
 
 @contextmanager
-def serving(models: dict[str, Path], batching: Batching | None) -> Iterator[Server]:
-    server = Server(models, batching)
+def serving(
+    models: dict[str, Path], batching: Batching | None
+) -> Iterator[InProcessServer]:
+    server = InProcessServer(models, batching)
     try:
         yield server
     finally:
@@ -198,7 +204,7 @@ def serving(models: dict[str, Path], batching: Batching | None) -> Iterator[Serv
 
 
 def run(
-    tally: verdict.Tally,
+    report: oracle.Report,
     models: dict[str, Path],
     folder: Path,
     inputs: int,
@@ -208,74 +214,73 @@ def run(
     """Sends about `inputs` inputs, in phases.
 
     Args:
-        tally: Takes the results.
+        report: Receives the results.
         models: Base paths by name.
-        folder: An empty one, under which reloads look for models.
-        inputs: How many.
+        folder: Empty folder for the base paths of reloads.
+        inputs: Number of inputs.
         number: Seed.
-        batching: Whether there are batches.
+        batching: Settings of batching; None: no batching.
     """
     (folder / "a" / "1").mkdir(parents=True, exist_ok=True)
     with serving(models, batching) as server:
         for name, part in _phases(server, folder, number):
             title = f"{name}{', batches' if batching else ''}"
-            with tally.phase(title, os.getpid()):
-                part(tally, inputs)
+            with report.phase(title, os.getpid()):
+                part(report, inputs)
 
 
-def _phases(server: Server, folder: Path, number: int):
-    """Yields (name, run(tally, inputs of all phases)) of each."""
+def _phases(server: InProcessServer, folder: Path, number: int):
+    """Yields (name, run(report, inputs of all phases)) of each phase."""
     rng = random.Random(number)
     seeds: dict[str, list[bytes]] = {name: [] for name in messages.REQUESTS}
 
-    def call(tally, method, request):
+    def call(report, method, request):
         data = request.SerializeToString()
-        result, fault = server.call(method, data)
-        # Half of what is changed later was right, and half was not.
+        result, problem = server.call(method, data)
+        # The mutations start from valid and from invalid requests.
         if len(data) < 5000 and (result == "OK" or len(seeds[method]) < 100):
             seeds[method].append(data)
-        tally.take(result, fault, (method, request))
+        report.record(result, problem, (method, request))
 
-    def structured(draw, share):
-        def part(tally, inputs):
+    def generate(strategy, share):
+        def phase(report, inputs):
             count = int(inputs * share / len(server.signatures))
             for name, signatures in server.signatures.items():
-                drawn(draw(name, signatures), count, number, lambda m: call(tally, *m))
+                examples = strategy(name, signatures)
+                run_examples(examples, count, number, lambda m: call(report, *m))
 
-        return part
+        return phase
 
-    def changed(method):
-        def part(tally, inputs):
+    def mutations(method):
+        def phase(report, inputs):
             for _ in range(int(inputs * _MUTATED[method])):
                 known = seeds[method] or [b""]
                 data = rng.choice(known)
                 if rng.randrange(2):
-                    data = mutated(rng, data, known)
+                    data = mutate(rng, data, known)
                 else:
                     request = messages.REQUESTS[method].FromString(data)
-                    altered(rng, request)
+                    mutate_message(rng, request)
                     data = request.SerializeToString()
-                tally.take(*server.call(method, data), (method, data))
+                report.record(*server.call(method, data), (method, data))
 
-        return part
+        return phase
 
-    def predicts(name, signatures):
-        return st.tuples(st.just("Predict"), messages.predicts(name, signatures))
+    def predict(name, signatures):
+        return st.tuples(st.just("Predict"), messages.draw_predict(name, signatures))
 
-    yield "Predict, drawn", structured(predicts, 0.025)
-    yield (
-        "Classify, Regress, MultiInference, drawn",
-        structured(messages.inferences, 0.02),
-    )
-    questions = partial(messages.questions, folder=str(folder))
-    yield "metadata, status, reload, drawn", structured(questions, 0.01)
+    yield "Predict, generated", generate(predict, 0.025)
+    inference = generate(messages.draw_inference, 0.02)
+    yield "Classify, Regress, MultiInference, generated", inference
+    model_request = partial(messages.draw_model_request, folder=str(folder))
+    yield "metadata, status, reload, generated", generate(model_request, 0.01)
     for method in messages.REQUESTS:
-        yield f"{method}, changed", changed(method)
-    yield "media, changed bytes", partial(_media, server, rng)
+        yield f"{method}, mutated", mutations(method)
+    yield "media, mutated bytes", partial(_media, server, rng)
     yield "REST", partial(_rest, server, rng, number)
 
 
-_CHANGED = 4  # drawing costs more than the server does
+_MUTATIONS = 4  # per generated request, whose generation is slow
 _MUTATED = {
     "Predict": 0.34,
     "Classify": 0.1,
@@ -287,8 +292,8 @@ _MUTATED = {
 }
 
 
-def _media(server: Server, rng: random.Random, tally, inputs: int) -> None:
-    """Sends pictures, sounds and vectors that were good once, in good requests."""
+def _media(server: InProcessServer, rng: random.Random, report, inputs: int) -> None:
+    """Sends mutated images, audio and vectors in valid requests."""
     kinds = messages.media()
     for _ in range(int(inputs * 0.06)):
         name = rng.choice(sorted(server.signatures))
@@ -302,24 +307,28 @@ def _media(server: Server, rng: random.Random, tally, inputs: int) -> None:
             proto.dtype = 7
             proto.tensor_shape.dim.add(size=rows)
             for _ in range(rows):
-                proto.string_val.append(mutated(rng, rng.choice(kinds), kinds))
+                proto.string_val.append(mutate(rng, rng.choice(kinds), kinds))
         data = request.SerializeToString()
-        tally.take(*server.call("Predict", data), ("media", request))
+        report.record(*server.call("Predict", data), ("media", request))
 
 
-def _rest(server: Server, rng: random.Random, number: int, tally, inputs: int) -> None:
-    """Sends each request as it was drawn, and with changes of its body and target."""
+def _rest(
+    server: InProcessServer, rng: random.Random, number: int, report, inputs: int
+) -> None:
+    """Sends each generated request, and mutations of its body and target."""
 
-    def take(request: web.WebRequest):
-        tally.take(*server.ask(request), request)
-        for _ in range(_CHANGED):
-            body = mutated(rng, request.body, [request.body])
+    def send(request: http_requests.HttpRequest):
+        report.record(*server.send(request), request)
+        for _ in range(_MUTATIONS):
+            body = mutate(rng, request.body, [request.body])
             target = request.target
             if not rng.randrange(8):
-                target = mutated(rng, target.encode("latin-1"), []).decode("latin-1")
+                target = mutate(rng, target.encode("latin-1"), []).decode("latin-1")
             other = replace(request, body=body, target=target)
-            tally.take(*server.ask(other), other)
+            report.record(*server.send(other), other)
 
-    count = int(inputs * 0.15 / len(server.signatures) / (1 + _CHANGED))
+    count = int(inputs * 0.15 / len(server.signatures) / (1 + _MUTATIONS))
     for name, signatures in server.signatures.items():
-        drawn(web.web_requests(name, signatures), count, number, take)
+        run_examples(
+            http_requests.draw_http_requests(name, signatures), count, number, send
+        )

@@ -1,4 +1,4 @@
-"""Requests of REST, from right to absurd, as hypothesis draws them."""
+"""Hypothesis strategies of REST requests, from valid to absurd."""
 
 import base64
 import gzip
@@ -15,42 +15,23 @@ _PATHS += ("/v1/models/{m}/labels/\xff:predict", "/v1/models/%00:predict", "/v1/
 _PATHS += ("/v1/models/{m}/versions/-1:predict", "/v1/models//metadata", "http://[::1")
 _PATHS += ("/v1/models/" + "m" * 5000 + ":predict", "/v1/models/{m}?x=%zz#y", "//v1/..")
 _PATHS += ("/v1/models/%F0%9F%92%A9" * 200, "/v1/models/{m}:PREDICT", "/v1/%0d%0aX: y")
-_METHODS = (
-    ("POST",) * 12 + ("GET",) * 3 + ("PUT", "HEAD", "OPTIONS", "DELETE", "X\u00e9")
-)
+_METHODS = ("POST",) * 12 + ("GET",) * 3
+_METHODS += ("PUT", "HEAD", "OPTIONS", "DELETE", "X\u00e9")
 _ODD = ("1e999", "-1e999", "9" * 400, "9" * 5000, "1e-999", "-0", "0.1e", "NaN")
-_ODD += (
-    "Infinity",
-    "-NaN",
-    '"\\ud800"',
-    '"\\u0000"',
-    '{"b64":"####"}',
-    "18446744073709551616",
-)
-_ODD += (
-    '{"b64":"' + "A" * 3000 + '"}',
-    "[" * 900 + "]" * 900,
-    "[" * 50_000,
-    "{}",
-    "[]",
-)
-_ODD += (
-    '{"a":' * 600 + "1" + "}" * 600,
-    '"' + "\\u00e9" * 900 + '"',
-    "1.7976931348623159e308",
-)
+_ODD += ("Infinity", "-NaN", '"\\ud800"', '"\\u0000"', '{"b64":"####"}', "{}", "[]")
+_ODD += ("18446744073709551616", '{"b64":"' + "A" * 3000 + '"}', "[" * 50_000)
+_ODD += ("[" * 900 + "]" * 900, '{"a":' * 600 + "1" + "}" * 600)
+_ODD += ('"' + "\\u00e9" * 900 + '"', "1.7976931348623159e308")
 _WORDS = ("", "warm fire", "a  b", "\0", "\N{SNOWMAN}", "x" * 300)
 
 
 @dataclass(frozen=True)
-class WebRequest:
-    """A request as a WSGI server would hand it over.
+class HttpRequest:
+    """HTTP request for a WSGI application.
 
     Attributes:
-        method: Any text.
-        target: Path and query, in characters of latin-1.
-        body: Bytes.
-        headers: By their names in WSGI.
+        target: Path and query, in Latin-1.
+        headers: Headers by their WSGI names.
     """
 
     method: str
@@ -59,8 +40,8 @@ class WebRequest:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def right_body(signature: str, infos, rows: int) -> str:
-    """Returns a body of :predict that is right for the inputs of a signature."""
+def valid_body(signature: str, infos, rows: int) -> str:
+    """Returns a valid body of :predict for the inputs of a signature."""
     values = {}
     for name, info in infos.items():
         dims = [d.size for d in info.tensor_shape.dim[1:]]
@@ -90,8 +71,8 @@ def _leaves() -> st.SearchStrategy:
     )
 
 
-def values() -> st.SearchStrategy:
-    """Draws any value of JSON."""
+def draw_value() -> st.SearchStrategy:
+    """Draws any JSON value."""
     names = st.sampled_from(("x", "b64", "numbers", "inputs", "text", "a", ""))
     return st.recursive(
         _leaves(),
@@ -103,12 +84,12 @@ def values() -> st.SearchStrategy:
 
 
 @st.composite
-def bodies(draw, signatures) -> str:
-    """Draws documents: right ones, right ones with a part that is not, and others."""
+def draw_body(draw, signatures) -> str:
+    """Draws a JSON body: valid, valid with one invalid part, or arbitrary."""
     how = draw(st.integers(0, 9))
     name = draw(st.sampled_from(sorted(s for s in signatures if s[0] != "_")))
     if how < 4:
-        text = right_body(name, signatures[name].inputs, draw(st.sampled_from((1, 2))))
+        text = valid_body(name, signatures[name].inputs, draw(st.sampled_from((1, 2))))
         if how:
             old = draw(st.sampled_from(("1", "warm", "true", '"', "]", "{", ",")))
             text = text.replace(
@@ -118,31 +99,26 @@ def bodies(draw, signatures) -> str:
     if how == 4:
         return draw(st.sampled_from(_ODD))
     key = draw(st.sampled_from(("instances", "inputs", "examples", "context", "x")))
-    document = {"signature_name": name, key: draw(values())}
+    document = {"signature_name": name, key: draw(draw_value())}
     if how == 5:
-        document["signature_name"] = draw(values())
+        document["signature_name"] = draw(draw_value())
     elif how == 6:
         document[draw(st.sampled_from(("inputs", "examples", "instances")))] = draw(
             st.lists(st.dictionaries(st.sampled_from("xy"), _leaves(), max_size=2))
         )
     elif how == 7:
-        rows = draw(st.lists(values(), max_size=3))
+        rows = draw(st.lists(draw_value(), max_size=3))
         document = {"signature_name": name, "instances": rows}
     return json.dumps(document)
 
 
 @st.composite
-def web_requests(draw, model: str, signatures) -> WebRequest:
-    """Draws requests.
-
-    Args:
-        model: Who is asked, mostly.
-        signatures: Those of the model.
-    """
+def draw_http_requests(draw, model: str, signatures) -> HttpRequest:
+    """Draws requests, mostly for the model `model` with these signatures."""
     easy = draw(st.integers(0, 3))
     target = _PATHS[draw(st.integers(0, 4))] if easy else draw(st.sampled_from(_PATHS))
     target = target.replace("{m}", model)
-    body = draw(bodies(signatures)).encode("utf-8", "surrogatepass")
+    body = draw(draw_body(signatures)).encode("utf-8", "surrogatepass")
     headers = {"CONTENT_TYPE": "application/json"}
     coding = draw(st.integers(0, 15))
     if coding == 0:
@@ -156,4 +132,4 @@ def web_requests(draw, model: str, signatures) -> WebRequest:
         target = draw(st.text(st.characters(max_codepoint=255), max_size=30))
         target = "/v1/models/" * draw(st.booleans()) + target
     method = draw(st.sampled_from(_METHODS)) if not easy else "POST"
-    return WebRequest(method, target, body, headers)
+    return HttpRequest(method, target, body, headers)
