@@ -1,12 +1,12 @@
-"""The same model through TFX, on one machine and on Kubeflow."""
+"""TFX pipeline that trains, validates and pushes a model, locally or on Kubeflow."""
 
 _ARTIFACTS = ("RejectedRows", "MediaStatistics", "DataBlessing")
 
 
 def __getattr__(name: str) -> type:
-    """Returns an artifact type: TFX on Kubeflow looks for it in this package.
+    """Returns an artifact type, which TFX on Kubeflow looks up in this package.
 
-    Imported only then, as `pipeline.components.artifacts` imports TFX.
+    The import is lazy because `pipeline.components.artifacts` imports TFX.
     """
     if name in _ARTIFACTS:
         from pipeline.components import artifacts

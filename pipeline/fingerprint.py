@@ -1,4 +1,4 @@
-"""Hashes of code and of settings' files: TFX does not look at them by itself."""
+"""Hashes of source code and of files named in settings, for TFX's cache keys."""
 
 import ast
 import hashlib
@@ -10,17 +10,17 @@ from pathlib import Path
 from mmkeras.files import is_remote, read_remote
 
 _ROOT = Path(__file__).parents[1]
-_OURS = ("mmkeras", "pipeline")
+_PROJECT = ("mmkeras", "pipeline")
 _PACKAGES = ("tensorflow", "keras", "tfx", "numpy", "pillow", "soundfile")
 
 
 @cache
 def code_hash(module: str) -> str:
-    """Returns a hash of a module of ours and all of ours that it imports.
+    """Returns a hash of a module of the project and of all that it imports.
 
-    It stands among a component's parameters, so that changed code runs anew what
-    depends on it, and nothing else. Templates beside the sources count too, and the
-    versions of the packages that decode and compute.
+    As a parameter of a component, it makes TFX run the component again if its code
+    changes. It covers Jinja templates of the same name, and the versions of packages
+    that decode and compute.
     """
     digest = hashlib.sha256()
     for path in sorted(_sources(module)):
@@ -31,34 +31,34 @@ def code_hash(module: str) -> str:
     return digest.hexdigest()[:24]
 
 
-def files_hash(named: Mapping[str, str]) -> str:
-    """Returns a hash of the files that settings name, "" where none does.
+def files_hash(paths: Mapping[str, str]) -> str:
+    """Returns a hash of files, or "" for none.
 
     Args:
-        named: Setting -> the path or URI of its file.
+        paths: Setting -> path or URI of its file.
 
     Raises:
-        OSError: One cannot be read.
+        OSError: A file cannot be read.
     """
     digest = hashlib.sha256()
-    for setting, path in sorted(named.items()):
+    for setting, path in sorted(paths.items()):
         content = read_remote(path) if is_remote(path) else Path(path).read_bytes()
         digest.update(f"{setting} {len(content)} ".encode() + content)
-    return digest.hexdigest()[:24] if named else ""
+    return digest.hexdigest()[:24] if paths else ""
 
 
 def _sources(module: str) -> set[Path]:
-    """Returns the files of a module and of what it imports, within functions too."""
-    found: set[Path] = set()
+    """Returns the files of a module and of its imports, also those in functions."""
+    result: set[Path] = set()
     waiting = [_file(module)]
     while waiting:
         path = waiting.pop()
-        if path is None or path in found:
+        if path is None or path in result:
             continue
-        found.add(path)
-        found.update(path.parent.glob(f"{path.stem}*.j2"))
+        result.add(path)
+        result.update(path.parent.glob(f"{path.stem}*.j2"))
         waiting += [_file(name) for name in _imported(path)]
-    return found
+    return result
 
 
 def _imported(path: Path) -> list[str]:
@@ -70,11 +70,11 @@ def _imported(path: Path) -> list[str]:
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return [name for name in names if name.split(".")[0] in _OURS]
+    return [name for name in names if name.split(".")[0] in _PROJECT]
 
 
 def _file(name: str) -> Path | None:
-    """Returns the file that a dotted name lies in, which may end in one of its own."""
+    """Returns the file of a dotted name, which may end in a name inside the module."""
     parts = name.split(".")
     while parts:
         path = _ROOT.joinpath(*parts)

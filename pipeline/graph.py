@@ -1,4 +1,4 @@
-"""What runs: the components and how they are wired, without a path or a runner."""
+"""Graph of the pipeline's components, without paths and without a runner."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ from tfx.proto import bulk_inferrer_pb2, pusher_pb2, trainer_pb2
 from mmkeras.config import Config, to_dict
 from mmkeras.schema import CLASSIFY, TEST, TRAIN, VAL
 from pipeline.components.data_gate import DataGate
-from pipeline.components.evaluator import build_evaluator
+from pipeline.components.evaluator import Evaluator
 from pipeline.components.example_gen import TableExampleGen
 from pipeline.components.infra_validator import InfraValidator
 from pipeline.components.media_statistics import MediaStatistics
@@ -33,7 +33,7 @@ UNLABELED = "UnlabeledExampleGen"
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """A table, and what tells whether what is read has changed since.
+    """Table with the hashes that decide whether cached results are still valid.
 
     Attributes:
         table: CSV file, local or a URI.
@@ -48,13 +48,13 @@ class DataSource:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputPaths:
-    """Where a run reads and writes beside its artifacts.
+    """Paths that a run reads and writes in addition to its artifacts.
 
     Attributes:
-        schema_file: Schema that rows are held against, once it is there.
-        edited: `schema_gen.edited_hash` of it.
+        schema_file: Schema to validate rows against, if the file exists.
+        edited: `schema_gen.edited_hash` of the schema file.
         serving_dir: Base path that TF Serving polls.
-        newest_version: That lies there now, "" for none.
+        newest_version: Latest pushed version, or "".
     """
 
     schema_file: str
@@ -64,117 +64,116 @@ class OutputPaths:
 
 
 def build_training(
-    source: DataSource, config: PipelineConfig, places: OutputPaths
+    source: DataSource, config: PipelineConfig, paths: OutputPaths
 ) -> dict[str, BaseNode]:
-    """Builds the components up to the trained model, by id."""
-    plain, ingest_only = config.plain, as_json(ingest_settings(config))
-    example_gen = TableExampleGen(
-        table=source.table,
-        config=ingest_only,
-        fingerprint=source.fingerprint,
-        code=code_hash("pipeline.components.example_gen"),
-    ).with_id("ExampleGen")
-    examples = example_gen.outputs["examples"]
-    statistics_gen = StatisticsGen(
-        examples=examples, stats_options=statistics_options()
-    )
-    statistics = statistics_gen.outputs["statistics"]
-    schema_gen = PersistentSchemaGen(
-        statistics=statistics,
-        schema_file=places.schema_file,
-        edited=places.edited,
-        presence_slack=config.checks.presence_slack,
-        code=code_hash("pipeline.components.schema_gen"),
-    ).with_id("SchemaGen")
-    schema = schema_gen.outputs["schema"]
-    validator = ExampleValidator(statistics=statistics, schema=schema)
-    media = MediaStatistics(
-        examples=examples, code=code_hash("pipeline.components.media_statistics")
-    )
-    gate = DataGate(
-        examples=examples,
-        anomalies=validator.outputs["anomalies"],
-        media_statistics=media.outputs["media_statistics"],
-        schema=schema,
-        schema_file=places.schema_file,
-        checks=json.dumps(asdict(config.checks)),
-        code=code_hash("pipeline.components.data_gate"),
-    )
+    """Builds the components up to Trainer, by id."""
+    nodes = _data_components(source, config, paths)
+    examples = nodes["ExampleGen"].outputs["examples"]
     transform = AnalyzingTransform(
         examples=examples,
-        schema=schema,
+        schema=nodes["SchemaGen"].outputs["schema"],
         config=as_json(transform_settings(config)),
-        code=code_hash("pipeline.components.transform"),
+        code=_code("transform"),
     ).with_id("Transform")
-    transform.add_upstream_node(gate)
-    nodes = [example_gen, statistics_gen, schema_gen, validator, media, gate, transform]
-    found = {"hyperparameters": None}
+    transform.add_upstream_node(nodes["DataGate"])
     inputs = {
         "examples": examples,
         "transform_graph": transform.outputs["transform_graph"],
         "train_args": trainer_pb2.TrainArgs(splits=[TRAIN]),
         "eval_args": trainer_pb2.EvalArgs(splits=[VAL]),
     }
+    custom = {"config": as_json(config.plain), "files": source.files}
+    new, hyperparameters = [transform], None
     if config.tune.trials:
-        nodes.append(_tuner(source, config, inputs))
-        found["hyperparameters"] = nodes[-1].outputs["best_hyperparameters"]
-    custom = {"config": as_json(plain), "data": source.table, "files": source.files}
-    custom["code"] = code_hash("pipeline.components.trainer")
-    run_fn = "pipeline.components.trainer.run_fn"
-    nodes.append(Trainer(run_fn=run_fn, custom_config=custom, **inputs, **found))
-    return {node.id: node for node in nodes}
-
-
-def _tuner(source: DataSource, config: PipelineConfig, inputs) -> Tuner:
-    custom = {
-        "config": as_json(config.plain),
-        "tune": json.dumps(asdict(config.tune)),
-        "files": source.files,
-        "code": code_hash("pipeline.components.tuner"),
-    }
-    return Tuner(
-        tuner_fn="pipeline.components.tuner.tuner_fn", custom_config=custom, **inputs
+        tune = {"tune": json.dumps(asdict(config.tune)), "code": _code("tuner")}
+        tuner_fn = "pipeline.components.tuner.tuner_fn"
+        new.append(Tuner(tuner_fn=tuner_fn, custom_config=custom | tune, **inputs))
+        hyperparameters = new[-1].outputs["best_hyperparameters"]
+    trainer = Trainer(
+        run_fn="pipeline.components.trainer.run_fn",
+        custom_config=custom | {"data": source.table, "code": _code("trainer")},
+        hyperparameters=hyperparameters,
+        **inputs,
     )
+    return nodes | {node.id: node for node in (*new, trainer)}
+
+
+def _data_components(
+    source: DataSource, config: PipelineConfig, paths: OutputPaths
+) -> dict[str, BaseNode]:
+    """Builds the components up to DataGate, by id."""
+    example_gen = TableExampleGen(
+        table=source.table,
+        config=as_json(ingest_settings(config)),
+        fingerprint=source.fingerprint,
+        code=_code("example_gen"),
+    ).with_id("ExampleGen")
+    examples = example_gen.outputs["examples"]
+    options = statistics_options()
+    statistics_gen = StatisticsGen(examples=examples, stats_options=options)
+    statistics = statistics_gen.outputs["statistics"]
+    schema_gen = PersistentSchemaGen(
+        statistics=statistics,
+        schema_file=paths.schema_file,
+        edited=paths.edited,
+        presence_slack=config.checks.presence_slack,
+        code=_code("schema_gen"),
+    ).with_id("SchemaGen")
+    schema = schema_gen.outputs["schema"]
+    validator = ExampleValidator(statistics=statistics, schema=schema)
+    media = MediaStatistics(
+        examples=examples, statistics=statistics, code=_code("media_statistics")
+    )
+    gate = DataGate(
+        examples=examples,
+        anomalies=validator.outputs["anomalies"],
+        media_statistics=media.outputs["media_statistics"],
+        schema=schema,
+        schema_file=paths.schema_file,
+        checks=json.dumps(asdict(config.checks)),
+        code=_code("data_gate"),
+    )
+    nodes = (example_gen, statistics_gen, schema_gen, validator, media, gate)
+    return {node.id: node for node in nodes}
 
 
 def build_release(
     nodes: dict[str, BaseNode],
     config: PipelineConfig,
-    places: OutputPaths,
+    paths: OutputPaths,
     baseline: types.BaseChannel | None,
 ) -> dict[str, BaseNode]:
-    """Builds what judges the trained model of `nodes` and pushes it, by id.
+    """Builds the components that validate and push the trained model, by id.
 
     Args:
-        nodes: As `build_training` gave them.
-        config: Of which the gate counts.
-        places: Where it is pushed to.
-        baseline: Channel of the last blessed model; None where there is none.
+        nodes: Components of `build_training`.
+        config: All settings; only `gate` is used.
+        paths: Paths of the pushed versions.
+        baseline: Channel of the last blessed model, if any.
     """
     examples = nodes["ExampleGen"].outputs["examples"]
     trained_model = nodes["Trainer"].outputs
-    evaluator = build_evaluator(
-        examples,
-        trained_model["model"],
-        baseline,
-        config,
-        code_hash("pipeline.components.evaluator"),
+    evaluator = Evaluator(
+        examples=examples,
+        model=trained_model["model"],
+        baseline_model=baseline,
+        example_splits=json.dumps([TEST]),
+        gate=json.dumps(asdict(config.gate)),
+        code=_code("evaluator"),
     )
     infra = InfraValidator(
         model=trained_model["model"],
         model_run=trained_model["model_run"],
         examples=examples,
-        code=code_hash("pipeline.components.infra_validator"),
+        code=_code("infra_validator"),
     )
+    destination = pusher_pb2.PushDestination()
+    destination.filesystem.base_directory = paths.serving_dir
     pusher = AtomicPusher(
         model_blessing=evaluator.outputs["blessing"],
         infra_blessing=infra.outputs["blessing"],
-        push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(
-                base_directory=places.serving_dir
-            )
-        ),
-        custom_config={"newest_version": places.newest_version},
+        push_destination=destination,
+        custom_config={"newest_version": paths.newest_version},
     ).with_id("Pusher")
     return {node.id: node for node in (evaluator, infra, pusher)}
 
@@ -182,13 +181,13 @@ def build_release(
 def build_inference(
     nodes: dict[str, BaseNode], config: PipelineConfig, unlabeled: DataSource
 ) -> dict[str, BaseNode]:
-    """Builds what answers a table without labels by the blessed model, by id."""
+    """Builds the components that predict a table without labels, by id."""
     trained_model = nodes["Trainer"].outputs
     example_gen = TableExampleGen(
         table=unlabeled.table,
         config=as_json(ingest_settings(config)),
         fingerprint=unlabeled.fingerprint,
-        code=code_hash("pipeline.components.example_gen"),
+        code=_code("example_gen"),
         model_run=trained_model["model_run"],
     ).with_id(UNLABELED)
     inferrer = BulkInferrer(
@@ -202,5 +201,9 @@ def build_inference(
 
 
 def as_json(config: Config) -> str:
-    """Returns settings as a parameter of a component holds them."""
+    """Returns settings as the JSON text of a component's parameter."""
     return json.dumps(to_dict(config), sort_keys=True)
+
+
+def _code(component: str) -> str:
+    return code_hash(f"pipeline.components.{component}")

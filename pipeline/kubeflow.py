@@ -1,4 +1,4 @@
-"""`python -m pipeline.kubeflow`: the pipeline for a cluster, compiled and submitted."""
+"""Program `python -m pipeline.kubeflow`: compiles and submits the TFX pipeline."""
 
 import warnings
 from collections.abc import Sequence
@@ -7,31 +7,31 @@ from pathlib import Path
 from mmkeras.cli import Parser, add_settings, choose_preset, run_program, settings
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.files import is_remote
+from mmkeras.files import check_file, is_remote, write_text
 from pipeline.compiler.compile_args import NO_BASELINE, CompileArgs
 from pipeline.runtime import s3
 from pipeline.settings import PipelineConfig
 
-# What Kubeflow Pipelines and the components both open.
+# Schemes that both Kubeflow Pipelines and the components open.
 _SCHEMES = ("gs://", "s3://")
 _FLAGS = (
-    ("data", "URI", "Table of rows, as the cluster reads it: gs://BUCKET/data.csv."),
+    ("data", "URI", "Table of rows, readable by the cluster: gs://BUCKET/data.csv."),
     ("root", "URI", "Folder of artifacts and pushed models: gs://BUCKET/mmkeras."),
-    ("output", "FILE.yaml", "Where the compiled pipeline is written."),
-    ("unlabeled", "URI", "Table without labels that the model answers."),
-    ("schema", "URI", "Schema to hold rows against; else the root's own."),
-    ("baseline", "URI", "Last blessed model, or none; else the newest pushed one."),
-    ("host", "URL", "Kubeflow Pipelines, to submit to."),
-    ("experiment", "NAME", "Experiment that the run is listed under (mmkeras)."),
-    ("namespace", "NAME", "Of the run, where Kubeflow has several users."),
+    ("output", "FILE.yaml", "Path of the compiled pipeline."),
+    ("unlabeled", "URI", "Table without labels that the model predicts."),
+    ("schema", "URI", "Schema to check rows against, else the root's own."),
+    ("baseline", "URI", "Last blessed model, or none (default: the latest pushed)."),
+    ("host", "URL", "URL of Kubeflow Pipelines to submit to."),
+    ("experiment", "NAME", "Experiment that lists the run (default: mmkeras)."),
+    ("namespace", "NAME", "Namespace of the run, if Kubeflow has several users."),
 )
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the command line, compiles the pipeline and submits it if asked to."""
-    request = _request(argv)
-    s3.check(request.uris, request.config.kubeflow.beam_args)
-    with warnings.catch_warnings():  # of TFX's and KFP's own imports
+    """Parses the command line, compiles the pipeline and submits it with --submit."""
+    args = parse_args(argv)
+    s3.check(args.uris, args.config.kubeflow.beam_args)
+    with warnings.catch_warnings():  # from the imports of TFX and KFP
         warnings.simplefilter("ignore")
         import yaml
         from absl import logging
@@ -41,28 +41,31 @@ def main(argv: Sequence[str]) -> None:
         from pipeline.compiler.compile_request import make_compile_request
         from pipeline.compiler.kfp_compiler import compile_spec
 
-        spec = compile_spec(make_compile_request(request))
+        spec = compile_spec(make_compile_request(args))
         text = yaml.safe_dump(spec, sort_keys=True, allow_unicode=True)
-        request.output.write_text(text, encoding="utf-8")
-        print(f"Pipeline: {request.output}")
-        if request.host:
+        write_text(args.output, text)
+        print(f"Pipeline: {args.output}")
+        if args.host:
             from pipeline.compiler.kfp_client import submit
 
-            print(f"Run:      {submit(request)}")
+            print(f"Run:      {submit(args)}")
 
 
-def _request(argv: Sequence[str]) -> CompileArgs:
+def parse_args(argv: Sequence[str]) -> CompileArgs:
+    """Returns the checked arguments; raises UserError for a mistake."""
     image, argv = _take_image(argv)
     parser = _parser(argv)
     parsed = parser.parse_args(argv)
-    given = {name: getattr(parsed, name) for name in ("data", "root", "output")}
-    for name, value in {**given, "image": image}.items():
+    required = {name: getattr(parsed, name) for name in ("data", "root", "output")}
+    for name, value in {**required, "image": image}.items():
         if not value:
-            raise UserError(f"--{name} is missing. See --help for what it is.")
+            raise UserError(f"--{name} is missing. See --help for its meaning.")
     if parsed.submit and not parsed.host:
         raise UserError("--submit needs --host: give the URL of Kubeflow Pipelines.")
     if parsed.host and not parsed.submit:
-        raise UserError("--host is where --submit goes: add --submit, or leave it out.")
+        raise UserError(
+            "--host is used by --submit only: add --submit, or leave --host out."
+        )
     return CompileArgs(
         data=_file("data", parsed.data),
         root=_root(parsed.root, parsed.submit),
@@ -79,7 +82,10 @@ def _request(argv: Sequence[str]) -> CompileArgs:
 
 
 def _take_image(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """Returns --image and the other arguments: the settings of pictures are --image."""
+    """Returns the value of --image and the other arguments.
+
+    The parser cannot have the flag, since settings begin with `--image.` as well.
+    """
     image, rest, words = "", [], iter(argv)
     for word in words:
         if word == "--image":
@@ -100,7 +106,7 @@ def _parser(argv: Sequence[str]) -> Parser:
         "[--submit --host URL] [--preset NAME] [--config FILE.yaml] "
         "[--SETTING VALUE ...]",
         description="Compile the pipeline for Kubeflow Pipelines v2, and submit it. "
-        "--image IMAGE is the container image, made with pipeline/Dockerfile.",
+        "--image IMAGE is the container image built from pipeline/Dockerfile.",
     )
     for name, metavar, text in _FLAGS:
         parser.add_argument(f"--{name}", metavar=metavar, help=text)
@@ -109,22 +115,22 @@ def _parser(argv: Sequence[str]) -> Parser:
     return parser
 
 
-# What is checked at once -------------------------------------------------------
+# Checks of arguments -----------------------------------------------------------
 
 
 def _root(value: str, submit: bool) -> str:
-    """Returns a root that a cluster can write to; a local one is for trying."""
+    """Returns a root that a cluster can write to; a local folder serves for tests."""
     if is_remote(value) and not value.startswith(_SCHEMES):
         raise UserError(
-            f"--root '{value}' is no place for a pipeline: it must be gs://... or "
-            "s3://..., which components open too (MinIO and SeaweedFS are s3://)."
+            f"--root '{value}' must be gs://... or s3://..., which components can open "
+            "(MinIO and SeaweedFS are s3://)."
         )
     if is_remote(value):
         return value.rstrip("/")
     if submit:
         raise UserError(
-            f"--root '{value}' is a local folder, which no pod of a cluster sees: it "
-            "must be gs://... or s3://...."
+            f"--root '{value}' is a local folder, which pods cannot open: give "
+            "gs://... or s3://...."
         )
     return str(Path(value).resolve())
 
@@ -132,9 +138,7 @@ def _root(value: str, submit: bool) -> str:
 def _file(name: str, value: str | None) -> str | None:
     if value is None or is_remote(value):
         return value
-    if not Path(value).is_file():
-        raise UserError(f"--{name} '{value}' is no file; give the path of one, or URI.")
-    return str(Path(value).resolve())
+    return str(check_file(f"--{name}", value, "the path of one, or a URI").resolve())
 
 
 def _folder(name: str, value: str | None) -> str | None:
@@ -150,7 +154,7 @@ def _output(value: str) -> Path:
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"--output '{value}' must end in .yaml.")
     if not path.parent.is_dir():
-        raise UserError(f"--output '{value}' lies in no folder that is there.")
+        raise UserError(f"--output '{value}' must be in a folder that exists.")
     return path
 
 

@@ -1,4 +1,4 @@
-"""`python -m pipeline.local`: the whole life of a model, on one machine."""
+"""Program `python -m pipeline.local`: runs the TFX pipeline on one machine."""
 
 import shlex
 import signal
@@ -9,33 +9,35 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from mmkeras.cli import Parser, add_settings, choose_preset, run_program, settings
+from mmkeras.cli import (
+    INTERRUPTED,
+    Parser,
+    add_settings,
+    choose_preset,
+    run_program,
+    settings,
+)
 from mmkeras.environment.extras import check_extras
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.files import check_files, is_remote
+from mmkeras.files import check_file, check_files, exclusive_lock, is_remote
 from mmkeras.training.run_folder import data_name
 from pipeline.settings import PipelineConfig
 
 _MARKER_FILE, _LOCK_FILE = ".lock", ".running"  # as in a run folder
-# Of Beam: none, since with any at all TFX packs its own sources for each component;
-# the runner in this process is the default.
-_BEAM_ARGS: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRunArgs:
-    """What the command line asks for, checked.
+    """Checked arguments of the command line.
 
     Attributes:
-        root: Folder of everything.
-        data: The table; None is the embedded data set.
-        unlabeled: A table to answer with the pushed model, if any.
-        schema: Schema file to hold rows against; None is the root's own.
-        beam_args: Arguments of Beam.
-        config: All settings.
+        root: Folder of artifacts, metadata and pushed models.
+        data: Table of rows; None is the embedded data set.
+        unlabeled: Table to predict with the pushed model.
+        schema: Schema file to validate rows against; None is the root's own.
+        beam_args: Arguments of Beam. None by default: with any, TFX packs its own
+            sources for each component.
     """
 
     root: Path
@@ -57,7 +59,7 @@ class LocalRunArgs:
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and runs the pipeline; returns the exit code."""
     parser = _parser(argv)
-    parsed = parser.parse_args(_joined(argv))
+    parsed = parser.parse_args(_join_beam_args(argv))
     if parsed.root is None:
         raise UserError("--root is missing: give the folder of the pipeline.")
     if is_remote(parsed.root):
@@ -72,18 +74,18 @@ def main(argv: Sequence[str]) -> int:
 
         print(status(root))
         return 0
-    request = LocalRunArgs(
+    args = LocalRunArgs(
         root=root,
-        data=_file("data", parsed.data),
-        unlabeled=_file("unlabeled", parsed.unlabeled),
-        schema=_file("schema", parsed.schema),
-        beam_args=tuple(shlex.split(parsed.beam_args or "")) or _BEAM_ARGS,
+        data=_file("--data", parsed.data),
+        unlabeled=_file("--unlabeled", parsed.unlabeled),
+        schema=_file("--schema", parsed.schema),
+        beam_args=tuple(shlex.split(parsed.beam_args or "")),
         config=settings(parser, parsed, PipelineConfig),
     )
-    check_extras(request.config)
-    check_files(request.config.files)
-    with _opened(root):
-        return _run(request, argv)
+    check_extras(args.config)
+    check_files(args.config.files)
+    with _locked_root(root):
+        return _run(args, argv)
 
 
 def _parser(argv: Sequence[str]) -> Parser:
@@ -91,42 +93,40 @@ def _parser(argv: Sequence[str]) -> Parser:
         prog="python -m pipeline.local",
         usage="%(prog)s --root DIR [--data FILE.csv] [--preset NAME] "
         "[--config FILE.yaml] [--SETTING VALUE ...] | --root DIR --status",
-        description="Train, judge and push a model through TFX on one machine.",
+        description="Train, evaluate and push a model through TFX on one machine.",
     )
     for name, metavar, text in (
         ("root", "DIR", "Folder of artifacts, metadata and pushed models."),
-        ("data", "FILE.csv", "Table of rows; else the embedded data set."),
-        ("unlabeled", "FILE.csv", "Table without labels that the model answers."),
-        ("schema", "FILE.pbtxt", "Schema to hold rows against; else the root's own."),
-        ("beam_args", "ARGS", "Arguments of Beam, in one quoted word."),
+        ("data", "FILE.csv", "Table of rows (default: the embedded data set)."),
+        ("unlabeled", "FILE.csv", "Table without labels that the model predicts."),
+        ("schema", "FILE.pbtxt", "Schema to check rows against, else the root's own."),
+        ("beam_args", "ARGS", "Arguments of Beam, as one quoted text."),
     ):
         parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=text)
     parser.add_argument(
         "--status",
         action="store_true",
-        help="Print how the pushed model came to be, and run nothing.",
+        help="Print the lineage of the pushed model, and run nothing.",
     )
     add_settings(parser, choose_preset(argv), PipelineConfig)
     return parser
 
 
-def _joined(argv: Sequence[str]) -> list[str]:
+def _join_beam_args(argv: Sequence[str]) -> list[str]:
     """Joins --beam-args and its value, which begins with a dash as flags do."""
-    words, joined = iter(argv), []
+    words, result = iter(argv), []
     for word in words:
-        joined.append(f"{word}={next(words, '')}" if word == "--beam-args" else word)
-    return joined
+        result.append(f"{word}={next(words, '')}" if word == "--beam-args" else word)
+    return result
 
 
-def _file(name: str, value: str | None) -> Path | None:
-    if value is not None and not Path(value).is_file():
-        raise UserError(f"--{name} '{value}' is no file; give the path of one.")
-    return Path(value).resolve() if value else None
+def _file(flag: str, value: str | None) -> Path | None:
+    return None if value is None else check_file(flag, value).resolve()
 
 
 @contextmanager
-def _opened(root: Path) -> Iterator[None]:
-    """Makes the root, or takes it for this process alone."""
+def _locked_root(root: Path) -> Iterator[None]:
+    """Creates the root and locks it for this process."""
     if root.exists() and not root.is_dir():
         raise UserError(f"--root '{root}' is a file; give a folder.")
     if root.exists() and not (root / _MARKER_FILE).exists() and any(root.iterdir()):
@@ -135,48 +135,48 @@ def _opened(root: Path) -> Iterator[None]:
         )
     root.mkdir(parents=True, exist_ok=True)
     (root / _MARKER_FILE).open("a").close()
-    try:
-        lock = FileLock(root / _LOCK_FILE).acquire(blocking=False)
-    except Timeout:
-        raise UserError(f"Another process runs a pipeline in '{root}'.") from None
-    with lock:
+    message = f"Another process runs a pipeline in '{root}'. Wait for it, or give "
+    with exclusive_lock(root / _LOCK_FILE, message + "another --root."):
         yield
 
 
-def _run(request: LocalRunArgs, argv: Sequence[str]) -> int:
+def _run(args: LocalRunArgs, argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    log = request.root / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
+    log = args.root / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
     current = ""
     try:
         import_tensorflow()
-        pipeline, total = _pipeline(request)
+        pipeline, total = _pipeline(args)
+        from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+
         from pipeline.runtime.progress import log_progress, redirect_output
+        from pipeline.runtime.summary import run_summary
 
         print(f"Log: {log}", flush=True)
         with redirect_output(log, total) as progress, log_progress(progress):
             try:
-                _launch(pipeline)
-                lines, pushed = _outcome(request.root)
+                LocalDagRunner().run(pipeline)
+                summary, is_pushed = run_summary(args.root)
             except BaseException:
                 current = progress.current
                 raise
     except KeyboardInterrupt:
-        again = shlex.join(["python", "-m", "pipeline.local", *argv])
-        where = f" in {current}" if current else ""
-        print(f"\nInterrupted{where}. To go on: {again}", file=sys.stderr)
-        return 130
+        command = shlex.join(["python", "-m", "pipeline.local", *argv])
+        component = f" in {current}" if current else ""
+        print(f"\nInterrupted{component}. To go on: {command}", file=sys.stderr)
+        return INTERRUPTED
     except UserError as error:
         raise UserError(f"{current}: {error}" if current else str(error)) from error
     except Exception:
         if current:
             print(f"\n{current} failed; see {log}.", file=sys.stderr)
         raise
-    print(lines)
-    return 0 if pushed else 1
+    print(summary)
+    return 0 if is_pushed else 1
 
 
-def _pipeline(request: LocalRunArgs):
-    """Returns the pipeline, and the number of its components."""
+def _pipeline(args: LocalRunArgs):
+    """Returns the TFX pipeline and the number of its components."""
     from tfx.dsl.components.common.resolver import Resolver
     from tfx.orchestration import metadata
     from tfx.orchestration.pipeline import Pipeline
@@ -190,20 +190,20 @@ def _pipeline(request: LocalRunArgs):
     from pipeline.runtime.blessed_model_resolver import PreviousBlessedModelStrategy
     from pipeline.runtime.lineage import METADATA_FILE
 
-    root, config = request.root.resolve(), request.config
+    root, config = args.root.resolve(), args.config
     table = (
-        request.data
+        args.data
         or demo_dataset.make_dataset(demo_dataset.default_folder()) / "data.csv"
     )
-    schema_file = str(request.schema_file.resolve())
-    source, serving_dir = _source(table, config), str(request.serving_dir.resolve())
-    places = graph.OutputPaths(
+    schema_file = str(args.schema_file.resolve())
+    source, serving_dir = _source(table, config), str(args.serving_dir.resolve())
+    paths = graph.OutputPaths(
         schema_file=schema_file,
         edited=edited_hash(schema_file, source.fingerprint),
         serving_dir=serving_dir,
         newest_version=newest_version(serving_dir),
     )
-    nodes = graph.build_training(source, config, places)
+    nodes = graph.build_training(source, config, paths)
     baseline = Resolver(
         strategy_class=PreviousBlessedModelStrategy,
         model=Channel(type=Model),
@@ -211,9 +211,9 @@ def _pipeline(request: LocalRunArgs):
         candidate=nodes["Trainer"].outputs["model"],
     ).with_id("LastBlessed")
     nodes["LastBlessed"] = baseline
-    nodes |= graph.build_release(nodes, config, places, baseline.outputs["model"])
-    if request.unlabeled:
-        source = _source(request.unlabeled, config, labeled=False)
+    nodes |= graph.build_release(nodes, config, paths, baseline.outputs["model"])
+    if args.unlabeled:
+        source = _source(args.unlabeled, config, labeled=False)
         nodes |= graph.build_inference(nodes, config, source)
     connection = metadata.sqlite_metadata_connection_config(str(root / METADATA_FILE))
     pipeline = Pipeline(
@@ -222,7 +222,7 @@ def _pipeline(request: LocalRunArgs):
         components=list(nodes.values()),
         enable_cache=True,
         metadata_connection_config=connection,
-        beam_pipeline_args=list(request.beam_args),
+        beam_pipeline_args=list(args.beam_args),
     )
     return pipeline, len(nodes)
 
@@ -240,18 +240,6 @@ def _source(table: Path, config: PipelineConfig, labeled: bool = True):
         fingerprint=plan.fingerprint,
         files=files_hash(config.files),
     )
-
-
-def _launch(pipeline) -> None:
-    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-
-    LocalDagRunner().run(pipeline)
-
-
-def _outcome(root: Path) -> tuple[str, bool]:
-    from pipeline.runtime.summary import run_summary
-
-    return run_summary(root)
 
 
 if __name__ == "__main__":

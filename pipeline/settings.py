@@ -1,34 +1,34 @@
-"""The pipeline's own settings, beside those that a plain run has."""
+"""Settings of the pipeline in addition to those of a training run."""
 
 import shlex
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from mmkeras.config import AudioConfig, Config, ImageConfig, TextConfig, validation
+from mmkeras.config import AudioConfig, Config, ImageConfig, TextConfig
+from mmkeras.config.validation import check, check_range
 from mmkeras.errors import UserError, did_you_mean
 
-# Components by their ids, as settings of a cluster name them.
+# Ids of components, as the settings `kubeflow.*` name them.
 IN_BEAM = ("ExampleGen", "StatisticsGen", "MediaStatistics", "Transform", "Evaluator")
 IN_BEAM += ("UnlabeledExampleGen", "BulkInferrer")
 COMPONENTS = (*IN_BEAM, "SchemaGen", "ExampleValidator", "DataGate", "Tuner")
 COMPONENTS += ("Trainer", "InfraValidator", "Pusher")
-DEFAULT = "default"  # stands for every component that is not named
+DEFAULT = "default"  # name of all other components
 
-# What a search tries.
+# Hyperparameters of the search.
 LEARNING_RATE, FUSION_UNITS = "learning_rate", "fusion_units"
 FUSION_DROPOUT, MODALITY_DROPOUT = "fusion_dropout", "modality_dropout"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChecksConfig:
-    """When the data stop a run.
+    """Limits of the data checks, as shares of rows.
 
     Attributes:
-        presence_slack: How far the share of rows that have a modality may fall below
-            that of the rows the schema is inferred from; a schema that is kept, or
-            given, has its own limits.
-        max_silent_share: Largest share of the sounds that may be silent throughout.
-        max_clipped_share: Largest share of the sounds that may be clipped.
+        presence_slack: Largest drop of the share of rows with a modality, compared with
+            the rows the schema is inferred from. A schema file has its own limits.
+        max_silent_share: Largest share of the audio that may be silent throughout.
+        max_clipped_share: Largest share of the audio that may be clipped.
     """
 
     presence_slack: float = 0.2
@@ -36,19 +36,18 @@ class ChecksConfig:
     max_clipped_share: float = 0.5
 
     def __post_init__(self):
-        for name in ("presence_slack", "max_silent_share", "max_clipped_share"):
-            value = getattr(self, name)
-            validation(0 <= value <= 1, f"checks.{name}", value, "from 0 to 1")
+        names = ("presence_slack", "max_silent_share", "max_clipped_share")
+        check_range(self, *(f"checks.{name}" for name in names), ge=0, le=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateConfig:
-    """When a trained model is not pushed. Accuracies are shares of the test rows.
+    """Limits on the test rows below which a model is not pushed.
 
     Attributes:
         min_accuracy: Lowest accuracy on all test rows.
-        max_drop: How far accuracy may fall below that of the last blessed model.
-        min_accuracy_hidden: Lowest accuracy with any one modality hidden.
+        max_drop: Largest drop of accuracy below that of the last blessed model.
+        min_accuracy_hidden: Lowest accuracy with any one modality masked.
     """
 
     min_accuracy: float = 0.0
@@ -56,22 +55,21 @@ class GateConfig:
     min_accuracy_hidden: float = 0.0
 
     def __post_init__(self):
-        for name in ("min_accuracy", "max_drop", "min_accuracy_hidden"):
-            value = getattr(self, name)
-            validation(0 <= value <= 1, f"gate.{name}", value, "from 0 to 1")
+        names = ("min_accuracy", "max_drop", "min_accuracy_hidden")
+        check_range(self, *(f"gate.{name}" for name in names), ge=0, le=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneConfig:
-    """The search for better settings; off unless `trials` is above 0.
+    """Hyperparameter search, which runs if `trials` is above 0.
 
     Attributes:
-        trials: Models that are tried.
-        epochs: Of each of them.
-        learning_rate_low: Lowest learning rate tried.
-        learning_rate_high: Highest learning rate tried.
-        widths: Fusion widths tried, with commas between.
-        dropout_high: Highest fusion dropout tried; the lowest is 0.
+        trials: Number of models to train.
+        epochs: Epochs per trial.
+        learning_rate_low: Lowest learning rate.
+        learning_rate_high: Highest learning rate.
+        widths: Fusion widths, separated by commas.
+        dropout_high: Highest fusion dropout; the lowest is 0.
     """
 
     trials: int = 0
@@ -82,28 +80,15 @@ class TuneConfig:
     dropout_high: float = 0.6
 
     def __post_init__(self):
-        validation(self.trials >= 0, "tune.trials", self.trials, "0 or more")
-        validation(self.epochs >= 1, "tune.epochs", self.epochs, "at least 1")
-        low, high = self.learning_rate_low, self.learning_rate_high
-        validation(
-            0 < low < high,
-            "tune.learning_rate_low",
-            low,
-            f"above 0 and below tune.learning_rate_high={high:g}",
-        )
+        check_range(self, "tune.trials", ge=0)
+        check_range(self, "tune.epochs", ge=1)
+        high = "tune.learning_rate_high"
+        check_range(self, "tune.learning_rate_low", gt=0, lt=high)
         numbers = self.widths.replace(",", " ").split()
-        validation(
-            bool(numbers) and all(n.isdecimal() and int(n) for n in numbers),
-            "tune.widths",
-            self.widths,
-            "whole numbers above 0 with commas between",
-        )
-        validation(
-            0 < self.dropout_high < 1,
-            "tune.dropout_high",
-            self.dropout_high,
-            "above 0 and below 1",
-        )
+        is_allowed = numbers and all(n.isdecimal() and int(n) for n in numbers)
+        allowed = "whole numbers above 0, separated by commas"
+        check(bool(is_allowed), "tune.widths", self.widths, allowed)
+        check_range(self, "tune.dropout_high", gt=0, lt=1)
 
     @property
     def width_choices(self) -> tuple[int, ...]:
@@ -112,23 +97,23 @@ class TuneConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class KubeflowConfig:
-    """What a component is given on a cluster, by its id.
+    """Resources of the components on a cluster, by component id.
 
-    "default" is for each component that is not named: {"default": 2, "Trainer": 8}.
-    A component that neither names is given none, and the cluster's own defaults hold.
+    "default" applies to all other components: {"default": 2, "Trainer": 8}. Without a
+    value, a component has the defaults of the cluster.
 
     Attributes:
-        service_account: Kubernetes service account of the pods; empty is the
-            cluster's own choice.
-        retries: How often a component that failed is started anew.
-        cpu_cores: Requested for each component, and its limit.
-        memory_gb: Requested for each component, and its limit; gigabytes.
-        gpu: GPUs of each component.
-        gpu_type: What the cluster calls a GPU.
-        gpu_image: Image of components that have a GPU; empty is that of the others.
-        beam_args: Arguments of Beam for each component that runs in it, in one text;
-            without, it runs in the component's own process.
-        env: Environment variables of every component.
+        service_account: Kubernetes service account of the pods; empty is the cluster's
+            default.
+        retries: Number of restarts of a failed component.
+        cpu_cores: CPU request and limit of each component.
+        memory_gb: Memory request and limit of each component, gigabytes.
+        gpu: Number of GPUs of each component.
+        gpu_type: Resource name of a GPU in the cluster.
+        gpu_image: Image of components with a GPU; empty is that of the others.
+        beam_args: Arguments of Beam for each component that runs in it, as one text;
+            without them, Beam runs in the component's process.
+        env: Environment variables of all components.
     """
 
     service_account: str = ""
@@ -144,29 +129,25 @@ class KubeflowConfig:
     env: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        validation(self.retries >= 0, "kubeflow.retries", self.retries, "0 or more")
+        check_range(self, "kubeflow.retries", ge=0)
         for name in ("cpu_cores", "memory_gb", "gpu", "beam_args"):
             known = IN_BEAM if name == "beam_args" else COMPONENTS
             for component in getattr(self, name):
                 _check_component(name, component, (DEFAULT, *known))
         for name in ("cpu_cores", "memory_gb"):
             for component, value in getattr(self, name).items():
-                validation(
-                    0 < value < float("inf"),
-                    f"kubeflow.{name}.{component}",
-                    value,
-                    "above 0",
-                )
+                is_allowed = 0 < value < float("inf")
+                check(is_allowed, f"kubeflow.{name}.{component}", value, "above 0")
         for component, text in self.beam_args.items():
             try:
                 shlex.split(text)
             except ValueError as error:
                 raise UserError(
                     f"kubeflow.beam_args.{component}={text} cannot be split into "
-                    f"words: {error}."
+                    f"words ({error}); close all quotes."
                 ) from None
         for component, value in self.gpu.items():
-            validation(value >= 0, f"kubeflow.gpu.{component}", value, "0 or more")
+            check(value >= 0, f"kubeflow.gpu.{component}", value, "0 or more")
 
 
 def _check_component(setting: str, component: str, known: tuple[str, ...]) -> None:
@@ -178,7 +159,7 @@ def _check_component(setting: str, component: str, known: tuple[str, ...]) -> No
             f"Known: {', '.join(known)}."
         )
     raise UserError(
-        f"kubeflow.{setting} names '{component}', and there is no such component."
+        f"kubeflow.{setting} names an unknown component, '{component}'."
         f"{did_you_mean(component, known)}"
     )
 
@@ -188,10 +169,10 @@ class PipelineConfig(Config):
     """All settings of a run through the pipeline.
 
     Attributes:
-        checks: When the data stop a run.
-        gate: When a trained model is not pushed.
-        tune: The search for better settings.
-        kubeflow: What components are given on a cluster.
+        checks: Limits of the data checks.
+        gate: Limits below which a model is not pushed.
+        tune: Hyperparameter search.
+        kubeflow: Resources of the components on a cluster.
     """
 
     checks: ChecksConfig = field(default_factory=ChecksConfig)
@@ -201,15 +182,14 @@ class PipelineConfig(Config):
 
     @property
     def plain(self) -> Config:
-        """The part that a plain run has, which is all that the model depends on."""
+        """Settings of a training run, which determine the model."""
         return Config(**{f.name: getattr(self, f.name) for f in fields(Config)})
 
 
 def ingest_settings(config: Config) -> Config:
     """Returns the settings that the records depend on, all others at their defaults.
 
-    A component is given no others, so that it is answered from the cache when they
-    change.
+    Changes of other settings therefore do not invalidate the cached records.
     """
     image = ImageConfig(
         size_px=config.image.size_px, max_megapixels=config.image.max_megapixels
@@ -224,7 +204,7 @@ def ingest_settings(config: Config) -> Config:
             encoder=_read_as(config.audio, AudioConfig()),
             rate_hz=config.audio.rate_hz,
             clip_s=config.audio.clip_s,
-            window_ms=config.audio.window_ms,  # this and what follows fit the rate
+            window_ms=config.audio.window_ms,  # must fit the rate, as those below
             hop_ms=config.audio.hop_ms,
             low_hz=config.audio.low_hz,
             high_hz=config.audio.high_hz,
@@ -233,12 +213,12 @@ def ingest_settings(config: Config) -> Config:
 
 
 def _read_as(branch, default):
-    """All encoders but the precomputed vectors read the same records."""
+    """Returns "vector" or the default encoder; others read the same records."""
     return branch.encoder if branch.encoder == "vector" else default.encoder
 
 
 def transform_settings(config: Config) -> Config:
-    """Returns the settings that vocabulary, classes and scales depend on, as above."""
+    """Returns the settings that vocabulary, classes and scales depend on."""
     text, audio = TextConfig(), AudioConfig()
     return replace(
         ingest_settings(config),
@@ -260,7 +240,7 @@ def transform_settings(config: Config) -> Config:
 
 
 def tuned(config: Config, values: dict[str, Any]) -> Config:
-    """Returns the settings with what a trial, or the best one, has tried."""
+    """Returns the settings with the hyperparameters of a trial."""
     return replace(
         config,
         train=replace(config.train, learning_rate=values[LEARNING_RATE]),

@@ -11,37 +11,36 @@ NO_BASELINE = "none"
 
 @dataclass(frozen=True, kw_only=True)
 class CompileArgs:
-    """What the command line asks for, checked.
+    """Checked arguments of the command line.
 
     Attributes:
-        data: The table; local or a URI, as all below.
-        root: Folder of everything.
+        data: Table of rows; a local path or a URI, as all paths but `output`.
+        root: Folder of artifacts and pushed models.
         image: Container image.
         output: File of the compiled pipeline.
-        unlabeled: A table to answer with the pushed model, if any.
-        schema: Schema file to hold rows against; None is the root's own.
-        baseline: Last blessed model, or "none"; None is the newest pushed one.
-        host: Where to submit; None is nowhere.
-        experiment: That the run is listed under.
-        namespace: Of the run; None is the only one.
-        config: All settings.
+        unlabeled: Table to predict with the pushed model.
+        schema: Schema file to validate rows against; None is the root's own.
+        baseline: Last blessed model, or "none"; None is the latest pushed version.
+        host: URL to submit to; None compiles only.
+        experiment: Experiment that lists the run.
+        namespace: Namespace of the run, on a Kubeflow with several users.
     """
 
     data: str
     root: str
     image: str
     output: Path
-    unlabeled: str | None
-    schema: str | None
-    baseline: str | None
-    host: str | None
-    experiment: str
-    namespace: str | None
+    unlabeled: str | None = None
+    schema: str | None = None
+    baseline: str | None = None
+    host: str | None = None
+    experiment: str = "mmkeras"
+    namespace: str | None = None
     config: PipelineConfig
 
     @property
     def uris(self) -> tuple[str | None, ...]:
-        """All that may lie behind a URI."""
+        """All paths that may be URIs."""
         return (self.data, self.root, self.unlabeled, self.schema, self.baseline)
 
     @property

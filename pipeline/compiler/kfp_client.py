@@ -1,4 +1,4 @@
-"""A compiled pipeline, sent to Kubeflow Pipelines."""
+"""Client of Kubeflow Pipelines that submits a compiled pipeline."""
 
 import io
 import json
@@ -8,30 +8,30 @@ import kfp
 import kfp_server_api
 import urllib3
 
-from mmkeras.errors import UserError
+from mmkeras.errors import UserError, one_line
 from pipeline.compiler.compile_args import CompileArgs
 
 _TIMEOUT_S = 20.0
 _HEALTH_PATH = "/apis/v2beta1/healthz"
 
 
-def submit(request: CompileArgs) -> str:
+def submit(args: CompileArgs) -> str:
     """Starts a run of the compiled pipeline; returns the address of its page.
 
     Raises:
-        UserError: Kubeflow Pipelines cannot be reached, or refuses the pipeline.
+        UserError: Kubeflow Pipelines cannot be reached, or rejects the pipeline.
     """
-    host = request.host if "://" in request.host else f"https://{request.host}"
-    _reach(host)
+    host = args.host if "://" in args.host else f"https://{args.host}"
+    _check_host(host)
     try:
-        with redirect_stdout(io.StringIO()):  # it prints the address in its own way
+        with redirect_stdout(io.StringIO()):  # it prints the address
             client = kfp.Client(host=host)
             run = client.create_run_from_pipeline_package(
-                str(request.output),
-                experiment_name=request.experiment,
-                namespace=request.namespace,
-                pipeline_root=request.pipeline_root,
-                service_account=request.config.kubeflow.service_account or None,
+                str(args.output),
+                experiment_name=args.experiment,
+                namespace=args.namespace,
+                pipeline_root=args.pipeline_root,
+                service_account=args.config.kubeflow.service_account or None,
             )
     except kfp_server_api.ApiException as error:
         raise UserError(
@@ -42,8 +42,8 @@ def submit(request: CompileArgs) -> str:
     return f"{host}/#/runs/details/{run.run_id}"
 
 
-def _reach(host: str) -> None:
-    """Says soon that nobody answers there, which the client would wait for forever."""
+def _check_host(host: str) -> None:
+    """Checks with a time limit that the API responds; the client itself has none."""
     pool = urllib3.PoolManager(timeout=_TIMEOUT_S, retries=False)
     try:
         pool.request("GET", f"{host}{_HEALTH_PATH}")
@@ -52,17 +52,16 @@ def _reach(host: str) -> None:
 
 
 def _unreachable(host: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())
     return UserError(
-        f"Kubeflow Pipelines at {host} cannot be reached: {reason}. Check --host; from "
-        "outside a cluster: kubectl port-forward -n kubeflow svc/ml-pipeline-ui "
-        "8080:80, and --host http://localhost:8080."
+        f"Kubeflow Pipelines at {host} cannot be reached: {one_line(error)}. Check "
+        "--host; from outside a cluster: kubectl port-forward -n kubeflow "
+        "svc/ml-pipeline-ui 8080:80, and --host http://localhost:8080."
     )
 
 
 def _reason(error: kfp_server_api.ApiException) -> str:
     try:
-        said = json.loads(error.body)
-        return " ".join(str(said.get("message") or said["error"]).split())
+        content = json.loads(error.body)
+        return one_line(content.get("message") or content["error"])
     except (TypeError, ValueError, KeyError, AttributeError):
         return str(error.reason)

@@ -1,4 +1,4 @@
-"""What a cluster is told to run: the graph, compiled for Kubeflow Pipelines v2."""
+"""Compiler of the graph to a PipelineSpec of Kubeflow Pipelines v2."""
 
 import shlex
 from typing import Any
@@ -19,7 +19,7 @@ from pipeline.runtime import s3
 from pipeline.settings import DEFAULT, KubeflowConfig
 
 BASELINE = "Baseline"
-# A pod that lost its node, or its network, is given the time to find another.
+# Time for a pod that lost its node or its network.
 _BACKOFF = {"backoffDuration": "60s", "backoffFactor": 2, "backoffMaxDuration": "900s"}
 
 _Resources = (
@@ -27,57 +27,57 @@ _Resources = (
 )
 
 
-def compile_spec(job: CompileRequest) -> dict[str, Any]:
+def compile_spec(request: CompileRequest) -> dict[str, Any]:
     """Compiles the pipeline to a PipelineSpec of version 2.1, ready for YAML.
 
-    The same job gives the same spec: nothing in it is of this machine or this hour.
+    The same request gives the same spec: it contains no time and no local name.
     """
-    settings, nodes = job.config.kubeflow, _nodes(job)
+    settings, nodes = request.config.kubeflow, _nodes(request)
     for node in nodes.values():
-        _equip(node, job)
-    images = {DEFAULT_IMAGE_PATH_KEY: job.image}
+        _set_resources(node, request)
+    images = {DEFAULT_IMAGE_PATH_KEY: request.image}
     if settings.gpu_image:
         images |= {n: settings.gpu_image for n in nodes if _gpus(n, settings)}
     pipeline = Pipeline(
         pipeline_name=graph.PIPELINE_NAME,
-        pipeline_root=job.pipeline_root,
+        pipeline_root=request.pipeline_root,
         components=list(nodes.values()),
         enable_cache=True,
     )
     config = runner.KubeflowV2DagRunnerConfig(
         default_image=images,
-        default_commands=_command(job),
+        default_commands=_command(request),
         use_pipeline_spec_2_1=True,
     )
     compiled = runner.KubeflowV2DagRunner(config).run(pipeline, write_out=False)
-    return _finished(compiled["pipelineSpec"], job)
+    return _add_kubeflow_settings(compiled["pipelineSpec"], request)
 
 
-def _nodes(job: CompileRequest) -> dict[str, BaseNode]:
-    """Builds the components; the last blessed model is imported.
+def _nodes(request: CompileRequest) -> dict[str, BaseNode]:
+    """Builds the components, with an Importer of the last blessed model.
 
-    Kubeflow Pipelines has no Resolver, which finds it on one machine.
+    Kubeflow Pipelines cannot run a Resolver, which finds that model locally.
     """
-    nodes = graph.build_training(job.source, job.config, job.places)
+    nodes = graph.build_training(request.source, request.config, request.paths)
     baseline = None
-    if job.baseline:
+    if request.baseline:
         nodes[BASELINE] = Importer(
-            source_uri=job.baseline, artifact_type=Model, reimport=False
+            source_uri=request.baseline, artifact_type=Model, reimport=False
         ).with_id(BASELINE)
         baseline = nodes[BASELINE].outputs["result"]
-    nodes |= graph.build_release(nodes, job.config, job.places, baseline)
-    if job.unlabeled:
-        nodes |= graph.build_inference(nodes, job.config, job.unlabeled)
+    nodes |= graph.build_release(nodes, request.config, request.paths, baseline)
+    if request.unlabeled:
+        nodes |= graph.build_inference(nodes, request.config, request.unlabeled)
     return nodes
 
 
-def _equip(node: BaseNode, job: CompileRequest) -> None:
-    """Gives a component its resources, and its arguments of Beam."""
+def _set_resources(node: BaseNode, request: CompileRequest) -> None:
+    """Sets the resources and the Beam arguments of a component."""
     if not isinstance(node, BaseComponent):
         return  # an Importer has no container
-    settings = job.config.kubeflow
+    settings = request.config.kubeflow
     cores, gigabytes = (
-        _of(node.id, by_component) or 0
+        _setting(node.id, by_component) or 0
         for by_component in (settings.cpu_cores, settings.memory_gb)
     )
     resources = _Resources(
@@ -90,44 +90,51 @@ def _equip(node: BaseNode, job: CompileRequest) -> None:
         resources.accelerator.type = settings.gpu_type
         resources.accelerator.count = gpus
     node.with_platform_config(resources)
-    arguments = shlex.split(_of(node.id, settings.beam_args) or "")
+    arguments = shlex.split(_setting(node.id, settings.beam_args) or "")
     if isinstance(node, BaseBeamComponent) and arguments:
-        node.with_beam_pipeline_args(_for_workers(arguments, job))
+        node.with_beam_pipeline_args(_worker_arguments(arguments, request))
 
 
-def _for_workers(arguments: list[str], job: CompileRequest) -> list[str]:
-    """Adds what makes a worker of Beam read our code, and our places.
+def _worker_arguments(arguments: list[str], request: CompileRequest) -> list[str]:
+    """Adds the image and plugins that Beam's workers need for this project's code.
 
-    Without an image of their own TFX packs its sources for them, and not ours.
+    Without an image, TFX packages its own sources for the workers.
     """
     if not any(a.startswith("--sdk_container_image") for a in arguments):
-        arguments = [*arguments, f"--sdk_container_image={job.image}"]
-    if _is_s3(job) and s3.tensorflow_opens_s3():
+        arguments = [*arguments, f"--sdk_container_image={request.image}"]
+    if _is_s3(request) and s3.tensorflow_opens_s3():
         return [*arguments, "--beam_plugins=tensorflow_io"]
     return arguments
 
 
 def _gpus(component: str, settings: KubeflowConfig) -> int:
-    return _of(component, settings.gpu) or 0
+    return _setting(component, settings.gpu) or 0
 
 
-def _of(component: str, by_component: dict[str, Any]) -> Any:
+def _setting(component: str, by_component: dict[str, Any]) -> Any:
     return by_component.get(component, by_component.get(DEFAULT))
 
 
-def _command(job: CompileRequest) -> list[str]:
-    return ["python", "-m", s3.__name__ if _is_s3(job) else s3.TFX_ENTRYPOINT]
+def _command(request: CompileRequest) -> list[str]:
+    return ["python", "-m", s3.__name__ if _is_s3(request) else s3.TFX_ENTRYPOINT]
 
 
-def _is_s3(job: CompileRequest) -> bool:
-    uris = [job.pipeline_root, job.source.table, job.places.schema_file, job.baseline]
-    uris += [job.unlabeled.table] if job.unlabeled else []
+def _is_s3(request: CompileRequest) -> bool:
+    uris = [
+        request.pipeline_root,
+        request.source.table,
+        request.paths.schema_file,
+        request.baseline,
+    ]
+    uris += [request.unlabeled.table] if request.unlabeled else []
     return any(uri and uri.startswith(s3.SCHEME) for uri in uris)
 
 
-def _finished(spec: dict[str, Any], job: CompileRequest) -> dict[str, Any]:
-    """Adds what TFX's compiler cannot say: retries, single caches, environments."""
-    settings = job.config.kubeflow
+def _add_kubeflow_settings(
+    spec: dict[str, Any], request: CompileRequest
+) -> dict[str, Any]:
+    """Adds retries, caching and environments, which TFX's compiler does not support."""
+    settings = request.config.kubeflow
     executors = spec["deploymentSpec"]["executors"]
     for name, task in spec["root"]["dag"]["tasks"].items():
         label = spec["components"][task["componentRef"]["name"]]["executorLabel"]
@@ -135,7 +142,7 @@ def _finished(spec: dict[str, Any], job: CompileRequest) -> dict[str, Any]:
             continue
         if settings.retries:
             task["retryPolicy"] = {"maxRetryCount": settings.retries, **_BACKOFF}
-        if name in job.uncached:
+        if name in request.uncached:
             task["cachingOptions"] = {"enableCache": False}
         if settings.env:
             container = executors[label]["container"]

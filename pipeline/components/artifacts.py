@@ -1,25 +1,27 @@
-"""Artifacts of our own, beside those that TFX has.
+"""Artifact types of the pipeline in addition to TFX's, and the names of their files.
 
-On Kubeflow TFX finds a type again by its name, as a class in a module without dots:
-`pipeline` hands these out.
+On Kubeflow, TFX looks a type up by its name, as a class in a module without dots;
+therefore the package `pipeline` exports these classes.
 """
 
 from tfx.types.artifact import Artifact
 
+STATISTICS_FILE, PAGE_FILE = "media_statistics.json", "media_statistics.html"
+
 
 class RejectedRows(Artifact):
-    """Rows that were left out, and why: rejected.csv."""
+    """Rows that were left out and the reasons: rejected.csv."""
 
     TYPE_NAME = "pipeline.RejectedRows"
 
 
 class MediaStatistics(Artifact):
-    """What pictures, sounds and texts are like: JSON, and a page to look at."""
+    """Statistics of texts, images and audio: JSON and an HTML page."""
 
     TYPE_NAME = "pipeline.MediaStatistics"
 
 
 class DataBlessing(Artifact):
-    """That the rows have passed the checks; training waits for it."""
+    """Proof that the rows passed the data checks; training waits for it."""
 
     TYPE_NAME = "pipeline.DataBlessing"

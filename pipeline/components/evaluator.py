@@ -1,85 +1,86 @@
-"""The stock Evaluator for our models: what it measures, what passes, and why not."""
+"""Evaluator: TFX component that measures a model and decides whether it is pushed."""
 
 import json
 import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import tensorflow_model_analysis as tfma
-from tfx import types
 from tfx.components.evaluator import executor
-from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.types import artifact_utils, standard_artifacts
+from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
+from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ExecutionParameter
-from tfx.utils import io_utils, json_utils, path_utils, proto_utils
+from tfx.utils import io_utils, path_utils, proto_utils
 
 from mmkeras.modalities.preprocessing_state import MULTILABEL, PreprocessingState
-from mmkeras.schema import LABELS_FILE, PRESENT, TEST
+from mmkeras.schema import LABELS_FILE, PRESENT
 from pipeline.components import masked_modality_eval, per_class_metrics
+from pipeline.components.custom_component import CustomComponent
 from pipeline.components.masked_modality_eval import (
-    ANSWER,
     CHOICE,
     HIDDEN,
     NOTHING,
+    PREDICTED,
     SCORES,
 )
 from pipeline.components.per_class_metrics import AUC, PRECISION, RECALL, ROWS
-from pipeline.settings import GateConfig, PipelineConfig
+from pipeline.settings import GateConfig
 
-GATE_KEY, CODE_KEY = "gate", "code"  # execution properties, beside the stock ones
+GATE_KEY, CODE_KEY = "gate", "code"  # execution properties besides the stock ones
 
 _ACCURACY, _LOG_LOSS, _CONFUSION = "accuracy", "log_loss", "confusion"
-# Two shares that are max_drop apart may differ by a rounding error more.
+# Tolerance for the rounding error of a difference of max_drop.
 _ROUNDING = 1e-9
 
 
-# What is measured -------------------------------------------------------------
+# Metrics and thresholds -------------------------------------------------------
 
 
 def build_eval_config(gate: GateConfig, state: PreprocessingState) -> tfma.EvalConfig:
-    """Builds what TFMA measures, on which rows, and what a model must reach.
+    """Builds TFMA's configuration of metrics, slices and thresholds.
 
-    Accuracy is the share of rows whose answer names every class of the label and no
-    other. It alone has thresholds, on all rows and on those without each modality.
+    Accuracy is the share of rows whose predicted classes are exactly the label's. Only
+    accuracy has thresholds, on all rows and with each modality masked.
     """
-    shown = (NOTHING, *masked_modality_eval.hideable(state))
+    slices = (NOTHING, *masked_modality_eval.hideable(state))
     one_label = state.task != MULTILABEL
     entropy = "CategoricalCrossEntropy" if one_label else "BinaryCrossEntropy"
     classes = {"module": per_class_metrics.__name__, "classes": len(state.classes)}
-    measured = [
-        (ANSWER, _accuracy(gate, shown)),
-        (ANSWER, _metric("ExampleCount", ROWS)),
+    metrics = [
+        (PREDICTED, _accuracy(gate, slices)),
+        (PREDICTED, _metric("ExampleCount", ROWS)),
         (SCORES, _metric(entropy, _LOG_LOSS)),
         ("", _metric("ByClass", "by_class", **classes)),
     ]
     if one_label:
         confusion = _metric("MultiClassConfusionMatrixAtThresholds", _CONFUSION)
-        measured.append((CHOICE, confusion))
+        metrics.append((CHOICE, confusion))
     config = tfma.EvalConfig(
         model_specs=[tfma.ModelSpec()],
         slicing_specs=[
-            *map(_slice, shown),
+            *map(_slice, slices),
             tfma.SlicingSpec(feature_keys=[PRESENT]),
         ],
         metrics_specs=[
             tfma.MetricsSpec(output_names=[output] if output else [], metrics=[metric])
-            for output, metric in measured
+            for output, metric in metrics
         ],
     )
     config.options.include_default_metrics.value = False
     return config
 
 
-def _accuracy(gate: GateConfig, shown: Sequence[str]) -> tfma.MetricConfig:
+def _accuracy(gate: GateConfig, slices: Sequence[str]) -> tfma.MetricConfig:
     accuracy = _metric("ExactMatch", _ACCURACY)
-    for what in shown:
-        limit = accuracy.per_slice_thresholds.add(slicing_specs=[_slice(what)])
-        least = gate.min_accuracy if what == NOTHING else gate.min_accuracy_hidden
-        limit.threshold.value_threshold.lower_bound.value = least
-        if what == NOTHING:
+    for hidden in slices:
+        limit = accuracy.per_slice_thresholds.add(slicing_specs=[_slice(hidden)])
+        is_full = hidden == NOTHING
+        minimum = gate.min_accuracy if is_full else gate.min_accuracy_hidden
+        limit.threshold.value_threshold.lower_bound.value = minimum
+        if is_full:
             change = limit.threshold.change_threshold
             change.direction = tfma.MetricDirection.HIGHER_IS_BETTER
             change.absolute.value = -gate.max_drop - _ROUNDING
@@ -91,17 +92,17 @@ def _metric(kind: str, name: str, module: str = "", **settings) -> tfma.MetricCo
     return tfma.MetricConfig(class_name=kind, module=module, config=settings)
 
 
-def _slice(what: str) -> tfma.SlicingSpec:
-    return tfma.SlicingSpec(feature_values={HIDDEN: what})
+def _slice(hidden: str) -> tfma.SlicingSpec:
+    return tfma.SlicingSpec(feature_values={HIDDEN: hidden})
 
 
 # The component ----------------------------------------------------------------
 
 
 class Executor(executor.Executor):
-    """The stock executor, told what to measure once the model is there to be read."""
+    """TFX's executor, with metrics that depend on the classes of the model."""
 
-    def Do(self, input_dict, output_dict, exec_properties):
+    def Do(self, input_dict, output_dict, exec_properties) -> None:
         model = artifact_utils.get_single_instance(input_dict[specs.MODEL_KEY])
         is_old = path_utils.is_old_model_artifact(model)
         path = path_utils.serving_model_path(model.uri, is_old)
@@ -111,15 +112,15 @@ class Executor(executor.Executor):
         evaluation = artifact_utils.get_single_uri(output_dict[specs.EVALUATION_KEY])
         labels = "".join(f"{name}\n" for name in state.classes)
         io_utils.write_string_file(os.path.join(evaluation, LABELS_FILE), labels)
-        told = {
+        properties = {
             specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(config),
             specs.MODULE_PATH_KEY: masked_modality_eval.__name__,
         }
-        super().Do(input_dict, output_dict, exec_properties | told)
+        super().Do(input_dict, output_dict, exec_properties | properties)
 
 
 class EvaluatorSpec(specs.EvaluatorSpec):
-    """The stock inputs and outputs, with the properties that our executor reads."""
+    """Inputs and outputs of TFX's Evaluator, with the executor's own parameters."""
 
     PARAMETERS = {
         specs.EXAMPLE_SPLITS_KEY: ExecutionParameter(type=str),
@@ -128,103 +129,82 @@ class EvaluatorSpec(specs.EvaluatorSpec):
     }
 
 
-class Evaluator(base_beam_component.BaseBeamComponent):
-    """Measures a model on the test rows; outputs `evaluation` and `blessing`."""
-
-    SPEC_CLASS = EvaluatorSpec
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
-
-
-def build_evaluator(
-    examples: types.BaseChannel,
-    model: types.BaseChannel,
-    baseline_model: types.BaseChannel | None,
-    config: PipelineConfig,
-    code: str,
-) -> Evaluator:
-    """Builds the component.
+class Evaluator(CustomComponent, BaseBeamComponent):
+    """Component of the executor above; outputs `evaluation` and `blessing`.
 
     Args:
-        examples: Rows, with a split "test".
-        model: The candidate.
-        baseline_model: The last blessed model. With None, or an empty channel as on
-            the first run, gate.max_drop does not count.
-        config: Settings, of which `gate` counts.
-        code: Hash of the code, part of the cache key.
+        examples: Rows.
+        model: Candidate.
+        baseline_model: Last blessed model. Without one, or with an empty channel as in
+            the first run, gate.max_drop is ignored.
+        example_splits: Names of the evaluated splits as JSON.
+        gate: `GateConfig` as JSON.
+        code: Hash of the code; a new one runs the component again.
     """
-    return Evaluator(
-        EvaluatorSpec(
-            examples=examples,
-            model=model,
-            baseline_model=baseline_model,
-            example_splits=json_utils.dumps([TEST]),
-            gate=json.dumps(asdict(config.gate)),
-            code=code,
-            evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
-            blessing=types.Channel(type=standard_artifacts.ModelBlessing),
-        )
-    )
+
+    SPEC_CLASS = EvaluatorSpec
+    EXECUTOR_SPEC = BeamExecutorSpec(Executor)
 
 
-# What came out ----------------------------------------------------------------
+# Results ----------------------------------------------------------------------
 
 
 def evaluation_summary(evaluation_uri: str) -> dict:
-    """Reads the numbers of an evaluation back, ready for JSON.
+    """Returns the numbers of an evaluation, ready for JSON; None if undefined.
 
     Returns:
-        "rows", "accuracy", "log_loss" and "auc" with nothing hidden; "hidden":
-        modality -> "accuracy" and "log_loss" without it; "present": what rows have,
-        as in "text+image", -> their "rows" and "accuracy"; "per_class": class ->
-        "rows", "precision", "recall" and "auc"; "confusion": true class -> answered
-        class -> rows, where there are any, "" for none of the classes, and None in
-        multi-label tasks; "baseline": "accuracy", "log_loss" and "auc" of the last
-        blessed model, or None. Numbers are None where the rows cannot tell.
+        "rows", "accuracy", "log_loss" and "auc" with nothing masked; "hidden":
+        modality -> "accuracy" and "log_loss" without it; "present": modalities of a
+        row, such as "text+image" -> "rows" and "accuracy"; "per_class": class ->
+        "rows", "precision", "recall" and "auc"; "confusion": true class -> predicted
+        class, "" for none -> rows, or None in multi-label tasks; "baseline":
+        "accuracy", "log_loss" and "auc" of the last blessed model, or None.
     """
-    measured = _read(evaluation_uri)
-    candidate = tfma.CANDIDATE_KEY if tfma.BASELINE_KEY in measured else ""
-    without, present = measured[candidate][HIDDEN], measured[candidate][PRESENT]
-    whole = without.pop(NOTHING, {(ROWS, None): 0})
-    old = measured[tfma.BASELINE_KEY][HIDDEN][NOTHING]
+    models, labels = _read(evaluation_uri), _labels(evaluation_uri)
+    candidate = tfma.CANDIDATE_KEY if tfma.BASELINE_KEY in models else ""
+    masked, present = models[candidate][HIDDEN], models[candidate][PRESENT]
+    full = masked.pop(NOTHING, {(ROWS, None): 0})
+    baseline = models[tfma.BASELINE_KEY][HIDDEN][NOTHING]
     return {
-        **_pick(whole, (ROWS, _ACCURACY, _LOG_LOSS, AUC)),
+        **_pick(full, (ROWS, _ACCURACY, _LOG_LOSS, AUC)),
         "hidden": {
-            modality: _pick(found, (_ACCURACY, _LOG_LOSS))
-            for modality, found in sorted(without.items())
+            modality: _pick(values, (_ACCURACY, _LOG_LOSS))
+            for modality, values in sorted(masked.items())
         },
         "present": {
-            names: _pick(found, (ROWS, _ACCURACY))
-            for names, found in sorted(present.items())
+            names: _pick(values, (ROWS, _ACCURACY))
+            for names, values in sorted(present.items())
         },
         "per_class": {
-            label: _pick(whole, (ROWS, PRECISION, RECALL, AUC), i)
-            for i, label in enumerate(_labels(evaluation_uri))
+            label: _pick(full, (ROWS, PRECISION, RECALL, AUC), i)
+            for i, label in enumerate(labels)
         },
-        "confusion": _confusion(whole, _labels(evaluation_uri)),
-        "baseline": _pick(old, (_ACCURACY, _LOG_LOSS, AUC)) if old else None,
+        "confusion": _confusion(full, labels),
+        "baseline": _pick(baseline, (_ACCURACY, _LOG_LOSS, AUC)) if baseline else None,
     }
 
 
-def _pick(found: dict, names: tuple[str, ...], of_class: int | None = None) -> dict:
-    return {name: found.get((name, of_class)) for name in names}
+def _pick(values: dict, names: tuple[str, ...], class_id: int | None = None) -> dict:
+    return {name: values.get((name, class_id)) for name in names}
 
 
 def _read(uri: str) -> dict[str, dict[str, dict[str, dict]]]:
-    """Model -> feature sliced by -> its value -> (metric, class number) -> value."""
-    measured = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
+    """Returns model -> slicing feature -> its value -> (metric, class id) -> number."""
+    result = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     for part in tfma.load_metrics(uri):
-        (by,) = part.slice_key.single_slice_keys
+        (slice_key,) = part.slice_key.single_slice_keys
         for metric in part.metric_keys_and_values:
             key = metric.key
-            of_class = key.sub_key.class_id.value if key.HasField("sub_key") else None
+            class_id = key.sub_key.class_id.value if key.HasField("sub_key") else None
             if not key.is_diff:
-                found = measured[key.model_name][by.column][by.bytes_value.decode()]
-                found[key.name, of_class] = _plain(key.name, metric.value)
-    return measured
+                slices = result[key.model_name][slice_key.column]
+                values = slices[slice_key.bytes_value.decode()]
+                values[key.name, class_id] = _plain(key.name, metric.value)
+    return result
 
 
 def _plain(name: str, value):
-    """A number, None for NaN, or (true, answered, rows) of a confusion matrix."""
+    """Returns a number, None for NaN, or (true, predicted, rows) of a matrix."""
     if name == _CONFUSION:
         (matrix,) = value.multi_class_confusion_matrix_at_thresholds.matrices
         return [
@@ -237,12 +217,12 @@ def _plain(name: str, value):
     return int(number) if name == ROWS else number
 
 
-def _confusion(found: dict, labels: list[str]) -> dict[str, dict[str, int]] | None:
-    if (_CONFUSION, None) not in found:
+def _confusion(values: dict, labels: list[str]) -> dict[str, dict[str, int]] | None:
+    if (_CONFUSION, None) not in values:
         return None
     names, result = [*labels, ""], defaultdict(dict)
-    for true, answered, rows in found[_CONFUSION, None]:
-        result[names[true]][names[answered]] = rows
+    for true, predicted, rows in values[_CONFUSION, None]:
+        result[names[true]][names[predicted]] = rows
     return dict(result)
 
 
@@ -252,19 +232,19 @@ def _labels(uri: str) -> list[str]:
 
 
 def rejection_reasons(evaluation_uri: str) -> list[str]:
-    """Says line by line why a model is not blessed; nothing where it is."""
+    """Returns the reasons why a model is not blessed; none if it is."""
     result = tfma.load_validation_result(evaluation_uri)
     if result.missing_slices:
         return ["there are no test rows to measure the model on"]
     reasons = []
     for part in result.metric_validations_per_slice:
-        (by,) = part.slice_key.single_slice_keys
-        what = by.bytes_value.decode()
-        reasons += [_reason(what, f, evaluation_uri) for f in part.failures]
+        (slice_key,) = part.slice_key.single_slice_keys
+        hidden = slice_key.bytes_value.decode()
+        reasons += [_reason(hidden, f, evaluation_uri) for f in part.failures]
     return sorted(reasons)
 
 
-def _reason(what: str, failure, uri: str) -> str:
+def _reason(hidden: str, failure, uri: str) -> str:
     share, limit = failure.metric_value.double_value.value, failure.metric_threshold
     if failure.metric_key.is_diff:
         summary = evaluation_summary(uri)
@@ -274,10 +254,10 @@ def _reason(what: str, failure, uri: str) -> str:
             f"model's {summary['baseline'][_ACCURACY]:.4g}, more than "
             f"gate.max_drop={drop:.4g}"
         )
-    least = limit.value_threshold.lower_bound.value
-    if what == NOTHING:
-        return f"accuracy {share:.4g} is below gate.min_accuracy={least:g}"
+    minimum = limit.value_threshold.lower_bound.value
+    if hidden == NOTHING:
+        return f"accuracy {share:.4g} is below gate.min_accuracy={minimum:g}"
     return (
-        f"accuracy without {what} {share:.4g} is below "
-        f"gate.min_accuracy_hidden={least:g}"
+        f"accuracy without {hidden} {share:.4g} is below "
+        f"gate.min_accuracy_hidden={minimum:g}"
     )

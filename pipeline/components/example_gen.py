@@ -1,7 +1,7 @@
-"""ExampleGen: a table and its media files -> checked tf.Examples, in Beam.
+"""ExampleGen: TFX component that ingests a table and its media files in Beam.
 
-The plan of the shards is made by one process and lies in files; each shard is then
-read and written by whichever worker gets it, with the plain program's own functions.
+One process plans the shards and writes the plan to files. Beam's workers then read and
+write the shards, with the functions of `mmkeras.data`.
 """
 
 import json
@@ -10,13 +10,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import apache_beam as beam
-from tfx import types
 from tfx.components.util import examples_utils
-from tfx.dsl.components.base import base_beam_component, base_beam_executor
+from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
 from mmkeras.config import Config, from_dict
@@ -35,44 +35,20 @@ from mmkeras.schema import (
     TEST,
 )
 from pipeline.components.artifacts import RejectedRows
+from pipeline.components.custom_component import CustomComponent, make_spec
 
 FORMAT_TF_EXAMPLE = example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
-_PLAN_DIR, _FOUND_DIR = "plan", "found"
+_PLAN_DIR, _SUMMARY_DIR = "plan", "summary"
 
 
-class TableExampleGenSpec(component_spec.ComponentSpec):
-    """Inputs, outputs and parameters of the component."""
+class Executor(BaseBeamExecutor):
+    """Plans and summarizes in this process; reads and writes in Beam."""
 
-    PARAMETERS = {
-        "table": component_spec.ExecutionParameter(type=str),
-        "config": component_spec.ExecutionParameter(type=str),
-        "fingerprint": component_spec.ExecutionParameter(type=str),
-        "code": component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        "model_run": component_spec.ChannelParameter(
-            type=standard_artifacts.ModelRun, optional=True
-        )
-    }
-    OUTPUTS = {
-        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        "rejected": component_spec.ChannelParameter(type=RejectedRows),
-    }
-
-
-class Executor(base_beam_executor.BaseBeamExecutor):
-    """Plans in this process, reads and writes in Beam, sums up in this process."""
-
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict, output_dict, exec_properties) -> None:
         """Writes the examples of a table.
 
         Raises:
-            UserError: The table cannot be used, or has bad rows and may not.
+            UserError: The table cannot be used, or `on_bad_row` forbids its bad rows.
         """
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         rejected = artifact_utils.get_single_instance(output_dict["rejected"])
@@ -89,11 +65,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     WriteShard(examples.uri, plan.folder, plan.config, plan.widths)
                 )
             )
-        content = summarize_shards(plan, _read_founds(len(plan.shards), examples.uri))
-        for folder in (_PLAN_DIR, _FOUND_DIR):
+        content = summarize_shards(
+            plan, _read_summaries(len(plan.shards), examples.uri)
+        )
+        for folder in (_PLAN_DIR, _SUMMARY_DIR):
             fileio.rmtree(join_path(examples.uri, folder))
         for path in fileio.glob(join_path(examples.uri, "Split-*/.*")):
-            fileio.remove(path)  # of a worker that was lost; TFX would read it
+            fileio.remove(path)  # left by a lost worker; TFX would read it
         _write_json(content, examples.uri, INGESTED_FILE)
         bad = [BadRow(**row) for row in content["rejected"]]
         io_utils.write_string_file(
@@ -109,7 +87,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 
 class WriteShard(beam.DoFn):
-    """Reads the rows of a shard and writes its file; may run anywhere, and twice."""
+    """Reads the rows of a shard and writes its file; may run more than once."""
 
     def __init__(self, uri: str, folder: str, config: Config, widths: dict[str, int]):
         self._uri, self._folder = uri, folder
@@ -120,46 +98,31 @@ class WriteShard(beam.DoFn):
 
     def process(self, number: int):
         shard = _read_shard(number, self._uri)
-        found = write_shard(shard, self._uri, self._reader)
-        _write_json(vars(found), self._uri, _FOUND_DIR, f"{number:05d}.json")
+        summary = write_shard(shard, self._uri, self._reader)
+        _write_json(vars(summary), self._uri, _SUMMARY_DIR, f"{number:05d}.json")
         yield number
 
 
-class TableExampleGen(base_beam_component.BaseBeamComponent):
-    """Component of the executor above."""
+class TableExampleGen(CustomComponent, BaseBeamComponent):
+    """Component of the executor above.
 
-    SPEC_CLASS = TableExampleGenSpec
+    Args:
+        table: CSV file, local or a URI.
+        config: `ingest_settings` as JSON.
+        fingerprint: Hash of the table and its files; a new one runs the component
+            again, as does a new `code`.
+        code: Hash of the code.
+        model_run: Run of the model that predicts the rows, which then need no labels;
+            without it, the rows are for training.
+    """
+
+    SPEC_CLASS = make_spec(
+        inputs={"model_run": standard_artifacts.ModelRun},
+        optional=("model_run",),
+        outputs={"examples": standard_artifacts.Examples, "rejected": RejectedRows},
+        parameters={"table": str, "config": str, "fingerprint": str, "code": str},
+    )
     EXECUTOR_SPEC = BeamExecutorSpec(Executor)
-
-    def __init__(
-        self,
-        *,
-        table: str,
-        config: str,
-        fingerprint: str,
-        code: str,
-        model_run: types.BaseChannel | None = None,
-    ):
-        """Builds the component.
-
-        Args:
-            table: CSV file, local or a URI.
-            config: `ingest_settings` as JSON.
-            fingerprint: Hash of the table and its files; a new one runs it anew.
-            code: Hash of the code; likewise.
-            model_run: Of the model that is to answer the rows, which then need no
-                labels; else the rows are for training.
-        """
-        spec = TableExampleGenSpec(
-            table=table,
-            config=config,
-            fingerprint=fingerprint,
-            code=code,
-            model_run=model_run,
-            examples=types.Channel(type=standard_artifacts.Examples),
-            rejected=types.Channel(type=RejectedRows),
-        )
-        super().__init__(spec=spec)
 
 
 def _plan(table: str, config: Config, model_run) -> IngestPlan:
@@ -182,7 +145,7 @@ def _write_plan(plan: IngestPlan, uri: str) -> None:
         fileio.makedirs(join_path(uri, f"Split-{split}"))
     for number, shard in enumerate(plan.shards):
         _write_json(asdict(shard), uri, _PLAN_DIR, f"{number:05d}.json")
-    fileio.makedirs(join_path(uri, _FOUND_DIR))
+    fileio.makedirs(join_path(uri, _SUMMARY_DIR))
 
 
 def _read_shard(number: int, uri: str) -> Shard:
@@ -191,9 +154,9 @@ def _read_shard(number: int, uri: str) -> Shard:
     return Shard(**content, rows=tuple(rows))
 
 
-def _read_founds(count: int, uri: str) -> list[ShardSummary]:
+def _read_summaries(count: int, uri: str) -> list[ShardSummary]:
     names = (f"{number:05d}.json" for number in range(count))
-    return [ShardSummary(**_read_json(uri, _FOUND_DIR, name)) for name in names]
+    return [ShardSummary(**_read_json(uri, _SUMMARY_DIR, name)) for name in names]
 
 
 def _write_json(content: Any, uri: str, *names: str) -> None:

@@ -1,7 +1,7 @@
-"""InfraValidator: what is pushed, proved by the loader that TF Serving has.
+"""InfraValidator: TFX component that verifies an export with TF Serving's C++ loader.
 
-The proof runs in a process of its own, as a model that kills the one that serves it
-must not be pushed either.
+The verification runs in a subprocess, because a model may crash the process that
+serves it, and then must not be pushed.
 """
 
 import os
@@ -10,15 +10,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 from absl import logging
 from tfx import types
-from tfx.dsl.components.base import base_component, base_executor
+from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils, path_utils
 
 from mmkeras import prove
@@ -28,41 +28,21 @@ from mmkeras.export.saved_model import write_warmup
 from mmkeras.export.verification import golden_batches, read_rows
 from mmkeras.files import is_remote, join_path
 from mmkeras.schema import ANALYSIS_FILE, CONFIG_FILE, MODEL_FILE, TEST
+from pipeline.components.custom_component import CustomComponent, make_spec
 from pipeline.components.remote_sync import synced_folder
 
-# As TFX's own InfraValidator names them, and Pusher looks for them.
+# Names of TFX's own InfraValidator, which Pusher reads.
 BLESSED_FILE, NOT_BLESSED_FILE = "INFRA_BLESSED", "INFRA_NOT_BLESSED"
 _BLESSED, _HAS_MODEL, _REASON = "blessed", "has_model", "reason"
-_TIMEOUT_S = 1800.0  # 256 rows take some minutes where the model is large and no GPU
+_TIMEOUT_S = 1800.0  # 256 rows of a large model take minutes on a CPU
 _LOGGED_LINES = 50
 
 
-class InfraValidatorSpec(component_spec.ComponentSpec):
-    """Inputs, outputs and parameters of the component."""
+class Executor(BaseExecutor):
+    """Verifies a copy of the model with warm-up requests, which Pusher then pushes."""
 
-    PARAMETERS = {"code": component_spec.ExecutionParameter(type=str)}
-    INPUTS = {
-        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
-        "model_run": component_spec.ChannelParameter(type=standard_artifacts.ModelRun),
-        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-    }
-    OUTPUTS = {
-        "blessing": component_spec.ChannelParameter(
-            type=standard_artifacts.InfraBlessing
-        )
-    }
-
-
-class Executor(base_executor.BaseExecutor):
-    """Proves a copy of the model with warm-up requests, which Pusher then takes."""
-
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Writes the copy and the verdict; a model that fails is a verdict too."""
+    def Do(self, input_dict, output_dict, exec_properties) -> None:
+        """Writes the copy and the verdict; a model that fails is no error."""
         self._log_startup(input_dict, output_dict, exec_properties)
         model, run, examples = (
             artifact_utils.get_single_uri(input_dict[name])
@@ -79,47 +59,36 @@ class Executor(base_executor.BaseExecutor):
             io_utils.copy_dir(path_utils.serving_model_path(model), str(copy))
             try:
                 _warm_up(copy, run_folder, rows)
-                proved = run_proof(copy, run_folder, rows)
+                result = run_proof(copy, run_folder, rows)
             except (ExportMismatchError, UserError) as error:
                 io_utils.delete_dir(str(copy))
                 _mark_not_blessed(blessing, folder, str(error))
             else:
-                _mark_blessed(blessing, folder, proved)
+                _mark_blessed(blessing, folder, result)
 
 
-class InfraValidator(base_component.BaseComponent):
-    """Component of the executor above; outputs `blessing`, with a model in it.
+class InfraValidator(CustomComponent, BaseComponent):
+    """Component of the executor above; its output contains the verified model.
 
-    No subclass of TFX's, which the Kubeflow runner refuses.
+    It is no subclass of TFX's InfraValidator, which the Kubeflow runner rejects.
+
+    Args:
+        model: Exported model.
+        model_run: Run folder with the trained Keras model.
+        examples: Rows with a split "test".
+        code: Hash of the code; a new one runs the component again.
     """
 
-    SPEC_CLASS = InfraValidatorSpec
+    SPEC_CLASS = make_spec(
+        inputs={
+            "model": standard_artifacts.Model,
+            "model_run": standard_artifacts.ModelRun,
+            "examples": standard_artifacts.Examples,
+        },
+        outputs={"blessing": standard_artifacts.InfraBlessing},
+        parameters={"code": str},
+    )
     EXECUTOR_SPEC = ExecutorClassSpec(Executor)
-
-    def __init__(
-        self,
-        *,
-        model: types.BaseChannel,
-        model_run: types.BaseChannel,
-        examples: types.BaseChannel,
-        code: str,
-    ):
-        """Builds the component.
-
-        Args:
-            model: The export.
-            model_run: The run folder, with the model that the export was made of.
-            examples: Rows with a split "test".
-            code: Hash of the code; a new one runs it anew.
-        """
-        spec = InfraValidatorSpec(
-            model=model,
-            model_run=model_run,
-            examples=examples,
-            code=code,
-            blessing=types.Channel(type=standard_artifacts.InfraBlessing),
-        )
-        super().__init__(spec=spec)
 
 
 def _run_folder(uri: str, scratch: Path) -> Path:
@@ -137,62 +106,66 @@ def copy_rows(uri: str, path: Path) -> None:
     shards = sorted(f for f in files if not os.path.basename(f).startswith("."))
     records = tf.data.TFRecordDataset(tf.constant(shards, tf.string))
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for record in records.take(prove.MOST_ROWS).as_numpy_iterator():
+        for record in records.take(prove.MAX_ROWS).as_numpy_iterator():
             writer.write(record)
 
 
 def _warm_up(model: Path, run: Path, rows: Path) -> None:
     _, state = load_settings(run)
-    read = read_rows(rows, state.modalities, prove.MOST_ROWS)
+    read = read_rows(rows, state.modalities, prove.MAX_ROWS)
     write_warmup(golden_batches(read, state.modalities)["complete"], model)
 
 
 def run_proof(model: Path, run: Path, rows: Path) -> str:
-    """Runs `python -m mmkeras.prove`; returns what it has proved, in one line.
+    """Runs `python -m mmkeras.prove` and returns its one-line result.
 
     Raises:
-        ProofError: The export differs from the model, or kills the process.
-        RuntimeError: There is no verdict: the proof took too long, was killed from
-            outside (as for want of memory), or failed for a reason of its own.
+        ExportMismatchError: The export differs from the model, or crashes the process.
+        RuntimeError: There is no verdict: the process timed out, was killed from
+            outside (for instance for lack of memory), or failed otherwise.
     """
     command = [sys.executable, "-m", prove.__name__, "--model", str(model)]
     command += ["--run", str(run), "--rows", str(rows)]
-    # Trainer may hold the memory of all GPUs in this very process.
+    # Trainer may have allocated all GPU memory in this process.
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, capture_output=True, env=environment, timeout=_TIMEOUT_S
         )
-    except subprocess.TimeoutExpired as late:
-        _lines(late.stderr)
-        raise RuntimeError(f"The proof took more than {_TIMEOUT_S:,.0f} s.") from None
-    said = _lines(done.stderr)
-    if done.returncode < 0:
-        name = signal.strsignal(-done.returncode)
-        last = f": {said[-1]}" if said else "."
-        if -done.returncode in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
-            raise RuntimeError(f"The proof was ended from outside ({name}){last}")
+    except subprocess.TimeoutExpired as error:
+        _log_lines(error.stderr)
+        raise RuntimeError(
+            f"The verification took more than {_TIMEOUT_S:,.0f} s."
+        ) from None
+    lines, code = _log_lines(process.stderr), process.returncode
+    if code < 0:
+        name = signal.strsignal(-code)
+        last = f": {lines[-1]}" if lines else "."
+        if -code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+            raise RuntimeError(
+                f"The verification was ended from outside ({name}){last}"
+            )
         raise ExportMismatchError(
-            f"The model killed the process that ran it ({name}){last}"
+            f"The model crashed the process that ran it ({name}){last}"
         )
-    if done.returncode:
-        last = said[-1] if said else f"The proof ended with {done.returncode}."
-        if not last.startswith("error: "):  # no refusal, but a fault of ours
+    if code:
+        last = lines[-1] if lines else f"The verification exited with {code}."
+        if not last.startswith("error: "):  # a bug, not a verdict
             raise RuntimeError(last)
         raise ExportMismatchError(last.removeprefix("error: "))
-    return done.stdout.decode(errors="replace").strip()
+    return process.stdout.decode(errors="replace").strip()
 
 
-def _lines(output: bytes | None) -> list[str]:
-    """Returns what a process has said, and logs the end of it."""
+def _log_lines(output: bytes | None) -> list[str]:
+    """Logs the last lines of a process's output; returns all lines."""
     lines = (output or b"").decode(errors="replace").strip().splitlines()
     for line in lines[-_LOGGED_LINES:]:
         logging.info("%s: %s", prove.__name__, line)
     return lines
 
 
-def _mark_blessed(blessing: types.Artifact, folder: Path, proved: str) -> None:
-    (folder / BLESSED_FILE).write_text(f"{proved}\n", encoding="utf-8")
+def _mark_blessed(blessing: types.Artifact, folder: Path, result: str) -> None:
+    (folder / BLESSED_FILE).write_text(f"{result}\n", encoding="utf-8")
     blessing.set_int_custom_property(_BLESSED, 1)
     blessing.set_int_custom_property(_HAS_MODEL, 1)
 

@@ -1,157 +1,93 @@
-"""What the media of each split are like: a component that reads facts, not media."""
+"""MediaStatistics: TFX component that reports sizes, lengths and missing modalities.
+
+Sizes and lengths are read from StatisticsGen's output. One Beam pass over the examples
+counts what StatisticsGen does not: missing modalities per class, values, and audio
+that is silent or clipped.
+"""
 
 import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsDict
-from tfx import types
+import tensorflow as tf
+from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 
 from mmkeras.files import join_path, read_text
-from mmkeras.schema import INGESTED_FILE
-from pipeline.components import artifacts
-from pipeline.components.media_statistics_accumulator import (
-    PAGE_FILE,
-    STATISTICS_FILE,
-    MediaTotals,
-    class_counts,
-    read_row,
-    summarize,
+from mmkeras.schema import (
+    ABSENT,
+    AUDIO_CLIPPED,
+    AUDIO_SILENT,
+    INGESTED_FILE,
+    LABEL,
+    LABEL_SEPARATOR,
+    STATUS,
+    STATUS_SEPARATOR,
+    UNREADABLE,
 )
-from pipeline.components.media_statistics_page import render
+from pipeline.components import artifacts
+from pipeline.components.custom_component import CustomComponent, make_spec
+from pipeline.components.media_statistics_page import NUMBERS, VALUES, render
+from pipeline.components.schema_gen import read_statistics
 
-MAX_CLASSES = 100  # of a split: those with most rows
+PRESENT = "present"
+STATES = (PRESENT, ABSENT, UNREADABLE)
+OTHER = "other"
+MAX_VALUES = 1000  # per feature; all rarer ones are counted as "other"
+MAX_CLASSES = 100  # per split; those with the most rows
+# Audio with a larger share of clipped samples counts as clipped: 1 ms in each second,
+# which is audible as crackling. One flat top of three samples may be chance.
+CLIPPED_FROM = 0.001
+_ROWS, _STATE, _CLASS, _MISSING, _AUDIO = "rows", "state", "class", "missing", "audio"
 
 
 class Executor(BaseBeamExecutor):
-    """Writes media_statistics.json in Beam, and the page when that is done."""
+    """Writes media_statistics.json and media_statistics.html."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Writes both files."""
+    def Do(self, input_dict, output_dict, exec_properties) -> None:
+        """Counts the rows in Beam and merges the counts with StatisticsGen's."""
         examples = artifact_utils.get_single_instance(input_dict["examples"])
+        statistics = read_statistics(
+            artifact_utils.get_single_instance(input_dict["statistics"])
+        )
         folder = artifact_utils.get_single_uri(output_dict["media_statistics"])
         dataset = json.loads(read_text(join_path(examples.uri, INGESTED_FILE)))
-        splits = artifact_utils.decode_split_names(examples.split_names)
-        path = join_path(folder, STATISTICS_FILE)
+        path = join_path(folder, artifacts.STATISTICS_FILE)
         fileio.makedirs(folder)
         with self._make_beam_pipeline() as pipeline:
-            rows = [
-                _read_split(pipeline, examples, split, dataset["modalities"])
-                for split in splits
+            counts = [
+                _count_split(pipeline, examples, split, dataset["modalities"])
+                for split in statistics
             ]
             (
-                rows
+                counts
                 | beam.Flatten()
-                | Summarize(splits, dataset["modalities"])
-                | "Write" >> beam.Map(_write, path)
+                | beam.combiners.ToList()
+                | "Summarize" >> beam.Map(summarize, statistics, dataset["modalities"])
+                | "Write" >> beam.Map(_write_json, path)
             )
-        _write(render(json.loads(read_text(path))), join_path(folder, PAGE_FILE))
+        page = render(json.loads(read_text(path)))
+        _write(page, join_path(folder, artifacts.PAGE_FILE))
 
 
-def _read_split(pipeline, examples, split, modalities):
+def _count_split(pipeline, examples, split, modalities):
     files = join_path(artifact_utils.get_split_uri([examples], split), "*")
     return (
         pipeline
         | f"Read {split}" >> beam.io.ReadFromTFRecord(files)
-        | f"Facts of {split}" >> beam.Map(_keyed_facts, split, modalities)
+        | f"Keys of {split}" >> beam.FlatMap(count_keys, split, modalities)
+        | f"Count {split}" >> beam.combiners.Count.PerElement()
     )
 
 
-class Summarize(beam.PTransform):
-    """(split, RowFacts) -> the text of media_statistics.json."""
-
-    def __init__(self, splits: list[str], modalities: list[str]):
-        super().__init__()
-        self._splits, self._modalities = splits, modalities
-
-    def expand(self, rows):
-        totals = rows | "Totals" >> beam.CombinePerKey(CombineTotals())
-        classes = (
-            rows
-            | "By class" >> beam.FlatMap(_by_class)
-            | "Count rows" >> beam.CombinePerKey(_add)
-            | "By split" >> beam.MapTuple(_by_split)
-        )
-        number = classes | "Count classes" >> beam.combiners.Count.PerKey()
-        largest = classes | "Largest classes" >> beam.combiners.Top.PerKey(
-            MAX_CLASSES, key=_class_size
-        )
-        return (
-            rows.pipeline
-            | beam.Create([self._splits])
-            | "Summarize"
-            >> beam.Map(
-                _summary,
-                self._modalities,
-                AsDict(totals),
-                AsDict(number),
-                AsDict(largest),
-            )
-        )
-
-
-class CombineTotals(beam.CombineFn):
-    """RowFacts -> Totals."""
-
-    def create_accumulator(self):
-        return MediaTotals()
-
-    def add_input(self, totals, row):
-        totals.add(row)
-        return totals
-
-    def merge_accumulators(self, parts):
-        whole = MediaTotals()
-        for part in parts:
-            whole.merge(part)
-        return whole
-
-    def extract_output(self, totals):
-        return totals
-
-
-# Functions of the module, since Beam's workers are other processes.
-
-
-def _keyed_facts(record, split, modalities):
-    return split, read_row(record, modalities)
-
-
-def _by_class(item):
-    split, row = item
-    return [((split, name), class_counts(row)) for name in row.classes]
-
-
-def _add(counts):
-    return tuple(sum(column) for column in zip(*counts, strict=True))
-
-
-def _by_split(key, counts):
-    split, name = key
-    return split, (name, counts)
-
-
-def _class_size(item):
-    name, (rows, *_) = item
-    return rows, name
-
-
-def _summary(splits, modalities, totals, number, largest):
-    classes = {
-        split: (number.get(split, 0), largest.get(split, [])) for split in splits
-    }
-    totals = {split: totals.get(split, MediaTotals()) for split in splits}
-    return json.dumps(summarize(totals, classes, modalities), ensure_ascii=False)
+def _write_json(content, path):
+    _write(json.dumps(content, ensure_ascii=False), path)
 
 
 def _write(text, path):
@@ -159,35 +95,160 @@ def _write(text, path):
         file.write(text.encode("utf-8"))
 
 
-class MediaStatisticsSpec(component_spec.ComponentSpec):
-    """Inputs, outputs and parameters of the component."""
+def count_keys(
+    record: bytes, split: str, modalities: Sequence[str]
+) -> Iterator[tuple[Any, ...]]:
+    """Yields the keys under which a serialized tf.Example is counted."""
+    features = tf.train.Example.FromString(record).features.feature
+    broken = _text(features, STATUS).split(STATUS_SEPARATOR)
+    missing = []
+    yield split, _ROWS
+    for name in modalities:
+        if any(_values(features, name)):
+            state = PRESENT
+        else:
+            state = UNREADABLE if f"{name} {UNREADABLE}" in broken else ABSENT
+            missing.append(name)
+        yield split, _STATE, name, state
+    for name in filter(None, _text(features, LABEL).split(LABEL_SEPARATOR)):
+        yield split, _CLASS, name
+        yield from ((split, _MISSING, name, modality) for modality in missing)
+    for name in VALUES:
+        yield from ((split, name, value) for value in _values(features, name)[:1])
+    for silent in _values(features, AUDIO_SILENT)[:1]:
+        yield split, _AUDIO, "measured"
+        if silent == 1:
+            yield split, _AUDIO, "silent"
+    for clipped in _values(features, AUDIO_CLIPPED)[:1]:
+        if clipped > CLIPPED_FROM:
+            yield split, _AUDIO, "clipped"
 
-    PARAMETERS = {"code": component_spec.ExecutionParameter(type=str)}
-    INPUTS = {
-        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)
+
+def _values(features, name):
+    if name not in features:  # indexing the map would insert the name
+        return ()
+    kind = features[name].WhichOneof("kind")
+    return getattr(features[name], kind).value if kind else ()
+
+
+def _text(features, name):
+    return b"".join(_values(features, name)).decode("utf-8", "replace")
+
+
+def summarize(
+    counts: Iterable[tuple[tuple, int]],
+    statistics: Mapping[str, statistics_pb2.DatasetFeatureStatisticsList],
+    modalities: Sequence[str],
+) -> dict[str, Any]:
+    """Returns the content of media_statistics.json.
+
+    Args:
+        counts: Pairs of a key of `count_keys` and its number of rows.
+        statistics: Split -> StatisticsGen's output.
+        modalities: Modalities of the data set.
+    """
+    by_split = {split: Counter() for split in statistics}
+    for (split, *key), number in counts:
+        by_split[split][tuple(key)] = number
+    return {
+        "modalities": list(modalities),
+        "clipped_from": CLIPPED_FROM,
+        "splits": {
+            split: {
+                "rows": rows[(_ROWS,)],
+                "modalities": {
+                    m: {state: rows[_STATE, m, state] for state in STATES}
+                    for m in modalities
+                },
+                "numbers": _numbers(statistics[split]),
+                "values": {n: v for n in VALUES if (v := _by_value(rows, n))},
+                "sounds": _audio_shares(rows),
+                "classes": _classes(rows, modalities),
+            }
+            for split, rows in by_split.items()
+        },
     }
-    OUTPUTS = {
-        "media_statistics": component_spec.ChannelParameter(
-            type=artifacts.MediaStatistics
-        )
+
+
+def _numbers(statistics) -> dict[str, dict[str, Any]]:
+    (dataset,) = statistics.datasets
+    features = {feature.path.step[0]: feature.num_stats for feature in dataset.features}
+    return {
+        name: _number(features[name])
+        for name in NUMBERS
+        if name in features and features[name].common_stats.num_non_missing
     }
 
 
-class MediaStatistics(BaseBeamComponent):
-    """Component of the executor above."""
+def _number(stats: statistics_pb2.NumericStatistics) -> dict[str, Any]:
+    histograms = {histogram.type: histogram.buckets for histogram in stats.histograms}
+    bars = histograms[statistics_pb2.Histogram.STANDARD]
+    quantiles = histograms[statistics_pb2.Histogram.QUANTILES]
+    return {
+        "rows": stats.common_stats.num_non_missing,
+        "min": stats.min,
+        "max": stats.max,
+        "mean": stats.mean,
+        "deviation": stats.std_dev,
+        "median": stats.median,
+        "p05": quantiles[0].high_value,  # of 20 buckets
+        "p95": quantiles[-1].low_value,
+        "histogram": {
+            "edges": [bars[0].low_value, *(bar.high_value for bar in bars)],
+            "rows": [round(bar.sample_count) for bar in bars],
+        },
+    }
 
-    SPEC_CLASS = MediaStatisticsSpec
+
+def _by_value(rows: Counter, name: str) -> dict[str, int]:
+    counts = Counter({key[1]: n for key, n in rows.items() if key[0] == name})
+    result = {str(value): n for value, n in sorted(counts.most_common(MAX_VALUES))}
+    rest = counts.total() - sum(result.values())
+    return result | ({OTHER: rest} if rest else {})
+
+
+def _audio_shares(rows: Counter) -> dict[str, float]:
+    measured = rows[_AUDIO, "measured"]
+    if not measured:
+        return {}
+    return {
+        "measured": measured,
+        "silent_share": rows[_AUDIO, "silent"] / measured,
+        "clipped_share": rows[_AUDIO, "clipped"] / measured,
+    }
+
+
+def _classes(rows: Counter, modalities: Sequence[str]) -> dict[str, Any]:
+    sizes = {key[1]: n for key, n in rows.items() if key[0] == _CLASS}
+    names = sorted(sizes, key=lambda name: (sizes[name], name), reverse=True)
+    return {
+        "number": len(names),
+        "largest": [
+            {
+                "name": name,
+                "rows": sizes[name],
+                "missing": {m: rows[_MISSING, name, m] for m in modalities},
+            }
+            for name in names[:MAX_CLASSES]
+        ],
+    }
+
+
+class MediaStatistics(CustomComponent, BaseBeamComponent):
+    """Component of the executor above.
+
+    Args:
+        examples: Output of TableExampleGen.
+        statistics: Output of StatisticsGen.
+        code: Hash of the code; a new one runs the component again.
+    """
+
+    SPEC_CLASS = make_spec(
+        inputs={
+            "examples": standard_artifacts.Examples,
+            "statistics": standard_artifacts.ExampleStatistics,
+        },
+        outputs={"media_statistics": artifacts.MediaStatistics},
+        parameters={"code": str},
+    )
     EXECUTOR_SPEC = BeamExecutorSpec(Executor)
-
-    def __init__(self, *, examples: types.BaseChannel, code: str = ""):
-        """Builds the component.
-
-        Args:
-            examples: Of TableExampleGen.
-            code: Hash of the code; a new one runs it anew.
-        """
-        output = types.Channel(type=artifacts.MediaStatistics)
-        spec = MediaStatisticsSpec(
-            examples=examples, media_statistics=output, code=code
-        )
-        super().__init__(spec=spec)

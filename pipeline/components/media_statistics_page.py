@@ -1,6 +1,7 @@
-"""media_statistics.json -> a page that needs nothing beside it."""
+"""HTML page of media_statistics.json, without external resources."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mmkeras.reports.html import open_templates
@@ -19,18 +20,17 @@ from mmkeras.schema import (
     TEXT_CHARACTERS,
 )
 
-# Bar charts are drawn in these units and scaled by the browser.
-WIDTH, HEIGHT, BASE = 260, 96, 78
-TOP_VALUES = 8  # of one fact; the file has all
-TITLES = {TEXT: "Texts", IMAGE: "Pictures", AUDIO: "Sounds"}
-# Fact -> modality, its name, and its unit. The order is that of the page.
+TOP_VALUES = 8  # per feature; the JSON file has all
+TITLES = {TEXT: "Text", IMAGE: "Images", AUDIO: "Audio"}
+# Features with a distribution, and features whose values are counted: modality, title
+# and unit, in the order of the page.
 NUMBERS = {
     TEXT_CHARACTERS: (TEXT, "Length", "characters"),
     IMAGE_WIDTH: (IMAGE, "Width", "px"),
     IMAGE_HEIGHT: (IMAGE, "Height", "px"),
     AUDIO_SECONDS: (AUDIO, "Length", "s"),
-    AUDIO_SILENT: (AUDIO, "Silence", "% of a sound"),
-    AUDIO_CLIPPED: (AUDIO, "Clipping", "% of a sound"),
+    AUDIO_SILENT: (AUDIO, "Silence", "% of the audio"),
+    AUDIO_CLIPPED: (AUDIO, "Clipping", "% of the audio"),
 }
 VALUES = {
     IMAGE_CHANNELS: (IMAGE, "Channels", ""),
@@ -40,19 +40,18 @@ VALUES = {
 
 
 def render(statistics: Mapping) -> str:
-    """Returns the HTML of `media_totals.summarize(...)`."""
+    """Returns the HTML of `media_statistics.summarize(...)`."""
     environment = open_templates(Path(__file__).parent)
     environment.filters |= {"count": _count, "percent": _percent}
-    splits = statistics["splits"]
+    splits, modalities = statistics["splits"], statistics["modalities"]
     return environment.get_template("media_statistics.html.j2").render(
         splits=splits,
-        modalities=statistics["modalities"],
+        modalities=modalities,
         titles=TITLES,
-        charts={m: _charts(m, splits) for m in statistics["modalities"]},
-        tables={m: _tables(m, splits) for m in statistics["modalities"]},
+        charts={m: list(_charts(m, splits)) for m in modalities},
+        tables={m: list(_tables(m, splits)) for m in modalities},
         clipped_from=statistics["clipped_from"],
-        classes=_classes(splits, statistics["modalities"]),
-        box={"width": WIDTH, "height": HEIGHT, "base": BASE},
+        classes=_classes(splits, modalities),
     )
 
 
@@ -67,132 +66,88 @@ def _percent(share: float) -> str:
 
 
 def _figure(value: float, unit: str) -> str:
-    """Returns three digits, or all of a whole number; a share to a tenth of a %."""
+    """Formats to three digits, or all of an integer; a percentage to a tenth."""
     if unit.startswith("%"):
         return f"{100 * value:.1f}".removesuffix(".0")
     is_whole = value >= 100 or value == int(value)
     return f"{value:,.0f}" if is_whole else f"{value:.3g}"
 
 
-def _charts(modality, splits) -> list[dict]:
-    """Returns one chart a split for each number that is known of the modality."""
-    charts = []
-    for fact, (owner, title, unit) in NUMBERS.items():
-        cells = {split: found["numbers"].get(fact) for split, found in splits.items()}
-        if owner == modality and any(cells.values()):
-            charts.append(
-                {
-                    "title": title,
-                    "unit": unit + " · log scale" * _is_log(cells),
-                    "cells": {s: c and _cell(c, unit) for s, c in cells.items()},
-                }
-            )
-    return charts
-
-
-def _is_log(cells) -> bool:
-    return any(c["histogram"]["is_log"] for c in cells.values() if c)
-
-
-def _cell(number: Mapping, unit: str) -> dict:
-    edges = number["histogram"]["edges"]
-    low, high, mean = (_figure(number[k], unit) for k in ("p05", "p95", "mean"))
-    spread = _figure(number["deviation"], unit)
-    return {
-        "median": _figure(number["median"], unit),
-        "range": f"{low} to {high}",
-        "mean": f"{mean} ± {spread}",
-        "extremes": f"{_figure(number['min'], unit)} to {_figure(number['max'], unit)}",
-        "only": _figure(number["min"], unit) if edges[0] == edges[-1] else "",
-        "bars": _bars(number, unit),
-        "labels": _labels(edges, unit),
-    }
-
-
-def _bars(number, unit) -> list[dict]:
-    edges, rows = number["histogram"]["edges"], number["histogram"]["rows"]
-    step, tallest = WIDTH / max(len(rows), 1), max(rows, default=0)
-    bars = []
-    for i, count in enumerate(rows):
-        between = f"{_figure(edges[i], unit)} to {_figure(edges[i + 1], unit)} {unit}"
-        share = _percent(count / number["rows"])
-        if count:
-            bars.append(
-                {
-                    "x": round(i * step + 0.5, 1),
-                    "width": round(max(step - 1, 1), 1),
-                    "height": round(max(BASE * count / tallest, 1.5), 1),
-                    "words": f"{between}: {_count(count)} rows ({share})",
-                }
-            )
-    return bars
-
-
-def _labels(edges, unit) -> list[tuple[float, str, str]]:
-    """Returns (x, anchor, words) of the first edge, one in the middle and the last."""
-    last = len(edges) - 1
-    places = {0: "start", last // 2: "middle", last: "end"}
-    return [
-        (round(WIDTH * i / max(last, 1), 1), anchor, _figure(edges[i], unit))
-        for i, anchor in places.items()
-    ]
-
-
-def _tables(modality, splits) -> list[dict]:
-    """Returns shares of the most frequent values of what is counted by value."""
-    tables = []
-    for fact, (owner, title, unit) in VALUES.items():
-        counts = {
-            split: found["values"].get(fact, {}) for split, found in splits.items()
+def _charts(modality: str, splits: Mapping) -> Iterator[dict]:
+    """Yields title, unit and the chart of each split per feature of a modality."""
+    for feature, (owner, title, unit) in NUMBERS.items():
+        numbers = {
+            name: split["numbers"].get(feature) for name, split in splits.items()
         }
-        if owner != modality or not any(counts.values()):
+        if owner == modality and any(numbers.values()):
+            charts = {split: n and _chart(n, unit) for split, n in numbers.items()}
+            yield {"title": title, "unit": unit, "splits": charts}
+
+
+def _chart(number: Mapping, unit: str) -> dict:
+    text = {
+        key: _figure(number[key], unit)
+        for key in ("min", "max", "mean", "deviation", "median", "p05", "p95")
+    }
+    edges = [_figure(edge, unit) for edge in number["histogram"]["edges"]]
+    rows = number["histogram"]["rows"]
+    bars = [
+        (
+            round(max(100 * count / max(rows), 2 * bool(count)), 1),
+            f"{low} to {high} {unit}: {_count(count)} rows "
+            f"({_percent(count / number['rows'])})",
+        )
+        for count, low, high in zip(rows, edges[:-1], edges[1:], strict=True)
+    ]
+    return text | {"bars": [] if number["min"] == number["max"] else bars}
+
+
+def _tables(modality: str, splits: Mapping) -> Iterator[dict]:
+    """Yields the shares of the most frequent values of each counted feature."""
+    for feature, (owner, title, unit) in VALUES.items():
+        counts = {
+            name: Counter(split["values"].get(feature, {}))
+            for name, split in splits.items()
+        }
+        totals = sum(counts.values(), Counter())
+        if owner != modality or not totals:
             continue
-        whole = {}
-        for found in counts.values():
-            for value, rows in found.items():
-                whole[value] = whole.get(value, 0) + rows
-        top = sorted(whole, key=whole.get, reverse=True)[:TOP_VALUES]
         rows = {
             _value(value, unit): {
-                split: found.get(value, 0) / max(sum(found.values()), 1)
-                for split, found in counts.items()
+                split: count[value] / max(count.total(), 1)
+                for split, count in counts.items()
             }
-            for value in top
+            for value, _ in totals.most_common(TOP_VALUES)
         }
-        tables.append({"title": title, "rows": rows, "more": len(whole) - len(top)})
-    return tables
+        yield {"title": title, "rows": rows, "more": len(totals) - len(rows)}
 
 
-def _value(value, unit) -> str:
+def _value(value: str, unit: str) -> str:
     return f"{int(value):,} {unit}".rstrip() if value.isdecimal() else value
 
 
-def _classes(splits, modalities) -> list[dict]:
+def _classes(splits: Mapping, modalities: list[str]) -> list[dict]:
     """Returns the largest classes, with the share of their rows without a modality.
 
-    None stands for the rows in a split where the class is not among the largest.
+    The rows of a class are None in a split where it is not among the largest.
     """
     rows, missing = {}, {}
-    for split, found in splits.items():
-        for one in found["classes"]["largest"]:
-            name = one["name"]
-            rows.setdefault(name, _unknown(splits))[split] = one["rows"]
-            sums = missing.setdefault(name, dict.fromkeys(modalities, 0))
-            for modality, count in one["missing"].items():
-                sums[modality] += count
-    totals = {name: sum(n or 0 for n in found.values()) for name, found in rows.items()}
+    is_cut = {
+        name: split["classes"]["number"] > len(split["classes"]["largest"])
+        for name, split in splits.items()
+    }
+    for split, content in splits.items():
+        for item in content["classes"]["largest"]:
+            name = item["name"]
+            unknown = {s: None if cut else 0 for s, cut in is_cut.items()}
+            rows.setdefault(name, unknown)[split] = item["rows"]
+            missing.setdefault(name, Counter()).update(item["missing"])
+    totals = {name: sum(n or 0 for n in by.values()) for name, by in rows.items()}
     return [
         {
             "name": name,
             "rows": rows[name],
-            "missing": {m: n / totals[name] for m, n in missing[name].items()},
+            "missing": {m: missing[name][m] / totals[name] for m in modalities},
         }
         for name in sorted(rows, key=lambda name: (-totals[name], name))
     ]
-
-
-def _unknown(splits):
-    classes = {split: found["classes"] for split, found in splits.items()}
-    return {
-        s: None if c["number"] > len(c["largest"]) else 0 for s, c in classes.items()
-    }

@@ -1,10 +1,8 @@
-"""Pusher: a blessed model to a base path of TF Serving, where versions appear whole."""
+"""Pusher: TFX component that publishes a blessed model atomically for TF Serving."""
 
 import json
 import time
-from typing import Any
 
-from tfx import types
 from tfx.components import Pusher
 from tfx.components.pusher import executor
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
@@ -16,19 +14,14 @@ from mmkeras.files import join_path
 
 
 class Executor(executor.Executor):
-    """TFX's, but for the copy: aside first, then named by one rename.
+    """TFX's executor, with a copy to a temporary name and one rename.
 
-    TF Serving polls the base path and would load half a version. On an object store
-    a rename is a copy; there the version's own files make it valid one by one.
+    TF Serving polls the base path, and would otherwise load an incomplete version. On
+    an object store a rename is a copy and not atomic.
     """
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Pushes a model that all have blessed, unless it is the newest version."""
+    def Do(self, input_dict, output_dict, exec_properties) -> None:
+        """Pushes a model with all blessings, unless it is the latest version."""
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
         if not self.CheckBlessing(input_dict):
@@ -39,19 +32,20 @@ class Executor(executor.Executor):
         model, version = self.GetModelPath(input_dict), newest_version(base_path)
         if not version or not _is_same(model, join_path(base_path, version)):
             version = str(max(int(time.time()), int(version or 0) + 1))
-            aside = join_path(base_path, f".{version}.partial")
-            io_utils.copy_dir(model, aside)
-            fileio.rename(aside, join_path(base_path, version))
+            tmp_path = join_path(base_path, f".{version}.partial")
+            io_utils.copy_dir(model, tmp_path)
+            fileio.rename(tmp_path, join_path(base_path, version))
         target = join_path(base_path, version)
         io_utils.copy_dir(target, pushed.uri)
         self._MarkPushed(pushed, pushed_destination=target, pushed_version=version)
 
 
 def newest_version(base_path: str) -> str:
-    """Returns the newest version under a base path; "" where there is none."""
-    if not fileio.exists(base_path):
+    """Returns the latest version under a local or remote base path, "" for none."""
+    try:
+        names = [name.strip("/") for name in fileio.listdir(base_path)]
+    except fileio.NotFoundError:
         return ""
-    names = (name.strip("/") for name in fileio.listdir(base_path))
     return max((name for name in names if name.isdigit()), key=int, default="")
 
 
@@ -75,8 +69,8 @@ def _content(path: str) -> bytes:
 class AtomicPusher(Pusher):
     """Component of the executor above.
 
-    Give it the `newest_version` in `custom_config`: what was pushed once, and is not
-    the newest any more, is then pushed anew and not answered from the cache.
+    With `newest_version` in `custom_config`, a model that was pushed once, but is no
+    longer the latest version, is pushed again instead of reused from the cache.
     """
 
     EXECUTOR_SPEC = ExecutorClassSpec(Executor)

@@ -1,4 +1,4 @@
-"""A local folder that stands for a remote one while a program works in it."""
+"""Local working copy of a remote folder, synchronized in the background."""
 
 import tempfile
 import threading
@@ -16,12 +16,11 @@ _EVERY_S = 30.0
 
 @contextmanager
 def synced_folder(uri: str, every_s: float = _EVERY_S) -> Iterator[Path]:
-    """Gives a local folder with what lies at `uri`; what is written there goes back.
+    """Yields a local folder with the files of `uri`, and uploads its changes.
 
-    A local `uri` is given as it is. Of a remote one a copy is made, and new files
-    are sent every `every_s` seconds and at the end, also when the program fails: a
-    killed one loses no more than that. A folder's files become valid together only
-    where their reader checks, as `Checkpoints` does.
+    A local `uri` is used directly. A remote one is copied, and new files are uploaded
+    every `every_s` seconds and at the end, also after an exception. Uploads are not
+    atomic across files; readers must validate them, as `Checkpoints` does.
     """
     if not is_remote(uri):
         Path(uri).mkdir(parents=True, exist_ok=True)
@@ -29,29 +28,29 @@ def synced_folder(uri: str, every_s: float = _EVERY_S) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sent = _fetch(uri, folder)
+        state = _fetch(uri, folder)
         stop = threading.Event()
-        sender = threading.Thread(target=_send_until, args=(stop, every_s, sent, uri))
+        sender = threading.Thread(target=_send_until, args=(stop, every_s, state, uri))
         sender.start()
         try:
             yield folder
         finally:
             stop.set()
             sender.join()
-            sent.send(uri)
-        if sent.error:  # what is not there must not count as done
-            raise sent.error
+            state.send(uri)
+        if state.error:  # an incomplete upload must not count as done
+            raise state.error
 
 
-class _Sent:
-    """Which files of a folder have been sent, as they were then."""
+class _UploadState:
+    """Sizes and times of the files of a folder at their last upload."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.stamps: dict[str, tuple[int, int]] = {}
-        self.error: Exception | None = None  # the last sending's, if any
+        self.error: Exception | None = None  # of the last upload
 
-    def now(self) -> dict[str, tuple[int, int]]:
+    def local_stamps(self) -> dict[str, tuple[int, int]]:
         stamps = {}
         for path in self.folder.rglob("*"):
             hidden = any(p.startswith(".") for p in path.relative_to(self.folder).parts)
@@ -62,11 +61,11 @@ class _Sent:
         return stamps
 
     def send(self, uri: str) -> None:
-        """Sends what is new and removes what is gone; small files last."""
+        """Uploads new files and removes deleted ones; small files come last."""
         self.error = None
         try:
-            stamps = self.now()
-        except FileNotFoundError:  # replaced at this moment; it goes next time
+            stamps = self.local_stamps()
+        except FileNotFoundError:  # being replaced; the next upload includes it
             return
         new = [n for n, stamp in stamps.items() if self.stamps.get(n) != stamp]
         for name in sorted(new, key=lambda n: -stamps[n][0]):
@@ -77,19 +76,19 @@ class _Sent:
                 self.stamps[name] = stamps[name]
             except FileNotFoundError:
                 continue
-            except Exception as error:  # the network; the next sending tries again
+            except Exception as error:  # the next upload tries again
                 logging.exception("Could not send %s to %s", name, uri)
                 self.error = error
         for name in [n for n in self.stamps if n not in stamps]:
             try:
                 fileio.remove(join_path(uri, name))
                 del self.stamps[name]
-            except Exception:  # left over there; nothing is missing
+            except Exception:  # the remote file remains; no file is missing
                 logging.exception("Could not remove %s from %s", name, uri)
 
 
-def _fetch(uri: str, folder: Path) -> _Sent:
-    sent = _Sent(folder)
+def _fetch(uri: str, folder: Path) -> _UploadState:
+    state = _UploadState(folder)
     if fileio.exists(uri):
         for path, _, names in fileio.walk(uri):
             for name in names:
@@ -97,10 +96,12 @@ def _fetch(uri: str, folder: Path) -> _Sent:
                 target = folder / source.removeprefix(uri).lstrip("/")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 fileio.copy(source, str(target), overwrite=True)
-    sent.stamps = sent.now()
-    return sent
+    state.stamps = state.local_stamps()
+    return state
 
 
-def _send_until(stop: threading.Event, every_s: float, sent: _Sent, uri: str) -> None:
+def _send_until(
+    stop: threading.Event, every_s: float, state: _UploadState, uri: str
+) -> None:
     while not stop.wait(every_s):
-        sent.send(uri)
+        state.send(uri)

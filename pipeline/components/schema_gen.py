@@ -1,34 +1,39 @@
-"""SchemaGen: what rows must be like, inferred from the first or kept from before."""
+"""SchemaGen: TFX component that infers the schema of the rows or reads a saved one."""
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from tfx import types
-from tfx.dsl.components.base import base_component, base_executor
+from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
 from mmkeras.files import join_path
 from mmkeras.schema import AUDIO, IMAGE, LABEL, LABEL_SEPARATOR, MODALITIES, SPLIT
+from pipeline.components.custom_component import CustomComponent, make_spec
 
 SCHEMA_FILE = "schema.pbtxt"
-_MOST_CLASSES = 10_000  # more are no list that a person curates
-_KEPT = "# Inferred by mmkeras. Edit it freely: rows are then held against it."
+_MAX_CLASSES = 10_000  # nobody edits a longer list by hand
+_HEADER = "# Inferred by mmkeras. Edit it freely: rows are then held against it."
 
 
 def statistics_options() -> tfdv.StatsOptions:
-    """Returns options that keep StatisticsGen from counting pictures as words."""
+    """Returns options with which StatisticsGen does not count image bytes as words."""
     schema = schema_pb2.Schema()
     for modality in (IMAGE, AUDIO):
         feature = schema.feature.add(name=modality, type=schema_pb2.BYTES)
         feature.image_domain.SetInParent()
-    # All classes are counted by name; TFDV's default keeps the 1,000 most frequent.
-    return tfdv.StatsOptions(schema=schema, num_rank_histogram_buckets=_MOST_CLASSES)
+    return tfdv.StatsOptions(
+        schema=schema,
+        # All classes are counted by name; TFDV's default keeps the 1,000 most frequent.
+        num_rank_histogram_buckets=_MAX_CLASSES,
+        num_quantiles_histogram_buckets=20,  # 5 % each
+    )
 
 
 def infer_schema(
@@ -36,18 +41,18 @@ def infer_schema(
 ) -> schema_pb2.Schema:
     """Infers a schema from the statistics of each split.
 
-    Classes are listed; a modality may be absent, in at most `slack` more of the rows
-    than here; texts, identifiers and what media are like may be anything.
+    The schema lists the classes. A modality may be absent in a share of the rows that
+    is at most `slack` larger than here. All other features are unrestricted.
     """
     schema = None
     for split in statistics.values():
         if schema is None:
             schema = tfdv.infer_schema(
-                split, infer_feature_shape=False, max_string_domain_size=_MOST_CLASSES
+                split, infer_feature_shape=False, max_string_domain_size=_MAX_CLASSES
             )
         else:
             schema = tfdv.update_schema(
-                schema, split, False, max_string_domain_size=_MOST_CLASSES
+                schema, split, False, max_string_domain_size=_MAX_CLASSES
             )
     shares = _presence(statistics)
     for feature in schema.feature:
@@ -59,9 +64,9 @@ def infer_schema(
         if feature.name in (IMAGE, AUDIO):
             feature.image_domain.SetInParent()
         if feature.name in MODALITIES:
-            least = max(0.0, shares.get(feature.name, 0.0) - slack)
-            feature.presence.min_fraction = round(least, 4)
-            feature.presence.min_count = 1 if least else 0
+            minimum = max(0.0, shares.get(feature.name, 0.0) - slack)
+            feature.presence.min_fraction = round(minimum, 4)
+            feature.presence.min_count = 1 if minimum else 0
         elif feature.name not in (LABEL, SPLIT):
             feature.ClearField("presence")
             feature.ClearField("value_count")
@@ -69,8 +74,8 @@ def infer_schema(
 
 
 def _presence(statistics) -> dict[str, float]:
-    """Returns the smallest share of rows with each feature, over the splits."""
-    found = []
+    """Returns the smallest share of rows with each feature over the splits."""
+    splits = []
     for split in statistics.values():
         (dataset,) = split.datasets
         shares = {}
@@ -78,15 +83,15 @@ def _presence(statistics) -> dict[str, float]:
             rows = getattr(feature, feature.WhichOneof("stats")).common_stats
             share = rows.num_non_missing / max(dataset.num_examples, 1)
             shares[feature.path.step[0]] = share
-        found.append(shares)
-    names = set().union(*found)
-    return {name: min(shares.get(name, 0.0) for shares in found) for name in names}
+        splits.append(shares)
+    names = set().union(*splits)
+    return {name: min(shares.get(name, 0.0) for shares in splits) for name in names}
 
 
 def _list_classes(schema, feature) -> None:
-    """Lists single classes where rows have several labels, and nobody combinations.
+    """Replaces combinations of labels by the list of single classes.
 
-    TFDV then leaves the column alone, and `unknown_classes` looks at it.
+    TFDV then ignores the column, and `unknown_classes` checks it.
     """
     domain = next((d for d in schema.string_domain if d.name == feature.domain), None)
     values = domain.value if domain else ()
@@ -97,10 +102,9 @@ def _list_classes(schema, feature) -> None:
 
 
 def unknown_classes(schema: schema_pb2.Schema, labels: Iterable[str]) -> list[str]:
-    """Returns the classes that rows with several labels have and the schema does not.
+    """Returns the classes in values of the label column that the schema lacks.
 
-    `labels` are the values of the label column; a schema that TFDV holds them against
-    itself gives none.
+    Returns none if rows have single labels, since TFDV checks those itself.
     """
     feature = next((f for f in schema.feature if f.name == LABEL), None)
     domain = next((d for d in schema.string_domain if d.name == LABEL), None)
@@ -113,13 +117,13 @@ def unknown_classes(schema: schema_pb2.Schema, labels: Iterable[str]) -> list[st
 def _forget_domain(schema, feature) -> None:
     name = feature.domain
     feature.ClearField("domain_info")
-    kept = [d for d in schema.string_domain if d.name != name]
+    domains = [d for d in schema.string_domain if d.name != name]
     del schema.string_domain[:]
-    schema.string_domain.extend(kept)
+    schema.string_domain.extend(domains)
 
 
 def keep_schema(schema: schema_pb2.Schema, path: str, rows: str) -> None:
-    """Writes a schema where later runs look for it, unless one is there.
+    """Writes a schema file for later runs, unless the file exists.
 
     `rows` is the fingerprint of the rows that it was inferred from.
     """
@@ -130,14 +134,14 @@ def keep_schema(schema: schema_pb2.Schema, path: str, rows: str) -> None:
 
 
 def _mark(text: str, rows: str) -> str:
-    return f"{_KEPT} rows: {rows}, sha256: {_hash(text)}"
+    return f"{_HEADER} rows: {rows}, sha256: {_hash(text)}"
 
 
 def edited_hash(path: str, rows: str) -> str:
-    """Returns "" for no schema, or as `keep_schema` wrote it of `rows`; else its hash.
+    """Returns the hash of a schema file that was edited or belongs to other rows.
 
-    So a second run on the same rows is answered from the cache, though the first one
-    has left its schema behind; and other rows, or an edited schema, are not.
+    Returns "" if there is no file or `keep_schema` wrote it for `rows`. A second run on
+    the same rows therefore uses the cache, although the first one saved its schema.
     """
     if not fileio.exists(path):
         return ""
@@ -149,34 +153,10 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-class SchemaGenSpec(component_spec.ComponentSpec):
-    """Inputs, outputs and parameters of the component."""
+class Executor(BaseExecutor):
+    """Copies the schema file if it exists, else infers a schema."""
 
-    PARAMETERS = {
-        "schema_file": component_spec.ExecutionParameter(type=str),
-        "edited": component_spec.ExecutionParameter(type=str),
-        "presence_slack": component_spec.ExecutionParameter(type=float),
-        "code": component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        "statistics": component_spec.ChannelParameter(
-            type=standard_artifacts.ExampleStatistics
-        )
-    }
-    OUTPUTS = {
-        "schema": component_spec.ChannelParameter(type=standard_artifacts.Schema)
-    }
-
-
-class Executor(base_executor.BaseExecutor):
-    """Takes the schema file where there is one, else infers it."""
-
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict, output_dict, exec_properties) -> None:
         """Writes the schema artifact."""
         path = exec_properties["schema_file"]
         if fileio.exists(path):
@@ -193,44 +173,33 @@ class Executor(base_executor.BaseExecutor):
 def read_statistics(
     artifact: types.Artifact,
 ) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
-    """Reads what StatisticsGen wrote of each split."""
-    found = {}
+    """Reads StatisticsGen's output, by split."""
+    result = {}
     for split in artifact_utils.decode_split_names(artifact.split_names):
         uri = artifact_utils.get_split_uri([artifact], split)
-        found[split] = tfdv.load_stats_binary(join_path(uri, "FeatureStats.pb"))
-    return found
+        result[split] = tfdv.load_stats_binary(join_path(uri, "FeatureStats.pb"))
+    return result
 
 
-class PersistentSchemaGen(base_component.BaseComponent):
-    """Component of the executor above."""
+class PersistentSchemaGen(CustomComponent, BaseComponent):
+    """Component of the executor above.
 
-    SPEC_CLASS = SchemaGenSpec
+    Args:
+        statistics: Output of StatisticsGen.
+        schema_file: Path of the schema that rows are validated against, if it exists.
+        edited: `edited_hash` of that file and the rows.
+        presence_slack: `ChecksConfig.presence_slack`.
+        code: Hash of the code; a new one runs the component again.
+    """
+
+    SPEC_CLASS = make_spec(
+        inputs={"statistics": standard_artifacts.ExampleStatistics},
+        outputs={"schema": standard_artifacts.Schema},
+        parameters={
+            "schema_file": str,
+            "edited": str,
+            "presence_slack": float,
+            "code": str,
+        },
+    )
     EXECUTOR_SPEC = ExecutorClassSpec(Executor)
-
-    def __init__(
-        self,
-        *,
-        statistics: types.BaseChannel,
-        schema_file: str,
-        edited: str,
-        presence_slack: float,
-        code: str,
-    ):
-        """Builds the component.
-
-        Args:
-            statistics: Of StatisticsGen.
-            schema_file: Schema that rows are held against, where the file is there.
-            edited: `edited_hash` of it and the rows.
-            presence_slack: As `ChecksConfig` has it.
-            code: Hash of the code; a new one runs it anew.
-        """
-        spec = SchemaGenSpec(
-            statistics=statistics,
-            schema_file=schema_file,
-            edited=edited,
-            presence_slack=presence_slack,
-            code=code,
-            schema=types.Channel(type=standard_artifacts.Schema),
-        )
-        super().__init__(spec=spec)

@@ -1,4 +1,4 @@
-"""Trainer: mmkeras.train on the pipeline's examples, in the artifact of the run."""
+"""Trainer: TFX's run_fn, which trains like `mmkeras.train` on tf.Examples."""
 
 import json
 import shutil
@@ -25,20 +25,20 @@ from pipeline.settings import tuned
 
 
 def run_fn(fn_args: FnArgs) -> None:
-    """Trains or goes on training, and writes the model for serving.
+    """Trains or resumes a run, and writes the model for serving.
 
-    The run folder is the ModelRun artifact, with checkpoints and TensorBoard logs.
+    The ModelRun artifact is the run folder, with checkpoints and TensorBoard logs.
     """
-    check_alone()
+    check_single_worker()
     config = from_dict(json.loads(fn_args.custom_config["config"]))
     if fn_args.hyperparameters:
-        found = keras_tuner.HyperParameters.from_config(fn_args.hyperparameters)
-        config = tuned(config, found.values)
+        best = keras_tuner.HyperParameters.from_config(fn_args.hyperparameters)
+        config = tuned(config, best.values)
     code = fn_args.custom_config.get("code", "")
     with synced_folder(fn_args.model_run_dir) as folder:
         if not is_remote(fn_args.model_run_dir):
-            _take_over(folder, config, _rows(fn_args), code)
-        # The artifact's own folder, whatever is in it.
+            _adopt_unfinished_run(folder, config, _rows(fn_args), code)
+        # The folder is the run's, even if TFX has written to it.
         (folder / run_folder.MARKER_FILE).touch()
         with run_folder.locked_folder(folder):
             data = fn_args.custom_config["data"]
@@ -49,8 +49,8 @@ def run_fn(fn_args: FnArgs) -> None:
         io_utils.copy_dir(str(version), fn_args.serving_model_dir)
 
 
-def check_alone() -> None:
-    """Refuses several workers, before one waits for the others."""
+def check_single_worker() -> None:
+    """Raises a UserError for several workers, before one waits for the others."""
     workers = read_cluster().workers
     if workers > 1:
         raise UserError(
@@ -61,7 +61,7 @@ def check_alone() -> None:
 
 
 def prepare(folder: Path, config: Config, fn_args: FnArgs, data: str) -> RunData:
-    """Returns the rows with what Transform has learned from them, noted in `folder`."""
+    """Returns the rows with Transform's state, and writes the run header."""
     dataset = _rows(fn_args)
     state = read_analysis(
         fn_args.transform_output, dataset, with_detected_encoders(config, dataset)
@@ -70,14 +70,16 @@ def prepare(folder: Path, config: Config, fn_args: FnArgs, data: str) -> RunData
 
 
 def _rows(fn_args: FnArgs) -> Dataset:
-    """Returns the rows that TFX names by a pattern of their files."""
+    """Returns the rows, which TFX names by a file pattern."""
     return load_dataset(fn_args.train_files[0].partition("/Split-")[0])
 
 
-def _take_over(folder: Path, config: Config, dataset: Dataset, code: str) -> None:
-    """Moves here what a killed attempt at the same training has left behind.
+def _adopt_unfinished_run(
+    folder: Path, config: Config, dataset: Dataset, code: str
+) -> None:
+    """Moves the files of a killed attempt at the same training to `folder`.
 
-    TFX gives each attempt an artifact of its own, beside the others'.
+    TFX creates a new artifact in the same parent folder for each attempt.
     """
     if run_folder.has_started(folder):
         return
@@ -89,7 +91,7 @@ def _take_over(folder: Path, config: Config, dataset: Dataset, code: str) -> Non
                     for path in other.iterdir():
                         if not path.name.startswith("."):
                             shutil.move(path, folder / path.name)
-            except UserError:  # it is not dead: it trains there right now
+            except UserError:  # a live process trains there
                 continue
             return
 

@@ -1,7 +1,7 @@
-"""Transform: what the training rows teach, found by TensorFlow Transform over Beam.
+"""Transform: TFX component that fits classes, vocabulary and scales in Beam.
 
-The same classes, vocabulary and scales as `mmkeras.data.fit_preprocessing` finds on the same
-rows, by the same graph functions up to the counting, which is TFT's.
+The results equal those of `mmkeras.data.fit_preprocessing`. Both use the same graph
+functions; only the counting is TensorFlow Transform's.
 """
 
 import json
@@ -40,19 +40,14 @@ _MEAN, _DEVIATION = "mean", "deviation"
 
 
 class Executor(executor.Executor):
-    """TFX's, told what the rows' columns turned out to hold."""
+    """TFX's executor, with the encoders and modalities detected in the rows."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Analyses the training rows; all splits give their class names."""
+    def Do(self, input_dict, output_dict, exec_properties) -> None:
+        """Analyzes the training rows, and the class names of all splits."""
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         dataset = load_dataset(examples.uri)
-        given = json.loads(exec_properties["custom_config"])
-        config = with_detected_encoders(from_dict(json.loads(given["config"])), dataset)
+        settings = json.loads(exec_properties["custom_config"])["config"]
+        config = with_detected_encoders(from_dict(json.loads(settings)), dataset)
         splits = [split for split in SPLITS if dataset.rows[split]]
         config_of_rows = {
             "config": to_dict(config),
@@ -68,7 +63,7 @@ class Executor(executor.Executor):
 
 
 class AnalyzingTransform(Transform):
-    """Transform that analyses and materializes nothing: training reads raw bytes."""
+    """Transform without materialized output, since training reads the raw bytes."""
 
     EXECUTOR_SPEC = BeamExecutorSpec(Executor)
 
@@ -98,10 +93,10 @@ class AnalyzingTransform(Transform):
 def preprocessing_fn(
     inputs: dict[str, tf.Tensor | tf.SparseTensor], custom_config: dict[str, Any]
 ) -> dict[str, tf.Tensor]:
-    """Declares the analyses; returns their results, the same for every row."""
+    """Declares the analyzers; returns their results, which are equal in all rows."""
     config = from_dict(custom_config["config"])
-    used = [name for name in (LABEL, SPLIT, TEXT, AUDIO) if name in inputs]
-    columns = {name: _strings(inputs[name]) for name in used}
+    names = [name for name in (LABEL, SPLIT, TEXT, AUDIO) if name in inputs]
+    columns = {name: _strings(inputs[name]) for name in names}
     is_train = columns[SPLIT] == TRAIN
     results = _analyze_labels(columns[LABEL], is_train)
     for modality in (TEXT, AUDIO):
@@ -121,7 +116,7 @@ def preprocessing_fn(
 
 
 def _strings(column: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
-    """Returns a column as (B,) strings, "" where a row lacks it."""
+    """Returns a column as (B,) strings, "" if it is missing."""
     if not isinstance(column, tf.SparseTensor):
         return tf.reshape(column, [-1])
     shape = tf.stack([column.dense_shape[0], 1])
@@ -134,8 +129,8 @@ def _strings(column: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
 def _analyze_labels(labels, is_train) -> dict[str, tf.Tensor]:
     names = tf.strings.split(labels, LABEL_SEPARATOR)  # (B, labels) ragged
     tft.vocabulary(names.flat_values, vocab_filename=_CLASSES)
-    learned = tf.ragged.boolean_mask(names, is_train).flat_values
-    tft.vocabulary(learned, vocab_filename=_CLASS_ROWS, store_frequency=True)
+    train_names = tf.ragged.boolean_mask(names, is_train).flat_values
+    tft.vocabulary(train_names, vocab_filename=_CLASS_ROWS, store_frequency=True)
     return {
         _MOST_LABELS: tft.max(names.row_lengths()),
         _ROWS: tft.sum(tf.cast(is_train, tf.int64)),
@@ -143,13 +138,13 @@ def _analyze_labels(labels, is_train) -> dict[str, tf.Tensor]:
 
 
 def _analyze_tokens(texts, config: Config) -> tf.Tensor:
-    """Counts in how many texts each token is; returns how many texts there are."""
+    """Counts the texts that contain each token; returns the number of texts."""
     tokens = tokenize(texts, config.text)
     row = tf.strings.as_string(tokens.value_rowids())
     pairs = tf.strings.join([row, tokens.flat_values], " ")
-    _, place = tf.unique(pairs)  # (all,) the pair's number
-    count = tf.reduce_max(tf.concat([place, [-1]], 0)) + 1
-    first = tf.math.unsorted_segment_min(tf.range(tf.size(place)), place, count)
+    _, index = tf.unique(pairs)  # (all,) number of the pair
+    count = tf.reduce_max(tf.concat([index, [-1]], 0)) + 1
+    first = tf.math.unsorted_segment_min(tf.range(tf.size(index)), index, count)
     tft.vocabulary(
         tf.gather(tokens.flat_values, first),
         vocab_filename=_TOKENS,
@@ -163,7 +158,7 @@ def _analyze_tokens(texts, config: Config) -> tf.Tensor:
 
 
 def _vector_of(modality, config, custom_config) -> tuple[Callable, tf.TensorSpec]:
-    """Returns the graph function from one row's bytes to its vector, unscaled."""
+    """Returns the graph function from the bytes of a row to its unscaled vector."""
     state = PreprocessingState(
         modalities=(modality,),
         task="",
@@ -172,7 +167,7 @@ def _vector_of(modality, config, custom_config) -> tuple[Callable, tf.TensorSpec
         widths=dict(custom_config["widths"]),
     )
     state = with_widths(state, config)
-    # Its own token table is not needed here, and TFT would ask for its tracking.
+    # Without a token table, which TFT would have to track.
     preprocessor = Preprocessor(config, state)
 
     def row(data):
@@ -186,8 +181,8 @@ def _vector_of(modality, config, custom_config) -> tuple[Callable, tf.TensorSpec
 def _analyze_vectors(modality, data, row, spec) -> dict[str, tf.Tensor]:
     vectors, _ = decode_rows(row, data, spec)  # (N, D), of frames (N, T, D)
     if spec.shape.rank == 2:
-        there = tf.reduce_any(vectors != 0, axis=2)
-        vectors = tf.boolean_mask(vectors, there)  # (all frames, D)
+        is_frame = tf.reduce_any(vectors != 0, axis=2)
+        vectors = tf.boolean_mask(vectors, is_frame)  # (all frames, D)
     vectors = tf.cast(vectors, tf.float64)
     mean = tft.mean(vectors, reduce_instance_dims=False)
     deviation = tf.sqrt(tft.var(vectors, reduce_instance_dims=False))
@@ -199,12 +194,12 @@ def _analyze_vectors(modality, data, row, spec) -> dict[str, tf.Tensor]:
 
 
 def read_analysis(uri: str, dataset: Dataset, config: Config) -> PreprocessingState:
-    """Reads back what Transform has found.
+    """Reads the results of Transform.
 
     Args:
-        uri: Of its transform graph.
-        ingested: The rows that it saw.
-        config: Settings with the encoders that the rows asked for.
+        uri: Transform graph.
+        dataset: Rows that Transform analyzed.
+        config: Settings with the encoders detected in the rows.
     """
     graph = tft.TFTransformOutput(uri)
     numbers = _numbers(graph)
@@ -213,7 +208,7 @@ def read_analysis(uri: str, dataset: Dataset, config: Config) -> PreprocessingSt
     if numbers[_MOST_LABELS] > 1:
         task = preprocessing_state.MULTILABEL
     counts = _counts(graph, _CLASS_ROWS)
-    found = PreprocessingState(
+    state = PreprocessingState(
         modalities=dataset.modalities,
         task=task,
         classes=classes,
@@ -221,16 +216,18 @@ def read_analysis(uri: str, dataset: Dataset, config: Config) -> PreprocessingSt
         rows=int(numbers[_ROWS]),
         widths=dict(dataset.widths),
     )
-    if TEXT in found.modalities and config.text.has_vocabulary:
-        found = _with_vocabulary(found, graph, numbers, config)
-    found = with_widths(found, config)
-    scaled = [m for m in found.modalities if is_scaled(m, config)]
-    scales = {m: _scale(numbers, m, found.widths[m]) for m in scaled}
-    return replace(found, scales=scales)
+    if TEXT in state.modalities and config.text.has_vocabulary:
+        counts = _counts(graph, _TOKENS) if _TEXT_ROWS in numbers else {}
+        total = int(numbers.get(_TEXT_ROWS, 0))
+        state = with_vocabulary(state, counts, total, config.text)
+    state = with_widths(state, config)
+    scaled = [m for m in state.modalities if is_scaled(m, config)]
+    scales = {m: _scale(numbers, m, state.widths[m]) for m in scaled}
+    return replace(state, scales=scales)
 
 
 def _numbers(graph: tft.TFTransformOutput) -> dict[str, np.ndarray]:
-    """Returns the results that are numbers: those of any row, as of an empty one."""
+    """Returns the numeric results, by transforming an empty row."""
     empty = {
         name: tf.SparseTensor(
             tf.zeros([0, 2], tf.int64), tf.zeros([0], f.dtype), [1, 0]
@@ -244,7 +241,7 @@ def _numbers(graph: tft.TFTransformOutput) -> dict[str, np.ndarray]:
 
 
 def _vocabulary(graph, name) -> list[bytes]:
-    """Returns the lines of a vocabulary; TFT writes a stand-in for an empty one."""
+    """Returns the lines of a vocabulary."""
     path = graph.vocabulary_file_by_name(name)
     with tf.io.gfile.GFile(path, "rb") as file:
         return [line for line in file.read().split(b"\n") if line]
@@ -255,14 +252,8 @@ def _counts(graph, name) -> dict[bytes, int]:
     return {token: int(count) for count, token in lines if int(count)}
 
 
-def _with_vocabulary(found, graph, numbers, config) -> PreprocessingState:
-    counts = _counts(graph, _TOKENS) if _TEXT_ROWS in numbers else {}
-    total = int(numbers.get(_TEXT_ROWS, 0))
-    return with_vocabulary(found, counts, total, config.text)
-
-
 def _scale(numbers, modality, width) -> Scale:
     mean = numbers.get(f"{modality}_{_MEAN}")
-    if mean is None or not np.isfinite(mean).all():  # no training row has it
+    if mean is None or not np.isfinite(mean).all():  # no training row has the modality
         return preprocessing_state.unscaled(width)
     return preprocessing_state.make_scale(mean, numbers[f"{modality}_{_DEVIATION}"])

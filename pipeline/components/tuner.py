@@ -1,4 +1,4 @@
-"""Tuner: KerasTuner over learning rate, width, dropout and what fusion hides."""
+"""Tuner: TFX's tuner_fn, a random search over learning rate, width and dropouts."""
 
 import json
 import tempfile
@@ -12,7 +12,7 @@ from tfx.components.tuner.component import TunerFnResult
 from mmkeras.config import Config, from_dict
 from mmkeras.training import run_folder
 from mmkeras.training.steps import fit_model
-from pipeline.components.trainer import check_alone, prepare
+from pipeline.components.trainer import check_single_worker, prepare
 from pipeline.settings import (
     FUSION_DROPOUT,
     FUSION_UNITS,
@@ -26,7 +26,7 @@ _OBJECTIVE = "val_loss"
 
 
 class _Space(keras_tuner.HyperModel):
-    """What may be tried; models are built by the trial itself."""
+    """Search space; the trials build their models themselves."""
 
     def __init__(self, tune: TuneConfig):
         super().__init__()
@@ -42,14 +42,14 @@ class _Space(keras_tuner.HyperModel):
 
 
 class MultimodalTuner(keras_tuner.RandomSearch):
-    """Random search whose trials are runs as any other, only shorter."""
+    """Random search whose trials are shorter training runs."""
 
     def __init__(self, config: Config, fn_args: FnArgs, folder: Path, **settings):
         self.config, self.fn_args, self.trials_folder = config, fn_args, folder
         super().__init__(**settings)
 
     def run_trial(self, trial, *args, **kwargs) -> dict[str, float]:
-        """Trains one model; returns its best value of the objective."""
+        """Trains one model and returns its best value of the objective."""
         config = tuned(self.config, trial.hyperparameters.values)
         folder = self.trials_folder / f"trial-{trial.trial_id}"
         with run_folder.locked_folder(folder):
@@ -59,11 +59,10 @@ class MultimodalTuner(keras_tuner.RandomSearch):
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
-    """Returns the search that TFX is to run."""
-    check_alone()
-    given = fn_args.custom_config
-    tune = TuneConfig(**json.loads(given["tune"]))
-    config = from_dict(json.loads(given["config"]))
+    """Returns the search for TFX to run."""
+    check_single_worker()
+    tune = TuneConfig(**json.loads(fn_args.custom_config["tune"]))
+    config = from_dict(json.loads(fn_args.custom_config["config"]))
     folder = Path(tempfile.mkdtemp(prefix="mmkeras-tuner-"))  # working_dir may be a URI
     search = MultimodalTuner(
         replace(config, epochs=tune.epochs),

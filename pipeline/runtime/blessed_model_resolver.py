@@ -1,4 +1,4 @@
-"""The model that a new one is held against: the last blessed one before it."""
+"""TFX resolver of the baseline: the last blessed model before the candidate."""
 
 from tfx import types
 from tfx.dsl.components.common.resolver import ResolverStrategy
@@ -9,8 +9,8 @@ MODEL, BLESSING, CANDIDATE = "model", "model_blessing", "candidate"
 class PreviousBlessedModelStrategy(ResolverStrategy):
     """Picks the newest blessed model that is not the candidate itself.
 
-    TFX's own strategy would answer a second run on the same data with the model of
-    the first, hold that against itself, and push it again.
+    TFX's own strategy would return the candidate itself in a second run on the same
+    data, compare it with itself, and push it again.
     """
 
     def resolve_artifacts(

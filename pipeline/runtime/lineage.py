@@ -1,4 +1,4 @@
-"""What ML Metadata knows: of the last run, and of how a pushed model came to be."""
+"""Lineage of runs and pushed models, read from ML Metadata."""
 
 import json
 from collections.abc import Iterator
@@ -21,14 +21,12 @@ _OUTPUTS = (pb.Event.OUTPUT, pb.Event.DECLARED_OUTPUT)
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One execution of a component.
+    """Execution of a component.
 
     Attributes:
-        node: Its id in the pipeline.
-        parameters: Name -> value.
-        inputs: Key -> artifacts.
-        outputs: Key -> artifacts.
-        ended: When its state last changed.
+        node: Id of the component.
+        inputs: Key -> artifacts, as for `outputs`.
+        ended: Time of the last change of its state.
     """
 
     node: str
@@ -39,18 +37,14 @@ class Step:
 
 
 class Lineage:
-    """Reads the ML Metadata of a root."""
+    """Reader of the ML Metadata of a root."""
 
     def __init__(self, root: Path):
-        """Opens the store.
-
-        Raises:
-            UserError: There is none.
-        """
+        """Opens the store; raises UserError if there is none."""
         path = root / METADATA_FILE
         if not path.is_file():
             raise UserError(
-                f"--root '{root}' holds no pipeline run. Give the folder of one, or "
+                f"--root '{root}' holds no pipeline run; give the folder of one, or "
                 "run the pipeline first."
             )
         config = pb.ConnectionConfig()
@@ -59,7 +53,7 @@ class Lineage:
         self.store = MetadataStore(config)
 
     def last_run(self) -> dict[str, Step]:
-        """Returns the steps of the newest run, by node."""
+        """Returns the steps of the newest run, by component."""
         runs = self.store.get_contexts_by_type("pipeline_run")
         newest = max(runs, key=lambda context: context.id)
         executions = self.store.get_executions_by_context(newest.id)
@@ -76,10 +70,10 @@ class Lineage:
         return max(artifacts, key=lambda a: a.id, default=None)
 
     def producer(self, artifact: pb.Artifact) -> Step:
-        """Returns the step that made an artifact, not one answered from the cache."""
+        """Returns the step that created an artifact, not one that reused it."""
         events = self.store.get_events_by_artifact_ids([artifact.id])
-        makers = [e.execution_id for e in events if e.type in _OUTPUTS]
-        (execution,) = self.store.get_executions_by_id([min(makers)])
+        producers = [e.execution_id for e in events if e.type in _OUTPUTS]
+        (execution,) = self.store.get_executions_by_id([min(producers)])
         return self._step(execution)
 
     def consumers(self, artifact: pb.Artifact) -> Iterator[Step]:
@@ -93,10 +87,10 @@ class Lineage:
         contexts = self.store.get_contexts_by_execution(execution.id)
         node = next(c.name for c in contexts if c.type == "node")
         events = self.store.get_events_by_execution_ids([execution.id])
-        found = self.store.get_artifacts_by_id([e.artifact_id for e in events])
-        artifacts = {artifact.id: artifact for artifact in found}
+        ids = [event.artifact_id for event in events]
+        artifacts = {a.id: a for a in self.store.get_artifacts_by_id(ids)}
 
-        def side(types):
+        def artifacts_by_key(types):
             result: dict[str, list[pb.Artifact]] = {}
             for event in events:
                 if event.type in types:
@@ -107,8 +101,8 @@ class Lineage:
         return Step(
             node=node.partition(".")[2],
             parameters={k: _value(v) for k, v in execution.custom_properties.items()},
-            inputs=side(_INPUTS),
-            outputs=side(_OUTPUTS),
+            inputs=artifacts_by_key(_INPUTS),
+            outputs=artifacts_by_key(_OUTPUTS),
             ended=datetime.fromtimestamp(
                 execution.last_update_time_since_epoch / 1000
             ).astimezone(),
@@ -120,15 +114,15 @@ def _value(value: pb.Value) -> Any:
 
 
 def status(root: Path) -> str:
-    """Returns how the pushed model came to be: rows, schema, config and metrics.
+    """Returns the lineage of the pushed model: rows, schema, config and metrics.
 
     Raises:
-        UserError: Nothing was pushed yet.
+        UserError: No model was pushed yet.
     """
     lineage = Lineage(root)
     pushed = lineage.pushed()
     if pushed is None:
-        raise UserError(f"No model was pushed from '{root}' yet.")
+        raise UserError(f"--root '{root}' has no pushed model; run the pipeline first.")
     push = lineage.producer(pushed)
     (infra_blessing,) = push.inputs["infra_blessing"]
     (blessing,) = push.inputs["model_blessing"]
@@ -162,11 +156,11 @@ def _rows(lineage, examples) -> dict[str, str]:
     ]
     content = examples.custom_properties["content"].string_value
     (rejected,) = step.outputs["rejected"]
-    left_out = rejected.custom_properties["rows"].int_value
+    count = rejected.custom_properties["rows"].int_value
     return {
         "Table": step.parameters["table"],
         "Rows": f"{', '.join(counts)}; content sha256 {content[:16]}",
-        "Rejected rows": f"{left_out}" + (f", {rejected.uri}" if left_out else ""),
+        "Rejected rows": f"{count}" + (f", {rejected.uri}" if count else ""),
         "Examples": examples.uri,
     }
 
@@ -175,14 +169,14 @@ def _config(run) -> dict[str, str]:
     manifest = json.loads(read_text(join_path(run.uri, "manifest.json")))
     settings = manifest["settings"]
     return {
-        "Config": f"{join_path(run.uri, CONFIG_FILE)}  (preset {settings['preset']}, seed "
-        f"{settings['seed']}, {settings['epochs']} epochs at most)"
+        "Config": f"{join_path(run.uri, CONFIG_FILE)}  (preset {settings['preset']}, "
+        f"seed {settings['seed']}, {settings['epochs']} epochs at most)"
     }
 
 
 def _metrics(run, evaluator: Step) -> dict[str, str]:
     metrics = json.loads(read_text(join_path(run.uri, METRICS_FILE)))["metrics"]
-    shown = [
+    values = [
         f"{name} {metrics[name]['value']:.3f}"
         for name in ("accuracy", "f1_macro", "log_loss")
         if metrics[name]["value"] is not None
@@ -190,9 +184,7 @@ def _metrics(run, evaluator: Step) -> dict[str, str]:
     (evaluation,) = evaluator.outputs["evaluation"]
     baseline = [model.uri for model in evaluator.inputs.get("baseline_model", [])]
     return {
-        "Metrics": f"{', '.join(shown)} on the {TEST} rows",
+        "Metrics": f"{', '.join(values)} on the {TEST} rows",
         "Evaluation": evaluation.uri,
-        "Compared with": baseline[0]
-        if baseline
-        else "nothing, the first blessed model",
+        "Compared with": (*baseline, "nothing, the first blessed model")[0],
     }

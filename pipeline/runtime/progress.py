@@ -1,4 +1,4 @@
-"""One line a component on the screen; what TFX, Beam and TensorFlow say in a file."""
+"""Progress lines on the screen, with the output of all libraries in a log file."""
 
 import os
 import sys
@@ -12,11 +12,11 @@ from tfx.orchestration.portable import launcher
 
 
 class Progress:
-    """Writes a line to the screen for each component.
+    """Writer of one line per component to the screen.
 
     Attributes:
-        current: Component that runs, "" between two.
-        seconds: Component -> what it took.
+        current: Running component, or "".
+        seconds: Component -> duration.
     """
 
     def __init__(self, screen: TextIO, total: int):
@@ -30,11 +30,11 @@ class Progress:
             self._write(f"\r{self._head()}...")
 
     def end(self, cached: bool) -> None:
-        took_s = time.monotonic() - self._start
-        said = "from the cache" if cached else f"{took_s:6.1f} s"
+        duration_s = time.monotonic() - self._start
+        result = "from the cache" if cached else f"{duration_s:6.1f} s"
         start = "\r" if self.screen.isatty() else ""
-        self._write(f"{start}{self._head()} {said}\n")
-        self.seconds[self.current], self.current = took_s, ""
+        self._write(f"{start}{self._head()} {result}\n")
+        self.seconds[self.current], self.current = duration_s, ""
 
     def _head(self) -> str:
         number = len(self.seconds) + 1
@@ -47,23 +47,23 @@ class Progress:
 
 @contextmanager
 def log_progress(progress: Progress) -> Iterator[None]:
-    """Tells `progress` of each component that TFX's local runner launches."""
+    """Reports each component that TFX's local runner launches to `progress`."""
 
-    class Watched(launcher.Launcher):
+    class ReportingLauncher(launcher.Launcher):
         has_run = False
 
         def launch(self):
             progress.begin(self._pipeline_node.node_info.id)
             execution = super().launch()
-            looks_up = self._system_node_handler is not None  # a resolver: no executor
-            progress.end(cached=not self.has_run and not looks_up)
+            is_resolver = self._system_node_handler is not None  # it has no executor
+            progress.end(cached=not self.has_run and not is_resolver)
             return execution
 
         def _run_executor(self, execution_info):
             self.has_run = True
             return super()._run_executor(execution_info)
 
-    before, launcher.Launcher = launcher.Launcher, Watched
+    before, launcher.Launcher = launcher.Launcher, ReportingLauncher
     try:
         yield
     finally:
@@ -72,19 +72,19 @@ def log_progress(progress: Progress) -> Iterator[None]:
 
 @contextmanager
 def redirect_output(log: Path, total: int) -> Iterator[Progress]:
-    """Sends stdout and stderr of this process and its children to a file.
+    """Redirects stdout and stderr of this process and its children to a file.
 
     Args:
-        log: The file; made anew.
+        log: Log file, which is overwritten.
         total: Number of components.
 
     Yields:
-        What writes the progress lines to the screen.
+        Writer of the progress lines.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
+    descriptors = [os.dup(1), os.dup(2)]
     screen = os.fdopen(os.dup(1), "w", encoding="utf-8")
     progress = Progress(screen, total)
     with log.open("w") as file:
@@ -97,7 +97,7 @@ def redirect_output(log: Path, total: int) -> Iterator[Progress]:
             screen.write("\n")
         sys.stdout.flush()
         sys.stderr.flush()
-        for number, copy in enumerate(kept, start=1):
+        for number, copy in enumerate(descriptors, start=1):
             os.dup2(copy, number)
             os.close(copy)
         screen.close()

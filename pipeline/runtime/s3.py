@@ -1,8 +1,8 @@
-"""`python -m pipeline.runtime.s3`: TFX's own entrypoint, with s3:// that it can open.
+"""Container entrypoint that adds s3:// to TFX's own entrypoint.
 
-TensorFlow opens gs:// by itself, and s3:// only with tensorflow-io, which has no builds
-for Python 3.12 and later. Without it a component reads and writes its artifacts in the
-local copies that Kubeflow's launcher makes, and other files through boto3.
+TensorFlow opens gs:// itself, but s3:// only with tensorflow-io, which has no builds
+for Python 3.12 and later. Without it, a component uses the local copies of its
+artifacts that Kubeflow's launcher makes, and boto3 for other files.
 """
 
 import json
@@ -18,18 +18,18 @@ from mmkeras.errors import UserError
 from mmkeras.s3 import SCHEME
 
 TFX_ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
-# Where the launcher puts what it downloads, and looks for what it uploads.
+# Folder in which Kubeflow's launcher downloads inputs and finds outputs.
 LAUNCHER_FOLDER = "/s3/"
 _EXECUTION = "--json_serialized_invocation_args"
 
 
 def main(argv: Sequence[str]) -> None:
-    """Runs a component as TFX's entrypoint does."""
+    """Runs a component with the arguments of TFX's entrypoint."""
     register()
     if tensorflow_opens_s3():
         _run(argv)
         return
-    argv, output_file = _on_local_copies(argv)
+    argv, output_file = _use_local_copies(argv)
     _run(argv)
     if output_file and output_file.exists():
         output = json.loads(output_file.read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def tensorflow_opens_s3() -> bool:
 
 
 def register() -> None:
-    """Makes TensorFlow and TFX open s3://; without tensorflow-io, only TFX's fileio."""
+    """Registers s3:// with TFX, and with TensorFlow if tensorflow-io is installed."""
     if tensorflow_opens_s3():
         import tensorflow_io  # noqa: F401
     else:
@@ -53,10 +53,10 @@ def register() -> None:
 
 
 def check(uris: Iterable[str | None], beam_args: dict[str, str]) -> None:
-    """Makes sure that a pipeline whose files are at `uris` can read and write them.
+    """Checks that the packages for all `uris` are installed.
 
     Raises:
-        UserError: One is behind s3://, and what that needs is missing.
+        UserError: A URI is s3://, and a package is missing or Beam cannot open it.
     """
     uri = next((uri for uri in uris if uri and uri.startswith(SCHEME)), None)
     if uri is None or tensorflow_opens_s3():
@@ -65,8 +65,8 @@ def check(uris: Iterable[str | None], beam_args: dict[str, str]) -> None:
         raise missing_extra("boto3", f"'{uri}'")
     if any(beam_args.values()):
         raise UserError(
-            f"kubeflow.beam_args cannot be used with '{uri}': workers of Beam read "
-            "s3:// by tensorflow-io, which has no builds for this Python. Leave it "
+            f"kubeflow.beam_args cannot be used with '{uri}': Beam's workers read "
+            "s3:// with tensorflow-io, which has no builds for this Python. Leave it "
             "out, or use gs://, or Python 3.10 here and in the image."
         )
 
@@ -80,21 +80,21 @@ def _run(argv: Sequence[str]) -> None:
             raise
 
 
-def _on_local_copies(argv: Sequence[str]) -> tuple[list[str], Path | None]:
-    """Returns arguments with local artifacts, and the file that TFX writes about them.
+def _use_local_copies(argv: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Returns arguments with local artifacts, and the path of TFX's output file.
 
-    The other values, such as the table's URI, stay as they are.
+    Other values, such as the table's URI, do not change.
     """
     argv = list(argv)
     if _EXECUTION not in argv[:-1]:
         return argv, None
-    place = argv.index(_EXECUTION) + 1
-    execution = json.loads(argv[place])
+    index = argv.index(_EXECUTION) + 1
+    execution = json.loads(argv[index])
     for side in (execution.get("inputs", {}), execution.get("outputs", {})):
         for artifacts in side.get("artifacts", {}).values():
             for artifact in artifacts.get("artifacts", ()):
                 artifact["uri"] = _replace(artifact["uri"], SCHEME, LAUNCHER_FOLDER)
-    argv[place] = json.dumps(execution)
+    argv[index] = json.dumps(execution)
     return argv, Path(execution["outputs"]["outputFile"])
 
 
@@ -103,7 +103,7 @@ def _replace(text: str, old: str, new: str) -> str:
 
 
 def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
-    """Returns JSON with each of its texts changed."""
+    """Returns JSON with `change` applied to each text."""
     if isinstance(value, dict):
         return {key: _map_texts(item, change) for key, item in value.items()}
     if isinstance(value, list):

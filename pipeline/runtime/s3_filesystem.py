@@ -1,4 +1,4 @@
-"""s3:// for TFX's fileio, through boto3."""
+"""File system of s3:// URIs for TFX's fileio, through boto3."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -11,13 +11,13 @@ from mmkeras import s3
 
 
 def register() -> None:
-    """Makes TFX's fileio open s3:// by this file system."""
-    # Lower is preferred; TensorFlow's has 10.
+    """Registers this file system with TFX's fileio."""
+    # The lowest number wins; TensorFlow's is 10.
     filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.register(S3Filesystem, priority=1)
 
 
 class S3Filesystem(Filesystem):
-    """Objects as files. A folder exists as long as there is an object below it."""
+    """Objects as files; a folder exists while there is an object below it."""
 
     SUPPORTED_SCHEMES = [s3.SCHEME]
 
@@ -66,7 +66,7 @@ class S3Filesystem(Filesystem):
 
     @staticmethod
     def rename(src: str, dst: str, overwrite: bool = False) -> None:
-        """Copies an object, or each below a folder, and then removes the first."""
+        """Copies an object, or each object below a folder, then removes the source."""
         _check_free(dst, overwrite)
         if _is_object(src):
             pairs = [(src, dst)]
@@ -94,7 +94,7 @@ class S3Filesystem(Filesystem):
         topdown: bool = True,
         onerror: Callable[..., None] | None = None,
     ) -> Iterator[tuple[str, list[str], list[str]]]:
-        """Gives each folder, the names of its folders and those of its files."""
+        """Yields each folder with the names of its folders and its files."""
         folders: dict[str, tuple[set[str], set[str]]] = {}
         for path in _below(top):
             folder = top.rstrip("/")
@@ -109,10 +109,7 @@ class S3Filesystem(Filesystem):
 
 
 class _Upload(io.BytesIO):
-    """A file, of bytes or UTF-8, that is sent when it is closed.
-
-    If the block that writes it fails, nothing is sent.
-    """
+    """File of bytes or UTF-8 that is uploaded on close, unless its block fails."""
 
     def __init__(self, path: str):
         super().__init__()
@@ -144,7 +141,7 @@ def _below(path: str) -> list[str]:
 
 
 def _paths_below(path: str) -> Iterator[str]:
-    """Yields objects below a folder; a page of them is listed when it is reached."""
+    """Yields the objects below a folder, and lists them page by page."""
     bucket, prefix = s3.split(_folder(path))
     with s3.os_errors(path):
         pages = s3.client().get_paginator("list_objects_v2")
@@ -171,8 +168,7 @@ def _copy(source: str, target: str) -> None:
     bucket, key = s3.split(source)
     try:
         with s3.os_errors(source):
-            place = {"Bucket": bucket, "Key": key}
-            s3.client().copy(place, *s3.split(target))
+            s3.client().copy({"Bucket": bucket, "Key": key}, *s3.split(target))
     except FileNotFoundError as error:
         raise _not_found(source) from error
 
@@ -189,4 +185,4 @@ def _not_found(path: str) -> NotFoundError:
 
 def _check_free(path: str, overwrite: bool) -> None:
     if not overwrite and S3Filesystem.exists(path):
-        raise FileExistsError(17, "There is a file or folder already", path)
+        raise FileExistsError(17, "File or folder exists", path)

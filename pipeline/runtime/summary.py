@@ -1,4 +1,4 @@
-"""What a run came to, in a few lines: pushed or not, why, and where to look."""
+"""Summary of a pipeline run: metrics, pushed version or reasons, and paths."""
 
 import json
 import shlex
@@ -8,19 +8,20 @@ from mmkeras.files import join_path, read_text
 from mmkeras.reports.html import number
 from mmkeras.reports.summary import serve_command
 from mmkeras.schema import MANIFEST_FILE, REPORT_FILE
+from pipeline.components.artifacts import PAGE_FILE
 from pipeline.components.evaluator import evaluation_summary, rejection_reasons
 from pipeline.runtime.lineage import Lineage
 
 
 def run_summary(root: Path) -> tuple[str, bool]:
-    """Returns the last lines of the newest run, and whether its model is pushed."""
+    """Returns the summary of the newest run, and whether its model was pushed."""
     steps = Lineage(root).last_run()
     (evaluation,) = steps["Evaluator"].outputs["evaluation"]
     (run,) = steps["Trainer"].outputs["model_run"]
     (media,) = steps["MediaStatistics"].outputs["media_statistics"]
     (pushed,) = steps["Pusher"].outputs["pushed_model"]
     properties = pushed.custom_properties
-    lines = [*_metric_lines(evaluation.uri)]
+    lines = _metric_lines(evaluation.uri)
     is_pushed = properties["pushed"].int_value == 1
     if is_pushed:
         version = properties["pushed_destination"].string_value
@@ -34,7 +35,7 @@ def run_summary(root: Path) -> tuple[str, bool]:
         reasons = [*rejection_reasons(evaluation.uri), *_infra_reasons(steps)]
         lines += [f"Not pushed: {reason}" for reason in reasons]
     lines.append(f"Report:  {join_path(run.uri, REPORT_FILE)}")
-    lines.append(f"Media:   {join_path(media.uri, 'media_statistics.html')}")
+    lines.append(f"Media:   {join_path(media.uri, PAGE_FILE)}")
     if "BulkInferrer" in steps and is_pushed:
         (result,) = steps["BulkInferrer"].outputs["inference_result"]
         lines.append(f"Answers: {result.uri}")
@@ -45,10 +46,9 @@ def _metric_lines(uri: str) -> list[str]:
     summary = evaluation_summary(uri)
     accuracy = number(summary["accuracy"])
     lines = [f"Accuracy on {summary['rows']:,} test rows: {accuracy}"]
-    hidden = {m: number(found["accuracy"]) for m, found in summary["hidden"].items()}
+    hidden = [f"{m} {number(v['accuracy'])}" for m, v in summary["hidden"].items()]
     if hidden:
-        shown = (f"{modality} {accuracy}" for modality, accuracy in hidden.items())
-        lines.append(f"With one modality hidden: {', '.join(shown)}")
+        lines.append(f"With one modality hidden: {', '.join(hidden)}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Imports TFX once; what its own imports warn of is not ours to mend."""
+"""Imports TFX once, without the warnings of its own imports."""
 
 import warnings
 

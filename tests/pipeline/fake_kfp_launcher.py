@@ -1,8 +1,8 @@
-"""Plays Kubeflow Pipelines: runs the containers of a compiled pipeline, one by one.
+"""Fake of Kubeflow Pipelines that runs the containers of a compiled pipeline.
 
-What its driver and launcher do to an artifact between two tasks is done here too: of
-its properties only numbers, texts, lists and mappings survive, under one name each,
-and it comes back with an id, a display name and the type of its schema.
+It changes artifacts between two tasks as Kubeflow's driver and launcher do: of the
+properties only numbers, texts, lists and mappings survive, and each artifact gets an
+id, a display name and the type of its schema.
 """
 
 import json
@@ -20,14 +20,13 @@ REPOSITORY = Path(__file__).parents[2]
 
 @dataclass
 class Launcher:
-    """A cluster of one machine.
+    """Cluster of one machine.
 
     Attributes:
-        spec: The compiled pipeline.
+        spec: Compiled pipeline.
         root: Pipeline root that the run is submitted with.
-        folder: Of the run's logs and metadata.
-        outputs: Task -> output -> artifact, as they come; what is there already is
-            not run again.
+        folder: Folder of logs and metadata.
+        outputs: Task -> output -> artifact; tasks with outputs do not run again.
     """
 
     spec: dict[str, Any]
@@ -40,7 +39,7 @@ class Launcher:
         """Runs all tasks; returns their names in the order they were run."""
         order = [name for name in self.order() if name not in self.outputs]
         for name in order:
-            self.outputs[name] = self._run_task(name)
+            self.outputs[name] = self.run_task(name)
         return order
 
     def order(self) -> list[str]:
@@ -63,22 +62,23 @@ class Launcher:
         executors = self.spec["deploymentSpec"]["executors"]
         return executors[self.component(task)["executorLabel"]]
 
-    def _run_task(self, task: str) -> dict[str, dict]:
+    def run_task(self, task: str) -> dict[str, dict]:
+        """Runs the container of one task; returns its outputs."""
         definitions = self.component(task)["outputDefinitions"]["artifacts"]
         if "importer" in self.executor(task):
             importer, (name,) = self.executor(task)["importer"], definitions
             uri = importer["artifactUri"]["constant"]
             return {name: self._recorded(name, uri, importer["typeSchema"], {})}
         output_file = self.folder / task / "output_metadata.json"
-        given = self._executor_input(task, output_file)
-        self._run_container(task, json.dumps(given))
-        said = json.loads(output_file.read_text())["artifacts"]
+        executor_input = self._executor_input(task, output_file)
+        self._run_container(task, json.dumps(executor_input))
+        results = json.loads(output_file.read_text())["artifacts"]
         outputs = {}
-        for name, provided in given["outputs"]["artifacts"].items():
+        for name, provided in executor_input["outputs"]["artifacts"].items():
             (artifact,) = provided["artifacts"]
-            (own,) = said.get(name, {"artifacts": [{}]})["artifacts"]
-            uri = own.get("uri") or artifact["uri"]
-            metadata = own.get("metadata", {})
+            (result,) = results.get(name, {"artifacts": [{}]})["artifacts"]
+            uri = result.get("uri") or artifact["uri"]
+            metadata = result.get("metadata", {})
             outputs[name] = self._recorded(name, uri, artifact["type"], metadata)
         return outputs
 
@@ -86,9 +86,9 @@ class Launcher:
         inputs = self.tasks[task].get("inputs", {})
         artifacts = {}
         for name, source in inputs.get("artifacts", {}).items():
-            found = source["taskOutputArtifact"]
-            upstream = self.outputs[found["producerTask"]]
-            artifacts[name] = {"artifacts": [upstream[found["outputArtifactKey"]]]}
+            output = source["taskOutputArtifact"]
+            upstream = self.outputs[output["producerTask"]]
+            artifacts[name] = {"artifacts": [upstream[output["outputArtifactKey"]]]}
         parameters = {
             name: value["runtimeValue"]["constant"]
             for name, value in inputs.get("parameters", {}).items()
@@ -121,7 +121,7 @@ class Launcher:
         log = self.folder / task / "log.txt"
         log.parent.mkdir(parents=True)
         with log.open("wb") as file:
-            done = subprocess.run(
+            process = subprocess.run(
                 command,
                 cwd=REPOSITORY,
                 env={**os.environ, **variables, "PATH": path},
@@ -130,28 +130,28 @@ class Launcher:
                 timeout=600,
             )
         tail = log.read_text(errors="replace")[-3000:]
-        assert done.returncode == 0, f"{task} failed: {tail}"
+        assert process.returncode == 0, f"{task} failed: {tail}"
 
     def _entrypoint(self, command: list[str]) -> list[str]:
         return command
 
     def _recorded(self, name: str, uri: str, kind: dict, metadata: dict) -> dict:
         self._ids += 1
-        kept = {key: _kept(value) for key, value in metadata.items()}
+        properties = {key: _stored(value) for key, value in metadata.items()}
         return {
             "name": str(self._ids),
             "uri": uri,
             "type": kind,
-            "metadata": {"display_name": name, **kept},
+            "metadata": {"display_name": name, **properties},
         }
 
 
 @dataclass
 class S3Launcher(Launcher):
-    """A cluster whose pipeline root is s3://.
+    """Cluster whose pipeline root is s3://.
 
-    As Kubeflow's launcher does, it puts copies of a task's inputs below a local folder
-    first, and afterwards stores what the task has written there.
+    Like Kubeflow's launcher, it copies a task's inputs to a local folder first, and
+    afterwards uploads the task's outputs from there.
 
     Attributes:
         objects: "bucket/key" -> content.
@@ -181,7 +181,7 @@ class S3Launcher(Launcher):
         return [name for name in self.objects if name.startswith(f"{folder}/")]
 
     def _entrypoint(self, command: list[str]) -> list[str]:
-        """Gives the entrypoint another folder than that of the image."""
+        """Replaces the folder of the image by a temporary one."""
         assert command == ["python", "-m", "pipeline.runtime.s3"]
         code = "import sys; from pipeline.runtime import s3; "
         code += "s3.LAUNCHER_FOLDER = sys.argv[1]; "
@@ -192,17 +192,17 @@ class S3Launcher(Launcher):
 def _artifacts(executor_input: str, side: str) -> list[str]:
     """Returns the artifacts of one side as "bucket/key"."""
     lists = json.loads(executor_input)[side]["artifacts"].values()
-    uris = (artifact["uri"] for given in lists for artifact in given["artifacts"])
+    uris = (artifact["uri"] for item in lists for artifact in item["artifacts"])
     return [uri.removeprefix("s3://") for uri in uris]
 
 
-def _kept(value: Any) -> Any:
-    """A property as the metadata store gives it back."""
+def _stored(value: Any) -> Any:
+    """Returns a property as the metadata store returns it."""
     if isinstance(value, bool | int | float):
         return float(value)
     if isinstance(value, list):
         return {"list": value}
     if isinstance(value, dict):
         return {"struct": value}
-    assert isinstance(value, str), "the metadata store refuses a null"
+    assert isinstance(value, str), "the metadata store rejects null"
     return value

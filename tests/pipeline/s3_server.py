@@ -1,25 +1,26 @@
-"""A server of S3's protocol on loopback, with as much of it as boto3 needs."""
+"""Fake S3 server on loopback with the requests that boto3 needs."""
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-DENIED = "denied"  # bucket whose objects nobody may read
+from tests.pipeline.loopback import serve
+
+DENIED = "denied"  # bucket without read permission
 _TIME = "2026-01-01T00:00:00.000Z"
 _HTTP_TIME = "Thu, 01 Jan 2026 00:00:00 GMT"
 
 
 @dataclass
 class Server:
-    """Where the server is, and what it has.
+    """Address and content of the server.
 
     Attributes:
-        environment: Variables with which AWS's clients use it.
+        environment: Variables that point AWS's clients to it.
         objects: "bucket/key" -> content.
     """
 
@@ -41,24 +42,17 @@ class Server:
 
 @contextmanager
 def s3_server() -> Iterator[Server]:
-    """Serves an empty store."""
+    """Starts a server with an empty store."""
     objects: dict[str, bytes] = {}
     state = {"objects": objects, "parts": {}}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), state))
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with serve(type("Handler", (_Handler,), state)) as url:
+        environment = {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
         yield Server(environment, objects)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -77,16 +71,16 @@ class _Handler(BaseHTTPRequestHandler):
         if "list-type" in query:
             self._list(path, query.get("prefix", [""])[0])
         elif path.startswith(f"{DENIED}/"):
-            self._answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+            self._respond(403, b"<Error><Code>AccessDenied</Code></Error>")
         elif path not in self.objects:
-            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+            self._respond(404, b"<Error><Code>NoSuchKey</Code></Error>")
         elif wanted := self.headers["Range"]:
             first, last = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted).groups()
             content = self.objects[path]
             end = int(last) + 1 if last else len(content)
-            self._answer(206, content[int(first) : end])
+            self._respond(206, content[int(first) : end])
         else:
-            self._answer(200, self.objects[path])
+            self._respond(200, self.objects[path])
 
     def do_PUT(self):
         path, query = self._target()
@@ -96,10 +90,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._xml("CopyObjectResult", f"<LastModified>{_TIME}</LastModified>")
         elif "partNumber" in query:
             self.parts[path] = self.parts.get(path, b"") + content
-            self._answer(200, b"")
+            self._respond(200, b"")
         else:
             self.objects[path] = content
-            self._answer(200, b"")
+            self._respond(200, b"")
 
     def do_POST(self):
         path, query = self._target()
@@ -120,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_DELETE(self):
         path, _ = self._target()
         self.objects.pop(path, None)
-        self._answer(204, b"")
+        self._respond(204, b"")
 
     def _target(self) -> tuple[str, dict[str, list[str]]]:
         parts = urlsplit(self.path)
@@ -142,9 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._xml("ListBucketResult", count + contents)
 
     def _xml(self, name: str, inner: str) -> None:
-        self._answer(200, f"<{name}>{inner}</{name}>".encode())
+        self._respond(200, f"<{name}>{inner}</{name}>".encode())
 
-    def _answer(self, status: int, body: bytes) -> None:
+    def _respond(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Type", "application/octet-stream")

@@ -1,4 +1,4 @@
-"""No Docker runs here: what can be known of the image without building it."""
+"""Tests of the Dockerfile that need no Docker."""
 
 import configparser
 import re
@@ -16,12 +16,15 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 
 
+DOCKERFILE = (ROOT / "pipeline" / "Dockerfile").read_text()
+
+
 @pytest.fixture(scope="module")
 def instructions():
-    """[(instruction, its words)] in order; continued lines are one."""
-    text = (ROOT / "pipeline" / "Dockerfile").read_text()
-    lines = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ")
-    return [(line.split()[0], line.split()[1:]) for line in lines.splitlines() if line]
+    """Instructions and their words, in order."""
+    text = re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.MULTILINE)
+    lines = filter(None, text.replace("\\\n", " ").splitlines())
+    return [(line.split()[0], line.split()[1:]) for line in lines]
 
 
 def all_of(instructions, name):
@@ -36,25 +39,20 @@ def setup():
 
 
 @pytest.fixture(scope="module")
-def defaults(instructions):
-    arguments = (words[0].partition("=") for words in all_of(instructions, "ARG"))
-    return {name: value for name, _, value in arguments}
+def defaults():
+    return dict(re.findall(r"^ARG (\w+)=(\S+)$", DOCKERFILE, re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
 def old():
-    """The build arguments that the comments name for the old stack."""
-    text = (ROOT / "pipeline" / "Dockerfile").read_text()
-    return dict(re.findall(r"^#   --build-arg (\w+)=(\S+)$", text, re.MULTILINE))
+    """Build arguments of the old stack, from the comments."""
+    return dict(re.findall(r"^#   --build-arg (\w+)=(\S+)$", DOCKERFILE, re.MULTILINE))
 
 
-def test_every_stage_has_its_base_named_by_an_argument(instructions, defaults):
+def test_bases_and_versions_are_arguments(instructions, defaults, old):
     bases = [words[0] for words in all_of(instructions, "FROM")]
     assert bases == ["${BEAM}", "${PYTHON}", "${PYTHON}"]
     assert {"BEAM", "PYTHON", "CONSTRAINTS", "EXTRAS"} == set(defaults)
-
-
-def test_the_old_stack_replaces_all_that_depends_on_python(old):
     assert set(old) == {"BEAM", "PYTHON", "CONSTRAINTS"}
 
 
@@ -78,11 +76,11 @@ def test_the_lock_has_what_the_extras_ask_of_that_python(python, setup, defaults
         requirement = Requirement(line)
         if applies(requirement, python):
             lock[canonicalize_name(requirement.name)] = requirement.specifier
-    asked = setup["options"]["install_requires"]
+    requirements = setup["options"]["install_requires"]
     for extra in ("tfx", "s3"):
-        asked += setup["options.extras_require"][extra]
+        requirements += setup["options.extras_require"][extra]
     names = set()
-    for line in filter(lambda line: line and line[0] != "#", asked.splitlines()):
+    for line in filter(lambda line: line and line[0] != "#", requirements.splitlines()):
         requirement = Requirement(line)
         if not applies(requirement, python):
             continue
@@ -100,21 +98,20 @@ def applies(requirement, python):
 
 def test_extras_of_every_variant_are_there(setup, defaults):
     known = setup["options.extras_require"]
-    text = (ROOT / "pipeline" / "Dockerfile").read_text()
-    for variant in (defaults["EXTRAS"], *re.findall(r"EXTRAS=([\w,]+)", text)):
+    for variant in (defaults["EXTRAS"], *re.findall(r"EXTRAS=([\w,]+)", DOCKERFILE)):
         assert set(variant.split(",")) <= set(known)
 
 
 def test_what_is_copied_is_there_and_not_ignored(instructions):
     patterns = (ROOT / ".dockerignore").read_text().splitlines()
-    kept = [p[1:] for p in patterns if p.startswith("!")]
-    own = [w for w in all_of(instructions, "COPY") if not w[0].startswith("--from")]
-    sources = [source for words in own for source in words[:-1]]
+    exceptions = [p[1:] for p in patterns if p.startswith("!")]
+    copies = [w for w in all_of(instructions, "COPY") if not w[0].startswith("--from")]
+    sources = [source for words in copies for source in words[:-1]]
     assert {"mmkeras", "pipeline", "constraints", "pyproject.toml"} <= set(sources)
     for source in sources:
         assert (ROOT / source).exists()
-        assert any(fnmatch(source.partition("/")[0], pattern) for pattern in kept)
-    assert "*" in patterns  # and so no environment and no history
+        assert any(fnmatch(source.partition("/")[0], pattern) for pattern in exceptions)
+    assert "*" in patterns  # hence no environment and no history
 
 
 def test_the_requirements_can_be_read_before_the_code_is_copied(instructions, tmp_path):
@@ -143,10 +140,10 @@ def test_the_requirements_can_be_read_before_the_code_is_copied(instructions, tm
 
 def test_versions_come_from_the_lock(instructions):
     installs = [" ".join(w) for w in all_of(instructions, "RUN") if "install" in w]
-    dependencies, own = installs[-2:]
+    dependencies, project = installs[-2:]
     assert "--constraints ${CONSTRAINTS}" in dependencies
     assert "--requirements pyproject.toml" in dependencies
-    assert own.endswith("--no-deps .")
+    assert project.endswith("--no-deps .")
 
 
 def test_nothing_runs_as_root_and_python_is_the_one_with_the_project(instructions):

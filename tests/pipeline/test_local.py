@@ -1,6 +1,5 @@
 import csv
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -12,16 +11,20 @@ import numpy as np
 import pytest
 import yaml
 
+from mmkeras import train
 from mmkeras.cli import run_program
 from mmkeras.config import to_dict
+from mmkeras.errors import UserError
+from mmkeras.export.saved_model_session import load_saved_model
 from pipeline.local import main
 from tests import table_factory
+from tests.pipeline.screen import captured_screen
 
 ROOT = Path(__file__).parents[2]
 e2e = pytest.mark.e2e
 
 
-# Refusals, before anything heavy is imported ------------------------------------
+# Mistakes, before TensorFlow is imported ---------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -64,13 +67,13 @@ except SystemExit:
     pass
 print({"tensorflow", "tfx", "apache_beam"} & set(sys.modules))
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
     )
-    assert done.stdout.splitlines()[-1] == "set()"
+    assert process.stdout.splitlines()[-1] == "set()"
 
 
-# Whole runs -------------------------------------------------------------------
+# One run: interrupted, killed, finished, then repeated ---------------------------
 
 
 def command(table, root, *more):
@@ -78,40 +81,40 @@ def command(table, root, *more):
     return [sys.executable, "-m", "pipeline.local", *map(str, words), *map(str, more)]
 
 
-def run(table, root, *more, code=0):
-    done = subprocess.run(
-        command(table, root, *more),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=900,
+def start(argv):
+    return subprocess.Popen(
+        argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    logs = sorted((root / "logs").glob("*.log"))
-    tail = logs[-1].read_text()[-3000:] if logs else ""
-    assert done.returncode == code, done.stdout + done.stderr + tail
-    return done
 
 
-def write(base, rows):
-    """A table, with the settings of a tiny run beside it."""
-    table = table_factory.write_table(base / "data.csv", rows)
-    config = to_dict(table_factory.tiny_config(base / "cache", epochs=6))
-    (base / "config.yaml").write_text(yaml.safe_dump(config))
-    return table
+def wait_for(process, root, pattern):
+    """Waits until a file of the root matches while the process runs."""
+    deadline = time.monotonic() + 400
+    while not any(root.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
-def took(done):
-    """Component -> its progress line's end."""
-    lines = [x for x in done.stdout.splitlines() if x.startswith("[")]
-    return {
-        line.split("]")[1].split()[0]: " ".join(line.split("]")[1].split()[1:])
-        for line in lines
-    }
+def run(argv):
+    """Runs the program in this process: (exit code, lines on the screen)."""
+    sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        with captured_screen() as lines:
+            code = main(argv[3:])
+    finally:
+        signal.signal(signal.SIGTERM, sigterm)
+    return code, lines
+
+
+def endings(lines):
+    """Component -> the end of its progress line."""
+    lines = [line.partition("] ")[2].split() for line in lines if line.startswith("[")]
+    return {name: " ".join(words) for name, *words in lines}
 
 
 def versions(root):
-    folder = root / "serving" / "mmkeras"
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return sorted(path.name for path in (root / "serving" / "mmkeras").iterdir())
 
 
 def predictions(folder):
@@ -120,249 +123,161 @@ def predictions(folder):
     return {row[0]: np.array(row[5:], float) for row in rows}
 
 
-def newest(folder):
-    return max(folder.iterdir(), key=lambda path: int(path.name))
+def run_folder(root):
+    folders = (root / "artifacts" / "Trainer" / "model_run").iterdir()
+    return max(folders, key=lambda path: int(path.name))
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory):
+def argv(tmp_path_factory):
+    """Command of a small run, with two wrong test labels and an unlabeled table."""
+    folder = tmp_path_factory.mktemp("pipeline")
     rows = table_factory.make_rows()
     rows[3]["audio"], rows[35]["image"] = "", ""
-    return write(tmp_path_factory.mktemp("table"), rows)
+    rows[38]["label"], rows[39]["label"] = rows[39]["label"], rows[38]["label"]
+    table = table_factory.write_table(folder / "data" / "data.csv", rows)
+    config = to_dict(table_factory.tiny_config(folder / "cache", epochs=4))
+    (table.parent / "config.yaml").write_text(yaml.safe_dump(config))
+    rows = [{k: row[k] for k in ("text", "image", "audio")} for row in rows[:5]]
+    unlabeled = table_factory.write_table(folder / "new" / "new.csv", rows)
+    return command(table, folder / "my root", "--unlabeled", unlabeled)
 
 
 @pytest.fixture(scope="module")
-def first(table, tmp_path_factory):
-    """A whole run: its root, and what it printed."""
-    root = tmp_path_factory.mktemp("pipeline") / "root"
-    return root, run(table, root)
+def root(argv):
+    return Path(argv[argv.index("--root") + 1])
+
+
+@pytest.fixture(scope="module")
+def interrupted(argv, root):
+    """Exit code and stderr of a run after Ctrl-C in StatisticsGen."""
+    process = start(argv)
+    wait_for(process, root, "artifacts/StatisticsGen/statistics/*")
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    return process.returncode, stderr
+
+
+@pytest.fixture(scope="module")
+def finished(argv, root, interrupted):
+    """Stdout of a run after one that was killed in Trainer."""
+    process = start(argv)
+    wait_for(process, root, "artifacts/Trainer/model_run/*/checkpoints/*epoch00002")
+    process.kill()
+    process.communicate()
+    code, lines = run(argv)
+    assert code == 0, lines
+    return lines
 
 
 @e2e
-def test_a_run_pushes_a_model_and_says_where_everything_is(first):
-    root, done = first
+def test_ctrl_c_prints_the_component_and_the_command_to_continue(interrupted, argv):
+    code, stderr = interrupted
+    assert code == 130 and "Traceback" not in stderr
+    (line,) = [x for x in stderr.splitlines() if x.startswith("Interrupted in ")]
+    assert shlex.split(line.partition(". To go on: ")[2])[3:] == argv[3:]
+
+
+@e2e
+def test_a_killed_run_continues_from_its_checkpoint(finished, root):
+    results = endings(finished)
+    assert results["ExampleGen"] == results["Transform"] == "from the cache"
+    assert results["Trainer"].endswith(" s")
+    logs = (run_folder(root) / "logs").rglob("events*")
+    assert len([path for path in logs if "validation" in str(path)]) == 2
+    history = json.loads((run_folder(root) / "history.json").read_text())
+    assert len(history) == 4
+
+
+@e2e
+def test_a_run_pushes_a_model_and_prints_all_paths(finished, root):
     (version,) = versions(root)
-    lines = done.stdout.splitlines()
-    assert lines[0].startswith("Log: ") and done.stderr == ""
-    assert f"Pushed:  {root}/serving/mmkeras/{version}" in lines
-    assert len(took(done)) == 12
-    for name in ("Serve:", "Lineage:", "Report:", "Media:"):
-        assert any(line.startswith(name) for line in lines), name
+    assert finished[0].startswith("Log: ") and len(endings(finished)) == 14
     pushed = root / "serving" / "mmkeras" / version
+    assert f"Pushed:  {pushed}" in finished
+    for name in ("Serve:", "Lineage:", "Report:", "Media:"):
+        assert any(line.startswith(name) for line in finished), name
     assert (pushed / "assets.extra" / "tf_serving_warmup_requests").is_file()
     for name in ("checkpoints", "logs", "report.html", "model.keras"):
-        assert (newest(root / "artifacts" / "Trainer" / "model_run") / name).exists()
+        assert (run_folder(root) / name).exists()
+    (line,) = [x for x in finished if x.startswith("Answers: ")]
+    assert any(Path(line.removeprefix("Answers: ")).rglob("*"))
 
 
 @e2e
-def test_the_pipelines_model_answers_as_the_plain_programs_does(first, table, tmp_path):
-    root, _ = first
-    words = ["--data", table, "--output", tmp_path / "run"]
-    words += ["--config", table.parent / "config.yaml"]
-    command = [sys.executable, "-m", "mmkeras.train", *map(str, words)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    piped = newest(root / "artifacts" / "Trainer" / "model_run")
-    ours, plain = predictions(piped), predictions(tmp_path / "run")
-    assert ours.keys() == plain.keys() and len(ours) == 8
-    for row in ours:
-        np.testing.assert_allclose(ours[row], plain[row], atol=1e-5)
+def test_predictions_equal_those_of_the_train_program(finished, argv, root, tmp_path):
+    config = str(Path(argv[argv.index("--data") + 1]).parent / "config.yaml")
+    train.main([*argv[3:5], "--output", str(tmp_path / "run"), "--config", config])
+    result, expected = predictions(run_folder(root)), predictions(tmp_path / "run")
+    assert result.keys() == expected.keys() and len(result) == 8
+    for row in result:
+        np.testing.assert_allclose(result[row], expected[row], atol=1e-5)
 
 
 @e2e
-def test_the_pushed_version_answers_raw_bytes_as_the_training_model_does(first):
-    from mmkeras.export.saved_model_session import loaded
-
-    root, _ = first
-    (version,) = versions(root)
+def test_the_pushed_version_predicts_raw_bytes_as_the_keras_model(finished, root):
     rows = table_factory.make_rows()[32:35]
     data = {
         m: [r[m].encode() if m == "text" else r[m] for r in rows]
         for m in ("text", "image", "audio")
     }
-    with loaded(root / "serving" / "mmkeras" / version) as call:
-        answers = call("serving_default", data)
-    expected = predictions(newest(root / "artifacts" / "Trainer" / "model_run"))
-    for i, row in enumerate(rows):
-        np.testing.assert_allclose(
-            answers["probabilities"][i], expected[row["id"]], atol=2e-6
-        )
+    (version,) = versions(root)
+    with load_saved_model(root / "serving" / "mmkeras" / version) as call:
+        probabilities = call("serving_default", data)["probabilities"]
+    expected = predictions(run_folder(root))
+    for row, values in zip(rows, probabilities, strict=True):
+        np.testing.assert_allclose(values, expected[row["id"]], atol=2e-6)
 
 
 @e2e
-def test_the_status_tells_rows_schema_settings_and_metrics(first, table):
-    root, _ = first
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.local", "--root", str(root), "--status"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = dict(line.split(":", 1) for line in done.stdout.splitlines())
-    found = {name: value.strip() for name, value in found.items()}
-    assert found["Pushed"].startswith(f"{root}/serving/mmkeras/{versions(root)[0]} ")
-    assert found["Table"] == str(table.resolve())
-    assert found["Rows"].startswith("24 train, 8 val, 8 test; content sha256 ")
-    assert Path(found["Schema"]).is_file()
-    config = Path(found["Config"].split("  ")[0])
-    assert yaml.safe_load(config.read_text())["epochs"] == 6
-    assert "accuracy" in found["Metrics"] and "on the test rows" in found["Metrics"]
-    assert found["Compared with"] == "nothing, the first blessed model"
+def test_the_status_prints_rows_schema_settings_and_metrics(finished, argv, root):
+    _, lines = run([*argv[:3], "--root", str(root), "--status"])
+    status = {x.partition(":")[0]: x.partition(":")[2].strip() for x in lines}
+    assert status["Pushed"].startswith(f"{root}/serving/mmkeras/{versions(root)[0]} ")
+    assert status["Table"] == argv[argv.index("--data") + 1]
+    assert status["Rows"].startswith("24 train, 8 val, 8 test; content sha256 ")
+    assert Path(status["Schema"]).is_file()
+    config = Path(status["Config"].split("  ")[0])
+    assert yaml.safe_load(config.read_text())["epochs"] == 4
+    assert "accuracy" in status["Metrics"] and "on the test rows" in status["Metrics"]
+    assert "first blessed model" in status["Compared with"]
 
 
 @e2e
-def test_a_second_run_on_the_same_data_is_answered_from_the_cache(first, table):
-    root, _ = first
+def test_a_second_run_on_the_same_data_uses_the_cache(finished, argv, root):
     before = versions(root)
-    done = run(table, root)
-    ends = took(done)
-    for name in ("LastBlessed", "Pusher"):  # these look what is there, and do nothing
-        assert float(ends.pop(name).removesuffix(" s")) < 1
-    assert set(ends.values()) == {"from the cache"}
+    code, lines = run(argv)
+    results = endings(lines)
+    for name in ("LastBlessed", "Pusher"):  # their inputs may change outside the run
+        assert float(results.pop(name).removesuffix(" s")) < 1
+    assert code == 0 and set(results.values()) == {"from the cache"}
     assert versions(root) == before
 
 
 @e2e
-def test_a_changed_setting_runs_anew_what_depends_on_it(first, table):
-    root, _ = first
-    gated = took(run(table, root, "--gate.max_drop", "0.5"))
-    again = {name for name, end in gated.items() if end != "from the cache"}
-    assert again == {"LastBlessed", "Evaluator", "Pusher"}
+def test_a_changed_gate_evaluates_again_and_a_rejected_model_is_not_pushed(
+    finished, argv, root
+):
     before = versions(root)
-    done = run(table, root, "--epochs", "7", "--gate.max_drop", "1")
-    again = {name for name, end in took(done).items() if end != "from the cache"}
-    assert again == {
-        "Trainer",
-        "LastBlessed",
-        "Evaluator",
-        "InfraValidator",
-        "Pusher",
-    }
-    assert len(versions(root)) == len(before) + 1
+    code, lines = run([*argv, "--gate.min_accuracy", "1"])
+    repeated = {n for n, end in endings(lines).items() if end != "from the cache"}
+    assert repeated == {"LastBlessed", "Evaluator", "Pusher", "BulkInferrer"}
+    assert code == 1 and versions(root) == before
+    reasons = [line for line in lines if line.startswith("Not pushed: ")]
+    assert reasons and all("gate.min_accuracy=1" in line for line in reasons)
 
 
 @e2e
-def test_a_model_below_the_threshold_is_not_pushed(table, first):
-    root, _ = first
-    before = versions(root)
-    more = ("--epochs", "1", "--gate.min_accuracy", "1", "--gate.max_drop", "1")
-    done = run(table, root, *more, "--train.learning_rate", "1e-6", code=1)
-    assert "Not pushed: accuracy" in done.stdout
-    assert "gate.min_accuracy=1" in done.stdout
-    assert versions(root) == before
-
-
-@e2e
-def test_a_model_worse_than_the_last_blessed_one_is_not_pushed(table, first):
-    root, _ = first
-    before = versions(root)
-    more = ("--epochs", "1", "--train.learning_rate", "1e-6", "--gate.max_drop", "0.01")
-    done = run(table, root, *more, code=1)
-    assert "Not pushed: " in done.stdout and "gate.max_drop=0.01" in done.stdout
-    assert versions(root) == before
-
-
-@e2e
-def test_a_corrupt_table_ends_in_the_plain_programs_words(tmp_path):
+def test_an_error_names_the_component(tmp_path):
     rows = table_factory.make_rows()
     rows[2]["image"], rows[5]["label"] = "gone.png", ""
-    table = write(tmp_path / "data", rows)
-    done = run(table, tmp_path / "root", code=2)
-    first, *lines = done.stderr.splitlines()
-    assert first == "error: ExampleGen: 2 of 40 rows cannot be used:"
-    assert lines[0] == "  line 4 (id r02): image 'gone.png': file not found"
-    assert versions(tmp_path / "root") == [] and "Traceback" not in done.stderr
-
-
-@e2e
-def test_rows_that_have_drifted_stop_the_run_and_are_named(first, tmp_path):
-    root, _ = first
-    rows = table_factory.make_rows(classes=("red", "green", "blue"))
-    for row in rows[::2]:
-        row["image"] = ""
-    before = versions(root)
-    done = run(write(tmp_path / "drifted", rows), root, code=2)
-    assert "error: DataGate: The data do not pass" in done.stderr
-    assert "label in train: values that the schema does not list: blue" in done.stderr
-    assert "image in train: too often absent: in 50 % of the rows" in done.stderr
-    assert versions(root) == before
-
-
-@e2e
-def test_a_run_killed_in_the_trainer_goes_on_from_its_checkpoint(
-    table, first, tmp_path
-):
-    root = tmp_path / "root"
-    process = subprocess.Popen(
-        command(table, root),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 400
-    while not any(root.glob("artifacts/Trainer/model_run/*/checkpoints/*epoch00002")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-
-    done = run(table, root)
-
-    ends = took(done)
-    assert ends["ExampleGen"] == ends["Transform"] == "from the cache"
-    runs = root / "artifacts" / "Trainer" / "model_run"
-    folder, whole = newest(runs), newest(first[0] / "artifacts/Trainer/model_run")
-    started = [e for e in (folder / "logs").rglob("events*") if "validation" in str(e)]
-    assert len(started) == 2  # one by each process: the second one went on
-    history = json.loads((folder / "history.json").read_text())
-    assert len(history) == 6
-    assert predictions(folder).keys() == predictions(whole).keys()
-
-
-@e2e
-def test_an_unlabeled_table_is_answered_by_the_blessed_model(first, table, tmp_path):
-    root, _ = first
-    rows = [
-        {k: r[k] for k in ("text", "image", "audio")} for r in table_factory.make_rows()
-    ]
-    unlabeled = table_factory.write_table(tmp_path / "new" / "new.csv", rows[:5])
-    done = run(table, root, "--unlabeled", unlabeled, "--gate.max_drop", "0.5")
-    (line,) = [x for x in done.stdout.splitlines() if x.startswith("Answers: ")]
-    assert any(Path(line.removeprefix("Answers: ")).rglob("*"))
-
-
-@e2e
-def test_a_tuned_run_trains_with_what_the_best_trial_had(table, first):
-    root, _ = first
-    more = ("--tune.trials", "2", "--tune.epochs", "1", "--tune.widths", "4,16")
-    done = run(table, root, *more, "--gate.max_drop", "1")
-    assert took(done)["Transform"] == "from the cache" and "Tuner" in took(done)
-    (best,) = newest(root / "artifacts/Tuner/best_hyperparameters").iterdir()
-    values = json.loads(best.read_text())["values"]
-    settings = newest(root / "artifacts/Trainer/model_run") / "config.yaml"
-    settings = yaml.safe_load(settings.read_text())
-    assert settings["fusion"]["units"] == values["fusion_units"]
-    assert settings["train"]["learning_rate"] == values["learning_rate"]
-
-
-@e2e
-def test_ctrl_c_says_where_it_was_and_how_to_go_on(table, tmp_path):
-    root = tmp_path / "my root"
-    process = subprocess.Popen(
-        command(table, root),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not any(root.glob("artifacts/StatisticsGen/statistics/*")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130 and "Traceback" not in err
-    (line,) = [x for x in err.splitlines() if x.startswith("Interrupted in ")]
-    again = line.partition(". To go on: ")[2]
-    assert shlex.split(again)[3:] == command(table, root)[3:]
+    table = table_factory.write_table(tmp_path / "data" / "data.csv", rows)
+    argv = command(table, tmp_path / "root", "--table.cache_dir", tmp_path / "cache")
+    argv = [word for word in argv if not word.endswith("config.yaml")]
+    argv.remove("--config")
+    with pytest.raises(UserError) as error:
+        run(argv)
+    first, second, *_ = str(error.value).splitlines()
+    assert first == "ExampleGen: 2 of 40 rows cannot be used:"
+    assert second == "  line 4 (id r02): image 'gone.png': file not found"
+    assert not (tmp_path / "root" / "serving").exists()

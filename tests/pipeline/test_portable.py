@@ -1,4 +1,4 @@
-"""Ingest and Transform under Beam's portable runner: nothing needs the driver."""
+"""Tests of ingest and Transform on worker processes of Beam's portable runner."""
 
 import socket
 import subprocess
@@ -13,8 +13,7 @@ from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
 from tests import table_factory
 from tests.pipeline import executor_harness
-from tests.pipeline.components.test_example_gen import records
-from tests.pipeline.components.test_transform import transformed
+from tests.pipeline.executor_harness import stored_records, transformed
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +37,7 @@ def wait_for(port):
 
 @pytest.fixture(scope="module")
 def portable(tmp_path_factory):
-    """Arguments of Beam for a job service that starts workers of its own."""
+    """Beam arguments of a job service that starts its own workers."""
     folder, port = tmp_path_factory.mktemp("beam"), free_port()
     module = "apache_beam.runners.portability.local_job_service_main"
     command = [sys.executable, "-m", module, "--port", str(port)]
@@ -61,8 +60,8 @@ def portable(tmp_path_factory):
         server.wait(30)
 
 
-@pytest.mark.e2e
-def test_workers_elsewhere_write_the_same_records_and_find_the_same(portable, tmp_path):
+@pytest.mark.slow
+def test_workers_write_the_same_records_and_find_the_same_state(portable, tmp_path):
     rows = table_factory.make_rows()
     rows[3]["audio"], rows[4]["text"] = "", ""
     table = table_factory.write_table(tmp_path / "data" / "data.csv", rows)
@@ -74,6 +73,6 @@ def test_workers_elsewhere_write_the_same_records_and_find_the_same(portable, tm
 
     piped, plain = load_dataset(examples.uri), ingest(table, config)
     assert len(piped.shards["train"]) == 3
-    assert records(piped) == records(plain)
-    found = transformed(examples, config, tmp_path, portable)
-    assert found == fit_preprocessing(plain, with_detected_encoders(config, plain))
+    assert stored_records(piped) == stored_records(plain)
+    _, state = transformed(examples, config, tmp_path, portable)
+    assert state == fit_preprocessing(plain, with_detected_encoders(config, plain))

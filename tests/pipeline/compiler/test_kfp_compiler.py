@@ -16,6 +16,8 @@ from pipeline.runtime import s3
 from pipeline.settings import (
     COMPONENTS,
     IN_BEAM,
+    ChecksConfig,
+    GateConfig,
     KubeflowConfig,
     PipelineConfig,
     TuneConfig,
@@ -23,13 +25,13 @@ from pipeline.settings import (
 from tests.pipeline.fake_kfp_launcher import Launcher
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "pipeline.yaml"
-REWRITE = "REWRITE_GOLDEN"  # set it to write the golden file anew
+REWRITE = "REWRITE_GOLDEN"  # variable that rewrites the golden file
 FLINK = "--runner=FlinkRunner --flink_master=flink:8081 --environment_type=EXTERNAL"
 
 
 @pytest.fixture
-def job(monkeypatch):
-    """Gives a job with all there is in it; the code's hash is not its own."""
+def request_of(monkeypatch):
+    """Builds a complete request; code hashes are replaced by texts."""
     monkeypatch.setattr(graph, "code_hash", lambda module: f"code of {module}")
 
     def make(baseline="gs://bucket/mmkeras/serving/mmkeras/7", **settings):
@@ -37,7 +39,7 @@ def job(monkeypatch):
         return CompileRequest(
             source=table,
             unlabeled=replace(table, table="gs://bucket/new.csv"),
-            places=OutputPaths(
+            paths=OutputPaths(
                 schema_file="gs://bucket/mmkeras/schema/schema.pbtxt",
                 edited="",
                 serving_dir="gs://bucket/mmkeras/serving/mmkeras",
@@ -54,7 +56,7 @@ def job(monkeypatch):
 
 
 def parsed(spec):
-    """The spec as Kubeflow's own messages have it; an unknown field is an error."""
+    """Returns the spec as protos; an unknown field is an error."""
     spec = dict(spec)
     deployment = pipeline_spec_pb2.PipelineDeploymentConfig()
     json_format.ParseDict(spec["deploymentSpec"], deployment)
@@ -62,10 +64,9 @@ def parsed(spec):
 
 
 def normal(spec):
-    """The spec without what only TFX's version decides.
+    """Returns the spec without the values that depend on TFX's version.
 
-    That is its name, and options of statistics: the JSON has those that are not set,
-    and later versions have fewer.
+    These are its name, and options of statistics that are not set.
     """
     return plain(spec) | {"sdkVersion": "tfx"}
 
@@ -88,20 +89,20 @@ def containers(deployment):
     }
 
 
-def test_the_spec_is_that_of_the_golden_file(job):
+def test_the_spec_is_that_of_the_golden_file(request_of):
     beam = {"Transform": FLINK, "StatisticsGen": "--runner=SparkRunner"}
     settings = {"gpu": {"Trainer": 1}, "gpu_image": "gpu:1", "beam_args": beam}
-    spec = compile_spec(job(service_account="trainer", **settings))
+    spec = compile_spec(request_of(service_account="trainer", **settings))
     text = yaml.safe_dump(normal(spec), sort_keys=True)
     if os.environ.get(REWRITE):
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(text, encoding="utf-8")
     golden = GOLDEN.read_text(encoding="utf-8")
-    assert text == golden, f"If this is meant, run again with {REWRITE}=1"
+    assert text == golden, f"If the change is intended, run again with {REWRITE}=1"
 
 
-def test_the_spec_is_of_version_2_1_and_parses_back(job):
-    spec, deployment = parsed(compile_spec(job()))
+def test_the_spec_is_of_version_2_1_and_parses_back(request_of):
+    spec, deployment = parsed(compile_spec(request_of()))
     assert spec.schema_version == "2.1.0"
     assert spec.pipeline_info.name == "mmkeras"
     tasks = spec.root.dag.tasks
@@ -115,94 +116,71 @@ def test_the_spec_is_of_version_2_1_and_parses_back(job):
         assert set(task.inputs.artifacts) == set(component.input_definitions.artifacts)
 
 
-def test_every_component_can_be_named_in_settings_and_those_in_beam_run_in_it(job):
-    everything = job(beam_args={"default": "--runner=FlinkRunner"})
+def test_settings_know_all_components_and_those_in_beam(request_of):
+    everything = request_of(beam_args={"default": "--runner=FlinkRunner"})
     tuned = replace(everything.config, tune=TuneConfig(trials=1))
     _, deployment = parsed(compile_spec(replace(everything, config=tuned)))
-    found = containers(deployment)
-    assert set(found) == set(COMPONENTS)
-    in_beam = {n for n, c in found.items() if "--runner=FlinkRunner" in c.args}
+    names = containers(deployment)
+    assert set(names) == set(COMPONENTS)
+    in_beam = {n for n, c in names.items() if "--runner=FlinkRunner" in c.args}
     assert in_beam == set(IN_BEAM)
 
 
-def test_the_last_blessed_model_is_imported(job):
-    spec, deployment = parsed(compile_spec(job()))
-    importer = deployment.executors["Baseline_executor"].importer
-    uri = "gs://bucket/mmkeras/serving/mmkeras/7"
-    assert importer.artifact_uri.constant.string_value == uri
-    assert "tfx.Model" in importer.type_schema.instance_schema
+def test_only_a_baseline_is_imported(request_of):
+    spec, _ = parsed(compile_spec(request_of()))
     source = spec.root.dag.tasks["Evaluator"].inputs.artifacts["baseline_model"]
     assert source.task_output_artifact.producer_task == "Baseline"
-
-
-def test_without_a_baseline_nothing_is_imported(job):
-    spec, deployment = parsed(compile_spec(job(baseline=None)))
+    spec, deployment = parsed(compile_spec(request_of(baseline=None)))
     assert "Baseline" not in spec.root.dag.tasks
     assert "baseline_model" not in spec.root.dag.tasks["Evaluator"].inputs.artifacts
     assert set(containers(deployment)) == set(spec.root.dag.tasks)
 
 
-def test_a_component_gets_what_its_name_or_the_default_says(job):
+def test_resources_come_from_the_component_or_the_default(request_of):
     settings = {"cpu_cores": {"default": 1, "Trainer": 7.5}, "memory_gb": {"Tuner": 3}}
-    _, deployment = parsed(compile_spec(job(**settings, gpu={"Trainer": 2})))
-    found = {n: c.resources for n, c in containers(deployment).items()}
-    trainer, pusher = found["Trainer"], found["Pusher"]
+    _, deployment = parsed(compile_spec(request_of(**settings, gpu={"Trainer": 2})))
+    resources = {n: c.resources for n, c in containers(deployment).items()}
+    trainer, pusher = resources["Trainer"], resources["Pusher"]
     assert (trainer.cpu_request, trainer.cpu_limit) == (7.5, 7.5)
     assert (pusher.cpu_request, pusher.cpu_limit) == (1, 1)
-    assert (trainer.memory_request, trainer.memory_limit) == (0, 0)  # none are asked
+    assert (trainer.memory_request, trainer.memory_limit) == (0, 0)
     assert trainer.accelerator.type == "nvidia.com/gpu"
     assert trainer.accelerator.count == 2
-    with_gpu = [n for n, r in found.items() if r.accelerator.count]
+    with_gpu = [n for n, r in resources.items() if r.accelerator.count]
     assert with_gpu == ["Trainer"]
 
 
-def test_the_default_resources_are_in_the_spec(job):
-    _, deployment = parsed(compile_spec(job()))
-    for name, container in containers(deployment).items():
-        gigabytes = 8 if name == "Trainer" else 4
-        resources = container.resources
-        assert (resources.cpu_request, resources.memory_request) == (2, gigabytes)
-        assert (resources.cpu_limit, resources.memory_limit) == (2, gigabytes)
-
-
-def test_components_with_a_gpu_have_the_gpu_image(job):
-    _, deployment = parsed(compile_spec(job(gpu={"Trainer": 1}, gpu_image="gpu:1")))
-    images = {n: c.image for n, c in containers(deployment).items()}
-    assert images.pop("Trainer") == "gpu:1"
-    assert set(images.values()) == {"image:1"}
-
-
-def test_a_failed_container_is_started_again(job):
-    spec, _ = parsed(compile_spec(job(retries=3)))
+def test_a_failed_container_is_restarted(request_of):
+    spec, _ = parsed(compile_spec(request_of(retries=3)))
     counts = {n: t.retry_policy.max_retry_count for n, t in spec.root.dag.tasks.items()}
     assert counts.pop("Baseline") == 0  # an importer has no container
     assert set(counts.values()) == {3}
     policy = spec.root.dag.tasks["Trainer"].retry_policy
     assert policy.backoff_duration.seconds == 60
-    assert "retryPolicy" not in str(compile_spec(job(retries=0)))
+    assert "retryPolicy" not in str(compile_spec(request_of(retries=0)))
 
 
-def test_arguments_of_beam_go_to_their_component_with_our_image_for_workers(job):
+def test_beam_arguments_of_a_component_include_the_image(request_of):
     other = "--runner=DataflowRunner --sdk_container_image=workers:2"
-    given = {"Transform": FLINK, "Evaluator": other}
-    _, deployment = parsed(compile_spec(job(beam_args=given)))
-    found = {n: list(c.args) for n, c in containers(deployment).items()}
+    arguments = {"Transform": FLINK, "Evaluator": other}
+    _, deployment = parsed(compile_spec(request_of(beam_args=arguments)))
+    args = {n: list(c.args) for n, c in containers(deployment).items()}
     image = "--sdk_container_image=image:1"
-    assert found["Transform"][-4:] == [*FLINK.split(), image]
-    assert found["Evaluator"][-2:] == other.split()
-    assert not any("runner" in a.lower() for a in found["StatisticsGen"][-1:])
+    assert args["Transform"][-4:] == [*FLINK.split(), image]
+    assert args["Evaluator"][-2:] == other.split()
+    assert not any("runner" in a.lower() for a in args["StatisticsGen"][-1:])
 
 
-def test_only_components_whose_input_is_not_known_run_each_time(job):
-    unknown = replace(job(), uncached=frozenset({"ExampleGen"}))
+def test_components_with_unreadable_inputs_are_not_cached(request_of):
+    unknown = replace(request_of(), uncached=frozenset({"ExampleGen"}))
     spec, _ = parsed(compile_spec(unknown))
     cached = {n: t.caching_options.enable_cache for n, t in spec.root.dag.tasks.items()}
     assert not cached.pop("ExampleGen")
     assert all(cached.values())
 
 
-def test_every_container_runs_the_entrypoint_of_tfx(job):
-    compiled = compile_spec(job(env={"AWS_REGION": "there"}))
+def test_every_container_runs_the_entrypoint_of_tfx(request_of):
+    compiled = compile_spec(request_of(env={"AWS_REGION": "there"}))
     _, deployment = parsed(compiled)
     entrypoint = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
     for container in containers(deployment).values():
@@ -213,12 +191,13 @@ def test_every_container_runs_the_entrypoint_of_tfx(job):
 
 
 @pytest.mark.parametrize("tensorflow_opens_s3", [True, False])
-def test_where_files_are_on_s3_the_entrypoint_opens_it_and_workers_do_too(
-    job, tensorflow_opens_s3, monkeypatch
+def test_with_s3_uris_the_entrypoint_and_workers_open_s3(
+    request_of, tensorflow_opens_s3, monkeypatch
 ):
     monkeypatch.setattr(s3, "tensorflow_opens_s3", lambda: tensorflow_opens_s3)
     on_s3 = replace(
-        job(beam_args={"Transform": FLINK}), pipeline_root="s3://bucket/artifacts"
+        request_of(beam_args={"Transform": FLINK}),
+        pipeline_root="s3://bucket/artifacts",
     )
     _, deployment = parsed(compile_spec(on_s3))
     for container in containers(deployment).values():
@@ -228,7 +207,24 @@ def test_where_files_are_on_s3_the_entrypoint_opens_it_and_workers_do_too(
     assert plugins == ["--beam_plugins=tensorflow_io"] * tensorflow_opens_s3
 
 
-def test_training_waits_for_the_data_gate(job):
-    order = Launcher(compile_spec(job()), "", Path()).order()
+@pytest.mark.parametrize(
+    ("changes", "components"),
+    [
+        ({"gate": GateConfig(max_drop=0.5)}, {"Evaluator"}),
+        ({"epochs": 7}, {"Trainer"}),
+        ({"checks": ChecksConfig(max_silent_share=0.1)}, {"DataGate"}),
+    ],
+)
+def test_a_changed_setting_changes_only_its_components(request_of, changes, components):
+    request = request_of()
+    changed = replace(request, config=replace(request.config, **changes))
+    before, after = (
+        compile_spec(r)["root"]["dag"]["tasks"] for r in (request, changed)
+    )
+    assert {name for name in before if before[name] != after[name]} == components
+
+
+def test_training_waits_for_the_data_gate(request_of):
+    order = Launcher(compile_spec(request_of()), "", Path()).order()
     assert order.index("DataGate") < order.index("Transform") < order.index("Trainer")
     assert order.index("Evaluator") < order.index("Pusher")

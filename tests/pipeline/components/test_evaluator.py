@@ -6,14 +6,10 @@ import keras
 import numpy as np
 import pyarrow as pa
 import pytest
-import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from sklearn import metrics as sk
-from tfx.orchestration import pipeline as tfx_pipeline
-from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as kubeflow
-from tfx.types import artifact_utils, standard_artifacts
+from tfx.types import standard_artifacts
 from tfx.utils import json_utils
-from tfx.v1.dsl import Importer
 
 from mmkeras.export.inference import Predictor, load_trained
 from mmkeras.export.saved_model import export
@@ -21,116 +17,95 @@ from mmkeras.modalities.preprocessor import Preprocessor
 from pipeline.components.evaluator import (
     Executor,
     build_eval_config,
-    build_evaluator,
     evaluation_summary,
     rejection_reasons,
 )
 from pipeline.components.masked_modality_eval import (
-    ANSWER,
-    CHOICE,
     LOWEST,
-    SCORES,
-    AnswerRows,
+    PREDICTED,
+    PredictRows,
     exported_analysis,
 )
-from pipeline.components.per_class_metrics import ByClass
-from pipeline.settings import GateConfig, PipelineConfig
+from pipeline.settings import GateConfig
 from tests import table_factory
 from tests.pipeline import executor_harness
+from tests.pipeline.executor_harness import serialized_example, write_examples
 
 RED_GREEN = ("green", "red")
 TEXTS = ("hi", "ho", "hi ho", "neither")
 
 
-def as_examples(rows, folder):
-    """The artifact of rows."""
-    examples = executor_harness.artifact(standard_artifacts.Examples, folder)
-    examples.split_names = artifact_utils.encode_split_names(["train", "test"])
-    examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
-    (folder / "Split-test").mkdir()
-    path = folder / "Split-test" / "data-00000-of-00001.tfrecord"
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for row in rows:
-            writer.write(as_example(row).SerializeToString())
-    return examples
-
-
-def as_example(row):
-    """What is empty is left out."""
-    features = {
-        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        for name, value in encoded(row).items()
-        if value
-    }
-    return tf.train.Example(features=tf.train.Features(feature=features))
+def serialized(row):
+    """Returns a row as tf.Example, without its empty cells."""
+    return serialized_example(**{k: v for k, v in encoded(row).items() if v})
 
 
 def encoded(row):
     return {k: v.encode() if isinstance(v, str) else v for k, v in row.items()}
 
 
-def as_model(version, folder):
-    """The artifact of an export."""
+def as_artifact(version, folder):
+    """Returns an export as an artifact."""
     model = executor_harness.artifact(standard_artifacts.Model, folder)
     (folder / "Format-Serving").symlink_to(version)
     return model
 
 
 def evaluate(folder, model, rows, baseline=None, **gate):
-    """Runs the executor, and reads back what it wrote."""
-    evaluation = executor_harness.artifact(
-        standard_artifacts.ModelEvaluation, folder / "metrics"
-    )
-    blessing = executor_harness.artifact(
-        standard_artifacts.ModelBlessing, folder / "blessing"
-    )
-    inputs = {"examples": [as_examples(rows, folder / "examples")], "model": [model]}
+    """Runs the executor on test rows and reads its results."""
+    records = [serialized(row) for row in rows]
+    examples = write_examples(folder / "examples", train=[], test=records)
+    inputs = {"examples": [examples], "model": [model]}
     if baseline:
         inputs["baseline_model"] = [baseline]
+    outputs = executor_harness.artifacts(
+        folder,
+        evaluation=standard_artifacts.ModelEvaluation,
+        blessing=standard_artifacts.ModelBlessing,
+    )
     properties = {
         "gate": json.dumps(asdict(GateConfig(**gate))),
         "code": "",
         "example_splits": json_utils.dumps(["test"]),
     }
-    outputs = {"evaluation": [evaluation], "blessing": [blessing]}
     Executor(executor_harness.context(folder)).Do(inputs, outputs, properties)
-    summary = evaluation_summary(evaluation.uri)
+    (blessing,) = (path.name for path in (folder / "blessing").iterdir())
+    summary = evaluation_summary(str(folder / "evaluation"))
     return SimpleNamespace(
-        is_blessed=(folder / "blessing" / "BLESSED").is_file(),
-        is_rejected=(folder / "blessing" / "NOT_BLESSED").is_file(),
+        is_blessed={"BLESSED": True, "NOT_BLESSED": False}[blessing],
         summary=json.loads(json.dumps(summary, allow_nan=False)),
-        reasons=rejection_reasons(evaluation.uri),
-        uri=evaluation.uri,
+        reasons=rejection_reasons(str(folder / "evaluation")),
     )
 
 
 def text_model(folder, task="multiclass", logits=None, classes=("a", "b", "c")):
-    """(what answers by a model of text alone, and its artifact).
+    """Returns a predictor of text alone, and its export as an artifact.
 
-    Its answer is that of the logits; without them, one of its own to each of TEXTS.
+    With `logits` it predicts those for each row, else a different class per text of
+    TEXTS.
     """
     keras.utils.set_random_seed(5)
     trained_model = table_factory.text_model(folder, task, logits or (0.3, 0.2, 0.1))
     kernel, _ = trained_model.model.get_layer("head").get_layer("logits").weights
-    spread = 0.0 if logits else 4.0
-    kernel.assign(np.random.default_rng(5).normal(0, spread, kernel.shape))
+    deviation = 0.0 if logits else 4.0
+    kernel.assign(np.random.default_rng(5).normal(0, deviation, kernel.shape))
     state = replace(trained_model.state, classes=classes)
     trained_model = replace(
         trained_model, preprocessor=Preprocessor(trained_model.config, state)
     )
-    version = export(
-        trained_model, [{"text": b"hi"}, {"text": b"ho"}], folder / "export"
-    )
-    return Predictor(trained_model), as_model(version, folder / "model")
+    rows = [{"text": b"hi"}, {"text": b"ho"}]
+    version = export(trained_model, rows, folder / "export")
+    return Predictor(trained_model), as_artifact(version, folder / "model")
 
 
-def answers_of(predictor, rows, hidden=""):
-    """(N,) labels and (N, C) probabilities that the model itself gives."""
+def predict(predictor, rows, hidden=""):
+    """Returns (N,) labels and (N, C) probabilities of the Keras model."""
     data = {m: [encoded(row)[m] for row in rows] for m in predictor.modalities}
     if hidden:
         data[hidden] = [b""] * len(rows)
-    said = predictor(data)
-    return np.array([label.decode() for label in said["label"]]), said["probabilities"]
+    result = predictor(data)
+    labels = np.array([label.decode() for label in result["label"]])
+    return labels, result["probabilities"]
 
 
 def multi_hot(labels, classes):
@@ -145,60 +120,60 @@ def run_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(run_folder, tmp_path_factory):
-    """The trained model of red and green, as an artifact."""
+    """The export of a model of the classes green and red."""
     version = run_folder / "export" / "1"
-    return as_model(version, tmp_path_factory.mktemp("trained") / "model")
+    return as_artifact(version, tmp_path_factory.mktemp("trained") / "model")
 
 
 @pytest.fixture(scope="module")
 def rows():
     rows = table_factory.make_rows(["test"] * 12, seed=1)
     rows[3]["audio"] = rows[5]["image"] = ""
-    rows[7]["label"] = "zebra"  # the model does not know it
+    rows[7]["label"] = "zebra"  # unknown to the model
     return rows
 
 
 @pytest.fixture(scope="module")
 def first(model, rows, tmp_path_factory):
-    """The very first evaluation, without a baseline."""
+    """An evaluation without a baseline."""
     return evaluate(tmp_path_factory.mktemp("first"), model, rows, min_accuracy=0.5)
 
 
 @pytest.fixture(scope="module")
-def answers(run_folder, rows):
-    """What is hidden -> the trained model's own answers and probabilities."""
+def predictions(run_folder, rows):
+    """Masked modality -> labels and probabilities of the Keras model."""
     predictor = Predictor(load_trained(run_folder))
-    return {m: answers_of(predictor, rows, m) for m in ("", "text", "image", "audio")}
+    return {m: predict(predictor, rows, m) for m in ("", "text", "image", "audio")}
 
 
-# What is measured -------------------------------------------------------------
+# Metrics ----------------------------------------------------------------------
 
 
 def test_a_good_first_model_is_blessed(first):
-    assert first.is_blessed and not first.is_rejected
+    assert first.is_blessed
     assert first.reasons == []
     assert first.summary["rows"] == 12
     assert first.summary["baseline"] is None
 
 
-def test_numbers_with_a_modality_hidden_are_those_of_rows_without_it(
-    first, answers, rows
+def test_metrics_with_a_masked_modality_are_those_of_rows_without_it(
+    first, predictions, rows
 ):
     labels, losses = [row["label"] for row in rows], set()
     truth = multi_hot(labels, RED_GREEN)
-    for hidden, (said, probabilities) in answers.items():
-        found = first.summary["hidden"][hidden] if hidden else first.summary
-        assert found["accuracy"] == np.mean(said == labels)
-        # The label that is not known adds no loss.
+    for hidden, (predicted, probabilities) in predictions.items():
+        values = first.summary["hidden"][hidden] if hidden else first.summary
+        assert values["accuracy"] == np.mean(predicted == labels)
+        # An unknown label adds no loss.
         loss = -np.log(probabilities[truth]).sum() / len(rows)
-        assert found["log_loss"] == pytest.approx(loss, abs=1e-6)
+        assert values["log_loss"] == pytest.approx(loss, abs=1e-6)
         losses.add(round(loss, 3))
-    assert len(losses) == 4  # none stands for another
+    assert len(losses) == 4  # all differ
     assert set(first.summary["hidden"]) == {"text", "image", "audio"}
 
 
-def test_rows_are_told_apart_by_what_they_have(first, answers, rows):
-    right = answers[""][0] == [row["label"] for row in rows]
+def test_rows_are_sliced_by_their_modalities(first, predictions, rows):
+    right = predictions[""][0] == [row["label"] for row in rows]
     assert first.summary["present"] == {
         "text+audio": {"rows": 1, "accuracy": right[5]},
         "text+image": {"rows": 1, "accuracy": right[3]},
@@ -209,245 +184,168 @@ def test_rows_are_told_apart_by_what_they_have(first, answers, rows):
     }
 
 
-def test_a_label_that_the_model_does_not_know_counts_as_wrong(first, answers):
-    assert first.summary["confusion"][""] == {answers[""][0][7]: 1}
-    known = {name: found["rows"] for name, found in first.summary["per_class"].items()}
-    assert known == {"green": 5, "red": 6}
+def test_an_unknown_label_counts_as_wrong(first, predictions):
+    assert first.summary["confusion"][""] == {predictions[""][0][7]: 1}
+    counts = {name: v["rows"] for name, v in first.summary["per_class"].items()}
+    assert counts == {"green": 5, "red": 6}
 
 
-def check_by_class(summary, labels, said, probabilities, classes):
-    """Holds the summary against scikit-learn's numbers."""
-    truth, chosen = multi_hot(labels, classes), multi_hot(said, classes)
+def check_by_class(summary, labels, predicted, probabilities, classes):
+    """Compares the summary with scikit-learn's metrics."""
+    truth, chosen = multi_hot(labels, classes), multi_hot(predicted, classes)
     scores = probabilities.round(5)  # equal rows differ by a float32 rounding error
     aucs = []
     for i, name in enumerate(classes):
-        found, pair = summary["per_class"][name], (truth[:, i], chosen[:, i])
-        assert found["rows"] == truth[:, i].sum()
-        assert found["precision"] == pytest.approx(sk.precision_score(*pair))
-        assert found["recall"] == pytest.approx(sk.recall_score(*pair))
+        values, pair = summary["per_class"][name], (truth[:, i], chosen[:, i])
+        assert values["rows"] == truth[:, i].sum()
+        assert values["precision"] == pytest.approx(sk.precision_score(*pair))
+        assert values["recall"] == pytest.approx(sk.recall_score(*pair))
         aucs.append(sk.roc_auc_score(truth[:, i], scores[:, i]))
-        assert found["auc"] == pytest.approx(aucs[-1])
+        assert values["auc"] == pytest.approx(aucs[-1])
     assert summary["auc"] == pytest.approx(np.mean(aucs))
-    assert summary["accuracy"] == pytest.approx(np.mean(said == labels))
+    assert summary["accuracy"] == pytest.approx(np.mean(predicted == labels))
 
 
-def test_numbers_by_class_are_scikit_learns_in_binary_tasks(first, answers, rows):
+def test_binary_metrics_equal_those_of_scikit_learn(first, predictions, rows):
     labels = np.array([row["label"] for row in rows])
-    check_by_class(first.summary, labels, *answers[""], RED_GREEN)
+    check_by_class(first.summary, labels, *predictions[""], RED_GREEN)
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
-    """A model of three classes: what answers by it, and its artifact."""
+    """Predictor and export of three classes."""
     return text_model(tmp_path_factory.mktemp("three"))
 
 
 @pytest.fixture(scope="module")
 def multiclass(three, tmp_path_factory):
-    """Rows, what the model answers, and what came of it: it is not good enough."""
+    """Rows, predictions and an evaluation below gate.min_accuracy."""
     rows = [{"text": TEXTS[i % 4], "label": "abcab"[i % 5]} for i in range(20)]
     folder = tmp_path_factory.mktemp("multiclass")
-    found = evaluate(folder, three[1], rows, min_accuracy=0.95)
-    return rows, answers_of(three[0], rows), found
+    result = evaluate(folder, three[1], rows, min_accuracy=0.95)
+    return rows, predict(three[0], rows), result
 
 
-def test_numbers_by_class_are_scikit_learns_in_multi_class_tasks(multiclass):
-    rows, (said, probabilities), found = multiclass
+def test_multi_class_metrics_equal_those_of_scikit_learn(multiclass):
+    rows, (predicted, probabilities), result = multiclass
     labels = np.array([row["label"] for row in rows])
-    assert list(said[:4]) == ["b", "c", "b", "a"]
-    check_by_class(found.summary, labels, said, probabilities, tuple("abc"))
+    assert list(predicted[:4]) == ["b", "c", "b", "a"]
+    check_by_class(result.summary, labels, predicted, probabilities, tuple("abc"))
     bounded = np.clip(probabilities, LOWEST, 1 - LOWEST)
     loss = sk.log_loss(labels, bounded / bounded.sum(axis=1, keepdims=True))
-    assert found.summary["log_loss"] == pytest.approx(loss, rel=1e-5)
-    matrix = sk.confusion_matrix(labels, said, labels=list("abc"))
-    assert found.summary["confusion"] == {
+    assert result.summary["log_loss"] == pytest.approx(loss, rel=1e-5)
+    matrix = sk.confusion_matrix(labels, predicted, labels=list("abc"))
+    assert result.summary["confusion"] == {
         true: {name: n for name, n in zip("abc", row, strict=True) if n}
         for true, row in zip("abc", matrix.tolist(), strict=True)
     }
-    assert found.summary["hidden"] == {}  # text is all there is
+    assert result.summary["hidden"] == {}  # the model has text alone
 
 
-def test_numbers_by_class_are_scikit_learns_in_multi_label_tasks(tmp_path):
+def test_multi_label_metrics_equal_those_of_scikit_learn(tmp_path):
     predictor, model = text_model(tmp_path, "multilabel")
     kinds = ("b|a", "a", "c", "c|a|b", "b")
     rows = [{"text": TEXTS[i % 4], "label": kinds[i % 5]} for i in range(20)]
-    said, probabilities = answers_of(predictor, rows)
-    assert list(said[:4]) == ["a|b", "c", "", "a|b|c"]
-    found = evaluate(tmp_path / "run", model, rows)
-    # The order in which labels are named does not count.
+    predicted, probabilities = predict(predictor, rows)
+    assert list(predicted[:4]) == ["a|b", "c", "", "a|b|c"]
+    result = evaluate(tmp_path / "run", model, rows)
+    # The order of the labels is irrelevant.
     labels = np.array(["|".join(sorted(row["label"].split("|"))) for row in rows])
-    assert labels[0] == said[0]
-    check_by_class(found.summary, labels, said, probabilities, tuple("abc"))
+    assert labels[0] == predicted[0]
+    check_by_class(result.summary, labels, predicted, probabilities, tuple("abc"))
     truth = multi_hot(labels, "abc")
     losses = map(sk.log_loss, truth.T, probabilities.T)
-    assert found.summary["log_loss"] == pytest.approx(np.mean(list(losses)), rel=1e-4)
-    assert found.summary["confusion"] is None
-    assert found.is_blessed
+    assert result.summary["log_loss"] == pytest.approx(np.mean(list(losses)), rel=1e-4)
+    assert result.summary["confusion"] is None
+    assert result.is_blessed
 
 
-def test_many_classes_are_measured_at_once_as_scikit_learn_does_it_one_by_one():
-    rng = np.random.default_rng(0)
-    (computation,) = ByClass(classes=6).computations(model_names=[""])
-    combiner = computation.combiner
-    truth = np.eye(7)[rng.integers(0, 5, 300)]  # never of class 5
-    scores = rng.dirichlet(np.ones(6), 300) * 0.7 + 0.3 * truth[:, :6]
-    parts = [combiner.create_accumulator() for _ in range(3)]
-    for i, score in enumerate(scores):
-        said = {SCORES: score, CHOICE: np.eye(7)[score.argmax()]}
-        row = SimpleNamespace(labels={CHOICE: truth[i]}, predictions=said)
-        parts[i % 3] = combiner.add_input(parts[i % 3], row)
-    result = combiner.extract_output(combiner.merge_accumulators(parts))
-    assert set(result) == set(computation.keys)
-    found = {
-        (key.name, key.sub_key and key.sub_key.class_id): value
-        for key, value in result.items()
-    }
-    for i in range(5):
-        auc = sk.roc_auc_score(truth[:, i], scores[:, i])
-        assert found["auc", i] == pytest.approx(auc, abs=2e-3)
-        assert found["rows", i] == truth[:, i].sum()
-    assert np.isnan([found["auc", 5], found["recall", 5]]).all()
-    assert found["auc", None] == np.mean([found["auc", i] for i in range(5)])
-
-
-def test_large_batches_are_answered_a_few_rows_at_a_time(three):
+def test_large_batches_are_predicted_in_small_ones(three):
     predictor, model = three
     path = f"{model.uri}/Format-Serving"
     rows = [{"text": TEXTS[i % 4], "label": "a"} for i in range(70)]
-    raw = pa.array([[as_example(row).SerializeToString()] for row in rows])
+    raw = pa.array([[serialized(row)] for row in rows])
     batch = pa.RecordBatch.from_arrays([raw], [tfma.ARROW_INPUT_COLUMN])
-    worker = AnswerRows({"": (path, exported_analysis(path))}, "")
+    worker = PredictRows({"": (path, exported_analysis(path))}, "")
     worker.setup()
     serve, sizes = worker._serve[""], []
     worker._serve[""] = lambda text: sizes.append(len(text)) or serve(text=text)
     extracts = list(worker.process({tfma.ARROW_RECORD_BATCH_KEY: batch}))
     assert sizes == [32, 32, 6]
-    said = [extract[tfma.PREDICTIONS_KEY][ANSWER].item() for extract in extracts]
-    assert said == list(answers_of(predictor, rows)[0])
-    # Nothing else travels on; least of all the media.
-    known = {tfma.FEATURES_KEY, tfma.LABELS_KEY, tfma.PREDICTIONS_KEY}
-    assert all(set(extract) == known for extract in extracts)
+    predicted = [x[tfma.PREDICTIONS_KEY][PREDICTED].item() for x in extracts]
+    assert predicted == list(predict(predictor, rows)[0])
+    # Nothing else is passed on, in particular no media.
+    keys = {tfma.FEATURES_KEY, tfma.LABELS_KEY, tfma.PREDICTIONS_KEY}
+    assert all(set(extract) == keys for extract in extracts)
 
 
-# What passes ------------------------------------------------------------------
+# Thresholds -------------------------------------------------------------------
 
 
-def test_a_model_below_the_least_accuracy_is_rejected(multiclass):
-    _, _, found = multiclass
-    assert found.is_rejected and not found.is_blessed
-    share = found.summary["accuracy"]
-    assert found.reasons == [f"accuracy {share:.4g} is below gate.min_accuracy=0.95"]
+def test_a_model_below_min_accuracy_is_rejected(multiclass):
+    _, _, result = multiclass
+    assert not result.is_blessed
+    share = result.summary["accuracy"]
+    assert result.reasons == [f"accuracy {share:.4g} is below gate.min_accuracy=0.95"]
 
 
-def test_a_model_that_leans_on_one_modality_is_rejected(model, rows, tmp_path):
-    found = evaluate(tmp_path, model, rows, min_accuracy_hidden=1.0)
-    assert found.is_rejected and not found.is_blessed
-    assert found.reasons == [
+def test_a_model_that_depends_on_one_modality_is_rejected(model, rows, tmp_path):
+    result = evaluate(tmp_path, model, rows, min_accuracy_hidden=1.0)
+    assert not result.is_blessed
+    assert result.reasons == [
         f"accuracy without {modality} {values['accuracy']:.4g} is below "
         "gate.min_accuracy_hidden=1"
-        for modality, values in found.summary["hidden"].items()
+        for modality, values in result.summary["hidden"].items()
     ]
 
 
-def test_a_model_that_falls_behind_the_last_blessed_one_is_rejected(
+def test_a_model_worse_than_the_last_blessed_one_is_rejected(
     first, model, rows, tmp_path
 ):
-    # Its columns are others than the blessed model's, and it sees the text alone.
-    how = {"logits": (9.0, 0.0, 0.0), "classes": ("red", "größer", "green")}
-    _, worse = text_model(tmp_path, **how)
-    found = evaluate(tmp_path / "run", worse, rows, baseline=model)
+    # Its classes differ from the blessed model's, and it has text alone.
+    options = {"logits": (9.0, 0.0, 0.0), "classes": ("red", "größer", "green")}
+    _, worse = text_model(tmp_path, **options)
+    result = evaluate(tmp_path / "run", worse, rows, baseline=model)
     before = first.summary["accuracy"]
-    assert found.summary["accuracy"] == 6 / 12
-    assert found.summary["baseline"]["accuracy"] == before
+    assert result.summary["accuracy"] == 6 / 12
+    assert result.summary["baseline"]["accuracy"] == before
     loss = first.summary["log_loss"]
-    assert found.summary["baseline"]["log_loss"] == pytest.approx(loss, abs=1e-5)
-    assert found.summary["per_class"]["größer"]["rows"] == 0
-    assert found.is_rejected and not found.is_blessed
-    assert found.reasons == [
+    assert result.summary["baseline"]["log_loss"] == pytest.approx(loss, abs=1e-5)
+    assert result.summary["per_class"]["größer"]["rows"] == 0
+    assert not result.is_blessed
+    assert result.reasons == [
         f"accuracy 0.5 is {before - 0.5:.4g} below the last blessed model's "
         f"{before:.4g}, more than gate.max_drop=0.02"
     ]
 
 
-def test_a_gate_that_asks_for_nothing_lets_the_worst_model_pass(model, rows, tmp_path):
-    how = {"logits": (9.0, 0.0, 0.0), "classes": ("x", "red", "green")}
-    _, worst = text_model(tmp_path, **how)
-    found = evaluate(tmp_path / "run", worst, rows, baseline=model, max_drop=1.0)
-    assert found.summary["accuracy"] == 0
-    assert found.is_blessed and found.reasons == []
-
-
 def test_a_model_without_test_rows_is_rejected(three, tmp_path):
-    found = evaluate(tmp_path, three[1], rows=[])
-    assert found.is_rejected and found.summary["rows"] == 0
-    assert found.reasons == ["there are no test rows to measure the model on"]
+    result = evaluate(tmp_path, three[1], rows=[])
+    assert not result.is_blessed and result.summary["rows"] == 0
+    assert result.reasons == ["there are no test rows to measure the model on"]
 
 
-def test_a_drop_of_max_drop_itself_passes(state):
-    config = build_eval_config(GateConfig(max_drop=0.02), state)
-    thresholds = config.metrics_specs[0].metrics[0].per_slice_thresholds
-    (least,) = [
-        one.threshold.change_threshold.absolute.value
-        for one in thresholds
-        if one.threshold.HasField("change_threshold")
-    ]
-    assert 0.9 - 0.92 < -0.02  # as floating point has it
-    assert -0.0201 < least < 0.9 - 0.92
-
-
-def test_only_accuracy_has_thresholds(state):
-    config = build_eval_config(GateConfig(min_accuracy=0.5), state)
-    found = tfma.metrics.metric_thresholds_from_metrics_specs(
+@pytest.mark.parametrize(
+    ("max_drop", "drop"),
+    [
+        (0.02, 0.9 - 0.92),  # below -0.02 by a rounding error
+        (1.0, 0.0 - 1.0),
+    ],
+)
+def test_accuracy_alone_has_thresholds_and_a_drop_of_max_drop_passes(
+    max_drop, drop, state
+):
+    config = build_eval_config(GateConfig(max_drop=max_drop), state)
+    keys = tfma.metrics.metric_thresholds_from_metrics_specs(
         config.metrics_specs, eval_config=config
     )
-    assert {key.name for key in found} == {"accuracy"}
-    assert {key.sub_key for key in found} == {None}
-
-
-# The component ----------------------------------------------------------------
-
-
-def component(code="c0de", baseline=True, **gate):
-    def artifacts(kind, name):
-        return Importer(source_uri=f"/{name}", artifact_type=kind).with_id(name)
-
-    kinds = {"rows": standard_artifacts.Examples, "new": standard_artifacts.Model}
-    if baseline:
-        kinds["old"] = standard_artifacts.Model
-    nodes = {name: artifacts(kind, name) for name, kind in kinds.items()}
-    channels = {name: node.outputs["result"] for name, node in nodes.items()}
-    config = PipelineConfig(gate=GateConfig(**gate))
-    evaluator = build_evaluator(
-        channels["rows"], channels["new"], channels.get("old"), config, code
-    )
-    return [*nodes.values(), evaluator]
-
-
-def test_it_has_the_outputs_of_the_stock_component():
-    outputs = {name: channel.type for name, channel in component()[-1].outputs.items()}
-    assert outputs == {
-        "evaluation": standard_artifacts.ModelEvaluation,
-        "blessing": standard_artifacts.ModelBlessing,
-    }
-
-
-@pytest.mark.parametrize("baseline", [True, False])
-def test_kubeflow_takes_it_with_gate_and_code_as_parameters(tmp_path, baseline):
-    """Which are what its cache keys are made of, as are TFX's."""
-    settings = kubeflow.KubeflowV2DagRunnerConfig(
-        default_image="image", use_pipeline_spec_2_1=True
-    )
-    runner = kubeflow.KubeflowV2DagRunner(settings, str(tmp_path), "spec.json")
-    nodes = component(baseline=baseline, max_drop=0.25)
-    runner.run(tfx_pipeline.Pipeline("toy", "/root", components=nodes))
-    spec = json.loads((tmp_path / "spec.json").read_text())
-    task = spec["pipelineSpec"]["root"]["dag"]["tasks"]["Evaluator"]
-    given = {
-        name: value["runtimeValue"]["constant"]
-        for name, value in task["inputs"]["parameters"].items()
-    }
-    assert given["code"] == "c0de"
-    assert json.loads(given["gate"])["max_drop"] == 0.25
-    assert json.loads(given["example_splits"]) == ["test"]
-    has_baseline = "baseline_model" in task["inputs"]["artifacts"]
-    assert has_baseline == baseline
+    assert {(key.name, key.sub_key) for key in keys} == {("accuracy", None)}
+    thresholds = config.metrics_specs[0].metrics[0].per_slice_thresholds
+    (limit,) = [
+        item.threshold.change_threshold.absolute.value
+        for item in thresholds
+        if item.threshold.HasField("change_threshold")
+    ]
+    assert -max_drop - 1e-4 < limit < drop
+    minimum = {item.threshold.value_threshold.lower_bound.value for item in thresholds}
+    assert minimum == {0.0}

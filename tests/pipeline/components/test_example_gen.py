@@ -11,41 +11,34 @@ from mmkeras.data.ingest import ingest
 from mmkeras.errors import UserError
 from tests import table_factory
 from tests.pipeline import executor_harness
+from tests.pipeline.executor_harness import stored_records
 
 
-def records(dataset):
-    """Split -> the stored bytes, in their order."""
-    return {
-        split: list(tf.data.TFRecordDataset(dataset.files(split)).as_numpy_iterator())
-        for split in dataset.rows
-    }
-
-
-def without_places(dataset):
+def without_folder(dataset):
     return {k: v for k, v in asdict(dataset).items() if k != "folder"}
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return tmp_path_factory.getbasetemp() / "stage"
+    return tmp_path_factory.getbasetemp() / "small"
 
 
-def test_the_examples_are_those_of_the_plain_program_byte_for_byte(base):
+def test_the_examples_equal_those_of_ingest_byte_for_byte(base):
     table, config, examples = executor_harness.small(base)
     plain, piped = ingest(table, config), load_dataset(examples.uri)
-    assert records(piped) == records(plain)
-    assert without_places(piped) == without_places(plain)
+    assert stored_records(piped) == stored_records(plain)
+    assert without_folder(piped) == without_folder(plain)
 
 
-def test_the_artifact_names_its_splits_as_tfx_lays_them_out(base):
+def test_the_artifact_has_the_folders_that_tfx_expects(base):
     _, _, examples = executor_harness.small(base)
     splits = artifact_utils.decode_split_names(examples.split_names)
     assert splits == ["train", "val", "test"]
     for split in splits:
         uri = artifact_utils.get_split_uri([examples], split)
         assert list(Path(uri).glob("*.tfrecord"))
-    left = {path.name for path in Path(examples.uri).iterdir()}
-    assert left == {"Split-train", "Split-val", "Split-test", "ingested.json"}
+    names = {path.name for path in Path(examples.uri).iterdir()}
+    assert names == {"Split-train", "Split-val", "Split-test", "ingested.json"}
 
 
 def test_many_shards_hold_the_same_rows_in_the_same_order(base, tmp_path):
@@ -53,11 +46,11 @@ def test_many_shards_hold_the_same_rows_in_the_same_order(base, tmp_path):
     small_shards = replace(config, table=replace(config.table, rows_per_shard=5))
     many, _ = executor_harness.examples_of(table, small_shards, tmp_path)
     many, one = load_dataset(many.uri), load_dataset(examples.uri)
-    assert [len(many.shards[s]) for s in ("train", "val", "test")] == [5, 2, 2]
-    assert records(many) == records(one)
+    assert [len(shards) for shards in many.shards.values()] == [5, 2, 2]
+    assert stored_records(many) == stored_records(one)
 
 
-def test_groups_stay_together_and_given_splits_are_kept(tmp_path):
+def test_groups_stay_in_one_split(tmp_path):
     rows = [
         {"text": f"word {i}", "label": "ab"[i % 2], "group": f"g{i // 4}"}
         for i in range(40)
@@ -67,7 +60,7 @@ def test_groups_stay_together_and_given_splits_are_kept(tmp_path):
         table, table_factory.tiny_config(tmp_path), tmp_path
     )
     split_of = {}
-    for split, stored in records(load_dataset(examples.uri)).items():
+    for split, stored in stored_records(load_dataset(examples.uri)).items():
         for record in stored:
             features = tf.train.Example.FromString(record).features.feature
             row = int(features["id"].bytes_list.value[0])
@@ -83,7 +76,7 @@ def bad_table(tmp_path):
     return table_factory.write_table(tmp_path / "data" / "data.csv", rows)
 
 
-def test_bad_rows_are_refused_in_the_plain_programs_words(bad_table, tmp_path):
+def test_bad_rows_raise_the_error_of_ingest(bad_table, tmp_path):
     config = table_factory.tiny_config(tmp_path / "cache", on_bad_row="fail")
     with pytest.raises(UserError) as plain:
         ingest(bad_table, config)
@@ -102,7 +95,7 @@ def test_rejected_rows_become_an_artifact(bad_table, tmp_path):
     assert examples.get_int_custom_property("rows_train") == 22
 
 
-def test_an_unlabeled_table_is_read_as_the_trained_model_reads_rows(
+def test_an_unlabeled_table_is_read_with_the_settings_of_the_model(
     tmp_path, tmp_path_factory
 ):
     folder, _ = table_factory.trained_run(tmp_path_factory)

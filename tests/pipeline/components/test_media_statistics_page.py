@@ -2,102 +2,105 @@ import re
 
 import pytest
 
-from pipeline.components.media_statistics_accumulator import (
-    MediaTotals,
-    read_row,
-    summarize,
-)
 from pipeline.components.media_statistics_page import render
-from tests.pipeline.components.test_media_statistics_accumulator import SOUND, record
 
 MODALITIES = ["text", "image", "audio"]
-PICTURE = {"image": b"x", "image_width_px": 300, "image_channels": 3}
 
 
-def page_of(classes=(), **splits):
-    totals = {}
-    for split, records in splits.items():
-        totals[split] = MediaTotals()
-        for one in records:
-            totals[split].add(read_row(one, MODALITIES))
-    counts = {split: (len(classes), list(classes)) for split in totals}
-    return render(summarize(totals, counts, MODALITIES))
+def split_of(rows=18, numbers=None, values=None, sounds=None, classes=(), number=0):
+    """One split of media_statistics.json: text is present in two of 18 rows."""
+    states = {"present": 2, "absent": rows - 2, "unreadable": 0}
+    largest = [
+        {"name": name, "rows": count, "missing": {"text": lost, "image": 0, "audio": 0}}
+        for name, count, lost in classes
+    ]
+    return {
+        "rows": rows,
+        "modalities": dict.fromkeys(MODALITIES, states),
+        "numbers": numbers or {},
+        "values": values or {},
+        "sounds": sounds or {},
+        "classes": {"number": number or len(largest), "largest": largest},
+    }
 
 
-def words(page):
-    """What a reader sees, without marks and doubled spaces."""
+def number(low, high, scale=1.0):
+    content = {"rows": 16, "min": low, "max": high, "median": 2, "p05": 1, "p95": 7}
+    content |= {"mean": 3.25, "deviation": 2.05}
+    content = {k: v if k == "rows" else v * scale for k, v in content.items()}
+    edges = [low * scale, 4 * scale, 6 * scale, high * scale]
+    return content | {"histogram": {"edges": edges, "rows": [9, 0, 7]}}
+
+
+def page_of(**splits):
+    statistics = {"modalities": MODALITIES, "clipped_from": 0.001, "splits": splits}
+    return render(statistics)
+
+
+def visible_text(page):
     body = re.sub(r"<style>.*</style>", "", page, flags=re.S)
-    body = re.sub(r"<title>[^<]*</title>", "", body)
     return " ".join(re.sub(r"<[^>]+>", " ", body).split())
 
 
 @pytest.fixture(scope="module")
 def page():
-    sounds = [record(**SOUND | {"audio_seconds": float(i)}) for i in range(1, 9)]
-    silent = [record(**SOUND | {"audio_silent": 1.0})] * 8
-    images = [record(**PICTURE, text=b"x", text_characters=1200 * i) for i in (1, 9)]
-    return page_of(
-        [("cat", (90, 45, 0, 90))],
-        train=[*sounds, *silent, *images],
-        test=[record(status=b"audio unreadable"), record(**SOUND)],
+    numbers = {"audio_seconds": number(1, 8), "image_width_px": number(300, 300)}
+    numbers["audio_silent"] = number(0, 10, 0.1)
+    sounds = {"measured": 16, "silent_share": 0.5, "clipped_share": 0}
+    rates = {"audio_rate_hz": {"16000": 12, "8000": 4}}
+    train = split_of(
+        numbers=numbers, values=rates, sounds=sounds, classes=[("cat", 90, 45)]
     )
+    return page_of(train=train, test=split_of(rows=2))
 
 
-def test_a_page_needs_nothing_beside_it(page):
+def test_a_page_has_no_external_resources(page):
     assert not re.search(r"<(script|link|img|iframe)|url\(|@import|https?://", page)
 
 
-def test_a_page_tells_who_has_what(page):
-    text = words(page)
-    assert "18 train rows · 2 test rows" in text
-    assert "text train 2 16 88.9 % 0" in text
-    assert "audio train 16 2 11.1 % 0 test 1 0 1 50.0 %" in text
+@pytest.mark.parametrize(
+    "text",
+    [
+        "18 train rows · 2 test rows",
+        "text train 2 16 88.9 % 0 test 2 0 0",
+        "silent throughout 50.0 % – clipped 0 % –",
+        "train · median 2 · mean 3.25 ± 2.05 90 % 1 to 7 · all 1 to 8",
+        "all 300 px train none test",
+        "16,000 Hz 75.0 % 0 % 8,000 Hz 25.0 % 0 %",
+        "median 20 · mean 32.5 ± 20.5 90 % 10 to 70 ",
+        "cat 90 0 50.0 % – –",
+    ],
+)
+def test_a_page_shows_numbers_shares_and_classes(page, text):
+    assert text in visible_text(page)
 
 
-def test_a_page_tells_what_sounds_are_like(page):
-    text = words(page)
-    assert "silent throughout 50.0 % 0 %" in text and "clipped 0 % 0 %" in text
-    assert "train · median 2 · mean 3.25 ± 2.05 90 % 1 to 7 · all 1 to 8" in text
-    assert "16,000 Hz 100 % 100 %" in text
+def test_bars_have_a_height_and_their_rows(page):
+    assert 'title="1 to 4 s: 9 rows (56.2 %)"' in page
+    assert re.findall(r"<i style=\"height: ([\d.]+)%\"", page)[-6:-3] == [
+        "100.0",
+        "0.0",
+        "77.8",
+    ]
 
 
-def test_a_share_is_shown_in_percent(page):
-    assert "median 25 · mean 62.5 ± 37.5 90 % 25 to 100 " in words(page)
-    assert page.count("% of a sound") >= 2
-
-
-def test_equal_numbers_need_no_chart_and_a_split_without_them_says_so(page):
-    assert "all 300 px train none test" in words(page)
-
-
-def test_bars_tell_their_rows(page):
-    assert "<title>2 to 3 s: 9 rows (56.2 %)</title>" in page
-    assert ": 0 rows" not in page
-    heights = [float(h) for h in re.findall(r'<rect [^>]*height="([\d.]+)"', page)]
-    assert heights and max(heights) == 78 and min(heights) > 0
-
-
-def test_classes_show_what_they_lack(page):
-    assert "cat 90 90 50.0 % – 100 %" in words(page)
-
-
-def test_what_a_user_wrote_is_escaped():
-    page = page_of([("<script>x</script>", (1, 0, 0, 0))], train=[record(text=b"x")])
+def test_text_from_the_table_is_escaped():
+    page = page_of(train=split_of(classes=[("<script>x</script>", 1, 0)]))
     assert "<script>" not in page and "&lt;script&gt;" in page
 
 
-def test_the_rows_of_a_class_that_is_not_among_the_largest_are_unknown():
-    totals = {split: MediaTotals() for split in ("train", "val", "test")}
-    classes = {
-        "train": (2, [("cat", (9, 0)), ("dog", (7, 0))]),
-        "val": (2, [("cat", (4, 0))]),  # one of two
-        "test": (1, [("cat", (3, 0))]),
-    }
-    text = words(render(summarize(totals, classes, ["text"])))
-    assert "cat 9 4 3 – dog 7 – 0 –" in text
+def test_the_rows_of_a_class_outside_the_largest_are_unknown():
+    page = page_of(
+        train=split_of(classes=[("cat", 9, 0), ("dog", 7, 0)]),
+        val=split_of(classes=[("cat", 4, 0)], number=2),
+        test=split_of(classes=[("cat", 3, 0)]),
+    )
+    text = visible_text(page)
+    assert "cat 9 4 3 – – – dog 7 – 0 – – –" in text
+    assert "Of 2 classes in val the 1 largest are shown" in text
 
 
 def test_rare_values_are_counted_and_named():
-    rates = range(8_000, 8_020)
-    rows = [record(**SOUND | {"audio_rate_hz": rate}) for rate in rates]
-    assert "and 12 more, in media_statistics.json" in words(page_of(train=rows))
+    values = {"audio_rate_hz": {str(rate): 1 for rate in range(8_000, 8_020)}}
+    page = page_of(train=split_of(values=values))
+    assert "and 12 more, in media_statistics.json" in visible_text(page)

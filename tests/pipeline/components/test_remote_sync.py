@@ -10,7 +10,7 @@ from pipeline.components.remote_sync import synced_folder
 
 @pytest.fixture
 def uri():
-    """A folder of a file system that is not the machine's own."""
+    """URI of a folder in a remote file system."""
     return f"ram://{uuid.uuid4().hex}/run"
 
 
@@ -19,12 +19,12 @@ def read(path):
         return file.read()
 
 
-def test_a_local_folder_is_the_one_itself(tmp_path):
+def test_a_local_folder_is_used_directly(tmp_path):
     with synced_folder(str(tmp_path / "run")) as folder:
         assert folder == tmp_path / "run" and folder.is_dir()
 
 
-def test_what_is_written_goes_to_the_remote_folder_and_comes_back(uri):
+def test_files_are_uploaded_and_downloaded_again(uri):
     with synced_folder(uri) as folder:
         (folder / "checkpoints").mkdir()
         (folder / "checkpoints" / "state.json").write_text("1")
@@ -37,14 +37,14 @@ def test_what_is_written_goes_to_the_remote_folder_and_comes_back(uri):
     assert not tf.io.gfile.exists(f"{uri}/checkpoints/state.json")
 
 
-def test_what_a_failing_program_wrote_is_kept(uri):
+def test_files_of_a_failing_program_are_uploaded(uri):
     with pytest.raises(KeyError), synced_folder(uri) as folder:
         (folder / "metrics.json").write_text("{}")
         raise KeyError
     assert read(f"{uri}/metrics.json") == b"{}"
 
 
-def test_files_are_sent_while_the_program_runs(uri):
+def test_files_are_uploaded_while_the_program_runs(uri):
     with synced_folder(uri, every_s=0.02) as folder:
         (folder / "last.h5").write_bytes(b"weights")
         deadline = time.monotonic() + 10
@@ -53,7 +53,7 @@ def test_files_are_sent_while_the_program_runs(uri):
             time.sleep(0.01)
 
 
-def test_what_could_not_be_sent_is_an_error_and_not_done(uri, monkeypatch):
+def test_a_failed_upload_is_an_error(uri, monkeypatch):
     copy = remote_sync.fileio.copy
 
     def denied(source, target, overwrite=False):

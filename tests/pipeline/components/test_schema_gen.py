@@ -1,7 +1,6 @@
 import pandas as pd
 import pytest
 import tensorflow_data_validation as tfdv
-from tfx.components.statistics_gen import executor as statistics_gen
 from tfx.types import standard_artifacts
 
 from pipeline.components import schema_gen
@@ -14,15 +13,7 @@ def statistics_of(rows, folder):
     table = table_factory.write_table(folder / "data" / "data.csv", rows)
     config = table_factory.tiny_config(folder / "cache")
     examples, _ = executor_harness.examples_of(table, config, folder)
-    made = executor_harness.artifact(
-        standard_artifacts.ExampleStatistics, folder / "stats"
-    )
-    statistics_gen.Executor(executor_harness.context(folder)).Do(
-        {"examples": [examples]},
-        {"statistics": [made]},
-        {"stats_options_json": schema_gen.statistics_options().to_json()},
-    )
-    return schema_gen.read_statistics(made)
+    return schema_gen.read_statistics(executor_harness.statistics_of(examples, folder))
 
 
 @pytest.fixture(scope="module")
@@ -42,33 +33,33 @@ def drifted(tmp_path_factory):
 
 
 def anomalies(statistics, schema):
-    found = tfdv.validate_statistics(statistics["train"], schema)
-    return {name: a.short_description for name, a in found.anomaly_info.items()}
+    result = tfdv.validate_statistics(statistics["train"], schema)
+    return {name: a.short_description for name, a in result.anomaly_info.items()}
 
 
-def test_the_rows_that_a_schema_comes_from_meet_it(statistics):
+def test_the_rows_of_a_schema_have_no_anomalies(statistics):
     schema = infer_schema(statistics, slack=0.2)
     for split in statistics:
         assert anomalies({"train": statistics[split]}, schema) == {}
 
 
-def test_classes_are_listed_and_texts_are_free(statistics):
+def test_classes_are_listed_and_texts_are_unrestricted(statistics):
     schema = infer_schema(statistics, slack=0.2)
     domains = {d.name: sorted(d.value) for d in schema.string_domain}
     assert domains == {"label": ["green", "red"], "split": ["test", "train", "val"]}
-    least = {f.name: f.presence.min_fraction for f in schema.feature if f.presence}
-    assert least["image"] == least["text"] == pytest.approx(0.8)
-    assert least["audio"] == pytest.approx(0.55)  # a quarter is absent already
+    minimum = {f.name: f.presence.min_fraction for f in schema.feature if f.presence}
+    assert minimum["image"] == minimum["text"] == pytest.approx(0.8)
+    assert minimum["audio"] == pytest.approx(0.55)  # a quarter is absent
 
 
 def test_a_new_label_and_a_modality_gone_are_anomalies(statistics, drifted):
-    found = anomalies(drifted, infer_schema(statistics, slack=0.2))
-    assert set(found) == {"label", "image"}
-    assert found["label"] == "Unexpected string values"
+    result = anomalies(drifted, infer_schema(statistics, slack=0.2))
+    assert set(result) == {"label", "image"}
+    assert result["label"] == "Unexpected string values"
     assert anomalies(drifted, infer_schema(statistics, slack=0.5)).keys() == {"label"}
 
 
-def test_of_several_labels_the_classes_are_listed_and_not_their_combinations():
+def test_the_single_classes_of_several_labels_are_listed():
     frame = pd.DataFrame({"label": ["a|b", "a"] * 10, "split": ["train"] * 20})
     statistics = {"train": tfdv.generate_statistics_from_dataframe(frame)}
     schema = infer_schema(statistics, slack=0.2)
@@ -81,24 +72,22 @@ def test_of_several_labels_the_classes_are_listed_and_not_their_combinations():
     assert schema_gen.unknown_classes(schema, ["b|a", "c|a", "b"]) == ["c"]
 
 
-def test_a_kept_schema_counts_as_edited_only_once_someone_edits_it(
-    statistics, tmp_path
-):
+def test_a_saved_schema_counts_as_edited_only_after_an_edit(statistics, tmp_path):
     path = str(tmp_path / "schema" / "schema.pbtxt")
     assert edited_hash(path, "abc") == ""
     schema = infer_schema(statistics, slack=0.2)
     keep_schema(schema, path, "abc")
     assert edited_hash(path, "abc") == ""
-    of_other_rows = edited_hash(path, "def")
+    other_rows = edited_hash(path, "def")
     text = (tmp_path / "schema" / "schema.pbtxt").read_text()
     (tmp_path / "schema" / "schema.pbtxt").write_text(text.replace("red", "pink"))
     edited = edited_hash(path, "abc")
-    assert edited and of_other_rows and edited != of_other_rows
-    keep_schema(schema, path, "abc")  # what someone has edited is never overwritten
+    assert edited and other_rows and edited != other_rows
+    keep_schema(schema, path, "abc")  # an edited file is never overwritten
     assert edited_hash(path, "abc") == edited
 
 
-def test_a_modality_that_one_split_lacks_is_still_held_against_the_schema(statistics):
+def test_a_modality_missing_in_one_split_is_still_checked(statistics):
     def frame(audio):
         columns = {"label": ["a"] * 20, "split": ["train"] * 20, "audio": audio}
         return tfdv.generate_statistics_from_dataframe(pd.DataFrame(columns))
@@ -113,12 +102,12 @@ def test_a_modality_that_one_split_lacks_is_still_held_against_the_schema(statis
     assert set(anomalies({"train": none}, schema)) == {"audio"}
 
 
-def test_a_schema_file_is_taken_as_it_is(tmp_path, statistics):
+def test_a_schema_file_is_copied(tmp_path, statistics):
     path = str(tmp_path / "schema.pbtxt")
     keep_schema(infer_schema(statistics, slack=0.3), path, "abc")
-    made = executor_harness.artifact(standard_artifacts.Schema, tmp_path / "made")
+    schema = executor_harness.artifact(standard_artifacts.Schema, tmp_path / "made")
     schema_gen.Executor().Do(
-        {}, {"schema": [made]}, {"schema_file": path, "presence_slack": 0.0}
+        {}, {"schema": [schema]}, {"schema_file": path, "presence_slack": 0.0}
     )
-    taken = tfdv.load_schema_text(str(tmp_path / "made" / "schema.pbtxt"))
-    assert taken == tfdv.load_schema_text(path)
+    copy = tfdv.load_schema_text(str(tmp_path / "made" / "schema.pbtxt"))
+    assert copy == tfdv.load_schema_text(path)

@@ -1,91 +1,110 @@
 import json
 import uuid
-from pathlib import Path
 
+import keras_tuner
 import pytest
 import tensorflow as tf
+import yaml
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from mmkeras.config import to_dict
 from mmkeras.errors import UserError
-from mmkeras.export.saved_model_session import loaded
+from mmkeras.export.saved_model_session import load_saved_model
 from mmkeras.training import fit, steps
 from pipeline.components import trainer
-from tests import table_factory
 from tests.pipeline import executor_harness
-from tests.pipeline.components.test_transform import transformed
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory):
-    """Examples and what Transform found in them, of a small table."""
-    folder = tmp_path_factory.mktemp("trainer")
-    table = table_factory.write_table(
-        folder / "data" / "data.csv", table_factory.make_rows()
-    )
-    config = table_factory.tiny_config(folder / "cache")
-    examples, _ = executor_harness.examples_of(table, config, folder)
-    transformed(examples, config, folder)
+def arguments(tmp_path_factory):
+    """Arguments of run_fn for a small table."""
+    base = tmp_path_factory.getbasetemp() / "small"
+    table, config, examples = executor_harness.small(base)
+    graph, _ = executor_harness.small_transformed(base)
     return {
         "train_files": [f"{examples.uri}/Split-train/*"],
-        "transform_output": str(folder / "graph"),
+        "transform_output": graph.uri,
         "custom_config": {"config": json.dumps(to_dict(config)), "data": str(table)},
     }
 
 
 @pytest.fixture
-def epochs_of(monkeypatch):
-    """Counts the epochs that are trained."""
-    trained_model = []
-    train = fit._train
+def epochs(monkeypatch):
+    """The epochs that were trained."""
+    result = []
+    train = fit.train_epochs
 
-    def counted(model, batches, val, epochs, callbacks):
-        trained_model.extend(epochs)
+    def recorded(model, batches, val, epochs, callbacks):
+        result.extend(epochs)
         train(model, batches, val, epochs, callbacks)
 
-    monkeypatch.setattr(fit, "_train", counted)
-    return trained_model
+    monkeypatch.setattr(fit, "train_epochs", recorded)
+    return result
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("where", ["local", "remote"])
-def test_an_attempt_after_a_failed_one_goes_on_where_that_had_come(
-    where, given, tmp_path, epochs_of, monkeypatch
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_a_second_attempt_resumes_the_first(
+    is_remote, arguments, tmp_path, epochs, monkeypatch
 ):
-    runs = str(tmp_path) if where == "local" else f"ram://{uuid.uuid4().hex}"
+    runs = f"ram://{uuid.uuid4().hex}" if is_remote else str(tmp_path)
     serving = tmp_path / "serving"
 
     def run(number):
         model_run = f"{runs}/model_run/{number}"
-        arguments = {"model_run_dir": model_run, "serving_model_dir": str(serving)}
-        trainer.run_fn(FnArgs(**given, **arguments))
+        folders = {"model_run_dir": model_run, "serving_model_dir": str(serving)}
+        trainer.run_fn(FnArgs(**arguments, **folders))
         return model_run
 
     def full(*_):
         raise OSError("No space left on device")
 
-    with monkeypatch.context() as broken, pytest.raises(OSError, match="No space"):
-        broken.setattr(steps, "export", full)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(steps, "export", full)
         run(1)
-    assert epochs_of == [0, 1] and not serving.exists()
+    assert epochs == [0, 1] and not serving.exists()
 
-    # TFX gives another attempt a folder of its own here, and the same on a cluster.
-    model_run = run(2 if where == "local" else 1)
+    # TFX gives the next attempt a new folder locally, and the same one on a cluster.
+    model_run = run(1 if is_remote else 2)
 
-    assert epochs_of == [0, 1]  # nothing was trained again
+    assert epochs == [0, 1]  # no epoch is repeated
     for name in ("metrics.json", "report.html", "checkpoints", "logs"):
         assert tf.io.gfile.exists(f"{model_run}/{name}")
-    with loaded(serving) as call:
-        answers = call(
-            "serving_default", {m: [b""] for m in ("text", "image", "audio")}
+    rows = {m: [b""] for m in ("text", "image", "audio")}
+    with load_saved_model(serving) as call:
+        assert call("serving_default", rows)["status"][0].count(b"absent") == 3
+
+
+def test_the_best_hyperparameters_of_tuner_are_used(arguments, tmp_path, monkeypatch):
+    values = {"learning_rate": 0.003, "fusion_units": 5}
+    values |= {"fusion_dropout": 0.2, "modality_dropout": 0.15}
+    hyperparameters = keras_tuner.HyperParameters()
+    for name, value in values.items():
+        hyperparameters.Fixed(name, value)
+
+    def stop(folder, run_data):
+        raise InterruptedError
+
+    monkeypatch.setattr(trainer, "train_on", stop)
+    folder = tmp_path / "run"
+    with pytest.raises(InterruptedError):
+        trainer.run_fn(
+            FnArgs(
+                **arguments,
+                model_run_dir=str(folder),
+                hyperparameters=hyperparameters.get_config(),
+            )
         )
-    assert answers["status"][0].count(b"absent") == 3
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    assert settings["train"]["learning_rate"] == 0.003
+    assert settings["fusion"]["units"] == 5
+    assert settings["fusion"]["modality_dropout"] == 0.15
 
 
-def test_several_workers_are_refused(given, tmp_path, monkeypatch):
+def test_several_workers_are_an_error(arguments, tmp_path, monkeypatch):
     workers = {"cluster": {"worker": ["a:1", "b:1"]}}
     workers["task"] = {"type": "worker", "index": 0}
     monkeypatch.setenv("TF_CONFIG", json.dumps(workers))
     with pytest.raises(UserError, match="TF_CONFIG names 2 workers"):
-        trainer.run_fn(FnArgs(**given, model_run_dir=str(tmp_path / "run")))
-    assert not Path(tmp_path / "run").exists()
+        trainer.run_fn(FnArgs(**arguments, model_run_dir=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()

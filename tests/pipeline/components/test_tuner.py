@@ -12,27 +12,21 @@ from pipeline.components import tuner
 from pipeline.settings import TuneConfig, tuned
 from tests import table_factory
 from tests.pipeline import executor_harness
-from tests.pipeline.components.test_transform import transformed
 
 
 @pytest.fixture
-def fn_args(tmp_path):
-    """What TFX gives to a tuner, on a small table."""
-    table = table_factory.write_table(
-        tmp_path / "data" / "data.csv", table_factory.make_rows()
-    )
-    config = table_factory.tiny_config(tmp_path / "cache")
-    examples, _ = executor_harness.examples_of(table, config, tmp_path)
-    transformed(examples, config, tmp_path)
-    tune = TuneConfig(trials=3, epochs=2, widths="4,8")
+def fn_args(tmp_path, tmp_path_factory):
+    """Arguments of tuner_fn for a small table."""
+    base = tmp_path_factory.getbasetemp() / "small"
+    _, config, examples = executor_harness.small(base)
+    graph, _ = executor_harness.small_transformed(base)
+    tune = TuneConfig(trials=2, epochs=2, widths="4,8")
+    settings = {"config": to_dict(config), "tune": asdict(tune)}
     return FnArgs(
         working_dir=str(tmp_path / "work"),
         train_files=[f"{examples.uri}/Split-train/*"],
-        transform_output=str(tmp_path / "graph"),
-        custom_config={
-            "config": json.dumps(to_dict(config)),
-            "tune": json.dumps(asdict(tune)),
-        },
+        transform_output=graph.uri,
+        custom_config={name: json.dumps(value) for name, value in settings.items()},
     )
 
 
@@ -40,8 +34,8 @@ def fn_args(tmp_path):
 def test_trials_differ_and_the_best_one_has_the_lowest_loss(fn_args, tmp_path):
     search = tuner.tuner_fn(fn_args).tuner
     search.search()
-    trials = search.oracle.get_best_trials(3)
-    assert len({t.hyperparameters.values["learning_rate"] for t in trials}) == 3
+    trials = search.oracle.get_best_trials(2)
+    assert len({t.hyperparameters.values["learning_rate"] for t in trials}) == 2
     assert {t.hyperparameters.values["fusion_units"] for t in trials} <= {4, 8}
     assert trials[0].score == min(t.score for t in trials)
     for trial in trials:
@@ -51,14 +45,14 @@ def test_trials_differ_and_the_best_one_has_the_lowest_loss(fn_args, tmp_path):
         losses = [epoch["val_loss"] for epoch in json.loads(history.read_text())]
         assert len(losses) == 2 and trial.score == pytest.approx(min(losses))
 
-    best = search.get_best_hyperparameters()[0].get_config()  # as TFX hands it on
+    best = search.get_best_hyperparameters()[0].get_config()  # as TFX stores it
     values = keras_tuner.HyperParameters.from_config(best).values
     config = tuned(table_factory.tiny_config(tmp_path), values)
     assert config.train.learning_rate == trials[0].hyperparameters["learning_rate"]
     assert config.fusion.units == values["fusion_units"]
 
 
-def test_settings_that_do_not_reach_the_records_are_not_the_ingests_business(tmp_path):
+def test_components_depend_only_on_the_settings_they_use(tmp_path):
     config = table_factory.tiny_config(tmp_path)
     text = replace(config.text, units=3, vocab_size=9)
     same = replace(config, epochs=99, text=text)
@@ -68,5 +62,5 @@ def test_settings_that_do_not_reach_the_records_are_not_the_ingests_business(tmp
     words = replace(config, text=replace(config.text, vocab_size=9))
     wider = replace(config, text=replace(config.text, units=3))
     for changed, is_same in ((words, False), (wider, True), (other, False)):
-        found = settings.transform_settings(changed)
-        assert (found == settings.transform_settings(config)) == is_same
+        result = settings.transform_settings(changed)
+        assert (result == settings.transform_settings(config)) == is_same

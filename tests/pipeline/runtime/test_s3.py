@@ -1,4 +1,4 @@
-"""s3:// with tensorflow-io and without; whole runs are against a server on loopback."""
+"""Tests of s3:// with and without tensorflow-io, against a server on loopback."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ with_tensorflow_io = pytest.mark.skipif(
     not s3.tensorflow_opens_s3(), reason="tensorflow-io has no builds for this Python"
 )
 without_tensorflow_io = pytest.mark.skipif(
-    s3.tensorflow_opens_s3(), reason="tensorflow-io opens s3:// here"
+    s3.tensorflow_opens_s3(), reason="tensorflow-io is installed"
 )
 
 
@@ -32,22 +32,22 @@ def run(*argv):
 
 @with_tensorflow_io
 def test_tensorflow_opens_s3_once_it_is_registered():
-    done = run(
+    process = run(
         "-c",
         "import tensorflow as tf; from pipeline.runtime import s3\n"
         "schemes = tf.io.gfile.get_registered_schemes\n"
         "before = 's3' in schemes(); s3.register(); print(before, 's3' in schemes())",
     )
-    assert done.stdout == "False True\n", done.stderr
+    assert process.stdout == "False True\n", process.stderr
 
 
 def test_the_entrypoint_is_that_of_tfx():
-    done = run("-m", "pipeline.runtime.s3", "--help")
-    assert done.returncode == 0, done.stderr
-    assert "--json_serialized_invocation_args" in done.stdout
+    process = run("-m", "pipeline.runtime.s3", "--help")
+    assert process.returncode == 0, process.stderr
+    assert "--json_serialized_invocation_args" in process.stdout
 
 
-def test_what_s3_needs_is_checked_before_anything_is_read(monkeypatch):
+def test_missing_packages_are_reported(monkeypatch):
     flink = {"Transform": "--runner=FlinkRunner"}
     missing = {"tensorflow_io", "boto3"}
     monkeypatch.setattr(s3, "find_spec", lambda name: name not in missing or None)
@@ -75,7 +75,7 @@ def server():
 
 
 @without_tensorflow_io
-def test_a_file_behind_s3_is_read_by_boto3(server):
+def test_a_file_on_s3_is_read_by_boto3(server):
     server.objects["bucket/a/b.txt"] = b"content"
     assert read_remote("s3://bucket/a/b.txt") == b"content"
     with pytest.raises(FileNotFoundError):
@@ -83,7 +83,7 @@ def test_a_file_behind_s3_is_read_by_boto3(server):
 
 
 @without_tensorflow_io
-def test_artifacts_are_local_copies_and_other_uris_stay(tmp_path, monkeypatch):
+def test_artifacts_are_local_copies_and_other_uris_do_not_change(tmp_path, monkeypatch):
     output_file = tmp_path / "output.json"
     execution = {
         "inputs": {
@@ -95,32 +95,32 @@ def test_artifacts_are_local_copies_and_other_uris_stay(tmp_path, monkeypatch):
             "outputFile": str(output_file),
         },
     }
-    seen = []
+    executions = []
 
     def component(argv):
-        seen.append(json.loads(argv[1]))
+        executions.append(json.loads(argv[1]))
         pushed = {"uri": "/s3/bucket/2/pushed", "metadata": {"source": "/s3/bucket/1"}}
         output_file.write_text(json.dumps({"artifacts": {"pushed": [pushed]}}))
 
     monkeypatch.setattr(s3, "_run", component)
     monkeypatch.setattr(s3, "register", lambda: None)
     s3.main(["--json_serialized_invocation_args", json.dumps(execution)])
-    (given,) = seen
-    (model,) = given["inputs"]["artifacts"]["model"]["artifacts"]
-    (pushed,) = given["outputs"]["artifacts"]["pushed"]["artifacts"]
+    (execution,) = executions
+    (model,) = execution["inputs"]["artifacts"]["model"]["artifacts"]
+    (pushed,) = execution["outputs"]["artifacts"]["pushed"]["artifacts"]
     assert model["uri"] == "/s3/bucket/1/model"
     assert pushed["uri"] == "/s3/bucket/2/pushed"
-    assert given["inputs"]["parameterValues"] == {"table": "s3://bucket/data.csv"}
-    (said,) = json.loads(output_file.read_text())["artifacts"]["pushed"]
-    assert said == {
+    assert execution["inputs"]["parameterValues"] == {"table": "s3://bucket/data.csv"}
+    (output,) = json.loads(output_file.read_text())["artifacts"]["pushed"]
+    assert output == {
         "uri": "s3://bucket/2/pushed",
         "metadata": {"source": "s3://bucket/1"},
     }
 
 
 @pytest.fixture(scope="module")
-def ran(server, tmp_path_factory):
-    """All containers of a pipeline whose table and root are behind s3://."""
+def cluster(server, tmp_path_factory):
+    """All containers of a pipeline whose table and root are on s3://, after a run."""
     folder = tmp_path_factory.mktemp("cluster")
     table = table_factory.write_table(
         folder / "data" / "data.csv", table_factory.make_rows()
@@ -141,41 +141,43 @@ def ran(server, tmp_path_factory):
 
 
 @without_tensorflow_io
-@pytest.mark.e2e
-def test_a_pipeline_behind_s3_pushes_a_model_that_answers(ran, tmp_path):
-    pushed = ran.launcher.outputs["Pusher"]["pushed_model"]["metadata"]
+@pytest.mark.slow
+def test_a_pipeline_on_s3_pushes_a_model(cluster, tmp_path):
+    pushed = cluster.launcher.outputs["Pusher"]["pushed_model"]["metadata"]
     destination = pushed["pushed_destination"]
     assert destination.startswith("s3://bucket/mmkeras/serving/mmkeras/")
     base = destination.removeprefix("s3://")
-    names = [name for name in ran.objects if name.startswith("bucket/mmkeras/serving")]
+    names = [
+        name for name in cluster.objects if name.startswith("bucket/mmkeras/serving")
+    ]
     assert names and all(name.startswith(f"{base}/") for name in names)
     for name in names:
         path = tmp_path / name.removeprefix(f"{base}/")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(ran.objects[name])
+        path.write_bytes(cluster.objects[name])
     model = tf.saved_model.load(str(tmp_path))
     (row,) = table_factory.make_rows(["test"], seed=9)
-    given = {name: tf.constant([row[name]]) for name in ("text", "image", "audio")}
-    assert model.signatures["serving_default"](**given)["label"].numpy()[0] in (
+    data = {name: tf.constant([row[name]]) for name in ("text", "image", "audio")}
+    assert model.signatures["serving_default"](**data)["label"].numpy()[0] in (
         b"red",
         b"green",
     )
-    assert "bucket/mmkeras/schema/schema.pbtxt" in ran.objects
+    assert "bucket/mmkeras/schema/schema.pbtxt" in cluster.objects
 
 
 @without_tensorflow_io
-@pytest.mark.e2e
-def test_what_is_recorded_of_a_pipeline_behind_s3_names_no_local_copy(ran):
-    text = json.dumps(ran.launcher.outputs)
+@pytest.mark.slow
+def test_the_metadata_of_a_pipeline_on_s3_has_no_local_path(cluster):
+    text = json.dumps(cluster.launcher.outputs)
     assert "s3://bucket/mmkeras/artifacts" in text
-    assert str(ran.launcher.local) not in text
+    assert str(cluster.launcher.local) not in text
 
 
 @without_tensorflow_io
-@pytest.mark.e2e
-def test_the_pushed_version_behind_s3_is_the_next_baseline(ran, tmp_path):
-    main([*ran.argv, "--output", str(tmp_path / "pipeline.yaml")])
+@pytest.mark.slow
+def test_the_pushed_version_on_s3_is_the_next_baseline(cluster, tmp_path):
+    main([*cluster.argv, "--output", str(tmp_path / "pipeline.yaml")])
     spec = yaml.safe_load((tmp_path / "pipeline.yaml").read_text())
     importer = spec["deploymentSpec"]["executors"]["Baseline_executor"]["importer"]
-    pushed = ran.launcher.outputs["Pusher"]["pushed_model"]["metadata"]
+    pushed = cluster.launcher.outputs["Pusher"]["pushed_model"]["metadata"]
     assert importer["artifactUri"]["constant"] == pushed["pushed_destination"]

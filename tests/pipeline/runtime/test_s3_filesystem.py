@@ -1,4 +1,4 @@
-"""TFX's fileio on s3://, against a server on loopback."""
+"""Tests of TFX's fileio on s3://, against a server on loopback."""
 
 import pytest
 from tfx.dsl.io import fileio, filesystem_registry
@@ -14,7 +14,7 @@ pytest.importorskip("boto3", reason="needs the extra s3")
 
 @pytest.fixture
 def objects(monkeypatch):
-    """The bucket's objects, where fileio finds them below s3://bucket."""
+    """Objects of the server, which fileio opens as s3://bucket/KEY."""
     registry = filesystem_registry.FilesystemRegistry()
     registry.register(LocalFilesystem, priority=20)
     monkeypatch.setattr(filesystem_registry, "DEFAULT_FILESYSTEM_REGISTRY", registry)
@@ -25,7 +25,7 @@ def objects(monkeypatch):
         yield server.objects
 
 
-def test_what_is_written_is_read_back(objects):
+def test_files_are_written_and_read(objects):
     io_utils.write_string_file("s3://bucket/a/text.txt", "größer\n")
     assert objects == {"bucket/a/text.txt": "größer\n".encode()}
     assert io_utils.read_string_file("s3://bucket/a/text.txt") == "größer\n"
@@ -36,14 +36,14 @@ def test_what_is_written_is_read_back(objects):
         assert file.read() == b"as it is"
 
 
-def test_what_a_failing_block_wrote_is_not_sent(objects):
+def test_a_failing_block_uploads_nothing(objects):
     with pytest.raises(KeyError), fileio.open("s3://bucket/a.txt", "w") as file:
         file.write("half")
         raise KeyError
     assert objects == {}
 
 
-def test_a_folder_is_what_has_objects_below_it(objects):
+def test_folders_are_prefixes_of_objects(objects):
     objects |= {"bucket/m/1/a": b"1", "bucket/m/1/v/b": b"2", "bucket/m/20": b"3"}
     objects["bucket/mm/x"] = b""
     assert fileio.isdir("s3://bucket/m") and not fileio.isdir("s3://bucket/m/20")
@@ -57,7 +57,7 @@ def test_a_folder_is_what_has_objects_below_it(objects):
     ]
 
 
-def test_what_is_not_there_is_not_found(objects):
+def test_missing_files_and_folders_are_not_found(objects):
     for do in (fileio.open, fileio.listdir, fileio.remove, fileio.rmtree):
         with pytest.raises(fileio.NotFoundError):
             do("s3://bucket/none")
@@ -75,7 +75,7 @@ def test_folders_are_copied_renamed_and_removed(objects, tmp_path):
         "bucket/7/saved_model.pb": b"graph",
         "bucket/7/variables/v": b"weights",
     }
-    with pytest.raises(OSError, match="already"):
+    with pytest.raises(OSError, match="exists"):
         fileio.rename("s3://bucket/7", "s3://bucket/7/variables")
     io_utils.copy_dir("s3://bucket/7", str(tmp_path / "back"))
     assert (tmp_path / "back" / "variables" / "v").read_bytes() == b"weights"
