@@ -1,16 +1,17 @@
-"""Encoded media -> pixels and waves as the model sees and hears them, for Python."""
+"""Decoders from encoded media to NumPy arrays, as the served graph decodes them."""
 
 import numpy as np
 import tensorflow as tf
 
 from mmkeras.config import Config
+from mmkeras.errors import one_line
 from mmkeras.modalities.audio.features import decode_wave
 from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.image.decoding import decode_image
 
 
 class MediaDecoders:
-    """Calls the decoding functions of the graph; each is traced once."""
+    """The decoding functions of the graph for Python code, each traced once."""
 
     def __init__(self, config: Config):
         spec = [tf.TensorSpec([], tf.string)]
@@ -22,25 +23,21 @@ class MediaDecoders:
         )
 
     def pixels(self, data: bytes) -> np.ndarray:
-        """Returns (S, S, 3) uint8, resized to the model's square.
-
-        Raises:
-            BadMedia: The graph cannot decode it.
-        """
-        return _decoded(self._pixels, data, "picture")
+        """Returns (S, S, 3) uint8 of the model's size, or raises Unreadable."""
+        return _decode(self._pixels, data, "image")
 
     def wave(self, data: bytes) -> np.ndarray:
         """Returns (S,) float32 at `config.audio.rate_hz`, mono, cut to the clip.
 
         Raises:
-            BadMedia: The graph cannot decode it.
+            Unreadable: The graph cannot decode the data.
         """
-        return _decoded(self._wave, data, "sound")
+        return _decode(self._wave, data, "audio")
 
 
-def _decoded(decode, data: bytes, what: str) -> np.ndarray:
+def _decode(function, data, kind):
     try:
-        return decode(tf.constant(data)).numpy()
+        return function(tf.constant(data)).numpy()
     except tf.errors.OpError as error:
-        words = error.message.split("}} ")[-1].split("\n")[0][:120]
-        raise Unreadable(f"the {what} cannot be decoded: {words.strip()}") from None
+        reason = one_line(error.message.split("}} ")[-1].split("\n")[0], 120)
+        raise Unreadable(f"the {kind} cannot be decoded: {reason}") from None

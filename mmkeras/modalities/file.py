@@ -1,4 +1,4 @@
-"""Reading a file, and the one way to say that it cannot be used."""
+"""Reading of media files, with one error for every file that cannot be used."""
 
 import stat
 from collections.abc import Iterator
@@ -13,23 +13,22 @@ class Unreadable(ValueError):
 
 
 @contextmanager
-def reading(kind: str) -> Iterator[None]:
-    """Makes any failure inside a BadMedia that names the kind of file."""
+def translate_errors(kind: str) -> Iterator[None]:
+    """Turns any exception of a decoder into an Unreadable that names the format."""
     try:
         yield
     except Unreadable:
         raise
-    # A decoder meets broken data with any exception there is, from OSError to
-    # ZeroDivisionError; each of them says that this file cannot be read.
+    # Broken data raises anything in a decoder, from OSError to ZeroDivisionError.
     except Exception as error:
         raise Unreadable(f"truncated or unreadable {kind}: {error}") from error
 
 
 def read_file(path: str | Path, max_mb: int) -> bytes:
-    """Reads a whole file, local or behind a URI, of at most `max_mb` MB (10^6 bytes).
+    """Reads a local or remote file of at most `max_mb` MB (10^6 bytes).
 
     Raises:
-        BadMedia: No such file, a folder, not allowed, empty or too large.
+        Unreadable: Missing, a folder, without permission, empty or too large.
     """
     try:
         data = read_remote(str(path)) if is_remote(path) else _read(Path(path), max_mb)

@@ -1,4 +1,4 @@
-"""Row-safe decoding: one broken row never fails its batch."""
+"""Batch decoding in which a broken row becomes zeros instead of an error."""
 
 from collections.abc import Callable
 
@@ -8,19 +8,18 @@ import tensorflow as tf
 def decode_rows(
     decode: Callable[[tf.Tensor], tf.Tensor], data: tf.Tensor, row: tf.TensorSpec
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Applies `decode` to each row; a row whose decoding fails comes back as zeros.
+    """Applies `decode` to each row; a row whose decoding fails becomes zeros.
 
-    One `tf.data` pipeline a batch: rows decode in parallel, `ignore_errors` drops
-    the broken ones, and the others return to their places by index. A sentinel row
+    One `tf.data` pipeline per batch: rows decode in parallel, `ignore_errors` drops
+    the broken ones, and the others are scattered to their indices. A sentinel row
     past the end keeps the batch from being empty. Core ops only.
 
     Args:
         decode: () string -> a tensor like `row`; raises for a broken row.
         data: (B,) strings; an empty string is an absent row and is not decoded.
-        row: Shape and dtype of one decoded row.
 
     Returns:
-        (B, *row.shape) decoded rows, and (B,) bool: which were decoded.
+        (B, *row.shape) decoded rows, and (B,) bool: whether each was decoded.
     """
     rows = tf.size(data, out_type=tf.int64)
     index = tf.where(tf.not_equal(data, ""))[:, 0]
@@ -39,10 +38,9 @@ def decode_rows(
         .batch(rows + 1)
         .get_single_element()
     )
-    place = decoded_index[:, None]
-    shape = tf.concat(
-        [rows[None] + 1, tf.constant(row.shape.as_list(), tf.int64)], axis=0
-    )
-    values = tf.scatter_nd(place, decoded, shape)[:-1]
-    ok = tf.scatter_nd(place, tf.ones_like(decoded_index), rows[None] + 1)[:-1] > 0
+    indices = decoded_index[:, None]
+    row_shape = row.shape.as_list()
+    shape = tf.concat([rows[None] + 1, tf.constant(row_shape, tf.int64)], axis=0)
+    values = tf.scatter_nd(indices, decoded, shape)[:-1]
+    ok = tf.scatter_nd(indices, tf.ones_like(decoded_index), rows[None] + 1)[:-1] > 0
     return tf.ensure_shape(values, [None, *row.shape]), tf.ensure_shape(ok, [None])

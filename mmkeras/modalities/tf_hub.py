@@ -1,4 +1,4 @@
-"""TF-Hub modules: text or a wave -> one vector, by handle or by local folder."""
+"""TF-Hub modules that embed texts or waves, loaded by handle or from a local folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,20 +6,17 @@ from pathlib import Path
 import tensorflow as tf
 
 from mmkeras.environment.extras import import_extra
-from mmkeras.errors import UserError
+from mmkeras.errors import UserError, one_line
 
 
 def load_hub_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Loads a sentence encoder: (B,) strings -> (B, D) float32.
+    """Loads a sentence encoder: (B,) strings -> (B, D) float32, its weights frozen.
 
-    `hub.load`, not `hub.KerasLayer`, which is Keras 2. The weights stay as they are.
-
-    Args:
-        handle: A TF-Hub handle, fetched once into TF-Hub's own cache, or the folder
-            of a SavedModel.
+    `handle` is a TF-Hub handle, fetched once into TF-Hub's own cache, or the folder of
+    a SavedModel. (`hub.load`, since `hub.KerasLayer` is Keras 2.)
 
     Raises:
-        UserError: It can be neither found nor fetched, or does not take text.
+        UserError: The module cannot be found or fetched, or its input is not text.
     """
     module = _load(handle, "text", "--text.encoder tfidf")
     if callable(module):
@@ -28,7 +25,7 @@ def load_hub_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
     if signature is None:
         raise UserError(
             f"text.hub_handle='{handle}' has neither a call nor a signature "
-            "serving_default; it must take a batch of strings."
+            "serving_default; give a module whose input is a batch of strings."
         )
     return _Encoder(module, lambda texts: next(iter(signature(texts).values())))
 
@@ -36,14 +33,11 @@ def load_hub_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
 def load_hub_audio_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
     """Loads a module like YAMNet: one wave (S,) float32 in [-1, 1] -> (D,) float32.
 
-    The mean over time of its embeddings (N, D): of what it gives alone, or beside its
-    scores as the second of a tuple, or under "embeddings" or "embedding".
-
-    Args:
-        handle: As above.
+    The result is the mean over time of the embeddings (N, D), which are the module's
+    only output, the second of a tuple, or the key "embeddings" or "embedding".
 
     Raises:
-        UserError: It can be neither found nor fetched, or does not take a wave.
+        UserError: The module cannot be found or fetched, or its input is not a wave.
 
     Source: YAMNet's module, https://tfhub.dev/google/yamnet/1 (scores, embeddings,
     log-mel spectrogram of one wave at 16 kHz).
@@ -51,22 +45,21 @@ def load_hub_audio_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
     module = _load(handle, "audio", "--audio.encoder log_mel_stats")
     if not callable(module):
         raise UserError(
-            f"audio.hub_handle='{handle}' cannot be called; it must take one wave, as "
-            "YAMNet does."
+            f"audio.hub_handle='{handle}' cannot be called; give a module such as "
+            "YAMNet, whose input is one wave."
         )
 
     def call(wave):
         try:
-            embeddings = _embeddings(module(wave))
+            embeddings = _select_embeddings(module(wave))
         except (ValueError, TypeError) as error:
-            words = " ".join(str(error).split())[:200]
             raise UserError(
                 f"audio.hub_handle='{handle}' does not take one wave of floats "
-                f"({words})."
+                f"({one_line(error, 200)})."
             ) from error
         if embeddings.shape.rank != 2 or embeddings.shape[1] is None:
             raise UserError(
-                f"audio.hub_handle='{handle}' gives embeddings of shape "
+                f"audio.hub_handle='{handle}' returns embeddings of shape "
                 f"{embeddings.shape}; they must be (N, D) with a fixed D."
             )
         return tf.reduce_mean(embeddings, axis=0)
@@ -74,36 +67,35 @@ def load_hub_audio_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
     return _Encoder(module, call)
 
 
-def _embeddings(answer):
-    if isinstance(answer, dict):
-        return answer.get("embeddings", answer.get("embedding"))
-    if isinstance(answer, list | tuple):
-        return answer[1] if len(answer) > 1 else answer[0]
-    return answer
+def _select_embeddings(output):
+    if isinstance(output, dict):
+        return output.get("embeddings", output.get("embedding"))
+    if isinstance(output, list | tuple):
+        return output[1] if len(output) > 1 else output[0]
+    return output
 
 
-def _load(handle: str, modality: str, instead: str):
-    """Loads a module quietly; its one-line errors name the setting and the way out."""
+def _load(handle: str, modality: str, alternative: str):
+    """Loads a module; errors name the setting and the alternative."""
     hub = import_extra("tensorflow_hub", f"{modality}.encoder=hub")
-    if not handle.startswith(("http://", "https://", "gs://")):
-        if not Path(handle).is_dir():
-            raise UserError(
-                f"{modality}.hub_handle='{handle}' is no folder here; give the folder "
-                "of a downloaded module, or a handle that begins with https://."
-            )
+    is_remote = handle.startswith(("http://", "https://", "gs://"))
+    if not is_remote and not Path(handle).is_dir():
+        raise UserError(
+            f"{modality}.hub_handle='{handle}' is no folder here; give the folder "
+            "of a downloaded module, or a handle that begins with https://."
+        )
     try:
         return hub.load(handle)
     except Exception as error:  # each transport of TF-Hub has errors of its own
-        words = " ".join(str(error).split())[:200]
         raise UserError(
-            f"The {modality} encoder could not be had from '{handle}' ({words}). "
-            f"Download it elsewhere and give its folder as --{modality}.hub_handle, or "
-            f"use {instead}."
+            f"The {modality} encoder could not be loaded from '{handle}' "
+            f"({one_line(error, 200)}). Download it elsewhere and give its folder as "
+            f"--{modality}.hub_handle, or use {alternative}."
         ) from error
 
 
 class _Encoder(tf.Module):
-    """Keeps the module, so that an export finds its variables."""
+    """A module and its call; tracked, so that an export contains its variables."""
 
     def __init__(self, module, call):
         super().__init__(name="hub_encoder")

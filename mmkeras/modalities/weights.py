@@ -5,18 +5,23 @@ from pathlib import Path
 
 import keras
 
+from mmkeras.errors import UserError, one_line
 
-def load_all_weights(backbone: keras.Model, path: str | Path) -> None:
+
+def load_weights_file(backbone: keras.Model, path: str | Path, expected: str) -> None:
     """Loads a weights file into a backbone.
 
     Raises:
-        ValueError, OSError, KeyError: The file cannot be read, or lacks weights of the
-            backbone, or has others.
+        UserError: The file is unreadable, or does not fit `expected`, the description
+            of the backbone.
     """
     with warnings.catch_warnings():
-        # Keras 3.15 only warns of layers in a list that the file does not have.
+        # Keras 3.15 only warns of layers in a list that are missing from the file.
         warnings.filterwarnings("error", "Skipping nested container", UserWarning)
         try:
             backbone.load_weights(path)
-        except UserWarning as warning:
-            raise ValueError(str(warning)) from None
+        except (ValueError, OSError, KeyError, UserWarning) as error:
+            reason = one_line(error, 200)
+            raise UserError(
+                f"The weights in '{path}' do not fit {expected} ({reason})."
+            ) from error

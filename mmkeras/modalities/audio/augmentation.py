@@ -1,4 +1,4 @@
-"""SpecAugment masks of training audio, drawn from a seed."""
+"""SpecAugment masks of training audio, from a seed."""
 
 import tensorflow as tf
 
@@ -6,24 +6,24 @@ from mmkeras.config import AugmentConfig
 
 
 def mask_frames(frames: tf.Tensor, seed: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
-    """Masks one run of bands and one of frames by the sound's own mean.
+    """Replaces one run of bands and one of frames by the mean of all frames.
 
     Shapes: (T, F) float32 to the same; seed (2,) int32.
 
     Source: Park et al., 2019, https://arxiv.org/abs/1904.08779 (SpecAugment), with
-    one mask each way and no time warping.
+    one mask per axis and no time warping.
     """
     steps, bands = tf.shape(frames)[0], frames.shape[1]
     u = tf.random.stateless_uniform([4], seed)
     mean = tf.reduce_mean(frames)
 
-    def masked(size, most, start, length):  # (size,) bool
-        length = tf.cast(tf.cast(most, tf.float32) * length + 0.5, tf.int32)
+    def run(size, limit, start, length):  # (size,) bool
+        length = tf.cast(tf.cast(limit, tf.float32) * length + 0.5, tf.int32)
         first = tf.cast(tf.cast(size - length + 1, tf.float32) * start, tf.int32)
-        place = tf.range(size)
-        return (place >= first) & (place < first + length)
+        index = tf.range(size)
+        return (index >= first) & (index < first + length)
 
     longest = config.spec_frames * tf.cast(steps, tf.float32)
-    hidden = masked(bands, min(config.spec_bands, bands), u[0], u[1])[None, :]
-    hidden |= masked(steps, longest, u[2], u[3])[:, None]
-    return tf.where(hidden, mean, frames)
+    mask = run(bands, min(config.spec_bands, bands), u[0], u[1])[None, :]
+    mask |= run(steps, longest, u[2], u[3])[:, None]
+    return tf.where(mask, mean, frames)

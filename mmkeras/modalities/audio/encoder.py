@@ -1,4 +1,4 @@
-"""Audio branch: a vector through a dense layer, or frames through a CNN or a GRU."""
+"""The audio branch: a dense layer for vectors, or a CNN or GRU for frames."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from mmkeras.layers.replica_dropout import Dropout
 from mmkeras.layers.saving import saved_as
 from mmkeras.layers.sequence import TokenPooling
 
-# Frames averaged before the GRU: at a hop of 10 ms neighbours hardly differ, and ten
-# seconds would be a thousand steps one after the other.
-_FRAMES_A_STEP = 8
-_CNN_FILTERS = (16, 32)  # of the blocks before the last, which has `units`
+# Frames averaged before the GRU: at a hop of 10 ms neighbors hardly differ, and ten
+# seconds would be a thousand sequential steps.
+_FRAMES_PER_STEP = 8
+_CNN_FILTERS = (16, 32)  # of all blocks but the last, which has `units`
 
 
 def build_audio_encoder(
@@ -22,10 +22,10 @@ def build_audio_encoder(
     """Builds the audio branch.
 
     Args:
-        config: Kind and sizes.
-        shape: Of a row's input, float32: (D,), or with `config.is_sequence` (T, F),
+        config: Encoder and sizes.
+        shape: Shape of a row, float32: (D,), or (T, F) with `config.is_sequence`,
             where frames of zeros are padding.
-        tokens: Whether encoders of sequences give their tokens, (B, L, D), and the
+        tokens: Whether encoders of sequences return their tokens, (B, L, D), and the
             mask (B, L) bool, instead of one vector (B, D).
     """
     if not config.is_sequence:
@@ -48,14 +48,14 @@ def _dense(config, shape):
 
 
 def _gru(frames, config):
-    """(B, T, F) -> (B, T / 8, units), and which steps have a frame."""
-    steps, mask = ChunkedMean(_FRAMES_A_STEP, name="audio_steps")(frames)
+    """Returns (B, T / 8, units), and (B, T / 8) bool: whether a step has a frame."""
+    steps, mask = ChunkedMean(_FRAMES_PER_STEP, name="audio_steps")(frames)
     gru = layers.GRU(config.units, return_sequences=True, name="audio_gru")
     return gru(steps, mask=mask), mask
 
 
 def _cnn(frames, config):
-    """(B, T, F) -> (B, T / 8, units): three blocks, bands averaged in the end."""
+    """Returns the same shapes as `_gru`: three blocks, then the mean of the bands."""
     x = layers.Reshape((*frames.shape[1:], 1), name="audio_plane")(frames)
     blocks = (*_CNN_FILTERS, config.units)
     for i, filters in enumerate(blocks, start=1):
@@ -77,7 +77,7 @@ def _cnn(frames, config):
 
 @saved_as("StretchMean")
 class ChunkedMean(layers.Layer):
-    """Mean of the frames in each stretch of time, and which stretches have any.
+    """Mean of each chunk of frames, and whether a chunk has any frame.
 
     Shapes: (B, T, F) with frames of zeros as padding, T static, to (B, L, F) and
     (B, L) bool; L = ceil(T / frames).
@@ -89,13 +89,13 @@ class ChunkedMean(layers.Layer):
 
     def call(self, x):
         steps = -(-x.shape[1] // self.frames)
-        more = steps * self.frames - x.shape[1]
-        x = ops.pad(x, ((0, 0), (0, more), (0, 0)))
+        missing = steps * self.frames - x.shape[1]
+        x = ops.pad(x, ((0, 0), (0, missing), (0, 0)))
         x = ops.reshape(x, (-1, steps, self.frames, x.shape[2]))
-        there = ops.any(ops.not_equal(x, 0), axis=3)  # (B, L, frames)
-        count = ops.sum(ops.cast(there, x.dtype), axis=2)[..., None]  # (B, L, 1)
+        is_frame = ops.any(ops.not_equal(x, 0), axis=3)  # (B, L, frames)
+        count = ops.sum(ops.cast(is_frame, x.dtype), axis=2)[..., None]  # (B, L, 1)
         mean = ops.sum(x, axis=2) / ops.maximum(count, 1)
-        return mean, ops.any(there, axis=2)
+        return mean, ops.any(is_frame, axis=2)
 
     def compute_output_spec(self, x):
         steps = -(-x.shape[1] // self.frames)

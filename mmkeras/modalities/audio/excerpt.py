@@ -1,16 +1,16 @@
-"""The first seconds of an audio file, for a report."""
+"""Short WAV excerpts for a report."""
 
 import numpy as np
 
 from mmkeras.config import Config
-from mmkeras.modalities.audio.reading import wave_bytes
+from mmkeras.modalities.audio.wav import wav_bytes
 from mmkeras.modalities.decoders import MediaDecoders
 
-_PLAYED_S = 5
+_EXCERPT_S = 5
 
 
 def wave_excerpt(data: bytes, config: Config, decoders: MediaDecoders) -> bytes:
-    """Returns the first seconds, as the model hears them, as a small WAV."""
-    wave = decoders.wave(data)[: _PLAYED_S * config.audio.rate_hz]
+    """Returns the first seconds of the model's wave as a 16-bit WAV."""
+    wave = decoders.wave(data)[: _EXCERPT_S * config.audio.rate_hz]
     samples = np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16)
-    return wave_bytes(samples[:, None], 16, config.audio.rate_hz)
+    return wav_bytes(samples[:, None], 16, config.audio.rate_hz)

@@ -1,122 +1,122 @@
-"""WAV -> wave -> mel frames -> a vector or frames, in training and in serving."""
+"""Audio preprocessing in the graph: decodes WAV, resamples, computes mel features."""
 
 import tensorflow as tf
 
 from mmkeras.config import AudioConfig
+from mmkeras.modalities.audio.wav import EXTENSIBLE
 from mmkeras.modalities.byte_ops import bytes_at, numbers_at, require
 
-_EXTENSIBLE = 0xFFFE
 _FLOOR = 1e-3  # silence is log(1e-3), about -6.9
 
 
 def decode_wave(data: tf.Tensor, config: AudioConfig) -> tf.Tensor:
-    """Decodes one WAV file of any rate to a mono wave.
+    """Decodes a WAV file of any rate to a mono wave.
 
     Args:
         data: () string: RIFF/WAVE with PCM of 8, 16, 24 or 32 bits or IEEE floats
             of 32 or 64, plain or extensible, any number of channels.
-        config: Sample rate of the result, and the seconds kept.
 
     Returns:
         (S,) float32 in about [-1, 1], the mean of the channels at
         `config.rate_hz`; 1 <= S <= `config.max_samples`.
 
     Raises:
-        tf.errors.InvalidArgumentError: Not such a file, or no samples in it.
+        tf.errors.InvalidArgumentError: Not such a file, or without samples.
 
     Source: "Multimedia Programming Interface and Data Specifications 1.0",
     IBM and Microsoft, 1991, and WAVEFORMATEXTENSIBLE, Microsoft.
     """
     is_wave = (bytes_at(data, 0, 4) == b"RIFF") & (bytes_at(data, 8, 4) == b"WAVE")
     with require(is_wave, "not a WAV file"):
-        fmt_at, _ = _find_chunk(data, b"fmt ")
-        data_at, data_bytes = _find_chunk(data, b"data")
-    code, channels, rate_hz, block, bits = _read_format(data, fmt_at)
-    seconds = tf.cast(rate_hz, tf.float32) * config.clip_s
-    wanted = tf.cast(tf.math.ceil(seconds), tf.int32)
-    frames = tf.minimum(data_bytes // block, wanted)
-    raw = bytes_at(data, data_at, frames * block)
+        fmt_offset, _ = _find_chunk(data, b"fmt ")
+        data_offset, data_bytes = _find_chunk(data, b"data")
+    code, channels, rate_hz, block, bits = _read_format(data, fmt_offset)
+    clip = tf.cast(rate_hz, tf.float32) * config.clip_s
+    clip_frames = tf.cast(tf.math.ceil(clip), tf.int32)
+    frames = tf.minimum(data_bytes // block, clip_frames)
+    raw = bytes_at(data, data_offset, frames * block)
     samples = _to_float(raw, code, bits)
     wave = tf.reduce_mean(tf.reshape(samples, [-1, channels]), axis=1)  # (S,)
     wave = resample(wave, rate_hz, config.rate_hz)[: config.max_samples]
-    real = (tf.size(wave) > 0) & tf.reduce_all(tf.math.is_finite(wave))
-    with require(real, "no samples, or samples that are not numbers"):
+    is_valid = (tf.size(wave) > 0) & tf.reduce_all(tf.math.is_finite(wave))
+    with require(is_valid, "no samples, or samples that are not numbers"):
         return tf.identity(wave)
 
 
 def _find_chunk(data, name):
-    """Returns where the chunk's content begins, and how many bytes it has."""
+    """Returns the offset of the chunk's content, and its bytes."""
     end = tf.strings.length(data)
 
-    def size_of(at):
-        # A streamed file says 0xffffffff: its last chunk goes on to the end.
-        rest = tf.cast(tf.maximum(end - at, 0), tf.int64)
-        (size,) = numbers_at(data, at - 4, 1, tf.int32)
+    def read_size(offset):
+        # The size in a streamed file is 0xffffffff: its last chunk ends with the file.
+        rest = tf.cast(tf.maximum(end - offset, 0), tf.int64)
+        (size,) = numbers_at(data, offset - 4, 1, tf.int32)
         return tf.cast(tf.minimum(size, rest), tf.int32)
 
-    def is_other(at):
-        return (at <= end) & (bytes_at(data, at - 8, 4) != name)
+    def is_other(offset):
+        return (offset <= end) & (bytes_at(data, offset - 8, 4) != name)
 
-    def following(at):
-        size = size_of(at)
-        return at + size + size % 2 + 8  # padded to an even length
+    def skip(offset):
+        size = read_size(offset)
+        return (offset + size + size % 2 + 8,)  # padded to an even length
 
-    at = tf.while_loop(is_other, lambda at: (following(at),), (tf.constant(20),))[0]
-    with require(at <= end, f"no chunk {name.decode()}"):
-        return at, size_of(at)
+    (offset,) = tf.while_loop(is_other, skip, (tf.constant(20),))
+    with require(offset <= end, f"no chunk {name.decode()}"):
+        return offset, read_size(offset)
 
 
-def _read_format(data, at):
-    code, channels = numbers_at(data, at, 2, tf.int16)
-    (rate_hz,) = numbers_at(data, at + 4, 1, tf.int32)
-    (bits,) = numbers_at(data, at + 14, 1, tf.int16)
+def _read_format(data, offset):
+    code, channels = numbers_at(data, offset, 2, tf.int16)
+    (rate_hz,) = numbers_at(data, offset + 4, 1, tf.int32)
+    (bits,) = numbers_at(data, offset + 14, 1, tf.int16)
     code = tf.cond(
-        code == _EXTENSIBLE,
-        lambda: numbers_at(data, at + 24, 1, tf.int16)[0],
+        code == EXTENSIBLE,
+        lambda: numbers_at(data, offset + 24, 1, tf.int16)[0],
         lambda: code,
     )
-    fits = (channels > 0) & (rate_hz >= 1000) & (rate_hz <= 768_000)
-    with require(fits, "no channels, or a rate outside 1000 to 768000 Hz"):
+    is_valid = (channels > 0) & (rate_hz >= 1000) & (rate_hz <= 768_000)
+    with require(is_valid, "no channels, or a rate outside 1000 to 768000 Hz"):
         block = channels * bits // 8
-    values = (code, channels, rate_hz, block, bits)
-    return [tf.cast(v, tf.int32) for v in values]
+    return [tf.cast(n, tf.int32) for n in (code, channels, rate_hz, block, bits)]
 
 
 def _to_float(raw, code, bits):
-    """Returns interleaved samples, scaled so that full range is [-1, 1]."""
+    """Returns interleaved samples, scaled to [-1, 1]."""
 
-    def pcm(dtype, full):
-        return lambda: tf.cast(tf.io.decode_raw(raw, dtype), tf.float32) / full
+    def pcm(dtype, full_scale):
+        return lambda: tf.cast(tf.io.decode_raw(raw, dtype), tf.float32) / full_scale
+
+    def pcm_8():
+        return (tf.cast(tf.io.decode_raw(raw, tf.uint8), tf.float32) - 128) / 128
 
     def pcm_24():
-        parts = tf.reshape(tf.io.decode_raw(raw, tf.uint8), [-1, 3])
-        low, middle, high = tf.unstack(tf.cast(parts, tf.int32), axis=1)
+        octets = tf.reshape(tf.io.decode_raw(raw, tf.uint8), [-1, 3])
+        low, middle, high = tf.unstack(tf.cast(octets, tf.int32), axis=1)
         value = low + 256 * middle + 65536 * high
         value -= tf.where(high >= 128, 1 << 24, 0)
         return tf.cast(value, tf.float32) / (1 << 23)
 
     readers = {  # by format code (1 PCM, 3 IEEE float) and bits; the usual one first
         (1, 16): pcm(tf.int16, 1 << 15),
-        (1, 8): lambda: (tf.cast(tf.io.decode_raw(raw, tf.uint8), tf.float32) - 128)
-        / 128,
+        (1, 8): pcm_8,
         (1, 24): pcm_24,
         (1, 32): pcm(tf.int32, 1 << 31),
         (3, 32): pcm(tf.float32, 1),
         (3, 64): pcm(tf.float64, 1),
     }
-    same = [(code == c) & (bits == b) for c, b in readers]
-    with require(tf.reduce_any(same), "unknown sample kind"):
-        same = [tf.identity(s) for s in same]
+    matches = [(code == c) & (bits == b) for c, b in readers]
+    with require(tf.reduce_any(matches), "unknown sample kind"):
+        matches = [tf.identity(match) for match in matches]
     # Not `tf.switch_case`, whose op TensorFlow Transform cannot analyse.
     *others, last = readers.values()
-    return tf.case(list(zip(same, others, strict=False)), default=last)
+    return tf.case(list(zip(matches, others, strict=False)), default=last)
 
 
 def resample(wave: tf.Tensor, from_hz: tf.Tensor, to_hz: int) -> tf.Tensor:
     """Changes the sample rate: (S,) -> (ceil(S * to_hz / from_hz),) float32.
 
-    By the spectrum: what lies above the lower of the two Nyquist frequencies is
-    cut. The wave is padded with silence until both lengths are whole numbers.
+    Works on the spectrum: frequencies above the lower of the two Nyquist frequencies
+    are cut. The wave is padded with silence until both lengths are integers.
     """
     from_hz = tf.cast(from_hz, tf.int32)
     return tf.cond(
@@ -134,11 +134,11 @@ def _resample(wave, from_hz, to_hz):
     size_in, size_out = steps * step_in, steps * step_out
     spectrum = tf.signal.rfft(tf.pad(wave, [[0, size_in - size]]))
     bins = size_out // 2 + 1
-    kept = tf.minimum(bins, size_in // 2 + 1)
-    spectrum = tf.pad(spectrum[:kept], [[0, bins - kept]])
+    shared = tf.minimum(bins, size_in // 2 + 1)
+    spectrum = tf.pad(spectrum[:shared], [[0, bins - shared]])
     result = tf.signal.irfft(spectrum, size_out[None])
     result *= tf.cast(size_out, tf.float32) / tf.cast(size_in, tf.float32)
-    # size * to_hz / from_hz, rounded up; the product leaves 32 bits
+    # size * to_hz / from_hz, rounded up; the product exceeds 32 bits
     size, step_in, step_out = (tf.cast(n, tf.int64) for n in (size, step_in, step_out))
     return result[: -(-(size * step_out) // step_in)]
 
@@ -151,24 +151,16 @@ def _greatest_common_divisor(a, b):
 
 
 def log_mel(wave: tf.Tensor, config: AudioConfig) -> tf.Tensor:
-    """Turns a wave into log-mel frames.
+    """Computes log-mel frames of a wave: (..., S) -> (..., T, `config.bands`) float32.
 
-    Args:
-        wave: (..., S) float32 in about [-1, 1], mono, at `config.rate_hz`; shorter
-            than one window it is padded with silence.
-        config: Window, hop and band settings.
-
-    Returns:
-        (..., T, F) float32, natural log of mel magnitude, one frame every
-        `config.hop_ms` milliseconds, whole windows only; F = `config.bands`.
-        Silence is log(1e-3), about -6.9, never -inf.
+    Natural log of mel magnitude, one frame per `config.hop_ms`, complete windows only;
+    a shorter wave is padded with silence. Silence is log(1e-3), about -6.9, never -inf.
 
     Source: HTK mel scale, 2595 * log10(1 + f / 700), as in
     tf.signal.linear_to_mel_weight_matrix.
     """
-    short = tf.maximum(config.window - tf.shape(wave)[-1], 0)
-    padding = [[0, 0]] * (wave.shape.rank - 1) + [[0, short]]
-    wave = tf.pad(wave, padding)
+    missing = tf.maximum(config.window - tf.shape(wave)[-1], 0)
+    wave = tf.pad(wave, [[0, 0]] * (wave.shape.rank - 1) + [[0, missing]])
     spectrum = tf.abs(tf.signal.stft(wave, config.window, config.hop))  # (..., T, N)
     to_mel = tf.signal.linear_to_mel_weight_matrix(
         config.bands, spectrum.shape[-1], config.rate_hz, config.low_hz, config.high_hz
@@ -178,9 +170,9 @@ def log_mel(wave: tf.Tensor, config: AudioConfig) -> tf.Tensor:
 
 
 def frame_features(frames: tf.Tensor, config: AudioConfig) -> tf.Tensor:
-    """Log-mel frames as the encoder wants them: (T, F) -> (T, `frame_width(config)`).
+    """Converts log-mel frames for the encoder: (T, F) -> (T, `frame_width(config)`).
 
-    mfcc_stats and gru get the first coefficients of a cosine transform of the bands.
+    mfcc_stats and gru use the first coefficients of a cosine transform of the bands.
 
     Source: tf.signal.mfccs_from_log_mel_spectrograms (orthonormal DCT-II).
     """
@@ -191,12 +183,12 @@ def frame_features(frames: tf.Tensor, config: AudioConfig) -> tf.Tensor:
 
 
 def frame_width(config: AudioConfig) -> int:
-    """Numbers in one frame of `frame_features`."""
+    """Returns the width of a frame of `frame_features`."""
     return config.mfccs if config.encoder in ("mfcc_stats", "gru") else config.bands
 
 
 def audio_vector(frames: tf.Tensor, config: AudioConfig) -> tf.Tensor:
-    """Mean and deviation over time: (T, F) log-mel -> (`stats_width(config)`,)."""
+    """Computes mean and deviation over time: (T, F) -> (`stats_width(config)`,)."""
     frames = frame_features(frames, config)
     mean = tf.reduce_mean(frames, axis=0)
     deviation = tf.math.reduce_std(frames, axis=0)
@@ -205,7 +197,7 @@ def audio_vector(frames: tf.Tensor, config: AudioConfig) -> tf.Tensor:
 
 
 def pad_frames(frames: tf.Tensor, config: AudioConfig) -> tf.Tensor:
-    """Fills up with frames of zeros: (T, F) -> (`config.max_frames`, F)."""
+    """Pads with frames of zeros, or cuts: (T, F) -> (`config.max_frames`, F)."""
     frames = frames[: config.max_frames]
     missing = config.max_frames - tf.shape(frames)[0]
     padded = tf.pad(frames, [[0, missing], [0, 0]])
@@ -213,5 +205,5 @@ def pad_frames(frames: tf.Tensor, config: AudioConfig) -> tf.Tensor:
 
 
 def stats_width(config: AudioConfig) -> int:
-    """Numbers in the vector of one sound: 128 in the reference model."""
+    """Returns the width of `audio_vector`: 128 in the reference model."""
     return 2 * frame_width(config)

@@ -1,4 +1,4 @@
-"""Sounds: as they came where the served graph decodes them, else WAV."""
+"""Audio files: checks, and transcoding to WAV where the graph cannot decode them."""
 
 import io
 import re
@@ -8,105 +8,95 @@ import numpy as np
 import soundfile
 
 from mmkeras.config import AudioConfig
-from mmkeras.modalities.file import Unreadable, reading
+from mmkeras.modalities.audio.wav import is_wav, wav_bytes, wav_chunks, wav_format
+from mmkeras.modalities.file import Unreadable, translate_errors
 
-_SOUNDS = "WAV WAVEX FLAC OGG MP3 AIFF AU W64 RF64 CAF".split()
-_SOUND_NAMES = "WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, W64, RF64, CAF"
-# What the graph parses: format code (1 PCM, 3 IEEE float) and bits.
-_PLAIN_WAVES = {(1, 8), (1, 16), (1, 24), (1, 32), (3, 32), (3, 64)}
-_EXTENSIBLE = 0xFFFE
-_GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
+_FORMATS = "WAV WAVEX FLAC OGG MP3 AIFF AU W64 RF64 CAF".split()
+_SUPPORTED = "supported: WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, W64, RF64, CAF"
 _MAX_CHANNELS = 64  # more is a damaged header: 7th-order ambisonics has 64
-_STREAMED = 0x7FFF0000  # from here on, sizes that writers to a pipe leave behind
-# libsndfile's log of a chunk longer than the file. The size of the whole file is left
-# out where a chunk tells more: many writers get it wrong by its own 8 bytes.
+_STREAMED = 0x7FFF0000  # larger sizes are placeholders of writers to a pipe
+# libsndfile's log of a chunk longer than the file. The RIFF or FORM size is ignored:
+# many writers set it 8 bytes off, and a chunk is more exact.
 _SHOULD_BE = re.compile(r"^ *(?!RIFF|FORM)[^:\n]*: (\d+) \(should be (\d+)\)", re.M)
 _BLOCK = 65_536  # frames decoded at once
-_MARGIN_S = 0.5  # behind the clip, for the resampling at its end
-# A sound is read to its end, but no farther than this: 1.7 hours of 44.1 kHz mono,
-# three seconds of work. Silence in FLAC packs years into a megabyte.
+_MARGIN_S = 0.5  # after the clip, for the resampling at its end
+# Audio is checked to its end, up to this limit: 1.7 hours of 44.1 kHz mono, three
+# seconds of work. Silence in FLAC packs years into a megabyte.
 _CHECKED_SAMPLES = 2**28
 _DEPTHS = {"PCM_S8": 16, "PCM_U8": 16, "PCM_16": 16, "ALAC_16": 16}
 _DEPTHS |= {"PCM_24": 24, "ALAC_20": 24, "ALAC_24": 24}  # all others: 32-bit float
-_READ_AS = {16: "int16", 24: "int32", 32: "float32"}
+_DTYPES = {16: "int16", 24: "int32", 32: "float32"}
 
 
 def prepare_audio(data: bytes, config: AudioConfig) -> bytes:
     """Returns a WAV file that the served graph decodes.
 
-    PCM of 8, 16, 24 or 32 bits and IEEE floats, plain or extensible, come back as
-    they came; only a data size that a streaming writer left open, or that ends
-    inside a frame, is filled in. Every other sound is checked to its end and its
-    first `config.clip_s` seconds (and a margin) become a WAV of the same rate and
-    channels: 16-bit where it was 16-bit PCM or less, 24-bit where 24, else float.
+    WAV with PCM of 8, 16, 24 or 32 bits or IEEE floats, plain or extensible, is
+    returned unchanged, except that a data size left open by a streaming writer, or
+    ending inside a frame, is filled in. Every other file is checked to its end, and
+    its first `config.clip_s` seconds (and a margin) become a WAV of the same rate and
+    channels: 16-bit for PCM up to 16 bits, 24-bit for 24, else float.
 
     Raises:
-        BadMedia: Empty, of another format, truncated, unreadable, without samples,
+        Unreadable: Empty, of another format, truncated, unreadable, without samples,
             or with samples that are not finite.
+
+    Example:
+        wav = prepare_audio(Path("moo.flac").read_bytes(), AudioConfig(clip_s=5))
     """
     if not data:
         raise Unreadable("file is empty")
-    if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
-        with reading("WAV"):
-            wave = _plain_wave(data)
-        if wave is not None:
-            return wave
-    return _transcode_sound(data, config)
+    if is_wav(data):
+        with translate_errors("WAV"):
+            wav = _plain_wav(data)
+        if wav is not None:
+            return wav
+    return _transcode(data, config)
 
 
-def _plain_wave(data):
-    """Returns the file where it is of a kind that the graph parses, else None."""
-    chunks = _wave_chunks(data)
-    at, size = chunks.get(b"fmt ", (0, 0))
-    if size < 16 or b"data" not in chunks:
+def _plain_wav(data):
+    """Returns the file with its real data size; None if the graph cannot decode it."""
+    chunks = wav_chunks(data)
+    if chunks.get(b"fmt ", (0, 0))[1] < 16 or b"data" not in chunks:
         raise Unreadable("truncated or unreadable WAV: no format or no data chunk")
-    code, channels, rate_hz, _, frame, bits = struct.unpack_from("<HHIIHH", data, at)
-    if code == _EXTENSIBLE and size >= 40 and data[at + 26 : at + 40] == _GUID_TAIL:
-        (code,) = struct.unpack_from("<H", data, at + 24)
-    if (code, bits) not in _PLAIN_WAVES:
+    fmt = wav_format(data)
+    if not fmt.is_plain:
         return None
-    _check_sound(channels, rate_hz)
-    if frame != channels * bits // 8:
+    _check_format(fmt.channels, fmt.rate_hz)
+    frame = fmt.frame_bytes
+    if frame != fmt.channels * fmt.bits // 8:
         raise Unreadable(
-            f"unreadable WAV: {channels} channels of {bits} bits in {frame}"
+            f"unreadable WAV: {fmt.channels} channels of {fmt.bits} bits in {frame}"
         )
-    at, size = chunks[b"data"]
-    real = _real_data_size(data, at, size) // frame * frame
+    offset, size = chunks[b"data"]
+    real = _real_data_size(data, offset, size) // frame * frame
     if not real:
-        raise Unreadable("no sound in it")
-    if code == 3:
-        _check_finite(np.frombuffer(data, f"<f{bits // 8}", real * 8 // bits, at))
-    return data if real == size else _with_data_size(data, at, real)
+        raise Unreadable("no audio samples")
+    if fmt.code == 3:
+        dtype, count = f"<f{fmt.bits // 8}", real * 8 // fmt.bits
+        _check_finite(np.frombuffer(data, dtype, count, offset))
+    return data if real == size else _with_data_size(data, offset, real)
 
 
-def _wave_chunks(data):
-    """Returns {name: (where its content begins, bytes)} of each name's first."""
-    chunks, at = {}, 12
-    while at + 8 <= len(data) and not {b"fmt ", b"data"} <= chunks.keys():
-        name, size = struct.unpack_from("<4sI", data, at)
-        chunks.setdefault(name, (at + 8, size))
-        at += 8 + size + size % 2  # padded to an even length
-    return chunks
-
-
-def _real_data_size(data, at, size):
-    there = len(data) - at
-    is_open = size == 0 and not data[at : at + 4].strip().isalnum()  # next chunk's name
+def _real_data_size(data, offset, size):
+    rest = len(data) - offset
+    # An empty data chunk is open unless the name of another chunk follows.
+    is_open = size == 0 and not data[offset : offset + 4].strip().isalnum()
     if size >= _STREAMED or is_open:
-        return there
-    if size > there:
-        raise Unreadable(f"truncated WAV: {there} bytes of sound of {size} announced")
+        return rest
+    if size > rest:
+        raise Unreadable(f"truncated WAV: {rest} bytes of audio of {size} announced")
     return size
 
 
-def _with_data_size(data, at, size):
+def _with_data_size(data, offset, size):
     padding = size % 2
-    head = data[:4] + struct.pack("<I", at + size + padding - 8) + data[8 : at - 4]
-    size_bytes = struct.pack("<I", size)
-    return head + size_bytes + data[at : at + size] + b"\0" * padding
+    riff_size = struct.pack("<I", offset + size + padding - 8)
+    head = data[:4] + riff_size + data[8 : offset - 4] + struct.pack("<I", size)
+    return head + data[offset : offset + size] + b"\0" * padding
 
 
-def _check_sound(channels, rate_hz):
+def _check_format(channels, rate_hz):
     if not 1 <= channels <= _MAX_CHANNELS:
         raise Unreadable(f"{channels} channels (supported: 1 to {_MAX_CHANNELS})")
     if not 1_000 <= rate_hz <= 768_000:
@@ -114,33 +104,13 @@ def _check_sound(channels, rate_hz):
 
 
 def _check_finite(samples):
-    with np.errstate(over="ignore"):  # too large for 32 bits is infinite to the graph
+    with np.errstate(over="ignore"):  # beyond 32 bits is infinite in the graph
         finite = np.isfinite(samples.astype(np.float32, copy=False)).all()
     if not finite:
         raise Unreadable("samples that are not finite numbers")
 
 
-def _transcode_sound(data, config):
-    try:
-        with soundfile.SoundFile(_Stream(data)) as sound:
-            kind = sound.format
-            if kind not in _SOUNDS:
-                raise Unreadable(f"unsupported {kind} (supported: {_SOUND_NAMES})")
-            _check_sound(sound.channels, sound.samplerate)
-            _check_announced(data, sound)
-            depth = _DEPTHS.get(sound.subtype, 32)
-            samples = _read_samples(data, sound, depth, config)
-            return wave_bytes(samples, depth, sound.samplerate)
-    except soundfile.LibsndfileError as error:
-        if error.code == 1:  # SF_ERR_UNRECOGNISED_FORMAT
-            raise Unreadable(
-                f"unsupported format (supported: {_SOUND_NAMES})"
-            ) from None
-        reason = error.error_string.removeprefix("Error : ")
-        raise Unreadable(f"truncated or unreadable sound: {reason}") from error
-
-
-class _Stream(io.BytesIO):
+class AudioStream(io.BytesIO):
     """Bytes for libsndfile, which seeks before the start of damaged files.
 
     BytesIO would raise, and cffi print that with its traceback.
@@ -150,54 +120,71 @@ class _Stream(io.BytesIO):
         return super().seek(max(offset, 0) if whence == io.SEEK_SET else offset, whence)
 
 
-def _check_announced(data, sound):
+def _transcode(data, config):
+    try:
+        with soundfile.SoundFile(AudioStream(data)) as file:
+            if file.format not in _FORMATS:
+                raise Unreadable(f"unsupported {file.format} ({_SUPPORTED})")
+            _check_format(file.channels, file.samplerate)
+            _check_announced(data, file)
+            depth = _DEPTHS.get(file.subtype, 32)
+            samples = _read_samples(data, file, depth, config)
+            return wav_bytes(samples, depth, file.samplerate)
+    except soundfile.LibsndfileError as error:
+        if error.code == 1:  # SF_ERR_UNRECOGNISED_FORMAT
+            raise Unreadable(f"unsupported format ({_SUPPORTED})") from None
+        reason = error.error_string.removeprefix("Error : ")
+        raise Unreadable(f"truncated or unreadable audio: {reason}") from error
+
+
+def _check_announced(data, file):
     """Refuses a file shorter than its header says; libsndfile would read the rest."""
-    if sound.frames > 2**62:
-        raise Unreadable(f"{sound.format} that does not say its length; re-encode it")
-    for announced, there in _SHOULD_BE.findall(sound.extra_info):
-        if int(there) < int(announced) < _STREAMED:
-            raise Unreadable(f"truncated {sound.format}: {there} bytes of {announced}")
-    if sound.format == "OGG" and not _ends_with_last_page(data):
+    if file.frames > 2**62:
+        raise Unreadable(f"{file.format} without length in its header; re-encode it")
+    for announced, real in _SHOULD_BE.findall(file.extra_info):
+        if int(real) < int(announced) < _STREAMED:
+            raise Unreadable(f"truncated {file.format}: {real} bytes of {announced}")
+    if file.format == "OGG" and not _ends_with_last_page(data):
         raise Unreadable("truncated Ogg: it does not end with a last page")
 
 
 def _ends_with_last_page(data):
     """Source: RFC 3533 section 6, the Ogg page header."""
-    at = data.rfind(b"OggS")
-    if at < 0 or at + 27 > len(data):
+    offset = data.rfind(b"OggS")
+    if offset < 0 or offset + 27 > len(data):
         return False
-    is_last, segments = data[at + 5] & 4, data[at + 26]
-    sizes = data[at + 27 : at + 27 + segments]
-    return is_last and at + 27 + segments + sum(sizes) <= len(data)
+    is_last, segments = data[offset + 5] & 4, data[offset + 26]
+    sizes = data[offset + 27 : offset + 27 + segments]
+    return is_last and offset + 27 + segments + sum(sizes) <= len(data)
 
 
-def _read_samples(data, sound, depth, config):
+def _read_samples(data, file, depth, config):
     """Reads to the end in blocks; returns (frames, channels) of the clip."""
-    wanted = int((config.clip_s + _MARGIN_S) * sound.samplerate) + 1
-    kept, frames = [], 0
-    while frames * sound.channels < _CHECKED_SAMPLES:
-        block = sound.read(_BLOCK, dtype=_READ_AS[depth], always_2d=True)
+    limit = int((config.clip_s + _MARGIN_S) * file.samplerate) + 1
+    blocks, frames = [], 0
+    while frames * file.channels < _CHECKED_SAMPLES:
+        block = file.read(_BLOCK, dtype=_DTYPES[depth], always_2d=True)
         if not len(block):
             break
         if depth == 32:
             _check_finite(block)
-        if frames < wanted:
-            kept.append(block[: wanted - frames])
+        if frames < limit:
+            blocks.append(block[: limit - frames])
         frames += len(block)
     else:
-        return np.concatenate(kept)  # long enough: not read to its end
-    if frames < sound.frames and _knows_frames(data, sound):
+        return np.concatenate(blocks)  # at the limit: the rest is not checked
+    if frames < file.frames and _has_length(data, file):
         raise Unreadable(
-            f"truncated {sound.format}: {frames} samples of {sound.frames} announced"
+            f"truncated {file.format}: {frames} samples of {file.frames} announced"
         )
     if not frames:
-        raise Unreadable("no sound in it")
-    return np.concatenate(kept)
+        raise Unreadable("no audio samples")
+    return np.concatenate(blocks)
 
 
-def _knows_frames(data, sound):
-    """Whether a length is written in the file; that of other MP3s is a guess."""
-    if sound.format != "MP3":
+def _has_length(data, file):
+    """Whether the file states its length; libsndfile guesses that of other MP3s."""
+    if file.format != "MP3":
         return True
     start = 0
     if data.startswith(b"ID3") and len(data) >= 10:  # size in 4 times 7 bits
@@ -205,29 +192,3 @@ def _knows_frames(data, sound):
         start = 10 + (a << 21 | b << 14 | c << 7 | d)
     head = data[start : start + 2048]
     return b"Xing" in head or b"Info" in head
-
-
-def wave_rate_hz(data: bytes) -> int:
-    """Returns the sample rate of a WAV file that `prepare_audio` has let through."""
-    at, _ = _wave_chunks(data)[b"fmt "]
-    return struct.unpack_from("<I", data, at + 4)[0]
-
-
-def wave_bytes(samples: np.ndarray, depth: int, rate_hz: int) -> bytes:
-    """Writes (frames, channels) samples as WAV: 16 or 24 bits of PCM, or 32 of float.
-
-    The same samples give the same bytes.
-    """
-    # Not by soundfile: it writes the time of day into WAV files of floats.
-    channels = samples.shape[1]
-    if depth == 24:  # libsndfile gives the three bytes above an empty one
-        raw = samples.astype("<i4", copy=False).reshape(-1, 1).view(np.uint8)
-        body = raw[:, 1:].tobytes()
-    else:
-        body = samples.astype(samples.dtype.newbyteorder("<"), copy=False).tobytes()
-    frame = channels * depth // 8
-    code = 3 if depth == 32 else 1
-    fmt = struct.pack("<HHIIHH", code, channels, rate_hz, rate_hz * frame, frame, depth)
-    body = b"data" + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
-    content = b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt + body
-    return b"RIFF" + struct.pack("<I", len(content)) + content

@@ -1,4 +1,4 @@
-"""Small convolutional networks from scratch, and bare pixels."""
+"""Small convolutional image encoders from scratch, and downscaled pixels."""
 
 from keras import layers, ops
 
@@ -6,38 +6,34 @@ from mmkeras.layers.replica_dropout import Dropout
 from mmkeras.layers.sequence import FullMask, TokenPooling
 from mmkeras.modalities.image.histograms import ColourHistogram, OrientedGradients
 
-_BARE_PX = 16  # side of the pictures that `small_pixels` gives
+_SMALL_PX = 16  # side of the images of `small_pixels`
 
 
 def small_cnn(pixels, config, tokens):
-    """(B, S, S, 3) -> (B, 256): half from fixed histograms, half from a small CNN.
+    """Applies fixed histograms and a small CNN: (B, S, S, 3) -> (B, 256), half each.
 
-    On a few hundred rows a CNN from scratch learns little, and histograms of colour
-    and of edges carry most of what can be had; on thousands the CNN adds to them. With
-    `tokens` the CNN's places alone: (B, (S / 16)^2, 8 * width).
+    A CNN from scratch learns little on a few hundred rows, where histograms of color
+    and edges have most of the information; on thousands it adds to them. With `tokens`
+    the result is the CNN's positions alone: (B, (S / 16)^2, 8 * width).
     """
     scaled = layers.Rescaling(1 / 255, name="scale")(pixels)
     if tokens:
-        return _places(_four_blocks(scaled, config))
-    known = _histograms(scaled)
+        return _flatten_map(_four_blocks(scaled, config))
+    histograms = _histograms(scaled)
     x = _four_blocks(scaled, config)
     x = layers.GlobalAveragePooling2D(name="cnn_pool")(x)
     x = Dropout(0.3, name="cnn_dropout")(x)
     x = layers.Dense(128, activation="relu", name="cnn_dense")(x)
-    return layers.Concatenate(name="image_vector")([known, x])
+    return layers.Concatenate(name="image_vector")([histograms, x])
 
 
 def _histograms(scaled):
     """(B, S, S, 3) in [0, 1] -> (B, 128)."""
-    x = layers.Concatenate(name="histograms")(
-        [
-            ColourHistogram(name="colour_histogram")(scaled),
-            OrientedGradients(name="oriented_gradients")(scaled),
-        ]
-    )
-    x = layers.BatchNormalization(
-        momentum=0.9, center=False, scale=False, name="histogram_norm"
-    )(x)
+    colors = ColourHistogram(name="colour_histogram")(scaled)
+    edges = OrientedGradients(name="oriented_gradients")(scaled)
+    x = layers.Concatenate(name="histograms")([colors, edges])
+    norm = {"center": False, "scale": False, "name": "histogram_norm"}
+    x = layers.BatchNormalization(momentum=0.9, **norm)(x)
     x = Dropout(0.2, name="histogram_dropout")(x)
     return layers.Dense(128, activation="relu", name="histogram_dense")(x)
 
@@ -61,39 +57,39 @@ def _four_blocks(x, config):
     return x
 
 
-def _places(x):
+def _flatten_map(x):
     """(B, H, W, D) -> (B, H * W, D)."""
     _, height, width, depth = x.shape
     return layers.Reshape((height * width, depth), name="places")(x)
 
 
 def _blocks(pixels, filters):
-    """Convolutions of 3x3, each followed by pooling: (B, S, S, 3) -> (B, H, W, D)."""
+    """3x3 convolutions, each followed by pooling: (B, S, S, 3) -> (B, H, W, D)."""
     x = layers.Rescaling(1 / 255, name="scale")(pixels)
     for i, count in enumerate(filters, start=1):
-        x = layers.Conv2D(count, 3, padding="same", activation="relu", name=f"conv{i}")(
-            x
+        conv = layers.Conv2D(
+            count, 3, padding="same", activation="relu", name=f"conv{i}"
         )
-        x = layers.MaxPooling2D(name=f"pool{i}")(x)
+        x = layers.MaxPooling2D(name=f"pool{i}")(conv(x))
     return x
 
 
 def two_convolutions(pixels, config, tokens):
-    """(B, S, S, 3) -> (B, 128): two convolutions of 16 and 32 filters, flattened.
+    """Applies two convolutions of 16 and 32 filters: (B, S, S, 3) -> (B, 128).
 
-    With `tokens` their places, (B, (S / 4)^2, 32).
+    With `tokens` the result is their positions, (B, (S / 4)^2, 32).
     """
     x = _blocks(pixels, (16, 32))
     if tokens:
-        return _places(x)
+        return _flatten_map(x)
     x = Dropout(0.3, name="cnn_dropout")(layers.Flatten(name="flat")(x))
     return layers.Dense(128, activation="relu", name="cnn_dense")(x)
 
 
 def cnn_lstm(pixels, config, tokens):
-    """(B, S, S, 3) -> (B, 128): two blocks whose map runs row by row through an LSTM.
+    """Applies two blocks and an LSTM over the map's rows: (B, S, S, 3) -> (B, 128).
 
-    With `tokens` the LSTM's states, (B, S / 4, 128).
+    With `tokens` the result is the LSTM's states, (B, S / 4, 128).
     """
     x = _blocks(pixels, (32, 64))  # (B, H, W, 64)
     _, height, width, depth = x.shape
@@ -107,13 +103,13 @@ def cnn_lstm(pixels, config, tokens):
 
 
 def small_pixels(pixels, config, tokens):
-    """(B, S, S, 3) -> (B, 768): mean colours of 16 x 16 fields, in [0, 1].
+    """Averages the colors of 16 x 16 cells: (B, S, S, 3) -> (B, 768) in [0, 1].
 
-    With `tokens` the fields, (B, 256, 3). No weights.
+    With `tokens` the result is the cells, (B, 256, 3). No weights.
     """
     x = layers.Rescaling(1 / 255, name="scale")(pixels)
-    side = x.shape[1] // _BARE_PX  # 2 or more, as pictures have 32 pixels at least
-    edge = (x.shape[1] - side * _BARE_PX) // 2  # what is over is cut off evenly
-    end = edge + side * _BARE_PX
-    x = ops.average_pool(x[:, edge:end, edge:end], side, side)
-    return _places(x) if tokens else layers.Flatten(name="flat")(x)
+    side = x.shape[1] // _SMALL_PX  # 2 or more, as images have 32 pixels or more
+    start = (x.shape[1] - side * _SMALL_PX) // 2  # the center is used
+    end = start + side * _SMALL_PX
+    x = ops.average_pool(x[:, start:end, start:end], side, side)
+    return _flatten_map(x) if tokens else layers.Flatten(name="flat")(x)

@@ -1,4 +1,4 @@
-"""Blurred images, for the robustness curves of a report."""
+"""Blurred images for the robustness curves of a report."""
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -8,15 +8,9 @@ from mmkeras.modalities.image.encoding import png_bytes
 
 
 def blur(data: bytes, share: float, decoders: MediaDecoders) -> bytes:
-    """Returns the picture at the model's size, blurred, as PNG.
+    """Returns the image at the model's size, blurred, as PNG, or raises Unreadable.
 
-    Args:
-        data: An encoded picture.
-        share: Standard deviation of the blur as a share of the picture's side.
-        decoders: Those of the model.
-
-    Raises:
-        BadMedia: The picture cannot be decoded.
+    `share` is the standard deviation of the blur, as a share of the image's side.
     """
     pixels = decoders.pixels(data)
     gaussian = ImageFilter.GaussianBlur(share * len(pixels))

@@ -1,4 +1,4 @@
-"""Image branch: pixels to one vector or tokens, through the encoder of choice."""
+"""The image branch: builds the encoder that `image.encoder` names."""
 
 import keras
 
@@ -8,21 +8,6 @@ from mmkeras.modalities.image.applications import APPLICATIONS, application
 from mmkeras.modalities.image.vit import vit
 from mmkeras.modalities.kerashub import kerashub_vit
 
-
-def build_image_encoder(config: ImageConfig, tokens: bool = False) -> keras.Model:
-    """Builds the image branch: (B, S, S, 3) uint8 RGB to (B, D) float32.
-
-    With `tokens` encoders that have places or patches give (B, L, D), all of them.
-    Scaling to the encoder's own range happens inside, so callers never do it.
-
-    Raises:
-        UserError: The weights can be neither found nor fetched, or do not fit.
-    """
-    pixels = keras.Input((config.size_px,) * 2 + (3,), dtype="uint8", name="pixels")
-    x = _BUILDERS[config.encoder](pixels, config, tokens)
-    return keras.Model(pixels, x, name="image_encoder")
-
-
 _BUILDERS = dict.fromkeys(APPLICATIONS, application) | {
     "small_cnn": cnn.small_cnn,
     "cnn": cnn.two_convolutions,
@@ -31,3 +16,21 @@ _BUILDERS = dict.fromkeys(APPLICATIONS, application) | {
     "vit": vit,
     "kerashub_vit": kerashub_vit,
 }
+
+
+def build_image_encoder(config: ImageConfig, tokens: bool = False) -> keras.Model:
+    """Builds the image branch: (B, S, S, 3) uint8 RGB to (B, D) float32.
+
+    With `tokens`, encoders with positions or patches return all of them, (B, L, D).
+    Pixels are scaled to the encoder's range inside.
+
+    Raises:
+        UserError: The weights cannot be found or fetched, or do not fit.
+
+    Example:
+        encoder = build_image_encoder(ImageConfig(encoder="small_cnn", size_px=32))
+        vectors = encoder(pixels)
+    """
+    pixels = keras.Input((config.size_px,) * 2 + (3,), dtype="uint8", name="pixels")
+    x = _BUILDERS[config.encoder](pixels, config, tokens)
+    return keras.Model(pixels, x, name="image_encoder")

@@ -1,11 +1,11 @@
-"""Images to PNG bytes."""
+"""PNG encoders for reports and explanations."""
 
 import io
 
 import numpy as np
 from PIL import Image
 
-from mmkeras.modalities.image.reading import upright
+from mmkeras.modalities.image.reading import decode_upright
 
 _THUMBNAIL_PX = 192
 
@@ -17,9 +17,9 @@ def png_bytes(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def thumbnail(data: bytes) -> bytes:
-    """Returns a small upright PNG of an encoded picture."""
-    image = upright(data)
+def make_thumbnail(data: bytes) -> bytes:
+    """Returns a small upright PNG of an encoded image."""
+    image = decode_upright(data)
     image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
     file = io.BytesIO()
     image.save(file, "PNG")

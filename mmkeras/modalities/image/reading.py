@@ -1,4 +1,4 @@
-"""Pictures: as they came where the served graph decodes them, else PNG."""
+"""Image files: checks, and transcoding to PNG where TensorFlow cannot decode them."""
 
 import io
 import struct
@@ -14,10 +14,10 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from mmkeras.config import ImageConfig
-from mmkeras.modalities.file import Unreadable, reading
+from mmkeras.modalities.file import Unreadable, translate_errors
 
-# Opened by class: Image.open warns of large pictures through global state.
-_PICTURES = {
+# Opened by class: Image.open warns of large images through global state.
+_READERS = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
     "GIF": GifImageFile,
@@ -45,66 +45,69 @@ _SIGNATURES = (
     (0, b"%PDF", "PDF"),
     (0, b"<", "SVG or HTML"),
 )
-_EXIF = b"Exif\0\0"
-_ORIENTATION = 0x0112
-# Where the graph looks for the Exif block of a JPEG: behind the start marker, or
-# behind that and a JFIF block; and how far into the block it looks.
-_EXIF_OFFSETS, _EXIF_BYTES = (6, 24), 1000
+EXIF, ORIENTATION_TAG = b"Exif\0\0", 0x0112
+# The graph reads an Exif block of a JPEG only at these offsets (after the start marker,
+# or after that and a JFIF block without thumbnail), and only its first bytes.
+EXIF_OFFSETS, _EXIF_BYTES = (6, 24), 1000
 
 
 def prepare_image(data: bytes, config: ImageConfig) -> bytes:
-    """Returns an encoded picture that the served graph decodes rightly.
+    """Returns an encoded image that the served graph decodes correctly.
 
-    JPEG, PNG, GIF and 24- or 32-bit BMP come back as they came, read no farther
-    than their headers. What TensorFlow does not decode, or decodes wrongly, becomes
-    PNG without loss: WebP and TIFF (first frame or page, upright), other BMPs, PNG
-    of 1, 2 or 4 bits or with an orientation, GIF that is transparent, without
-    palette or with a first frame smaller than its canvas. A JPEG whose orientation
-    stands where the graph does not look gets it repeated in front; its pixels stay
-    as they are.
+    JPEG, PNG, GIF and 24- or 32-bit BMP are returned unchanged; only their headers are
+    read. Formats that TensorFlow cannot decode, or decodes wrongly, become lossless
+    PNG: WebP and TIFF (first frame or page, upright), other BMPs, PNG of 1, 2 or 4
+    bits or with an orientation, GIF with transparency, without palette or with a first
+    frame smaller than its canvas. A JPEG whose orientation is out of the graph's reach
+    gets a second Exif block in front; its pixels stay unchanged.
 
     Raises:
-        BadMedia: Empty, of another format, more than `config.max_megapixels`, or
-            (where it was transcoded) truncated or unreadable.
+        Unreadable: Empty, of another format, more than `config.max_megapixels`, or
+            (if it was transcoded) truncated or unreadable.
+
+    Example:
+        png = prepare_image(Path("cow.webp").read_bytes(), ImageConfig())
     """
-    kind = _picture_kind(data)
-    with reading(kind):
-        picture = _PICTURES[kind](io.BytesIO(data))
-        _check_pixels(*picture.size, config)
+    kind, image = open_image(data)
+    with translate_errors(kind):
+        _check_pixels(*image.size, config)
         if kind == "JPEG":
-            return _with_orientation_in_front(data, picture)
-        if _is_servable(kind, data, picture):
+            return _with_orientation_in_front(data, image)
+        if _is_servable(kind, data, image):
             return data
-        return _to_png(_upright_rgb(kind, data, picture))
+        return _to_png(_upright_rgb(kind, data, image))
 
 
-def _picture_kind(data):
+def open_image(data: bytes) -> tuple[str, ImageFile]:
+    """Returns the format and Pillow's reader of an image, or raises Unreadable."""
     if not data:
         raise Unreadable("file is empty")
     kinds = (kind for at, magic, kind in _SIGNATURES if data.startswith(magic, at))
     kind = next(kinds, "format")
-    if kind not in _PICTURES:
-        raise Unreadable(f"unsupported {kind} (supported: {', '.join(_PICTURES)})")
-    return kind
+    if kind not in _READERS:
+        raise Unreadable(f"unsupported {kind} (supported: {', '.join(_READERS)})")
+    with translate_errors(kind):
+        return kind, _READERS[kind](io.BytesIO(data))
 
 
 def _check_pixels(width, height, config):
     if width <= 0 or height <= 0:
-        raise Unreadable(f"a picture of {width} x {height} pixels")
-    if width * height > config.max_megapixels * 1e6:
+        raise Unreadable(f"an image of {width} x {height} pixels")
+    megapixels, limit = width * height / 1e6, config.max_megapixels
+    if megapixels > limit:
         raise Unreadable(
-            f"{width * height / 1e6:.0f} megapixels, more than "
-            f"image.max_megapixels={config.max_megapixels}"
+            f"{megapixels:.0f} megapixels, more than image.max_megapixels={limit}"
         )
 
 
-def _is_servable(kind: str, data: bytes, picture: ImageFile) -> bool:
+def _is_servable(kind: str, data: bytes, image: ImageFile) -> bool:
     """Whether TensorFlow decodes this PNG, GIF or BMP to the right pixels."""
     if kind == "PNG":  # below 8 bits TensorFlow fills in an alpha of 2^bits - 1
         return data[24] >= 8 and _orientation(_png_exif(data))[0] == 1
     if kind == "GIF":
-        whole = picture.tile[0][1] == (0, 0, *struct.unpack_from("<HH", data, 6))
-        return picture.mode == "P" and whole and "transparency" not in picture.info
+        canvas = (0, 0, *struct.unpack_from("<HH", data, 6))
+        is_opaque = image.mode == "P" and "transparency" not in image.info
+        return is_opaque and image.tile[0][1] == canvas
     if kind == "BMP":
         header_bytes, *_, bits, compression = struct.unpack_from("<IiiHHI", data, 14)
         return header_bytes >= 40 and bits in (24, 32) and compression == 0
@@ -112,19 +115,19 @@ def _is_servable(kind: str, data: bytes, picture: ImageFile) -> bool:
 
 
 def _png_exif(data):
-    at = 8
-    while at + 8 <= len(data):
-        size, name = struct.unpack_from(">I4s", data, at)
+    offset = 8
+    while offset + 8 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, offset)
         if name == b"eXIf":
-            return data[at + 8 : at + 8 + size]
-        at += size + 12
+            return data[offset + 8 : offset + 8 + size]
+        offset += size + 12
     return b""
 
 
 def _orientation(exif: bytes) -> tuple[int, int]:
-    """Returns an Exif block's orientation, 1 to 8, and where its entry ends.
+    """Returns an Exif block's orientation, 1 to 8, and the offset of its entry's end.
 
-    (1, 0) where there is none, or when the block is damaged.
+    (1, 0) without an orientation or if the block is damaged, as in image viewers.
 
     Source: TIFF 6.0 section 2 (layout) and Exif 2.3 tag 0x0112 (orientation).
     """
@@ -132,61 +135,58 @@ def _orientation(exif: bytes) -> tuple[int, int]:
     try:
         (directory,) = struct.unpack_from(order + "I", exif, 4)
         (entries,) = struct.unpack_from(order + "H", exif, directory)
-        for at in range(directory + 2, directory + 2 + 12 * entries, 12):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", exif, at)
-            if tag == _ORIENTATION:
-                return (value if 1 <= value <= 8 else 1), at + 12
+        for offset in range(directory + 2, directory + 2 + 12 * entries, 12):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", exif, offset)
+            if tag == ORIENTATION_TAG:
+                return (value if 1 <= value <= 8 else 1), offset + 12
     except struct.error:
-        pass  # a block cut short has no orientation, as any viewer takes it
+        pass
     return 1, 0
 
 
-def _with_orientation_in_front(data, picture):
-    start = data.find(_EXIF) if "exif" in picture.info else -1
+def _with_orientation_in_front(data, image):
+    start = data.find(EXIF) if "exif" in image.info else -1
     if start < 0:
         return data
-    orientation, end = _orientation(data[start + len(_EXIF) :])
-    if orientation == 1 or (start in _EXIF_OFFSETS and end <= _EXIF_BYTES):
+    orientation, end = _orientation(data[start + len(EXIF) :])
+    if orientation == 1 or (start in EXIF_OFFSETS and end <= _EXIF_BYTES):
         return data
-    entry = struct.pack(">HHIHH", _ORIENTATION, 3, 1, orientation, 0)
-    exif = struct.pack(">6s2sHIH12sI", _EXIF, b"MM", 42, 8, 1, entry, 0)
+    entry = struct.pack(">HHIHH", ORIENTATION_TAG, 3, 1, orientation, 0)
+    exif = struct.pack(">6s2sHIH12sI", EXIF, b"MM", 42, 8, 1, entry, 0)
     return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
 
 
-def upright(data: bytes) -> Image.Image:
-    """Decodes a picture for a person to see: upright, 8-bit RGB or RGBA.
-
-    Raises:
-        BadMedia: It cannot be read.
-    """
-    kind = _picture_kind(data)
-    with reading(kind):
-        return _upright_rgb(kind, data, _PICTURES[kind](io.BytesIO(data)))
+def decode_upright(data: bytes) -> Image.Image:
+    """Decodes an image for display: upright, 8-bit RGB or RGBA; or Unreadable."""
+    kind, image = open_image(data)
+    with translate_errors(kind):
+        return _upright_rgb(kind, data, image)
 
 
-def _upright_rgb(kind: str, data: bytes, picture: ImageFile) -> Image.Image:
-    """Decodes to 8-bit RGB, or RGBA where something is transparent."""
-    box = picture.tile[0][1] if kind == "GIF" else None
-    picture.load()
-    image = ImageOps.exif_transpose(picture)
-    if image.mode[0] in "IF":
-        image = _eight_bit_gray(kind, picture, image)
-    if kind == "PNG" and image.mode in ("1", "L") and "transparency" in image.info:
-        # Pillow scales the pixels of 1, 2 and 4 bits, and not the level that is clear.
-        level = image.info.pop("transparency") * 255 // (2 ** data[24] - 1)
-        image = image.convert("L")
-        image.info["transparency"] = min(level, 255)
-    rgb = image.convert("RGBA" if image.has_transparency_data or box else "RGB")
-    if box:  # around a frame smaller than its canvas there is nothing
+def _upright_rgb(kind: str, data: bytes, image: ImageFile) -> Image.Image:
+    """Decodes to 8-bit RGB, or RGBA with transparency."""
+    box = image.tile[0][1] if kind == "GIF" else None
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode[0] in "IF":
+        upright = _eight_bit_gray(kind, image, upright)
+    has_level = upright.mode in ("1", "L") and "transparency" in upright.info
+    if kind == "PNG" and has_level:
+        # Pillow scales the pixels of 1, 2 and 4 bits, but not the transparent level.
+        level = upright.info.pop("transparency") * 255 // (2 ** data[24] - 1)
+        upright = upright.convert("L")
+        upright.info["transparency"] = min(level, 255)
+    rgb = upright.convert("RGBA" if upright.has_transparency_data or box else "RGB")
+    if box:  # outside a frame smaller than its canvas all is transparent
         canvas = Image.new("RGBA", rgb.size)
         canvas.paste(rgb.crop(box), box[:2])
         return canvas
     return rgb
 
 
-def _eight_bit_gray(kind, picture, image):
+def _eight_bit_gray(kind, file, image):
     """Drops the low bits of 12- or 16-bit gray, as the graph does with PNG."""
-    tags = picture.tag_v2 if kind == "TIFF" else {258: (16,)}
+    tags = file.tag_v2 if kind == "TIFF" else {258: (16,)}
     bits = tags.get(258, (1,))[0]  # BitsPerSample
     if image.mode == "F" or bits > 16 or (kind == "TIFF" and image.mode == "I"):
         raise Unreadable(

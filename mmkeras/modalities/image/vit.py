@@ -11,12 +11,12 @@ from mmkeras.layers.sequence import (
 
 
 def vit(pixels, config, tokens):
-    """(B, S, S, 3) -> (B, units), or with `tokens` its patches (B, L, units).
+    """Applies a ViT: (B, S, S, 3) -> (B, units), or (B, L, units) with `tokens`.
 
-    Pixels past the last whole patch are left out.
+    Pixels past the last complete patch are ignored.
 
-    Source: Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929, with pooling in
-    the place of the class token.
+    Source: Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929, with pooling
+    instead of a class token.
     """
     x = layers.Rescaling(1 / 127.5, -1, name="scale")(pixels)
     x = layers.Conv2D(config.units, config.patch_px, config.patch_px, name="patches")(x)

@@ -1,4 +1,4 @@
-"""Texts with dropped words, for the robustness curves of a report."""
+"""Texts with dropped words for the robustness curves of a report."""
 
 import re
 
@@ -8,11 +8,11 @@ _WORD = re.compile(r"\S+\s*")
 
 
 def drop_words(data: bytes, share: float, seed: list[int]) -> bytes:
-    """Returns the UTF-8 text with each word dropped with chance `share`.
+    """Returns the UTF-8 text with each word dropped with probability `share`.
 
-    With one seed, what is dropped at a lower share is dropped at a higher one, too.
+    With one seed, words dropped at a lower share are dropped at a higher one, too.
     """
     words = _WORD.findall(data.decode("utf-8", "replace"))
-    drawn = np.random.default_rng(seed).random(len(words))
-    kept = (word for word, chance in zip(words, drawn, strict=True) if chance >= share)
-    return "".join(kept).strip().encode()
+    draws = np.random.default_rng(seed).random(len(words))
+    rest = (word for word, draw in zip(words, draws, strict=True) if draw >= share)
+    return "".join(rest).strip().encode()

@@ -1,4 +1,4 @@
-"""Text branch: a vector through a dense layer, or tokens through a sequence layer."""
+"""The text branch: a dense layer for vectors, or a sequence encoder for tokens."""
 
 import keras
 from keras import layers, ops
@@ -10,27 +10,27 @@ from mmkeras.modalities.kerashub import bert
 
 
 def build_text_encoder(
-    config: TextConfig, width: int, vocabulary: int = 0, tokens: bool = False
+    config: TextConfig, width: int, vocabulary_size: int = 0, tokens: bool = False
 ) -> keras.Model:
     """Builds the text branch.
 
     Args:
-        config: Kind and sizes.
-        width: Numbers of a row's input: of its vector, (B, width) float32, or with
-            `config.is_sequence` its token numbers, (B, width) int32, 0 in padding.
-        vocabulary: Token numbers that there are, padding and unknown ones included.
-        tokens: Whether encoders of sequences give their tokens, (B, width, D), and
+        config: Encoder and sizes.
+        width: Width of the input: of vectors, (B, width) float32, or of token ids with
+            `config.is_sequence`, (B, width) int32, 0 in padding.
+        vocabulary_size: Number of token ids, padding and unknown included.
+        tokens: Whether encoders of sequences return their tokens, (B, width, D), and
             the mask (B, width) bool, instead of one vector (B, D).
     """
     if not config.is_sequence:
         return _dense(config, width)
-    numbers = keras.Input((width,), dtype="int32", name="text_numbers")
-    mask = ops.not_equal(numbers, 0)  # (B, L)
-    x = _SEQUENCES[config.encoder](numbers, mask, config, vocabulary)
+    ids = keras.Input((width,), dtype="int32", name="text_numbers")
+    mask = ops.not_equal(ids, 0)  # (B, L)
+    x = _encode_sequence(ids, mask, config, vocabulary_size)
     x = Dropout(config.dropout, name="text_dropout")(x)
     if not tokens:
         x = TokenPooling(config.pooling, name="text_pool")(x, mask)
-    return keras.Model(numbers, [x, mask] if tokens else x, name="text_encoder")
+    return keras.Model(ids, [x, mask] if tokens else x, name="text_encoder")
 
 
 def _dense(config, width):
@@ -41,35 +41,22 @@ def _dense(config, width):
     return keras.Model(vector, x, name="text_encoder")
 
 
-def _embedded(numbers, config, vocabulary):
-    embedding = layers.Embedding(vocabulary, config.units, name="text_embedding")
-    return embedding(numbers)  # (B, L, D)
+def _encode_sequence(ids, mask, config, vocabulary_size):
+    """(B, L) int32, (B, L) bool -> (B, L, D)."""
+    if config.encoder == "bert":
+        return bert(ids, mask, config, vocabulary_size)
+    embedding = layers.Embedding(vocabulary_size, config.units, name="text_embedding")
+    x = embedding(ids)
+    if config.encoder == "transformer":
+        return _transformer(x, mask, config)
+    layer = {"lstm": layers.LSTM, "gru": layers.GRU}[config.encoder]
+    name = f"text_{config.encoder}"
+    return layer(config.units, return_sequences=True, name=name)(x, mask=mask)
 
 
-def _lstm(numbers, mask, config, vocabulary):
-    x = _embedded(numbers, config, vocabulary)
-    lstm = layers.LSTM(config.units, return_sequences=True, name="text_lstm")
-    return lstm(x, mask=mask)
-
-
-def _gru(numbers, mask, config, vocabulary):
-    x = _embedded(numbers, config, vocabulary)
-    gru = layers.GRU(config.units, return_sequences=True, name="text_gru")
-    return gru(x, mask=mask)
-
-
-def _transformer(numbers, mask, config, vocabulary):
-    x = _embedded(numbers, config, vocabulary)
+def _transformer(x, mask, config):
     x = PositionEmbedding(name="text_places")(x)
     for i in range(config.layers):
-        x = transformer_block(
-            x,
-            mask,
-            heads=config.heads,
-            dropout=config.dropout / 2,
-            name=f"text_block{i + 1}",
-        )
+        name, dropout = f"text_block{i + 1}", config.dropout / 2
+        x = transformer_block(x, mask, heads=config.heads, dropout=dropout, name=name)
     return layers.LayerNormalization(name="text_norm")(x)
-
-
-_SEQUENCES = {"lstm": _lstm, "gru": _gru, "transformer": _transformer, "bert": bert}

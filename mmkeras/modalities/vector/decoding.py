@@ -1,11 +1,11 @@
-"""Precomputed vectors: the bytes of a .npy file -> numbers, inside the graph."""
+"""Decoding of .npy vectors in the graph."""
 
 import tensorflow as tf
 
 from mmkeras.modalities.byte_ops import bytes_at, numbers_at, require
 
-# Sample kinds by the descr of the header; big-endian ones are transcoded at ingest.
-_KINDS = {"<f4": tf.float32, "<f8": tf.float64, "<f2": tf.float16}
+# By the descr of the header; `prepare_vector` transcodes all other types.
+_DTYPES = {"<f4": tf.float32, "<f8": tf.float64, "<f2": tf.float16}
 
 
 def decode_vector(data: tf.Tensor, width: int) -> tf.Tensor:
@@ -13,13 +13,13 @@ def decode_vector(data: tf.Tensor, width: int) -> tf.Tensor:
 
     Args:
         data: () string: .npy format 1.0, of shape (width,) or (1, width).
-        width: Numbers that must be there.
+        width: Expected width.
 
     Returns:
         (width,) float32, all finite.
 
     Raises:
-        tf.errors.InvalidArgumentError: Not such a file, or of another width.
+        tf.errors.InvalidArgumentError: Of another format or width.
 
     Source: the format's text, numpy/lib/format.py, NumPy enhancement proposal 1.
     """
@@ -31,17 +31,17 @@ def decode_vector(data: tf.Tensor, width: int) -> tf.Tensor:
         header, rf"(?s)\C*'shape': \((1, )?{width},?\)\C*"
     )
     vector = tf.zeros([0])
-    for descr, dtype in _KINDS.items():
-        same = is_vector & tf.strings.regex_full_match(
+    for descr, dtype in _DTYPES.items():
+        matches = is_vector & tf.strings.regex_full_match(
             header, rf"(?s)\C*'descr': '{descr}'\C*"
         )
-        same &= tf.strings.length(content) == width * dtype.size
+        matches &= tf.strings.length(content) == width * dtype.size
         vector = tf.cond(
-            same,
+            matches,
             lambda dtype=dtype: tf.cast(tf.io.decode_raw(content, dtype), tf.float32),
             lambda vector=vector: vector,
         )
-    good = (bytes_at(data, 0, 6) == b"\x93NUMPY") & (tf.size(vector) == width)
-    good &= tf.reduce_all(tf.math.is_finite(vector))
-    with require(good, f"not a .npy of {width} finite floats"):
+    is_valid = (bytes_at(data, 0, 6) == b"\x93NUMPY") & (tf.size(vector) == width)
+    is_valid &= tf.reduce_all(tf.math.is_finite(vector))
+    with require(is_valid, f"not a .npy of {width} finite floats"):
         return tf.ensure_shape(tf.identity(vector), [width])

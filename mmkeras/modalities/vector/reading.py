@@ -1,20 +1,20 @@
-"""Precomputed vectors: any numeric .npy file -> one kind of it."""
+"""Checks of .npy vectors, and their conversion to little-endian float32."""
 
 import io
 
 import numpy as np
 from numpy.lib import format as npy
 
-from mmkeras.modalities.file import Unreadable, reading
+from mmkeras.modalities.file import Unreadable, translate_errors
 
 
 def prepare_vector(data: bytes) -> bytes:
     """Returns a .npy file of version 1.0 with one little-endian float32 vector.
 
-    Takes any .npy of floats or integers, of shape (D,) or (1, D).
+    Accepts any .npy of floats or integers, of shape (D,) or (1, D).
 
     Raises:
-        BadMedia: Empty, no such file, truncated, of another shape or type, or with
+        Unreadable: Empty, no .npy file, truncated, of another shape or type, or with
             numbers that are not finite.
     """
     shape, dtype, start = _npy_header(data)
@@ -29,11 +29,7 @@ def prepare_vector(data: bytes) -> bytes:
 
 
 def vector_width(data: bytes) -> int:
-    """Returns how many numbers a .npy file of one vector holds.
-
-    Raises:
-        BadMedia: As `prepare_vector`, but the numbers are not looked at.
-    """
+    """Returns the width D of a .npy file, or raises Unreadable; reads no numbers."""
     return _npy_header(data)[0][-1]
 
 
@@ -41,7 +37,7 @@ def _npy_header(data):
     if not data:
         raise Unreadable("file is empty")
     stream = io.BytesIO(data)
-    with reading(".npy file"):
+    with translate_errors(".npy file"):
         version = npy.read_magic(stream)
         readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
         if version not in readers:
@@ -55,7 +51,7 @@ def _npy_header(data):
         raise Unreadable(
             f".npy of shape {shape} (supported: one vector, (D,) or (1, D))"
         )
-    there = len(data) - stream.tell()
-    if shape[-1] * dtype.itemsize > there:
-        raise Unreadable(f"truncated .npy: {there} bytes of a vector of shape {shape}")
+    rest = len(data) - stream.tell()
+    if shape[-1] * dtype.itemsize > rest:
+        raise Unreadable(f"truncated .npy: {rest} bytes of a vector of shape {shape}")
     return shape, dtype, stream.tell()

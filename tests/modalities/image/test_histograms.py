@@ -8,18 +8,18 @@ RNG = np.random.default_rng(0)
 NOISE = RNG.uniform(size=(32, 32, 3)).astype("float32")
 
 
-def colours(image, bins=4):
-    (result,) = np.array(ColourHistogram(bins)(image[None]))
+def colors(image):
+    (result,) = np.array(ColourHistogram()(image[None]))
     return result
 
 
-def edges(image, cells=4, bins=9):
-    (result,) = np.array(OrientedGradients(cells, bins)(image[None]))
-    return result.reshape(cells, cells, bins)
+def edges(image):
+    (result,) = np.array(OrientedGradients()(image[None]))
+    return result.reshape(4, 4, 9)
 
 
 def plain(*rgb):
-    return np.broadcast_to(np.float32(rgb), (32, 32, 3)).copy()
+    return np.full((32, 32, 3), rgb, "float32")
 
 
 def step(axis):
@@ -29,71 +29,62 @@ def step(axis):
     return image
 
 
-@pytest.mark.parametrize(
-    ("rgb", "place"),
-    [((1, 0, 0), (3, 0, 0)), ((0, 1, 0), (0, 3, 0)), ((0, 0, 1), (0, 0, 3))],
-)
-def test_a_picture_of_one_colour_fills_the_bin_of_that_colour(rgb, place):
-    histogram = colours(plain(*rgb)).reshape(4, 4, 4)
-    assert histogram[place] == pytest.approx(1, abs=1e-3)
-    assert histogram.sum() - histogram[place] == pytest.approx(63 * 0.01, abs=1e-3)
+@pytest.mark.parametrize("channel", range(3))
+def test_an_image_of_one_color_fills_the_bin_of_that_color(channel):
+    unit = np.eye(3, dtype=int)[channel]
+    histogram = colors(plain(*unit)).reshape(4, 4, 4)
+    index = tuple(3 * unit)
+    assert histogram[index] == pytest.approx(1, abs=1e-3)
+    assert histogram.sum() - histogram[index] == pytest.approx(63 * 0.01, abs=1e-3)
 
 
 def test_every_pixel_counts_once():
-    assert (colours(NOISE) ** 2 - 1e-4).sum() == pytest.approx(1, abs=1e-4)
+    assert (colors(NOISE) ** 2 - 1e-4).sum() == pytest.approx(1, abs=1e-4)
 
 
-def test_a_colour_between_two_bins_is_shared():
-    histogram = colours(plain(0.5, 0, 0)).reshape(4, 4, 4) ** 2
+def test_a_color_between_two_bins_is_shared():
+    histogram = colors(plain(0.5, 0, 0)).reshape(4, 4, 4) ** 2
     np.testing.assert_allclose(histogram[1:3, 0, 0], 0.5, atol=1e-3)
 
 
-def test_a_small_change_of_colour_is_a_small_change_of_the_histogram():
-    before, after = colours(NOISE), colours(np.clip(NOISE + 0.004, 0, 1))
-    assert np.abs(before - after).max() < 0.01
+def test_a_small_change_of_color_is_a_small_change_of_the_histogram():
+    changed = colors(np.clip(NOISE + 0.004, 0, 1))
+    assert np.abs(colors(NOISE) - changed).max() < 0.01
 
 
-def test_where_a_colour_stands_does_not_matter():
+def test_the_position_of_a_color_does_not_matter():
     shuffled = RNG.permutation(NOISE.reshape(-1, 3)).reshape(NOISE.shape)
-    np.testing.assert_allclose(colours(shuffled), colours(NOISE), atol=1e-5)
+    np.testing.assert_allclose(colors(shuffled), colors(NOISE), atol=1e-5)
 
 
-def test_a_flat_picture_has_no_edges():
+def test_a_flat_image_has_no_edges():
     np.testing.assert_allclose(edges(plain(0.3, 0.6, 0.9)), 0, atol=1e-3)
 
 
-def test_a_vertical_edge_lights_the_bin_of_horizontal_gradients():
-    lit = edges(step(axis=1))
-    assert (lit[:, 1, 0] > 0.9).all()  # the column of cells that holds the edge
-    lit[:, 1, 0] = 0
+@pytest.mark.parametrize(
+    ("axis", "bins", "level"),
+    # A quarter turn falls between the fifth and the sixth of nine bins.
+    [(1, [0], 0.9), (0, [4, 5], 0.6)],
+)
+def test_an_edge_lights_the_bins_of_its_direction(axis, bins, level):
+    lit = np.moveaxis(edges(step(axis)), axis, 0)
+    assert (lit[1][:, bins] > level).all()  # the row or column of cells with the edge
+    np.testing.assert_allclose(lit[1][:, bins[0]], lit[1][:, bins[-1]])
+    lit[1][:, bins] = 0
     np.testing.assert_allclose(lit, 0, atol=1e-3)
 
 
-def test_a_horizontal_edge_lights_the_bins_of_vertical_gradients():
-    lit = edges(step(axis=0))
-    # Half a turn between nine bins falls between the fourth and the fifth.
-    np.testing.assert_allclose(lit[1, :, 4], lit[1, :, 5])
-    assert (lit[1, :, 4] > 0.6).all()
-    lit[1, :, 4:6] = 0
-    np.testing.assert_allclose(lit, 0, atol=1e-3)
-
-
-def test_light_and_dark_sides_may_change_places():
-    np.testing.assert_allclose(edges(1 - NOISE), edges(NOISE), atol=1e-4)
-
-
-def test_brightness_does_not_matter():
-    np.testing.assert_allclose(edges(NOISE / 2 + 0.5), edges(NOISE / 2), atol=1e-4)
-
-
-def test_contrast_matters_little_where_edges_are_strong():
-    np.testing.assert_allclose(edges(NOISE / 2), edges(NOISE), atol=0.05)
-
-
-def test_a_picture_turned_over_has_its_cells_turned_over():
-    np.testing.assert_allclose(
-        edges(NOISE[::-1, ::-1]), edges(NOISE)[::-1, ::-1], atol=1e-4
-    )
+@pytest.mark.parametrize(
+    ("image", "expected", "tolerance"),
+    [
+        (1 - NOISE, edges(NOISE), 1e-4),  # light and dark sides swapped
+        (NOISE / 2 + 0.5, edges(NOISE / 2), 1e-4),  # brightness
+        (NOISE / 2, edges(NOISE), 0.05),  # contrast of strong edges
+        (NOISE[::-1, ::-1], edges(NOISE)[::-1, ::-1], 1e-4),  # upside down
+    ],
+)
+def test_edges_do_not_depend_on_light(image, expected, tolerance):
+    np.testing.assert_allclose(edges(image), expected, atol=tolerance)
 
 
 def test_no_cell_is_longer_than_one():
@@ -108,8 +99,8 @@ def test_a_side_that_cells_do_not_divide_is_cut():
     "layer", [ColourHistogram(bins=3), OrientedGradients(2, 6, 0.5)]
 )
 def test_a_layer_is_rebuilt_from_its_config(layer):
-    again = type(layer).from_config(layer.get_config())
-    np.testing.assert_array_equal(again(NOISE[None]), layer(NOISE[None]))
+    rebuilt = type(layer).from_config(layer.get_config())
+    np.testing.assert_array_equal(rebuilt(NOISE[None]), layer(NOISE[None]))
     shape = layer.compute_output_shape((5, 32, 32, 3))
     assert (1, *shape[1:]) == tuple(layer(NOISE[None]).shape)
 

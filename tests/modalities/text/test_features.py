@@ -1,19 +1,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mmkeras.config import TextConfig
 from mmkeras.modalities.preprocessing_state import choose_vocabulary, count_rows
-from mmkeras.modalities.text.features import (
-    is_utf8,
-    tfidf,
-    token_table,
-    tokenize,
-    tokens_to_ids,
-)
+from mmkeras.modalities.text import features
 
 WORDS = TextConfig(tokens="word")
 CHARS = TextConfig(tokens="char", max_ngram=3)
@@ -29,7 +23,7 @@ TEXTS = [
 
 def tokens(text, config=WORDS):
     text = text.encode() if isinstance(text, str) else text
-    (row,) = tokenize(tf.constant([text]), config).to_list()
+    (row,) = features.tokenize(tf.constant([text]), config).to_list()
     return [token.decode() for token in row]
 
 
@@ -53,9 +47,9 @@ def test_words_are_runs_of_letters_and_digits_in_lower_case(text, expected):
 
 
 def test_characters_give_the_n_grams_inside_each_word_and_its_ends():
-    found = tokens("Ab ç", TextConfig(tokens="char", max_ngram=2))
+    result = tokens("Ab ç", TextConfig(tokens="char", max_ngram=2))
     ab = [" ", "a", "b", " ", " a", "ab", "b "]
-    assert sorted(found) == sorted(ab + [" ", "ç", " ", " ç", "ç "])
+    assert sorted(result) == sorted(ab + [" ", "ç", " ", " ç", "ç "])
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -65,32 +59,28 @@ def test_n_grams_are_those_of_scikit_learn(text):
     assert sorted(tokens(text, CHARS)) == sorted(analyzer(words))
 
 
-def test_rows_of_a_batch_do_not_mix():
-    for config in (WORDS, CHARS):
-        together = tokenize(tf.constant([t.encode() for t in TEXTS]), config)
-        alone = [[t.encode() for t in tokens(text, config)] for text in TEXTS]
-        assert together.to_list() == alone
+@pytest.mark.parametrize("config", [WORDS, CHARS], ids=["word", "char"])
+def test_rows_of_a_batch_do_not_mix(config):
+    batch = features.tokenize(tf.constant(TEXTS), config).to_list()
+    for row, text in zip(batch, TEXTS, strict=True):
+        assert [token.decode() for token in row] == tokens(text, config)
 
 
-@pytest.mark.parametrize(
-    "bad", [b"\xff", b"caf\xe9", b"\xc3", b"a\xed\xa0\x80", b"\xc0\xaf"]
-)
-def test_what_is_not_utf8_is_told(bad):
-    texts = tf.constant([b"fine", bad, "naïve 🐄".encode(), b""])
-    assert is_utf8(texts).numpy().tolist() == [True, False, True, True]
+def is_decodable(row):
+    try:
+        row.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=12), max_size=5))
-def test_utf8_is_what_python_takes_for_it(rows):
-    def decodes(row):
-        try:
-            return bool(row.decode()) or True
-        except UnicodeDecodeError:
-            return False
-
-    found = is_utf8(tf.constant(rows, tf.string)).numpy().tolist()
-    assert found == [decodes(row) for row in rows]
+@example([b"\xff", b"caf\xe9", b"\xc3", b"a\xed\xa0\x80", b"\xc0\xaf"])
+@example([b"fine", "naïve 🐄".encode(), b""])
+def test_utf8_is_valid_as_in_python(rows):
+    result = features.is_utf8(tf.constant(rows, tf.string)).numpy().tolist()
+    assert result == [is_decodable(row) for row in rows]
 
 
 @settings(max_examples=100, deadline=None)
@@ -100,17 +90,14 @@ def test_any_bytes_give_tokens_that_are_not_empty(text):
         assert all(tokens(text, config))
 
 
-def vectors(texts, config=WORDS, size=512, min_rows=1):
-    rows = tokenize(tf.constant([t.encode() for t in texts]), config)
-    vocabulary, idf = choose_vocabulary(*count_rows(rows.to_list()), size, min_rows)
-    table = token_table(list(vocabulary))
-    return vocabulary, idf, tfidf(rows, table, tf.constant(idf, tf.float32)).numpy()
-
-
 @pytest.mark.parametrize("config", [WORDS, CHARS], ids=["word", "char"])
 @pytest.mark.parametrize("size", [5, 512])
 def test_the_vectors_are_those_of_scikit_learn(config, size):
-    vocabulary, idf, found = vectors(TEXTS, config, size)
+    rows = features.tokenize(tf.constant(TEXTS), config)
+    vocabulary, idf = choose_vocabulary(*count_rows(rows.to_list()), size, 1)
+    table = features.token_table(list(vocabulary))
+    result = features.tfidf(rows, table, tf.constant(idf, tf.float32)).numpy()
+
     reference = TfidfVectorizer(
         analyzer=lambda text: tokens(text, config),
         vocabulary=vocabulary,
@@ -118,40 +105,38 @@ def test_the_vectors_are_those_of_scikit_learn(config, size):
         smooth_idf=True,
         norm="l2",
     )
-
     expected = reference.fit_transform(TEXTS).toarray()
-
-    assert found.shape == (len(TEXTS), len(vocabulary))
+    assert result.shape == (len(TEXTS), len(vocabulary))
     assert len(vocabulary) <= size
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(result, expected, atol=1e-6)
     np.testing.assert_allclose(idf, reference.idf_, rtol=1e-6)
 
 
-def test_a_row_has_length_one_or_zero_where_no_token_is_known():
-    table = token_table(["cow", "moo"])
+def test_a_row_has_length_one_or_zero_without_a_known_token():
     rows = tf.ragged.constant([["cow", "cow", "dog"], ["dog"], []], dtype=tf.string)
-    found = tfidf(rows, table, tf.constant([1.0, 2.0])).numpy()
-    np.testing.assert_allclose(found, [[1, 0], [0, 0], [0, 0]], atol=1e-6)
+    result = features.tfidf(
+        rows, features.token_table(["cow", "moo"]), tf.constant([1.0, 2.0])
+    )
+    np.testing.assert_allclose(result, [[1, 0], [0, 0], [0, 0]], atol=1e-6)
 
 
 def test_a_rare_token_weighs_more_and_a_repeated_one_a_little_more():
-    table = token_table(["common", "rare"])
-    idf = tf.constant([1.0, 2.0])
+    table = features.token_table(["common", "rare"])
     rows = tf.ragged.constant([["common", "rare"], ["common"] * 3 + ["rare"]])
-
-    once, thrice = tfidf(rows, table, idf).numpy()
-
+    once, thrice = features.tfidf(rows, table, tf.constant([1.0, 2.0])).numpy()
     assert once[1] == pytest.approx(2 * once[0])
     assert thrice[0] / thrice[1] == pytest.approx((1 + np.log(3)) / 2)
 
 
 def test_an_empty_batch_gives_no_rows():
-    rows = tokenize(tf.constant([], tf.string), WORDS)
-    assert tfidf(rows, token_table(["cow"]), tf.constant([1.0])).shape == (0, 1)
+    rows = features.tokenize(tf.constant([], tf.string), WORDS)
+    assert features.tfidf(
+        rows, features.token_table(["cow"]), tf.constant([1.0])
+    ).shape == (0, 1)
 
 
-def test_tokens_become_their_numbers_cut_and_padded():
+def test_tokens_become_their_ids_cut_and_padded():
     tokens = tf.ragged.constant([["cow", "moo", "dog", "cow"], [], ["cow"]])
-    numbers = tokens_to_ids(tokens, token_table(["cow", "dog"]), 3)
-    assert numbers.dtype == tf.int32
-    assert numbers.numpy().tolist() == [[2, 1, 3], [0, 0, 0], [2, 0, 0]]
+    ids = features.tokens_to_ids(tokens, features.token_table(["cow", "dog"]), 3)
+    assert ids.dtype == tf.int32
+    assert ids.numpy().tolist() == [[2, 1, 3], [0, 0, 0], [2, 0, 0]]

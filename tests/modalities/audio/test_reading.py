@@ -1,0 +1,135 @@
+import io
+import itertools
+import struct
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from mmkeras.config import AudioConfig
+from mmkeras.modalities.audio.reading import prepare_audio
+from mmkeras.modalities.file import Unreadable
+from tests.modalities.encoded_media import PLAIN_WAVS, encode_audio
+
+CONFIG = AudioConfig(clip_s=1.0)
+RATE_HZ = 22_050
+TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE_HZ) / RATE_HZ)
+STEREO = np.stack([TONE, TONE[::-1] / 2], 1)
+TRANSCODED = {  # (format, subtype): subtype of the WAV, and the largest difference
+    ("FLAC", "PCM_16"): ("PCM_16", 0),
+    ("FLAC", "PCM_24"): ("PCM_24", 0),
+    ("AIFF", "PCM_S8"): ("PCM_16", 0),
+    ("AIFF", "PCM_24"): ("PCM_24", 0),
+    ("CAF", "ALAC_16"): ("PCM_16", 0),
+    ("AU", "FLOAT"): ("FLOAT", 0),
+    ("W64", "PCM_16"): ("PCM_16", 0),
+    ("RF64", "PCM_32"): ("FLOAT", 1e-7),
+    ("WAV", "ULAW"): ("FLOAT", 0),
+    ("WAV", "ALAW"): ("FLOAT", 0),
+    ("WAV", "IMA_ADPCM"): ("FLOAT", 0),
+    ("WAV", "MS_ADPCM"): ("FLOAT", 0),
+    ("OGG", "VORBIS"): ("FLOAT", 0),
+    ("MP3", "MPEG_LAYER_III"): ("FLOAT", 1e-6),
+}
+
+
+def encode(kind, subtype, samples=STEREO, rate_hz=RATE_HZ):
+    return encode_audio(samples, kind, subtype, rate_hz)
+
+
+def info(data):
+    with soundfile.SoundFile(io.BytesIO(data)) as file:
+        return file.format, file.subtype, file.samplerate, file.channels
+
+
+@pytest.mark.parametrize(("kind", "subtype"), PLAIN_WAVS)
+def test_a_plain_wav_is_unchanged(kind, subtype):
+    data = encode(kind, subtype)
+    assert prepare_audio(data, CONFIG) is data
+
+
+@pytest.mark.parametrize(("kind", "subtype"), TRANSCODED)
+def test_any_other_file_becomes_wav_with_the_same_samples(kind, subtype):
+    data = encode(kind, subtype)
+    expected, tolerance = TRANSCODED[kind, subtype]
+
+    result = prepare_audio(data, CONFIG)
+
+    assert info(result) == ("WAV", expected, RATE_HZ, 2)
+    assert prepare_audio(result, CONFIG) is result
+    samples, _ = soundfile.read(io.BytesIO(result))
+    original, _ = soundfile.read(io.BytesIO(data))
+    assert RATE_HZ <= len(samples) < 40_000  # one second and a margin, of three
+    np.testing.assert_allclose(samples, original[: len(samples)], atol=tolerance)
+
+
+def test_opus_keeps_its_tone():
+    tone = np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000) / 2
+    result = prepare_audio(encode("OGG", "OPUS", tone, 48_000), CONFIG)
+    samples, rate_hz = soundfile.read(io.BytesIO(result))
+    assert rate_hz == 48_000
+    assert np.argmax(np.abs(np.fft.rfft(samples[:48_000]))) == 440
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF024])
+def test_a_data_size_left_open_by_a_stream_is_filled_in(size):
+    data = encode("WAV", "PCM_16", TONE)
+    offset = data.find(b"data") + 4
+    streamed = data[:offset] + struct.pack("<I", size) + data[offset + 4 :]
+    assert prepare_audio(streamed, CONFIG) == data
+    assert prepare_audio(streamed + b"x", CONFIG) == data  # half a sample
+
+
+FORMATS = [*PLAIN_WAVS, *TRANSCODED, ("OGG", "OPUS")]
+
+
+@pytest.mark.parametrize(("kind", "subtype"), FORMATS)
+@pytest.mark.parametrize("share", [0.6, 0.97])
+def test_a_truncated_file_is_refused_even_after_the_clip(kind, subtype, share):
+    data = encode(kind, subtype, rate_hz=24_000 if subtype == "OPUS" else RATE_HZ)
+    with pytest.raises(Unreadable, match="truncated"):
+        prepare_audio(data[: int(len(data) * share)], CONFIG)
+
+
+EMPTY = encode("WAV", "PCM_16", np.zeros(0))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "file is empty"),
+        (b"hello" * 20, "unsupported format .supported: WAV, FLAC"),
+        (EMPTY, "no audio samples"),
+        (EMPTY[:44] + b"LIST\4\0\0\0abcd", "no audio samples"),
+        (encode("OGG", "VORBIS", np.zeros(0)), "no audio samples"),
+        (encode("WAV", "FLOAT", np.array([0.0, np.nan])), "not finite"),
+        (encode("WAV", "DOUBLE", np.array([0.0, 1e300])), "not finite"),
+        (encode("AU", "FLOAT", np.array([0.0, np.inf])), "not finite"),
+        (encode("WAV", "PCM_16", rate_hz=500), "sample rate 500 Hz"),
+        (b"RIFF\0\0\0\0WAVE", "no format or no data chunk"),
+    ],
+    ids=itertools.count(),  # an Ogg stream's bytes differ each time it is written
+)
+def test_the_reason_names_why_audio_is_unreadable(data, reason):
+    with pytest.raises(Unreadable, match=reason):
+        prepare_audio(data, CONFIG)
+
+
+def test_vbr_mp3_without_a_written_length_is_accepted():
+    noise = np.random.default_rng(0).normal(0, 0.2, RATE_HZ)
+    samples = np.concatenate([np.zeros(RATE_HZ), noise, TONE])
+    options = {"bitrate_mode": "VARIABLE", "compression_level": 0.5}
+    data = encode_audio(samples, "MP3", None, RATE_HZ, **options)
+    second = data.find(data[:2], 4)
+    assert b"Xing" in data[:second]
+    assert info(prepare_audio(data[second:], CONFIG))[0] == "WAV"
+
+
+def test_a_bomb_of_silence_stays_small(monkeypatch):
+    monkeypatch.setattr("mmkeras.modalities.audio.reading._CHECKED_SAMPLES", 2**22)
+    bomb = encode("FLAC", "PCM_16", np.zeros(2**23, np.int16), 16_000)
+    start = time.perf_counter()
+    assert len(prepare_audio(bomb, CONFIG)) < 50_000
+    assert time.perf_counter() - start < 2
+    assert prepare_audio(bomb[:-9], CONFIG)  # its end is not checked
