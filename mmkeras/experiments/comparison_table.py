@@ -1,4 +1,4 @@
-"""Finished runs side by side: accuracies with intervals, and tables of them."""
+"""Accuracies of finished runs, with bootstrap intervals over rows and seeds."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -6,21 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
+from mmkeras.evaluation.bootstrap import INTERVAL, draw_weights
 from mmkeras.schema import ID, LABEL, LABEL_SEPARATOR
 
-INTERVAL = (2.5, 97.5)  # percentiles, for 95 %
-HOW = (
+INTERVAL_METHOD = (
     "Accuracy is the mean over seeds; its 95 % interval is that of a bootstrap which "
     "draws the test rows, the same for all seeds, and the seeds."
 )
 
-# Id of a row -> whether it was answered rightly.
+# Row id -> whether the prediction is correct.
 TestPredictions = dict[str, bool]
 
 
-def read_predictions(predictions: Path) -> TestPredictions:
-    """Reads a predictions.csv; of several labels all must be right."""
-    with predictions.open(newline="", encoding="utf-8") as file:
+def read_predictions(path: Path) -> TestPredictions:
+    """Reads a predictions.csv; with several labels per row all must be correct."""
+    with path.open(newline="", encoding="utf-8") as file:
         return {
             row[ID]: _labels(row[LABEL]) == _labels(row["predicted"])
             for row in csv.DictReader(file)
@@ -31,69 +31,60 @@ def _labels(cell: str) -> set[str]:
     return set(cell.split(LABEL_SEPARATOR))
 
 
-def accuracy(answers: Sequence[TestPredictions], resamples: int) -> dict[str, float]:
+def accuracy(runs: Sequence[TestPredictions], resamples: int) -> dict[str, float]:
     """Returns the mean accuracy of S runs, with an interval that covers rows and seeds.
 
     Args:
-        answers: Of each seed's run. They may have different rows.
-        resamples: Each draws rows, the same for all runs, and runs, with replacement.
+        runs: Predictions of each seed's run; their rows may differ.
+        resamples: Number of resamples, of rows (the same for all runs) and of runs.
 
     Returns:
         value, low and high.
 
     Source: Owen, 2007, "The pigeonhole bootstrap", https://arxiv.org/abs/0712.1111;
-    on the wide side where rows and seeds matter, and with three seeds a rough account
-    of theirs.
+    conservative if both rows and seeds matter, and rough with only three seeds.
     """
-    return _interval(
-        [{k: float(v) for k, v in run.items()} for run in answers], resamples
-    )
+    return _interval([{k: float(v) for k, v in run.items()} for run in runs], resamples)
 
 
 def difference(
-    ours: Sequence[TestPredictions], theirs: Sequence[TestPredictions], resamples: int
+    runs: Sequence[TestPredictions],
+    baselines: Sequence[TestPredictions],
+    resamples: int,
 ) -> dict[str, float]:
-    """Returns how much higher our mean accuracy is, in pairs of the same row and seed.
-
-    Args:
-        ours, theirs: As of `accuracy`, in the same order of seeds.
-        resamples: As of `accuracy`.
-    """
-    pairs = zip(ours, theirs, strict=True)
+    """Returns the gain in mean accuracy over baselines, paired by row and seed."""
+    pairs = zip(runs, baselines, strict=True)
     gains = [{k: float(a[k]) - float(b[k]) for k in a if k in b} for a, b in pairs]
     return _interval(gains, resamples)
 
 
 def _interval(runs: Sequence[dict[str, float]], resamples: int) -> dict[str, float]:
-    """Mean over runs of each one's mean over rows, with its interval."""
-    place = {row: i for i, row in enumerate(sorted(set().union(*runs)))}
-    values, there = np.zeros((2, len(runs), len(place)))  # (S, N) each
+    """Returns the mean over runs of the mean over rows, with its interval."""
+    column = {row: i for i, row in enumerate(sorted(set().union(*runs)))}
+    values, present = np.zeros((2, len(runs), len(column)))  # (S, N) each
     for s, run in enumerate(runs):
-        at = [place[row] for row in run]
-        values[s, at], there[s, at] = list(run.values()), 1.0
-    drawn = [_mean(values, there, *w) for w in _draws(values.shape, resamples)]
-    ones = np.ones(len(runs)), np.ones(len(place))
-    low, high = np.nanpercentile(drawn, INTERVAL)
-    value = _mean(values, there, *ones)
+        columns = [column[row] for row in run]
+        values[s, columns], present[s, columns] = list(run.values()), 1.0
+    means = [
+        _weighted_mean(values, present, *weights)
+        for weights in _resampled_weights(values.shape, resamples)
+    ]
+    value = _weighted_mean(values, present, *map(np.ones, values.shape))
+    low, high = np.nanpercentile(means, INTERVAL)
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
-def _mean(values, there, of_runs, of_rows) -> float:
-    """Weighs runs (S,) and rows (N,); NaN where no run has one of the rows."""
-    rows = there @ of_rows  # (S,)
-    of_runs = of_runs * (rows > 0)
-    if not of_runs.any():
+def _weighted_mean(values, present, run_weights, row_weights) -> float:
+    """Weighs runs (S,) and rows (N,); NaN if no run has a row with a weight."""
+    rows = present @ row_weights  # (S,)
+    run_weights = run_weights * (rows > 0)
+    if not run_weights.any():
         return np.nan
-    return of_runs @ (values @ of_rows / np.maximum(rows, 1)) / of_runs.sum()
+    means = values @ row_weights / np.maximum(rows, 1)
+    return run_weights @ means / run_weights.sum()
 
 
-def _draws(shape, resamples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _resampled_weights(shape, resamples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     rng = np.random.default_rng(0)
     for _ in range(resamples):
-        yield tuple(
-            np.bincount(rng.integers(n, size=n), minlength=n).astype(float)
-            for n in shape
-        )
-
-
-# Tables ---------------------------------------------------------------------------
+        yield tuple(draw_weights(rng, n, 1)[0] for n in shape)

@@ -1,31 +1,30 @@
-"""Cross-validation: a run a fold, and what all of them say together."""
+"""K-fold cross-validation: one training run per fold, and the mean of their metrics."""
 
 import csv
 import io
 import json
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
-from mmkeras import files
 from mmkeras.config import Config
 from mmkeras.data.table import read_rows
 from mmkeras.errors import UserError
 from mmkeras.experiments.subprocess_run import (
     check_runs,
     plan_run,
+    print_resume_command,
+    read_metrics,
     run_subprocess,
     sigterm_as_keyboard_interrupt,
 )
-from mmkeras.reports.summary import SHOWN_METRICS
+from mmkeras.files import write_text
+from mmkeras.reports.metric_names import SHOWN_METRICS
 from mmkeras.schema import (
     CONFIG_FILE,
     FOLDS_FILE,
-    METRICS_FILE,
     PREDICTION_COLUMNS,
     PREDICTIONS_FILE,
 )
@@ -36,47 +35,47 @@ _FOLDER = "fold-{}"
 def cross_validate(
     folder: Path, config: Config, table: Path | None, folds: int, flags: Sequence[str]
 ) -> int:
-    """Trains a model for each fold of the rows, or goes on; returns the exit code.
+    """Trains one model per fold, or resumes; returns the exit code.
 
-    Each is tested on its fold. The folds' run folders, folds.json and predictions.csv
-    over all rows come to lie in `folder`.
-
-    Args:
-        folder: Of this process alone.
-        config: All settings.
-        table: The CSV file; None is the embedded data set.
-        folds: How many.
-        flags: The settings again, as the command line has them.
+    Each model is tested on its fold. `folder` gets one run folder per fold, folds.json,
+    and predictions.csv with all rows. `flags` are the settings of `config`.
 
     Raises:
-        UserError: The rows cannot be divided so, the folder holds something else, or
-            a fold cannot be trained.
+        UserError: There are too few rows, the folder holds something else, or a run
+            fails.
     """
-    _check_folder(folder)
-    rows, places = _divide(config, table, folds)
-    trials = [_trial(folder, table, folds, k, flags) for k in range(1, folds + 1)]
-    check_runs(trials)
-    _say_folds(rows, places, config)
+    if (folder / CONFIG_FILE).exists():
+        raise UserError(
+            f"'{folder}' holds a run without --folds. Give another --output."
+        )
+    rows, fold_of_row = _assign_folds(config, table, folds)
+    runs = [_plan_fold(folder, table, folds, k, flags) for k in range(1, folds + 1)]
+    check_runs(runs)
+    _print_folds(rows, fold_of_row, config)
     sigterm_as_keyboard_interrupt()
     try:
-        for k, trial in enumerate(trials, 1):
-            _train(trial, f"[{k:>{len(str(folds))}}/{folds}]")
+        for k, run in enumerate(runs, 1):
+            _train(run, f"[{k:>{len(str(folds))}}/{folds}]")
     except KeyboardInterrupt:
-        again = [*flags, *(["--data", str(table)] if table else [])]
-        again += ["--folds", str(folds), "--output", str(folder)]
-        again = shlex.join(["python", "-m", "mmkeras.train", *again])
-        print(f"\nInterrupted.\nTo go on: {again}", file=sys.stderr)
+        data = ["--data", str(table)] if table else []
+        output = ["--folds", str(folds), "--output", str(folder)]
+        print_resume_command("mmkeras.train", [*flags, *data, *output])
         return 130
-    _gather(folder, trials, rows, places, config.seed)
+    content = {
+        "folds": folds,
+        "rows": list(Counter(sorted(fold_of_row)).values()),
+        "groups": _count_groups(rows),
+        "seed": config.seed,
+        **_summarize([read_metrics(run.folder) for run in runs]),
+    }
+    write_text(folder / FOLDS_FILE, json.dumps(content, indent=1))
+    predicted_rows = _pool_predictions(folder, runs, rows)
+    _print_summary(folder, content, predicted_rows)
     return 0
 
 
 def check_no_folds(folder: Path) -> None:
-    """Refuses a folder of folds for a single run.
-
-    Raises:
-        UserError: It is one.
-    """
+    """Checks that the folder of a single run holds no cross-validation."""
     if (folder / _FOLDER.format(1)).exists():
         raise UserError(
             f"'{folder}' holds a cross-validation. Give another --output, or --folds "
@@ -84,115 +83,98 @@ def check_no_folds(folder: Path) -> None:
         )
 
 
-def _check_folder(folder: Path) -> None:
-    if (folder / CONFIG_FILE).exists():
-        raise UserError(
-            f"'{folder}' holds a run without --folds. Give another --output."
-        )
-
-
-def _divide(config, table, folds):
-    """Returns the rows that can be used, and the fold of each."""
-    from mmkeras.data import demo_dataset  # numpy, which --help does without
+def _assign_folds(config, table, folds):
+    """Returns the usable rows, and the fold of each."""
+    from mmkeras.data.demo_dataset import table_or_demo  # numpy, unneeded by --help
     from mmkeras.data.splits import assign_folds
 
     columns = replace(config.table, folds=folds, fold=1)
-    source = (
-        table or demo_dataset.make_dataset(demo_dataset.default_folder()) / "data.csv"
-    )
-    rows = [row for row in read_rows(source, columns) if not row.problem]
+    rows = [row for row in read_rows(table_or_demo(table), columns) if not row.problem]
     return rows, assign_folds(rows, folds, config.seed)
 
 
-def _trial(folder, table, folds, fold, flags):
+def _plan_fold(folder, table, folds, fold, flags):
     flags = [*flags, "--table.folds", str(folds), "--table.fold", str(fold)]
     name = _FOLDER.format(fold)
     return plan_run(f"fold {fold}", folder / name, table, flags)
 
 
-def _say_folds(rows, places, config):
-    sizes = sorted(Counter(places).values())
-    each = f"{sizes[0]:,}" + (f" to {sizes[-1]:,}" if sizes[0] != sizes[-1] else "")
-    groups = len({row.group for row in rows if row.group})
-    grouped = f", no group in two ({groups:,} of '{config.table.group_column}')"
+def _count_groups(rows) -> int:
+    return len({row.group for row in rows if row.group})
+
+
+def _print_folds(rows, fold_of_row, config):
+    sizes = sorted(Counter(fold_of_row).values())
+    size = f"{sizes[0]:,}" + (f" to {sizes[-1]:,}" if sizes[0] != sizes[-1] else "")
+    note = ""
+    if groups := _count_groups(rows):
+        note = f", no group in two ({groups:,} of '{config.table.group_column}')"
     print(
-        f"{len(sizes)} folds of {each} rows, each set of labels evenly in all"
-        f"{grouped if groups else ''}. Every row is tested once; a split column has "
-        "no say.",
+        f"{len(sizes)} folds of {size} rows, stratified by label{note}. Every row is "
+        "tested once; a split column is ignored.",
         flush=True,
     )
 
 
-def _train(trial, place):
-    print(f"{place} {trial.name}: ", end="", flush=True)
-    outcome = run_subprocess(trial)
+def _train(run, progress):
+    print(f"{progress} {run.name}: ", end="", flush=True)
+    outcome = run_subprocess(run)
     if outcome.error:
         print("failed", flush=True)
-        raise UserError(f"{outcome.error}\nLog: {trial.log}")
-    accuracy = _read_metrics(trial)["metrics"]["accuracy"]["value"]
-    when = "was there" if outcome.was_there else f"in {outcome.seconds:.0f} s"
-    print(f"accuracy {accuracy:.3f}, {when}", flush=True)
+        raise UserError(f"{outcome.error}\nLog: {run.log}")
+    accuracy = read_metrics(run.folder)["metrics"]["accuracy"]["value"]
+    time = "finished before" if outcome.was_finished else f"in {outcome.seconds:.0f} s"
+    print(f"accuracy {accuracy:.3f}, {time}", flush=True)
 
 
-def _read_metrics(trial) -> dict:
-    return json.loads((trial.folder / METRICS_FILE).read_text(encoding="utf-8"))
-
-
-# What all folds say ---------------------------------------------------------------
-
-
-def _gather(folder, trials, rows, places, seed) -> None:
-    """Writes folds.json and predictions.csv, and prints the means."""
-    found = [_read_metrics(trial) for trial in trials]
-    baselines = [f["baselines"] for f in found]
-    simple = {
-        name: _spread([b.get(name, {}).get("accuracy") for b in baselines])
-        for name in baselines[0]
-    }
-    content = {
-        "folds": len(trials),
-        "rows": list(Counter(sorted(places)).values()),
-        "groups": len({row.group for row in rows if row.group}),
-        "seed": seed,
+def _summarize(results: list[dict]) -> dict:
+    """Returns mean and deviation of each metric, and of the baselines' accuracies."""
+    baselines = [result["baselines"] for result in results]
+    return {
         "metrics": {
-            name: _spread([f["metrics"].get(name) for f in found])
-            for name in found[0]["metrics"]
+            name: _spread([result["metrics"].get(name) for result in results])
+            for name in results[0]["metrics"]
         },
-        "baselines": {name: {"accuracy": value} for name, value in simple.items()},
+        "baselines": {
+            name: {
+                "accuracy": _spread(
+                    [b.get(name, {}).get("accuracy") for b in baselines]
+                )
+            }
+            for name in baselines[0]
+        },
     }
-    files.write_text(folder / FOLDS_FILE, json.dumps(content, indent=1))
-    tested = _pool(folder, trials, {row.id: i for i, row in enumerate(rows)})
-    _say(folder, content, tested)
 
 
-def _spread(values) -> dict:
-    """Returns mean, standard deviation (of a sample) and each fold's value."""
-    each = [value and value["value"] for value in values]
-    known = [value for value in each if value is not None]
+def _spread(metrics) -> dict:
+    """Returns mean, standard deviation (of a sample) and the value of each fold."""
+    values = [metric and metric["value"] for metric in metrics]
+    known = [value for value in values if value is not None]
     return {
         "mean": mean(known) if known else None,
         "deviation": stdev(known) if len(known) > 1 else None,
-        "each": each,
+        "each": values,
     }
 
 
-def _pool(folder, trials, place_of) -> int:
-    """Writes all folds' predictions in the order of the table; returns how many."""
+def _pool_predictions(folder, runs, rows) -> int:
+    """Writes all predictions in the order of the table; returns their number."""
+    position = {row.id: i for i, row in enumerate(rows)}
     header, pooled = [], []
-    for trial in trials:
-        path = trial.folder / PREDICTIONS_FILE
+    for run in runs:
+        path = run.folder / PREDICTIONS_FILE
         with path.open(newline="", encoding="utf-8") as file:
-            header, *answers = csv.reader(file)
-        pooled += answers
-    at = header.index(PREDICTION_COLUMNS[0])
-    pooled.sort(key=lambda answer: place_of[answer[at]])
+            header, *predictions = csv.reader(file)
+        pooled += predictions
+    id_column = header.index(PREDICTION_COLUMNS[0])
+    pooled.sort(key=lambda prediction: position[prediction[id_column]])
     text = io.StringIO()
     csv.writer(text).writerows([header, *pooled])
-    files.write_text(folder / PREDICTIONS_FILE, text.getvalue())
+    write_text(folder / PREDICTIONS_FILE, text.getvalue())
     return len(pooled)
 
 
-def _say(folder, content, tested) -> None:
+def _print_summary(folder, content, rows) -> None:
     print(f"Over {content['folds']} folds, mean and standard deviation:")
     lines = {name: content["metrics"].get(name) for name in SHOWN_METRICS}
     for name, baseline in content["baselines"].items():
@@ -203,6 +185,6 @@ def _say(folder, content, tested) -> None:
             print(f"  {name:<{width}} {value['mean']:.3f}  ({value['deviation']:.3f})")
     print(f"Folds:       {folder / FOLDS_FILE}")
     print(
-        f"Predictions: {folder / PREDICTIONS_FILE}, {tested:,} rows, each by the model "
-        "that has not seen it"
+        f"Predictions: {folder / PREDICTIONS_FILE}, {rows:,} rows, each by the model "
+        "that was not trained on it"
     )

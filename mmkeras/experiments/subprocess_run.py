@@ -1,12 +1,13 @@
-"""A training run in a process of its own: started, watched, ended with this one.
+"""Training runs in subprocesses that end with this process.
 
-Its memory is its own, and its crash is its own. Beside the run folder `NAME` lie its
-log, `NAME.log`, and what it has cost so far, `NAME.spent.json`.
+The files of a run folder `NAME` are `NAME.log`, and `NAME.spent.json` with the time and
+the peak memory of all processes of the run.
 """
 
 import ctypes
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,25 +16,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmkeras import files
 from mmkeras.cli import Parser, add_settings, choose_preset, settings
 from mmkeras.config import Config
+from mmkeras.files import write_text
+from mmkeras.schema import METRICS_FILE
 from mmkeras.training import run_folder
 
-_SET_PARENT_DEATH_SIGNAL = 1  # of prctl(2): should this process be killed
-_ERROR = "error: "  # as run_program begins its line
+_SET_PARENT_DEATH_SIGNAL = 1  # of prctl(2)
+_ERROR = "error: "  # prefix of the message that `run_program` prints
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubprocessRun:
-    """What `python -m mmkeras.train` is to do.
+    """A planned call of `python -m mmkeras.train`.
 
     Attributes:
-        name: What a line of progress calls it.
-        folder: The run folder.
-        table: None is the embedded data set.
-        flags: Settings, as a command line has them.
-        config: The same settings, parsed.
+        name: Name in lines of progress.
+        table: CSV file; None is the embedded data set.
+        flags: Settings as command-line flags; `config` has them parsed.
     """
 
     name: str
@@ -59,28 +59,32 @@ class SubprocessRun:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """How a trial ended.
+    """Result and cost of a run.
 
     Attributes:
-        error: What the program said of it, in one line or several; "" for none.
-        seconds: In all processes that the run took.
-        peak_mb: Most memory that one of them held.
-        was_there: Whether the run was finished before.
+        error: Error message of the program, "" if there is none.
+        seconds: Time of all processes of the run.
+        peak_mb: Peak memory of any of them.
+        was_finished: Whether the run was finished before.
     """
 
     error: str = ""
     seconds: float = 0.0
     peak_mb: float = 0.0
-    was_there: bool = False
+    was_finished: bool = False
 
 
 def plan_run(
     name: str, folder: Path, table: Path | None, flags: Sequence[str]
 ) -> SubprocessRun:
-    """Parses the settings of a trial.
+    """Parses the settings of a run.
 
     Raises:
-        UserError: There is no such setting or value.
+        UserError: A setting or value does not exist.
+
+    Example:
+        run = plan_run("gated", Path("runs/a"), None, ["--preset", "gated"])
+        outcome = run_subprocess(run)
     """
     parser = Parser()
     add_settings(parser, choose_preset(flags))
@@ -90,106 +94,109 @@ def plan_run(
     )
 
 
-def check_runs(trials: Sequence[SubprocessRun]) -> None:
-    """Refuses to go on with runs of other settings, before any is trained.
-
-    Raises:
-        UserError: As `run.check_same`.
-    """
-    for trial in trials:
+def check_runs(runs: Sequence[SubprocessRun]) -> None:
+    """Checks that started runs have the planned settings, before any is trained."""
+    for run in runs:
         run_folder.check_unchanged(
-            trial.folder, trial.config, run_folder.data_name(trial.table)
+            run.folder, run.config, run_folder.data_name(run.table)
         )
 
 
-def run_subprocess(trial: SubprocessRun) -> RunOutcome:
-    """Trains, or goes on; a run that is finished already is left as it is.
+def run_subprocess(run: SubprocessRun) -> RunOutcome:
+    """Trains a run or resumes it; a finished run is not changed.
 
     Raises:
-        KeyboardInterrupt: After the run has been told so, and has ended.
+        KeyboardInterrupt: After the subprocess was interrupted too, and has ended.
     """
-    if run_folder.is_finished(trial.folder):
-        return RunOutcome(was_there=True, **_read_spent(trial.spent))
-    error = run_with_log(trial.command, trial.log, trial.spent)
-    return RunOutcome(error=error, **_read_spent(trial.spent))
+    if run_folder.is_finished(run.folder):
+        return RunOutcome(was_finished=True, **_read_spent(run.spent))
+    error = run_with_log(run.command, run.log, run.spent)
+    return RunOutcome(error=error, **_read_spent(run.spent))
 
 
 def run_with_log(command: Sequence[str], log: Path, spent: Path | None = None) -> str:
-    """Runs a program that writes to a log; returns its error, "" where there is none.
+    """Runs a command, appends its output to a log, and returns its error or "".
 
-    Args:
-        command: The words.
-        log: What the program prints is appended to it.
-        spent: File of what programs before it have cost, to which it adds.
+    Adds time and peak memory to the file `spent`.
 
     Raises:
-        KeyboardInterrupt: After the program has been told so, and has ended.
+        KeyboardInterrupt: After the subprocess was interrupted too, and has ended.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     with log.open("ab") as file:
-        before = file.tell()
+        offset = file.tell()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            start_new_session=True,  # Ctrl-C reaches it from here, and once
-            preexec_fn=_end_with_parent(),
+            start_new_session=True,  # `_wait` forwards Ctrl-C, once
+            preexec_fn=_parent_death_signal(),
         )
-    peak_mb, interrupted = _wait(process)
+    peak_mb, was_interrupted = _wait(process)
     if spent is not None:
         _add_spent(spent, time.perf_counter() - start, peak_mb)
-    if interrupted:
+    if was_interrupted:
         raise KeyboardInterrupt
-    return _error(log.read_bytes()[before:], process.returncode)
+    return _error(log.read_bytes()[offset:], process.returncode)
 
 
-def _end_with_parent() -> Callable[[], None] | None:
-    """Returns what a new process calls so that it ends when this one is killed."""
+def _parent_death_signal() -> Callable[[], None] | None:
+    """Returns a function that makes a new process end when this one is killed."""
     if sys.platform != "linux":
         return None
-    prctl = ctypes.CDLL(None).prctl  # found before the fork
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork
     return lambda: prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def sigterm_as_keyboard_interrupt() -> None:
-    """Lets signals that end a program reach it as Ctrl-C does."""
+    """Makes SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does."""
     for name in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(name) is not signal.SIG_IGN:  # as it is under nohup
+        if signal.getsignal(name) is not signal.SIG_IGN:  # ignored under nohup
             signal.signal(name, signal.default_int_handler)
 
 
-def _wait(process) -> tuple[float, bool]:
-    """Returns the most memory it held, in MB, and whether Ctrl-C has ended it.
+def print_resume_command(program: str, argv: Sequence[str]) -> None:
+    """Prints, after Ctrl-C, the command that resumes the runs."""
+    command = shlex.join(["python", "-m", program, *argv])
+    print(f"\nInterrupted.\nTo go on: {command}", file=sys.stderr)
 
-    The kernel counts at least what this process itself held when it forked.
+
+def read_metrics(folder: Path) -> dict:
+    """Reads metrics.json of a finished run."""
+    return json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+
+
+def _wait(process) -> tuple[float, bool]:
+    """Returns the peak memory in MB, and whether Ctrl-C has interrupted the process.
+
+    The kernel also counts the memory that this process had at the fork.
     """
-    interrupted = False
+    was_interrupted = False
     while True:
         try:
             _, status, usage = os.wait4(process.pid, 0)
             break
-        except KeyboardInterrupt:  # once, and it saves its work first
-            again = signal.SIGKILL if interrupted else signal.SIGTERM
-            os.kill(process.pid, again)
-            interrupted = True
+        except KeyboardInterrupt:  # the first lets it save its work
+            sig = signal.SIGKILL if was_interrupted else signal.SIGTERM
+            os.kill(process.pid, sig)
+            was_interrupted = True
     process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss / 1024, interrupted
+    return usage.ru_maxrss / 1024, was_interrupted
 
 
-def _error(said: bytes, code: int) -> str:
+def _error(output: bytes, code: int) -> str:
     if code == 0:
         return ""
     if code < 0:
-        what = f"It was ended by {signal.Signals(-code).name}."
-        out_of_memory = " The machine may be out of memory."
-        return what + (out_of_memory if code == -signal.SIGKILL else "")
-    lines = said.decode("utf-8", "replace").strip().splitlines()
+        note = " The machine may be out of memory." if code == -signal.SIGKILL else ""
+        return f"It was ended by {signal.Signals(-code).name}.{note}"
+    lines = output.decode("utf-8", "replace").strip().splitlines()
     for i, line in enumerate(lines):
         if line.startswith(_ERROR):
             return "\n".join([line.removeprefix(_ERROR), *lines[i + 1 :]])
-    return lines[-1] if lines else f"It ended with exit code {code}."
+    return lines[-1] if lines else f"It exited with code {code}."
 
 
 def _read_spent(path: Path) -> dict[str, float]:
@@ -200,4 +207,4 @@ def _add_spent(path: Path, seconds: float, peak_mb: float) -> None:
     before = {"seconds": 0.0, "peak_mb": 0.0, **_read_spent(path)}
     seconds += before["seconds"]
     spent = {"seconds": seconds, "peak_mb": max(peak_mb, before["peak_mb"])}
-    files.write_text(path, json.dumps(spent))
+    write_text(path, json.dumps(spent))

@@ -1,7 +1,7 @@
-"""What is used of TensorFlow's C API: its functions, statuses and tensors, by ctypes.
+"""ctypes bindings of TensorFlow's C API: functions, statuses and tensors.
 
-Source: tensorflow/c/c_api.h, tf_tensor.h and tf_tstring.h of TensorFlow 2.16, out of
-the shared library that the TensorFlow wheel brings.
+Source: tensorflow/c/c_api.h, tf_tensor.h and tf_tstring.h of TensorFlow 2.16. The
+shared library is that of the TensorFlow wheel.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ from mmkeras.errors import UserError
 # Part of the wheels for Linux and macOS.
 _LIBRARY = "libtensorflow_cc." + ("2.dylib" if sys.platform == "darwin" else "so.2")
 _STRING_BYTES = 24  # sizeof(TF_TString), as tf_tstring.h has it
-_MOST_RANK = 32  # of numpy before 2.0
+_MAX_RANK = 32  # limit of numpy before 2.0
 POINTER, TEXT, _INT = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
 _INT64, _SIZE = ctypes.c_int64, ctypes.c_size_t
 
@@ -37,7 +37,7 @@ class Output(ctypes.Structure):
 
 _BUFFER, _OUTPUTS = ctypes.POINTER(Buffer), ctypes.POINTER(Output)
 _POINTERS, _SIZES = ctypes.POINTER(POINTER), ctypes.POINTER(_INT64)
-# What each function returns and what it takes.
+# Name -> type of the result, types of the arguments.
 _FUNCTIONS = {
     "TF_NewStatus": (POINTER, []),
     "TF_DeleteStatus": (None, [POINTER]),
@@ -82,11 +82,11 @@ _SLOW |= {"TF_CloseSession", "TF_DeleteSession"}
 
 
 @cache
-def functions() -> SimpleNamespace:
-    """Opens the library that `import tensorflow` has loaded already.
+def load_library() -> SimpleNamespace:
+    """Returns the C functions, from the library that `import tensorflow` has loaded.
 
-    Only what takes long gives Python's lock away while it runs: giving it away for
-    each string of a tensor would let every other thread go first.
+    Only slow functions release the GIL: releasing it for each string of a tensor would
+    let every other thread run first.
     """
     path = os.path.join(tf.sysconfig.get_lib(), _LIBRARY)
     if not os.path.exists(path):
@@ -95,18 +95,18 @@ def functions() -> SimpleNamespace:
             "Linux or macOS."
         )
     quick, slow = ctypes.PyDLL(path), ctypes.CDLL(path)
-    found = {}
-    for name, (returns, takes) in _FUNCTIONS.items():
+    result = SimpleNamespace()
+    for name, (result_type, argument_types) in _FUNCTIONS.items():
         function = getattr(slow if name in _SLOW else quick, name)
-        function.restype, function.argtypes = returns, takes
-        found[name] = function
-    return SimpleNamespace(**found)
+        function.restype, function.argtypes = result_type, argument_types
+        setattr(result, name, function)
+    return result
 
 
 @contextmanager
-def checked() -> Iterator[int]:
-    """Yields a new status, and raises the exception that it then stands for."""
-    api = functions()
+def check_status() -> Iterator[int]:
+    """Yields a new status, and raises its error, if it has one, at the end."""
+    api = load_library()
     status = api.TF_NewStatus()
     try:
         yield status
@@ -119,15 +119,15 @@ def checked() -> Iterator[int]:
 
 
 def run_options(timeout_ms: int) -> Any:
-    """Returns what cancels a run after so many milliseconds."""
+    """Returns options that cancel a run after `timeout_ms`."""
     content = config_pb2.RunOptions(timeout_in_ms=timeout_ms).SerializeToString()
     data = ctypes.cast(ctypes.c_char_p(content), POINTER)
     return ctypes.byref(Buffer(data, len(content), None))
 
 
 def to_tensor(array: np.ndarray) -> int:
-    """Makes a tensor of the same shape and content; the caller deletes it."""
-    api, strings = functions(), array.dtype == object
+    """Returns a new tensor of the same shape and content; the caller deletes it."""
+    api, strings = load_library(), array.dtype == object
     dtype = tf.as_dtype(array.dtype).as_datatype_enum  # object: strings
     array = np.ascontiguousarray(array).reshape(array.shape)
     shape = (_INT64 * array.ndim)(*array.shape)
@@ -138,24 +138,23 @@ def to_tensor(array: np.ndarray) -> int:
         ctypes.memmove(data, array.ctypes.data, length)
         return tensor
     for i, content in enumerate(array.flat):
-        api.TF_StringInit(data + i * _STRING_BYTES)
-        api.TF_StringCopy(data + i * _STRING_BYTES, content, len(content))
+        address = data + i * _STRING_BYTES
+        api.TF_StringInit(address)
+        api.TF_StringCopy(address, content, len(content))
     return tensor
 
 
 def to_array(tensor: int) -> np.ndarray:
-    """Copies a tensor into an array, strings as bytes in one of dtype object."""
-    api = functions()
+    """Returns a copy of a tensor; strings are bytes in an array of dtype object."""
+    api = load_library()
     dtype = tf.as_dtype(api.TF_TensorType(tensor))
     if not dtype.is_numpy_compatible:
         raise tf.errors.UnimplementedError(
-            None, None, f"An output is of type {dtype.name}, which is no array."
+            None, None, f"An output of type {dtype.name} is not an array."
         )
-    if (rank := api.TF_NumDims(tensor)) > _MOST_RANK:
+    if (rank := api.TF_NumDims(tensor)) > _MAX_RANK:
         raise tf.errors.UnimplementedError(
-            None,
-            None,
-            f"An output has {rank} dimensions, and {_MOST_RANK} is the most.",
+            None, None, f"An output has {rank} dimensions; the maximum is {_MAX_RANK}."
         )
     shape = [api.TF_Dim(tensor, i) for i in range(rank)]
     array, data = np.empty(shape, dtype.as_numpy_dtype), api.TF_TensorData(tensor)
@@ -163,7 +162,7 @@ def to_array(tensor: int) -> np.ndarray:
         ctypes.memmove(array.ctypes.data, data, array.nbytes)
         return array
     for i in range(array.size):
-        slot = data + i * _STRING_BYTES
-        content = api.TF_StringGetDataPointer(slot)
-        array.flat[i] = ctypes.string_at(content, api.TF_StringGetSize(slot))
+        address = data + i * _STRING_BYTES
+        content = api.TF_StringGetDataPointer(address)
+        array.flat[i] = ctypes.string_at(content, api.TF_StringGetSize(address))
     return array

@@ -1,4 +1,4 @@
-"""manifest.json of a run folder: data, settings, and versions of packages."""
+"""manifest.json of a run folder: data, settings and package versions."""
 
 import json
 import platform
@@ -14,13 +14,17 @@ _PACKAGES = ("mmkeras", "tensorflow", "keras", "numpy", "scikit-learn", "soundfi
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Returns manifest.json, or {} where there is none yet."""
+    """Returns the content of manifest.json, or {} if it does not exist."""
     path = folder / MANIFEST_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def write_manifest(folder: Path, **content: Any) -> None:
-    """Writes manifest.json: what the run was made of."""
+    """Adds `content` and the package versions to manifest.json.
+
+    Example:
+        write_manifest(folder, seed=0, rows={"train": 24})
+    """
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -37,12 +41,12 @@ def check_keras(folder: Path) -> None:
     Raises:
         UserError: A later release of Keras wrote them.
     """
-    theirs = read_manifest(folder).get("versions", {}).get("keras", "")
-    ours = version("keras")
-    if _release(theirs) > _release(ours):
+    writer = read_manifest(folder).get("versions", {}).get("keras", "")
+    reader = version("keras")
+    if _release(writer) > _release(reader):
         raise UserError(
-            f"Keras {theirs} wrote the model in '{folder}', and Keras {ours} cannot "
-            f"read it. Use Keras {theirs} or later (Python 3.11 to 3.13); the export "
+            f"Keras {writer} wrote the model in '{folder}', and Keras {reader} cannot "
+            f"read it. Use Keras {writer} or later (Python 3.11 to 3.13); the export "
             "can be served by either."
         )
 

@@ -1,6 +1,5 @@
-"""The served model: signatures on raw bytes, warm-up requests, and the proof."""
+"""Export of a trained model as a verified SavedModel for TensorFlow Serving."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from mmkeras.export.verification import (
     rows_to_examples,
     verify_export,
 )
+from mmkeras.files import atomic_folder, latest_version
 from mmkeras.modalities import preprocessing_state
 from mmkeras.schema import (
     ANALYSIS_FILE,
@@ -46,86 +46,74 @@ _CLASSIFY_METHOD = "tensorflow/serving/classify"
 def export(
     trained_model: TrainedModel, rows: list[dict[str, bytes]], folder: Path
 ) -> Path:
-    """Writes the next version under `folder`, proves it, and only then names it.
+    """Writes and verifies the next version under `folder`, and returns its path.
 
     Args:
-        trained: Model, settings and analysis.
-        rows: A few complete rows, bytes by modality: golden rows of the proof, and
-            the warm-up requests.
-        folder: Base path, as TF Serving polls it.
-
-    Returns:
-        The version's folder.
+        rows: A few rows for golden batches and warm-up requests, bytes by modality.
+        folder: Base path that TF Serving polls; the version appears atomically.
 
     Raises:
-        ProofError: The reloaded export does not answer as the model does; nothing
-            is left behind.
+        ExportMismatchError: Outputs of the reloaded export differ from the model's;
+            nothing is written.
+
+    Example:
+        export(load_trained(folder), golden_rows, Path("served"))  # served/1
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    versions = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
-    version = max(versions, default=0) + 1
-    aside = folder / f".{version}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        _save(trained_model, aside)
-        _write_extras(trained_model, aside)
+    latest = latest_version(folder)
+    path = folder / str(int(latest.name) + 1 if latest else 1)
+    for tmp_folder in folder.glob(f".*.{path.name}"):  # left by a killed export
+        shutil.rmtree(tmp_folder)
+    with atomic_folder(path) as tmp_folder:
+        save_signatures(trained_model, tmp_folder)
+        _write_extras(trained_model, tmp_folder)
         batches = golden_batches(rows, trained_model.state.modalities)
-        write_warmup(batches["complete"], aside)
-        verify_export(
-            aside, trained_model, batches, trained_model.config.export.tolerance
-        )
-        os.rename(aside, folder / str(version))
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return folder / str(version)
+        write_warmup(batches["complete"], tmp_folder)
+        tolerance = trained_model.config.export.tolerance
+        verify_export(tmp_folder, trained_model, batches, tolerance)
+    return path
 
 
-def _save(trained_model: TrainedModel, path: Path) -> None:
-    """Saves the signatures; the Keras model stays out of the saved object.
+def save_signatures(trained_model: TrainedModel, path: Path) -> None:
+    """Writes the signatures and the variables, without the Keras model itself.
 
-    The C++ loader does not find the variables of a Keras 3 model that hangs on a
-    tf.Module; the bare variables it finds.
+    The C++ loader does not find the variables of a Keras 3 model in a tf.Module, but
+    finds the variables themselves.
     """
     serve = build_serve(trained_model)
     module = tf.Module()
     module.weights = [v.value for v in trained_model.model.variables]
     module.resources = trained_model.preprocessor.resources
-    strings = {
-        m: tf.TensorSpec([None], tf.string, name=m)
-        for m in trained_model.state.modalities
+    outputs = {
+        SERVING_DEFAULT: (PROBABILITIES, LABEL, SCORE, STATUS),
+        EMBED: (*embedding_names(trained_model), STATUS),
     }
     signatures = {
-        SERVING_DEFAULT: _signature(
-            serve, strings, (PROBABILITIES, LABEL, SCORE, STATUS)
-        ),
-        EMBED: _signature(serve, strings, (*embedding_names(trained_model), STATUS)),
-        CLASSIFY: _classify(serve, trained_model),
+        name: _signature(serve, trained_model.state.modalities, outputs[name])
+        for name in outputs
     }
+    signatures[CLASSIFY] = _classify(serve, trained_model)
     tf.saved_model.save(module, str(path), signatures)
     updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(path))
     updater.replace_method_name(CLASSIFY, _CLASSIFY_METHOD, tags="serve")
     updater.save()
 
 
-def _ranked(data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Refuses anything but a vector of strings before another op sees it."""
-    return {m: tf.ensure_shape(strings, [None]) for m, strings in data.items()}
+def _signature(serve: Callable, modalities, outputs):
+    """Builds a signature from (B,) strings by modality to some outputs of `serve`."""
 
-
-def _signature(serve: Callable, strings, outputs):
     def signature(**data):
-        answer = serve(_ranked(data))
-        return {name: answer[name] for name in outputs}
+        # Checked first: a wrong rank must not reach another op.
+        result = serve({m: tf.ensure_shape(x, [None]) for m, x in data.items()})
+        return {name: result[name] for name in outputs}
 
-    return tf.function(signature, autograph=False).get_concrete_function(**strings)
+    specs = {m: tf.TensorSpec([None], tf.string, name=m) for m in modalities}
+    return tf.function(signature, autograph=False).get_concrete_function(**specs)
 
 
 def _classify(serve: Callable, trained_model: TrainedModel):
-    """tf.Examples in, class names and scores out, as TF Serving's Classify wants."""
-    modalities, classes = (
-        trained_model.state.modalities,
-        list(trained_model.state.classes),
-    )
+    """Builds the signature of TF Serving's Classify: tf.Examples to class scores."""
+    modalities = trained_model.state.modalities
+    classes = list(trained_model.state.classes)
     features = {m: tf.io.FixedLenFeature([], tf.string, "") for m in modalities}
 
     def classify(inputs):
@@ -139,7 +127,7 @@ def _classify(serve: Callable, trained_model: TrainedModel):
 
 
 def _write_extras(trained_model: TrainedModel, path: Path) -> None:
-    """Puts labels, settings and analysis beside the graph."""
+    """Writes labels, settings and preprocessing state to assets.extra."""
     extra = path / Path(WARMUP_FILE).parent
     extra.mkdir()
     labels = "".join(f"{name}\n" for name in trained_model.state.classes)
@@ -150,12 +138,7 @@ def _write_extras(trained_model: TrainedModel, path: Path) -> None:
 
 
 def write_warmup(rows: Rows, path: Path) -> None:
-    """Writes the requests that TF Serving answers before it takes any other.
-
-    Args:
-        rows: One batch, bytes by modality, of which each signature gets a request.
-        path: Folder of the SavedModel.
-    """
+    """Writes one request per signature, which TF Serving runs when it loads `path`."""
     spec = {"name": "mmkeras"}
     tensors = {m: tf.make_tensor_proto(column, tf.string) for m, column in rows.items()}
     logs = []

@@ -1,8 +1,4 @@
-"""Runs a SavedModel with the C++ loader that TF Serving uses; Python loads nothing.
-
-The loader is `TF_LoadSessionFromSavedModel` of TensorFlow's C API, called by ctypes
-out of the shared library that the TensorFlow wheel brings.
-"""
+"""Sessions on SavedModels, loaded by TF Serving's C++ loader instead of Python's."""
 
 import ctypes
 import os
@@ -21,40 +17,36 @@ from mmkeras.export.c_api import (
     POINTER,
     TEXT,
     Output,
-    checked,
-    functions,
+    check_status,
+    load_library,
     run_options,
     to_array,
     to_tensor,
 )
 
-# call(signature, {input: strings or numbers of any rank}) -> {output: array}
+# Signature and {input: strings or numbers of any rank} to {output: array}.
 Call = Callable[[str, dict[str, Any]], dict[str, np.ndarray]]
 
 _TAG = b"serve"
 
 
 class Session:
-    """A SavedModel's graph with its variables, ready to run; from any thread.
+    """A thread-safe session on a SavedModel.
 
     Attributes:
-        signatures: {name: SignatureDef}; those of TensorFlow itself begin with "__".
-        operations: {signature: types of the operations that its outputs come from}.
+        signatures: Name -> SignatureDef; TensorFlow's own names begin with "__".
+        operations: Signature -> types of the operations that compute its outputs.
     """
 
     def __init__(self, path: str | os.PathLike):
-        """Loads the model at `path`, as TF Serving does.
-
-        Raises:
-            tf.errors.OpError: Of the class of TensorFlow's error code.
-        """
-        self._graph = functions().TF_NewGraph()
+        """Loads the model at `path`; raises a `tf.errors.OpError` on failure."""
+        self._graph = load_library().TF_NewGraph()
         try:
             self._session, meta = _open(path, self._graph)
         except BaseException:
-            functions().TF_DeleteGraph(self._graph)
+            load_library().TF_DeleteGraph(self._graph)
             raise
-        self.signatures, self._points = {}, dict[str, Output]()
+        self.signatures, self._outputs = {}, dict[str, Output]()
         try:
             meta = meta_graph_pb2.MetaGraphDef.FromString(meta)
             self.signatures = _signatures(meta)
@@ -72,92 +64,87 @@ class Session:
         """Runs the graph from the tensors of `feeds` to those of `fetches`.
 
         Args:
-            feeds: {name of a tensor, as "x:0": array}; strings are bytes in arrays of
-                dtype object. An array reaches the graph with the type and shape it
-                has: it is TensorFlow that refuses a wrong one.
+            feeds: Name of a tensor, as "x:0", -> array; strings are bytes in arrays of
+                dtype object. TensorFlow checks the types and shapes.
             fetches: Names of tensors.
-            timeout_ms: The run is cancelled when it is over; 0: never.
+            timeout_ms: Time after which the run is cancelled; 0 is no limit.
 
         Raises:
-            tf.errors.OpError: Of the class of TensorFlow's error code.
+            tf.errors.OpError: Subclass for TensorFlow's error code.
         """
-        api = functions()
-        starts = (Output * len(feeds))(*map(self._point, feeds))
-        ends = (Output * len(fetches))(*map(self._point, fetches))
+        api = load_library()
+        sources = (Output * len(feeds))(*map(self._output, feeds))
+        targets = (Output * len(fetches))(*map(self._output, fetches))
         options = run_options(timeout_ms) if timeout_ms else None
-        fed, fetched = (POINTER * len(starts))(), (POINTER * len(ends))()
+        inputs, results = (POINTER * len(sources))(), (POINTER * len(targets))()
         try:
             for i, array in enumerate(feeds.values()):
-                fed[i] = to_tensor(array)
-            with checked() as status:
+                inputs[i] = to_tensor(array)
+            with check_status() as status:
                 api.TF_SessionRun(
-                    *(self._session, options, starts, fed, len(fed)),
-                    *(ends, fetched, len(fetched), None, 0, None, status),
+                    *(self._session, options, sources, inputs, len(inputs)),
+                    *(targets, results, len(results), None, 0, None, status),
                 )
-            return [to_array(tensor) for tensor in fetched]
+            return [to_array(tensor) for tensor in results]
         finally:
-            for tensor in filter(None, [*fed, *fetched]):
+            for tensor in filter(None, [*inputs, *results]):
                 api.TF_DeleteTensor(tensor)
 
     def close(self) -> None:
-        """Gives all memory back. No run may be under way, and none comes after."""
+        """Releases all memory; no run may be active or follow."""
         self.signatures.clear()
-        for release in (functions().TF_CloseSession, functions().TF_DeleteSession):
-            with checked() as status:
+        api = load_library()
+        for release in (api.TF_CloseSession, api.TF_DeleteSession):
+            with check_status() as status:
                 release(self._session, status)
-        functions().TF_DeleteGraph(self._graph)
+        api.TF_DeleteGraph(self._graph)
         _trim()
 
-    def _point(self, tensor: str) -> Output:
-        """Finds where in the graph a tensor is."""
-        point = self._points.get(tensor)
-        if point is None:
-            name, _, index = tensor.partition(":")  # "" for a sparse or ragged one
-            operation = functions().TF_GraphOperationByName(self._graph, name.encode())
-            there = functions().TF_OperationNumOutputs(operation) if operation else 0
-            if not (index or "0").isdecimal() or int(index or 0) >= there:
-                raise tf.errors.UnimplementedError(
-                    None, None, f"'{tensor}' is no plain tensor of the graph."
-                )
-            point = self._points[tensor] = Output(operation, int(index or 0))
-        return point
+    def _output(self, tensor: str) -> Output:
+        """Returns the operation and the output index of a tensor."""
+        if tensor not in self._outputs:
+            name, _, index = tensor.partition(":")  # "" for a sparse or ragged tensor
+            api = load_library()
+            operation = api.TF_GraphOperationByName(self._graph, name.encode())
+            count = api.TF_OperationNumOutputs(operation) if operation else 0
+            if not (index or "0").isdecimal() or int(index or 0) >= count:
+                raise _unimplemented(f"'{tensor}' is not a dense tensor of the graph.")
+            self._outputs[tensor] = Output(operation, int(index or 0))
+        return self._outputs[tensor]
 
 
 @contextmanager
-def loaded(path: Path) -> Iterator[Call]:
-    """Loads a SavedModel and yields the call that runs its signatures.
+def load_saved_model(path: Path) -> Iterator[Call]:
+    """Loads a SavedModel and yields a function that calls its signatures.
 
-    Strings are bytes, a list of them, or lists of lists, or an array of dtype object.
-    They reach the graph with the rank they have: it is the graph that refuses a wrong
-    one, as it does when it is served.
+    Strings are bytes, in nested lists or in an array of dtype object. The graph checks
+    their rank, as it does in TF Serving.
 
     Raises:
-        tf.errors.OpError: Of the class of TensorFlow's error code, on loading and on
-            each call; NotFoundError where there is no such signature, and
-            InvalidArgumentError where the inputs are not those of the signature.
+        tf.errors.OpError: Subclass for TensorFlow's error code; NotFoundError for an
+            unknown signature, InvalidArgumentError for unknown names of inputs.
+
+    Example:
+        with load_saved_model(Path("served/1")) as call:
+            call("serving_default", {"text": [b"warm fire", b""]})["label"]
     """
     session = Session(path)
 
     def call(signature, feeds):
-        known = sorted(s for s in session.signatures if not s.startswith("__"))
-        if signature not in known:  # after the end there is none
-            raise tf.errors.NotFoundError(
-                None,
-                None,
-                f"There is no signature '{signature}', only: "
-                f"{', '.join(known) or 'none'}.",
-            )
+        names = sorted(s for s in session.signatures if not s.startswith("__"))
+        if signature not in names:  # after `close` there are none
+            known = ", ".join(names) or "none"
+            message = f"There is no signature '{signature}', only: {known}."
+            raise tf.errors.NotFoundError(None, None, message)
         definition = session.signatures[signature]
         inputs, outputs = dict(definition.inputs), dict(definition.outputs)
-        _check_names(signature, inputs, feeds)
-        for key, info in {**inputs, **outputs}.items():
-            _check_plain(key, info)
+        _check_signature(signature, inputs, outputs, feeds)
         arrays = {
             inputs[k].name: _array(k, feeds[k], tf.as_dtype(inputs[k].dtype))
             for k in inputs
         }
-        answers = session.run(arrays, [info.name for info in outputs.values()])
-        return dict(zip(outputs, answers, strict=True))
+        results = session.run(arrays, [info.name for info in outputs.values()])
+        return dict(zip(outputs, results, strict=True))
 
     try:
         yield call
@@ -166,24 +153,23 @@ def loaded(path: Path) -> Iterator[Call]:
 
 
 def _trim() -> None:
-    """Gives freed memory back to the machine: glibc keeps it, in an arena a thread.
+    """Returns freed memory to the system, which glibc keeps in one arena per thread.
 
-    A process that loads one version after the other would grow by some of each.
+    Otherwise a process that loads one version after the other would grow.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
-    if trim is not None:
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc only
         trim(0)
 
 
 def _open(path, graph: int) -> tuple[int, bytes]:
-    """Fills the graph; returns the session, and the MetaGraphDef of the model."""
-    api = functions()
+    """Fills the graph; returns the session and the serialized MetaGraphDef."""
+    api = load_library()
     options, buffer = api.TF_NewSessionOptions(), api.TF_NewBuffer()
-    config, tags = _devices(), (TEXT * 1)(_TAG)
+    config, tags = _session_config(), (TEXT * 1)(_TAG)
     try:
-        with checked() as status:
+        with check_status() as status:
             api.TF_SetConfig(options, config, len(config), status)
-        with checked() as status:
+        with check_status() as status:
             session = api.TF_LoadSessionFromSavedModel(
                 options, None, os.fsencode(path), tags, 1, graph, buffer, status
             )
@@ -195,80 +181,75 @@ def _open(path, graph: int) -> tuple[int, bytes]:
 
 
 def _signatures(meta) -> dict[str, meta_graph_pb2.SignatureDef]:
-    found = {}
+    result = {}
     for name, definition in meta.signature_def.items():
-        found[name] = meta_graph_pb2.SignatureDef()  # a part would keep the whole
-        found[name].CopyFrom(definition)
-    return found
+        result[name] = meta_graph_pb2.SignatureDef()  # does not keep `meta` alive
+        result[name].CopyFrom(definition)
+    return result
 
 
 def _operations(meta) -> dict[str, frozenset[str]]:
     graph = meta.graph_def
     nodes = {node.name: node for node in graph.node}
     bodies = {f.signature.name: f.node_def for f in graph.library.function}
-    found = {}
+    result = {}
     for name, definition in meta.signature_def.items():
-        ends = [info.name.partition(":")[0] for info in definition.outputs.values()]
-        reached = _closure(ends, lambda at: map(_source, nodes[at].input), nodes)
-        ops = {nodes[at].op for at in reached}
-        called = {f for at in reached for f in _called(nodes[at])}
-        inner = _closure(called, lambda at: chain(*map(_called, bodies[at])), bodies)
-        ops.update(node.op for at in inner for node in bodies[at])
-        found[name] = frozenset(ops)
-    return found
+        outputs = [_node_name(info.name) for info in definition.outputs.values()]
+        ancestors = _closure(outputs, lambda n: map(_node_name, nodes[n].input), nodes)
+        ops = {nodes[n].op for n in ancestors}
+        callees = {f for n in ancestors for f in _callees(nodes[n])}
+        inner = _closure(callees, lambda f: chain(*map(_callees, bodies[f])), bodies)
+        ops.update(node.op for f in inner for node in bodies[f])
+        result[name] = frozenset(ops)
+    return result
 
 
-def _closure(start, following, known) -> set[str]:
-    """Returns what is known of `start`, of what follows it, and so on."""
-    reached, left = set(), list(start)
-    while left:
-        if (at := left.pop()) in known and at not in reached:
-            reached.add(at)
-            left.extend(following(at))
-    return reached
+def _closure(start, successors, known) -> set[str]:
+    """Returns the known names that are reachable from `start`."""
+    closure, stack = set(), list(start)
+    while stack:
+        if (name := stack.pop()) in known and name not in closure:
+            closure.add(name)
+            stack.extend(successors(name))
+    return closure
 
 
-def _source(tensor: str) -> str:
+def _node_name(tensor: str) -> str:
     return tensor.lstrip("^").partition(":")[0]
 
 
-def _called(node) -> list[str]:
+def _callees(node) -> list[str]:
     """Returns the names of functions that a node may call."""
-    listed = [f for a in node.attr.values() for f in (a.func, *a.list.func)]
-    return [node.op, *(f.name for f in listed)]
+    attributes = [f for a in node.attr.values() for f in (a.func, *a.list.func)]
+    return [node.op, *(f.name for f in attributes)]
 
 
-def _devices() -> bytes:
-    """Returns a session's settings: the devices that Python sees, all else as is.
+def _session_config() -> bytes:
+    """Returns session settings with the devices that Python uses.
 
-    Two sessions in one process that see different GPUs are an error.
+    Two sessions in one process must not use different GPUs.
     """
-    seen = context.context().config
+    eager = context.context().config
     config = config_pb2.ConfigProto(
-        device_count=seen.device_count, gpu_options=seen.gpu_options
+        device_count=eager.device_count, gpu_options=eager.gpu_options
     )
     return config.SerializeToString()
 
 
-def _check_names(signature: str, inputs, feeds) -> None:
+def _check_signature(signature: str, inputs, outputs, feeds) -> None:
     if set(inputs) != set(feeds):
-        raise tf.errors.InvalidArgumentError(
-            None,
-            None,
+        message = (
             f"Signature '{signature}' takes {', '.join(sorted(inputs))}; received "
-            f"{', '.join(sorted(feeds)) or 'nothing'}.",
+            f"{', '.join(sorted(feeds)) or 'nothing'}."
         )
+        raise tf.errors.InvalidArgumentError(None, None, message)
+    for key, info in {**inputs, **outputs}.items():
+        if not (info.name and tf.as_dtype(info.dtype).is_numpy_compatible):
+            raise _unimplemented(f"'{key}' of the signature is not a dense tensor.")
 
 
-def _check_plain(key: str, info) -> None:
-    if not (info.name and _is_array(info.dtype)):
-        raise tf.errors.UnimplementedError(
-            None, None, f"'{key}' of the signature is no plain tensor of the graph."
-        )
-
-
-def _is_array(dtype: int) -> bool:
-    return tf.as_dtype(dtype).is_numpy_compatible
+def _unimplemented(message: str) -> tf.errors.UnimplementedError:
+    return tf.errors.UnimplementedError(None, None, message)
 
 
 def _array(name: str, value: Any, dtype: tf.DType) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The export's proof: loaded as TF Serving does, it answers as the model did."""
+"""Verification of an export: TF Serving's loader must reproduce the model's outputs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from mmkeras.errors import ExportMismatchError, UserError
+from mmkeras.errors import ExportMismatchError, UserError, one_line
 from mmkeras.export.inference import TrainedModel, build_serve, embedding_names
-from mmkeras.export.saved_model_session import loaded
+from mmkeras.export.saved_model_session import load_saved_model
 from mmkeras.schema import (
     CLASSIFY,
     CLASSIFY_CLASSES,
@@ -24,28 +24,27 @@ from mmkeras.schema import (
 )
 
 Rows = dict[str, list[bytes]]
-# No picture, no sound, no vector and no UTF-8.
-_BROKEN = b"\xff\xfebroken"
-_MOST_COMPLETE = 4  # complete golden rows
+_BROKEN = b"\xff\xfebroken"  # neither an image, audio, a vector nor UTF-8
+_COMPLETE_ROWS = 4  # upper limit
 
 
 def golden_batches(
     rows: list[dict[str, bytes]], modalities: tuple[str, ...]
 ) -> dict[str, Rows]:
-    """Makes the batches of the proof out of a few rows of the data.
+    """Builds the batches of a verification from a few rows of the data.
 
-    One of complete rows (or the fullest there are), one with each modality absent
-    and broken in turn, one of absent rows only, all of these mixed, and an empty one.
+    One has the most complete rows, one each modality absent and broken in turn, one
+    only absent modalities, one all of these rows, and one no rows.
     """
     if not rows:
-        raise ValueError("The proof needs at least one row.")
-    fullest = sorted(rows, key=lambda r: -sum(bool(r[m]) for m in modalities))
-    complete = fullest[:_MOST_COMPLETE]
-    one = complete[0]
+        raise ValueError("Golden batches need at least one row.")
+    by_fullness = sorted(rows, key=lambda r: -sum(bool(r[m]) for m in modalities))
+    complete = by_fullness[:_COMPLETE_ROWS]
+    row = complete[0]
     batches = {"complete": complete}
     for m in modalities:
-        batches[f"{m} absent"] = [{**one, m: b""}]
-        batches[f"{m} broken"] = [{**one, m: _BROKEN}]
+        batches[f"{m} absent"] = [{**row, m: b""}]
+        batches[f"{m} broken"] = [{**row, m: _BROKEN}]
     batches["all absent"] = [dict.fromkeys(modalities, b"")]
     batches["mixed"] = [row for batch in batches.values() for row in batch]
     batches["empty"] = []
@@ -58,128 +57,130 @@ def golden_batches(
 def verify_export(
     path: Path, trained_model: TrainedModel, batches: dict[str, Rows], tolerance: float
 ) -> float:
-    """Loads the export with the loader of TF Serving and compares every answer.
+    """Compares the outputs of an export, in TF Serving's loader, with the model's.
 
-    The model answers row by row, outside any exported graph; the export answers
-    whole batches.
+    The model predicts row by row, the export batch by batch.
 
     Returns:
         The largest difference of any number.
 
     Raises:
-        ProofError: The export cannot be loaded or run; a probability, label, score,
-            status or embedding differs; or a request of the wrong rank is not refused.
+        ExportMismatchError: The export cannot be loaded or run; a probability, label,
+            score, status or embedding differs; or a wrong rank is accepted.
+
+    Example:
+        batches = golden_batches(rows, trained_model.state.modalities)
+        verify_export(Path("served/1"), trained_model, batches, tolerance=1e-4)
     """
-    answer = _reference(trained_model)
-    expected = {name: answer(rows) for name, rows in batches.items()}
-    largest, doing = 0.0, "cannot be loaded"
+    predict = _build_reference(trained_model)
+    expected = {name: predict(rows) for name, rows in batches.items()}
+    largest, failure = 0.0, "cannot be loaded"
     try:
-        with loaded(path) as call:
+        with load_saved_model(path) as call:
             for name, rows in batches.items():
-                doing = f"fails on golden batch '{name}'"
-                found = _compare(
+                failure = f"fails on golden batch '{name}'"
+                difference = _compare(
                     name, rows, call, expected[name], trained_model, tolerance
                 )
-                largest = max(largest, found)
-            doing = "fails on a request of the wrong rank"
-            _refuses_wrong_ranks(call, batches["complete"])
+                largest = max(largest, difference)
+            failure = "fails on a request of the wrong rank"
+            check_ranks(call, batches["complete"])
     except tf.errors.OpError as error:
-        words = " ".join(error.message.split())
-        raise ExportMismatchError(f"The export {doing}: {words}") from error
+        reason = one_line(error.message)
+        raise ExportMismatchError(f"The export {failure}: {reason}") from error
     return largest
 
 
-def _reference(trained_model: TrainedModel) -> Callable[[Rows], dict[str, np.ndarray]]:
-    """Returns the training model's answer, one row after the other, by output."""
+def _build_reference(trained_model) -> Callable[[Rows], dict[str, np.ndarray]]:
+    """Builds the model's prediction function: rows to outputs, one row at a time."""
     modalities = trained_model.state.modalities
     spec = {m: tf.TensorSpec([None], tf.string) for m in modalities}
     serve = tf.function(build_serve(trained_model), [spec], autograph=False)
-    seen = {}
+    results = {}
 
-    def one(row: tuple[bytes, ...]):
-        if row not in seen:
+    def predict_row(row: tuple[bytes, ...]):
+        if row not in results:
             data = dict(zip(modalities, row, strict=True))
             tensors = {m: tf.constant([content]) for m, content in data.items()}
-            seen[row] = {k: v.numpy() for k, v in serve(tensors).items()}
-        return seen[row]
+            results[row] = {k: v.numpy() for k, v in serve(tensors).items()}
+        return results[row]
 
-    def answer(rows: Rows):
+    def predict(rows: Rows):
         columns = [rows[m] for m in modalities]
-        answers = [one(row) for row in zip(*columns, strict=True)]
-        empty = one((b"",) * len(columns))
-        if not answers:
-            return {k: v[:0] for k, v in empty.items()}
-        return {k: np.concatenate([a[k] for a in answers]) for k in empty}
+        outputs = [predict_row(row) for row in zip(*columns, strict=True)]
+        absent = predict_row((b"",) * len(columns))
+        if not outputs:
+            return {k: v[:0] for k, v in absent.items()}
+        return {k: np.concatenate([o[k] for o in outputs]) for k in absent}
 
-    return answer
+    return predict
 
 
 def _compare(name, rows, call, expected, trained_model, tolerance) -> float:
     """Returns the largest difference."""
-    got = {**call(EMBED, rows), **call(SERVING_DEFAULT, rows)}
+    outputs = {**call(EMBED, rows), **call(SERVING_DEFAULT, rows)}
     classified = call(CLASSIFY, {CLASSIFY_INPUT: rows_to_examples(rows)})
     for key in (LABEL, STATUS):
-        if list(got[key]) != list(expected[key]):
+        if list(outputs[key]) != list(expected[key]):
             raise ExportMismatchError(
-                f"Golden batch '{name}': {key} is {list(got[key])}, and the model "
-                f"says {list(expected[key])}."
+                f"Golden batch '{name}': {key} of the export is {list(outputs[key])}, "
+                f"of the model {list(expected[key])}."
             )
-    got[CLASSIFY_SCORES] = classified[CLASSIFY_SCORES]
+    classes = trained_model.state.classes
+    encoded = [c.encode() for c in classes]
+    if any(list(row) != encoded for row in classified[CLASSIFY_CLASSES]):
+        raise ExportMismatchError(
+            f"Golden batch '{name}': the classes of classify are not the model's."
+        )
+    outputs[CLASSIFY_SCORES] = classified[CLASSIFY_SCORES]
     expected = {**expected, CLASSIFY_SCORES: expected[PROBABILITIES]}
-    differences = [
-        _close(name, key, got[key], expected[key], trained_model, tolerance)
-        for key in (
-            PROBABILITIES,
-            SCORE,
-            CLASSIFY_SCORES,
-            *embedding_names(trained_model),
-        )
-    ]
-    classes = [c.encode() for c in trained_model.state.classes]
-    if any(list(row) != classes for row in classified[CLASSIFY_CLASSES]):
-        raise ExportMismatchError(
-            f"Golden batch '{name}': classify names other classes."
-        )
-    return max(differences)
+    keys = (PROBABILITIES, SCORE, CLASSIFY_SCORES, *embedding_names(trained_model))
+    return max(
+        compare_output(name, key, outputs[key], expected[key], classes, tolerance)
+        for key in keys
+    )
 
 
-def _close(name, key, got, expected, trained_model, tolerance) -> float:
-    if got.shape != expected.shape:
+def compare_output(batch, key, output, expected, classes, tolerance) -> float:
+    """Returns the largest difference, relative to values above 1.
+
+    Raises:
+        ExportMismatchError: A difference is above the tolerance, or NaN.
+    """
+    if output.shape != expected.shape:
         raise ExportMismatchError(
-            f"Golden batch '{name}': {key} has shape {got.shape}, and the model gives "
-            f"{expected.shape}."
+            f"Golden batch '{batch}': {key} of the export has shape {output.shape}, of "
+            f"the model {expected.shape}."
         )
-    # Probabilities are compared as they are, embeddings by their own size.
-    size = np.maximum(np.abs(expected), 1.0)
-    difference = np.abs(got - expected) / size
-    if not np.all(difference <= tolerance):  # a NaN is no agreement
+    difference = np.abs(output - expected) / np.maximum(np.abs(expected), 1.0)
+    if not np.all(difference <= tolerance):  # also for NaN
         row, *column = np.unravel_index(np.argmax(difference), difference.shape)
-        where = ""
+        of_class = ""
         if key in (PROBABILITIES, CLASSIFY_SCORES):
-            where = f", class '{trained_model.state.classes[column[0]]}'"
+            of_class = f", class '{classes[column[0]]}'"
         raise ExportMismatchError(
-            f"Golden batch '{name}', row {row}{where}: {key} differs from the model by "
-            f"{difference.max():.3g}, more than export.tolerance={tolerance:g}."
+            f"Golden batch '{batch}', row {row}{of_class}: {key} differs from the "
+            f"model's by {difference.max():.3g}, which is above "
+            f"export.tolerance={tolerance:g}."
         )
     return float(difference.max(initial=0.0))
 
 
-def _refuses_wrong_ranks(call, rows):
+def check_ranks(call: Callable, rows: Rows) -> None:
+    """Raises an ExportMismatchError if serving_default accepts scalars or matrices."""
     for feeds in (
-        {m: content[0] for m, content in rows.items()},
-        {m: [content] for m, content in rows.items()},
+        {m: column[0] for m, column in rows.items()},
+        {m: [column] for m, column in rows.items()},
     ):
         try:
             call(SERVING_DEFAULT, feeds)
         except tf.errors.InvalidArgumentError:
             continue
-        raise ExportMismatchError(
-            "A request of the wrong rank was answered, not refused."
-        )
+        raise ExportMismatchError("The export accepts a request of the wrong rank.")
 
 
 def rows_to_examples(rows: Rows) -> list[bytes]:
-    """Returns the rows as serialized tf.Examples, as `classify` takes them."""
+    """Returns the rows as serialized tf.Examples, the input of `classify`."""
     names = [m for m in MODALITIES if m in rows]
     serialized = []
     for row in zip(*(rows[m] for m in names), strict=True):
@@ -193,15 +194,15 @@ def rows_to_examples(rows: Rows) -> list[bytes]:
 
 
 def read_rows(
-    path: Path, modalities: tuple[str, ...], most: int
+    path: Path, modalities: tuple[str, ...], limit: int
 ) -> list[dict[str, bytes]]:
-    """Reads the first tf.Examples of a TFRecord, b"" where a modality is left out.
+    """Reads the first `limit` tf.Examples of a TFRecord; b"" for a missing modality.
 
     Raises:
         UserError: There are none, or they are damaged.
     """
     features = {m: tf.io.FixedLenFeature([], tf.string, "") for m in modalities}
-    records = tf.data.TFRecordDataset(str(path)).take(most)
+    records = tf.data.TFRecordDataset(str(path)).take(limit)
 
     @tf.autograph.experimental.do_not_convert
     def parse(record):
@@ -210,8 +211,8 @@ def read_rows(
     try:
         rows = list(records.map(parse).as_numpy_iterator())
     except tf.errors.OpError as error:
-        words = error.message.split("\n")[0]
-        raise UserError(f"The rows in '{path}' cannot be read: {words}") from None
+        reason = error.message.split("\n")[0]
+        raise UserError(f"The rows in '{path}' cannot be read: {reason}") from None
     if not rows:
         raise UserError(f"There are no rows in '{path}'; give some of the data.")
     return rows

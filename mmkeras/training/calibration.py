@@ -1,15 +1,35 @@
-"""Calibration of probabilities by a temperature.
+"""Temperature scaling of probabilities; `targets` and `probabilities` are (N, C)."""
 
-Shapes as in metrics.py: `targets` and `probabilities` are (N, C).
-"""
-
+import keras
 import numpy as np
+import tensorflow as tf
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, softmax
 
-from mmkeras.evaluation.metrics import LOWEST, log_losses
+from mmkeras.data.input_pipeline import Batches
+from mmkeras.evaluation.metrics import MIN_PROBABILITY, log_losses
+from mmkeras.models.model import class_probabilities, set_temperature
 
-TEMPERATURES = (0.05, 20.0)
+_TEMPERATURES = (0.05, 20.0)
+
+
+def calibrate(model: keras.Model, batches: Batches, task: str) -> None:
+    """Fits the temperature of a model to validation batches.
+
+    Example:
+        calibrate(trained_model.model, val_batches, trained_model.state.task)
+    """
+    set_temperature(model, 1.0)
+    # Not predict_on_batch: it would return all rows from each of several replicas.
+    predict = tf.function(lambda x: model(x, training=False), autograph=False)
+    columns = zip(
+        *((predict(x), target) for x, target, _ in batches.eval_batches()), strict=True
+    )
+    probabilities, targets = (
+        np.asarray(class_probabilities(np.concatenate(column), task))
+        for column in columns
+    )
+    set_temperature(model, fit_temperature(targets, probabilities, task))
 
 
 def apply_temperature(
@@ -17,31 +37,33 @@ def apply_temperature(
 ) -> np.ndarray:
     """Returns (N, C) probabilities with their logits divided by `temperature`.
 
-    Above 1 the model becomes less sure, and the top class stays what it was. For a
-    binary task the softmax of the two columns equals the sigmoid of one.
+    A temperature above 1 lowers the confidence and keeps the top class. For a binary
+    task the softmax of the two columns equals the sigmoid of one.
     """
-    clipped = np.clip(np.asarray(probabilities, "float64"), LOWEST, 1 - LOWEST)
+    clipped = np.clip(
+        np.asarray(probabilities, "float64"), MIN_PROBABILITY, 1 - MIN_PROBABILITY
+    )
     if task == "multilabel":
         return expit(logit(clipped) / temperature)
     return softmax(np.log(clipped) / temperature, axis=1)
 
 
 def fit_temperature(targets: np.ndarray, probabilities: np.ndarray, task: str) -> float:
-    """Returns the temperature in [0.05, 20] that best calibrates validation rows.
+    """Returns the temperature in [0.05, 20] with the lowest log loss.
 
-    It is 1.0 for no rows, and when no other lowers the log loss.
+    It is 1.0 for no rows, and if no other temperature lowers the log loss.
 
-    Source: Guo et al., 2017, https://arxiv.org/abs/1706.04599. Differs in that the
-    targets are softened as by one more row of all classes equally (as Platt, 1999,
-    does), or a model without an error would be made infinitely sure.
+    Source: Guo et al., 2017, https://arxiv.org/abs/1706.04599. Differs in that targets
+    are smoothed by one extra row with all classes equal (Platt, 1999); otherwise the
+    confidence of a model without errors would become infinite.
     """
     truth = np.asarray(targets).astype(bool)
     if not len(truth):
         return 1.0
-    flat = 0.5 if task == "multilabel" else 1 / truth.shape[1]
-    soft = (truth * len(truth) + flat) / (len(truth) + 1)
+    uniform = 0.5 if task == "multilabel" else 1 / truth.shape[1]
+    soft = (truth * len(truth) + uniform) / (len(truth) + 1)
 
-    def softened_loss(log_temperature: float) -> float:
+    def smoothed_loss(log_temperature: float) -> float:
         p = apply_temperature(probabilities, np.exp(log_temperature), task)
         p = np.clip(p, np.finfo("float64").eps, 1 - np.finfo("float64").eps)
         loss = soft * np.log(p)
@@ -49,10 +71,10 @@ def fit_temperature(targets: np.ndarray, probabilities: np.ndarray, task: str) -
             loss = loss + (1 - soft) * np.log(1 - p)
         return -float(loss.sum())
 
-    found = minimize_scalar(
-        softened_loss, bounds=np.log(TEMPERATURES), method="bounded"
+    minimum = minimize_scalar(
+        smoothed_loss, bounds=np.log(_TEMPERATURES), method="bounded"
     )
-    best = float(np.exp(found.x))
+    best = float(np.exp(minimum.x))
     before, after = (
         log_losses(truth, apply_temperature(probabilities, t, task), task).mean()
         for t in (1.0, best)

@@ -1,9 +1,10 @@
-"""The workers that train one model together, as TF_CONFIG names them."""
+"""Worker addresses and the index of this process, read from TF_CONFIG."""
 
 import json
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,15 +22,15 @@ _EXAMPLE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """All workers, and which of them this process is.
+    """The workers of a distributed training.
 
     Attributes:
-        addresses: Of the workers, host:port, the chief first.
-        place: Of this process among them.
+        addresses: HOST:PORT of each worker, the chief first.
+        index: Index of this process in `addresses`.
     """
 
     addresses: tuple[str, ...] = ("",)
-    place: int = 0
+    index: int = 0
 
     @property
     def workers(self) -> int:
@@ -38,10 +39,10 @@ class Cluster:
     @property
     def is_chief(self) -> bool:
         """Whether this process writes the run folder."""
-        return self.place == 0
+        return self.index == 0
 
-    def chief_answers(self) -> bool:
-        """Whether the chief's process can still be reached."""
+    def is_chief_reachable(self) -> bool:
+        """Whether the chief still accepts connections."""
         host, _, port = self.addresses[0].rpartition(":")
         for _ in range(_TRIES):
             try:
@@ -53,11 +54,10 @@ class Cluster:
 
 
 def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
-    """Returns the cluster of TF_CONFIG; without one, this process alone.
+    """Returns the cluster of TF_CONFIG, or a cluster of one without TF_CONFIG.
 
     Raises:
-        UserError: TF_CONFIG is not what TensorFlow defines, or names other jobs than
-            chief and worker.
+        UserError: TF_CONFIG is invalid, or has other jobs than chief and worker.
     """
     text = environment.get(_VARIABLE, "").strip()
     if not text:
@@ -65,21 +65,21 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise _wrong(f"is no JSON ({error})") from None
+        raise _wrong(f"is not JSON ({error})") from None
     if not isinstance(content, dict):
-        raise _wrong(f"is {json.dumps(content)}, no object")
+        raise _wrong(f"is {json.dumps(content)}, not an object")
     jobs = content.get("cluster") or {}
     if not isinstance(jobs, dict):
-        raise _wrong(f"has cluster {json.dumps(jobs)}, no object")
+        raise _wrong(f"has cluster {json.dumps(jobs)}, not an object")
     if not jobs:
         return Cluster()
     _check_jobs(jobs)
     addresses = tuple(a for job in _JOBS for a in jobs.get(job, []))
-    return Cluster(addresses=addresses, place=_place(jobs, content.get("task")))
+    return Cluster(addresses=addresses, index=_index(jobs, content.get("task")))
 
 
-def _wrong(what: str) -> UserError:
-    return UserError(f"{_VARIABLE} {what}. Give it as {_EXAMPLE}, or unset it.")
+def _wrong(problem: str) -> UserError:
+    return UserError(f"{_VARIABLE} {problem}. Give it as {_EXAMPLE}, or unset it.")
 
 
 def _check_jobs(jobs: dict[str, Any]) -> None:
@@ -87,22 +87,24 @@ def _check_jobs(jobs: dict[str, Any]) -> None:
     if unknown:
         raise _wrong(f"names the job '{unknown[0]}'; only chief and worker can be used")
     for job, addresses in jobs.items():
-        are_texts = isinstance(addresses, list) and all(
+        is_valid = isinstance(addresses, list) and all(
             isinstance(a, str) and a.rpartition(":")[2].isdigit() for a in addresses
         )
-        if not are_texts or not addresses:
-            raise _wrong(f"has {job} {json.dumps(addresses)}, no list of HOST:PORT")
-    everyone = [a for addresses in jobs.values() for a in addresses]
-    twice = next((a for a in everyone if everyone.count(a) > 1), None)
-    if twice:
-        raise _wrong(f"names the address '{twice}' twice")
+        if not is_valid or not addresses:
+            raise _wrong(f"has {job} {json.dumps(addresses)}, not a list of HOST:PORT")
+    counts = Counter(a for addresses in jobs.values() for a in addresses)
+    duplicate = next((a for a, count in counts.items() if count > 1), None)
+    if duplicate:
+        raise _wrong(f"names the address '{duplicate}' twice")
     if len(jobs.get("chief", [])) > 1:
         raise _wrong(f"names {len(jobs['chief'])} chiefs; one is possible")
 
 
-def _place(jobs: dict[str, list[str]], task: Any) -> int:
+def _index(jobs: dict[str, list[str]], task: Any) -> int:
     if not isinstance(task, dict) or task.get("type") not in jobs:
-        raise _wrong(f"has task {json.dumps(task)}, whose type must be of the cluster")
+        raise _wrong(
+            f"has task {json.dumps(task)}, whose type is not a job of the cluster"
+        )
     job, index = task["type"], task.get("index", 0)
     if isinstance(index, str) and index.isdigit():  # some launchers quote it
         index = int(index)

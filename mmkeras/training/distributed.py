@@ -1,4 +1,4 @@
-"""Several GPUs and several workers: one model, each with its share of every batch."""
+"""Data-parallel training on several GPUs and several workers."""
 
 import hashlib
 import signal
@@ -11,51 +11,52 @@ from traceback import clear_frames
 import keras
 import tensorflow as tf
 
-from mmkeras.errors import UserError
+from mmkeras.errors import UserError, one_line
+from mmkeras.layers.replica_dropout import ReplicaAwareRandom
 from mmkeras.training.cluster import read_cluster
 from mmkeras.training.rendezvous import wait_for_workers
 
-# Workers of a job can start minutes apart, where images are pulled first.
+# The workers of a job can start minutes apart, if container images are pulled first.
 _START_S = 600
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-AGAIN = "Start all workers again with the same command: the run goes on."
+RESTART_HINT = "Start all workers again with the same command: the run goes on."
 
 
 @cache
 def strategy() -> tf.distribute.Strategy:
-    """Returns what TF_CONFIG and the GPUs ask for; with neither, TF's default.
+    """Returns the one strategy of this process, for TF_CONFIG's workers or the GPUs.
 
-    Several workers need MultiWorkerMirroredStrategy, which must be made before
-    TensorFlow does anything else; several GPUs MirroredStrategy. The same object each
-    time: a model belongs to the strategy that it was built in.
+    With several workers, call it before TensorFlow does anything else.
 
     Raises:
-        UserError: Not all workers came.
+        UserError: Not all workers have connected in time.
     """
     if read_cluster().workers > 1:
-        return _joined(_START_S)
+        return connect_workers(_START_S)
     if len(tf.config.list_logical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
 
 
-def _joined(seconds: float) -> tf.distribute.Strategy:
+def connect_workers(timeout_s: float) -> tf.distribute.Strategy:
+    """Waits for all workers of TF_CONFIG, and returns their strategy."""
     cluster = read_cluster()
-    wait_for_workers(cluster, seconds)
+    wait_for_workers(cluster, timeout_s)
     try:
-        with _heard_signals():
+        with _default_signal_handlers():
             return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
+        address = cluster.addresses[cluster.index]
         raise UserError(
-            f"Worker {cluster.place} cannot be '{cluster.addresses[cluster.place]}' of "
-            f"TF_CONFIG ({_words(error)}). Give it an address of its own and a free "
-            "port, for all workers."
+            f"Worker {cluster.index} cannot use its address '{address}' of TF_CONFIG "
+            f"({one_line(error, 200)}). "
+            "Give it a free port of this machine, in the TF_CONFIG of all workers."
         ) from None
 
 
 @contextmanager
-def _heard_signals():
-    """Lets signals end the process: TensorFlow, while it connects, stops Python."""
+def _default_signal_handlers():
+    """Lets signals end the process: Python's handlers do not run while TF connects."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -67,17 +68,12 @@ def _heard_signals():
             signal.signal(number, handler)
 
 
-def _words(error: Exception) -> str:
-    text = next((line for line in str(error).splitlines() if line.strip()), "")
-    return text.strip()[:200]
-
-
 @contextmanager
 def translate_worker_errors() -> Iterator[None]:
-    """Makes one line of what TensorFlow raises when another worker is gone.
+    """Turns TensorFlow's error about a lost worker into a UserError of one line.
 
-    TensorFlow 2.16 notices a closed connection at once, and a worker that stands
-    still after 10 seconds without a heartbeat.
+    TensorFlow 2.16 notices a closed connection at once, and a worker that hangs after
+    10 seconds without a heartbeat.
     """
     try:
         yield
@@ -85,36 +81,33 @@ def translate_worker_errors() -> Iterator[None]:
         text = str(error)
         if read_cluster().workers == 1 or "ollective" not in text:
             raise
-        lines = [line for line in text.splitlines() if "aborted by" in line]
         # TensorFlow's frames hold a pool of threads that would complain at the end.
         clear_frames(error.__traceback__)
-        why = lines[0].partition("aborted by: ")[2] if lines else _words(error)
-        raise UserError(f"Another worker is gone ({why[:160]}). {AGAIN}") from None
+        reason = text.partition("aborted by: ")[2].partition("\n")[0] or one_line(text)
+        raise UserError(
+            f"Another worker is gone ({reason[:160]}). {RESTART_HINT}"
+        ) from None
 
 
-def assert_same_on_all_workers(what: str) -> None:
-    """Compares a text with the other workers'.
-
-    Raises:
-        UserError: On each of them, when one has another text.
-    """
-    together = strategy()
+def assert_same_on_all_workers(text: str) -> None:
+    """Raises a UserError on every worker if one has a different text."""
+    distribution = strategy()
     if read_cluster().workers == 1:
         return
-    digest = hashlib.sha256(what.encode()).digest()
-    # Numbers of 24 bits: whole in float32, which every kind of device can gather.
-    own = [float(int.from_bytes(digest[i : i + 3], "big")) for i in (0, 3)]
+    digest = hashlib.sha256(text.encode()).digest()
+    # Numbers of 24 bits: exact in float32, which every kind of device can gather.
+    numbers = [float(int.from_bytes(digest[i : i + 3], "big")) for i in (0, 3)]
 
     @tf.function(autograph=False)
     def gather():
-        def gathered():
-            here = tf.distribute.get_replica_context()
-            return here.all_gather(tf.constant([own]), axis=0)
+        def gather_on_replica():
+            replica = tf.distribute.get_replica_context()
+            return replica.all_gather(tf.constant([numbers]), axis=0)
 
-        return together.run(gathered)
+        return distribution.run(gather_on_replica)
 
-    found = together.experimental_local_results(gather())[0].numpy()  # (workers, 2)
-    if (found != found[0]).any():
+    result = distribution.experimental_local_results(gather())[0].numpy()
+    if (result != result[0]).any():  # (workers, 2)
         raise UserError(
             "The workers have different settings, rows or checkpoints. Start each with "
             "the same command, on the same table, with one --output that all can read."
@@ -122,36 +115,36 @@ def assert_same_on_all_workers(what: str) -> None:
 
 
 def check_divisible_batch(batch_rows: int) -> None:
-    """Refuses batches that the devices of several workers cannot share evenly."""
-    places = strategy().num_replicas_in_sync
-    if read_cluster().workers > 1 and batch_rows % places:
+    """Checks that the devices of several workers can share a batch evenly."""
+    replicas = strategy().num_replicas_in_sync
+    if read_cluster().workers > 1 and batch_rows % replicas:
         raise UserError(
-            f"A batch of {batch_rows} rows cannot be shared evenly by {places} "
+            f"A batch of {batch_rows} rows cannot be shared evenly by {replicas} "
             "devices. Give --train.batch_size "
-            f"{max(places, batch_rows // places * places)}."
+            f"{max(replicas, batch_rows // replicas * replicas)}."
         )
 
 
 def enable_replica_sync(model: keras.Model) -> None:
-    """Makes layers that regard a whole batch do so over all devices that share it.
+    """Makes layers treat the parts of a batch on several devices as one batch.
 
-    Batch normalization takes the statistics of all its rows, and dropout draws for
-    each row what it would draw on one device.
+    Batch normalization takes its statistics over all rows, and dropout draws the same
+    mask for a row as on one device.
     """
     if model.distribute_strategy.num_replicas_in_sync == 1:
         return
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
-        if hasattr(layer, "share"):
-            layer.share = _own_place
+        if isinstance(layer, ReplicaAwareRandom):
+            layer.replica = _replica_index_and_count
 
 
-def _own_place():
-    here = tf.distribute.get_replica_context()
-    if here is None:
+def _replica_index_and_count():
+    replica = tf.distribute.get_replica_context()
+    if replica is None:
         return 0, 1
-    return here.replica_id_in_sync_group, here.num_replicas_in_sync
+    return replica.replica_id_in_sync_group, replica.num_replicas_in_sync
 
 
 def distributed_fit(
@@ -163,28 +156,24 @@ def distributed_fit(
     callbacks: Sequence[keras.callbacks.Callback],
     verbose: int,
 ) -> None:
-    """Does what `model.fit` does, on several workers.
+    """Trains like `model.fit`, on several workers.
 
-    Keras 3.10's own `fit` refuses their strategy: it reduces the first batch outside
+    `fit` of Keras 3.10 fails under their strategy: it reduces the first batch outside
     of it ("Attempt to convert a value (PerReplica...) to a Tensor"). TensorFlow's way
-    is a loop of one's own around `Strategy.run`; the steps are still the model's.
+    is a custom loop around `Strategy.run`; the steps are still the model's.
 
     Args:
-        model: Compiled under the strategy.
-        train: All epochs behind each other, batches of all workers.
-        val: One pass.
-        epochs: Numbers of those to train.
-        steps: Batches in an epoch.
-        callbacks: As `fit` takes them.
-        verbose: 1 for a bar, 2 for a line an epoch.
+        train: All epochs in one pass, batches of all workers.
+        epochs: Indices of the epochs to train.
+        steps: Batches per epoch.
     """
-    together = model.distribute_strategy
+    distribution = model.distribute_strategy
     train_step, test_step = (
-        _on_all(together, s) for s in (model.train_step, model.test_step)
+        _on_all_replicas(distribution, s) for s in (model.train_step, model.test_step)
     )
-    batches = iter(together.experimental_distribute_dataset(train))
-    val = together.experimental_distribute_dataset(val)
-    called = keras.callbacks.CallbackList(
+    batches = iter(distribution.experimental_distribute_dataset(train))
+    val = distribution.experimental_distribute_dataset(val)
+    callback_list = keras.callbacks.CallbackList(
         callbacks,
         add_progbar=True,
         model=model,
@@ -193,37 +182,39 @@ def distributed_fit(
         steps=steps,
     )
     model.stop_training = False
-    called.on_train_begin()
+    callback_list.on_train_begin()
     for epoch in epochs:
         model.reset_metrics()
-        called.on_epoch_begin(epoch)
+        callback_list.on_epoch_begin(epoch)
         for step in range(steps):
-            called.on_train_batch_begin(step)
+            callback_list.on_train_batch_begin(step)
             train_step(next(batches))
-            called.on_train_batch_end(step, {})
+            callback_list.on_train_batch_end(step, {})
         logs = _results(model)
-        called.on_epoch_end(epoch, logs | _validated(model, test_step, val, called))
+        callback_list.on_epoch_end(
+            epoch, logs | _validate(model, test_step, val, callback_list)
+        )
         if model.stop_training:
             break
-    called.on_train_end()
+    callback_list.on_train_end()
 
 
-def _validated(model, test_step, val, called):
-    called.on_test_begin()
+def _validate(model, test_step, val, callback_list):
+    callback_list.on_test_begin()
     model.reset_metrics()
     for batch in val:
         test_step(batch)
     logs = _results(model)
-    called.on_test_end(logs)
+    callback_list.on_test_end(logs)
     return {f"val_{name}": value for name, value in logs.items()}
 
 
-def _on_all(together, step):
+def _on_all_replicas(distribution, step):
     @tf.function(autograph=False, reduce_retracing=True)
-    def on_all(batch):
-        together.run(step, args=(batch,))
+    def distributed_step(batch):
+        distribution.run(step, args=(batch,))
 
-    return on_all
+    return distributed_step
 
 
 def _results(model):

@@ -1,9 +1,8 @@
-"""The rows of a run: checked, analysed, and noted in its folder. TFX does so too."""
+"""Rows of a run, checked and analyzed, and the files that describe them."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmkeras import files
 from mmkeras.config import Config, to_dict
 from mmkeras.data import demo_dataset
 from mmkeras.data.dataset import Dataset, rejected_csv, with_detected_encoders
@@ -11,19 +10,19 @@ from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
 from mmkeras.errors import UserError
 from mmkeras.export import run_manifest
-from mmkeras.files import check_files
+from mmkeras.files import check_files, write_text
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.preprocessing_state import MULTILABEL, PreprocessingState
 from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.schema import ANALYSIS_FILE, REJECTED_FILE
 from mmkeras.training import run_folder
 
-_SHOWN = 20
+_PRINTED_ROWS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """Checked rows, and what was learned from the training ones."""
+    """Checked rows, and the preprocessing that was fitted to the training rows."""
 
     dataset: Dataset
     preprocessor: Preprocessor
@@ -38,12 +37,13 @@ class RunData:
 
 
 def prepare_run(folder: Path, config: Config, table: Path | None) -> RunData:
-    """Checks the rows, analyses the training ones, and notes both in the folder."""
+    """Checks the rows, fits the preprocessing, and writes both to the run folder.
+
+    Example:
+        run_data = prepare_run(folder, small_concat(), Path("rows.csv"))
+    """
     check_files(config.files)
-    source = (
-        table or demo_dataset.make_dataset(demo_dataset.default_folder()) / "data.csv"
-    )
-    dataset = ingest(source, config)
+    dataset = ingest(demo_dataset.table_or_demo(table), config)
     state = fit_preprocessing(dataset, with_detected_encoders(config, dataset))
     return write_run_header(folder, config, dataset, state, run_folder.data_name(table))
 
@@ -55,46 +55,22 @@ def write_run_header(
     state: PreprocessingState,
     data: str,
 ) -> RunData:
-    """Notes in the folder what the run is made of.
+    """Writes settings, preprocessing state, rejected rows and manifest of a run.
 
-    Args:
-        folder: The run folder; exists.
-        config: All settings, as the user gave them.
-        ingested: The rows.
-        analysis: What the training rows have taught.
-        data: How the manifest calls the rows.
+    `config` is as the user gave it; `data` is the name of the rows in the manifest.
 
     Raises:
-        UserError: The run in the folder was begun on other rows, or the loss has terms
-            of modalities that the rows do not have.
+        UserError: The run in the folder was started on other rows, or a setting does
+            not fit the rows.
     """
-    if config.train.oversample and state.task == MULTILABEL:
-        raise UserError(
-            "train.oversample=True is not possible where rows have several labels; set "
-            "it false, and train.class_weights=balanced."
-        )
-    for name in config.loss.unmet(state.modalities):
-        raise UserError(
-            f"loss.{name}={getattr(config.loss, name)} cannot be trained, as the rows "
-            f"have only {', '.join(state.modalities)}. Set it 0."
-        )
-    before = run_manifest.read_manifest(folder).get("content")
-    if run_folder.has_started(folder) and before != dataset.content:
-        raise UserError(
-            f"The table or its files have changed since the run in '{folder}' began. "
-            "Give another --output."
-        )
-    path = folder / ANALYSIS_FILE
-    if run_folder.has_started(folder) and path.exists():
-        if preprocessing_state.load(path).vocabulary != state.vocabulary:
-            raise UserError(
-                f"The vocabulary has changed since the run in '{folder}' began: "
-                f"text.vocab_file='{config.text.vocab_file}'. Give another --output."
-            )
+    _check_settings(config, state)
+    if run_folder.has_started(folder):
+        _check_same_rows(folder, config, dataset, state)
     requested, config = config, with_detected_encoders(config, dataset)
     run_folder.write_config(folder, config)
     preprocessing_state.save(state, folder / ANALYSIS_FILE)
-    _write_rejected(folder, dataset)
+    if dataset.rejected:
+        write_text(folder / REJECTED_FILE, rejected_csv(dataset.rejected))
     run_manifest.write_manifest(
         folder,
         data=data,
@@ -105,16 +81,38 @@ def write_run_header(
         split_fingerprint=dataset.split_fingerprint,
         rows=dataset.rows,
     )
-    _say_data(dataset, state)
+    _print_data(dataset, state)
     return RunData(dataset=dataset, preprocessor=Preprocessor(config, state))
 
 
-def _write_rejected(folder, dataset):
-    if dataset.rejected:
-        files.write_text(folder / REJECTED_FILE, rejected_csv(dataset.rejected))
+def _check_settings(config, state):
+    if config.train.oversample and state.task == MULTILABEL:
+        raise UserError(
+            "train.oversample=True is not possible where rows have several labels; set "
+            "it false, and train.class_weights=balanced."
+        )
+    for name in config.loss.unavailable(state.modalities):
+        raise UserError(
+            f"loss.{name}={getattr(config.loss, name)} cannot be trained, as the rows "
+            f"have only {', '.join(state.modalities)}. Set it 0."
+        )
 
 
-def _say_data(dataset, state):
+def _check_same_rows(folder, config, dataset, state):
+    change, path = "", folder / ANALYSIS_FILE
+    if run_manifest.read_manifest(folder).get("content") != dataset.content:
+        change = "table or its files have changed"
+    elif (
+        path.exists() and preprocessing_state.load(path).vocabulary != state.vocabulary
+    ):
+        change = f"vocabulary of text.vocab_file='{config.text.vocab_file}' has changed"
+    if change:
+        raise UserError(
+            f"The {change} since the run in '{folder}' began. Give another --output."
+        )
+
+
+def _print_data(dataset, state):
     rows = ", ".join(f"{n:,} {split}" for split, n in dataset.rows.items())
     print(
         f"Data: {rows} rows; {', '.join(dataset.modalities)}; "
@@ -122,9 +120,9 @@ def _say_data(dataset, state):
     )
     if dataset.rejected:
         print(f"Rejected: {len(dataset.rejected)} rows, listed in {REJECTED_FILE}.")
-    for bad in dataset.unreadable[:_SHOWN]:
-        print(f"Counts as absent: line {bad.line} (id {bad.id}): {bad.problem}")
-    if len(dataset.unreadable) > _SHOWN:
-        print(f"Counts as absent: {len(dataset.unreadable) - _SHOWN} more rows.")
+    for row in dataset.unreadable[:_PRINTED_ROWS]:
+        print(f"Counts as absent: line {row.line} (id {row.id}): {row.problem}")
+    if len(dataset.unreadable) > _PRINTED_ROWS:
+        print(f"Counts as absent: {len(dataset.unreadable) - _PRINTED_ROWS} more rows.")
     for warning in dataset.warnings:
         print(f"Warning: {warning}")

@@ -1,6 +1,6 @@
-"""The workers of a cluster wait for each other, before TensorFlow starts.
+"""A barrier at which the workers of a cluster wait before TensorFlow starts.
 
-TensorFlow 2.16 waits up to an hour for a worker that does not come, deaf to Ctrl-C.
+TensorFlow 2.16 waits up to an hour for a missing worker and ignores Ctrl-C meanwhile.
 """
 
 import socket
@@ -10,21 +10,21 @@ from contextlib import ExitStack
 from mmkeras.errors import UserError
 from mmkeras.training.cluster import Cluster
 
-_ALL_HERE = b"mmkeras: all here\n"
-_GREETING = "mmkeras: {place} of {workers}"
-_LONGEST = 100  # bytes of a greeting
-_STEP_S = 0.2
+_ALL_CONNECTED = b"mmkeras: all here\n"
+_GREETING = "mmkeras: {index} of {workers}"
+_GREETING_BYTES = 100  # upper limit
+_POLL_S = 0.2
 
 
-def wait_for_workers(cluster: Cluster, seconds: float) -> None:
-    """Returns once a process of each worker has come, on all of them together.
+def wait_for_workers(cluster: Cluster, timeout_s: float) -> None:
+    """Waits until every worker has connected to the chief.
 
     Raises:
-        UserError: Some have not come in time, or the chief's port is taken.
+        UserError: Workers are missing after `timeout_s`, or the chief's port is taken.
     """
-    end = time.monotonic() + seconds
+    end = time.monotonic() + timeout_s
     if not cluster.is_chief:
-        _report(cluster, end)
+        _greet_chief(cluster, end)
         return
     port = int(cluster.addresses[0].rpartition(":")[2])
     try:
@@ -35,33 +35,34 @@ def wait_for_workers(cluster: Cluster, seconds: float) -> None:
             "Give it another one, for all workers."
         ) from None
     with server, ExitStack() as connections:
-        _gather(cluster, server, connections, end)
+        _accept_workers(cluster, server, connections, end)
 
 
-def _gather(cluster, server, connections, end):
-    """The chief's part: keeps the line of each worker open until all have one."""
-    server.settimeout(_STEP_S)
-    waited_for = {
-        _GREETING.format(place=place, workers=cluster.workers): place
-        for place in range(1, cluster.workers)
+def _accept_workers(cluster, server, connections, end):
+    """Keeps the connection of each worker open until all are connected."""
+    server.settimeout(_POLL_S)
+    index_by_greeting = {
+        _GREETING.format(index=index, workers=cluster.workers): index
+        for index in range(1, cluster.workers)
     }
-    there = {}
-    while len(there) < len(waited_for):
+    connected = {}
+    while len(connected) < len(index_by_greeting):
         if time.monotonic() > end:
-            missing = sorted(set(waited_for.values()) - set(there))
-            raise _not_come(" and ".join(cluster.addresses[p] for p in missing))
+            missing = sorted(set(index_by_greeting.values()) - set(connected))
+            raise _missing_workers(" and ".join(cluster.addresses[i] for i in missing))
         try:
             connection = connections.enter_context(server.accept()[0])
             connection.settimeout(1)
-            place = waited_for.get(connection.recv(_LONGEST).decode(errors="replace"))
-        except OSError:  # nobody now, or one who said nothing
-            place = None
-        if place is not None:
+            greeting = connection.recv(_GREETING_BYTES).decode(errors="replace")
+            index = index_by_greeting.get(greeting)
+        except OSError:  # no connection, or one without a greeting
+            index = None
+        if index is not None:
             connection.setblocking(False)
-            there[place] = connection
-        there = {place: line for place, line in there.items() if _is_open(line)}
-    for connection in there.values():
-        connection.sendall(_ALL_HERE)
+            connected[index] = connection
+        connected = {i: c for i, c in connected.items() if _is_open(c)}
+    for connection in connected.values():
+        connection.sendall(_ALL_CONNECTED)
 
 
 def _is_open(connection) -> bool:
@@ -73,25 +74,25 @@ def _is_open(connection) -> bool:
         return False
 
 
-def _report(cluster, end):
-    """Another worker's part: greets the chief and waits for its answer."""
+def _greet_chief(cluster, end):
+    """Connects to the chief and waits for its message that all are connected."""
     host, _, port = cluster.addresses[0].rpartition(":")
-    greeting = _GREETING.format(place=cluster.place, workers=cluster.workers)
-    while (left := end - time.monotonic()) > 0:
+    greeting = _GREETING.format(index=cluster.index, workers=cluster.workers)
+    while (left_s := end - time.monotonic()) > 0:
         try:
             with socket.create_connection((host, int(port)), timeout=5) as connection:
                 connection.sendall(greeting.encode())
-                connection.settimeout(left)
-                if connection.recv(len(_ALL_HERE)) == _ALL_HERE:
+                connection.settimeout(left_s)
+                if connection.recv(len(_ALL_CONNECTED)) == _ALL_CONNECTED:
                     return
-        except OSError:  # the chief is not there yet, or has ended
+        except OSError:  # the chief has not started yet, or has ended
             pass
-        time.sleep(_STEP_S)
-    raise _not_come(f"{cluster.addresses[0]} (the chief) or another one")
+        time.sleep(_POLL_S)
+    raise _missing_workers(f"{cluster.addresses[0]} (the chief) or another one")
 
 
-def _not_come(who: str) -> UserError:
+def _missing_workers(names: str) -> UserError:
     return UserError(
-        f"Not all workers of TF_CONFIG have come; missing: {who}. "
+        f"Not all workers of TF_CONFIG have connected; missing: {names}. "
         "Start a process for each, where all addresses can be reached."
     )

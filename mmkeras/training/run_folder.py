@@ -1,73 +1,69 @@
-"""A run folder: made new, resumed or refused, never overwritten."""
+"""The run folder: created, locked, resumed, or refused if it holds something else."""
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from mmkeras.config import Config, to_dict
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras, read_manifest
-from mmkeras.files import write_text
-from mmkeras.schema import (
-    CHECKPOINTS_DIR,
-    CONFIG_FILE,
-    MANIFEST_FILE,
-)
+from mmkeras.files import exclusive_lock, write_text
+from mmkeras.schema import CHECKPOINTS_DIR, CONFIG_FILE, MANIFEST_FILE
 
 EMBEDDED = "the embedded data set"
-MARKER_FILE = ".lock"  # marks a run folder; runs of version 0.1 lock it, too
-_LOCK_FILE = ".running"  # not there while no process trains, by filelock's version
+MARKER_FILE = ".lock"  # marks a run folder; version 0.1 used it as the lock as well
+_LOCK_FILE = ".running"  # some versions of filelock remove it on release
 
 
-def new_folder(what: str, parent: Path = Path("runs")) -> Path:
-    """Returns a folder name under `parent`, ending in `what`, that nothing has."""
+def new_folder(name: str, parent: Path = Path("runs")) -> Path:
+    """Returns an unused path under `parent`: a time stamp and `name`."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name, number = f"{stamp}-{what}", 1
-    while (parent / name).exists():
+    path, number = parent / f"{stamp}-{name}", 1
+    while path.exists():
         number += 1
-        name = f"{stamp}-{what}-{number}"
-    return parent / name
+        path = parent / f"{stamp}-{name}-{number}"
+    return path
 
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Makes the folder, or takes an unfinished run's, for this process alone.
+    """Creates a run folder, or reopens an unfinished one, and locks it.
 
     Raises:
-        UserError: It holds something else than a run, or another process trains in
-            it right now.
+        UserError: The folder holds something else than a run, or is locked by
+            another process.
+
+    Example:
+        with locked_folder(Path("runs/a")):
+            train(Path("runs/a"), config, table)
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output '{folder}' is a file; give a folder.")
-    foreign = folder.exists() and not (folder / MARKER_FILE).exists()
-    if foreign and any(folder.iterdir()):
+    is_foreign = folder.exists() and not (folder / MARKER_FILE).exists()
+    if is_foreign and any(folder.iterdir()):
         raise UserError(
             f"--output '{folder}' is not empty and holds no run of mmkeras; nothing is "
             "overwritten. Give a new folder."
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / MARKER_FILE).open("a").close()  # keeps its time, if it exists
-        lock = FileLock(folder / _LOCK_FILE).acquire(blocking=False)
-    except Timeout:
-        raise UserError(
-            f"Another process is training in '{folder}'. Wait for it, or give "
-            "another --output."
-        ) from None
-    except OSError as error:
-        raise UserError(f"--output '{folder}' cannot be made: {error}.") from None
-    with lock:
+    message = f"Another process is training in '{folder}'. Wait for it, or give "
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / MARKER_FILE).open("a").close()  # keeps the time of an old one
+            lock = exclusive_lock(folder / _LOCK_FILE, message + "another --output.")
+            stack.enter_context(lock)
+        except OSError as error:
+            raise UserError(f"--output '{folder}' cannot be made: {error}.") from None
         yield
 
 
 def check_unchanged(folder: Path, config: Config, data: str) -> None:
-    """Refuses to go on with a run under other settings or another table.
+    """Checks that a run in `folder`, if one has started, has these settings and rows.
 
     Raises:
         UserError: Naming the first setting that differs.
@@ -81,7 +77,7 @@ def check_unchanged(folder: Path, config: Config, data: str) -> None:
             f"'{folder}' holds a run on '{manifest['data']}', not on '{data}'. Give "
             "another --output."
         )
-    before, now = _flat(manifest["settings"]), _flat(to_dict(config))
+    before, now = _flatten(manifest["settings"]), _flatten(to_dict(config))
     for name in now:
         if before.get(name) != now[name]:
             raise UserError(
@@ -91,24 +87,24 @@ def check_unchanged(folder: Path, config: Config, data: str) -> None:
             )
 
 
-def _flat(settings: dict[str, Any], start: str = "") -> dict[str, Any]:
+def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for name, value in settings.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{start}{name}.")
+            flat |= _flatten(value, f"{prefix}{name}.")
         else:
-            flat[start + name] = value
+            flat[prefix + name] = value
     return flat
 
 
 def write_config(folder: Path, config: Config) -> None:
-    """Writes the resolved settings; `--config` takes the file."""
+    """Writes config.yaml, which `--config` reads."""
     text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
     write_text(folder / CONFIG_FILE, text)
 
 
 def data_name(table: Path | None) -> str:
-    """Returns how the manifest calls the rows."""
+    """Returns the name of the rows in the manifest."""
     return str(table.resolve()) if table else EMBEDDED
 
 
@@ -118,14 +114,17 @@ def has_started(folder: Path) -> bool:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether all steps of the run are through."""
+    """Whether all steps of the run are done."""
     return bool(read_manifest(folder).get("finished"))
 
 
-def copy_started_run(folder: Path, own: Path) -> None:
-    """Copies to `own` what a run needs to go on: its manifest and checkpoints."""
+def copy_started_run(folder: Path, local_folder: Path) -> None:
+    """Copies what resuming needs: the manifest and the checkpoints."""
     if (folder / MANIFEST_FILE).exists():
-        shutil.copy(folder / MANIFEST_FILE, own)
+        shutil.copy(folder / MANIFEST_FILE, local_folder)
     if (folder / CHECKPOINTS_DIR).exists():
-        aside = shutil.ignore_patterns(".*")  # of a killed run; the chief removes it
-        shutil.copytree(folder / CHECKPOINTS_DIR, own / CHECKPOINTS_DIR, ignore=aside)
+        shutil.copytree(
+            folder / CHECKPOINTS_DIR,
+            local_folder / CHECKPOINTS_DIR,
+            ignore=shutil.ignore_patterns(".*"),  # left by a killed run
+        )

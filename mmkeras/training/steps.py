@@ -1,7 +1,6 @@
-"""The steps of a run: fit, calibrate, export, evaluate. TFX calls them too."""
+"""The steps of a training run: fit, calibrate, export and evaluate."""
 
 import json
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +18,10 @@ from mmkeras.evaluation.predictions import predict_split
 from mmkeras.export import run_manifest
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.saved_model import export
+from mmkeras.files import atomic_path, latest_version
 from mmkeras.modalities import preprocessing_state
-from mmkeras.modalities.preprocessing_state import BINARY
 from mmkeras.modalities.preprocessor import Preprocessor
-from mmkeras.models.model import IMAGE_ENCODER, build_model, set_temperature
+from mmkeras.models.model import IMAGE_ENCODER, build_model
 from mmkeras.schema import (
     ALONE_DIR,
     ANALYSIS_FILE,
@@ -37,48 +36,52 @@ from mmkeras.schema import (
     VAL,
 )
 from mmkeras.training import run_folder
-from mmkeras.training.calibration import fit_temperature
+from mmkeras.training.calibration import calibrate
+from mmkeras.training.checkpoints import read_state
 from mmkeras.training.cluster import read_cluster
 from mmkeras.training.distributed import (
-    AGAIN,
+    RESTART_HINT,
     assert_same_on_all_workers,
     check_divisible_batch,
     enable_replica_sync,
     strategy,
     translate_worker_errors,
 )
-from mmkeras.training.fit import fit, read_state
+from mmkeras.training.fit import fit
 from mmkeras.training.prepare_run import RunData, prepare_run
 
-_GOLDEN_SEARCHED = 256  # rows among which complete ones are looked for
-_SEEN_S = 90  # a shared disk may show a new file as late as this
+_GOLDEN_ROWS = 256  # upper limit; `golden_batches` picks the most complete ones
+_FILE_DELAY_S = 90  # a network disk can show a new file as late as this
 
 
 def train(folder: Path, config: Config, table: Path | None) -> None:
-    """Does whatever the run in `folder` still lacks, from ingest to report.
+    """Runs the remaining steps of a run, from ingest to report.
 
-    Args:
-        folder: The run folder; exists.
-        config: All settings.
-        table: The CSV file; None is the embedded data set.
+    Without a table it uses the embedded data set.
+
+    Example:
+        with run_folder.locked_folder(folder):
+            train(folder, small_concat(), Path("rows.csv"))
     """
-    strategy()  # of several workers, before TensorFlow does anything else
+    strategy()  # with several workers, before TensorFlow does anything else
     with translate_worker_errors():
         run_data = prepare_run(folder, config, table)
     train_on(folder, run_data)
 
 
 def train_on(folder: Path, run_data: RunData) -> None:
-    """Does whatever the run still lacks once its rows are ready: fit to report."""
+    """Runs the remaining steps of a run on prepared rows, from fit to report."""
     tf.get_logger().setLevel("ERROR")
     config = run_data.config
     with translate_worker_errors():
         trained_model, history = fit_model(folder, run_data)
     base_path = folder / EXPORT_DIR
-    if not any(base_path.glob("[0-9]*")):
+    if latest_version(base_path) is None:
         export(trained_model, golden_rows(run_data), base_path)
-        print(f"Export: proved, {base_path}.")
-    alone = _train_alone(folder, run_data) if config.evaluate.trained_alone else {}
+        print(f"Export: verified, {base_path}.")
+    unimodal = {}
+    if config.evaluate.trained_alone:
+        unimodal = _train_unimodal(folder, run_data)
     evaluate(
         trained_model,
         run_data.dataset,
@@ -87,35 +90,31 @@ def train_on(folder: Path, run_data: RunData) -> None:
         history=history,
         summary=_summary(run_data, trained_model, history),
         train_rows=run_data.dataset,
-        alone=alone,
+        unimodal=unimodal,
     )
     run_manifest.write_manifest(folder, finished=True)
 
 
-def _train_alone(folder: Path, run_data: RunData) -> dict[str, np.ndarray]:
-    """Trains a model on each modality alone, of the same rows and settings.
+def _train_unimodal(folder: Path, run_data: RunData) -> dict[str, np.ndarray]:
+    """Trains one model per modality, if there are several, in subfolders.
 
-    Each has a run folder of its own below, and goes on there where it had come.
-
-    Returns:
-        Modality -> its probabilities (N, C) of the test rows; {} where there is one.
+    Returns the probabilities (N, C) for the test rows by modality.
     """
-    names, answers = run_data.state.modalities, {}
-    if len(names) == 1:
-        return answers
-    for m in names:
-        only, own = _restricted(run_data, m), folder / ALONE_DIR / m
-        own.mkdir(parents=True, exist_ok=True)
-        run_folder.write_config(own, only.config)
-        preprocessing_state.save(only.state, own / ANALYSIS_FILE)
-        print(f"A model on {m} alone: {own}.")
-        trained_model, _ = fit_model(own, only)
-        answers[m] = predict_split(trained_model, only.dataset, TEST).probabilities
-    return answers
+    modalities, probabilities = run_data.state.modalities, {}
+    for m in modalities if len(modalities) > 1 else ():
+        unimodal, subfolder = _with_modality(run_data, m), folder / ALONE_DIR / m
+        subfolder.mkdir(parents=True, exist_ok=True)
+        run_folder.write_config(subfolder, unimodal.config)
+        preprocessing_state.save(unimodal.state, subfolder / ANALYSIS_FILE)
+        print(f"A model on {m} alone: {subfolder}.")
+        trained_model, _ = fit_model(subfolder, unimodal)
+        predictions = predict_split(trained_model, unimodal.dataset, TEST)
+        probabilities[m] = predictions.probabilities
+    return probabilities
 
 
-def _restricted(run_data: RunData, modality: str) -> RunData:
-    """The same rows with one modality, absent in those that do not have it."""
+def _with_modality(run_data: RunData, modality: str) -> RunData:
+    """Returns all rows, with a single modality."""
     table = replace(run_data.config.table, modalities=modality)
     state = replace(run_data.state, modalities=(modality,))
     return RunData(
@@ -125,37 +124,32 @@ def _restricted(run_data: RunData, modality: str) -> RunData:
 
 
 def train_as_worker(
-    folder: Path, own: Path, config: Config, table: Path | None
+    folder: Path, local_folder: Path, config: Config, table: Path | None
 ) -> None:
-    """Takes part, as another worker than the chief, in the training of a run.
-
-    Args:
-        folder: The run folder, which the chief writes; only read here.
-        own: Folder for this worker's own checkpoints and logs; goes on from those of
-            `folder`.
-        config, table: As the chief has them.
+    """Runs training as a worker that is not the chief, without writing to `folder`.
 
     Raises:
-        UserError: Another worker is gone, or has other settings or rows.
+        UserError: Another worker is gone, or has different settings or rows.
     """
     tf.get_logger().setLevel("ERROR")
-    run_folder.copy_started_run(folder, own)  # before the chief can go on
+    run_folder.copy_started_run(folder, local_folder)  # before the chief continues
     strategy()
     with translate_worker_errors():
-        run_data = prepare_run(own, config, table)
-        model = _new_model(own, run_data)
-        _await_manifest(folder)
-        _fit(own, run_data, model)
-    # One that left now would be a lost worker to the chief, who exports and evaluates.
+        run_data = prepare_run(local_folder, config, table)
+        model = _new_model(local_folder, run_data)
+        _wait_for_manifest(folder)
+        _fit(local_folder, run_data, model)
+    # A worker that ends is a lost worker for the chief, which exports and evaluates.
     while not run_folder.is_finished(folder):
-        if not read_cluster().chief_answers() and not run_folder.is_finished(folder):
-            raise UserError(f"The chief is gone before its work was done. {AGAIN}")
+        is_gone = not read_cluster().is_chief_reachable()
+        if is_gone and not run_folder.is_finished(folder):
+            raise UserError(f"The chief ended before the run was done. {RESTART_HINT}")
         time.sleep(0.5)
 
 
-def _await_manifest(folder):
-    """Makes sure that this worker sees what the chief's `prepare` has written."""
-    end = time.monotonic() + _SEEN_S
+def _wait_for_manifest(folder):
+    """Waits until the files that the chief's `prepare_run` wrote are visible here."""
+    end = time.monotonic() + _FILE_DELAY_S
     while not (folder / MANIFEST_FILE).exists():
         if time.monotonic() > end:
             raise UserError(
@@ -166,11 +160,9 @@ def _await_manifest(folder):
 
 
 def fit_model(folder: Path, run_data: RunData) -> tuple[TrainedModel, list[dict]]:
-    """Trains, or goes on training; writes model.keras, its temperature fitted.
+    """Trains from the latest checkpoint on, calibrates, and writes model.keras.
 
-    Returns:
-        The trained model in float32, whatever the precision of training was, and
-        one entry an epoch.
+    Returns the model in float32, and one history entry per epoch.
     """
     config, state = run_data.config, run_data.state
     model = _new_model(folder, run_data)
@@ -179,12 +171,15 @@ def fit_model(folder: Path, run_data: RunData) -> tuple[TrainedModel, list[dict]
     except KeyboardInterrupt:
         _save(model, folder)
         raise
-    # Variables of several workers ask for all of them, and only this one goes on.
+    # Variables of a multi-worker strategy need all workers, and only the chief goes on.
     if config.train.precision != "float32" or read_cluster().workers > 1:
-        trained_model = _built(config, state, "float32", tf.distribute.get_strategy())
-        trained_model.set_weights(model.get_weights())
-        model = trained_model
-    _calibrate(model, run_data)
+        weights = model.get_weights()
+        model = _build(config, state, "float32", tf.distribute.get_strategy())
+        model.set_weights(weights)
+    val = Batches(
+        dataset=run_data.dataset, preprocessor=run_data.preprocessor, split=VAL
+    )
+    calibrate(model, val, state.task)
     _save(model, folder)
     return TrainedModel(preprocessor=run_data.preprocessor, model=model), history
 
@@ -193,14 +188,14 @@ def _new_model(folder, run_data) -> keras.Model:
     config, state = run_data.config, run_data.state
     rows = run_data.dataset.rows[TRAIN]
     check_divisible_batch(min(config.train.batch_size, rows))
-    progress = read_state(folder / CHECKPOINTS_DIR)
-    same = to_dict(config), run_data.dataset.content, vars(progress)
-    assert_same_on_all_workers(json.dumps(same, default=str))
+    progress = vars(read_state(folder / CHECKPOINTS_DIR))
+    content = to_dict(config), run_data.dataset.content, progress
+    assert_same_on_all_workers(json.dumps(content, default=str))
     # Not 0: tf.data's shuffle then compares its own seed, a tensor, in Python.
     keras.utils.set_random_seed(config.seed + 1)
-    if not tf.config.list_physical_devices("GPU"):  # where it costs nothing
+    if not tf.config.list_physical_devices("GPU"):  # free on CPUs
         tf.config.experimental.enable_op_determinism()
-    model = _built(config, state, config.train.precision, strategy())
+    model = _build(config, state, config.train.precision, strategy())
     enable_replica_sync(model)
     return model
 
@@ -211,18 +206,18 @@ def _fit(folder, run_data, model) -> list[dict]:
     return fit(model, train, val, *folders).history
 
 
-def _built(config, state, precision, within) -> keras.Model:
+def _build(config, state, precision, distribution) -> keras.Model:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        with within.scope():
+        with distribution.scope():
             return build_model(config, state)
     finally:
         keras.config.set_dtype_policy(before)
 
 
 def _batches(model, run_data) -> list[Batches]:
-    """Batches of train and val; with a frozen image encoder, of its output."""
+    """Returns training and validation batches, with cached image-encoder outputs."""
     config, dataset = run_data.config, run_data.dataset
     weights = class_weights(run_data.state.class_rows, config.train)
     result = []
@@ -242,37 +237,15 @@ def _batches(model, run_data) -> list[Batches]:
     return result
 
 
-def _calibrate(model, run_data):
-    """Fits the temperature on the validation rows."""
-    set_temperature(model, 1.0)
-    batches = Batches(
-        dataset=run_data.dataset, preprocessor=run_data.preprocessor, split=VAL
-    )
-    # Not predict_on_batch: of several replicas each would answer for all rows.
-    answer = tf.function(lambda x: model(x, training=False), autograph=False)
-    probabilities, targets = [], []
-    for inputs, target, _ in batches.plain():
-        probabilities.append(answer(inputs).numpy())
-        targets.append(target.numpy())
-    probabilities, targets = np.concatenate(probabilities), np.concatenate(targets)
-    if run_data.state.task == BINARY:
-        probabilities, targets = (
-            np.concatenate([1 - x, x], axis=1) for x in (probabilities, targets)
-        )
-    temperature = fit_temperature(targets, probabilities, run_data.state.task)
-    set_temperature(model, temperature)
-
-
 def _save(model, folder):
-    aside = folder / f".{MODEL_FILE}"
-    model.save(aside)
-    os.replace(aside, folder / MODEL_FILE)
+    with atomic_path(folder / MODEL_FILE) as tmp_path:
+        model.save(tmp_path)
 
 
 def golden_rows(run_data: RunData) -> list[dict[str, bytes]]:
-    """Returns the first test rows, bytes by modality, for the proof of the export."""
+    """Returns the first test rows, bytes by modality, to verify the export with."""
     modalities = run_data.state.modalities
-    rows = read_rows(run_data.dataset.files(TEST), modalities).take(_GOLDEN_SEARCHED)
+    rows = read_rows(run_data.dataset.files(TEST), modalities).take(_GOLDEN_ROWS)
     return [{m: row[m] for m in modalities} for row in rows.as_numpy_iterator()]
 
 

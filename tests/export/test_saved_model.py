@@ -11,27 +11,17 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from mmkeras.config import to_dict
 from mmkeras.errors import ExportMismatchError
-from mmkeras.export import saved_model as exporting
-from mmkeras.export.inference import Predictor, load_trained
-from mmkeras.export.saved_model import export
-from mmkeras.export.saved_model_session import loaded
+from mmkeras.export import saved_model
+from mmkeras.export.inference import Predictor
+from mmkeras.export.saved_model import export, save_signatures
+from mmkeras.export.saved_model_session import load_saved_model
 from mmkeras.modalities import preprocessing_state
 from tests import table_factory
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return table_factory.trained_run(tmp_path_factory)[0]
-
-
-@pytest.fixture(scope="module")
-def trained_model(folder):
-    return load_trained(folder)
-
-
-@pytest.fixture(scope="module")
 def graph(folder):
-    """The MetaGraph of the run's export, as it lies on disk."""
+    """The MetaGraph of the run's export."""
     content = (folder / "export" / "1" / "saved_model.pb").read_bytes()
     (meta,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
     return meta
@@ -45,58 +35,58 @@ def tensors(infos):
     }
 
 
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 STRINGS = ("string", [-1])
-IN = {"text": STRINGS, "image": STRINGS, "audio": STRINGS}
+BYTES = {"text": STRINGS, "image": STRINGS, "audio": STRINGS}
 
 
-def test_serving_default_takes_bytes_and_gives_the_four_answers(graph):
-    signature = graph.signature_def["serving_default"]
-    assert tensors(signature.inputs) == IN
-    assert tensors(signature.outputs) == {
-        "probabilities": ("float32", [-1, 2]),
-        "label": STRINGS,
-        "score": ("float32", [-1]),
-        "status": STRINGS,
-    }
-    assert signature.method_name == "tensorflow/serving/predict"
+@pytest.mark.parametrize(
+    ("name", "method", "inputs", "outputs"),
+    [
+        (
+            "serving_default",
+            "predict",
+            BYTES,
+            {
+                "probabilities": ("float32", [-1, 2]),
+                "label": STRINGS,
+                "score": ("float32", [-1]),
+                "status": STRINGS,
+            },
+        ),
+        (
+            "embed",
+            "predict",
+            BYTES,
+            {"embedding": ("float32", [-1, 8]), "status": STRINGS},
+        ),
+        (
+            "classify",
+            "classify",
+            {"inputs": STRINGS},
+            {"scores": ("float32", [-1, 2]), "classes": ("string", [-1, 2])},
+        ),
+    ],
+)
+def test_a_signature_has_its_inputs_and_outputs(graph, name, method, inputs, outputs):
+    signature = graph.signature_def[name]
+    assert tensors(signature.inputs) == inputs
+    assert tensors(signature.outputs) == outputs
+    assert signature.method_name == f"tensorflow/serving/{method}"
 
 
-def test_embed_takes_the_same_bytes_and_gives_the_fused_vector(graph):
-    signature = graph.signature_def["embed"]
-    assert tensors(signature.inputs) == IN
-    outputs = tensors(signature.outputs)
-    assert outputs == {"embedding": ("float32", [-1, 8]), "status": STRINGS}
-
-
-def test_classify_takes_examples_as_tf_serving_asks(graph):
-    signature = graph.signature_def["classify"]
-    assert tensors(signature.inputs) == {"inputs": STRINGS}
-    outputs = tensors(signature.outputs)
-    assert outputs["scores"][0] == "float32" and outputs["classes"][0] == "string"
-    assert set(outputs) == {"scores", "classes"}
-    assert signature.method_name == "tensorflow/serving/classify"
-
-
-def test_labels_settings_and_analysis_lie_beside_the_graph(folder, trained_model):
+def test_labels_settings_and_state_are_in_assets_extra(folder, trained_model):
+    assert names(folder / "export") == ["1"]
     extra = folder / "export" / "1" / "assets.extra"
-    assert sorted(path.name for path in extra.iterdir()) == [
-        "analysis.json",
-        "config.yaml",
-        "labels.txt",
-        "tf_serving_warmup_requests",
-    ]
+    files = ["analysis.json", "config.yaml", "labels.txt", "tf_serving_warmup_requests"]
+    assert names(extra) == files
     assert (extra / "labels.txt").read_text() == "green\nred\n"
-    assert yaml.safe_load((extra / "config.yaml").read_text()) == to_dict(
-        trained_model.config
-    )
+    config = yaml.safe_load((extra / "config.yaml").read_text())
+    assert config == to_dict(trained_model.config)
     assert preprocessing_state.load(extra / "analysis.json") == trained_model.state
-
-
-def test_nothing_but_the_version_is_in_the_export_folder(folder):
-    assert [path.name for path in (folder / "export").iterdir()] == ["1"]
-
-
-# The warm-up, replayed where only TensorFlow is known ---------------------------
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +107,16 @@ def warmup(folder):
     return requests
 
 
-def test_the_warm_up_has_one_request_a_signature(warmup):
+def test_the_warm_up_has_one_request_per_signature(folder, warmup):
     assert set(warmup) == {"serving_default", "embed", "classify"}
     assert set(warmup["serving_default"]) == {"text", "image", "audio"}
     assert {len(rows) for feeds in warmup.values() for rows in feeds.values()} == {4}
     assert all(all(rows) for rows in warmup["serving_default"].values())  # complete
+    with load_saved_model(folder / "export" / "1") as call:
+        results = {name: call(name, feeds) for name, feeds in warmup.items()}
+    for name in ("serving_default", "embed"):
+        assert list(results[name]["status"]) == [b"ok"] * 4
+    assert results["classify"]["scores"].shape == (4, 2)
 
 
 REPLAY = """
@@ -131,57 +126,46 @@ import tensorflow as tf
 requests = pickle.load(sys.stdin.buffer)
 with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     meta = tf.compat.v1.saved_model.load(session, ["serve"], sys.argv[1])
-    answers = {}
+    results = {}
     for name, feeds in requests.items():
         signature = meta.signature_def[name]
         outputs = {k: v.name for k, v in signature.outputs.items()}
         inputs = {signature.inputs[k].name: rows for k, rows in feeds.items()}
-        answers[name] = session.run(outputs, inputs)
-known = [name for name in sys.modules if name.split(".")[0] in ("mmkeras", "tests")]
-assert not known, known
+        results[name] = session.run(outputs, inputs)
+ours = [name for name in sys.modules if name.split(".")[0] in ("mmkeras", "tests")]
+assert not ours, ours
 with open(sys.argv[2], "wb") as file:
-    pickle.dump(answers, file)
+    pickle.dump(results, file)
 """
 
 
 @pytest.mark.e2e
-def test_a_process_that_knows_only_tensorflow_answers_as_the_model(
+def test_a_process_with_tensorflow_alone_predicts_as_the_model(
     folder, trained_model, warmup, tmp_path
 ):
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", REPLAY, str(folder / "export" / "1"), tmp_path / "out"],
         input=pickle.dumps(warmup),
         cwd=tmp_path,
         capture_output=True,
     )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    answers = pickle.loads((tmp_path / "out").read_bytes())
+    assert process.returncode == 0, process.stderr.decode()[-2000:]
+    results = pickle.loads((tmp_path / "out").read_bytes())
 
     expected = Predictor(trained_model)(warmup["serving_default"])
-    served = answers["serving_default"]
+    result = results["serving_default"]
     for key in ("label", "status"):
-        assert list(served[key]) == list(expected[key])
-    near = {"atol": 1e-5, "rtol": 0}
-    np.testing.assert_allclose(
-        served["probabilities"], expected["probabilities"], **near
-    )
-    np.testing.assert_allclose(served["score"], expected["score"], **near)
-    embedding = answers["embed"]["embedding"]
+        assert list(result[key]) == list(expected[key])
+    for key, values in (
+        ("probabilities", result["probabilities"]),
+        ("probabilities", results["classify"]["scores"]),
+        ("score", result["score"]),
+    ):
+        np.testing.assert_allclose(values, expected[key], atol=1e-5, rtol=0)
+    embedding = results["embed"]["embedding"]
     np.testing.assert_allclose(embedding, expected["embedding"], atol=1e-5, rtol=1e-5)
-    scores = answers["classify"]["scores"]
-    np.testing.assert_allclose(scores, expected["probabilities"], **near)
-    assert answers["classify"]["classes"].tolist() == [[b"green", b"red"]] * 4
+    assert results["classify"]["classes"].tolist() == [[b"green", b"red"]] * 4
 
-
-def test_the_loader_of_tf_serving_answers_each_warm_up_request(folder, warmup):
-    with loaded(folder / "export" / "1") as call:
-        answers = {name: call(name, feeds) for name, feeds in warmup.items()}
-    assert list(answers["serving_default"]["status"]) == [b"ok"] * 4
-    assert list(answers["embed"]["status"]) == [b"ok"] * 4
-    assert answers["classify"]["scores"].shape == (4, 2)
-
-
-# Versions ---------------------------------------------------------------------
 
 TEXTS = [{"text": b"hi"}, {"text": b"ho"}]
 
@@ -193,73 +177,65 @@ def small(tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Saves and proves nothing."""
-    monkeypatch.setattr(exporting, "_save", lambda _, path: path.mkdir())
-    monkeypatch.setattr(exporting, "prove", lambda *_: None)
+    """Saves and verifies nothing."""
+    monkeypatch.setattr(saved_model, "save_signatures", lambda *_: None)
+    monkeypatch.setattr(saved_model, "verify_export", lambda *_: None)
     return monkeypatch
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_versions_count_up_as_numbers(quick, small, tmp_path):
     folder = tmp_path / "export"
     for expected in ("1", "2"):
         assert export(small, TEXTS, folder) == folder / expected
-    (folder / "9").mkdir()
-    (folder / "notes").mkdir()
-    (folder / ".10.partial").mkdir()  # a killed export's
+    for name in ("9", "notes", ".a1b2c3d4.10"):  # the last is of a killed export
+        (folder / name).mkdir()
     assert export(small, TEXTS, folder).name == "10"
     assert export(small, TEXTS, folder).name == "11"
     assert names(folder) == ["1", "10", "11", "2", "9", "notes"]
 
 
-def test_a_version_is_proved_before_it_has_its_name(quick, small, tmp_path):
-    folder, seen = tmp_path / "export", []
+def test_a_version_is_verified_before_it_has_its_name(quick, small, tmp_path):
+    folder, contents = tmp_path / "export", []
 
-    def prove(path, *_):
-        seen.append((path.name, names(folder), names(path)))
+    def verify(path, *_):
+        assert names(folder) == [path.name] and path.name.startswith(".")
+        contents.extend(names(path))
 
-    quick.setattr(exporting, "prove", prove)
+    quick.setattr(saved_model, "verify_export", verify)
     export(small, TEXTS, folder)
-    assert seen == [(".1.partial", [".1.partial"], ["assets.extra"])]
-    assert names(folder) == ["1"]
+    assert contents == ["assets.extra"] and names(folder) == ["1"]
 
 
-def test_a_model_whose_weights_changed_after_saving_fails_its_proof(
+def test_a_model_whose_weights_changed_after_saving_is_not_exported(
     small, tmp_path, monkeypatch
 ):
-    save = exporting._save
-
-    def save_another(trained_model, path):
-        save(trained_model, path)
+    def save(trained_model, path):
+        save_signatures(trained_model, path)
         weights = trained_model.model.get_weights()
         trained_model.model.set_weights([w + 0.01 for w in weights])
 
-    monkeypatch.setattr(exporting, "_save", save_another)
-    with pytest.raises(ExportMismatchError, match="differs from the model by"):
+    monkeypatch.setattr(saved_model, "save_signatures", save)
+    with pytest.raises(ExportMismatchError, match="probabilities differs"):
         export(small, TEXTS, tmp_path / "export")
     assert names(tmp_path / "export") == []
 
 
-def test_any_failure_leaves_nothing_behind(small, tmp_path, monkeypatch):
-    def full(trained_model, path):
-        path.mkdir()
+def test_any_failure_leaves_no_files(small, tmp_path, monkeypatch):
+    def fail(trained_model, path):
         (path / "half").write_text("x")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(exporting, "_save", full)
+    monkeypatch.setattr(saved_model, "save_signatures", fail)
     with pytest.raises(OSError, match="No space"):
         export(small, TEXTS, tmp_path / "new")
     assert names(tmp_path / "new") == []
 
 
-def test_a_model_of_text_alone_has_the_input_text_alone(small, tmp_path):
+def test_a_text_model_has_text_as_its_only_input(small, tmp_path):
     path = export(small, TEXTS, tmp_path / "export")
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
     assert list(serve.structured_input_signature[1]) == ["text"]
-    found = serve(text=tf.constant([b"hi", b""]))
-    assert found["probabilities"].shape == (2, 3)
-    assert list(found["status"].numpy()) == [b"ok", b"text absent"]
+    result = serve(text=tf.constant([b"hi", b""]))
+    assert result["probabilities"].shape == (2, 3)
+    assert list(result["status"].numpy()) == [b"ok", b"text absent"]
     assert (path / "assets.extra" / "labels.txt").read_text() == "a\nb\nc\n"

@@ -3,29 +3,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmkeras.export.inference import Predictor, TrainedModel, load_trained
+from mmkeras.export.inference import Predictor
 from mmkeras.export.two_stage_inference import TwoStagePredictor
-from mmkeras.modalities.preprocessor import Preprocessor
-from mmkeras.models.model import build_model
 from tests import table_factory
-from tests.config.test_presets import learned, tiny
+from tests.preset_models import tiny_preset, untrained_model
 
 NAMES = ("text", "image", "audio")
 
 
 @pytest.fixture(scope="module")
-def trained_model(tmp_path_factory):
-    return load_trained(table_factory.trained_run(tmp_path_factory)[0])
-
-
-@pytest.fixture(scope="module")
-def staged(trained_model):
+def two_stage(trained_model):
     return TwoStagePredictor(trained_model)
 
 
 @pytest.fixture(scope="module")
 def data():
-    """Complete rows, and rows that lack one modality or hold a broken picture."""
+    """Complete rows, rows that lack one modality, and one with a broken image."""
     rows = table_factory.make_rows(["train"] * 70)
     data = {m: [row[m] for row in rows] for m in NAMES}
     data["text"] = [text.encode() for text in data["text"]]
@@ -34,8 +27,8 @@ def data():
     return data
 
 
-def test_both_steps_together_answer_as_the_server_does(trained_model, staged, data):
-    inputs = staged.encode(data)
+def test_both_stages_predict_as_the_serving_function(trained_model, two_stage, data):
+    inputs = two_stage.encode(data)
     assert inputs["present"][:5].tolist() == [
         [1, 1, 1],
         [1, 1, 0],
@@ -44,46 +37,41 @@ def test_both_steps_together_answer_as_the_server_does(trained_model, staged, da
         [1, 0, 1],
     ]
     served = Predictor(trained_model)(data)["probabilities"]
-    np.testing.assert_allclose(staged.classify(inputs), served, atol=1e-6)
+    np.testing.assert_allclose(two_stage.classify(inputs), served, atol=1e-6)
 
 
-@pytest.mark.parametrize("away", [["image"], ["text", "audio"], list(NAMES)])
-def test_a_hidden_modality_counts_as_one_that_was_never_sent(
-    trained_model, staged, data, away
-):
-    hidden = staged.classify(staged.encode(data), away)
-    sent = {m: [b""] * 70 if m in away else data[m] for m in NAMES}
-    served = Predictor(trained_model)(sent)["probabilities"]
-    np.testing.assert_allclose(hidden, served, atol=1e-6)
+@pytest.mark.parametrize("without", [["image"], ["text", "audio"], list(NAMES)])
+def test_a_removed_modality_counts_as_absent(trained_model, two_stage, data, without):
+    result = two_stage.classify(two_stage.encode(data), without)
+    rest = {m: [b""] * 70 if m in without else data[m] for m in NAMES}
+    expected = Predictor(trained_model)(rest)["probabilities"]
+    np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("modality", NAMES)
-def test_one_modality_is_encoded_alone_as_it_is_among_the_others(
-    staged, data, modality
-):
-    inputs = staged.encode(data)
-    values, there = staged.encode_one(modality, data[modality])
+def test_one_modality_is_encoded_as_among_the_others(two_stage, data, modality):
+    inputs = two_stage.encode(data)
+    values, present = two_stage.encode_one(modality, data[modality])
     np.testing.assert_allclose(values, inputs[modality], atol=1e-6)
     column = NAMES.index(modality)
-    np.testing.assert_array_equal(there, inputs["present"][:, column] > 0)
+    np.testing.assert_array_equal(present, inputs["present"][:, column] > 0)
 
 
-def test_hiding_leaves_the_rows_as_they_were(staged, data):
-    inputs = staged.encode(data)
+def test_removing_a_modality_does_not_change_the_inputs(two_stage, data):
+    inputs = two_stage.encode(data)
     before = {name: x.copy() for name, x in inputs.items()}
-    staged.classify(inputs, ["text"])
+    two_stage.classify(inputs, ["text"])
     for name, x in inputs.items():
         np.testing.assert_array_equal(x, before[name])
 
 
-def test_a_model_that_does_not_look_at_presence_gets_what_an_absent_row_gives(data):
-    config = tiny("small-concat")
-    config = replace(config, fusion=replace(config.fusion, presence=False))
-    state = learned(config, tokens=20)
-    preprocessor = Preprocessor(config, state)
-    model = TrainedModel(preprocessor=preprocessor, model=build_model(config, state))
-    staged = TwoStagePredictor(model)
-    hidden = staged.classify(staged.encode(data), ["image"])
-    served = Predictor(model)({**data, "image": [b""] * 70})["probabilities"]
-    np.testing.assert_allclose(hidden, served, atol=1e-6)
-    assert np.abs(hidden - staged.classify(staged.encode(data))).max() > 1e-4
+def test_a_model_without_presence_gets_the_values_of_an_absent_row(data):
+    config = tiny_preset("small-concat")
+    model = untrained_model(
+        replace(config, fusion=replace(config.fusion, presence=False))
+    )
+    two_stage = TwoStagePredictor(model)
+    result = two_stage.classify(two_stage.encode(data), ["image"])
+    expected = Predictor(model)({**data, "image": [b""] * 70})["probabilities"]
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+    assert np.abs(result - two_stage.classify(two_stage.encode(data))).max() > 1e-4

@@ -1,6 +1,5 @@
 import shutil
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,10 +7,12 @@ import tensorflow as tf
 
 from mmkeras.errors import ExportMismatchError, UserError
 from mmkeras.export import verification
-from mmkeras.export.inference import Predictor, load_trained
+from mmkeras.export.inference import Predictor
 from mmkeras.export.saved_model import export
-from mmkeras.export.saved_model_session import loaded
+from mmkeras.export.saved_model_session import load_saved_model
 from mmkeras.export.verification import (
+    check_ranks,
+    compare_output,
     golden_batches,
     read_rows,
     rows_to_examples,
@@ -20,115 +21,84 @@ from mmkeras.export.verification import (
 from tests import table_factory
 
 MODALITIES = ("text", "image", "audio")
-FULL = {
-    "text": b"warm fire",
-    "image": table_factory.image(),
-    "audio": table_factory.tone(),
-}
-ROWS = [{**FULL, "audio": b""}, FULL, {**FULL, "text": b"fresh grass"}]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return table_factory.trained_run(tmp_path_factory)[0]
-
-
-@pytest.fixture(scope="module")
-def trained_model(folder):
-    return load_trained(folder)
-
-
-@pytest.fixture(scope="module")
-def predictor(trained_model):
-    return Predictor(trained_model)
-
-
-# Golden rows ------------------------------------------------------------------
-
-
-def test_golden_batches_are_complete_absent_broken_mixed_and_empty():
-    batches = golden_batches(ROWS, MODALITIES)
+def test_golden_batches_are_complete_absent_broken_mixed_and_empty(complete_row):
+    rows = [{**complete_row, "audio": b""}, complete_row, complete_row]
+    batches = golden_batches(rows, MODALITIES)
     assert list(batches) == [
         "complete",
-        *(f"{m} {what}" for m in MODALITIES for what in ("absent", "broken")),
+        *(f"{m} {kind}" for m in MODALITIES for kind in ("absent", "broken")),
         "all absent",
         "mixed",
         "empty",
     ]
-    assert batches["image absent"] == {m: [FULL[m]] for m in MODALITIES} | {
-        "image": [b""]
-    }
+    columns = {m: [content] for m, content in complete_row.items()}
+    assert batches["image absent"] == {**columns, "image": [b""]}
     broken = batches["audio broken"]
-    assert broken["audio"][0] not in (b"", FULL["audio"])
-    assert broken["image"] == [FULL["image"]]
+    assert broken["audio"][0] not in (b"", complete_row["audio"])
+    assert broken["image"] == columns["image"]
     assert batches["all absent"] == dict.fromkeys(MODALITIES, [b""])
     assert batches["empty"] == dict.fromkeys(MODALITIES, [])
     assert {len(rows) for rows in batches["mixed"].values()} == {3 + 6 + 1}
 
 
-def test_the_fullest_rows_come_first_and_are_at_most_four():
-    batches = golden_batches([ROWS[0]] * 5 + [FULL], MODALITIES)
-    assert batches["complete"]["audio"] == [FULL["audio"], b"", b"", b""]
+def test_the_most_complete_rows_come_first_and_are_at_most_four(complete_row):
+    silent = {**complete_row, "audio": b""}
+    batches = golden_batches([silent] * 5 + [complete_row], MODALITIES)
+    assert batches["complete"]["audio"] == [complete_row["audio"], b"", b"", b""]
 
 
-def test_without_rows_there_is_no_proof():
+def test_golden_batches_need_a_row():
     with pytest.raises(ValueError, match="at least one row"):
         golden_batches([], MODALITIES)
 
 
-def test_broken_golden_rows_are_broken_for_every_modality(predictor):
-    batches = golden_batches([FULL], MODALITIES)
+def test_broken_golden_rows_are_broken_for_every_modality(trained_model, complete_row):
+    batches = golden_batches([complete_row], MODALITIES)
     rows = [batches[f"{m} broken"] for m in MODALITIES]
-    found = predictor({m: [row[m][0] for row in rows] for m in MODALITIES})
-    assert list(found["status"]) == [f"{m} unreadable".encode() for m in MODALITIES]
+    result = Predictor(trained_model)({m: [r[m][0] for r in rows] for m in MODALITIES})
+    assert list(result["status"]) == [f"{m} unreadable".encode() for m in MODALITIES]
 
 
-def test_examples_hold_each_row_and_parse_back():
-    one, other = rows_to_examples({"text": [b"a", b""], "image": [b"\xff", b"\0"]})
-    features = tf.train.Example.FromString(one).features.feature
-    assert {k: v.bytes_list.value[0] for k, v in features.items()} == {
-        "text": b"a",
-        "image": b"\xff",
-    }
-    assert tf.train.Example.FromString(other).features.feature[
-        "text"
-    ].bytes_list.value == [b""]
-
-
-def write_rows(path, *records):
+def write_records(path, *records):
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record in records:
             writer.write(record)
     return path
 
 
-def test_rows_are_read_back_with_what_is_left_out_as_absent(tmp_path):
-    both = rows_to_examples({"text": [b"a", b"b"], "image": [b"\xff", b"\0"]})
-    alone = rows_to_examples({"text": [b"c"]})
-    path = write_rows(tmp_path / "rows", *both, *alone)
+def test_examples_are_read_back_and_a_missing_modality_is_empty(tmp_path):
+    both = rows_to_examples({"text": [b"a", b""], "image": [b"\xff", b"\0"]})
+    path = write_records(tmp_path / "rows", *both, *rows_to_examples({"text": [b"c"]}))
     expected = [
         {"text": b"a", "image": b"\xff"},
-        {"text": b"b", "image": b"\0"},
+        {"text": b"", "image": b"\0"},
         {"text": b"c", "image": b""},
     ]
-    assert read_rows(path, ("text", "image"), most=9) == expected
-    assert read_rows(path, ("text", "image"), most=2) == expected[:2]
+    assert read_rows(path, ("text", "image"), limit=9) == expected
+    assert read_rows(path, ("text", "image"), limit=2) == expected[:2]
 
 
-def test_rows_that_are_none_or_no_examples_are_refused(tmp_path):
-    with pytest.raises(UserError, match="There are no rows in '.*none'"):
-        read_rows(write_rows(tmp_path / "none"), ("text",), 9)
-    with pytest.raises(UserError, match="'.*junk' cannot be read: .*parse"):
-        read_rows(write_rows(tmp_path / "junk", b"no example"), ("text",), 9)
-    (tmp_path / "file").write_bytes(b"no records at all")
-    with pytest.raises(UserError, match="'.*file' cannot be read: .*corrupted"):
-        read_rows(tmp_path / "file", ("text",), 9)
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([], "no rows in '.*rows'; give"),
+        ([b"no example"], "'.*rows' cannot be read: .*parse"),
+        (None, "'.*rows' cannot be read: .*corrupted"),
+    ],
+)
+def test_rows_that_are_missing_or_damaged_are_refused(tmp_path, records, message):
+    path = tmp_path / "rows"
+    path.write_bytes(b"no records at all")
+    if records is not None:
+        write_records(path, *records)
+    with pytest.raises(UserError, match=message):
+        read_rows(path, ("text",), 9)
 
 
-# The proof --------------------------------------------------------------------
-
-
-TEXTS = {"good": {"text": [b"hi", b"ho"]}, "absent": {"text": [b""]}}
+GOOD = {"text": [b"hi", b"ho"]}
+BATCHES = {"good": GOOD, "absent": {"text": [b""]}, "complete": GOOD}
 
 
 @pytest.fixture(scope="module")
@@ -139,145 +109,124 @@ def small(tmp_path_factory):
     return trained_model, export(trained_model, [{"text": b"hi"}], base / "export")
 
 
-def proved(path, trained_model, tolerance=1e-5):
-    return verify_export(
-        path, trained_model, {**TEXTS, "complete": TEXTS["good"]}, tolerance
-    )
+@pytest.fixture
+def verify(small, monkeypatch):
+    """Verifies the export; `replace` takes a call and returns another one."""
+
+    def verify(replace=lambda call: call, path=None, tolerance=1e-5):
+        @contextmanager
+        def load(path):
+            with load_saved_model(path) as call:
+                yield replace(call)
+
+        monkeypatch.setattr(verification, "load_saved_model", load)
+        return verify_export(path or small[1], small[0], BATCHES, tolerance)
+
+    return verify
 
 
-def test_the_model_that_was_exported_is_proved_and_another_is_not(small):
-    trained_model, path = small
-    assert 0 <= proved(path, trained_model) < 1e-6
-    bias = trained_model.model.get_layer("head").get_layer("logits").weights[1]
+def test_the_export_of_a_model_is_verified_and_that_of_another_is_not(small, verify):
+    assert 0 <= verify() < 1e-6
+    bias = small[0].model.get_layer("head").get_layer("logits").weights[1]
     bias.assign_add([0.001, 0.0, 0.0])
     try:
-        message = r"Golden batch 'good', row \d, class '(a|b|c)': probabilities differs"
+        message = r"'good', row \d, class '(a|b|c)': probabilities differs"
         with pytest.raises(ExportMismatchError, match=message):
-            proved(path, trained_model)
-        assert 1e-4 < proved(path, trained_model, tolerance=0.01) < 1e-3
+            verify()
+        assert 1e-4 < verify(tolerance=0.01) < 1e-3
     finally:
         bias.assign_sub([0.001, 0.0, 0.0])
 
 
-def test_what_cannot_be_loaded_is_no_export(small, tmp_path):
-    trained_model, path = small
-    (tmp_path / "saved_model.pb").write_bytes(b"junk")
-    with pytest.raises(
-        ExportMismatchError, match="The export cannot be loaded: Read less"
-    ):
-        proved(tmp_path, trained_model)
-
-
-def test_what_has_lost_its_variables_is_no_export(small, tmp_path):
-    trained_model, path = small
-    shutil.copy(path / "saved_model.pb", tmp_path)  # loads as if it had none
-    message = "The export fails on golden batch 'good': Could not find variable"
-    with pytest.raises(ExportMismatchError, match=message):
-        proved(tmp_path, trained_model)
+def test_an_export_that_cannot_be_loaded_or_run_is_refused(small, verify, tmp_path):
+    graph = tmp_path / "saved_model.pb"
+    graph.write_bytes(b"junk")
+    with pytest.raises(ExportMismatchError, match="cannot be loaded: Read less"):
+        verify(path=tmp_path)
+    shutil.copy(small[1] / "saved_model.pb", graph)  # loads as if without variables
+    with pytest.raises(ExportMismatchError, match="'good': Could not find variable"):
+        verify(path=tmp_path)
 
 
 @pytest.mark.parametrize(
-    "broken, message",
+    "failing", ["golden batch 'good'", "request of the wrong rank"]
+)
+def test_an_export_that_fails_in_a_call_is_refused(verify, failing):
+    def replace(call):
+        def call_or_fail(signature, feeds):
+            is_rank_check = feeds.get("text") == b"hi"
+            if is_rank_check == ("rank" in failing):
+                raise tf.errors.InternalError(None, None, "two\n  lines")
+            return call(signature, feeds)
+
+        return call_or_fail
+
+    with pytest.raises(ExportMismatchError, match=f"fails on .*{failing}: two lines"):
+        verify(replace)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
     [
-        ("classify", "The export fails on golden batch 'good': two lines"),
-        ("rank", "The export fails on a request of the wrong rank: two lines"),
+        ("label", [b"x", b"a"], r"label of the export is \[b'x', b'a'\], of the model"),
+        ("status", [b"ok", b"text absent"], "status .*text absent"),
+        ("classes", [[b"b", b"a", b"c"]] * 2, "classes of classify"),
+        ("scores", np.zeros([2, 3]), "scores differs"),
     ],
 )
-def test_what_fails_when_it_is_called_is_no_export(small, monkeypatch, broken, message):
-    @contextmanager
-    def failing(path):
-        with loaded(path) as call:
+def test_an_export_with_another_output_is_refused(verify, key, value, message):
+    def replace(call):
+        def call_and_change(signature, feeds):
+            outputs = call(signature, feeds)
+            return outputs | {key: value} if key in outputs else outputs
 
-            def call_or_fail(signature, feeds):
-                if broken in (signature, "rank" * (feeds.get("text") == b"hi")):
-                    raise tf.errors.InternalError(None, None, "two\n  lines")
-                return call(signature, feeds)
+        return call_and_change
 
-            yield call_or_fail
-
-    trained_model, path = small
-    monkeypatch.setattr(verification, "loaded", failing)
     with pytest.raises(ExportMismatchError, match=message):
-        proved(path, trained_model)
+        verify(replace)
 
 
-def differ(got, expected, key="probabilities"):
-    names = SimpleNamespace(state=SimpleNamespace(classes=("a", "b")))
-    return verification._close("x", key, np.array(got), np.array(expected), names, 1e-5)
-
-
-def test_a_difference_names_its_row_its_class_and_its_size():
-    assert differ([[0.5, 0.5]], [[0.5, 0.500009]]) == pytest.approx(9e-6)
-    assert differ(np.empty([0, 2]), np.empty([0, 2])) == 0.0
-    with pytest.raises(
-        ExportMismatchError, match="'x', row 1, class 'b': .* by 0.1, more than"
-    ):
-        differ([[0.5, 0.5], [0.5, 0.4]], [[0.5, 0.5], [0.5, 0.5]])
-
-
-def test_a_nan_is_no_agreement():
-    with pytest.raises(ExportMismatchError, match="differs from the model"):
-        differ([[np.nan, 0.5]], [[0.5, 0.5]])
-
-
-def test_another_shape_is_no_agreement():
-    with pytest.raises(
-        ExportMismatchError, match=r"shape \(1, 1\), and the model gives \(1, 2\)"
-    ):
-        differ([[0.5]], [[0.5, 0.5]])
-
-
-def test_an_embedding_is_compared_by_its_own_size():
-    differ([[1000.005]], [[1000.0]], "embedding")
-    with pytest.raises(ExportMismatchError):
-        differ([[0.005]], [[0.0]], "embedding")
-
-
-def test_a_request_of_the_wrong_rank_must_be_refused():
-    def refuses(signature, feeds):
-        raise tf.errors.InvalidArgumentError(None, None, "rank")
-
-    rows = {"text": [b"a", b"b"]}
-    verification._refuses_wrong_ranks(refuses, rows)
+def test_an_export_that_accepts_a_wrong_rank_is_refused():
     ranks = []
 
-    def answers_matrices(signature, feeds):
+    def call(signature, feeds):
         ranks.append(np.ndim(feeds["text"]))
-        if ranks[-1] == 0:
-            return refuses(signature, feeds)
+        if ranks[-1] in refused:
+            raise tf.errors.InvalidArgumentError(None, None, "rank")
         return {}
 
-    with pytest.raises(ExportMismatchError, match="wrong rank was answered"):
-        verification._refuses_wrong_ranks(answers_matrices, rows)
-    assert ranks == [0, 2]
+    refused = (0, 2)
+    check_ranks(call, GOOD)
+    refused = (0,)
+    with pytest.raises(ExportMismatchError, match="accepts .*wrong rank"):
+        check_ranks(call, GOOD)
+    assert ranks == [0, 2, 0, 2]
 
 
-def test_another_label_or_status_is_no_agreement(trained_model):
-    same = {
-        "probabilities": np.array([[0.4, 0.6]]),
-        "score": np.array([0.6]),
-        "embedding": np.zeros((1, 8)),
-        "label": np.array([b"red"], object),
-        "status": np.array([b"ok"], object),
-    }
+def compare(output, expected, key="probabilities"):
+    arrays = np.array(output), np.array(expected)
+    return compare_output("x", key, *arrays, ("a", "b"), 1e-5)
 
-    def compare(**changes):
-        def call(signature, feeds):
-            classes = np.array([[b"green", b"red"]], object)
-            if signature == "classify":
-                answer = {"classes": classes, "scores": same["probabilities"]}
-                return {k: changes.get(k, v) for k, v in answer.items()}
-            return {**same, **changes}
 
-        rows = {m: [FULL[m]] for m in MODALITIES}
-        verification._compare("x", rows, call, same, trained_model, 1e-5)
+@pytest.mark.parametrize(
+    ("output", "expected", "message"),
+    [
+        ([[0.5, 0.5], [0.5, 0.4]], [[0.5, 0.5]] * 2, "'x', row 1, class 'b': .* 0.1,"),
+        ([[np.nan, 0.5]], [[0.5, 0.5]], "differs from the model"),
+        ([[0.5]], [[0.5, 0.5]], r"shape \(1, 1\), of the model \(1, 2\)"),
+    ],
+)
+def test_a_difference_of_probabilities_is_refused(output, expected, message):
+    with pytest.raises(ExportMismatchError, match=message):
+        compare(output, expected)
 
-    compare()
-    with pytest.raises(ExportMismatchError, match="label is .*green"):
-        compare(label=np.array([b"green"], object))
-    with pytest.raises(ExportMismatchError, match="status is .*image absent"):
-        compare(status=np.array([b"image absent"], object))
-    with pytest.raises(ExportMismatchError, match="classify names other classes"):
-        compare(classes=np.array([[b"red", b"green"]], object))
-    with pytest.raises(ExportMismatchError, match="scores differs"):
-        compare(scores=np.array([[0.6, 0.4]]))
+
+def test_the_largest_difference_is_returned():
+    assert compare([[0.5, 0.5]], [[0.5, 0.500009]]) == pytest.approx(9e-6)
+    assert compare(np.empty([0, 2]), np.empty([0, 2])) == 0.0
+
+
+def test_an_embedding_is_compared_relative_to_its_size():
+    compare([[1000.005]], [[1000.0]], "embedding")
+    with pytest.raises(ExportMismatchError):
+        compare([[0.005]], [[0.0]], "embedding")

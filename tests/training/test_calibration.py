@@ -2,13 +2,20 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_softmax, softmax
 
+from mmkeras.data.input_pipeline import Batches
 from mmkeras.evaluation.metrics import log_losses
-from mmkeras.training.calibration import apply_temperature, fit_temperature
+from mmkeras.models.model import build_model, get_temperature
+from mmkeras.training.calibration import (
+    apply_temperature,
+    calibrate,
+    fit_temperature,
+)
+from mmkeras.training.prepare_run import prepare_run
 from tests.simulated_predictions import TASKS, simulate
 
 
 def calibrated(task, n=2000):
-    """Logits (N, C), and targets drawn from just these probabilities."""
+    """Logits (N, C), and targets drawn from their probabilities."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(n, 2 if task == "binary" else 4))
     if task == "multilabel":
@@ -18,65 +25,80 @@ def calibrated(task, n=2000):
     return np.eye(logits.shape[1])[top], logits
 
 
-@pytest.mark.parametrize("sureness", [3.0, 1.0, 1 / 3])
+@pytest.mark.parametrize("factor", [3.0, 1.0, 1 / 3])
 @pytest.mark.parametrize("task", TASKS)
-def test_the_temperature_undoes_too_much_and_too_little_sureness(task, sureness):
+def test_the_temperature_corrects_too_high_and_too_low_confidence(task, factor):
     targets, logits = calibrated(task)
-    said = sureness * logits
-    probabilities = expit(said) if task == "multilabel" else softmax(said, axis=1)
-    found = fit_temperature(targets, probabilities, task)
-    assert found == pytest.approx(sureness, rel=0.15)
+    function = expit if task == "multilabel" else lambda x: softmax(x, axis=1)
+    probabilities = function(factor * logits)
+    temperature = fit_temperature(targets, probabilities, task)
+    assert temperature == pytest.approx(factor, rel=0.15)
     before, after = (
         log_losses(targets.astype(bool), p, task).mean()
-        for p in (probabilities, apply_temperature(probabilities, found, task))
+        for p in (probabilities, apply_temperature(probabilities, temperature, task))
     )
     assert after <= before
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_no_rows_leave_the_temperature_at_1(task):
-    nothing = np.zeros((0, 3))
-    assert fit_temperature(nothing, nothing, task) == 1.0
+def test_no_rows_give_a_temperature_of_1(task):
+    empty = np.zeros((0, 3))
+    assert fit_temperature(empty, empty, task) == 1.0
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_model_without_errors_is_not_made_infinitely_sure(task):
+def test_the_confidence_of_a_model_without_errors_stays_finite(task):
     targets, _, _ = simulate(task, n=50)
     probabilities = 0.1 + 0.8 * targets
     if task != "multilabel":
         probabilities /= probabilities.sum(axis=1, keepdims=True)
-    found = fit_temperature(targets, probabilities, task)
-    assert 0.1 < found < 1
+    assert 0.1 < fit_temperature(targets, probabilities, task) < 1
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.5, 1.0, 3.0, 20.0])
-def test_a_temperature_keeps_the_answer_and_the_sum_of_a_row(temperature):
+def test_a_temperature_keeps_the_top_class_and_the_sum_of_a_row(temperature):
     _, probabilities, _ = simulate("multiclass")
-    probabilities = np.concatenate([probabilities, np.eye(4)])  # and the surest
-    found = apply_temperature(probabilities, temperature, "multiclass")
-    assert found.sum(axis=1) == pytest.approx(np.ones(len(found)))
-    assert (found.argmax(axis=1) == probabilities.argmax(axis=1)).all()
-    assert np.isfinite(found).all()
+    probabilities = np.concatenate([probabilities, np.eye(4)])
+    result = apply_temperature(probabilities, temperature, "multiclass")
+    assert result.sum(axis=1) == pytest.approx(np.ones(len(result)))
+    assert (result.argmax(axis=1) == probabilities.argmax(axis=1)).all()
+    assert np.isfinite(result).all()
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.5, 3.0, 20.0])
-def test_a_temperature_keeps_the_yes_and_no_of_each_label(temperature):
+def test_a_temperature_keeps_the_decision_for_each_label(temperature):
     _, probabilities, _ = simulate("multilabel")
-    found = apply_temperature(probabilities, temperature, "multilabel")
-    assert ((found >= 0.5) == (probabilities >= 0.5)).all()
-    less_sure = abs(found - 0.5) <= abs(probabilities - 0.5)
-    assert less_sure.all() if temperature > 1 else not less_sure.any()
+    result = apply_temperature(probabilities, temperature, "multilabel")
+    assert ((result >= 0.5) == (probabilities >= 0.5)).all()
+    is_less_confident = abs(result - 0.5) <= abs(probabilities - 0.5)
+    assert is_less_confident.all() if temperature > 1 else not is_less_confident.any()
 
 
-def test_a_temperature_of_1_changes_nothing():
-    for task in TASKS:
-        _, probabilities, _ = simulate(task)
-        found = apply_temperature(probabilities, 1.0, task)
-        assert found == pytest.approx(probabilities)
+@pytest.mark.parametrize("task", TASKS)
+def test_a_temperature_of_1_changes_nothing(task):
+    _, probabilities, _ = simulate(task)
+    result = apply_temperature(probabilities, 1.0, task)
+    assert result == pytest.approx(probabilities)
 
 
 def test_two_columns_of_a_binary_task_are_the_sigmoid_of_one():
     _, probabilities, _ = simulate("binary")
     both = apply_temperature(probabilities, 2.0, "binary")
-    yes = apply_temperature(probabilities, 2.0, "multilabel")[:, 1]
-    assert both[:, 1] == pytest.approx(yes)
+    positive = apply_temperature(probabilities, 2.0, "multilabel")[:, 1]
+    assert both[:, 1] == pytest.approx(positive)
+
+
+def test_a_model_gets_the_temperature_of_its_validation_rows(
+    folder, table, tiny_config
+):
+    run_data = prepare_run(folder, tiny_config(), table)
+    model = build_model(run_data.config, run_data.state)
+    val = Batches(
+        dataset=run_data.dataset, preprocessor=run_data.preprocessor, split="val"
+    )
+    rows = [(model(x).numpy(), y.numpy()) for x, y, _ in val.eval_batches()]
+    probabilities, targets = map(np.concatenate, zip(*rows, strict=True))
+    columns = [np.concatenate([1 - x, x], axis=1) for x in (targets, probabilities)]
+    expected = fit_temperature(*columns, "binary")
+    calibrate(model, val, "binary")
+    assert get_temperature(model) == pytest.approx(expected, rel=1e-4)

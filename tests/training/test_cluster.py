@@ -6,18 +6,21 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mmkeras.cli import run_program
 from mmkeras.errors import UserError
+from mmkeras.export.inference import load_trained
 from mmkeras.train import main
+from mmkeras.training import run_folder
 from mmkeras.training.cluster import Cluster, read_cluster
+from mmkeras.training.distributed import RESTART_HINT
 from tests import table_factory
-from tests.test_train import ROOT, command, contents
+from tests.program_harness import error_of, output_of
 
-e2e = pytest.mark.e2e
+ROOT = Path(__file__).parents[2]
 PAIR = {"worker": ["a:1", "b:2"]}
 
 
@@ -29,105 +32,90 @@ def read(text):
     return read_cluster({"TF_CONFIG": text})
 
 
-# TF_CONFIG --------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "environment",
     [{}, {"TF_CONFIG": ""}, {"TF_CONFIG": "{}"}, {"TF_CONFIG": '{"task": {}}'}],
 )
-def test_without_a_cluster_a_process_is_alone_and_chief(environment):
+def test_without_a_cluster_a_process_is_a_single_chief(environment):
     assert read_cluster(environment).workers == 1
     assert read_cluster(environment).is_chief
 
 
-def test_worker_0_is_the_chief_of_the_workers():
-    first, second = (read(tf_config(PAIR, index=i)) for i in (0, 1))
-    assert first == Cluster(addresses=("a:1", "b:2"), place=0) and first.is_chief
-    assert second.place == 1 and not second.is_chief and second.workers == 2
-
-
-def test_a_job_named_chief_comes_before_the_workers():
-    jobs = {"worker": ["a:1", "b:2"], "chief": ["c:3"]}
-    places = [read(tf_config(jobs, *task)).place for task in [("chief",), ("worker",)]]
-    assert places == [0, 1]
-    last = read(tf_config(jobs, "worker", 1))
-    assert last.addresses == ("c:3", "a:1", "b:2") and last.place == 2
-
-
-def test_an_index_in_quotes_is_read():
-    assert read(tf_config(PAIR, index="1")).place == 1
+@pytest.mark.parametrize(
+    ("jobs", "task", "addresses", "index"),
+    [
+        (PAIR, ("worker", 0), "a:1 b:2", 0),
+        (PAIR, ("worker", 1), "a:1 b:2", 1),
+        (PAIR, ("worker", "1"), "a:1 b:2", 1),
+        ({**PAIR, "chief": ["c:3"]}, ("chief",), "c:3 a:1 b:2", 0),
+        ({**PAIR, "chief": ["c:3"]}, ("worker",), "c:3 a:1 b:2", 1),
+        ({**PAIR, "chief": ["c:3"]}, ("worker", 1), "c:3 a:1 b:2", 2),
+    ],
+)
+def test_the_chief_or_else_worker_0_comes_first(jobs, task, addresses, index):
+    cluster = read(tf_config(jobs, *task))
+    assert cluster == Cluster(addresses=tuple(addresses.split()), index=index)
+    assert cluster.is_chief == (index == 0)
+    assert cluster.workers == len(cluster.addresses)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "problem"),
     [
-        ("{'cluster'", "TF_CONFIG is no JSON (Expecting property name"),
-        ("[1]", "is [1], no object"),
-        ('{"cluster": ["a:1"]}', 'has cluster ["a:1"], no object'),
-        (tf_config({"ps": ["a:1"], **PAIR}), "names the job 'ps'; only chief and work"),
-        (tf_config({"worker": "a:1"}), 'has worker "a:1", no list of HOST:PORT'),
-        (tf_config({"worker": ["a", "b:2"]}), 'has worker ["a", "b:2"], no list of H'),
-        (tf_config({"worker": []}), "has worker [], no list of HOST:PORT"),
-        (tf_config({"worker": ["a:1", "a:1"]}), "names the address 'a:1' twice"),
-        (tf_config({"chief": ["a:1", "b:2"]}, "chief"), "names 2 chiefs; one is poss"),
-        (json.dumps({"cluster": PAIR}), "has task null, whose type must be of the clu"),
-        (tf_config(PAIR, "evaluator"), '"type": "evaluator", "index": 0}, whose type'),
-        (
-            tf_config(PAIR, index=2),
-            "has task index 2, and worker has 2: it must be",
-        ),
-        (tf_config(PAIR, index=-1), "has task index -1, and worker has 2"),
-        (tf_config(PAIR, index=True), "has task index true, and worker has 2"),
+        ("{'cluster'", "not JSON (Expecting property name"),
+        ("[1]", "[1], not an object"),
+        ('{"cluster": ["a:1"]}', 'cluster ["a:1"], not an object'),
+        (tf_config({"ps": ["a:1"], **PAIR}), "job 'ps'; only chief and worker"),
+        (tf_config({"worker": "a:1"}), 'worker "a:1", not a list of HOST:PORT'),
+        (tf_config({"worker": ["a", "b:2"]}), 'worker ["a", "b:2"], not a list'),
+        (tf_config({"worker": []}), "worker [], not a list"),
+        (tf_config({"worker": ["a:1", "a:1"]}), "address 'a:1' twice"),
+        (tf_config({"chief": ["a:1", "b:2"]}, "chief"), "2 chiefs; one"),
+        (json.dumps({"cluster": PAIR}), "task null"),
+        (tf_config(PAIR, "evaluator"), 'task {"type": "evaluator"'),
+        (tf_config(PAIR, index=2), "index 2, and worker has 2"),
+        (tf_config(PAIR, index=-1), "index -1, and worker has 2"),
+        (tf_config(PAIR, index=True), "index true, and worker has 2"),
     ],
 )
-def test_a_wrong_tf_config_is_one_line_that_shows_a_right_one(text, message):
+def test_a_wrong_tf_config_is_refused_with_an_example(text, problem):
     with pytest.raises(UserError) as error:
         read(text)
-    assert message in str(error.value) and "\n" not in str(error.value)
+    assert problem in str(error.value) and "\n" not in str(error.value)
     assert 'Give it as {"cluster": {"worker": ["HOST:PORT"' in str(error.value)
 
 
-def test_a_chief_answers_while_its_port_is_open(monkeypatch):
+def test_a_chief_is_reachable_while_its_port_is_open(monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        cluster = Cluster(addresses=(address, "b:2"), place=1)
-        assert cluster.chief_answers()
-    assert not cluster.chief_answers()
-
-
-# Refusals of the program ------------------------------------------------------
+        cluster = Cluster(addresses=(address, "b:2"), index=1)
+        assert cluster.is_chief_reachable()
+    assert not cluster.is_chief_reachable()
 
 
 @pytest.mark.parametrize(
-    ("text", "flags", "message"),
+    ("text", "argv", "message"),
     [
-        ("{", [], "error: TF_CONFIG is no JSON"),
-        (tf_config(PAIR), [], "error: TF_CONFIG names 2 workers, which need one --out"),
+        ("{", [], "TF_CONFIG is not JSON"),
+        (tf_config(PAIR), [], "TF_CONFIG names 2 workers, which need one --output"),
         (
             tf_config(PAIR),
             ["--output", "run", "--evaluate.trained_alone", "true"],
-            "error: evaluate.trained_alone=true trains in one process, and TF_CONFIG",
+            "evaluate.trained_alone=true",
         ),
     ],
 )
 def test_a_mistake_is_one_line_and_makes_no_folder(
-    text, flags, message, tmp_path, monkeypatch, capsys
+    text, argv, message, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TF_CONFIG", text)
-    monkeypatch.setattr(sys, "argv", ["train", *flags])
-    with pytest.raises(SystemExit) as end:
-        run_program(main)
-    assert end.value.code == 2 and not list(tmp_path.iterdir())
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(message)
+    assert message in error_of(main, argv, monkeypatch, capsys)
+    assert not list(tmp_path.iterdir())
 
 
-def test_another_worker_takes_no_lock_and_has_nothing_to_do_in_a_finished_run(
-    tmp_path, monkeypatch, capsys
-):
+def test_a_worker_of_a_finished_run_ends_without_a_lock(tmp_path, monkeypatch, capsys):
     (tmp_path / "manifest.json").write_text('{"finished": true, "data": "x"}')
     monkeypatch.setenv("TF_CONFIG", tf_config(PAIR, index=1))
     assert main(["--output", str(tmp_path)]) == 0
@@ -139,27 +127,27 @@ def test_another_worker_takes_no_lock_and_has_nothing_to_do_in_a_finished_run(
 
 
 class Workers:
-    """Two processes of one cluster, on loopback ports of their own."""
+    """Two processes of one cluster; `argv` are the arguments of each."""
 
-    def __init__(self, table, output, *more):
-        with ExitStack() as taken:
+    def __init__(self, output, *argv):
+        with ExitStack() as stack:
             servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-            ports = [taken.enter_context(s).getsockname()[1] for s in servers]
+            ports = [stack.enter_context(s).getsockname()[1] for s in servers]
         cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
         self.output = output
         self.processes = [
             subprocess.Popen(
-                command(table, output, *more),
+                [sys.executable, "-m", "mmkeras.train", "--output", output, *words],
                 cwd=ROOT,
                 env={**os.environ, "TF_CONFIG": tf_config(cluster, index=i)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            for i in range(2)
+            for i, words in enumerate(argv)
         ]
 
-    def await_checkpoint(self, name):
+    def wait_for_checkpoint(self, name):
         end = time.monotonic() + 300
         while not any((self.output / "checkpoints").glob(name)):
             for process in self.processes:
@@ -170,126 +158,112 @@ class Workers:
     def kill(self):
         for process in self.processes:
             process.kill()
+            process.wait()
 
-    def ends(self, timeout=300):
-        """Exit code, output and errors of each."""
+    def wait(self, timeout=600):
+        """Returns exit code, output and errors of each."""
         try:
-            said = [p.communicate(timeout=timeout) for p in self.processes]
+            texts = [p.communicate(timeout=timeout) for p in self.processes]
         finally:
             self.kill()
         codes = [process.returncode for process in self.processes]
-        return [(code, *texts) for code, texts in zip(codes, said, strict=True)]
+        return [(code, *text) for code, text in zip(codes, texts, strict=True)]
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory):
+def argv(tmp_path_factory):
     base = tmp_path_factory.mktemp("cluster")
-    return table_factory.write_table(base / "data.csv", table_factory.make_rows())
-
-
-SETTINGS = ("--epochs", "4", "--train.batch_size", "6")  # 8 val rows: 6 and 2
-# Of each row alone: a contrastive loss has each worker's own rows as candidates.
-SETTINGS += ("--loss.image", "0.5", "--loss.text_audio", "0.2")
-SETTINGS += ("--loss.alignment", "cosine")
+    table = table_factory.write_table(base / "data.csv", table_factory.make_rows())
+    config = table_factory.tiny_config(
+        base / "cache",
+        epochs=4,
+        train={"batch_size": 6},  # 8 validation rows: 6 and 2
+        augment={"flip": True, "word_dropout": 0.1, "spec_frames": 0.1},
+        # Per row: in a contrastive loss the rows of one worker are the candidates.
+        loss={"image": 0.5, "text_audio": 0.2, "alignment": "cosine"},
+    )
+    run_folder.write_config(base, config)
+    return ["--config", str(base / "config.yaml"), "--data", str(table)]
 
 
 @pytest.fixture(scope="module")
-def alone(table, tmp_path_factory):
-    """The run of one process."""
-    folder = tmp_path_factory.mktemp("alone") / "run"
-    done = subprocess.run(
-        command(table, folder, *SETTINGS), cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def single_run(argv, tmp_path_factory):
+    """The run of a single process."""
+    folder = tmp_path_factory.mktemp("single") / "run"
+    output_of(main, [*argv, "--output", folder])
     return folder
 
 
 def weights(folder):
-    import keras
-
-    import mmkeras.models.model  # noqa: F401  its layers
-
-    model = keras.models.load_model(folder / "model.keras")
+    variables = load_trained(folder).model.variables
     # The states of seeds differ, since each run loads them at another moment.
-    return {v.path: v.numpy() for v in model.variables if "seed" not in v.path}
+    return {v.path: v.numpy() for v in variables if "seed" not in v.path}
 
 
-def scores(folder):
-    rows = (folder / "predictions.csv").read_text().splitlines()[1:]
-    return np.array([[float(cell) for cell in r.split(",")[-2:]] for r in rows])
-
-
-def mistake(errors):
-    """The one line of ours; TensorFlow's own log may stand before and behind it."""
-    (line,) = [x for x in errors.splitlines() if x.startswith("error: ")]
+def error_line(stderr):
+    """Returns the only error line; the rest is TensorFlow's log."""
+    assert "Traceback" not in stderr
+    (line,) = [x for x in stderr.splitlines() if x.startswith("error: ")]
     return line
 
 
-def assert_same_run(one, other):
-    """Equal to 1e-4: losses and metrics of each epoch, weights, predictions."""
-    histories = [json.loads((f / "history.json").read_text()) for f in (one, other)]
-    for entry, like in zip(*histories, strict=True):
-        assert entry == pytest.approx(like, abs=1e-4)
-    first, second = weights(one), weights(other)
+def assert_same_run(folder, other):
+    """Compares losses and metrics of each epoch, and weights with the temperature."""
+    histories = [json.loads((f / "history.json").read_text()) for f in (folder, other)]
+    for entry, expected in zip(*histories, strict=True):
+        assert entry == pytest.approx(expected, abs=1e-4)
+    first, second = weights(folder), weights(other)
     assert first.keys() == second.keys()
     for name, value in first.items():
         np.testing.assert_allclose(value, second[name], atol=1e-4, err_msg=name)
-    np.testing.assert_allclose(scores(one), scores(other), atol=1e-4)
 
 
-@e2e
-def test_two_workers_train_the_model_of_one_process(alone, table, tmp_path):
-    (code, said, _), other = Workers(table, tmp_path / "run", *SETTINGS).ends()
-    assert code == 0 and "Metrics on 8 rows" in said
+def file_names(folder):
+    """Names of all files; those of TensorBoard's logs have a time stamp."""
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return sorted(str(p.parent if p.parts[0] == "logs" else p) for p in paths)
+
+
+@pytest.mark.e2e
+def test_two_workers_train_the_model_of_one_process(single_run, argv, tmp_path):
+    (code, out, _), other = Workers(tmp_path / "run", argv, argv).wait()
+    assert code == 0 and "Metrics on 8 rows" in out
     assert other[:2] == (0, "") and "Traceback" not in other[2]
-    assert_same_run(alone, tmp_path / "run")
-
-    def names(folder):  # but for names of TensorBoard's logs
-        return {n for n in contents(folder) if not n.startswith("logs")}
-
-    assert names(tmp_path / "run") == names(alone)
-    logs = [n for n in contents(tmp_path / "run") if n.startswith("logs")]
-    assert len(logs) == len([n for n in contents(alone) if n.startswith("logs")])
+    assert_same_run(single_run, tmp_path / "run")
+    assert file_names(tmp_path / "run") == file_names(single_run)
 
 
-@e2e
-def test_two_killed_workers_go_on_and_train_the_same_model(alone, table, tmp_path):
+@pytest.mark.e2e
+def test_two_killed_workers_go_on_and_train_the_same_model(single_run, argv, tmp_path):
     folder = tmp_path / "run"
-    cut = Workers(table, folder, *SETTINGS)
-    cut.await_checkpoint("phase1-epoch00002")
-    cut.kill()
-    assert [code for code, *_ in cut.ends()] == [-signal.SIGKILL] * 2
+    workers = Workers(folder, argv, argv)
+    workers.wait_for_checkpoint("phase1-epoch00002")
+    workers.kill()
+    assert [code for code, *_ in workers.wait()] == [-signal.SIGKILL] * 2
     assert not (folder / "metrics.json").exists()
 
-    again = Workers(table, folder, *SETTINGS).ends()
+    results = Workers(folder, argv, argv).wait()
 
-    assert [code for code, *_ in again] == [0, 0], again[0][2][-3000:]
-    assert "Epoch 3/4" in again[0][1] and "Epoch 2/4" not in again[0][1]
-    assert_same_run(alone, folder)
+    assert [code for code, *_ in results] == [0, 0], results[0][2][-3000:]
+    assert "Epoch 3/4" in results[0][1] and "Epoch 2/4" not in results[0][1]
+    assert_same_run(single_run, folder)
 
 
-@e2e
+@pytest.mark.e2e
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_worker_that_loses_another_ends_with_one_line(lost, table, tmp_path):
-    workers = Workers(table, tmp_path / "run", "--epochs", "500")
-    workers.await_checkpoint("phase1-epoch0000[2-9]")
+def test_a_worker_that_loses_another_ends_with_one_line(lost, argv, tmp_path):
+    argv = [*argv, "--epochs", "500"]
+    workers = Workers(tmp_path / "run", argv, argv)
+    workers.wait_for_checkpoint("phase1-epoch0000[2-9]")
     workers.processes[lost].kill()
-    code, _, errors = workers.ends(timeout=180)[1 - lost]
-    assert code == 2 and "Traceback" not in errors
-    said = mistake(errors)
-    assert said.startswith("error: Another worker is gone (")
-    assert said.endswith(
-        "Start all workers again with the same command: the run goes on."
-    )
+    code, _, stderr = workers.wait(timeout=180)[1 - lost]
+    assert code == 2
+    line = error_line(stderr)
+    assert "Another worker is gone (" in line and line.endswith(RESTART_HINT)
 
 
-@e2e
-def test_workers_with_different_settings_both_refuse(table, tmp_path, monkeypatch):
-    seeds = iter([("--seed", "1"), ("--seed", "2")])
-    one = command
-    monkeypatch.setattr(
-        sys.modules[__name__], "command", lambda *words: one(*words, *next(seeds))
-    )
-    for code, _, errors in Workers(table, tmp_path / "run").ends():
-        assert code == 2
-        assert mistake(errors).startswith("error: The workers have different settings")
+@pytest.mark.e2e
+def test_workers_with_different_settings_both_refuse(argv, tmp_path):
+    seeds = [[*argv, "--seed", str(seed)] for seed in (1, 2)]
+    for code, _, stderr in Workers(tmp_path / "run", *seeds).wait():
+        assert code == 2 and "different settings" in error_line(stderr)

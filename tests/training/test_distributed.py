@@ -11,12 +11,13 @@ from mmkeras.training import distributed
 from mmkeras.training.cluster import Cluster
 
 # Two workers that train together are in test_cluster.py.
-PAIR = Cluster(addresses=("a:1", "b:2"), place=1)
+PAIR = Cluster(addresses=("a:1", "b:2"), index=1)
 ABORTED = """Graph execution error:
 
 Collective ops is aborted by: Socket closed
 Additional GRPC error information from remote target /job:worker/task:0:
 """
+LOST = tf.errors.UnavailableError(None, None, ABORTED)
 
 
 @pytest.fixture
@@ -31,79 +32,73 @@ def test_without_a_cluster_and_several_gpus_the_strategy_is_the_default():
     assert distributed.strategy() is distributed.strategy()
 
 
-def test_a_process_alone_agrees_with_itself_and_shares_nothing():
+def test_a_single_process_needs_no_comparison_and_no_sharing():
     distributed.assert_same_on_all_workers("anything")
     distributed.check_divisible_batch(7)
     model = keras.Sequential([keras.Input((2,)), Dropout(0.5)])
     distributed.enable_replica_sync(model)
-    assert model.layers[0].share is None
+    assert model.layers[0].replica is None
 
 
 @pytest.mark.parametrize(("rows", "advice"), [(7, 6), (1, 2)])
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(pair, rows, advice):
     distributed.check_divisible_batch(8)
-    with pytest.raises(UserError, match=f"{rows} rows .* by 2 devices.*size {advice}"):
+    with pytest.raises(UserError, match=f"{rows} rows .* 2 devices.*size {advice}"):
         distributed.check_divisible_batch(rows)
 
 
-# Lost workers -----------------------------------------------------------------
-
-
-def test_a_lost_worker_is_one_line_that_says_how_to_go_on(pair):
+def test_a_lost_worker_is_an_error_of_one_line_with_a_remedy(pair):
     with pytest.raises(UserError) as error, distributed.translate_worker_errors():
-        raise tf.errors.UnavailableError(None, None, ABORTED)
-    assert str(error.value) == (
-        "Another worker is gone (Socket closed). Start all workers again with the same "
-        "command: the run goes on."
-    )
+        raise LOST
+    message = str(error.value)
+    assert "(Socket closed)" in message and "\n" not in message
+    assert message.endswith(distributed.RESTART_HINT)
 
 
 @pytest.mark.parametrize(
-    "mistake", [ValueError(ABORTED), tf.errors.DataLossError(None, None, "shard")]
+    "error", [ValueError(ABORTED), tf.errors.DataLossError(None, None, "shard")]
 )
-def test_other_errors_stay_what_they_are(pair, mistake):
-    with pytest.raises(type(mistake)), distributed.translate_worker_errors():
-        raise mistake
-
-
-def test_one_process_loses_no_worker():
-    error = tf.errors.UnavailableError(None, None, ABORTED)
-    with (
-        pytest.raises(tf.errors.UnavailableError),
-        distributed.translate_worker_errors(),
-    ):
+def test_other_errors_are_not_translated(pair, error):
+    with pytest.raises(type(error)), distributed.translate_worker_errors():
         raise error
 
 
-# Meeting the others -----------------------------------------------------------
+def test_a_single_process_loses_no_worker():
+    with pytest.raises(type(LOST)), distributed.translate_worker_errors():
+        raise LOST
 
 
-def met(monkeypatch, make):
-    waited = []
-    monkeypatch.setattr(distributed, "meet", lambda *given: waited.append(given))
-    name = "MultiWorkerMirroredStrategy"
-    monkeypatch.setattr(distributed.tf.distribute, name, make)
-    try:
-        return distributed._joined(60)
-    finally:
-        assert waited == [(PAIR, 60)]
+@pytest.fixture
+def connect(pair, monkeypatch):
+    """Connects to the other worker, where `make` replaces TensorFlow's strategy."""
+    calls = []
+    monkeypatch.setattr(distributed, "wait_for_workers", lambda *a: calls.append(a))
+
+    def connect(make):
+        name = "MultiWorkerMirroredStrategy"
+        monkeypatch.setattr(distributed.tf.distribute, name, make)
+        try:
+            return distributed.connect_workers(60)
+        finally:
+            assert calls == [(PAIR, 60)]
+
+    return connect
 
 
-def test_signals_end_a_process_while_tensorflow_connects(pair, monkeypatch):
+def test_signals_end_a_process_while_tensorflow_connects(connect):
+    before, handlers = signal.getsignal(signal.SIGINT), []
+
     def make():
         handlers.append(signal.getsignal(signal.SIGINT))
         return "strategy"
 
-    before, handlers = signal.getsignal(signal.SIGINT), []
-    assert met(monkeypatch, make) == "strategy"
+    assert connect(make) == "strategy"
     assert handlers == [signal.SIG_DFL] and signal.getsignal(signal.SIGINT) == before
 
 
-def test_a_port_that_is_taken_is_said(pair, monkeypatch):
-    def taken():
+def test_an_address_that_is_in_use_is_an_error(connect):
+    def fail():
         raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
 
-    with pytest.raises(
-        UserError, match=r"Worker 1 cannot be 'b:2' .*\(Could not start"
-    ):
-        met(monkeypatch, taken)
+    with pytest.raises(UserError, match=r"Worker 1 .*'b:2' .*\(Could not start"):
+        connect(fail)

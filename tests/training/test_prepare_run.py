@@ -13,25 +13,12 @@ from mmkeras.training.prepare_run import prepare_run
 from tests import table_factory
 
 
-@pytest.fixture
-def table(tmp_path):
-    return table_factory.write_table(
-        tmp_path / "data" / "data.csv", table_factory.texts()
-    )
+def start(folder):
+    (folder / "checkpoints" / "phase1-epoch00001").mkdir(parents=True)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "run").mkdir()
-    return tmp_path / "run"
-
-
-def config_of(folder, **changes):
-    return table_factory.tiny_config(folder.parent / "cache", **changes)
-
-
-def test_what_was_prepared_is_noted_in_the_folder(folder, table, capsys):
-    run_data = prepare_run(folder, config_of(folder), table)
+def test_rows_settings_and_state_are_written(folder, table, tiny_config, capsys):
+    run_data = prepare_run(folder, tiny_config(), table)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["data"] == str(table) and manifest["seed"] == 0
     assert manifest["rows"] == {"train": 24, "val": 8, "test": 8}
@@ -45,26 +32,29 @@ def test_what_was_prepared_is_noted_in_the_folder(folder, table, capsys):
     assert "24 train, 8 val, 8 test rows; text; 2 classes" in capsys.readouterr().out
 
 
-def test_a_column_of_vectors_is_in_the_config_and_not_in_what_was_asked(folder, table):
+def test_detected_vectors_are_in_config_yaml_but_not_in_the_manifest(
+    folder, table, tiny_config
+):
     rows = [
         {**r, "text": table_factory.vector([i, 1])}
         for i, r in enumerate(table_factory.texts())
     ]
     table_factory.write_table(table, rows)
-    run_data = prepare_run(folder, config_of(folder), table)
+    run_data = prepare_run(folder, tiny_config(), table)
     assert run_data.config.text.encoder == "vector"
-    assert run_manifest.read_manifest(folder)["settings"]["text"]["encoder"] == "tfidf"
-    run_folder.check_unchanged(
-        folder, config_of(folder), str(table)
-    )  # so the same command goes on
     assert run_data.state.widths == {"text": 2}
+    assert run_manifest.read_manifest(folder)["settings"]["text"]["encoder"] == "tfidf"
+    start(folder)
+    run_folder.check_unchanged(folder, tiny_config(), str(table))  # same command
 
 
-def test_rejected_rows_are_written_with_line_id_and_problem(folder, table, capsys):
+def test_rejected_rows_are_written_with_line_id_and_problem(
+    folder, table, tiny_config, capsys
+):
     rows = table_factory.texts()
     rows[4]["label"] = ""
     table_factory.write_table(table, rows)
-    prepare_run(folder, config_of(folder, on_bad_row="reject"), table)
+    prepare_run(folder, tiny_config(on_bad_row="reject"), table)
     with (folder / "rejected.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [
             {"line": "6", "id": "4", "problem": "label is missing"}
@@ -72,69 +62,74 @@ def test_rejected_rows_are_written_with_line_id_and_problem(folder, table, capsy
     assert "Rejected: 1 rows" in capsys.readouterr().out
 
 
-def test_unreadable_rows_and_warnings_are_said(folder, table, capsys):
+def test_unreadable_rows_and_warnings_are_printed(folder, table, tiny_config, capsys):
     rows = [{**row, "image": ""} for row in table_factory.texts()]
-    rows[2]["image"], rows[9]["image"] = "gone.png", table_factory.picture()
+    rows[2]["image"], rows[9]["image"] = "gone.png", table_factory.image()
     rows[34]["image"] = rows[9]["image"]
     table_factory.write_table(table, rows)
-    prepare_run(folder, config_of(folder, on_bad_row="absent"), table)
-    said = capsys.readouterr().out
-    assert "Counts as absent: line 4 (id 2): image 'gone.png': file not found" in said
-    assert "Warning: The same content stands in different splits" in said
+    prepare_run(folder, tiny_config(on_bad_row="absent"), table)
+    out = capsys.readouterr().out
+    assert "Counts as absent: line 4 (id 2): image 'gone.png'" in out
+    assert "Warning: " in out
 
 
-def test_a_table_that_changed_since_the_run_began_is_refused(folder, table):
-    prepare_run(folder, config_of(folder), table)
+def test_a_table_that_changed_after_the_first_epoch_is_refused(
+    folder, table, tiny_config
+):
     rows = table_factory.texts()
-    rows[0]["text"] = "another"
-    table_factory.write_table(table, rows)
-    prepare_run(folder, config_of(folder), table)  # nothing was trained on the old one
-    (folder / "checkpoints" / "phase1-epoch00001").mkdir(parents=True)
-    rows[0]["text"] = "yet another"
-    table_factory.write_table(table, rows)
-    with pytest.raises(UserError, match="have changed since the run in .* began"):
-        prepare_run(folder, config_of(folder), table)
+    for text, has_started in [("one", False), ("two", False), ("three", True)]:
+        rows[0]["text"] = text
+        table_factory.write_table(table, rows)
+        if not has_started:
+            prepare_run(folder, tiny_config(), table)
+    start(folder)
+    with pytest.raises(UserError, match="changed since the run in .*--output"):
+        prepare_run(folder, tiny_config(), table)
 
 
-def test_a_file_that_settings_name_is_missed_before_rows_are_read(
-    folder, table, monkeypatch
+def test_a_vocabulary_that_changed_after_the_first_epoch_is_refused(
+    folder, table, tiny_config
+):
+    file = folder.parent / "vocab.txt"
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad"]
+    text = {"encoder": "lstm", "tokens": "wordpiece", "vocab_file": str(file)}
+    file.write_text("\n".join(tokens))
+    prepare_run(folder, tiny_config(text=text), table)
+    start(folder)
+    file.write_text("\n".join([*tokens[:4], "bad", "good"]))
+    with pytest.raises(UserError, match="vocabulary .*changed since.*--output"):
+        prepare_run(folder, tiny_config(text=text), table)
+
+
+def test_a_missing_file_of_the_settings_is_refused_before_rows_are_read(
+    folder, table, tiny_config, monkeypatch
 ):
     monkeypatch.setattr("mmkeras.training.prepare_run.ingest", None)
-    image = {"weights": "gone.h5"}
+    config = tiny_config(image={"weights": "gone.h5"})
     with pytest.raises(UserError, match="image.weights='gone.h5' is no file"):
-        prepare_run(folder, config_of(folder, image=image), table)
-
-
-def test_a_loss_of_a_modality_that_the_rows_lack_is_refused(folder, table):
-    message = "loss.text_image=0.5 cannot be trained, as the rows have only text. Set"
-    with pytest.raises(UserError, match=message):
-        prepare_run(folder, config_of(folder, loss={"text_image": 0.5}), table)
-    assert not (folder / "config.yaml").exists()
-
-
-def test_a_changed_vocabulary_is_refused_and_not_mixed_with_the_old_one(folder, table):
-    file = folder.parent / "vocab.txt"
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad"]
-    text = {"encoder": "lstm", "tokens": "wordpiece", "vocab_file": str(file)}
-    config = config_of(folder, text=text)
-    file.write_text("\n".join(pieces))
-    prepare_run(folder, config, table)
-    (folder / "checkpoints" / "phase1-epoch00001").mkdir(parents=True)
-    file.write_text("\n".join([*pieces[:4], "bad", "good"]))
-    with pytest.raises(UserError, match="vocabulary has changed since the run"):
         prepare_run(folder, config, table)
 
 
-def test_oversampling_of_rows_with_several_labels_is_refused(folder, table):
+def test_a_loss_of_a_modality_that_the_rows_lack_is_refused(folder, table, tiny_config):
+    with pytest.raises(UserError, match="loss.text_image=0.5 .* only text. Set it 0"):
+        prepare_run(folder, tiny_config(loss={"text_image": 0.5}), table)
+    assert not (folder / "config.yaml").exists()
+
+
+def test_oversampling_of_rows_with_several_labels_is_refused(
+    folder, table, tiny_config
+):
     rows = [{**row, "label": row["label"] + "|c"} for row in table_factory.texts()]
-    table = table_factory.write_table(table, rows)
+    table_factory.write_table(table, rows)
     train = {"oversample": True, "class_weights": "none"}
-    with pytest.raises(UserError, match="where rows have several labels"):
-        prepare_run(folder, config_of(folder, train=train), table)
+    with pytest.raises(UserError, match="train.oversample=True .*several labels"):
+        prepare_run(folder, tiny_config(train=train), table)
 
 
-def test_without_a_table_the_embedded_one_is_taken(folder, table, monkeypatch):
+def test_without_a_table_the_embedded_one_is_used(
+    folder, table, tiny_config, monkeypatch
+):
     monkeypatch.setattr(demo_dataset, "default_folder", lambda: folder.parent)
     monkeypatch.setattr(demo_dataset, "make_dataset", lambda _: table.parent)
-    prepare_run(folder, config_of(folder), None)
+    prepare_run(folder, tiny_config(), None)
     assert run_manifest.read_manifest(folder)["data"] == run_folder.EMBEDDED
