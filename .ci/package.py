@@ -48,9 +48,8 @@ class Installation:
     def install(self, uv: str, wheel: Path, by_pip: bool) -> None:
         name = [f"mmkeras[serving] @ {wheel.as_uri()}"]
         seed = ["--seed"] if by_pip else []
-        output_of(
-            [uv, "venv", "--quiet", *seed, "--python", find_python(self.python), self.folder]
-        )
+        python = find_python(self.python)
+        output_of([uv, "venv", "--quiet", *seed, "--python", python, self.folder])
         if by_pip:
             command = [self.program("python"), "-m", "pip", "install", "--quiet"]
         else:
@@ -281,7 +280,7 @@ def wait_for_port(port: int, process: subprocess.Popen) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--uv", default="uv")
-    parser.add_argument("--folder", type=Path, help="Folder to keep; by default a temporary one.")
+    parser.add_argument("--folder", type=Path, help="Default: a temporary one.")
     parser.add_argument("pythons", nargs="*", default=PYTHONS)
     arguments = parser.parse_args()
     uv = str(Path(shutil.which(arguments.uv) or arguments.uv).absolute())

@@ -130,7 +130,7 @@ def test_the_same_command_predicts_again_only_for_other_probabilities(commands, 
     assert len(predictions_in(commands[before:])) == 4
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_baselines_of_another_table_equal_those_of_a_report(tmp_path_factory, tmp_path):
     run, table = table_factory.trained_run(tmp_path_factory)
     data = shutil.copytree(table.parent, tmp_path / "data")

@@ -11,7 +11,7 @@ GRAY = np.full((64, 48, 3), 128, np.uint8)
 RATE_HZ = 16_000
 
 
-def drawn(effects):
+def overlaid(effects):
     image = Image.open(io.BytesIO(heatmap.overlay(GRAY, np.array(effects))))
     return np.asarray(image).astype(int)
 
@@ -19,7 +19,7 @@ def drawn(effects):
 def test_positive_effects_are_orange_and_negative_ones_blue():
     effects = np.zeros((4, 4))
     effects[0, 0], effects[3, 3] = 0.2, -0.2
-    pixels = drawn(effects)
+    pixels = overlaid(effects)
     assert pixels.shape == GRAY.shape
     assert pixels[0, 0, 0] > pixels[0, 0, 2] + 80
     assert pixels[-1, -1, 2] > pixels[-1, -1, 0] + 80
@@ -27,7 +27,7 @@ def test_positive_effects_are_orange_and_negative_ones_blue():
 
 
 def test_small_effects_stay_pale_even_if_they_are_the_largest():
-    assert np.ptp(drawn([[1e-4, -1e-4], [0, 0]]), axis=-1).max() <= 3
+    assert np.ptp(overlaid([[1e-4, -1e-4], [0, 0]]), axis=-1).max() <= 3
     for effects in (np.zeros((2, 2)), np.array([])):
         assert heatmap.scale_of(effects) == heatmap.MIN_SCALE
 
