@@ -35,9 +35,11 @@ from mmkeras.modalities.preprocessing_state import (  # noqa: E402
     Scale,
 )
 
-# A background job of a shell ignores Ctrl-C, and programs under test would inherit it.
+# A background job of a shell ignores these signals, which programs under test inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The time of an example depends on the machine.
 hypothesis.settings.register_profile(

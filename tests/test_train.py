@@ -201,7 +201,7 @@ def test_rows_with_several_labels_are_trained_predicted_and_exported(tmp_path):
     assert labels.read_text().split() == metrics["classes"]
 
 
-@e2e
+@pytest.mark.slow
 def test_a_network_of_keras_applications_is_trained_and_loaded_elsewhere(
     table, tmp_path
 ):
@@ -240,7 +240,7 @@ with run_folder.locked_folder(base / "single"):
 """
 
 
-@e2e
+@pytest.mark.slow
 def test_two_devices_train_the_same_model_as_one(tmp_path):
     table_factory.write_table(tmp_path / "data.csv", table_factory.make_rows())
     result = subprocess.run(

@@ -233,7 +233,7 @@ def test_two_workers_train_the_model_of_one_process(single_run, argv, tmp_path):
     assert file_names(tmp_path / "run") == file_names(single_run)
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_two_killed_workers_go_on_and_train_the_same_model(single_run, argv, tmp_path):
     folder = tmp_path / "run"
     workers = Workers(folder, argv, argv)
@@ -249,7 +249,7 @@ def test_two_killed_workers_go_on_and_train_the_same_model(single_run, argv, tmp
     assert_same_run(single_run, folder)
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_worker_that_loses_another_ends_with_one_line(lost, argv, tmp_path):
     argv = [*argv, "--epochs", "500"]

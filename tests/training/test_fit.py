@@ -235,7 +235,7 @@ def images_only(tmp_path_factory):
     return Setup(tmp_path_factory.mktemp("images"), text="", audio="")
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 # Several threads sum the gradient of a deep network in any order, which decides its
 # sign near zero. Different steps would differ by the learning rate, 0.01, nearly
 # everywhere.
@@ -243,7 +243,7 @@ def images_only(tmp_path_factory):
     "encoder, tolerance",
     [
         ("small_cnn", 1e-6),
-        pytest.param("resnet50", 2e-3, marks=pytest.mark.slow),  # five minutes
+        ("resnet50", 2e-3),  # five minutes
     ],
 )
 def test_a_run_resumed_between_its_phases_ends_as_an_uninterrupted_one(

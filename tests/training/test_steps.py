@@ -55,6 +55,7 @@ def test_float16_has_its_loss_scaled(folder, table, tiny_config, monkeypatch):
     assert optimizer.inner_optimizer.iterations.numpy() > 0
 
 
+@pytest.mark.slow
 def test_tokens_of_a_frozen_encoder_are_fused_and_then_fine_tuned(folder, tiny_config):
     weights = folder / "vit.weights.h5"
     keras_hub().models.ViTBackbone((32, 32, 3), 8, 1, 2, 8, 32).save_weights(weights)

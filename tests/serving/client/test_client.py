@@ -135,7 +135,7 @@ def test_an_input_that_the_model_has_not_is_refused(open_any, text_server):
 
 
 def test_an_unreadable_file_is_refused(open_client, trained_server, tmp_path):
-    with pytest.raises(UserError, match="image .*gone.png': file not found"):
+    with pytest.raises(UserError, match="image '.*': file not found"):
         open_client(trained_server).predict(image=tmp_path / "gone.png", text="a")
     assert trained_server.calls["Predict"] == 0
 
