@@ -242,8 +242,8 @@ def table(at: Installation) -> Path:
 
 
 DEMO_DATA = """
-from mmkeras.data.demo_dataset import default_folder, make
-print(make(default_folder()))
+from mmkeras.data.demo_dataset import default_folder, make_dataset
+print(make_dataset(default_folder()))
 """
 
 
