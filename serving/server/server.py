@@ -60,8 +60,13 @@ def serve(flags: Any, models: Iterable[tuple[str, str]]) -> int:
 
 
 def log(line: str) -> None:
-    """Prints a line without buffering; thread-safe."""
-    print(line, flush=True)
+    """Prints a line without buffering.
+
+    One write per line: `print` writes the line and its end apart, and lines of several
+    threads would mix.
+    """
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 class Server:

@@ -3,8 +3,10 @@
 import json
 import signal
 import subprocess
+import sys
 import urllib.request
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -19,7 +21,7 @@ from tensorflow_serving.apis import (
 
 from mmkeras.errors import UserError
 from serving.server.__main__ import build_parser
-from serving.server.server import Server
+from serving.server.server import Server, log
 from tests.serving.models import save_halves
 from tests.serving.server.assertions import wait_until
 from tests.serving.server_process import COMMAND, ROOT, start_server
@@ -80,6 +82,14 @@ def running_request(base, tmp_path, *flags):
 def batching_flags(tmp_path, text):
     (tmp_path / "batching").write_text(text)
     return "--batching-parameters-file", str(tmp_path / "batching")
+
+
+def test_a_log_line_is_one_write_so_that_threads_do_not_mix(monkeypatch):
+    writes = []
+    output = SimpleNamespace(write=writes.append, flush=lambda: None)
+    monkeypatch.setattr(sys, "stdout", output)
+    log("gRPC: 127.0.0.1:8500")
+    assert writes == ["gRPC: 127.0.0.1:8500\n"]
 
 
 def test_running_requests_are_finished_after_sigterm(halves, tmp_path):
