@@ -22,7 +22,7 @@ python = $(or $(lastword $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/
 
 VENV := $(call venv,$(PYTHON_VERSION))
 PIPELINE_VENV := $(call venv,$(PIPELINE_VERSION))
-PYTEST := bin/python -m pytest --numprocesses $(JOBS) --dist worksteal --durations 20
+PYTEST := bin/python -m pytest --numprocesses $(JOBS) --durations 20
 
 .PHONY: demo pipeline serving test test-all test-slow package trixie lint lock clean pipeline-note
 
@@ -44,15 +44,18 @@ serving: $(VENV)/serving
 # passed. TESTS="tests/training tests/pipeline/test_local.py" chooses folders and files.
 TESTS := tests
 CORE_TESTS = $(filter-out tests/pipeline%,$(TESTS))
-PIPELINE_TESTS = $(filter tests/pipeline%,$(TESTS:tests=tests/pipeline)) \
+CORE_OPTIONS := --dist worksteal --ignore tests/pipeline
+# The file that takes longest comes first.
+PIPELINE_TESTS = $(if $(filter tests,$(TESTS)),tests/pipeline/test_local.py) \
+	$(filter tests/pipeline%,$(TESTS:tests=tests/pipeline)) \
 	$(if $(filter tests,$(TESTS)),tests/serving/conformance/test_tfx_client.py)
 run = $(if $(strip $2),$1/$(PYTEST) $(MARKED) $2 || [ $$? = 5 ] || failed=1;)
 test: MARKED := -m "not slow"
 test-slow: MARKED := -m slow
 test test-all test-slow: pipeline-note $(VENV)/test $(PIPELINE_VENV)/test-pipeline
 	@failed=0; \
-	$(call run,$(VENV),$(if $(CORE_TESTS),--ignore tests/pipeline $(CORE_TESTS))) \
-	$(call run,$(PIPELINE_VENV),$(PIPELINE_TESTS)) \
+	$(call run,$(VENV),$(if $(CORE_TESTS),$(CORE_OPTIONS) $(CORE_TESTS))) \
+	$(call run,$(PIPELINE_VENV),$(if $(strip $(PIPELINE_TESTS)),--dist loadfile $(PIPELINE_TESTS))) \
 	echo "Tests took $$((SECONDS / 60)) min $$((SECONDS % 60)) s."; exit $$failed
 
 # Installs the wheel with each Python that is here, trains there, and lets the stacks
