@@ -15,7 +15,6 @@ from mmkeras import train
 from mmkeras.cli import run_program
 from mmkeras.config import to_dict
 from mmkeras.errors import UserError
-from mmkeras.export.saved_model_session import load_saved_model
 from pipeline.local import main
 from tests import table_factory
 from tests.pipeline.screen import captured_screen
@@ -212,21 +211,6 @@ def test_predictions_equal_those_of_the_train_program(finished, argv, root, tmp_
     assert result.keys() == expected.keys() and len(result) == 8
     for row in result:
         np.testing.assert_allclose(result[row], expected[row], atol=1e-5)
-
-
-@e2e
-def test_the_pushed_version_predicts_raw_bytes_as_the_keras_model(finished, root):
-    rows = table_factory.make_rows()[32:35]
-    data = {
-        m: [r[m].encode() if m == "text" else r[m] for r in rows]
-        for m in ("text", "image", "audio")
-    }
-    (version,) = versions(root)
-    with load_saved_model(root / "serving" / "mmkeras" / version) as call:
-        probabilities = call("serving_default", data)["probabilities"]
-    expected = predictions(run_folder(root))
-    for row, values in zip(rows, probabilities, strict=True):
-        np.testing.assert_allclose(values, expected[row["id"]], atol=2e-6)
 
 
 @e2e

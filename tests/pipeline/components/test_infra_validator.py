@@ -51,20 +51,12 @@ def inputs(run, tmp_path):
     return {"model": model, "model_run": folder, "examples": tmp_path / "examples"}
 
 
-KINDS = {
-    "model": standard_artifacts.Model,
-    "model_run": standard_artifacts.ModelRun,
-    "examples": standard_artifacts.Examples,
-}
-
-
 def validate(inputs, folder):
     """Runs the executor and returns the blessing."""
     blessing = executor_harness.artifact(standard_artifacts.InfraBlessing, folder)
-    artifacts = {
-        name: [executor_harness.artifact(KINDS[name], uri)]
-        for name, uri in inputs.items()
-    }
+    types = {"model": "Model", "model_run": "ModelRun", "examples": "Examples"}
+    kinds = {name: getattr(standard_artifacts, kind) for name, kind in types.items()}
+    artifacts = {n: [executor_harness.artifact(kinds[n], inputs[n])] for n in kinds}
     Executor().Do(artifacts, {"blessing": [blessing]}, {"code": ""})
     return blessing
 
