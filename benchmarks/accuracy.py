@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.process_watch import run_python
 from mmkeras.config import TableConfig
-from mmkeras.data.demo_dataset import default_folder, make_dataset
+from mmkeras.data.demo_dataset import table_or_demo
 from mmkeras.data.table import table_modalities
 
 
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--alone", action="store_true")
     arguments, flags = parser.parse_known_args()
-    table = arguments.data or make_dataset(default_folder()) / "data.csv"
+    table = table_or_demo(arguments.data)
     flags = ["--preset", "small-concat", *flags]
     print_row("all", table, arguments.seeds, flags)
     modalities = table_modalities(table, TableConfig())

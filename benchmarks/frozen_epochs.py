@@ -12,13 +12,10 @@ from pathlib import Path
 import keras
 
 from benchmarks.pairs import end_times
-from benchmarks.tables import write_table
-from mmkeras.config import Config, ImageConfig, TableConfig
+from benchmarks.tables import prepare_batches
+from mmkeras.config import Config, ImageConfig
 from mmkeras.data.feature_cache import image_vectors
-from mmkeras.data.fit_preprocessing import fit_preprocessing
-from mmkeras.data.ingest import ingest
 from mmkeras.data.input_pipeline import Batches
-from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.models.losses import build_loss
 from mmkeras.models.model import HEAD, IMAGE_ENCODER, build_model
 from mmkeras.schema import PROBABILITIES
@@ -33,30 +30,20 @@ def epoch_seconds(model: keras.Model, batches: Batches, epochs: int) -> float:
         optimizer=build_optimizer(batches.config.train, 1e-3, batches.steps, epochs),
         loss=build_loss(batches.preprocessor.state.task, 0.1),
     )
-    ends_s = end_times(
-        model,
-        "on_epoch_end",
-        batches.train_batches(range(epochs)),
-        epochs=epochs,
-        steps_per_epoch=batches.steps,
-    )
+    settings = {"epochs": epochs, "steps_per_epoch": batches.steps}
+    rows = batches.train_batches(range(epochs))
+    ends_s = end_times(model, "on_epoch_end", rows, **settings)
     return (ends_s[-1] - ends_s[0]) / (epochs - 1)
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        config = Config(
-            table=TableConfig(cache_dir=f"{folder}/cache"),
-            image=ImageConfig(weights="none", frozen="yes"),
-        )
-        dataset = ingest(write_table(Path(folder) / "rows", ROWS), config)
-        state = fit_preprocessing(dataset, config)
-        preprocessor = Preprocessor(config, state)
-        model = build_model(config, state)
+        config = Config(image=ImageConfig(weights="none", frozen="yes"))
+        plain = prepare_batches(Path(folder), config, ROWS)
+        model = build_model(plain.config, plain.preprocessor.state)
         encoder = model.get_layer(IMAGE_ENCODER)
-        plain = Batches(dataset=dataset, preprocessor=preprocessor, split="train")
         start = time.perf_counter()
-        path = image_vectors(encoder, dataset, preprocessor, "train")
+        path = image_vectors(encoder, plain.dataset, plain.preprocessor, "train")
         vectors_s = time.perf_counter() - start
         cached = replace(plain, image_vectors=path, image_shape=(2048,))
         head = model.get_layer(HEAD)
@@ -64,7 +51,7 @@ def main() -> None:
         cached_s = epoch_seconds(head, cached, EPOCHS)
         plain_s = epoch_seconds(model, plain, 2)
         print(
-            f"an epoch of {dataset.rows['train']} rows: {cached_s:.2f} s cached, "
+            f"an epoch of {plain.rows} rows: {cached_s:.2f} s cached, "
             f"{plain_s:.2f} s not, ratio {plain_s / cached_s:.0f}; computing the "
             f"vectors once took {vectors_s:.1f} s"
         )

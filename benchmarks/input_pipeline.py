@@ -11,12 +11,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from benchmarks.pairs import compare, rate
-from benchmarks.tables import write_table
+from benchmarks.tables import prepare_batches
 from mmkeras.config import AugmentConfig, Config, ImageConfig, TableConfig, TrainConfig
-from mmkeras.data.fit_preprocessing import fit_preprocessing
-from mmkeras.data.ingest import ingest
-from mmkeras.data.input_pipeline import Batches
-from mmkeras.modalities.preprocessor import Preprocessor
 
 ROWS, BATCH = 2_000, 32
 
@@ -34,21 +30,18 @@ def bare(files: list[str]) -> tf.data.Dataset:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        table = write_table(Path(folder) / "rows", ROWS, audio=False)
         config = Config(
-            table=TableConfig(cache_dir=f"{folder}/cache", modalities="image"),
+            table=TableConfig(modalities="image"),
             image=ImageConfig(weights="none"),
             augment=AugmentConfig(crop=0, colour=0),
             train=TrainConfig(batch_size=BATCH, cache_mb=0),
         )
-        dataset = ingest(table, config)
-        preprocessor = Preprocessor(config, fit_preprocessing(dataset, config))
-        batches = Batches(dataset=dataset, preprocessor=preprocessor, split="train")
-        loop = bare(dataset.files("train"))
-        ours = batches.eval_batches()
+        train = prepare_batches(Path(folder), config, ROWS, audio=False)
+        loop = bare(train.dataset.files("train"))
+        ours = train.eval_batches()
 
         def run(batches):
-            return rate(dataset.rows["train"], lambda: sum(1 for _ in batches))
+            return rate(train.rows, lambda: sum(1 for _ in batches))
 
         compare("images, against bare decode", lambda: run(ours), lambda: run(loop), 21)
 

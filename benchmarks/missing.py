@@ -13,12 +13,14 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from mmkeras.cli import run_program
-from mmkeras.data import demo_dataset
+from mmkeras.data.demo_dataset import table_or_demo
 from mmkeras.data.table import Row, read_rows
 from mmkeras.errors import UserError
 from mmkeras.experiments import comparison_run
@@ -30,7 +32,7 @@ from mmkeras.experiments.comparison_table import (
     difference,
     read_predictions,
 )
-from mmkeras.experiments.subprocess_run import run_with_log
+from mmkeras.experiments.subprocess_run import read_metrics, run_with_log
 from mmkeras.files import write_text
 from mmkeras.reports.tables import format_interval, markdown_table
 from mmkeras.schema import (
@@ -51,24 +53,16 @@ _FILES = ("missing.md", "missing.json")
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and measures; returns the exit code."""
     parser = comparison_run.build_parser("benchmarks.missing", __doc__.split("\n\n")[0])
-    parser.add_argument(
-        "--missing",
-        default="50,90",
-        metavar="PERCENT,...",
-        help="Probabilities of a missing cell.",
-    )
+    settings = {"default": "50,90", "metavar": "PERCENT,..."}
+    text = "Probabilities of a missing cell."
+    parser.add_argument("--missing", help=text, **settings)
     args = comparison_run.parse_args(parser, argv, extra_flags=["--missing"])
     chances = _parse_chances(parser.parse_args(argv).missing)
-    pairs = [
-        (
-            comparison_run.plan_runs(args, preset),
-            comparison_run.plan_runs(args, preset, "ordinary", ORDINARY),
-        )
-        for preset in args.presets
-    ]
+    plan = partial(comparison_run.plan_runs, args)
+    pairs = [(plan(p), plan(p, "ordinary", ORDINARY)) for p in args.presets]
     for _, ordinary in pairs:
         ordinary.measures_cost = False  # it is that of the preset
-    models = [model for pair in pairs for model in pair]
+    models = list(chain.from_iterable(pairs))
     with comparison_run.locked_folder(args, models):
         comparison_run.train_all(models)
         tables = _write_tables(args, models, chances)
@@ -90,9 +84,6 @@ def _parse_chances(text: str) -> list[int]:
     return chances
 
 
-# Tables with missing cells --------------------------------------------------------
-
-
 def keep_cells(present: np.ndarray, chance: float, seed: int) -> np.ndarray:
     """Returns which of the present cells (N, M) bool remain.
 
@@ -111,10 +102,7 @@ def _write_tables(
     args: ComparisonArgs, models: list[ModelRuns], chances: list[int]
 ) -> dict[int, dict[int, Path]]:
     """Writes seed -> chance -> table of the test rows; 0 has the rows of all tables."""
-    source = args.table
-    if source is None:
-        source = demo_dataset.make_dataset(demo_dataset.default_folder()) / "data.csv"
-    tables = {}
+    source, tables = table_or_demo(args.table), {}
     for seed in args.seeds:
         folder = next((m.finished[seed] for m in models if seed in m.finished), None)
         if folder is None:
@@ -164,9 +152,6 @@ def _write_rows(path: Path, rows: list[Row]) -> Path:
             label = LABEL_SEPARATOR.join(row.labels)
             writer.writerow([row.id, label, *row.cells.values()])
     return path
-
-
-# Predictions ----------------------------------------------------------------------
 
 
 def _predictions_file(folder: Path) -> Path:
@@ -224,14 +209,11 @@ def _baseline_rows(args: ComparisonArgs, models: list[ModelRuns], tables) -> lis
             command += [str(table), str(output)]
             if error := run_with_log(command, model.runs[seed].log):
                 raise UserError(f"The baselines failed: {error}")
-        metrics = json.loads((output / METRICS_FILE).read_text(encoding="utf-8"))
+        baselines = read_metrics(output)["baselines"]
         for row in rows:
             name = row["name"].replace(" ", "_")
-            row["at"][chance] = metrics["baselines"][name]["accuracy"]
+            row["at"][chance] = baselines[name]["accuracy"]
     return rows
-
-
-# Report ---------------------------------------------------------------------------
 
 
 def _write_report(args: ComparisonArgs, pairs, tables, baselines: list[dict]) -> None:
@@ -292,11 +274,10 @@ def _model_rows(preset: ModelRuns, ordinary: ModelRuns) -> list[dict]:
             [_read_all_predictions(m, seed) for seed in seeds]
             for m in (preset, ordinary)
         )
-        resamples = preset.resamples
-        gain = {
-            c: difference([p[c] for p in ours], [p[c] for p in others], resamples)
-            for c in ours[0]
-        }
+        gain = {}
+        for c in ours[0]:
+            pair = ([predictions[c] for predictions in runs] for runs in (ours, others))
+            gain[c] = difference(*pair, preset.resamples)
         rows.append({"name": f"{preset.name} gain", "at": gain})
     return rows
 
@@ -316,11 +297,8 @@ def _format_row(row: dict, chances: list[int]) -> list[str]:
         form.format(row[name]) if row.get(name) is not None else ""
         for name, form in forms
     ]
-    return [
-        row["name"],
-        *numbers,
-        *(format_interval(row["at"].get(c)) for c in chances),
-    ]
+    intervals = [format_interval(row["at"].get(c)) for c in chances]
+    return [row["name"], *numbers, *intervals]
 
 
 if __name__ == "__main__":

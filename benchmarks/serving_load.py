@@ -42,12 +42,7 @@ num_batch_threads { value: 2 }
 
 @dataclass(frozen=True)
 class Server:
-    """A server under load.
-
-    Attributes:
-        rest: REST address, or None.
-        pid: Process id, if it was started here.
-    """
+    """Addresses of a server under load, and its process id if it was started here."""
 
     name: str
     grpc: str
@@ -203,11 +198,10 @@ def main() -> None:
         else:
             export = flags.export.resolve()
             batching = flags.batching.read_text() if flags.batching else BATCHING
+            starts = {"without batching": "", "with batching": batching}
             servers = [
-                stack.enter_context(start_server("without batching", export)),
-                stack.enter_context(
-                    start_server("with batching", export, batching=batching)
-                ),
+                stack.enter_context(start_server(name, export, batching=settings))
+                for name, settings in starts.items()
             ]
         compare(servers, request, flags)
 

@@ -69,7 +69,6 @@ class LoadResult:
     """Result of one load.
 
     Attributes:
-        requests: Sent requests.
         held_back: Requests that the client could not send in time.
         seconds: Time until the last response.
         times_ms: {"OK", or code and reason: ms per request}.
@@ -165,12 +164,9 @@ def _flags(**settings) -> list[str]:
 def run_clients(flags: list[str], count: int) -> LoadResult:
     """Runs client processes at once and adds up their results."""
     command = [sys.executable, "-m", "benchmarks.open_loop", *flags]
-    clients = [
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
-        )
-        for _ in range(count)
-    ]
+    settings = {"stdout": subprocess.PIPE, "text": True}
+    settings["cwd"] = Path(__file__).parents[1]
+    clients = [subprocess.Popen(command, **settings) for _ in range(count)]
     total, all_times_ms = LoadResult(0, 0, 0.0, {}), defaultdict(list)
     for client in clients:
         output, _ = client.communicate()

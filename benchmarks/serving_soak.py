@@ -63,12 +63,10 @@ class Report:
     """Results of the test.
 
     Attributes:
-        times_ms: {transport: ms per correct request}.
-        failures: Problems of the other requests.
+        times_ms: {transport: ms per correct request}; the others are in `failures`.
         versions: Version of each gRPC response.
         changes: (kind, version, seconds until the server had applied it).
         missed: Changes that the server did not apply.
-        samples: State of the process over time.
     """
 
     times_ms: dict[str, list[float]] = field(
@@ -203,9 +201,8 @@ def _change_versions(
     end_s, step = time.monotonic() + plan.seconds, 0
     with grpc.insecure_channel(server.grpc) as channel:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
-        spec = get_model_status_pb2.GetModelStatusRequest(
-            model_spec={"name": "mmkeras"}
-        )
+        name = {"name": "mmkeras"}
+        spec = get_model_status_pb2.GetModelStatusRequest(model_spec=name)
 
         def states():
             response = stub.GetModelStatus(spec, timeout=REQUEST_S)
@@ -301,9 +298,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--change-seconds", type=float, default=Plan.change_s)
     parser.add_argument("--clients", type=int, default=Plan.clients)
-    parser.add_argument(
-        "--most-mb", type=float, default=1.0, help="allowed growth per minute"
-    )
+    text = "allowed growth per minute"
+    parser.add_argument("--most-mb", type=float, default=1.0, help=text)
     parser.add_argument("--samples", type=Path, help="CSV to write: memory over time")
     flags = parser.parse_args()
     plan = Plan(60 * flags.minutes, flags.change_seconds, flags.clients)
@@ -315,10 +311,10 @@ def main() -> None:
         with start_server("soak", base, *FLAGS, batching=BATCHING) as server:
             report = soak(server, releases, request, plan)
     if flags.samples:
-        lines = [
-            f"{s.at_s:.1f},{s.rss_mb:.1f},{s.files},{s.threads}" for s in report.samples
-        ]
-        flags.samples.write_text("\n".join(["s,rss_mb,files,threads", *lines, ""]))
+        lines = ["s,rss_mb,files,threads"]
+        for s in report.samples:
+            lines.append(f"{s.at_s:.1f},{s.rss_mb:.1f},{s.files},{s.threads}")
+        flags.samples.write_text("\n".join([*lines, ""]))
     print_report(report, plan)
     if problems := list_failures(report, flags.most_mb):
         sys.exit("; ".join(problems))

@@ -8,7 +8,7 @@ The logistic regression is fitted to the run's training rows.
 from pathlib import Path
 
 from mmkeras.cli import run_program
-from mmkeras.data import demo_dataset
+from mmkeras.data.demo_dataset import table_or_demo
 from mmkeras.export.run_manifest import read_manifest
 from mmkeras.schema import TEST
 from mmkeras.training.run_folder import EMBEDDED
@@ -22,8 +22,7 @@ def main(argv) -> None:
     run, table, output = map(Path, argv)
     trained_model = load_trained(run)
     data = read_manifest(run)["data"]
-    if data == EMBEDDED:
-        data = demo_dataset.make_dataset(demo_dataset.default_folder()) / "data.csv"
+    train_table = table_or_demo(None if data == EMBEDDED else Path(data))
     widths = trained_model.state.widths
     output.mkdir(exist_ok=True)
     evaluate(
@@ -33,7 +32,7 @@ def main(argv) -> None:
         output,
         history=[],
         summary={},
-        train_rows=ingest(Path(data), trained_model.config),
+        train_rows=ingest(train_table, trained_model.config),
     )
 
 

@@ -13,13 +13,8 @@ import keras
 import tensorflow as tf
 
 from benchmarks.pairs import compare, end_times
-from benchmarks.tables import write_table
-from mmkeras.config import TableConfig
+from benchmarks.tables import prepare_batches
 from mmkeras.config.presets import small_concat
-from mmkeras.data.fit_preprocessing import fit_preprocessing
-from mmkeras.data.ingest import ingest
-from mmkeras.data.input_pipeline import Batches
-from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.models.losses import build_loss, build_metrics
 from mmkeras.models.model import build_model
 from mmkeras.training.fit import build_optimizer
@@ -37,19 +32,9 @@ def main() -> None:
     tf.config.experimental.enable_op_determinism()  # as in training on CPUs
     with tempfile.TemporaryDirectory() as folder:
         config = small_concat()
-        config = replace(
-            config,
-            table=TableConfig(cache_dir=f"{folder}/cache"),
-            train=replace(config.train, batch_size=BATCH),
-        )
-        dataset = ingest(write_table(Path(folder) / "rows", ROWS), config)
-        state = fit_preprocessing(dataset, config)
-        train, val = (
-            Batches(
-                dataset=dataset, preprocessor=Preprocessor(config, state), split=split
-            )
-            for split in ("train", "val")
-        )
+        config = replace(config, train=replace(config.train, batch_size=BATCH))
+        train = prepare_batches(Path(folder), config, ROWS)
+        val, state = replace(train, split="val"), train.preprocessor.state
         model = build_model(config, state)
         model.compile(
             optimizer=build_optimizer(config.train, 1e-3, train.steps, len(epochs)),
@@ -66,14 +51,9 @@ def main() -> None:
 
         def run(batches, validation):
             """Returns the epochs per second, without the first epoch."""
-            ends_s = end_times(
-                model,
-                "on_epoch_end",
-                batches,
-                validation_data=validation,
-                epochs=len(epochs),
-                steps_per_epoch=train.steps,
-            )
+            settings = {"epochs": len(epochs), "steps_per_epoch": train.steps}
+            settings |= {"validation_data": validation}
+            ends_s = end_times(model, "on_epoch_end", batches, **settings)
             return (len(epochs) - 1) / (ends_s[-1] - ends_s[0])
 
         compare(

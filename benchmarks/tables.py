@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,20 @@ def write_table(
             text = " ".join(rng.choice(WORDS, 8))
             writer.writerow([text, image, wave, f"class {i % 4}"])
     return folder / "data.csv"
+
+
+def prepare_batches(folder: Path, config, rows: int, **settings):
+    """Ingests a table of `write_table`; returns the `Batches` of its training rows."""
+    from mmkeras.data.fit_preprocessing import fit_preprocessing
+    from mmkeras.data.ingest import ingest
+    from mmkeras.data.input_pipeline import Batches
+    from mmkeras.modalities.preprocessor import Preprocessor
+
+    table = replace(config.table, cache_dir=str(folder / "cache"))
+    config = replace(config, table=table)
+    dataset = ingest(write_table(folder / "rows", rows, **settings), config)
+    preprocessor = Preprocessor(config, fit_preprocessing(dataset, config))
+    return Batches(dataset=dataset, preprocessor=preprocessor, split="train")
 
 
 def _jpeg(rng, size_px, pad_kb):

@@ -12,12 +12,8 @@ import keras
 import tensorflow as tf
 
 from benchmarks.pairs import compare, end_times
-from benchmarks.tables import write_table
-from mmkeras.config import Config, ImageConfig, TableConfig, TrainConfig
-from mmkeras.data.fit_preprocessing import fit_preprocessing
-from mmkeras.data.ingest import ingest
-from mmkeras.data.input_pipeline import Batches
-from mmkeras.modalities.preprocessor import Preprocessor
+from benchmarks.tables import prepare_batches
+from mmkeras.config import Config, ImageConfig, TrainConfig
 from mmkeras.models.losses import build_loss
 from mmkeras.models.model import build_model
 from mmkeras.training.fit import build_optimizer
@@ -31,17 +27,12 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = arguments.batch * arguments.steps
-        table = write_table(Path(folder) / "rows", 2 * rows)
         config = Config(
-            table=TableConfig(cache_dir=f"{folder}/cache"),
             image=ImageConfig(weights="none"),
             train=TrainConfig(batch_size=arguments.batch, cache_mb=0),
         )
-        dataset = ingest(table, config)
-        state = fit_preprocessing(dataset, config)
-        batches = Batches(
-            dataset=dataset, preprocessor=Preprocessor(config, state), split="train"
-        )
+        batches = prepare_batches(Path(folder), config, 2 * rows)
+        state = batches.preprocessor.state
         model = build_model(config, state)
         model.compile(
             optimizer=build_optimizer(config.train, 1e-3, batches.steps, 1),
@@ -56,12 +47,8 @@ def main() -> None:
             ends_s = end_times(model, "on_train_batch_end", batches)
             return (rows - arguments.batch) / (ends_s[-1] - ends_s[0])
 
-        compare(
-            "training rows, against ready tensors",
-            lambda: run(decoded),
-            lambda: run(ready),
-            arguments.pairs,
-        )
+        name = "training rows, against ready tensors"
+        compare(name, lambda: run(decoded), lambda: run(ready), arguments.pairs)
     keras.backend.clear_session()
 
 

@@ -44,13 +44,7 @@ def choose_preset(argv: Sequence[str]) -> Config:
 
 
 def add_settings(parser: Parser, preset: Config, kind: type[Config] = Config) -> None:
-    """Adds --config and one flag per setting.
-
-    Args:
-        parser: Parser of a program.
-        preset: Default values.
-        kind: `Config`, or a subclass with more settings.
-    """
+    """Adds --config and one flag per setting of `kind`; `preset` has the defaults."""
     parser.add_argument(
         "--config",
         action="append",
@@ -60,14 +54,12 @@ def add_settings(parser: Parser, preset: Config, kind: type[Config] = Config) ->
     )
     general = parser.add_argument_group("Settings")
     group = general
-    for flag in list_flags(
-        kind(**{f.name: getattr(preset, f.name) for f in fields(preset)})
-    ):
+    defaults = kind(**{f.name: getattr(preset, f.name) for f in fields(preset)})
+    for flag in list_flags(defaults):
         if flag.is_group:
             group = parser.add_argument_group(flag.doc.rstrip("."))
-        parser.add_setting(
-            flag, group if "." in flag.name or flag.is_group else general
-        )
+        in_group = "." in flag.name or flag.is_group
+        parser.add_setting(flag, group if in_group else general)
     parser.add_argument(
         "--print_config", action="store_true", help="Print all settings and exit."
     )

@@ -7,13 +7,8 @@ from mmkeras.cli import run_program
 from mmkeras.experiments import comparison_run
 from mmkeras.experiments.comparison_run import ComparisonArgs
 from mmkeras.experiments.comparison_table import INTERVAL_METHOD
-from mmkeras.files import write_text
-from mmkeras.reports.tables import (
-    csv_text,
-    format_interval,
-    format_share,
-    markdown_table,
-)
+from mmkeras.files import csv_text, write_text
+from mmkeras.reports.tables import format_interval, format_share, markdown_table
 from mmkeras.training.run_folder import data_name
 
 _FILES = ("compare.md", "compare.csv", "compare.json")
@@ -50,7 +45,8 @@ def _write(args: ComparisonArgs, rows, baselines, text) -> None:
         "baselines": baselines,
     }
     flat = [_flat(row, args.seeds) for row in [*rows, *baselines]]
-    texts = [text + "\n", csv_text(flat), json.dumps(content, indent=1)]
+    table = csv_text([[*flat[0]], *([*row.values()] for row in flat)])
+    texts = [text + "\n", table, json.dumps(content, indent=1)]
     for name, file_text in zip(_FILES, texts, strict=True):
         write_text(args.folder / name, file_text)
 

@@ -86,14 +86,13 @@ def measure(folder: Path) -> dict[str, float]:
 
 def _test_rows(trained_model, folder) -> list[dict[str, bytes]]:
     """Returns the encoded modalities of test rows of the run."""
-    from mmkeras.data import demo_dataset
+    from mmkeras.data.demo_dataset import table_or_demo
     from mmkeras.data.ingest import ingest
     from mmkeras.data.input_pipeline import read_rows
 
     data, modalities = read_manifest(folder)["data"], trained_model.state.modalities
-    if data == EMBEDDED:
-        data = demo_dataset.make_dataset(demo_dataset.default_folder()) / "data.csv"
-    files = ingest(Path(data), trained_model.config).files(TEST)
+    table = table_or_demo(None if data == EMBEDDED else Path(data))
+    files = ingest(table, trained_model.config).files(TEST)
     return list(read_rows(files, modalities).take(_ROWS).as_numpy_iterator())
 
 

@@ -22,6 +22,11 @@ def one_line(error: object, limit: int | None = None) -> str:
     return " ".join(str(error).split())[:limit]
 
 
+def shorten(text: str, limit: int) -> str:
+    """Returns the text, cut to `limit` characters with "..." at the end."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """Returns " Did you mean 'x'?" for a near miss, else the list of known names."""
     close = get_close_matches(name, known, n=1, cutoff=0.6)

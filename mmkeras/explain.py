@@ -8,7 +8,13 @@ from pathlib import Path
 from mmkeras.cli import Parser, run_program
 from mmkeras.config import check
 from mmkeras.environment.tensorflow_import import import_tensorflow
-from mmkeras.files import atomic_folder, check_file, check_output_folder, write_text
+from mmkeras.files import (
+    atomic_folder,
+    check_file,
+    check_output_folder,
+    unused_path,
+    write_text,
+)
 from mmkeras.schema import EXPLANATIONS_FILE, EXPLANATIONS_PAGE
 
 
@@ -31,7 +37,9 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(parsed.model)
     check(parsed.rows >= 1, "--rows", parsed.rows, "at least 1")
     table = check_file("--data", parsed.data, "the path of a CSV")
-    output = Path(parsed.output) if parsed.output else _new_folder(folder, table)
+    output = unused_path(folder / f"explain-{table.stem}")
+    if parsed.output:
+        output = Path(parsed.output)
     check_output_folder(output)
     rows = explain(folder, table, output, parsed.rows)
     print(f"{rows:,} rows explained.")
@@ -39,26 +47,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _new_folder(folder: Path, table: Path) -> Path:
-    name, number = f"explain-{table.stem}", 1
-    path = folder / name
-    while path.exists():
-        number += 1
-        path = folder / f"{name}-{number}"
-    return path
-
-
 def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
-    """Explains the first rows of a table and writes `output` atomically.
+    """Explains up to `rows` first rows of a table; returns their number.
 
-    Args:
-        folder: Run folder.
-        table: CSV with the modalities' columns; labels are shown if present.
-        output: Folder for explain.html and explanations.json; new or empty.
-        rows: Maximum number of rows.
-
-    Returns:
-        The number of rows.
+    Labels are shown if the table has them. The new or empty folder `output` gets
+    explain.html and explanations.json, atomically.
 
     Raises:
         UserError: The run, the table or the folder cannot be used.

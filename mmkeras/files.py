@@ -1,11 +1,16 @@
 """Local and remote files: paths, checks, and atomic writes."""
 
+import csv
+import io
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from mmkeras import s3
 from mmkeras.errors import UserError
@@ -61,6 +66,11 @@ def read_text(path: str | Path) -> str:
     return Path(path).read_text(encoding="utf-8")
 
 
+def read_json(folder: str | Path, name: str) -> Any:
+    """Reads a JSON file of a folder, local or behind a URI."""
+    return json.loads(read_text(join_path(folder, name)))
+
+
 def default_cache_dir() -> Path:
     """Returns ~/.cache/mmkeras, or the folder under XDG_CACHE_HOME."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -68,15 +78,10 @@ def default_cache_dir() -> Path:
 
 
 def check_file(name: str, path: str | Path, expected: str = "the path of one") -> Path:
-    """Returns the path of a local file.
-
-    Args:
-        name: Flag or setting that an error names, such as "--data".
-        path: Value of the flag or setting.
-        expected: What the user can give instead.
+    """Returns the path of a local file, the value of the flag or setting `name`.
 
     Raises:
-        UserError: There is no such file.
+        UserError: There is no such file; the user can give what is `expected`.
 
     Example:
         table = check_file("--data", "rows.csv", "the path of a CSV")
@@ -154,12 +159,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
+def atomic_csv(path: Path) -> Iterator[Any]:
+    """Yields a `csv.writer` of a file that is written as by `atomic_path`."""
+    with atomic_path(path) as tmp_path:
+        with tmp_path.open("w", newline="", encoding="utf-8") as file:
+            yield csv.writer(file)
+
+
+@contextmanager
 def atomic_folder(folder: str | Path, *, sync: bool = True) -> Iterator[Path]:
     """Yields a temporary folder next to `folder`, then renames it to `folder`.
 
-    Args:
-        sync: Whether each file survives a crash of the machine, at some milliseconds
-            per file; false for many files that can be generated again.
+    Without `sync` files may be lost in a crash of the machine, which saves some
+    milliseconds per file: for many files that can be generated again.
 
     Raises:
         OSError: `folder` exists and is not empty; it is unchanged.
@@ -198,10 +210,23 @@ def exclusive_lock(path: str | Path, message: str) -> Iterator[None]:
         yield
 
 
+def unused_path(path: Path) -> Path:
+    """Returns `path`, or the first of `path`-2, `path`-3, ... that does not exist."""
+    paths = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return next(p for p in chain([path], paths) if not p.exists())
+
+
 def latest_version(folder: str | Path) -> Path | None:
     """Returns the subfolder with the highest number, as TF Serving picks it."""
     versions = [path for path in Path(folder).glob("*") if path.name.isdigit()]
     return max(versions, key=lambda path: int(path.name), default=None)
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Returns rows of cells as the text of a CSV."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 def write_text(path: str | Path, text: str) -> None:

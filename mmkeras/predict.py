@@ -1,12 +1,11 @@
 """Prediction program: one prediction per row of a table of any size."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
 from mmkeras.environment.tensorflow_import import import_tensorflow
-from mmkeras.files import atomic_path, check_file, check_output_file
+from mmkeras.files import atomic_csv, check_file, check_output_file
 from mmkeras.schema import (
     LABEL,
     LABEL_SEPARATOR,
@@ -41,13 +40,9 @@ def main(argv: Sequence[str]) -> int:
 def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
     """Predicts a table in bounded memory and writes `output` atomically.
 
-    Args:
-        folder: Run folder.
-        table: CSV with the modalities' columns; a label column is copied.
-        output: CSV with id, label, predicted, score, status and one column per class.
-
-    Returns:
-        The number of rows, and of those with anything unreadable.
+    `output` is a CSV with id, label, predicted, score, status and one column per class;
+    a label column of the table is copied. Returns the number of rows, and of those with
+    anything unreadable.
 
     Raises:
         UserError: The run or the table cannot be used.
@@ -67,11 +62,9 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
     settings = (trained_model.config, predictor.modalities, state.widths)
     rows = unreadable = 0
     with (
-        atomic_path(output) as tmp_path,
-        tmp_path.open("w", newline="", encoding="utf-8") as file,
+        atomic_csv(output) as writer,
         tqdm(desc="Predicting", unit="row", disable=None) as progress,
     ):
-        writer = csv.writer(file)
         writer.writerow(predictions_header(state.classes))
         for batch in read_batches(table, *settings, _BATCH_ROWS):
             for row in _prediction_rows(predictor, batch):

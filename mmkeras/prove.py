@@ -41,13 +41,8 @@ def main(argv: Sequence[str]) -> int:
 def prove_export(model: Path, run: Path, rows: Path) -> str:
     """Verifies an export on real rows, also with modalities missing or damaged.
 
-    Args:
-        model: Folder of a SavedModel.
-        run: Run folder with the trained model.
-        rows: TFRecord of tf.Examples.
-
-    Returns:
-        The number of batches and rows and the largest difference, in one line.
+    `rows` is a TFRecord of tf.Examples. Returns the number of batches and rows and the
+    largest difference, in one line.
 
     Raises:
         UserError: There is no trained model, or no readable row.
@@ -63,14 +58,11 @@ def prove_export(model: Path, run: Path, rows: Path) -> str:
     trained_model = load_trained(run)
     modalities = trained_model.state.modalities
     batches = _batches(read_rows(rows, modalities, MAX_ROWS), modalities)
-    largest = verify_export(
-        model, trained_model, batches, trained_model.config.export.tolerance
-    )
+    tolerance = trained_model.config.export.tolerance
+    largest = verify_export(model, trained_model, batches, tolerance)
     count = sum(len(batch[modalities[0]]) for batch in batches.values())
-    return (
-        f"Proved: {len(batches)} batches, {count:,} rows, "
-        f"largest difference {largest:.2g}."
-    )
+    counts = f"{len(batches)} batches, {count:,} rows"
+    return f"Proved: {counts}, largest difference {largest:.2g}."
 
 
 def _batches(rows, modalities) -> dict[str, dict[str, list[bytes]]]:

@@ -1,6 +1,5 @@
 """Retrieval program: rows with the image, text or audio nearest to a query."""
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +7,11 @@ from pathlib import Path
 from mmkeras.cli import Parser, run_program
 from mmkeras.config import check
 from mmkeras.environment.tensorflow_import import import_tensorflow
-from mmkeras.errors import UserError
-from mmkeras.files import atomic_path, check_file, check_output_file
+from mmkeras.errors import UserError, one_line, shorten
+from mmkeras.files import atomic_csv, check_file, check_output_file
 from mmkeras.schema import EMBEDDINGS, LABEL_SEPARATOR, MODALITIES, TEXT
 
 _BATCH_ROWS = 64
-_COLUMNS = ("found", "rank", "cosine", "id", "label", "content")
 _MAX_CHARACTERS = 60  # of a printed cell
 
 
@@ -50,9 +48,8 @@ def main(argv: Sequence[str]) -> int:
     if output:
         check_output_file(output, table)
     ((modality, query),) = queries.items()
-    results = retrieve(
-        Path(parsed.model), table, modality, query, parsed.find, parsed.top
-    )
+    search = modality, query, parsed.find, parsed.top
+    results = retrieve(Path(parsed.model), table, *search)
     _print_results(results)
     if output:
         _write_results(results, output)
@@ -63,19 +60,14 @@ def main(argv: Sequence[str]) -> int:
 def retrieve(
     folder: Path, table: Path, modality: str, query: str, find: str | None, top: int
 ) -> list[dict]:
-    """Searches a table in bounded memory.
+    """Searches a table in bounded memory by a model with aligned modalities.
 
-    Args:
-        folder: Run folder of a model with aligned modalities.
-        table: CSV with columns of the searched modalities; labels are optional.
-        modality: Modality of the query.
-        query: A text, or the path of a file.
-        find: Searched modality; None is all aligned ones except the query's.
-        top: Maximum number of rows per modality.
+    The query is a text, or the path of a file. It is compared with the modality `find`;
+    None is all aligned ones except its own. Labels are optional.
 
     Returns:
-        Entries with found (the modality), rank, cosine, id, label and content (the
-        cell of the table), the nearest first.
+        At most `top` entries per modality with found (the modality), rank, cosine, id,
+        label and content (the cell of the table), the nearest first.
 
     Raises:
         UserError: The run, the table or the query cannot be used.
@@ -84,7 +76,6 @@ def retrieve(
         retrieve(Path("runs/a"), Path("rows.csv"), "text", "a red car", "image", 5)
     """
     import_tensorflow()
-    from mmkeras.data.example_reader import read_batches
     from mmkeras.evaluation.retrieval import NearestRows
     from mmkeras.export.inference import Predictor, load_trained
 
@@ -96,9 +87,7 @@ def retrieve(
     if not vector.any():
         raise UserError(f"--query-{modality} has nothing that the model can read.")
     nearest = {m: NearestRows(vector, top) for m in targets}
-    config, widths = trained_model.config, trained_model.state.widths
-    batches = read_batches(table, config, targets, widths, _BATCH_ROWS)
-    _search(predictor, batches, nearest)
+    _search(predictor, trained_model, table, nearest)
     if not any(rows.searched for rows in nearest.values()):
         raise UserError(f"No row of '{table}' has readable {' or '.join(targets)}.")
     return [
@@ -115,10 +104,14 @@ def retrieve(
     ]
 
 
-def _search(predictor, batches, nearest) -> None:
-    """Adds the embeddings of all rows to `nearest`, by modality."""
+def _search(predictor, trained_model, table, nearest) -> None:
+    """Adds the embeddings of all rows of a table to `nearest`, by modality."""
     from tqdm import tqdm
 
+    from mmkeras.data.example_reader import read_batches
+
+    config, widths = trained_model.config, trained_model.state.widths
+    batches = read_batches(table, config, list(nearest), widths, _BATCH_ROWS)
     unreadable = 0
     with tqdm(desc="Searching", unit="row", disable=None, leave=False) as progress:
         for batch in batches:
@@ -145,9 +138,8 @@ def _target_modalities(trained_model, modality, find, folder) -> list[str]:
                 f"{' and '.join(aligned)} are."
             )
     if find == modality:
-        raise UserError(
-            f"--find {find} is the modality of the query; give another one."
-        )
+        text = f"--find {find} is the modality of the query; give another one."
+        raise UserError(text)
     return [find] if find else [m for m in aligned if m != modality]
 
 
@@ -172,28 +164,18 @@ def _print_results(results):
     from mmkeras.reports.tables import markdown_table
 
     for m in dict.fromkeys(entry["found"] for entry in results):
-        rows = [
-            [_shorten(e["content"]), e["id"], e["label"], f"{e['cosine']:.3f}"]
-            for e in results
-            if e["found"] == m
-        ]
+        rows = []
+        for e in (entry for entry in results if entry["found"] == m):
+            content = shorten(one_line(e["content"]), _MAX_CHARACTERS)
+            rows.append([content, e["id"], e["label"], f"{e['cosine']:.3f}"])
         print(markdown_table([m, "id", "label", "cosine"], rows) + "\n")
 
 
-def _shorten(text):
-    text = " ".join(text.split())
-    is_short = len(text) <= _MAX_CHARACTERS
-    return text if is_short else text[: _MAX_CHARACTERS - 3] + "..."
-
-
 def _write_results(results, output):
-    with (
-        atomic_path(output) as tmp_path,
-        tmp_path.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, _COLUMNS)
-        writer.writeheader()
-        writer.writerows({**e, "cosine": f"{e['cosine']:.6f}"} for e in results)
+    with atomic_csv(output) as writer:
+        writer.writerow(results[0])
+        for entry in results:
+            writer.writerow((entry | {"cosine": f"{entry['cosine']:.6f}"}).values())
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """Training program: from a CSV table of files to a verified SavedModel."""
 
 import os
-import shlex
 import signal
-import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mmkeras.cli import (
+    INTERRUPTED,
     Parser,
     add_settings,
     choose_preset,
@@ -22,6 +21,7 @@ from mmkeras.environment.extras import check_extras
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
 from mmkeras.experiments.cross_validation import check_no_folds, cross_validate
+from mmkeras.experiments.subprocess_run import print_resume_command
 from mmkeras.files import check_file
 from mmkeras.reports import summary
 from mmkeras.schema import MODEL_FILE
@@ -103,18 +103,13 @@ def _train(folder, config, table, argv) -> int:
 
         train(folder, config, table)
     except KeyboardInterrupt:
-        resume = shlex.join(
-            ["python", "-m", "mmkeras.train", *drop_flags(argv, "--output")]
-        )
+        words = [*drop_flags(argv, "--output"), "--output", str(folder)]
         path = folder / MODEL_FILE
         has_epoch = run_folder.has_started(folder)
         model = "The best model so far" if has_epoch else "An untrained model"
-        note = f"{model} is in {path}." if path.exists() else ""
-        print(f"\nInterrupted. {note}", file=sys.stderr)
-        print(
-            f"To go on: {resume} --output {shlex.quote(str(folder))}", file=sys.stderr
-        )
-        return 130
+        note = f" {model} is in {path}." if path.exists() else ""
+        print_resume_command("mmkeras.train", words, note)
+        return INTERRUPTED
     print(summary.run_summary(folder))
     return 0
 

@@ -32,10 +32,7 @@ def code_hash(module: str) -> str:
 
 
 def files_hash(paths: Mapping[str, str]) -> str:
-    """Returns a hash of files, or "" for none.
-
-    Args:
-        paths: Setting -> path or URI of its file.
+    """Returns a hash of the files of setting -> path or URI, or "" for none.
 
     Raises:
         OSError: A file cannot be read.

@@ -4,13 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from tfx import types
-from tfx.components import (
-    BulkInferrer,
-    ExampleValidator,
-    StatisticsGen,
-    Trainer,
-    Tuner,
-)
+from tfx.components import BulkInferrer, ExampleValidator, StatisticsGen, Trainer, Tuner
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.proto import bulk_inferrer_pb2, pusher_pb2, trainer_pb2
 
@@ -36,7 +30,6 @@ class DataSource:
     """Table with the hashes that decide whether cached results are still valid.
 
     Attributes:
-        table: CSV file, local or a URI.
         fingerprint: Hash of the table and the files that it names.
         files: Hash of the files that settings name.
     """
@@ -145,11 +138,7 @@ def build_release(
 ) -> dict[str, BaseNode]:
     """Builds the components that validate and push the trained model, by id.
 
-    Args:
-        nodes: Components of `build_training`.
-        config: All settings; only `gate` is used.
-        paths: Paths of the pushed versions.
-        baseline: Channel of the last blessed model, if any.
+    `nodes` are those of `build_training`; `baseline` is the last blessed model, if any.
     """
     examples = nodes["ExampleGen"].outputs["examples"]
     trained_model = nodes["Trainer"].outputs

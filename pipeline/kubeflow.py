@@ -115,9 +115,6 @@ def _parser(argv: Sequence[str]) -> Parser:
     return parser
 
 
-# Checks of arguments -----------------------------------------------------------
-
-
 def _root(value: str, submit: bool) -> str:
     """Returns a root that a cluster can write to; a local folder serves for tests."""
     if is_remote(value) and not value.startswith(_SCHEMES):

@@ -29,12 +29,10 @@ _MARKER_FILE, _LOCK_FILE = ".lock", ".running"  # as in a run folder
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRunArgs:
-    """Checked arguments of the command line.
+    """Checked values of the flags.
 
     Attributes:
-        root: Folder of artifacts, metadata and pushed models.
         data: Table of rows; None is the embedded data set.
-        unlabeled: Table to predict with the pushed model.
         schema: Schema file to validate rows against; None is the root's own.
         beam_args: Arguments of Beam. None by default: with any, TFX packs its own
             sources for each component.
@@ -146,14 +144,15 @@ def _run(args: LocalRunArgs, argv: Sequence[str]) -> int:
     current = ""
     try:
         import_tensorflow()
-        pipeline, total = _pipeline(args)
+        pipeline = _pipeline(args)
         from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
         from pipeline.runtime.progress import log_progress, redirect_output
         from pipeline.runtime.summary import run_summary
 
         print(f"Log: {log}", flush=True)
-        with redirect_output(log, total) as progress, log_progress(progress):
+        count = len(pipeline.components)
+        with redirect_output(log, count) as progress, log_progress(progress):
             try:
                 LocalDagRunner().run(pipeline)
                 summary, is_pushed = run_summary(args.root)
@@ -176,14 +175,13 @@ def _run(args: LocalRunArgs, argv: Sequence[str]) -> int:
 
 
 def _pipeline(args: LocalRunArgs):
-    """Returns the TFX pipeline and the number of its components."""
     from tfx.dsl.components.common.resolver import Resolver
     from tfx.orchestration import metadata
     from tfx.orchestration.pipeline import Pipeline
     from tfx.types import Channel
     from tfx.types.standard_artifacts import Model, ModelBlessing
 
-    from mmkeras.data import demo_dataset
+    from mmkeras.data.demo_dataset import table_or_demo
     from pipeline import graph
     from pipeline.components.pusher import newest_version
     from pipeline.components.schema_gen import edited_hash
@@ -191,12 +189,9 @@ def _pipeline(args: LocalRunArgs):
     from pipeline.runtime.lineage import METADATA_FILE
 
     root, config = args.root.resolve(), args.config
-    table = (
-        args.data
-        or demo_dataset.make_dataset(demo_dataset.default_folder()) / "data.csv"
-    )
     schema_file = str(args.schema_file.resolve())
-    source, serving_dir = _source(table, config), str(args.serving_dir.resolve())
+    source = _source(table_or_demo(args.data), config)
+    serving_dir = str(args.serving_dir.resolve())
     paths = graph.OutputPaths(
         schema_file=schema_file,
         edited=edited_hash(schema_file, source.fingerprint),
@@ -216,7 +211,7 @@ def _pipeline(args: LocalRunArgs):
         source = _source(args.unlabeled, config, labeled=False)
         nodes |= graph.build_inference(nodes, config, source)
     connection = metadata.sqlite_metadata_connection_config(str(root / METADATA_FILE))
-    pipeline = Pipeline(
+    return Pipeline(
         pipeline_name=graph.PIPELINE_NAME,
         pipeline_root=str(root / "artifacts"),
         components=list(nodes.values()),
@@ -224,7 +219,6 @@ def _pipeline(args: LocalRunArgs):
         metadata_connection_config=connection,
         beam_pipeline_args=list(args.beam_args),
     )
-    return pipeline, len(nodes)
 
 
 def _source(table: Path, config: PipelineConfig, labeled: bool = True):

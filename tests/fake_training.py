@@ -22,7 +22,6 @@ class Trainer:
         wrong: Ids of rows that every run gets wrong.
         failing: Name of a run -> its error.
         interrupted_at: Name of the run that raises KeyboardInterrupt, once.
-        trained_names: Names of the runs that were trained.
     """
 
     def __init__(self, wrong=(), failing=None, interrupted_at=""):

@@ -1,7 +1,4 @@
-"""Shared test of a Keras layer: config, shapes, weights, training, saving, precision.
-
-Follows KerasHub's `TestCase.run_layer_test`.
-"""
+"""Shared test of a Keras layer, like KerasHub's `TestCase.run_layer_test`."""
 
 import json
 import tempfile

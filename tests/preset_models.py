@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import keras
+import numpy as np
+
 from mmkeras.config import Config
 from mmkeras.config.presets import PRESETS
 from mmkeras.export.inference import TrainedModel
@@ -20,19 +23,13 @@ def tiny_preset(name: str) -> Config:
     """Returns a preset with its own architecture and minimal sizes."""
     config = preset_config(name)
     text, audio = config.text, config.audio
+    audio_sizes = {"rate_hz": 8000, "clip_s": 0.25, "high_hz": 3800.0}
+    audio_sizes |= {"bands": 8, "mfccs": 4}
     return replace(
         config,
         image=replace(config.image, size_px=32, width=2, units=8, layers=1, heads=2),
         text=replace(text, max_tokens=8, units=min(text.units, 8), layers=1, heads=2),
-        audio=replace(
-            audio,
-            rate_hz=8000,
-            clip_s=0.25,
-            bands=8,
-            high_hz=3800.0,
-            mfccs=4,
-            units=min(audio.units, 4),
-        ),
+        audio=replace(audio, units=min(audio.units, 4), **audio_sizes),
         fusion=replace(config.fusion, units=8, width=8, heads=2),
     )
 
@@ -50,9 +47,29 @@ def preset_state(config: Config, tokens: int = 512) -> PreprocessingState:
     return with_widths(state, config)
 
 
-def untrained_model(config: Config, tokens: int = 20) -> TrainedModel:
-    """Returns a new model of these settings."""
-    state = preset_state(config, tokens)
+def model_inputs(model: keras.Model) -> dict[str, np.ndarray]:
+    """Returns eight random rows; some lack one modality, and one lacks all."""
+    rng, inputs = np.random.default_rng(0), {}
+    for name, x in model.input.items():
+        shape = (8, *x.shape[1:])
+        if x.dtype == "int32":
+            inputs[name] = rng.integers(1, 20, shape).astype("int32")
+            inputs[name][::2, shape[1] // 2 :] = 0
+        elif x.dtype == "uint8":
+            inputs[name] = rng.integers(0, 256, shape).astype("uint8")
+        else:
+            inputs[name] = rng.normal(size=shape).astype("float32")
+    present = np.ones((8, 3), "float32")
+    present[1:4] -= np.eye(3)
+    present[5] = 0
+    return {**inputs, "present": present}
+
+
+def new_model(config: Config, state: PreprocessingState) -> TrainedModel:
     return TrainedModel(
         preprocessor=Preprocessor(config, state), model=build_model(config, state)
     )
+
+
+def untrained_model(config: Config, tokens: int = 20) -> TrainedModel:
+    return new_model(config, preset_state(config, tokens))

@@ -2,7 +2,10 @@
 
 import csv
 import io
+import shlex
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -35,6 +38,37 @@ def error_of(main: Callable, argv: Sequence[str], monkeypatch, capsys) -> str:
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     return line
+
+
+def signal_at_checkpoint(
+    program: str, argv: Sequence[object], run: Path, checkpoint: str, signal_number: int
+) -> tuple[int, str]:
+    """Signals a program when a checkpoint exists; returns its exit code and stderr."""
+    command = [sys.executable, "-m", f"mmkeras.{program}", *map(str, argv)]
+    pipe, root = subprocess.PIPE, Path(__file__).parents[1]
+    process = subprocess.Popen(command, cwd=root, stdout=pipe, stderr=pipe, text=True)
+    try:
+        wait_for_checkpoint(run, checkpoint, process)
+        process.send_signal(signal_number)
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return process.returncode, err
+
+
+def wait_for_checkpoint(run: Path, name: str, *processes: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 300
+    while not any((run / "checkpoints").glob(name)):
+        for process in processes:
+            assert process.poll() is None, process.communicate()[1][-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def resume_command(err: str) -> list[str]:
+    """Returns the words of the command that an interrupted program prints."""
+    (line,) = [line for line in err.splitlines() if line.startswith("To go on: ")]
+    return shlex.split(line.removeprefix("To go on: "))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

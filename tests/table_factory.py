@@ -113,6 +113,7 @@ def tiny_config(cache_dir: Path, **changes) -> Config:
     Example:
         tiny_config(tmp_path, train={"batch_size": 4})
     """
+    train = TrainConfig(batch_size=8, learning_rate=0.01, warmup_epochs=1.0, ema=0.8)
     config = replace(
         small_concat(),
         epochs=2,
@@ -121,14 +122,7 @@ def tiny_config(cache_dir: Path, **changes) -> Config:
         text=TextConfig(vocab_size=16, units=8),
         audio=AudioConfig(clip_s=0.5, bands=16, mfccs=8, units=8),
         fusion=FusionConfig(units=8),
-        train=TrainConfig(
-            batch_size=8,
-            learning_rate=0.01,
-            warmup_epochs=1.0,
-            ema=0.8,
-            patience=0,
-            restore_best=False,
-        ),
+        train=replace(train, patience=0, restore_best=False),
         evaluate=EvaluateConfig(bootstrap_resamples=20, worst_errors=2),
     )
     for name, change in changes.items():
@@ -138,16 +132,15 @@ def tiny_config(cache_dir: Path, **changes) -> Config:
     return config
 
 
-def text_model(cache_dir: Path, task: str = "multilabel", logits=(1.0, -2.0, 0.5)):
+def text_model(cache_dir, task="multilabel", logits=(1.0, -2.0, 0.5), encoder="tfidf"):
     """Returns an untrained text model that predicts about these logits for any row."""
     import keras
 
-    from mmkeras.export.inference import TrainedModel
     from mmkeras.modalities.preprocessing_state import PreprocessingState
-    from mmkeras.modalities.preprocessor import Preprocessor
-    from mmkeras.models.model import HEAD, build_model
+    from mmkeras.models.model import HEAD
+    from tests.preset_models import new_model
 
-    config = tiny_config(cache_dir)
+    config = tiny_config(cache_dir, text={"encoder": encoder})
     state = PreprocessingState(
         modalities=("text",),
         task=task,
@@ -157,11 +150,11 @@ def text_model(cache_dir: Path, task: str = "multilabel", logits=(1.0, -2.0, 0.5
         idf=(1.0, 2.0),
         widths={"text": 2},
     )
-    model = build_model(config, state)
-    kernel, bias = model.get_layer(HEAD).get_layer("logits").weights
+    model = new_model(config, state)
+    kernel, bias = model.model.get_layer(HEAD).get_layer("logits").weights
     kernel.assign(keras.ops.zeros_like(kernel))
     bias.assign(logits)
-    return TrainedModel(preprocessor=Preprocessor(config, state), model=model)
+    return model
 
 
 def trained_run(factory) -> tuple[Path, Path]:
@@ -205,13 +198,14 @@ def _train_once(factory, name: str, rows: list[dict], **changes) -> tuple[Path, 
     return folder, table
 
 
-def texts():
-    """Returns forty rows of text, of two classes."""
-    return [
-        {
-            "split": split,
-            "label": "ab"[i % 2],
-            "text": f"{'good bad'.split()[i % 2]} {i}",
-        }
-        for i, split in enumerate(FORTY)
+def texts(splits=FORTY, **columns) -> list[dict]:
+    """Returns rows of text of two classes; `columns` are the cells of more columns."""
+    rows = [
+        {"id": f"r{i:02d}", "split": split, "label": "ab"[i % 2]}
+        | {"text": f"{'good bad'.split()[i % 2]} {i}"}
+        for i, split in enumerate(splits)
     ]
+    for name, cells in columns.items():
+        for row, cell in zip(rows, cells, strict=True):
+            row[name] = cell
+    return rows

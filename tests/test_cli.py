@@ -26,7 +26,7 @@ from mmkeras.cli import (
 from mmkeras.config import Config, to_dict
 from mmkeras.config.flags import list_flags
 from mmkeras.config.presets import PRESETS
-from mmkeras.errors import ExportMismatchError, UserError, did_you_mean
+from mmkeras.errors import ExportMismatchError, UserError
 from mmkeras.training.run_folder import write_config
 from pipeline.settings import PipelineConfig
 
@@ -89,9 +89,7 @@ def file(tmp_path):
         ),
     ],
 )
-def test_flags_win_over_the_file_and_the_file_over_the_preset(
-    argv, content, expected, file
-):
+def test_flags_win_over_files_and_files_over_the_preset(argv, content, expected, file):
     config = parse(*argv, *(["--config", file(content)] if content else []))
     assert {name: value_of(config, name) for name in expected} == expected
     if not expected:
@@ -155,9 +153,7 @@ BAD_VALUES = [
 
 
 @pytest.mark.parametrize(("name", "flag", "content", "parts"), BAD_VALUES)
-def test_a_value_of_another_type_is_refused_alike_by_flag_and_by_file(
-    name, flag, content, parts, file
-):
+def test_a_value_of_another_type_is_refused(name, flag, content, parts, file):
     path = file(f"{name}: {content}")
     from_file = error_of("--config", path)
     assert_all_in(from_file.replace("True", "true"), [name, *parts])
@@ -257,11 +253,6 @@ def test_an_unreadable_file_is_named(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "no.yaml", tmp_path, tmp_path / "binary.yaml"):
         assert_all_in(error_of("--config", str(path)), [str(path), "cannot be read"])
-
-
-def test_a_near_miss_is_named_and_otherwise_all_known_names():
-    assert did_you_mean("colour", ["color", "size"]) == " Did you mean 'color'?"
-    assert did_you_mean("xyz", ["color", "size"]) == " Known: color, size."
 
 
 # Parsers of programs ----------------------------------------------------------
@@ -486,9 +477,7 @@ def run_python(code, stdout=subprocess.PIPE):
         (None, 0, ""),
     ],
 )
-def test_a_program_ends_with_one_line_and_its_code(
-    error, code, err, monkeypatch, capsys
-):
+def test_a_program_ends_with_a_line_and_its_code(error, code, err, monkeypatch, capsys):
     monkeypatch.setattr(cli, "find_spec", lambda module: None)
 
     def main(argv):

@@ -1,9 +1,5 @@
 import json
-import shlex
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,16 +8,18 @@ from mmkeras.compare import main
 from mmkeras.experiments import comparison_run
 from tests import table_factory
 from tests.fake_training import Trainer
-from tests.program_harness import output_of, read_csv
-
-ROOT = Path(__file__).parents[1]
+from tests.program_harness import (
+    output_of,
+    read_csv,
+    resume_command,
+    signal_at_checkpoint,
+)
 
 
 @pytest.fixture
 def table(tmp_path):
-    columns = ("id", "split", "label", "text")
-    rows = [{k: row[k] for k in columns} for row in table_factory.make_rows()]
-    return table_factory.write_table(tmp_path / "data" / "data.csv", rows)
+    path = tmp_path / "data" / "data.csv"
+    return table_factory.write_table(path, table_factory.texts())
 
 
 def arguments(table, output, presets="gated,late"):
@@ -62,12 +60,13 @@ def test_one_table_is_printed_and_written_three_times(table, trainer, tmp_path):
     assert rows[0]["accuracy_seed1"] == "0.75" and rows[2]["parameters"] == ""
 
 
-def test_a_preset_that_fails_has_its_error_in_the_table_and_the_exit_code_is_1(
-    table, trainer, tmp_path
-):
-    trainer.failing = {f"gated, seed {k}": "The loss became nan." for k in range(3)}
+def test_a_failing_preset_is_in_the_table_and_exits_with_1(table, trainer, tmp_path):
+    failing = {f"gated, seed {k}": "The loss became nan." for k in range(3)}
     folder = tmp_path / "out"
     words = arguments(table, folder)
+    trainer.failing = failing | {f"late, seed {k}": "Killed." for k in range(3)}
+    assert main(words) == 1, "all models may fail"
+    trainer.failing = failing
     assert main(words) == 1
     page = (folder / "compare.md").read_text()
     (line,) = [x for x in page.splitlines() if x.startswith("| gated ")]
@@ -78,38 +77,18 @@ def test_a_preset_that_fails_has_its_error_in_the_table_and_the_exit_code_is_1(
     assert main(words) == 0 and len(trainer.trained_names) == 6
 
 
-def test_all_models_may_fail(table, trainer, tmp_path):
-    trainer.failing = {"gated, seed 0": "It was ended by SIGKILL."}
-    words = arguments(table, tmp_path / "out", "gated")
-    assert main([*words, "--seeds", "1"]) == 1
-    assert "ended by SIGKILL" in (tmp_path / "out" / "compare.md").read_text()
-
-
-@pytest.mark.e2e
 def test_an_interrupted_comparison_resumes_and_measures(table, tmp_path):
     folder = tmp_path / "my out"
     words = arguments(table, folder, "small-concat")
     words += ["--seeds", "1", "--train.batch_size", "4", "--text.tokens", "word"]
     words += ["--evaluate.bootstrap_resamples", "20", "--evaluate.noise_rows", "0"]
     words += ["--table.cache_dir", str(table.parent / "cache"), "--epochs", "60"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mmkeras.compare", *words],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
     run = folder / "small-concat-seed0"
-    deadline = time.monotonic() + 300
-    while not any((run / "checkpoints").glob("phase1-epoch0000[2-9]")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130 and "Traceback" not in err
+    checkpoint = "phase1-epoch0000[2-9]"
+    code, err = signal_at_checkpoint("compare", words, run, checkpoint, signal.SIGINT)
+    assert code == 130 and "Traceback" not in err
     assert (run / "model.keras").exists(), "the run has saved its work"
-    (line,) = [x for x in err.splitlines() if x.startswith("To go on: ")]
-    assert main(shlex.split(line.removeprefix("To go on: "))[3:]) == 0
+    assert main(resume_command(err)[3:]) == 0
     (row,) = json.loads((folder / "compare.json").read_text())["models"]
     metrics = json.loads((run / "metrics.json").read_text())["metrics"]
     assert row["accuracy"]["value"] == metrics["accuracy"]["value"]

@@ -10,6 +10,7 @@ from mmkeras.files import (
     atomic_path,
     check_file,
     check_files,
+    csv_text,
     exclusive_lock,
     latest_version,
     write_text,
@@ -77,3 +78,7 @@ def test_a_lock_is_refused_while_another_holds_it(tmp_path):
                 pass
     with exclusive_lock(tmp_path / "lock", "third"):
         pass
+
+
+def test_an_unknown_value_is_empty_in_csv():
+    assert csv_text([["a", "b"], [1, None]]).splitlines() == ["a,b", "1,"]

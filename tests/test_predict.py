@@ -11,13 +11,9 @@ from tests.program_harness import cached_model, error_of, output_of, read_csv, t
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return table_factory.trained_run(tmp_path_factory)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def loaded_once(run):
+    run = table_factory.trained_run(tmp_path_factory)
     with cached_model(run[0]):
-        yield
+        yield run
 
 
 def test_the_runs_own_test_rows_get_the_same_predictions_again(run, tmp_path):
@@ -74,9 +70,7 @@ def test_rows_without_label_and_broken_rows_are_predicted_too(run, tmp_path):
     assert predictions[2]["score"] == predictions[5]["score"]  # both without data
 
 
-def test_a_missing_column_is_reported_once_and_absent_in_every_row(
-    run, tmp_path, capsys
-):
+def test_a_missing_column_is_reported_and_absent_in_every_row(run, tmp_path, capsys):
     rows = [{"text": "hi"}, {"text": "ho"}]
     table = table_factory.write_table(tmp_path / "d.csv", rows)
     predict(run[0], table, tmp_path / "out.csv")
@@ -136,9 +130,7 @@ def test_an_error_during_prediction_leaves_the_old_file(run, tmp_path, monkeypat
         ({"--data": "other.csv"}, "has no column 'text' or 'image' or 'audio'"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(
-    changes, message, run, tmp_path, monkeypatch, capsys
-):
+def test_a_mistake_is_one_line(changes, message, run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     table_factory.write_table(tmp_path / "data.csv", [{"text": "hi"}])
     table_factory.write_table(tmp_path / "other.csv", [{"words": "hi"}])

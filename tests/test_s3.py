@@ -1,14 +1,10 @@
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from mmkeras import s3
 from tests.pipeline.s3_server import DENIED, s3_server
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -45,18 +41,14 @@ def test_without_boto3_the_error_names_the_extra(monkeypatch):
         s3.read("s3://bucket/a")
 
 
-def test_the_environment_configures_the_client():
+def test_the_environment_configures_the_client(monkeypatch):
     pytest.importorskip("boto3", reason="needs the extra s3")
-    code = "from mmkeras import s3; print(s3.client().meta.region_name, s3.read(PATH))"
     with s3_server() as server:
         server.objects["bucket/a"] = b"1"
-        environment = {**server.environment, "AWS_REGION": "eu-central-1"}
-        environment.pop("AWS_DEFAULT_REGION")
-        result = subprocess.run(
-            [sys.executable, "-c", code.replace("PATH", "'s3://bucket/a'")],
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-        )
-    assert result.stdout == "eu-central-1 b'1'\n", result.stderr
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("AWS_DEFAULT_REGION")
+        monkeypatch.setenv("AWS_REGION", "eu-central-1")
+        monkeypatch.setattr(os, "getpid", lambda: 0)  # which has no client yet
+        assert s3.client().meta.region_name == "eu-central-1"
+        assert s3.read("s3://bucket/a") == b"1"

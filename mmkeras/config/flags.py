@@ -61,7 +61,9 @@ class Flag:
         """Text of --help, ready for argparse's own % formatting."""
         if self.is_group:
             return "YAML file of these settings, or {NAME: VALUE, ...}."
-        text = f"{self.doc} (default: {_format(self.default)})"
+        default = self.default
+        text = default if isinstance(default, str) else json.dumps(default)
+        text = f"{self.doc} (default: {text or 'empty'})"
         return text.strip().replace("%", "%%")
 
 
@@ -223,11 +225,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def list_flags(default: Any, prefix: str = "") -> Iterator[Flag]:
-    """Yields the flags of all settings, each group before its members.
+    """Yields a flag per field of a settings dataclass, each group before its members.
 
-    Args:
-        default: A settings dataclass with the default values.
-        prefix: Prefix of the names: "text." for the settings of a group.
+    Names begin with `prefix`: "text." for the settings of a group.
     """
     hints, docs = get_type_hints(type(default)), read_docs(type(default))
     for field in fields(default):
@@ -277,10 +277,3 @@ def build(
             for name, hint in hints.items()
         }
     )
-
-
-def _format(value: Any) -> str:
-    """Returns a default as a command line would set it."""
-    if value == "":
-        return "empty"
-    return value if isinstance(value, str) else json.dumps(value)

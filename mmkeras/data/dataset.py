@@ -1,9 +1,6 @@
 """Ingested data set: TFRecord shards and a JSON file that describes them."""
 
-import csv
 import hashlib
-import io
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +16,7 @@ from mmkeras.data.shards import (
     warn_silence,
 )
 from mmkeras.errors import UserError, format_names
-from mmkeras.files import join_path, read_text
+from mmkeras.files import csv_text, join_path, read_json
 from mmkeras.modalities.image.decoding import KINDS
 from mmkeras.schema import (
     AUDIO,
@@ -82,7 +79,7 @@ class Dataset:
 
 def load_dataset(folder: str | Path) -> Dataset:
     """Reads the data set that `ingest` wrote to the folder."""
-    content = json.loads(read_text(join_path(folder, INGESTED_FILE)))
+    content = read_json(folder, INGESTED_FILE)
     for name in ("unreadable", "rejected"):
         content[name] = tuple(BadRow(**bad) for bad in content[name])
     for name in ("modalities", "image_kinds", "warnings"):
@@ -100,11 +97,8 @@ def with_detected_encoders(config: Config, dataset: Dataset) -> Config:
 
 def rejected_csv(rejected: Sequence[BadRow]) -> str:
     """Returns a CSV of the rows that were left out."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["line", "id", "problem"])
-    writer.writerows([bad.line, bad.id, bad.problem] for bad in rejected)
-    return text.getvalue()
+    rows = ((bad.line, bad.id, bad.problem) for bad in rejected)
+    return csv_text([("line", "id", "problem"), *rows])
 
 
 def summarize_shards(
@@ -180,6 +174,5 @@ def _warn_unlearned(labels) -> list[str]:
     if not names[TRAIN]:  # a table to evaluate has no training rows
         return []
     unknown = sorted((names[VAL] | names[TEST]) - names[TRAIN])
-    if not unknown:
-        return []
-    return [f"No training row has {format_names(unknown)}, so it cannot be learned."]
+    warning = f"No training row has {format_names(unknown)}, so it cannot be learned."
+    return [warning] if unknown else []

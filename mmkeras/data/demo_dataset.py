@@ -6,9 +6,7 @@ the same for each, so that only fusion classifies nearly all.
 """
 
 import csv
-import io
 import json
-import wave
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from PIL import Image, ImageFilter
 
 from mmkeras.errors import UserError
 from mmkeras.files import atomic_folder, default_cache_dir
+from mmkeras.modalities.audio.wav import wav_bytes
 from mmkeras.schema import AUDIO, IMAGE, TEST, TEXT, TRAIN, VAL
 
 # Increment whenever the same seed would give other bytes.
@@ -104,12 +103,9 @@ def make_dataset(folder: Path, rows: int = ROWS, seed: int = 0) -> Path:
 
     Args:
         folder: Gets data.csv, images/NNNN.png (32x32, gray) and audio/NNNN.wav
-            (0.2 to 1.0 s at 8 or 16 kHz, 16 bit, mono).
+            (0.2 to 1.0 s at 8 or 16 kHz, 16 bit, mono); it is returned.
         rows: Number of rows, from 10 to 1797.
         seed: Seed of the order, the splits and all noise; 0 or more.
-
-    Returns:
-        `folder`.
 
     Raises:
         UserError: `folder` holds something else or cannot be written.
@@ -260,13 +256,7 @@ def dial_tone(
 
 def wave_file(samples: np.ndarray, rate_hz: int) -> bytes:
     """Returns a mono 16-bit WAV of (S,) samples in [-1, 1]."""
-    stream = io.BytesIO()
-    with wave.open(stream, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate_hz)
-        file.writeframes((samples * 32767).round().astype("<i2").tobytes())
-    return stream.getvalue()
+    return wav_bytes((samples * 32767).round().astype(np.int16)[:, None], 16, rate_hz)
 
 
 def noisy_phrase(label: int, rng: np.random.Generator) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from mmkeras.config import Config
 from mmkeras.data.table import Row, iter_rows, table_modalities
-from mmkeras.errors import UserError
+from mmkeras.errors import UserError, shorten
 from mmkeras.files import join_path
 from mmkeras.modalities.audio.metadata import measure_audio
 from mmkeras.modalities.audio.reading import prepare_audio
@@ -85,7 +85,7 @@ class RowReader:
                 metadata |= measured
                 digest[modality] = hashlib.blake2b(content, digest_size=12).digest()
             except Unreadable as error:
-                broken[modality] = f"{modality} '{_shorten(cell)}': {error}"
+                broken[modality] = f"{modality} '{shorten(cell, 80)}': {error}"
         return RowContent(
             row=row, data=data, broken=broken, digest=digest, metadata=metadata
         )
@@ -125,10 +125,7 @@ class RowReader:
 def read_all(
     rows: Iterable[Row], reader: RowReader, workers: int
 ) -> Iterator[RowContent]:
-    """Reads rows in threads, in order, with a bounded number in memory.
-
-    `workers` is the number of threads, 0 for one per core.
-    """
+    """Reads rows in threads (0 is one per core), in order, in bounded memory."""
     workers = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
         futures = deque()
@@ -145,11 +142,8 @@ def unlabeled_rows(
 ) -> tuple[RowReader, Iterator[Row]]:
     """Opens a table for a trained model; returns the reader and the rows.
 
-    Prints on stderr which of the model's modalities have no column.
-
-    Args:
-        table: CSV file; labels are optional.
-        config, modalities, widths: Those of the model.
+    Prints on stderr which of the model's modalities have no column. Labels are
+    optional; `config`, `modalities` and `widths` are the model's.
 
     Raises:
         UserError: The table has none of the columns, or cannot be read.
@@ -179,10 +173,6 @@ def read_batches(
         yield batch
 
 
-def _shorten(cell: str) -> str:
-    return cell if len(cell) <= 80 else cell[:77] + "..."
-
-
 def common_widths(
     rows: Sequence[Row], folder: str | Path, config: Config
 ) -> dict[str, int]:
@@ -202,7 +192,7 @@ def common_widths(
                 content = read_file(join_path(folder, cell), config.table.max_file_mb)
                 counts[vector_width(prepare_vector(content))] += 1
             except Unreadable as error:  # reported when the row is read
-                reason = f"'{_shorten(cell)}': {error}"
+                reason = f"'{shorten(cell, 80)}': {error}"
         if not counts:
             raise UserError(
                 f"The {modality} column should hold paths of .npy vectors, and none of "
@@ -225,7 +215,11 @@ def make_example(row: RowContent, split: str = "") -> tf.train.Example:
     values[STATUS] = row.status.encode()
     if split:
         values[SPLIT] = split.encode()
-    values |= row.metadata
+    return build_example(values | row.metadata)
+
+
+def build_example(values: Mapping[str, bytes | int | float]) -> tf.train.Example:
+    """Returns a tf.Example with one value per feature."""
     features = {name: _feature(value) for name, value in values.items()}
     return tf.train.Example(features=tf.train.Features(feature=features))
 

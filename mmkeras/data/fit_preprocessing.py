@@ -36,10 +36,8 @@ def fit_preprocessing(dataset: Dataset, config: Config) -> PreprocessingState:
     """
     text, audio = config.text, config.audio
     pieces = read_pieces(text.vocab_file) if text.vocab_file else ()
-    settings = json.dumps(
-        [FORMAT, asdict(text), pieces, asdict(audio), dataset.fingerprint]
-    )
-    key = hashlib.sha256(settings.encode()).hexdigest()[:16]
+    settings = [FORMAT, asdict(text), pieces, asdict(audio), dataset.fingerprint]
+    key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     path = dataset.folder / f"analysis-{key}.json"
     if not path.exists():
         with atomic_path(path) as tmp_path:
@@ -80,15 +78,13 @@ def _token_rows(files, config) -> Iterator[list[bytes]]:
 
 def _scale(files, modality, config, state) -> preprocessing_state.Scale:
     preprocessor = Preprocessor(config, replace(state, modalities=(modality,)))
-    rows = read_rows(files, [modality]).filter(
-        no_autograph(lambda r: r[modality] != "")
-    )
+    has_modality = no_autograph(lambda r: r[modality] != "")
+    rows = read_rows(files, [modality]).filter(has_modality)
 
     @no_autograph
     def vector(row):
-        return preprocessor.finish(
-            modality, preprocessor.decode(modality, row[modality])
-        )
+        decoded = preprocessor.decode(modality, row[modality])
+        return preprocessor.finish(modality, decoded)
 
     vectors = rows.map(vector, AUTOTUNE)
     if modality == AUDIO and config.audio.is_sequence:

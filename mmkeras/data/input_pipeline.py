@@ -67,8 +67,6 @@ class Batches:
     """Batches of one split: (inputs, target, weight), as `fit` takes them.
 
     Attributes:
-        preprocessor: Decodes and transforms the rows.
-        split: train, val or test.
         image_vectors: File of a frozen image encoder's outputs, in the order of the
             shards; they replace the images.
         image_shape: Shape of the encoder's output per image: a vector, or tokens.
@@ -102,9 +100,8 @@ class Batches:
     def eval_batches(self, again: bool = False) -> tf.data.Dataset:
         """Returns one pass in the order of the shards, without augmentation.
 
-        Args:
-            again: Whether the batches are iterated several times; the rows are then
-                read now and kept in memory, if they fit.
+        With `again`, to be iterated several times, the rows are read now and kept in
+        memory, if they fit.
         """
         finish_row = no_autograph(lambda r: self._finish_row(r, None))
         finish_batch = no_autograph(lambda b: self._finish_batch(b, None))
@@ -181,12 +178,12 @@ class Batches:
         """Reads encoded rows in the order of the shards, with image vectors if any."""
         files = self.dataset.files(self.split)
         rows = read_rows(files, self.preprocessor.modalities)
-        if self.image_vectors is not None:
-            size = 4 * math.prod(self.image_shape)
-            vectors = tf.data.FixedLengthRecordDataset(str(self.image_vectors), size)
-            rows = tf.data.Dataset.zip((rows, vectors))
-            rows = rows.map(no_autograph(lambda r, v: {**r, _VECTOR: v}))
-        return rows
+        if self.image_vectors is None:
+            return rows
+        size = 4 * math.prod(self.image_shape)
+        vectors = tf.data.FixedLengthRecordDataset(str(self.image_vectors), size)
+        rows = tf.data.Dataset.zip((rows, vectors))
+        return rows.map(no_autograph(lambda r, v: {**r, _VECTOR: v}))
 
     def _decode_rows(self, rows) -> tf.data.Dataset:
         return rows.map(no_autograph(self._decode_row), AUTOTUNE)
@@ -223,8 +220,7 @@ class Batches:
         out[TARGET] = self._target(row[LABEL])
         return out
 
-    def _target(self, label):
-        """Turns a () string into (C,) float32, 1 at each label."""
+    def _target(self, label):  # () string to (C,) float32
         names = tf.strings.split(label, LABEL_SEPARATOR)
         classes = tf.constant(self.preprocessor.state.classes)
         is_label = tf.reduce_any(names[:, None] == classes[None, :], axis=0)

@@ -25,7 +25,6 @@ class ShardSummary:
 
     Attributes:
         rows: Number of rows written; without any there is no file.
-        rejected: Rows left out, and the reason.
         unreadable: Rows with a modality that counts as missing, and the reason.
         absent: Modality -> number of rows without it.
         labels: Labels of a row joined by "|" -> number of rows.
@@ -54,13 +53,9 @@ def write_shard(
     reader: RowReader,
     tick: Callable[[], object] = lambda: None,
 ) -> ShardSummary:
-    """Writes the usable rows of a shard; the file appears atomically.
+    """Writes the usable rows of a shard to a local or remote folder, atomically.
 
-    Args:
-        shard: Rows and file name.
-        folder: Folder of `shard.name`; local or a URI.
-        reader: Reads the rows' media.
-        tick: Called after each row.
+    Calls `tick` after each row.
     """
     summary = ShardSummary(name=shard.name, split=shard.split)
     content = hashlib.sha256()
@@ -146,19 +141,14 @@ def warn_duplicate_content(summaries: Iterable[ShardSummary]) -> list[str]:
                 if split != summary.split:
                     duplicate = (modality, first_line, split, line, summary.split)
                     duplicates.append(duplicate)
-    if not duplicates:
-        return []
     pairs = [
         f"{modality} of line {a} ({split_a}) and of line {b} ({split_b})"
         for modality, a, split_a, b, split_b in sorted(duplicates)[:_LISTED]
     ]
-    count = len(duplicates) - _LISTED
-    more = f"; and {count} more." if count > 0 else "."
-    return [
-        "The same content is in different splits, so the test is too easy: "
-        + "; ".join(pairs)
-        + more
-    ]
+    if len(duplicates) > _LISTED:
+        pairs.append(f"and {len(duplicates) - _LISTED} more")
+    text = "The same content is in different splits, so the test is too easy: "
+    return [f"{text}{'; '.join(pairs)}."] if pairs else []
 
 
 def warn_silence(summaries: Iterable[ShardSummary]) -> list[str]:

@@ -18,12 +18,8 @@ def assign_splits(rows: Sequence[Row], config: TableConfig, seed: int) -> list[s
     become val, and likewise test. Without splits all rows are divided at random,
     stratified by their labels, with no group in two splits, at least one row in each
     split, and each class of three rows or more in train. With `config.folds` the
-    rows of one fold are test and the others are divided into train and val.
-
-    Args:
-        rows: Usable rows.
-        config: Shares of val and test, or the fold.
-        seed: The same rows and seed give the same splits.
+    rows of one fold are test and the others are divided into train and val. The same
+    rows and seed give the same splits.
 
     Raises:
         UserError: There are fewer than three rows or groups, no train row, or a
@@ -57,12 +53,8 @@ def assign_splits(rows: Sequence[Row], config: TableConfig, seed: int) -> list[s
 def assign_folds(rows: Sequence[Row], folds: int, seed: int) -> list[int]:
     """Returns the fold of each row, from 1, stratified by the labels.
 
-    No group is in two folds, and each fold has at least one row.
-
-    Args:
-        rows: Usable rows.
-        folds: Number of folds, at least 2.
-        seed: The same rows and seed give the same folds.
+    No group is in two folds, and each of the two or more folds has at least one row.
+    The same rows and seed give the same folds.
 
     Raises:
         UserError: There are too few rows or groups for the folds plus one row each
@@ -104,13 +96,9 @@ def check_labels(rows: Sequence[Row]) -> list[str]:
             "needs at least two classes. Check the label column."
         )
     single = sorted(label for label, n in counts.items() if n == 1)
-    if not single:
-        return []
     which = "One class has" if len(single) == 1 else f"{len(single)} classes have"
-    return [
-        f"{which} one row only, so it cannot be both learned and tested: "
-        f"{format_names(single)}."
-    ]
+    problem = "one row only, so it cannot be both learned and tested"
+    return [f"{which} {problem}: {format_names(single)}."] if single else []
 
 
 def _check_groups(rows, splits):

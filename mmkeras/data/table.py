@@ -51,10 +51,7 @@ def table_modalities(
 ) -> tuple[str, ...]:
     """Returns the configured modalities that the table has, in schema order.
 
-    Args:
-        path: CSV file in UTF-8 with a header.
-        config: Names of the columns, and the modalities to use.
-        labeled: Whether the label column is required.
+    With `labeled` the label column is required.
 
     Raises:
         UserError: The file is missing, a folder, empty, not UTF-8, without rows, or
@@ -70,12 +67,9 @@ def table_modalities(
 def iter_rows(
     path: str | Path, config: TableConfig, *, labeled: bool = True
 ) -> Iterator[Row]:
-    """Reads the table row by row, in bounded memory; skips blank lines.
+    """Reads a CSV row by row, in bounded memory; skips blank lines and a BOM.
 
-    Args:
-        path: CSV file in UTF-8, with or without a byte order mark.
-        config: Names of the columns, and the modalities to use.
-        labeled: Whether a row without a label or any modality has a problem.
+    With `labeled`, a row without a label or any modality has a problem.
 
     Raises:
         UserError: As `table_modalities`, or the quotes of a row do not match.
@@ -119,9 +113,6 @@ def read_rows(
     return rows
 
 
-# The file ---------------------------------------------------------------------
-
-
 def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
     """Yields (line, cells) of the header and of each row; NUL becomes `_NUL`."""
     csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))
@@ -129,9 +120,8 @@ def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
     try:
         # Bytes that are not UTF-8 become surrogates, reported with their row.
         with _open(path) as file:
-            reader = csv.reader(
-                (text.replace("\0", _NUL) for text in file), strict=True
-            )
+            lines = (text.replace("\0", _NUL) for text in file)
+            reader = csv.reader(lines, strict=True)
             for record in reader:
                 is_short = len(record) < min(columns, 2)  # cannot be a row
                 if record and not (is_short and not record[0].strip()):
@@ -139,9 +129,8 @@ def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
                     yield line, record
                 line = reader.line_num + 1
     except FileNotFoundError:
-        raise UserError(
-            f"{path} does not exist. Check the path of the table."
-        ) from None
+        text = f"{path} does not exist. Check the path of the table."
+        raise UserError(text) from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder. Give the path of a CSV file.") from None
     except OSError as error:

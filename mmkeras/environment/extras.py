@@ -32,11 +32,9 @@ EXTRAS = {
 
 
 def missing_extra(module: str, subject: str = "This") -> UserError:
-    """Returns the error about a missing module.
+    """Returns the error about a missing module, a key of `EXTRAS`.
 
-    Args:
-        module: A key of `EXTRAS`.
-        subject: Setting or program that needs it, such as "text.encoder=bert".
+    `subject` is the setting or program that needs it, such as "text.encoder=bert".
     """
     extra = EXTRAS[module]
     return UserError(
@@ -47,11 +45,7 @@ def missing_extra(module: str, subject: str = "This") -> UserError:
 
 
 def import_extra(module: str, subject: str) -> ModuleType:
-    """Imports a module of an extra without warnings.
-
-    Args:
-        module: A key of `EXTRAS`, or a module inside one.
-        subject: Setting that needs it, such as "text.encoder=bert".
+    """Imports a module of an extra without warnings; `subject` as in `missing_extra`.
 
     Raises:
         UserError: The module is missing, or cannot be imported.

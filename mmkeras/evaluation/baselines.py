@@ -76,9 +76,7 @@ def predict_logistic_regression(
 def count_tokens(tokens: np.ndarray, vocabulary_size: int) -> np.ndarray:
     """Returns (N, vocabulary_size) float32: log(1 + count of each token) per row.
 
-    Args:
-        tokens: (N, L) int from 1 to `vocabulary_size`, 0 in padding.
-        vocabulary_size: Number of different tokens.
+    `tokens` are (N, L) int from 1 to `vocabulary_size`, 0 in padding.
     """
     counts = np.zeros((len(tokens), vocabulary_size + 1), "float32")
     np.add.at(counts, (np.arange(len(tokens))[:, None], tokens), 1)
@@ -88,8 +86,7 @@ def count_tokens(tokens: np.ndarray, vocabulary_size: int) -> np.ndarray:
 def summarize_frames(frames: np.ndarray) -> np.ndarray:
     """Returns (N, 2 F): mean and standard deviation over each row's frames.
 
-    Args:
-        frames: (N, T, F), all zeros in padding.
+    `frames` are (N, T, F), all zeros in padding.
     """
     is_frame = (frames != 0).any(axis=2, keepdims=True)
     count = np.maximum(is_frame.sum(axis=1), 1)
@@ -102,9 +99,8 @@ def _scale(train: np.ndarray, rows: np.ndarray, seed: int):
     """Standardises (N, D) and (n, D) blocks by the first, to unit total variance."""
     scaler = StandardScaler().fit(train)
     train, rows = scaler.transform(train), scaler.transform(rows)
-    if (
-        train.shape[1] > MAX_WIDTH and np.ptp(train, axis=0).any()
-    ):  # a constant has no PCA
+    has_variance = np.ptp(train, axis=0).any()  # a constant has no PCA
+    if train.shape[1] > MAX_WIDTH and has_variance:
         components = min(_COMPONENTS, len(train))
         pca = PCA(components, svd_solver="randomized", random_state=seed).fit(train)
         train, rows = pca.transform(train), pca.transform(rows)

@@ -29,14 +29,11 @@ def weight_chunks(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def interval(value: float, resampled: np.ndarray) -> dict[str, float | None]:
-    """Returns {"value", "low", "high"}; all are None if `value` is NaN.
+    """Returns {"value", "low", "high"} of the value on all rows; all None if it is NaN.
 
-    The interval is widened to contain the value: resamples of the calibration error
-    are above it, because noise can only increase an absolute gap.
-
-    Args:
-        value: Value on all rows.
-        resampled: (R,) values on resamples; NaN is ignored.
+    `resampled` are (R,) values on resamples; NaN is ignored. The interval is widened to
+    contain the value: resamples of the calibration error are above it, because noise
+    can only increase an absolute gap.
     """
     known = resampled[~np.isnan(resampled)]
     if np.isnan(value) or not len(known):
@@ -49,18 +46,11 @@ def interval(value: float, resampled: np.ndarray) -> dict[str, float | None]:
 def accuracies(
     correct: np.ndarray, resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns accuracies of K sets of predictions for the same N rows, and resamples.
+    """Returns accuracies (K,) of K predictions for N rows, and their resamples (K, R).
 
-    All K share the resamples, so a function of several of them has an interval too.
-    `metrics.measure` uses the same resamples.
-
-    Args:
-        correct: (K, N) bool, as from `metrics.correct_rows`, or shares in [0, 1].
-        resamples: R.
-        seed: Seed of the resamples.
-
-    Returns:
-        (K,) and (K, R).
+    All K share the resamples, so a function of several of them has an interval too;
+    `metrics.measure` uses the same. `correct` is (K, N) bool, as from
+    `metrics.correct_rows`, or shares in [0, 1].
     """
     correct = np.asarray(correct, "float64")
     n = correct.shape[1]
@@ -73,13 +63,9 @@ def compare_accuracies(
 ) -> dict[str, float | None]:
     """Returns by how much a's accuracy exceeds b's on the same N rows, in [-1, 1].
 
-    The bootstrap is paired: both are measured on the same resampled rows. Only which
-    of the two is correct matters, so it draws counts of rows instead of rows.
-
-    Args:
-        correct_a, correct_b: (N,) bool, as from `metrics.correct_rows`.
-        resamples: R.
-        seed: Seed of the resamples.
+    The bootstrap is paired: both, (N,) bool as from `metrics.correct_rows`, are
+    measured on the same resampled rows. Only which of the two is correct matters, so
+    it draws counts of rows instead of rows.
     """
     gains = np.asarray(correct_a, int) - np.asarray(correct_b, int)
     n, counts = len(gains), np.bincount(gains + 1, minlength=3)  # b better, equal, a

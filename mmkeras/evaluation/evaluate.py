@@ -70,19 +70,15 @@ def evaluate(
     train_rows: Dataset | None,
     unimodal: Mapping[str, np.ndarray] | None = None,
 ) -> dict:
-    """Measures the model on a split and writes three files to `output`.
+    """Measures the model on a split; returns the content of metrics.json.
 
     Args:
         output: Folder for metrics.json, predictions.csv and report.html.
         history: Logs of the epochs, for the learning curves.
         summary: Facts for the last table of the report.
-        train_rows: Dataset with the training rows, for the logistic regression; None
-            leaves it out.
+        train_rows: Rows to fit the logistic regression on; None leaves it out.
         unimodal: Modality -> probabilities (N, C) of a model trained on that modality
             alone, for the same rows.
-
-    Returns:
-        Content of metrics.json.
     """
     config, state = trained_model.config, trained_model.state
     predictions = predict_split(trained_model, dataset, split)

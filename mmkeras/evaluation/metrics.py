@@ -218,15 +218,8 @@ def measure(
     """Measures a model on N rows, each value with a 95 % interval.
 
     The intervals are percentiles of a bootstrap over rows. `WORK` reduces the number
-    of resamples for many rows and classes, never below 100.
-
-    Args:
-        targets: (N, C) of 0 and 1.
-        probabilities: (N, C).
-        classes: C names.
-        task: binary, multiclass or multilabel.
-        config: Number of resamples and of bins.
-        seed: Seed of the resamples.
+    of resamples for many rows and classes, never below 100. `targets` and
+    `probabilities` are (N, C), as above.
 
     Returns:
         JSON values: rows, metrics, per_class, confusion_matrix, reliability and

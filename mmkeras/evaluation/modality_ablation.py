@@ -41,13 +41,9 @@ def measure_modalities(
 ) -> dict:
     """Measures accuracy with every subset of the modalities, and with each shuffled.
 
-    All values share the bootstrap resamples of the rows.
-
-    Args:
-        inputs: N rows from `encode_sample`.
-        targets: (N or more, C) of 0 and 1.
-        unimodal: Modality -> probabilities (N or more, C) of a model trained on that
-            modality alone, for the same rows.
+    All values share the bootstrap resamples of the N rows. `inputs` are from
+    `encode_sample`, `targets` (N or more, C) of 0 and 1; `unimodal` is modality ->
+    probabilities (N or more, C) of a model trained on that modality alone.
 
     Returns:
         "modalities" -> modality -> "alone", "without", "shuffled" and with `unimodal`

@@ -1,6 +1,5 @@
 """Predictions for the rows of a split, and the writer of predictions.csv."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from tqdm import tqdm
 from mmkeras.data.dataset import Dataset
 from mmkeras.data.input_pipeline import read_rows
 from mmkeras.export.inference import Predictor, TrainedModel
-from mmkeras.files import atomic_path
+from mmkeras.files import atomic_csv
 from mmkeras.modalities.preprocessing_state import target
 from mmkeras.schema import (
     ABSENT,
@@ -127,11 +126,7 @@ def write_predictions(
     """Writes predictions.csv atomically."""
     p = predictions
     columns = (p.ids, p.labels, p.predicted, p.scores, p.status, p.probabilities)
-    with (
-        atomic_path(path) as tmp_path,
-        tmp_path.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
+    with atomic_csv(path) as writer:
         writer.writerow(predictions_header(classes))
         rows = zip(*columns, strict=True)
         writer.writerows(prediction_row(*row) for row in rows)

@@ -16,10 +16,7 @@ def measure_retrieval(
 ) -> dict[str, dict]:
     """Measures how often a row's other modality is among the nearest to its query.
 
-    Args:
-        vectors: Modality -> (N, W) unit vectors of the same rows, zeros where absent.
-        resamples: Number of resamples for the 95 % intervals.
-        seed: Seed of the resamples.
+    `vectors` is modality -> (N, W) unit vectors of the same rows, zeros where absent.
 
     Returns:
         "text_to_image" and so on for all ordered pairs -> "rows", the number of rows
@@ -31,9 +28,8 @@ def measure_retrieval(
     for query, target in permutations(vectors, 2):
         complete = _is_present(vectors[query]) & _is_present(vectors[target])
         if rows := int(complete.sum()):
-            recalls = compute_recall(
-                vectors[query][complete], vectors[target][complete]
-            )
+            queries, targets = (vectors[m][complete] for m in (query, target))
+            recalls = compute_recall(queries, targets)
             values, spread = accuracies(recalls, resamples, seed)
             result[f"{query}_to_{target}"] = {
                 "rows": rows,
@@ -47,14 +43,10 @@ def measure_retrieval(
 
 
 def compute_recall(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Returns (3, N) in [0, 1]: whether each target is among its query's nearest
-    1, 5 and 10.
+    """Returns (3, N) in [0, 1]: whether a target is among its query's nearest `RANKS`.
 
-    Ties count as the average over random orders, so that equal vectors for all rows
-    are as good as chance.
-
-    Args:
-        queries, targets: (N, W) each.
+    `queries` and `targets` are (N, W). Ties count as the average over random orders, so
+    that equal vectors for all rows are as good as chance.
     """
     parts = []
     for start in range(0, len(queries), _BLOCK_ROWS):

@@ -36,12 +36,8 @@ _FLAGS = ("--data", "--presets", "--seeds", "--output")
 class ComparisonArgs:
     """Parsed arguments of a comparison.
 
-    Attributes:
-        program: Module name of the program.
-        argv: Command line without --output.
-        table: CSV file; None is the embedded data set.
-        folder: Output folder of all runs.
-        flags: Settings of all models, as command-line flags.
+    `argv` is without --output; a `table` of None is the embedded data set; `flags` are
+    the settings of all models.
     """
 
     program: str
@@ -61,7 +57,6 @@ class ModelRuns:
         runs: Seed -> planned run.
         finished: Seed -> folder of the finished run.
         seconds: Time of each finished run, from start to report.
-        peak_mb: Peak memory of each finished run.
         measures_cost: Whether `mmkeras.cost` measures the first finished run.
         error: First error in one line, or "".
     """
@@ -131,9 +126,7 @@ def build_parser(program: str, description: str) -> Parser:
 def parse_args(
     parser: Parser, argv: Sequence[str], extra_flags: Sequence[str] = ()
 ) -> ComparisonArgs:
-    """Parses a command line.
-
-    `extra_flags` are other flags of the program that are not settings.
+    """Parses a command line; `extra_flags` of the program are not settings.
 
     Raises:
         UserError: A preset, flag or file does not exist, or a value is not allowed.

@@ -34,12 +34,8 @@ def _labels(cell: str) -> set[str]:
 def accuracy(runs: Sequence[TestPredictions], resamples: int) -> dict[str, float]:
     """Returns the mean accuracy of S runs, with an interval that covers rows and seeds.
 
-    Args:
-        runs: Predictions of each seed's run; their rows may differ.
-        resamples: Number of resamples, of rows (the same for all runs) and of runs.
-
-    Returns:
-        value, low and high.
+    The rows of the runs may differ. Resamples are of rows, the same for all runs, and
+    of runs.
 
     Source: Owen, 2007, "The pigeonhole bootstrap", https://arxiv.org/abs/0712.1111;
     conservative if both rows and seeds matter, and rough with only three seeds.

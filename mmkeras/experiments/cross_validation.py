@@ -1,7 +1,6 @@
 """K-fold cross-validation: one training run per fold, and the mean of their metrics."""
 
 import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -20,14 +19,9 @@ from mmkeras.experiments.subprocess_run import (
     run_subprocess,
     sigterm_as_keyboard_interrupt,
 )
-from mmkeras.files import write_text
+from mmkeras.files import csv_text, write_text
 from mmkeras.reports.metric_names import SHOWN_METRICS
-from mmkeras.schema import (
-    CONFIG_FILE,
-    FOLDS_FILE,
-    PREDICTION_COLUMNS,
-    PREDICTIONS_FILE,
-)
+from mmkeras.schema import CONFIG_FILE, FOLDS_FILE, PREDICTION_COLUMNS, PREDICTIONS_FILE
 
 _FOLDER = "fold-{}"
 
@@ -49,7 +43,10 @@ def cross_validate(
             f"'{folder}' holds a run without --folds. Give another --output."
         )
     rows, fold_of_row = _assign_folds(config, table, folds)
-    runs = [_plan_fold(folder, table, folds, k, flags) for k in range(1, folds + 1)]
+    runs = []
+    for k in range(1, folds + 1):
+        words = [*flags, "--table.folds", str(folds), "--table.fold", str(k)]
+        runs.append(plan_run(f"fold {k}", folder / _FOLDER.format(k), table, words))
     check_runs(runs)
     _print_folds(rows, fold_of_row, config)
     sigterm_as_keyboard_interrupt()
@@ -93,12 +90,6 @@ def _assign_folds(config, table, folds):
     return rows, assign_folds(rows, folds, config.seed)
 
 
-def _plan_fold(folder, table, folds, fold, flags):
-    flags = [*flags, "--table.folds", str(folds), "--table.fold", str(fold)]
-    name = _FOLDER.format(fold)
-    return plan_run(f"fold {fold}", folder / name, table, flags)
-
-
 def _count_groups(rows) -> int:
     return len({row.group for row in rows if row.group})
 
@@ -129,19 +120,15 @@ def _train(run, progress):
 
 def _summarize(results: list[dict]) -> dict:
     """Returns mean and deviation of each metric, and of the baselines' accuracies."""
-    baselines = [result["baselines"] for result in results]
+    each = [result["baselines"] for result in results]
     return {
         "metrics": {
             name: _spread([result["metrics"].get(name) for result in results])
             for name in results[0]["metrics"]
         },
         "baselines": {
-            name: {
-                "accuracy": _spread(
-                    [b.get(name, {}).get("accuracy") for b in baselines]
-                )
-            }
-            for name in baselines[0]
+            name: {"accuracy": _spread([b.get(name, {}).get("accuracy") for b in each])}
+            for name in each[0]
         },
     }
 
@@ -168,9 +155,7 @@ def _pool_predictions(folder, runs, rows) -> int:
         pooled += predictions
     id_column = header.index(PREDICTION_COLUMNS[0])
     pooled.sort(key=lambda prediction: position[prediction[id_column]])
-    text = io.StringIO()
-    csv.writer(text).writerows([header, *pooled])
-    write_text(folder / PREDICTIONS_FILE, text.getvalue())
+    write_text(folder / PREDICTIONS_FILE, csv_text([header, *pooled]))
     return len(pooled)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mmkeras.cli import Parser, add_settings, choose_preset, settings
 from mmkeras.config import Config
-from mmkeras.files import write_text
+from mmkeras.files import read_json, write_text
 from mmkeras.schema import METRICS_FILE
 from mmkeras.training import run_folder
 
@@ -30,10 +30,7 @@ _ERROR = "error: "  # prefix of the message that `run_program` prints
 class SubprocessRun:
     """A planned call of `python -m mmkeras.train`.
 
-    Attributes:
-        name: Name in lines of progress.
-        table: CSV file; None is the embedded data set.
-        flags: Settings as command-line flags; `config` has them parsed.
+    `config` has the parsed `flags`; a `table` of None is the embedded data set.
     """
 
     name: str
@@ -59,14 +56,7 @@ class SubprocessRun:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """Result and cost of a run.
-
-    Attributes:
-        error: Error message of the program, "" if there is none.
-        seconds: Time of all processes of the run.
-        peak_mb: Peak memory of any of them.
-        was_finished: Whether the run was finished before.
-    """
+    """Result of a run; time and peak memory are those of all its processes."""
 
     error: str = ""
     seconds: float = 0.0
@@ -97,9 +87,8 @@ def plan_run(
 def check_runs(runs: Sequence[SubprocessRun]) -> None:
     """Checks that started runs have the planned settings, before any is trained."""
     for run in runs:
-        run_folder.check_unchanged(
-            run.folder, run.config, run_folder.data_name(run.table)
-        )
+        data = run_folder.data_name(run.table)
+        run_folder.check_unchanged(run.folder, run.config, data)
 
 
 def run_subprocess(run: SubprocessRun) -> RunOutcome:
@@ -157,15 +146,15 @@ def sigterm_as_keyboard_interrupt() -> None:
             signal.signal(name, signal.default_int_handler)
 
 
-def print_resume_command(program: str, argv: Sequence[str]) -> None:
-    """Prints, after Ctrl-C, the command that resumes the runs."""
+def print_resume_command(program: str, argv: Sequence[str], note: str = "") -> None:
+    """Prints, after Ctrl-C, a note and the command that resumes the runs."""
     command = shlex.join(["python", "-m", program, *argv])
-    print(f"\nInterrupted.\nTo go on: {command}", file=sys.stderr)
+    print(f"\nInterrupted.{note}\nTo go on: {command}", file=sys.stderr)
 
 
 def read_metrics(folder: Path) -> dict:
     """Reads metrics.json of a finished run."""
-    return json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    return read_json(folder, METRICS_FILE)
 
 
 def _wait(process) -> tuple[float, bool]:

@@ -42,16 +42,13 @@ class Explanation:
     Attributes:
         predicted: Label as from `mmkeras.predict`.
         explained: Likeliest class, whose probability is explained.
-        probability: Probability of that class for the row.
         empty_probability: Probability of that class for a row without any modality.
         shares: Modality -> exact Shapley value, 0 if it is absent; they add up to
             `probability` minus `empty_probability`.
-        status: "ok", or what is absent or unreadable.
-        problems: Reasons why something is unreadable.
+        status: "ok", or what is absent or unreadable; `problems` has the reasons.
         image: (rows, columns) effects of regions; None without an image.
         text: (start, end, effect) of each word; None without text.
         audio: (bands, steps) effects, low frequencies first; None without audio.
-        band_edges_hz: Edges of the bands.
         seconds: Length of the audio that the model gets.
     """
 
@@ -140,7 +137,7 @@ class Explainer:
         return np.concatenate(parts).astype("float64")
 
     def _regions(self, data: bytes, effects: Effects) -> dict:
-        masks = occlusion.image_windows()
+        masks = occlusion.windows(occlusion.IMAGE_GRID)
         contents = occlusion.hide_regions(self.decoders.pixels(data), masks)
         return {IMAGE: occlusion.average_over_windows(effects(contents), masks)}
 

@@ -22,11 +22,9 @@ def scale_of(effects: np.ndarray) -> float:
 
 
 def overlay(image: np.ndarray, effects: np.ndarray) -> bytes:
-    """Draws effects over an image in pale grays, as PNG.
+    """Draws effects over an image (H, W, 3) uint8 in pale grays, as PNG.
 
-    Args:
-        image: (H, W, 3) uint8.
-        effects: (rows, columns), positive where a part increases the probability.
+    `effects` are (rows, columns), positive where a part increases the probability.
     """
     height, width = image.shape[:2]
     share = Image.fromarray((effects / scale_of(effects)).astype(np.float32))

@@ -11,7 +11,7 @@ from mmkeras.modalities.audio.mel import hz_to_mel, mel_to_hz
 from mmkeras.modalities.audio.wav import wav_bytes
 from mmkeras.modalities.image.encoding import png_bytes
 
-_IMAGE_GRID = (8, 8)
+IMAGE_GRID = (8, 8)
 _AUDIO_GRID = (8, 12)  # bands, steps of time
 _WINDOW_CELLS = 2  # side of a window; windows overlap by one cell
 _FRAME_S = 0.032
@@ -40,35 +40,19 @@ def average_over_windows(effects: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.tensordot(effects, masks, 1) / masks.sum(axis=0)
 
 
-# Images -----------------------------------------------------------------------
-
-
-def image_windows() -> np.ndarray:
-    """Returns the windows of an image, as `windows` does."""
-    return windows(_IMAGE_GRID)
-
-
 def hide_regions(pixels: np.ndarray, masks: np.ndarray) -> Iterator[bytes]:
     """Yields the image as PNG with one window at a time in the colour of its edge.
 
-    That is the median along the four sides, usually the background.
-
-    Args:
-        pixels: (S, S, 3) uint8.
-        masks: (W, rows, columns) bool.
+    That is the median along the four sides, usually the background. `pixels` are
+    (S, S, 3) uint8, `masks` (W, rows, columns) bool.
     """
     sides = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
     fill = np.median(np.concatenate(sides), axis=0).astype(np.uint8)
+    size = len(pixels)
+    rows, columns = (np.arange(size) * cells // size for cells in masks.shape[1:])
     for mask in masks:
-        yield png_bytes(np.where(_enlarge(mask, len(pixels))[..., None], fill, pixels))
-
-
-def _enlarge(mask, size):
-    rows, columns = (np.arange(size) * cells // size for cells in mask.shape)
-    return mask[rows[:, None], columns]
-
-
-# Words ------------------------------------------------------------------------
+        hidden = mask[rows[:, None], columns][..., None]  # (S, S, 1)
+        yield png_bytes(np.where(hidden, fill, pixels))
 
 
 def find_words(text: str) -> list[tuple[int, int]]:
@@ -82,9 +66,6 @@ def remove_words(text: str, spans: list[tuple[int, int]]) -> Iterator[bytes]:
         yield (text[:start] + text[end:]).strip().encode()
 
 
-# Audio ------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True)
 class Spectrum:
     """Audio in time and frequency, in cells of equal steps in mel and in seconds.
@@ -93,8 +74,7 @@ class Spectrum:
         values: (N, T) complex, frequencies by frames.
         band: (N,) row of cells of each frequency, low frequencies first.
         step: (T,) column of cells of each frame.
-        grid: Number of rows and columns.
-        edges_hz: Edges of the rows.
+        grid: Number of rows and columns; `edges_hz` are those of the rows.
         samples: Length of the wave.
     """
 
@@ -135,11 +115,8 @@ def hide_bands(spectrum: Spectrum, masks: np.ndarray) -> Iterator[bytes]:
     """Yields the audio as WAV with one window at a time damped.
 
     A window becomes as quiet as the quietest tenth of the audio. Silence would be
-    unusual input for a model that was trained without it.
-
-    Args:
-        spectrum: Transformed audio.
-        masks: (W, *spectrum.grid) bool.
+    unusual input for a model that was trained without it. `masks` are
+    (W, *spectrum.grid) bool.
     """
     loudness = np.abs(spectrum.values)
     quiet = np.percentile(loudness, _QUIET_PERCENTILE)
@@ -150,7 +127,6 @@ def hide_bands(spectrum: Spectrum, masks: np.ndarray) -> Iterator[bytes]:
 
 
 def _invert(values, spectrum) -> bytes:
-    """Returns values of a spectrum as WAV."""
     samples, rate_hz = spectrum.samples, spectrum.rate_hz
     frame = _frame_samples(samples, rate_hz)
     _, wave = signal.istft(values, nperseg=frame, noverlap=frame * 3 // 4)

@@ -149,13 +149,11 @@ def to_array(tensor: int) -> np.ndarray:
     api = load_library()
     dtype = tf.as_dtype(api.TF_TensorType(tensor))
     if not dtype.is_numpy_compatible:
-        raise tf.errors.UnimplementedError(
-            None, None, f"An output of type {dtype.name} is not an array."
-        )
+        text = f"An output of type {dtype.name} is not an array."
+        raise tf.errors.UnimplementedError(None, None, text)
     if (rank := api.TF_NumDims(tensor)) > _MAX_RANK:
-        raise tf.errors.UnimplementedError(
-            None, None, f"An output has {rank} dimensions; the maximum is {_MAX_RANK}."
-        )
+        text = f"An output has {rank} dimensions; the maximum is {_MAX_RANK}."
+        raise tf.errors.UnimplementedError(None, None, text)
     shape = [api.TF_Dim(tensor, i) for i in range(rank)]
     array, data = np.empty(shape, dtype.as_numpy_dtype), api.TF_TensorData(tensor)
     if dtype != tf.string:

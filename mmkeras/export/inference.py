@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mmkeras import schema
 from mmkeras.cli import load_config
 from mmkeras.config import Config
 from mmkeras.environment.extras import check_extras
@@ -17,18 +18,6 @@ from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.preprocessing_state import MULTILABEL, PreprocessingState
 from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.models.model import class_probabilities, with_outputs
-from mmkeras.schema import (
-    ANALYSIS_FILE,
-    CONFIG_FILE,
-    EMBEDDING,
-    EMBEDDINGS,
-    LABEL,
-    LABEL_SEPARATOR,
-    MODEL_FILE,
-    PROBABILITIES,
-    SCORE,
-    STATUS,
-)
 
 Outputs = dict[str, tf.Tensor]
 
@@ -51,8 +40,8 @@ class TrainedModel:
 
 def load_settings(folder: str | Path) -> tuple[Config, PreprocessingState]:
     """Reads the settings and the preprocessing state of a run folder."""
-    config = load_config(Path(folder) / CONFIG_FILE)
-    return config, preprocessing_state.load(Path(folder) / ANALYSIS_FILE)
+    config = load_config(Path(folder) / schema.CONFIG_FILE)
+    return config, preprocessing_state.load(Path(folder) / schema.ANALYSIS_FILE)
 
 
 def load_trained(folder: Path) -> TrainedModel:
@@ -65,7 +54,7 @@ def load_trained(folder: Path) -> TrainedModel:
         predictor = Predictor(load_trained(Path("runs/a")))
     """
     folder = Path(folder)
-    for name in (CONFIG_FILE, ANALYSIS_FILE, MODEL_FILE):
+    for name in (schema.CONFIG_FILE, schema.ANALYSIS_FILE, schema.MODEL_FILE):
         if not (folder / name).is_file():
             raise UserError(
                 f"'{folder}' holds no {name}; give the run folder that "
@@ -76,7 +65,7 @@ def load_trained(folder: Path) -> TrainedModel:
     check_extras(config)
     return TrainedModel(
         preprocessor=Preprocessor(config, state),
-        model=keras.models.load_model(folder / MODEL_FILE, compile=False),
+        model=keras.models.load_model(folder / schema.MODEL_FILE, compile=False),
     )
 
 
@@ -101,12 +90,12 @@ def build_serve(
         data = {m: _fill_empty(strings) for m, strings in data.items()}
         inputs, status = trained_model.preprocessor(data)
         result = model(inputs, training=False)
-        probabilities = class_probabilities(result[PROBABILITIES], state.task)
+        probabilities = class_probabilities(result[schema.PROBABILITIES], state.task)
         outputs = {
-            PROBABILITIES: probabilities,
-            LABEL: _label(probabilities, classes, state.task),
-            SCORE: tf.reduce_max(probabilities, axis=1),
-            STATUS: status,
+            schema.PROBABILITIES: probabilities,
+            schema.LABEL: _label(probabilities, classes, state.task),
+            schema.SCORE: tf.reduce_max(probabilities, axis=1),
+            schema.STATUS: status,
             **{name: result[name] for name in names},
         }
         return {name: output[:rows] for name, output in outputs.items()}
@@ -117,7 +106,7 @@ def build_serve(
 def embedding_names(trained_model: TrainedModel) -> list[str]:
     """Returns "embedding" and the output name of each aligned modality's vector."""
     aligned = trained_model.config.loss.aligned(trained_model.state.modalities)
-    return [EMBEDDING, *(EMBEDDINGS[m] for m in aligned)]
+    return [schema.EMBEDDING, *(schema.EMBEDDINGS[m] for m in aligned)]
 
 
 def _fill_empty(strings):
@@ -128,9 +117,9 @@ def _label(probabilities, classes, task):
     names = tf.constant(classes)
     if task != MULTILABEL:
         return tf.gather(names, tf.argmax(probabilities, axis=1))
-    parts = tf.where(probabilities >= 0.5, LABEL_SEPARATOR + names, "")
+    parts = tf.where(probabilities >= 0.5, schema.LABEL_SEPARATOR + names, "")
     labels = tf.strings.reduce_join(parts, axis=1)
-    return tf.strings.regex_replace(labels, rf"^\{LABEL_SEPARATOR}", "")
+    return tf.strings.regex_replace(labels, rf"^\{schema.LABEL_SEPARATOR}", "")
 
 
 class Predictor:

@@ -13,6 +13,7 @@ from tensorflow_serving.apis import (
     prediction_log_pb2,
 )
 
+from mmkeras import schema
 from mmkeras.config import to_dict
 from mmkeras.export.inference import TrainedModel, build_serve, embedding_names
 from mmkeras.export.verification import (
@@ -23,22 +24,6 @@ from mmkeras.export.verification import (
 )
 from mmkeras.files import atomic_folder, latest_version
 from mmkeras.modalities import preprocessing_state
-from mmkeras.schema import (
-    ANALYSIS_FILE,
-    CLASSIFY,
-    CLASSIFY_CLASSES,
-    CLASSIFY_INPUT,
-    CLASSIFY_SCORES,
-    CONFIG_FILE,
-    EMBED,
-    LABEL,
-    LABELS_FILE,
-    PROBABILITIES,
-    SCORE,
-    SERVING_DEFAULT,
-    STATUS,
-    WARMUP_FILE,
-)
 
 _CLASSIFY_METHOD = "tensorflow/serving/classify"
 
@@ -48,9 +33,8 @@ def export(
 ) -> Path:
     """Writes and verifies the next version under `folder`, and returns its path.
 
-    Args:
-        rows: A few rows for golden batches and warm-up requests, bytes by modality.
-        folder: Base path that TF Serving polls; the version appears atomically.
+    TF Serving polls `folder`; the version appears atomically. A few `rows`, bytes by
+    modality, are for golden batches and warm-up requests.
 
     Raises:
         ExportMismatchError: Outputs of the reloaded export differ from the model's;
@@ -84,17 +68,22 @@ def save_signatures(trained_model: TrainedModel, path: Path) -> None:
     module.weights = [v.value for v in trained_model.model.variables]
     module.resources = trained_model.preprocessor.resources
     outputs = {
-        SERVING_DEFAULT: (PROBABILITIES, LABEL, SCORE, STATUS),
-        EMBED: (*embedding_names(trained_model), STATUS),
+        schema.SERVING_DEFAULT: (
+            schema.PROBABILITIES,
+            schema.LABEL,
+            schema.SCORE,
+            schema.STATUS,
+        ),
+        schema.EMBED: (*embedding_names(trained_model), schema.STATUS),
     }
     signatures = {
         name: _signature(serve, trained_model.state.modalities, outputs[name])
         for name in outputs
     }
-    signatures[CLASSIFY] = _classify(serve, trained_model)
+    signatures[schema.CLASSIFY] = _classify(serve, trained_model)
     tf.saved_model.save(module, str(path), signatures)
     updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(path))
-    updater.replace_method_name(CLASSIFY, _CLASSIFY_METHOD, tags="serve")
+    updater.replace_method_name(schema.CLASSIFY, _CLASSIFY_METHOD, tags="serve")
     updater.save()
 
 
@@ -118,23 +107,22 @@ def _classify(serve: Callable, trained_model: TrainedModel):
 
     def classify(inputs):
         parsed = tf.io.parse_example(tf.ensure_shape(inputs, [None]), features)
-        scores = serve(parsed)[PROBABILITIES]
+        scores = serve(parsed)[schema.PROBABILITIES]
         names = tf.tile([classes], [tf.shape(scores)[0], 1])
-        return {CLASSIFY_CLASSES: names, CLASSIFY_SCORES: scores}
+        return {schema.CLASSIFY_CLASSES: names, schema.CLASSIFY_SCORES: scores}
 
-    spec = tf.TensorSpec([None], tf.string, name=CLASSIFY_INPUT)
+    spec = tf.TensorSpec([None], tf.string, name=schema.CLASSIFY_INPUT)
     return tf.function(classify, autograph=False).get_concrete_function(inputs=spec)
 
 
 def _write_extras(trained_model: TrainedModel, path: Path) -> None:
-    """Writes labels, settings and preprocessing state to assets.extra."""
-    extra = path / Path(WARMUP_FILE).parent
+    extra = path / Path(schema.WARMUP_FILE).parent
     extra.mkdir()
     labels = "".join(f"{name}\n" for name in trained_model.state.classes)
-    (extra / LABELS_FILE).write_text(labels, encoding="utf-8")
+    (extra / schema.LABELS_FILE).write_text(labels, encoding="utf-8")
     settings = yaml.safe_dump(to_dict(trained_model.config), sort_keys=False)
-    (extra / CONFIG_FILE).write_text(settings, encoding="utf-8")
-    preprocessing_state.save(trained_model.state, extra / ANALYSIS_FILE)
+    (extra / schema.CONFIG_FILE).write_text(settings, encoding="utf-8")
+    preprocessing_state.save(trained_model.state, extra / schema.ANALYSIS_FILE)
 
 
 def write_warmup(rows: Rows, path: Path) -> None:
@@ -142,7 +130,7 @@ def write_warmup(rows: Rows, path: Path) -> None:
     spec = {"name": "mmkeras"}
     tensors = {m: tf.make_tensor_proto(column, tf.string) for m, column in rows.items()}
     logs = []
-    for signature in (SERVING_DEFAULT, EMBED):
+    for signature in (schema.SERVING_DEFAULT, schema.EMBED):
         request = predict_pb2.PredictRequest(
             model_spec={**spec, "signature_name": signature}, inputs=tensors
         )
@@ -150,12 +138,12 @@ def write_warmup(rows: Rows, path: Path) -> None:
         logs.append(prediction_log_pb2.PredictionLog(predict_log=log))
     examples = [tf.train.Example.FromString(one) for one in rows_to_examples(rows)]
     request = classification_pb2.ClassificationRequest(
-        model_spec={**spec, "signature_name": CLASSIFY},
+        model_spec={**spec, "signature_name": schema.CLASSIFY},
         input=input_pb2.Input(example_list=input_pb2.ExampleList(examples=examples)),
     )
     log = prediction_log_pb2.ClassifyLog(request=request)
     logs.append(prediction_log_pb2.PredictionLog(classify_log=log))
-    (path / WARMUP_FILE).parent.mkdir(exist_ok=True)
-    with tf.io.TFRecordWriter(str(path / WARMUP_FILE)) as writer:
+    (path / schema.WARMUP_FILE).parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path / schema.WARMUP_FILE)) as writer:
         for log in logs:
             writer.write(log.SerializeToString())

@@ -50,8 +50,7 @@ class TwoStagePredictor:
     def encode(self, data: dict[str, Sequence[bytes]]) -> Arrays:
         """Runs the first stage: bytes of N rows by modality to the head's inputs.
 
-        Returns:
-            (N, ...) by modality, and under "present" (N, M) float32.
+        These are (N, ...) by modality, and under "present" (N, M) float32.
         """
         parts = [self._inputs(b, self.modalities) for b in _batches(data, _ENCODE_ROWS)]
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
@@ -76,11 +75,9 @@ class TwoStagePredictor:
         return {name: x.numpy() for name, x in inputs.items()}
 
     def classify(self, inputs: Arrays, without: Collection[str] = ()) -> np.ndarray:
-        """Runs the second stage: (N, C) probabilities, one column per class.
+        """Runs the second stage on a result of `encode`: (N, C) probabilities.
 
-        Args:
-            inputs: Result of `encode`.
-            without: Modalities that count as absent in every row.
+        The modalities of `without` count as absent in every row.
         """
         parts = []
         for batch in _batches(inputs, _CLASSIFY_ROWS):

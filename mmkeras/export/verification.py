@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from mmkeras.data.example_reader import build_example
 from mmkeras.errors import ExportMismatchError, UserError, one_line
 from mmkeras.export.inference import TrainedModel, build_serve, embedding_names
 from mmkeras.export.saved_model_session import load_saved_model
@@ -57,12 +58,9 @@ def golden_batches(
 def verify_export(
     path: Path, trained_model: TrainedModel, batches: dict[str, Rows], tolerance: float
 ) -> float:
-    """Compares the outputs of an export, in TF Serving's loader, with the model's.
+    """Returns the largest difference of an export to the model, in TF Serving's loader.
 
     The model predicts row by row, the export batch by batch.
-
-    Returns:
-        The largest difference of any number.
 
     Raises:
         ExportMismatchError: The export cannot be loaded or run; a probability, label,
@@ -79,8 +77,9 @@ def verify_export(
         with load_saved_model(path) as call:
             for name, rows in batches.items():
                 failure = f"fails on golden batch '{name}'"
+                outputs = expected[name]
                 difference = _compare(
-                    name, rows, call, expected[name], trained_model, tolerance
+                    name, rows, call, outputs, trained_model, tolerance
                 )
                 largest = max(largest, difference)
             failure = "fails on a request of the wrong rank"
@@ -182,15 +181,9 @@ def check_ranks(call: Callable, rows: Rows) -> None:
 def rows_to_examples(rows: Rows) -> list[bytes]:
     """Returns the rows as serialized tf.Examples, the input of `classify`."""
     names = [m for m in MODALITIES if m in rows]
-    serialized = []
-    for row in zip(*(rows[m] for m in names), strict=True):
-        features = {
-            m: tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))
-            for m, content in zip(names, row, strict=True)
-        }
-        example = tf.train.Example(features=tf.train.Features(feature=features))
-        serialized.append(example.SerializeToString())
-    return serialized
+    contents = zip(*(rows[m] for m in names), strict=True)
+    examples = (build_example(dict(zip(names, c, strict=True))) for c in contents)
+    return [example.SerializeToString() for example in examples]
 
 
 def read_rows(

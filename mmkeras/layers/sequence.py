@@ -109,15 +109,10 @@ def transformer_block(
     """Applies attention and a dense part (four times the width), both residual.
 
     Args:
-        tokens: (B, L, D).
+        tokens: (B, L, D), as the result; D is a multiple of `heads`.
         mask: Mask of the attended tokens: (B, L), or with `source` (B, K).
-        heads: Attention heads; D is a multiple of them.
-        dropout: Dropout rate of both parts.
         name: Prefix of the layers' names.
         source: (B, K, E), the attended tokens; None is `tokens`.
-
-    Returns:
-        (B, L, D).
 
     Source: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, normalised before
     each part as in Xiong et al., 2020, https://arxiv.org/abs/2002.04745.

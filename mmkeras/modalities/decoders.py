@@ -27,11 +27,7 @@ class MediaDecoders:
         return _decode(self._pixels, data, "image")
 
     def wave(self, data: bytes) -> np.ndarray:
-        """Returns (S,) float32 at `config.audio.rate_hz`, mono, cut to the clip.
-
-        Raises:
-            Unreadable: The graph cannot decode the data.
-        """
+        """Returns (S,) float32 of the model's rate and clip, or raises Unreadable."""
         return _decode(self._wave, data, "audio")
 
 

@@ -34,9 +34,7 @@ class PreprocessingState:
         classes: Names in the order of the probability columns.
         class_rows: Number of training rows per class.
         vocabulary: Tokens, the most frequent first; or word pieces.
-        idf: Inverse document frequency of each token.
         widths: Input widths of text and audio.
-        scales: Scales of the standardized modalities.
     """
 
     modalities: tuple[str, ...]

@@ -118,8 +118,12 @@ class Preprocessor:
         if modality == IMAGE:
             return decoded
         audio = self.config.audio
-        if modality == AUDIO and audio.encoder != "vector":
-            decoded = self._compute_features(decoded)
+        if modality == AUDIO and audio.encoder == "hub":
+            decoded = self._audio_hub(decoded)
+        elif modality == AUDIO and audio.is_sequence:
+            decoded = audio_features.frame_features(decoded, audio)
+        elif modality == AUDIO and audio.encoder != "vector":
+            decoded = audio_features.audio_vector(decoded, audio)
         scale = self.state.scales.get(modality)
         if scale is None:
             return decoded
@@ -127,14 +131,6 @@ class Preprocessor:
         z = tf.clip_by_value(z, -_MAX_DEVIATIONS, _MAX_DEVIATIONS)
         is_sequence = modality == AUDIO and audio.is_sequence
         return audio_features.pad_frames(z, audio) if is_sequence else z
-
-    def _compute_features(self, decoded):
-        audio = self.config.audio
-        if audio.encoder == "hub":
-            return self._audio_hub(decoded)
-        if audio.is_sequence:
-            return audio_features.frame_features(decoded, audio)
-        return audio_features.audio_vector(decoded, audio)
 
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Splits texts into tokens: (B,) strings -> (B, L) ragged strings."""
@@ -165,10 +161,7 @@ class Preprocessor:
     def __call__(
         self, data: dict[str, tf.Tensor]
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Preprocesses a batch of raw bytes; a broken row counts as absent.
-
-        Args:
-            data: (B,) strings by modality; an empty string means absent.
+        """Preprocesses (B,) strings by modality; a broken or empty one is absent.
 
         Returns:
             The model's inputs, (B, ...) by modality and (B, M) float32 under

@@ -14,12 +14,9 @@ def decode_rows(
     the broken ones, and the others are scattered to their indices. A sentinel row
     past the end keeps the batch from being empty. Core ops only.
 
-    Args:
-        decode: () string -> a tensor like `row`; raises for a broken row.
-        data: (B,) strings; an empty string is an absent row and is not decoded.
-
-    Returns:
-        (B, *row.shape) decoded rows, and (B,) bool: whether each was decoded.
+    `decode` is () string -> a tensor like `row`; `data` (B,) strings, of which an empty
+    one is an absent row and is not decoded. Returns (B, *row.shape) decoded rows, and
+    (B,) bool: whether each was decoded.
     """
     rows = tf.size(data, out_type=tf.int64)
     index = tf.where(tf.not_equal(data, ""))[:, 0]

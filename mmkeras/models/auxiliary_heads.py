@@ -38,9 +38,7 @@ def auxiliary_outputs(
         branches: By modality, in the order of `present`: a vector (B, D), or tokens
             (B, L, D) and their mask (B, L).
         present: (B, M), 1.0 where the branch has data, else 0.0.
-        config: λ and w of each term.
-        units: Number of units per classifier.
-        activation: softmax or sigmoid.
+        units, activation: Those of each classifier.
         logits: By modality, logits that late fusion has already computed.
 
     Returns:
@@ -50,7 +48,10 @@ def auxiliary_outputs(
     modalities, outputs = list(branches), {}
     classifiers, aligned = config.classifiers(modalities), config.aligned(modalities)
     used = [m for m in modalities if m in classifiers or m in aligned]
-    vectors = {m: _vector(m, branches[m]) for m in used}
+    vectors = {m: branches[m] for m in used}
+    for m, branch in vectors.items():
+        if isinstance(branch, list | tuple):
+            vectors[m] = TokenPooling(name=f"{m}_single")(*branch)
     for m in classifiers:
         x = logits[m] if m in logits else unimodal_logits(m, vectors[m], units)
         name = UNIMODAL_PROBABILITIES[m]
@@ -64,12 +65,6 @@ def auxiliary_outputs(
         scale = AlignmentScale(dtype="float32", name=ALIGNMENT_SCALE)
         outputs[ALIGNMENT_SCALE] = scale(present)
     return outputs
-
-
-def _vector(modality, branch):
-    if not isinstance(branch, list | tuple):
-        return branch
-    return TokenPooling(name=f"{modality}_single")(*branch)
 
 
 @keras.saving.register_keras_serializable(package="mmkeras")

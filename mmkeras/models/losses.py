@@ -12,10 +12,7 @@ from mmkeras.schema import EMBEDDINGS, PRESENT, PROBABILITIES
 def build_loss(
     task: str, label_smoothing: float, config: LossConfig | None = None
 ) -> keras.losses.Loss:
-    """Returns cross-entropy on probabilities, over classes or per unit.
-
-    With `config.kind` focal it is `Focal`.
-    """
+    """Returns cross-entropy or `Focal` on probabilities, over classes or per unit."""
     smoothing = {"label_smoothing": label_smoothing}
     if config is not None and config.kind == "focal":
         return Focal(config.focal_gamma, label_smoothing, task == MULTICLASS)
@@ -30,11 +27,9 @@ def build_metrics(task: str, classes: int) -> list[keras.metrics.Metric]:
     Their variables exist before the first step: a training step that creates one is
     traced twice, which takes seconds.
     """
-    accuracy = (
-        keras.metrics.CategoricalAccuracy
-        if task == MULTICLASS
-        else keras.metrics.BinaryAccuracy
-    )
+    accuracy = keras.metrics.BinaryAccuracy
+    if task == MULTICLASS:
+        accuracy = keras.metrics.CategoricalAccuracy
     several = task == MULTILABEL
     auc = keras.metrics.AUC(
         name="auc", multi_label=several, num_labels=classes if several else None
@@ -118,14 +113,10 @@ class JointModel(keras.Model):
         config: LossConfig,
         replicas: int = 1,
     ):
-        """Wraps the outputs of a head.
+        """Wraps all outputs of a head, by name.
 
-        Args:
-            inputs: By name; "present" is one.
-            outputs: All outputs of the head, by name.
-            modalities: The columns of "present".
-            config: λ, w, and the kind of alignment.
-            replicas: Number of devices that share a batch.
+        `modalities` are the columns of the input "present"; `replicas` is the number
+        of devices that share a batch.
         """
         super().__init__(inputs=inputs, outputs=outputs)
         self._columns = {m: i for i, m in enumerate(modalities)}
@@ -149,9 +140,7 @@ class JointModel(keras.Model):
         auxiliary = self._auxiliary_loss(x[PRESENT], y, y_pred, sample_weight)
         # Losses are shares of a mean over all replicas.
         rows = ops.shape(x[PRESENT])[0]
-        self._auxiliary_mean.update_state(
-            auxiliary * self._replicas, sample_weight=rows
-        )
+        self._auxiliary_mean.update_state(auxiliary * self._replicas, rows)
         return loss + auxiliary if training else loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -165,9 +154,8 @@ class JointModel(keras.Model):
             rows = present[:, self._columns[m]]
             if sample_weight is not None:
                 rows = rows * sample_weight
-            total += weight * self._class_loss(
-                y, y_pred[UNIMODAL_PROBABILITIES[m]], rows
-            )
+            probabilities = y_pred[UNIMODAL_PROBABILITIES[m]]
+            total += weight * self._class_loss(y, probabilities, rows)
         for one, other, weight in self._pairs:
             vectors = y_pred[EMBEDDINGS[other]]
             if self._contrastive:

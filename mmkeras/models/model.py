@@ -57,12 +57,11 @@ def build_model(config: Config, state: PreprocessingState) -> keras.Model:
     """
     inputs = {m: _input(m, config, state) for m in state.modalities}
     inputs[PRESENT] = keras.Input((len(state.modalities),), name=PRESENT)
+    head_inputs = dict(inputs)
     if IMAGE in inputs:
         encoder = build_image_encoder(config.image, config.fusion.takes_tokens)
         encoder.trainable = not config.image.is_frozen
-        head_inputs = {**inputs, IMAGE: encoder(inputs[IMAGE])}
-    else:
-        head_inputs = inputs
+        head_inputs[IMAGE] = encoder(inputs[IMAGE])
     head = build_head(config, state, head_inputs)
     return keras.Model(inputs, head(head_inputs)[PROBABILITIES], name="mmkeras")
 
@@ -143,8 +142,6 @@ def with_outputs(model: keras.Model) -> keras.Model:
 
 def encode(model: keras.Model, inputs: dict) -> dict:
     """Runs the image encoder: inputs of the model to inputs of its head."""
-    if IMAGE not in inputs:
-        return dict(inputs)
     encoded = model.get_layer(IMAGE_ENCODER)(inputs[IMAGE], training=False)
     return {**inputs, IMAGE: encoded}
 
@@ -155,10 +152,7 @@ def classify(model: keras.Model, head_inputs: dict):
 
 
 def class_probabilities(probabilities, task: str):
-    """Returns one column per class: (B, 1) of a binary task to (B, 2), else (B, C).
-
-    Targets, 0 or 1, are taken as well.
-    """
+    """Returns (B, C) probabilities or targets, also for the (B, 1) of a binary task."""
     if task != BINARY:
         return probabilities
     return ops.concatenate([1 - probabilities, probabilities], axis=1)

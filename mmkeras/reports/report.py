@@ -27,13 +27,9 @@ PARTS = {
 class WorstError:
     """Wrong prediction with a high score, and the content of its row.
 
-    Attributes:
-        score: Probability of the predicted class, from 0 to 1.
-        status: Which modalities were absent or unreadable, or "ok".
-        text: Text of the row, "" if absent.
-        image: PNG or JPEG bytes, b"" if absent; a thumbnail keeps the file small.
-        audio: WAV bytes, b"" if absent.
-        image_kind: Media type of `image`.
+    The score is from 0 to 1; the status "ok", or which modalities were absent or
+    unreadable. `image` is a small PNG or JPEG of the media type `image_kind`, `audio` a
+    WAV; absent ones are empty.
     """
 
     id: str
@@ -56,11 +52,9 @@ def write_report(
     history: Sequence[Mapping],
     errors: Sequence[WorstError],
 ) -> None:
-    """Writes the report atomically.
+    """Writes the report, an HTML file in an existing folder, atomically.
 
     Args:
-        path: HTML file in an existing folder.
-        title: Heading.
         summary: Settings and facts of the run, shown as a table.
         metrics: Content of metrics.json, and best_epoch, counted from 1. Missing parts
             are left out of the report.

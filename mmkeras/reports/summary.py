@@ -1,11 +1,10 @@
 """Printed summary of a finished run: metrics, files and the next commands."""
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any
 
-from mmkeras.files import latest_version
+from mmkeras.files import latest_version, read_json
 from mmkeras.reports.metric_names import SHOWN_METRICS
 from mmkeras.schema import EXPORT_DIR, MANIFEST_FILE, METRICS_FILE, REPORT_FILE
 
@@ -28,10 +27,7 @@ def metric_lines(metrics: dict[str, Any]) -> list[str]:
 
 def run_summary(folder: Path) -> str:
     """Returns the last lines of a run: metrics, paths and the next commands."""
-    metrics, manifest = (
-        json.loads((folder / name).read_text(encoding="utf-8"))
-        for name in (METRICS_FILE, MANIFEST_FILE)
-    )
+    metrics, manifest = (read_json(folder, n) for n in (METRICS_FILE, MANIFEST_FILE))
     base_path = (folder / EXPORT_DIR).resolve()
     version = latest_version(base_path)
     lines = [
@@ -47,12 +43,10 @@ def run_summary(folder: Path) -> str:
 
 
 def serve_command(base_path: str | Path, manifest: dict[str, Any]) -> str:
-    """Returns the command that serves exports in Docker.
+    """Returns the command that serves the versions of a folder in Docker.
 
-    Args:
-        base_path: Folder of the versions.
-        manifest: Manifest of the run. Its TensorFlow version selects the image, as TF
-            Serving reads graphs of its own release and of older ones.
+    The TensorFlow version in the run's manifest selects the image, as TF Serving reads
+    graphs of its own release and of older ones.
     """
     tensorflow = manifest.get("versions", {}).get("tensorflow", "")
     release = tensorflow.rpartition(".")[0]

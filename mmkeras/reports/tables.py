@@ -1,28 +1,20 @@
-"""Tables of results in Markdown and CSV."""
+"""Tables of results in Markdown."""
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a Markdown table with padded cells.
-
-    The first column is aligned left, the others right.
-    """
+    """Returns a Markdown table; the first column is aligned left, the others right."""
     cells = [list(map(str, row)) for row in (header, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     pads: list[Callable] = [str.ljust] + [str.rjust] * (len(widths) - 1)
-    lines = [
-        "| "
-        + " | ".join(pad(c, w) for pad, c, w in zip(pads, row, widths, strict=True))
-        + " |"
-        for row in cells
-    ]
-    rule = "|" + "|".join(
-        "-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)
-    )
-    return "\n".join([lines[0], rule + "|", *lines[1:]])
+    lines = []
+    for row in cells:
+        columns = zip(pads, row, widths, strict=True)
+        lines.append(f"| {' | '.join(pad(cell, w) for pad, cell, w in columns)} |")
+    first, *others = widths
+    rule = "|".join(["-" * (first + 2), *("-" * (w + 1) + ":" for w in others)])
+    return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
 
 
 def format_interval(value: dict[str, float | None] | None) -> str:
@@ -39,12 +31,3 @@ def format_share(value: float) -> str:
     """Returns a number from -1 to 1 as ".512" or "1.000"."""
     text = f"{value:.3f}"
     return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text
-
-
-def csv_text(rows: Sequence[dict]) -> str:
-    """Returns a CSV of rows that share their keys."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -11,10 +11,8 @@ def baseline_verdict(
 ) -> str:
     """Returns a sentence on whether the model is better than the baselines.
 
-    Args:
-        model, majority, logistic: `measure(...)["metrics"]`; only accuracy is used.
-        difference: Accuracy of the model minus that of logistic regression, in
-            [-1, 1], with "low" and "high".
+    Metrics are `measure(...)["metrics"]`, of which only accuracy is used; `difference`
+    is that of the model minus that of logistic regression, in [-1, 1].
     """
     accuracy, frequent, simple = (
         100 * metrics["accuracy"]["value"] for metrics in (model, majority, logistic)

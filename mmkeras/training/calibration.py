@@ -22,12 +22,10 @@ def calibrate(model: keras.Model, batches: Batches, task: str) -> None:
     set_temperature(model, 1.0)
     # Not predict_on_batch: it would return all rows from each of several replicas.
     predict = tf.function(lambda x: model(x, training=False), autograph=False)
-    columns = zip(
-        *((predict(x), target) for x, target, _ in batches.eval_batches()), strict=True
-    )
+    pairs = [(predict(x), target) for x, target, _ in batches.eval_batches()]
     probabilities, targets = (
         np.asarray(class_probabilities(np.concatenate(column), task))
-        for column in columns
+        for column in zip(*pairs, strict=True)
     )
     set_temperature(model, fit_temperature(targets, probabilities, task))
 
@@ -40,9 +38,8 @@ def apply_temperature(
     A temperature above 1 lowers the confidence and keeps the top class. For a binary
     task the softmax of the two columns equals the sigmoid of one.
     """
-    clipped = np.clip(
-        np.asarray(probabilities, "float64"), MIN_PROBABILITY, 1 - MIN_PROBABILITY
-    )
+    clipped = np.asarray(probabilities, "float64")
+    clipped = np.clip(clipped, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     if task == "multilabel":
         return expit(logit(clipped) / temperature)
     return softmax(np.log(clipped) / temperature, axis=1)
@@ -71,9 +68,8 @@ def fit_temperature(targets: np.ndarray, probabilities: np.ndarray, task: str) -
             loss = loss + (1 - soft) * np.log(1 - p)
         return -float(loss.sum())
 
-    minimum = minimize_scalar(
-        smoothed_loss, bounds=np.log(_TEMPERATURES), method="bounded"
-    )
+    bounds = np.log(_TEMPERATURES)
+    minimum = minimize_scalar(smoothed_loss, bounds=bounds, method="bounded")
     best = float(np.exp(minimum.x))
     before, after = (
         log_losses(truth, apply_temperature(probabilities, t, task), task).mean()

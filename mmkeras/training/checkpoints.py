@@ -17,10 +17,9 @@ class TrainingState:
     """Progress of a training, stored in each checkpoint with the weights.
 
     Attributes:
-        phase: 1, or 2 for fine-tuning.
-        epochs_done: Epochs trained in this phase.
+        phase: 1, or 2 for fine-tuning; epochs are counted per phase.
         best_value: Best value of the monitored metric; None before the first epoch.
-        best_epoch: Its epoch in this phase; 0 is the state before the first epoch.
+        best_epoch: Its epoch; 0 is the state before the first epoch.
         kept_epoch: Epoch whose weights the trained model gets: the best or the last.
         history: Entries of all epochs of both phases, with "epoch" and "phase".
     """

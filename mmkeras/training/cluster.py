@@ -22,12 +22,7 @@ _EXAMPLE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """The workers of a distributed training.
-
-    Attributes:
-        addresses: HOST:PORT of each worker, the chief first.
-        index: Index of this process in `addresses`.
-    """
+    """HOST:PORT of each worker of a training, the chief first; `index` is this one."""
 
     addresses: tuple[str, ...] = ("",)
     index: int = 0
@@ -102,9 +97,8 @@ def _check_jobs(jobs: dict[str, Any]) -> None:
 
 def _index(jobs: dict[str, list[str]], task: Any) -> int:
     if not isinstance(task, dict) or task.get("type") not in jobs:
-        raise _wrong(
-            f"has task {json.dumps(task)}, whose type is not a job of the cluster"
-        )
+        text = f"has task {json.dumps(task)}, whose type is not a job of the cluster"
+        raise _wrong(text)
     job, index = task["type"], task.get("index", 0)
     if isinstance(index, str) and index.isdigit():  # some launchers quote it
         index = int(index)

@@ -84,9 +84,8 @@ def translate_worker_errors() -> Iterator[None]:
         # TensorFlow's frames hold a pool of threads that would complain at the end.
         clear_frames(error.__traceback__)
         reason = text.partition("aborted by: ")[2].partition("\n")[0] or one_line(text)
-        raise UserError(
-            f"Another worker is gone ({reason[:160]}). {RESTART_HINT}"
-        ) from None
+        text = f"Another worker is gone ({reason[:160]}). {RESTART_HINT}"
+        raise UserError(text) from None
 
 
 def assert_same_on_all_workers(text: str) -> None:
@@ -160,12 +159,8 @@ def distributed_fit(
 
     `fit` of Keras 3.10 fails under their strategy: it reduces the first batch outside
     of it ("Attempt to convert a value (PerReplica...) to a Tensor"). TensorFlow's way
-    is a custom loop around `Strategy.run`; the steps are still the model's.
-
-    Args:
-        train: All epochs in one pass, batches of all workers.
-        epochs: Indices of the epochs to train.
-        steps: Batches per epoch.
+    is a custom loop around `Strategy.run`; the steps are still the model's. `train` has
+    all epochs in one pass, batches of all workers.
     """
     distribution = model.distribute_strategy
     train_step, test_step = (
@@ -173,14 +168,9 @@ def distributed_fit(
     )
     batches = iter(distribution.experimental_distribute_dataset(train))
     val = distribution.experimental_distribute_dataset(val)
-    callback_list = keras.callbacks.CallbackList(
-        callbacks,
-        add_progbar=True,
-        model=model,
-        verbose=verbose,
-        epochs=epochs[-1] + 1,
-        steps=steps,
-    )
+    settings = {"verbose": verbose, "epochs": epochs[-1] + 1, "steps": steps}
+    settings |= {"add_progbar": True, "model": model}
+    callback_list = keras.callbacks.CallbackList(callbacks, **settings)
     model.stop_training = False
     callback_list.on_train_begin()
     for epoch in epochs:
@@ -190,10 +180,8 @@ def distributed_fit(
             callback_list.on_train_batch_begin(step)
             train_step(next(batches))
             callback_list.on_train_batch_end(step, {})
-        logs = _results(model)
-        callback_list.on_epoch_end(
-            epoch, logs | _validate(model, test_step, val, callback_list)
-        )
+        logs = _results(model) | _validate(model, test_step, val, callback_list)
+        callback_list.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
     callback_list.on_train_end()

@@ -43,9 +43,8 @@ def build_optimizer(
     if config.optimizer == "adam":
         return keras.optimizers.Adam(rate, **ema)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **ema)
-    optimizer.exclude_from_weight_decay(
-        var_names=["bias", "gamma", "beta", "embedding"]
-    )
+    names = ["bias", "gamma", "beta", "embedding"]
+    optimizer.exclude_from_weight_decay(var_names=names)
     return optimizer
 
 
@@ -67,8 +66,7 @@ class _EpochEnd(keras.callbacks.Callback):
     def on_test_begin(self, logs=None):
         swap_ema(self.model)
 
-    def on_test_end(self, logs=None):
-        swap_ema(self.model)
+    on_test_end = on_test_begin
 
     def on_epoch_end(self, epoch, logs=None):
         state, settings = self.state, self.config.train
@@ -106,12 +104,8 @@ def fit(
     """Trains from the latest checkpoint on, and loads the weights of the kept epoch.
 
     If the batches have cached outputs of a frozen image encoder, only the head is
-    trained; a second phase fine-tunes the full model on images.
-
-    Args:
-        model: Model of `build_model`.
-        folder: Folder of the checkpoints.
-        logs: Folder for TensorBoard.
+    trained; a second phase fine-tunes the full model on images. The checkpoints are in
+    `folder`; `logs` is for TensorBoard.
 
     Example:
         history = fit(model, train, val, run / "checkpoints", run / "logs").history
@@ -132,10 +126,7 @@ def fit(
 
 
 def _trained_part(model, train, state) -> keras.Model:
-    """Returns the model to train: the head alone on cached image-encoder outputs.
-
-    It is wrapped in a JointModel if there are auxiliary losses.
-    """
+    """Returns the model to train, a JointModel if there are auxiliary losses."""
     is_full = train.image_vectors is None or state.phase == 2
     head = model.get_layer(HEAD)
     has_auxiliary = len(head.output) > len((PROBABILITIES, EMBEDDING))
@@ -167,11 +158,9 @@ def _phases(model, train, val, state, checkpoints, logs):
         state.phase, state.epochs_done = 2, 0
         state.best_epoch = state.kept_epoch = 0
         checkpoints.save(_trained_part(model, train, state), state, keep=True)
-    images = [
-        replace(batches, image_vectors=None, image_shape=()) for batches in (train, val)
-    ]
-    epochs = config.train.fine_tune_epochs
+    images = [replace(b, image_vectors=None, image_shape=()) for b in (train, val)]
     part = _trained_part(model, train, state)
+    epochs = config.train.fine_tune_epochs
     _phase(part, *images, epochs, state, checkpoints, logs)
 
 

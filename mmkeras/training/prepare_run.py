@@ -49,11 +49,7 @@ def prepare_run(folder: Path, config: Config, table: Path | None) -> RunData:
 
 
 def write_run_header(
-    folder: Path,
-    config: Config,
-    dataset: Dataset,
-    state: PreprocessingState,
-    data: str,
+    folder: Path, config: Config, dataset: Dataset, state: PreprocessingState, data: str
 ) -> RunData:
     """Writes settings, preprocessing state, rejected rows and manifest of a run.
 
@@ -102,10 +98,10 @@ def _check_same_rows(folder, config, dataset, state):
     change, path = "", folder / ANALYSIS_FILE
     if run_manifest.read_manifest(folder).get("content") != dataset.content:
         change = "table or its files have changed"
-    elif (
-        path.exists() and preprocessing_state.load(path).vocabulary != state.vocabulary
-    ):
-        change = f"vocabulary of text.vocab_file='{config.text.vocab_file}' has changed"
+    elif path.exists():
+        if preprocessing_state.load(path).vocabulary != state.vocabulary:
+            file = config.text.vocab_file
+            change = f"vocabulary of text.vocab_file='{file}' has changed"
     if change:
         raise UserError(
             f"The {change} since the run in '{folder}' began. Give another --output."

@@ -12,7 +12,7 @@ import yaml
 from mmkeras.config import Config, to_dict
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras, read_manifest
-from mmkeras.files import exclusive_lock, write_text
+from mmkeras.files import exclusive_lock, unused_path, write_text
 from mmkeras.schema import CHECKPOINTS_DIR, CONFIG_FILE, MANIFEST_FILE
 
 EMBEDDED = "the embedded data set"
@@ -22,12 +22,7 @@ _LOCK_FILE = ".running"  # some versions of filelock remove it on release
 
 def new_folder(name: str, parent: Path = Path("runs")) -> Path:
     """Returns an unused path under `parent`: a time stamp and `name`."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    path, number = parent / f"{stamp}-{name}", 1
-    while path.exists():
-        number += 1
-        path = parent / f"{stamp}-{name}-{number}"
-    return path
+    return unused_path(parent / f"{datetime.now():%Y%m%d-%H%M%S}-{name}")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mmkeras import schema
 from mmkeras.config import Config, to_dict
 from mmkeras.data.feature_cache import image_vectors
 from mmkeras.data.input_pipeline import Batches, class_weights, read_rows
@@ -22,19 +23,6 @@ from mmkeras.files import atomic_path, latest_version
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.models.model import IMAGE_ENCODER, build_model
-from mmkeras.schema import (
-    ALONE_DIR,
-    ANALYSIS_FILE,
-    CHECKPOINTS_DIR,
-    EXPORT_DIR,
-    IMAGE,
-    LOGS_DIR,
-    MANIFEST_FILE,
-    MODEL_FILE,
-    TEST,
-    TRAIN,
-    VAL,
-)
 from mmkeras.training import run_folder
 from mmkeras.training.calibration import calibrate
 from mmkeras.training.checkpoints import read_state
@@ -75,7 +63,7 @@ def train_on(folder: Path, run_data: RunData) -> None:
     config = run_data.config
     with translate_worker_errors():
         trained_model, history = fit_model(folder, run_data)
-    base_path = folder / EXPORT_DIR
+    base_path = folder / schema.EXPORT_DIR
     if latest_version(base_path) is None:
         export(trained_model, golden_rows(run_data), base_path)
         print(f"Export: verified, {base_path}.")
@@ -85,7 +73,7 @@ def train_on(folder: Path, run_data: RunData) -> None:
     evaluate(
         trained_model,
         run_data.dataset,
-        TEST,
+        schema.TEST,
         folder,
         history=history,
         summary=_summary(run_data, trained_model, history),
@@ -96,19 +84,16 @@ def train_on(folder: Path, run_data: RunData) -> None:
 
 
 def _train_unimodal(folder: Path, run_data: RunData) -> dict[str, np.ndarray]:
-    """Trains one model per modality, if there are several, in subfolders.
-
-    Returns the probabilities (N, C) for the test rows by modality.
-    """
+    """Trains a model on each of several modalities; returns the test probabilities."""
     modalities, probabilities = run_data.state.modalities, {}
     for m in modalities if len(modalities) > 1 else ():
-        unimodal, subfolder = _with_modality(run_data, m), folder / ALONE_DIR / m
+        unimodal, subfolder = _with_modality(run_data, m), folder / schema.ALONE_DIR / m
         subfolder.mkdir(parents=True, exist_ok=True)
         run_folder.write_config(subfolder, unimodal.config)
-        preprocessing_state.save(unimodal.state, subfolder / ANALYSIS_FILE)
+        preprocessing_state.save(unimodal.state, subfolder / schema.ANALYSIS_FILE)
         print(f"A model on {m} alone: {subfolder}.")
         trained_model, _ = fit_model(subfolder, unimodal)
-        predictions = predict_split(trained_model, unimodal.dataset, TEST)
+        predictions = predict_split(trained_model, unimodal.dataset, schema.TEST)
         probabilities[m] = predictions.probabilities
     return probabilities
 
@@ -150,7 +135,7 @@ def train_as_worker(
 def _wait_for_manifest(folder):
     """Waits until the files that the chief's `prepare_run` wrote are visible here."""
     end = time.monotonic() + _FILE_DELAY_S
-    while not (folder / MANIFEST_FILE).exists():
+    while not (folder / schema.MANIFEST_FILE).exists():
         if time.monotonic() > end:
             raise UserError(
                 f"The chief's files are not in '{folder}'. Give all workers one "
@@ -176,19 +161,18 @@ def fit_model(folder: Path, run_data: RunData) -> tuple[TrainedModel, list[dict]
         weights = model.get_weights()
         model = _build(config, state, "float32", tf.distribute.get_strategy())
         model.set_weights(weights)
-    val = Batches(
-        dataset=run_data.dataset, preprocessor=run_data.preprocessor, split=VAL
-    )
+    dataset, preprocessor = run_data.dataset, run_data.preprocessor
+    val = Batches(dataset=dataset, preprocessor=preprocessor, split=schema.VAL)
     calibrate(model, val, state.task)
     _save(model, folder)
-    return TrainedModel(preprocessor=run_data.preprocessor, model=model), history
+    return TrainedModel(preprocessor=preprocessor, model=model), history
 
 
 def _new_model(folder, run_data) -> keras.Model:
     config, state = run_data.config, run_data.state
-    rows = run_data.dataset.rows[TRAIN]
+    rows = run_data.dataset.rows[schema.TRAIN]
     check_divisible_batch(min(config.train.batch_size, rows))
-    progress = vars(read_state(folder / CHECKPOINTS_DIR))
+    progress = vars(read_state(folder / schema.CHECKPOINTS_DIR))
     content = to_dict(config), run_data.dataset.content, progress
     assert_same_on_all_workers(json.dumps(content, default=str))
     # Not 0: tf.data's shuffle then compares its own seed, a tensor, in Python.
@@ -202,7 +186,7 @@ def _new_model(folder, run_data) -> keras.Model:
 
 def _fit(folder, run_data, model) -> list[dict]:
     train, val = _batches(model, run_data)
-    folders = folder / CHECKPOINTS_DIR, folder / LOGS_DIR
+    folders = folder / schema.CHECKPOINTS_DIR, folder / schema.LOGS_DIR
     return fit(model, train, val, *folders).history
 
 
@@ -221,14 +205,14 @@ def _batches(model, run_data) -> list[Batches]:
     config, dataset = run_data.config, run_data.dataset
     weights = class_weights(run_data.state.class_rows, config.train)
     result = []
-    for split in (TRAIN, VAL):
+    for split in (schema.TRAIN, schema.VAL):
         batches = Batches(
             dataset=dataset,
             preprocessor=run_data.preprocessor,
             split=split,
-            class_weights=weights if split == TRAIN else (),
+            class_weights=weights if split == schema.TRAIN else (),
         )
-        if IMAGE in run_data.state.modalities and config.image.is_frozen:
+        if schema.IMAGE in run_data.state.modalities and config.image.is_frozen:
             encoder = model.get_layer(IMAGE_ENCODER)
             path = image_vectors(encoder, dataset, run_data.preprocessor, split)
             shape = encoder.output_shape[1:]
@@ -238,14 +222,14 @@ def _batches(model, run_data) -> list[Batches]:
 
 
 def _save(model, folder):
-    with atomic_path(folder / MODEL_FILE) as tmp_path:
+    with atomic_path(folder / schema.MODEL_FILE) as tmp_path:
         model.save(tmp_path)
 
 
 def golden_rows(run_data: RunData) -> list[dict[str, bytes]]:
     """Returns the first test rows, bytes by modality, to verify the export with."""
     modalities = run_data.state.modalities
-    rows = read_rows(run_data.dataset.files(TEST), modalities).take(_GOLDEN_ROWS)
+    rows = read_rows(run_data.dataset.files(schema.TEST), modalities).take(_GOLDEN_ROWS)
     return [{m: row[m] for m in modalities} for row in rows.as_numpy_iterator()]
 
 

@@ -11,19 +11,12 @@ NO_BASELINE = "none"
 
 @dataclass(frozen=True, kw_only=True)
 class CompileArgs:
-    """Checked arguments of the command line.
+    """Checked values of the flags; all paths but `output` are local paths or URIs.
 
     Attributes:
-        data: Table of rows; a local path or a URI, as all paths but `output`.
-        root: Folder of artifacts and pushed models.
-        image: Container image.
-        output: File of the compiled pipeline.
-        unlabeled: Table to predict with the pushed model.
         schema: Schema file to validate rows against; None is the root's own.
         baseline: Last blessed model, or "none"; None is the latest pushed version.
         host: URL to submit to; None compiles only.
-        experiment: Experiment that lists the run.
-        namespace: Namespace of the run, on a Kubeflow with several users.
     """
 
     data: str

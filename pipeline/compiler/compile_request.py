@@ -25,10 +25,7 @@ class CompileRequest:
     Attributes:
         source: Table to train on.
         unlabeled: Table to predict with the pushed model.
-        paths: Paths of the schema and the pushed versions.
         baseline: URI of the last blessed model, if any.
-        pipeline_root: Folder of the artifacts of all runs.
-        image: Container image with this project.
         uncached: Components that run each time, because their input cannot be read
             here and may have changed.
     """

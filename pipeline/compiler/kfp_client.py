@@ -34,9 +34,8 @@ def submit(args: CompileArgs) -> str:
                 service_account=args.config.kubeflow.service_account or None,
             )
     except kfp_server_api.ApiException as error:
-        raise UserError(
-            f"{host} refuses the pipeline: {error.status} {_reason(error)}"
-        ) from None
+        text = f"{host} refuses the pipeline: {error.status} {_reason(error)}"
+        raise UserError(text) from None
     except (urllib3.exceptions.HTTPError, TimeoutError) as error:
         raise _unreachable(host, error) from None
     return f"{host}/#/runs/details/{run.run_id}"

@@ -80,12 +80,8 @@ def _set_resources(node: BaseNode, request: CompileRequest) -> None:
         _setting(node.id, by_component) or 0
         for by_component in (settings.cpu_cores, settings.memory_gb)
     )
-    resources = _Resources(
-        cpu_request=cores,
-        cpu_limit=cores,
-        memory_request=gigabytes,
-        memory_limit=gigabytes,
-    )
+    resources = _Resources(cpu_request=cores, memory_request=gigabytes)
+    resources.cpu_limit, resources.memory_limit = cores, gigabytes
     if gpus := _gpus(node.id, settings):
         resources.accelerator.type = settings.gpu_type
         resources.accelerator.count = gpus
@@ -120,13 +116,8 @@ def _command(request: CompileRequest) -> list[str]:
 
 
 def _is_s3(request: CompileRequest) -> bool:
-    uris = [
-        request.pipeline_root,
-        request.source.table,
-        request.paths.schema_file,
-        request.baseline,
-    ]
-    uris += [request.unlabeled.table] if request.unlabeled else []
+    tables = [source.table for source in (request.source, request.unlabeled) if source]
+    uris = [request.pipeline_root, request.paths.schema_file, request.baseline, *tables]
     return any(uri and uri.startswith(s3.SCHEME) for uri in uris)
 
 
@@ -145,8 +136,7 @@ def _add_kubeflow_settings(
         if name in request.uncached:
             task["cachingOptions"] = {"enableCache": False}
         if settings.env:
-            container = executors[label]["container"]
-            container["env"] = [
-                {"name": key, "value": value} for key, value in settings.env.items()
-            ]
+            pairs = settings.env.items()
+            env = [{"name": key, "value": value} for key, value in pairs]
+            executors[label]["container"]["env"] = env
     return spec

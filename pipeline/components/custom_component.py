@@ -3,11 +3,7 @@
 from collections.abc import Mapping
 
 from tfx import types
-from tfx.types.component_spec import (
-    ChannelParameter,
-    ComponentSpec,
-    ExecutionParameter,
-)
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 
 def make_spec(
@@ -36,8 +32,9 @@ def make_spec(
 class CustomComponent:
     """Mixin that builds the spec, with a new channel for each output.
 
-    The constructor takes the inputs and parameters of `SPEC_CLASS` by keyword. Derive
-    from this first, then from TFX's BaseComponent or BaseBeamComponent.
+    The constructor takes the inputs and parameters of `SPEC_CLASS` by keyword. `code`
+    is a hash of the component's code: a new one runs the component again. Derive from
+    this first, then from TFX's BaseComponent or BaseBeamComponent.
     """
 
     def __init__(self, **arguments):

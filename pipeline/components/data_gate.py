@@ -15,7 +15,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
 from mmkeras.errors import UserError
-from mmkeras.files import join_path, read_text
+from mmkeras.files import join_path, read_json
 from mmkeras.schema import AUDIO, INGESTED_FILE, LABEL
 from pipeline.components.artifacts import (
     PAGE_FILE,
@@ -78,9 +78,8 @@ def schema_anomalies(anomalies: anomalies_pb2.Anomalies, split: str) -> list[str
         lines.append(f"rows of {split}: {_describe(info)}")
     for name, anomaly in sorted(anomalies.anomaly_info.items()):
         feature = ".".join(anomaly.path.step) or name
-        lines += [
-            f"{feature} in {split}: {_describe(info)}" for info in _reasons(anomaly)
-        ]
+        start = f"{feature} in {split}"
+        lines += [f"{start}: {_describe(info)}" for info in _reasons(anomaly)]
     return lines
 
 
@@ -136,33 +135,29 @@ class Executor(BaseExecutor):
             UserError: A data check fails.
         """
         anomalies = artifact_utils.get_single_instance(input_dict["anomalies"])
-        media = artifact_utils.get_single_uri(input_dict["media_statistics"])
+        media, schema_uri, examples = (
+            artifact_utils.get_single_uri(input_dict[key])
+            for key in ("media_statistics", "schema", "examples")
+        )
+        blessing = artifact_utils.get_single_uri(output_dict["blessing"])
+        schema_path = join_path(schema_uri, SCHEMA_FILE)
+        schema = io_utils.parse_pbtxt_file(schema_path, schema_pb2.Schema())
+        dataset = read_json(examples, INGESTED_FILE)
         schema_file = exec_properties["schema_file"]
-        splits = artifact_utils.decode_split_names(anomalies.split_names)
-        lines = []
+        checks = json.loads(exec_properties["checks"])
+        splits, lines = artifact_utils.decode_split_names(anomalies.split_names), []
         for split in splits:
             lines += schema_anomalies(_read_anomalies(anomalies, split), split)
-        schema_uri = artifact_utils.get_single_uri(input_dict["schema"])
-        schema = io_utils.parse_pbtxt_file(
-            join_path(schema_uri, SCHEMA_FILE), schema_pb2.Schema()
-        )
-        examples = artifact_utils.get_single_uri(input_dict["examples"])
-        dataset = json.loads(read_text(join_path(examples, INGESTED_FILE)))
         lines += class_anomalies(schema, dataset)
-        checks = ChecksConfig(**json.loads(exec_properties["checks"]))
-        lines += media_anomalies(
-            json.loads(read_text(join_path(media, STATISTICS_FILE))), checks
-        )
+        statistics = read_json(media, STATISTICS_FILE)
+        lines += media_anomalies(statistics, ChecksConfig(**checks))
         if lines:
             page = join_path(media, PAGE_FILE)
             raise UserError(_refusal(lines, anomalies.uri, page, schema_file))
         if schema_file:
             keep_schema(schema, schema_file, dataset["fingerprint"])
-        passed = join_path(
-            artifact_utils.get_single_uri(output_dict["blessing"]), PASSED_FILE
-        )
-        content = {"splits": splits, "checks": json.loads(exec_properties["checks"])}
-        io_utils.write_string_file(passed, json.dumps(content))
+        content = json.dumps({"splits": splits, "checks": checks})
+        io_utils.write_string_file(join_path(blessing, PASSED_FILE), content)
 
 
 def _read_anomalies(artifact, split) -> anomalies_pb2.Anomalies:
@@ -190,17 +185,10 @@ def _refusal(lines, anomalies_uri, page, schema_file) -> str:
 
 
 class DataGate(CustomComponent, BaseComponent):
-    """Component of the executor above.
+    """Component of the executor above; `checks` is `ChecksConfig` as JSON.
 
-    Args:
-        examples: Output of TableExampleGen.
-        anomalies: Output of ExampleValidator.
-        media_statistics: Output of MediaStatistics.
-        schema: Schema that the rows were validated against.
-        schema_file: Path where it is saved once the rows have passed, unless the file
-            exists; "" saves nothing.
-        checks: `ChecksConfig` as JSON.
-        code: Hash of the code; a new one runs the component again.
+    The schema is saved as `schema_file` once the rows have passed, unless the file
+    exists; "" saves nothing.
     """
 
     SPEC_CLASS = make_spec(

@@ -36,9 +36,6 @@ _ACCURACY, _LOG_LOSS, _CONFUSION = "accuracy", "log_loss", "confusion"
 _ROUNDING = 1e-9
 
 
-# Metrics and thresholds -------------------------------------------------------
-
-
 def build_eval_config(gate: GateConfig, state: PreprocessingState) -> tfma.EvalConfig:
     """Builds TFMA's configuration of metrics, slices and thresholds.
 
@@ -60,10 +57,7 @@ def build_eval_config(gate: GateConfig, state: PreprocessingState) -> tfma.EvalC
         metrics.append((CHOICE, confusion))
     config = tfma.EvalConfig(
         model_specs=[tfma.ModelSpec()],
-        slicing_specs=[
-            *map(_slice, slices),
-            tfma.SlicingSpec(feature_keys=[PRESENT]),
-        ],
+        slicing_specs=[*map(_slice, slices), tfma.SlicingSpec(feature_keys=[PRESENT])],
         metrics_specs=[
             tfma.MetricsSpec(output_names=[output] if output else [], metrics=[metric])
             for output, metric in metrics
@@ -94,9 +88,6 @@ def _metric(kind: str, name: str, module: str = "", **settings) -> tfma.MetricCo
 
 def _slice(hidden: str) -> tfma.SlicingSpec:
     return tfma.SlicingSpec(feature_values={HIDDEN: hidden})
-
-
-# The component ----------------------------------------------------------------
 
 
 class Executor(executor.Executor):
@@ -132,21 +123,12 @@ class EvaluatorSpec(specs.EvaluatorSpec):
 class Evaluator(CustomComponent, BaseBeamComponent):
     """Component of the executor above; outputs `evaluation` and `blessing`.
 
-    Args:
-        examples: Rows.
-        model: Candidate.
-        baseline_model: Last blessed model. Without one, or with an empty channel as in
-            the first run, gate.max_drop is ignored.
-        example_splits: Names of the evaluated splits as JSON.
-        gate: `GateConfig` as JSON.
-        code: Hash of the code; a new one runs the component again.
+    Without a `baseline_model`, the last blessed one, or with an empty channel as in the
+    first run, gate.max_drop is ignored. `example_splits` and `gate` are JSON.
     """
 
     SPEC_CLASS = EvaluatorSpec
     EXECUTOR_SPEC = BeamExecutorSpec(Executor)
-
-
-# Results ----------------------------------------------------------------------
 
 
 def evaluation_summary(evaluation_uri: str) -> dict:

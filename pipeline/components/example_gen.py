@@ -26,7 +26,7 @@ from mmkeras.data.ingest_plan import BadRow, IngestPlan, Shard, plan_ingest
 from mmkeras.data.shards import ShardSummary, write_shard
 from mmkeras.data.table import Row
 from mmkeras.export.inference import load_settings
-from mmkeras.files import join_path, read_text
+from mmkeras.files import join_path, read_json
 from mmkeras.schema import (
     ANALYSIS_FILE,
     CONFIG_FILE,
@@ -56,27 +56,23 @@ class Executor(BaseBeamExecutor):
         plan = _plan(exec_properties["table"], config, input_dict.get("model_run"))
         _write_plan(plan, examples.uri)
         with self._make_beam_pipeline() as pipeline:
+            write = WriteShard(examples.uri, plan.folder, plan.config, plan.widths)
             (
                 pipeline
                 | "Shards" >> beam.Create(range(len(plan.shards)))
                 | "ToAnyWorker" >> beam.Reshuffle()
-                | "Write"
-                >> beam.ParDo(
-                    WriteShard(examples.uri, plan.folder, plan.config, plan.widths)
-                )
+                | "Write" >> beam.ParDo(write)
             )
-        content = summarize_shards(
-            plan, _read_summaries(len(plan.shards), examples.uri)
-        )
+        summaries = _read_summaries(len(plan.shards), examples.uri)
+        content = summarize_shards(plan, summaries)
         for folder in (_PLAN_DIR, _SUMMARY_DIR):
             fileio.rmtree(join_path(examples.uri, folder))
         for path in fileio.glob(join_path(examples.uri, "Split-*/.*")):
             fileio.remove(path)  # left by a lost worker; TFX would read it
         _write_json(content, examples.uri, INGESTED_FILE)
         bad = [BadRow(**row) for row in content["rejected"]]
-        io_utils.write_string_file(
-            join_path(rejected.uri, REJECTED_FILE), rejected_csv(bad)
-        )
+        path = join_path(rejected.uri, REJECTED_FILE)
+        io_utils.write_string_file(path, rejected_csv(bad))
         rejected.set_int_custom_property("rows", len(bad))
         splits = [split for split, rows in content["rows"].items() if rows]
         examples_utils.set_payload_format(examples, FORMAT_TF_EXAMPLE)
@@ -99,21 +95,15 @@ class WriteShard(beam.DoFn):
     def process(self, number: int):
         shard = _read_shard(number, self._uri)
         summary = write_shard(shard, self._uri, self._reader)
-        _write_json(vars(summary), self._uri, _SUMMARY_DIR, f"{number:05d}.json")
+        _write_json(vars(summary), self._uri, f"{_SUMMARY_DIR}/{number:05d}.json")
         yield number
 
 
 class TableExampleGen(CustomComponent, BaseBeamComponent):
-    """Component of the executor above.
+    """Component of the executor above; `config` is `ingest_settings` as JSON.
 
-    Args:
-        table: CSV file, local or a URI.
-        config: `ingest_settings` as JSON.
-        fingerprint: Hash of the table and its files; a new one runs the component
-            again, as does a new `code`.
-        code: Hash of the code.
-        model_run: Run of the model that predicts the rows, which then need no labels;
-            without it, the rows are for training.
+    A new `fingerprint` of the table and its files runs it again. With the `model_run`
+    of the model that predicts the rows, they need no labels.
     """
 
     SPEC_CLASS = make_spec(
@@ -144,25 +134,20 @@ def _write_plan(plan: IngestPlan, uri: str) -> None:
     for split in {shard.split for shard in plan.shards}:
         fileio.makedirs(join_path(uri, f"Split-{split}"))
     for number, shard in enumerate(plan.shards):
-        _write_json(asdict(shard), uri, _PLAN_DIR, f"{number:05d}.json")
+        _write_json(asdict(shard), uri, f"{_PLAN_DIR}/{number:05d}.json")
     fileio.makedirs(join_path(uri, _SUMMARY_DIR))
 
 
 def _read_shard(number: int, uri: str) -> Shard:
-    content = _read_json(uri, _PLAN_DIR, f"{number:05d}.json")
+    content = read_json(uri, f"{_PLAN_DIR}/{number:05d}.json")
     rows = (Row(**{**r, "labels": tuple(r["labels"])}) for r in content.pop("rows"))
     return Shard(**content, rows=tuple(rows))
 
 
 def _read_summaries(count: int, uri: str) -> list[ShardSummary]:
-    names = (f"{number:05d}.json" for number in range(count))
-    return [ShardSummary(**_read_json(uri, _SUMMARY_DIR, name)) for name in names]
+    names = (f"{_SUMMARY_DIR}/{number:05d}.json" for number in range(count))
+    return [ShardSummary(**read_json(uri, name)) for name in names]
 
 
-def _write_json(content: Any, uri: str, *names: str) -> None:
-    path = join_path(uri, "/".join(names))
-    io_utils.write_string_file(path, json.dumps(content))
-
-
-def _read_json(uri: str, *names: str) -> Any:
-    return json.loads(read_text(join_path(uri, "/".join(names))))
+def _write_json(content: Any, uri: str, name: str) -> None:
+    io_utils.write_string_file(join_path(uri, name), json.dumps(content))

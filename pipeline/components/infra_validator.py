@@ -71,12 +71,6 @@ class InfraValidator(CustomComponent, BaseComponent):
     """Component of the executor above; its output contains the verified model.
 
     It is no subclass of TFX's InfraValidator, which the Kubeflow runner rejects.
-
-    Args:
-        model: Exported model.
-        model_run: Run folder with the trained Keras model.
-        examples: Rows with a split "test".
-        code: Hash of the code; a new one runs the component again.
     """
 
     SPEC_CLASS = make_spec(
@@ -134,20 +128,14 @@ def run_proof(model: Path, run: Path, rows: Path) -> str:
         )
     except subprocess.TimeoutExpired as error:
         _log_lines(error.stderr)
-        raise RuntimeError(
-            f"The verification took more than {_TIMEOUT_S:,.0f} s."
-        ) from None
+        text = f"The verification took more than {_TIMEOUT_S:,.0f} s."
+        raise RuntimeError(text) from None
     lines, code = _log_lines(process.stderr), process.returncode
     if code < 0:
-        name = signal.strsignal(-code)
-        last = f": {lines[-1]}" if lines else "."
+        reason = f"({signal.strsignal(-code)}){f': {lines[-1]}' if lines else '.'}"
         if -code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
-            raise RuntimeError(
-                f"The verification was ended from outside ({name}){last}"
-            )
-        raise ExportMismatchError(
-            f"The model crashed the process that ran it ({name}){last}"
-        )
+            raise RuntimeError(f"The verification was ended from outside {reason}")
+        raise ExportMismatchError(f"The model crashed the process that ran it {reason}")
     if code:
         last = lines[-1] if lines else f"The verification exited with {code}."
         if not last.startswith("error: "):  # a bug, not a verdict

@@ -79,29 +79,23 @@ def custom_extractors(
     """Builds the extractors; the stock Evaluator calls a function of this name."""
     del tensor_adapter_config
     models = eval_shared_model
-    if not isinstance(models, list):
-        models = [models]
-    exports = {
-        m.model_name: (m.model_path, exported_analysis(m.model_path)) for m in models
-    }
+    models = models if isinstance(models, list) else [models]
+    paths = {m.model_name: m.model_path for m in models}
+    exports = {name: (path, exported_analysis(path)) for name, path in paths.items()}
     (candidate,) = [m.model_name for m in models if not m.is_baseline]
     predict = beam.ParDo(PredictRows(exports, candidate))
+    slices = {"eval_config": eval_config, "materialize": False}
     return [
         tfma.extractors.Extractor(stage_name="PredictRows", ptransform=predict),
-        slice_key_extractor.SliceKeyExtractor(
-            eval_config=eval_config, materialize=False
-        ),
+        slice_key_extractor.SliceKeyExtractor(**slices),
     ]
 
 
 class PredictRows(beam.DoFn):
-    """Converts batches of serialized rows to TFMA's extracts.
+    """Converts serialized rows to TFMA's extracts, one per row and masked modality.
 
-    It yields one extract per row and masked modality.
-
-    Args:
-        models: Name -> path and state of the SavedModel.
-        candidate: Name of the model whose classes and modalities are compared.
+    `models` is name -> path and state of the SavedModel; the classes and modalities of
+    the `candidate` are compared.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 
-from mmkeras.files import join_path, read_text
+from mmkeras.files import join_path, read_json
 from mmkeras.schema import (
     ABSENT,
     AUDIO_CLIPPED,
@@ -53,11 +53,10 @@ class Executor(BaseBeamExecutor):
     def Do(self, input_dict, output_dict, exec_properties) -> None:
         """Counts the rows in Beam and merges the counts with StatisticsGen's."""
         examples = artifact_utils.get_single_instance(input_dict["examples"])
-        statistics = read_statistics(
-            artifact_utils.get_single_instance(input_dict["statistics"])
-        )
+        statistics = artifact_utils.get_single_instance(input_dict["statistics"])
+        statistics = read_statistics(statistics)
         folder = artifact_utils.get_single_uri(output_dict["media_statistics"])
-        dataset = json.loads(read_text(join_path(examples.uri, INGESTED_FILE)))
+        dataset = read_json(examples.uri, INGESTED_FILE)
         path = join_path(folder, artifacts.STATISTICS_FILE)
         fileio.makedirs(folder)
         with self._make_beam_pipeline() as pipeline:
@@ -72,7 +71,7 @@ class Executor(BaseBeamExecutor):
                 | "Summarize" >> beam.Map(summarize, statistics, dataset["modalities"])
                 | "Write" >> beam.Map(_write_json, path)
             )
-        page = render(json.loads(read_text(path)))
+        page = render(read_json(folder, artifacts.STATISTICS_FILE))
         _write(page, join_path(folder, artifacts.PAGE_FILE))
 
 
@@ -142,10 +141,8 @@ def summarize(
 ) -> dict[str, Any]:
     """Returns the content of media_statistics.json.
 
-    Args:
-        counts: Pairs of a key of `count_keys` and its number of rows.
-        statistics: Split -> StatisticsGen's output.
-        modalities: Modalities of the data set.
+    `counts` are pairs of a key of `count_keys` and its number of rows; `statistics` is
+    split -> StatisticsGen's output.
     """
     by_split = {split: Counter() for split in statistics}
     for (split, *key), number in counts:
@@ -235,13 +232,7 @@ def _classes(rows: Counter, modalities: Sequence[str]) -> dict[str, Any]:
 
 
 class MediaStatistics(CustomComponent, BaseBeamComponent):
-    """Component of the executor above.
-
-    Args:
-        examples: Output of TableExampleGen.
-        statistics: Output of StatisticsGen.
-        code: Hash of the code; a new one runs the component again.
-    """
+    """Component of the executor above; `statistics` is StatisticsGen's output."""
 
     SPEC_CLASS = make_spec(
         inputs={

@@ -4,38 +4,25 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from mmkeras import schema
 from mmkeras.reports.html import open_templates
-from mmkeras.schema import (
-    AUDIO,
-    AUDIO_CHANNELS,
-    AUDIO_CLIPPED,
-    AUDIO_RATE,
-    AUDIO_SECONDS,
-    AUDIO_SILENT,
-    IMAGE,
-    IMAGE_CHANNELS,
-    IMAGE_HEIGHT,
-    IMAGE_WIDTH,
-    TEXT,
-    TEXT_CHARACTERS,
-)
 
 TOP_VALUES = 8  # per feature; the JSON file has all
-TITLES = {TEXT: "Text", IMAGE: "Images", AUDIO: "Audio"}
+TITLES = {schema.TEXT: "Text", schema.IMAGE: "Images", schema.AUDIO: "Audio"}
 # Features with a distribution, and features whose values are counted: modality, title
 # and unit, in the order of the page.
 NUMBERS = {
-    TEXT_CHARACTERS: (TEXT, "Length", "characters"),
-    IMAGE_WIDTH: (IMAGE, "Width", "px"),
-    IMAGE_HEIGHT: (IMAGE, "Height", "px"),
-    AUDIO_SECONDS: (AUDIO, "Length", "s"),
-    AUDIO_SILENT: (AUDIO, "Silence", "% of the audio"),
-    AUDIO_CLIPPED: (AUDIO, "Clipping", "% of the audio"),
+    schema.TEXT_CHARACTERS: (schema.TEXT, "Length", "characters"),
+    schema.IMAGE_WIDTH: (schema.IMAGE, "Width", "px"),
+    schema.IMAGE_HEIGHT: (schema.IMAGE, "Height", "px"),
+    schema.AUDIO_SECONDS: (schema.AUDIO, "Length", "s"),
+    schema.AUDIO_SILENT: (schema.AUDIO, "Silence", "% of the audio"),
+    schema.AUDIO_CLIPPED: (schema.AUDIO, "Clipping", "% of the audio"),
 }
 VALUES = {
-    IMAGE_CHANNELS: (IMAGE, "Channels", ""),
-    AUDIO_RATE: (AUDIO, "Sample rate", "Hz"),
-    AUDIO_CHANNELS: (AUDIO, "Channels", ""),
+    schema.IMAGE_CHANNELS: (schema.IMAGE, "Channels", ""),
+    schema.AUDIO_RATE: (schema.AUDIO, "Sample rate", "Hz"),
+    schema.AUDIO_CHANNELS: (schema.AUDIO, "Channels", ""),
 }
 
 

@@ -44,16 +44,11 @@ def infer_schema(
     The schema lists the classes. A modality may be absent in a share of the rows that
     is at most `slack` larger than here. All other features are unrestricted.
     """
-    schema = None
-    for split in statistics.values():
-        if schema is None:
-            schema = tfdv.infer_schema(
-                split, infer_feature_shape=False, max_string_domain_size=_MAX_CLASSES
-            )
-        else:
-            schema = tfdv.update_schema(
-                schema, split, False, max_string_domain_size=_MAX_CLASSES
-            )
+    first, *others = statistics.values()
+    limit = {"max_string_domain_size": _MAX_CLASSES}
+    schema = tfdv.infer_schema(first, infer_feature_shape=False, **limit)
+    for split in others:
+        schema = tfdv.update_schema(schema, split, False, **limit)
     shares = _presence(statistics)
     for feature in schema.feature:
         feature.ClearField("lifecycle_stage")  # "deprecated" where one split lacks it
@@ -163,9 +158,8 @@ class Executor(BaseExecutor):
             schema = io_utils.parse_pbtxt_file(path, schema_pb2.Schema())
         else:
             artifact = artifact_utils.get_single_instance(input_dict["statistics"])
-            schema = infer_schema(
-                read_statistics(artifact), exec_properties["presence_slack"]
-            )
+            slack = exec_properties["presence_slack"]
+            schema = infer_schema(read_statistics(artifact), slack)
         uri = artifact_utils.get_single_uri(output_dict["schema"])
         io_utils.write_pbtxt_file(join_path(uri, SCHEMA_FILE), schema)
 
@@ -182,14 +176,9 @@ def read_statistics(
 
 
 class PersistentSchemaGen(CustomComponent, BaseComponent):
-    """Component of the executor above.
+    """Component of the executor above; `statistics` is StatisticsGen's output.
 
-    Args:
-        statistics: Output of StatisticsGen.
-        schema_file: Path of the schema that rows are validated against, if it exists.
-        edited: `edited_hash` of that file and the rows.
-        presence_slack: `ChecksConfig.presence_slack`.
-        code: Hash of the code; a new one runs the component again.
+    `edited` is `edited_hash` of the schema file and the rows.
     """
 
     SPEC_CLASS = make_spec(

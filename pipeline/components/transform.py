@@ -49,17 +49,11 @@ class Executor(executor.Executor):
         settings = json.loads(exec_properties["custom_config"])["config"]
         config = with_detected_encoders(from_dict(json.loads(settings)), dataset)
         splits = [split for split in SPLITS if dataset.rows[split]]
-        config_of_rows = {
-            "config": to_dict(config),
-            "modalities": dataset.modalities,
-            "widths": dataset.widths,
-        }
-        exec_properties = {
-            **exec_properties,
-            "custom_config": json.dumps(config_of_rows),
-            "splits_config": json.dumps({"analyze": splits, "transform": splits}),
-        }
-        super().Do(input_dict, output_dict, exec_properties)
+        custom = {"modalities": dataset.modalities, "widths": dataset.widths}
+        custom_config = json.dumps({"config": to_dict(config), **custom})
+        splits_config = json.dumps({"analyze": splits, "transform": splits})
+        properties = {"custom_config": custom_config, "splits_config": splits_config}
+        super().Do(input_dict, output_dict, exec_properties | properties)
 
 
 class AnalyzingTransform(Transform):
@@ -120,10 +114,8 @@ def _strings(column: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
     if not isinstance(column, tf.SparseTensor):
         return tf.reshape(column, [-1])
     shape = tf.stack([column.dense_shape[0], 1])
-    dense = tf.sparse.to_dense(
-        tf.SparseTensor(column.indices, column.values, shape), ""
-    )
-    return dense[:, 0]
+    column = tf.SparseTensor(column.indices, column.values, shape)
+    return tf.sparse.to_dense(column, "")[:, 0]
 
 
 def _analyze_labels(labels, is_train) -> dict[str, tf.Tensor]:
@@ -145,13 +137,11 @@ def _analyze_tokens(texts, config: Config) -> tf.Tensor:
     _, index = tf.unique(pairs)  # (all,) number of the pair
     count = tf.reduce_max(tf.concat([index, [-1]], 0)) + 1
     first = tf.math.unsorted_segment_min(tf.range(tf.size(index)), index, count)
+    has_pieces = config.text.tokens == "wordpiece"  # rare words have common ones
     tft.vocabulary(
         tf.gather(tokens.flat_values, first),
         vocab_filename=_TOKENS,
-        # Rare words have common pieces.
-        frequency_threshold=1
-        if config.text.tokens == "wordpiece"
-        else config.text.min_rows,
+        frequency_threshold=1 if has_pieces else config.text.min_rows,
         store_frequency=True,
     )
     return tft.sum(tf.ones_like(texts, tf.int64))
@@ -194,13 +184,7 @@ def _analyze_vectors(modality, data, row, spec) -> dict[str, tf.Tensor]:
 
 
 def read_analysis(uri: str, dataset: Dataset, config: Config) -> PreprocessingState:
-    """Reads the results of Transform.
-
-    Args:
-        uri: Transform graph.
-        dataset: Rows that Transform analyzed.
-        config: Settings with the encoders detected in the rows.
-    """
+    """Reads the results of Transform from its graph; `config` has detected encoders."""
     graph = tft.TFTransformOutput(uri)
     numbers = _numbers(graph)
     classes = [(name.decode(),) for name in _vocabulary(graph, _CLASSES)]
@@ -228,10 +212,9 @@ def read_analysis(uri: str, dataset: Dataset, config: Config) -> PreprocessingSt
 
 def _numbers(graph: tft.TFTransformOutput) -> dict[str, np.ndarray]:
     """Returns the numeric results, by transforming an empty row."""
+    indices = tf.zeros([0, 2], tf.int64)
     empty = {
-        name: tf.SparseTensor(
-            tf.zeros([0, 2], tf.int64), tf.zeros([0], f.dtype), [1, 0]
-        )
+        name: tf.SparseTensor(indices, tf.zeros([0], f.dtype), [1, 0])
         if isinstance(f, tf.io.VarLenFeature)
         else tf.zeros([1, *f.shape], f.dtype)
         for name, f in graph.raw_feature_spec().items()

@@ -1,7 +1,5 @@
 """Lineage of runs and pushed models, read from ML Metadata."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +9,8 @@ from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 from mmkeras.errors import UserError
-from mmkeras.files import join_path, read_text
-from mmkeras.schema import CONFIG_FILE, METRICS_FILE, SPLITS, TEST
+from mmkeras.files import join_path, read_json
+from mmkeras.schema import CONFIG_FILE, MANIFEST_FILE, METRICS_FILE, SPLITS, TEST
 
 METADATA_FILE = "metadata.sqlite"
 _INPUTS = (pb.Event.INPUT, pb.Event.DECLARED_INPUT)
@@ -21,13 +19,7 @@ _OUTPUTS = (pb.Event.OUTPUT, pb.Event.DECLARED_OUTPUT)
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Execution of a component.
-
-    Attributes:
-        node: Id of the component.
-        inputs: Key -> artifacts, as for `outputs`.
-        ended: Time of the last change of its state.
-    """
+    """Execution of the component `node`; `ended` is the last change of its state."""
 
     node: str
     parameters: dict[str, Any]
@@ -76,13 +68,6 @@ class Lineage:
         (execution,) = self.store.get_executions_by_id([min(producers)])
         return self._step(execution)
 
-    def consumers(self, artifact: pb.Artifact) -> Iterator[Step]:
-        """Yields the steps that read an artifact, the newest first."""
-        events = self.store.get_events_by_artifact_ids([artifact.id])
-        readers = sorted({e.execution_id for e in events if e.type in _INPUTS})
-        for execution in reversed(self.store.get_executions_by_id(readers)):
-            yield self._step(execution)
-
     def _step(self, execution: pb.Execution) -> Step:
         contexts = self.store.get_contexts_by_execution(execution.id)
         node = next(c.name for c in contexts if c.type == "node")
@@ -98,14 +83,13 @@ class Lineage:
                     result.setdefault(key, []).append(artifacts[event.artifact_id])
             return result
 
+        ended_s = execution.last_update_time_since_epoch / 1000
         return Step(
             node=node.partition(".")[2],
             parameters={k: _value(v) for k, v in execution.custom_properties.items()},
             inputs=artifacts_by_key(_INPUTS),
             outputs=artifacts_by_key(_OUTPUTS),
-            ended=datetime.fromtimestamp(
-                execution.last_update_time_since_epoch / 1000
-            ).astimezone(),
+            ended=datetime.fromtimestamp(ended_s).astimezone(),
         )
 
 
@@ -166,8 +150,7 @@ def _rows(lineage, examples) -> dict[str, str]:
 
 
 def _config(run) -> dict[str, str]:
-    manifest = json.loads(read_text(join_path(run.uri, "manifest.json")))
-    settings = manifest["settings"]
+    settings = read_json(run.uri, MANIFEST_FILE)["settings"]
     return {
         "Config": f"{join_path(run.uri, CONFIG_FILE)}  (preset {settings['preset']}, "
         f"seed {settings['seed']}, {settings['epochs']} epochs at most)"
@@ -175,7 +158,7 @@ def _config(run) -> dict[str, str]:
 
 
 def _metrics(run, evaluator: Step) -> dict[str, str]:
-    metrics = json.loads(read_text(join_path(run.uri, METRICS_FILE)))["metrics"]
+    metrics = read_json(run.uri, METRICS_FILE)["metrics"]
     values = [
         f"{name} {metrics[name]['value']:.3f}"
         for name in ("accuracy", "f1_macro", "log_loss")

@@ -14,9 +14,7 @@ from tfx.orchestration.portable import launcher
 class Progress:
     """Writer of one line per component to the screen.
 
-    Attributes:
-        current: Running component, or "".
-        seconds: Component -> duration.
+    `current` is the running component or ""; `seconds` is component -> duration.
     """
 
     def __init__(self, screen: TextIO, total: int):
@@ -72,14 +70,9 @@ def log_progress(progress: Progress) -> Iterator[None]:
 
 @contextmanager
 def redirect_output(log: Path, total: int) -> Iterator[Progress]:
-    """Redirects stdout and stderr of this process and its children to a file.
+    """Redirects stdout and stderr of this process and its children to a new file.
 
-    Args:
-        log: Log file, which is overwritten.
-        total: Number of components.
-
-    Yields:
-        Writer of the progress lines.
+    Yields the writer of the progress lines of `total` components.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()

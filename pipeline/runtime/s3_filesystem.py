@@ -90,9 +90,7 @@ class S3Filesystem(Filesystem):
 
     @staticmethod
     def walk(
-        top: str,
-        topdown: bool = True,
-        onerror: Callable[..., None] | None = None,
+        top: str, topdown: bool = True, onerror: Callable[..., None] | None = None
     ) -> Iterator[tuple[str, list[str], list[str]]]:
         """Yields each folder with the names of its folders and its files."""
         folders: dict[str, tuple[set[str], set[str]]] = {}

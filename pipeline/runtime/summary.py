@@ -1,10 +1,9 @@
 """Summary of a pipeline run: metrics, pushed version or reasons, and paths."""
 
-import json
 import shlex
 from pathlib import Path
 
-from mmkeras.files import join_path, read_text
+from mmkeras.files import join_path, read_json
 from mmkeras.reports.html import number
 from mmkeras.reports.summary import serve_command
 from mmkeras.schema import MANIFEST_FILE, REPORT_FILE
@@ -27,7 +26,7 @@ def run_summary(root: Path) -> tuple[str, bool]:
         version = properties["pushed_destination"].string_value
         base_path = str(Path(version).parent)
         lines.append(f"Pushed:  {version}")
-        manifest = json.loads(read_text(join_path(run.uri, MANIFEST_FILE)))
+        manifest = read_json(run.uri, MANIFEST_FILE)
         lines.append(f"Serve:   {serve_command(base_path, manifest)}")
         command = f"python -m pipeline.local --root {shlex.quote(str(root))} --status"
         lines.append(f"Lineage: {command}")

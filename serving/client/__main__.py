@@ -175,17 +175,11 @@ def _predict_table(client, parsed) -> None:
             predict_table(client, table, write, totals, **limits)
     finally:
         if totals.rows:  # after Ctrl-C and errors too
-            _print_totals(totals, parsed.output)
-
-
-def _print_totals(totals, output) -> None:
-    print(
-        f"{totals.rows:,} rows predicted, {totals.unreadable:,} of them with something "
-        "unreadable.",
-        file=sys.stdout if output else sys.stderr,
-    )
-    if output:
-        print(f"Predictions: {output}")
+            count = f"{totals.unreadable:,} of them with something unreadable"
+            file = sys.stdout if parsed.output else sys.stderr
+            print(f"{totals.rows:,} rows predicted, {count}.", file=file)
+            if parsed.output:
+                print(f"Predictions: {parsed.output}")
 
 
 def _file_format(parsed, default: str) -> str:

@@ -25,9 +25,6 @@ _POLL_S = 0.5  # pause between looks for signals
 class Client:
     """Blocking client of one model, over one connection that is kept.
 
-    Attributes:
-        settings: Arguments of the client.
-
     Example:
         with Client("localhost:8500", model="mmkeras") as client:
             prediction = client.predict(image="digit.png", text="a phrase")
@@ -96,8 +93,7 @@ class Client:
     def predict_rows(self, rows: Sequence[Row]) -> list[Prediction]:
         """Returns one prediction per row, by as few requests as their size allows.
 
-        Args:
-            rows: Modality -> value, as for `predict`.
+        A row is modality -> value, as for `predict`.
 
         Raises:
             UserError, PredictError: As `predict`.
@@ -117,14 +113,10 @@ class Client:
     ) -> Iterator[Prediction]:
         """Yields one prediction per row, in the order of the rows.
 
-        An unreadable file is sent as absent; `status` and `problems` report it. A row
-        that is too large to send has no label. At most 2 * in_flight * batch rows are
-        read ahead.
-
-        Args:
-            rows: Modality -> value, as for `predict`; any number of them.
-            in_flight: Limit of concurrent requests.
-            batch: Rows per request.
+        There are `batch` rows per request and up to `in_flight` concurrent requests. An
+        unreadable file is sent as absent; `status` and `problems` report it. A row that
+        is too large to send has no label. At most 2 * in_flight * batch rows are read
+        ahead.
 
         Raises:
             UserError, PredictError: As `predict`, after the predictions before it.

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -189,13 +190,10 @@ def _tls(connection: socket.socket, peer: _Peer, deadline_s: float) -> Cause:
 def _is_plain(peer: _Peer, deadline_s: float) -> bool:
     """Returns whether the server responds to a TLS handshake without TLS."""
     hello = ssl.MemoryBIO()
-    session = peer.context.wrap_bio(
-        ssl.MemoryBIO(), hello, server_hostname=peer.server_name
-    )
-    try:
+    name = peer.server_name
+    session = peer.context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname=name)
+    with suppress(ssl.SSLWantReadError):
         session.do_handshake()
-    except ssl.SSLWantReadError:
-        pass
     with _connection(peer, deadline_s) as connection:
         try:
             connection.sendall(hello.read())

@@ -50,7 +50,6 @@ class PredictError(RuntimeError):
     Attributes:
         code: Name of the gRPC status code, for REST too, such as "NOT_FOUND".
         message: Text of the server, or the cause of a failed connection.
-        target: Address of the server.
         is_from_server: Whether the server returned this error.
         is_transient: Whether the same call may succeed later.
         retry_after_s: Wait that the server requests, or None.

@@ -114,10 +114,10 @@ def _predict_request(call: PredictCall) -> Message:
 
 
 def _decode_outputs(response) -> Outputs:
-    for name in OUTPUTS:
-        if name not in response.outputs:
-            raise ValueError(f"there is no output '{name}'")
     outputs = response.outputs
+    for name in OUTPUTS:
+        if name not in outputs:
+            raise ValueError(f"there is no output '{name}'")
     return Outputs(
         version=_version(response.model_spec),
         probabilities=tensors.matrix(outputs[schema.PROBABILITIES]),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from mmkeras.errors import UserError, did_you_mean
+from mmkeras.errors import UserError, did_you_mean, shorten
 from mmkeras.schema import AUDIO, IMAGE, MODALITIES, TEXT
 from serving.client.settings import Limits
 
@@ -71,11 +71,8 @@ def is_absent(value: Value) -> bool:
 def prepare_row(row: Row, limits: Limits, *, strict: bool) -> PreparedRow:
     """Reads and transcodes the files of a row.
 
-    Args:
-        row: Modality -> str, bytes, path, array, or None.
-        limits: Limits of the files.
-        strict: Raise an error for an unreadable file. If False it is sent as absent,
-            as by `mmkeras.predict`, with the reason in `problems`.
+    Unless `strict`, an unreadable file is sent as absent, as by `mmkeras.predict`, with
+    the reason in `problems`.
 
     Raises:
         UserError: A value has a wrong type, or `strict` and a file is unreadable.
@@ -110,20 +107,16 @@ def _content(modality: str, value: Value, limits: Limits) -> bytes:
         except UnicodeEncodeError:
             raise Unreadable("characters that UTF-8 cannot encode") from None
     if modality != IMAGE and type(value).__module__ == "numpy":
-        return _npy(value)
+        import numpy as np
+
+        file = io.BytesIO()
+        np.save(file, value, allow_pickle=False)
+        return file.getvalue()
     raise UserError(
         f"{modality} must be a path or bytes"
         f"{', text' * (modality == TEXT)}{', or a vector' * (modality != IMAGE)}; "
         f"received {type(value).__name__}."
     )
-
-
-def _npy(vector: "np.ndarray") -> bytes:
-    import numpy as np
-
-    file = io.BytesIO()
-    np.save(file, vector, allow_pickle=False)
-    return file.getvalue()
 
 
 def _transcode(modality: str, content: bytes, limits: Limits) -> bytes:
@@ -145,7 +138,4 @@ def _transcode(modality: str, content: bytes, limits: Limits) -> bytes:
 def _shorten(value: Value) -> str:
     if not isinstance(value, str | os.PathLike):
         return f"({type(value).__name__})"
-    name = os.fspath(value)
-    if len(name) > _SHOWN_CHARACTERS:
-        name = name[: _SHOWN_CHARACTERS - 3] + "..."
-    return f"'{name}'"
+    return f"'{shorten(os.fspath(value), _SHOWN_CHARACTERS)}'"

@@ -12,13 +12,10 @@ from serving.client.requests import OUTPUTS, ModelMetadata, Outputs
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """Inputs and classes of a model version.
+    """Inputs of a model version, in schema order, and its classes.
 
-    Attributes:
-        version: None for a server that does not report it.
-        modalities: Inputs, in schema order.
-        classes: Names in the order of the probabilities; () for a model without the
-            signature `classify`.
+    `version` is None for a server that does not report it; `classes` is () for a model
+    without the signature `classify`.
     """
 
     version: int | None

@@ -1,13 +1,12 @@
 """Writer of predictions as CSV, in the columns of mmkeras.predict, or as JSON lines."""
 
-import csv
-import io
 import json
 import math
 from typing import TextIO
 
 from mmkeras import schema
 from mmkeras.data.table import Row
+from mmkeras.files import csv_text
 from serving.client.errors import client_error
 from serving.client.prediction import Prediction
 
@@ -22,13 +21,12 @@ class OutputWriter:
     def __init__(
         self, file: TextIO, file_format: str, classes: tuple[str, ...], target: str
     ):
-        """Writes nothing yet.
+        """Writes nothing yet; errors name the server `target`.
 
         Args:
             file: Text file, opened with newline="".
             file_format: One of `FORMATS`.
             classes: Names of the columns; (): those of the first prediction.
-            target: Server that errors name.
         """
         self._file, self._format = file, file_format
         self._classes, self._target = classes, target
@@ -46,7 +44,8 @@ class OutputWriter:
             self._check_classes(prediction)
             text = self._csv_row(row, prediction)
             if not self._has_header:
-                text = _csv_line([*schema.PREDICTION_COLUMNS, *self._classes]) + text
+                header = [*schema.PREDICTION_COLUMNS, *self._classes]
+                text = csv_text([header]) + text
         self._has_header = True
         self._file.write(text)
         self._file.flush()
@@ -62,20 +61,12 @@ class OutputWriter:
             raise client_error("ABORTED", message, self._target)
 
     def _csv_row(self, row, prediction):
-        score, probabilities = prediction.score, prediction.probabilities
-        return _csv_line(
-            [
-                row.id,
-                schema.LABEL_SEPARATOR.join(row.labels),
-                prediction.label,
-                "" if math.isnan(score) else f"{score:.{_DIGITS}f}",
-                full_status(row, prediction),
-                *(
-                    f"{probabilities[c]:.{_DIGITS}f}" if probabilities else ""
-                    for c in self._classes
-                ),
-            ]
-        )
+        label = schema.LABEL_SEPARATOR.join(row.labels)
+        score, p = prediction.score, prediction.probabilities
+        score = "" if math.isnan(score) else f"{score:.{_DIGITS}f}"
+        columns = (f"{p[c]:.{_DIGITS}f}" if p else "" for c in self._classes)
+        status = full_status(row, prediction)
+        return csv_text([[row.id, label, prediction.label, score, status, *columns]])
 
 
 def _json_line(row, prediction) -> str:
@@ -105,9 +96,3 @@ def full_status(row: Row, prediction: Prediction) -> str:
 def _json_number(value: float) -> float | None:
     """Returns a rounded number; None for NaN, which JSON has not."""
     return round(value, _DIGITS) if math.isfinite(value) else None
-
-
-def _csv_line(cells) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow(cells)
-    return line.getvalue()

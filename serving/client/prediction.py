@@ -41,6 +41,5 @@ def merge_status(status: str, unreadable: list[str]) -> str:
 def rejected_prediction(reason: str) -> Prediction:
     """Returns the prediction, without a label, for a row that cannot be sent."""
     fields = {"label": "", "score": float("nan"), "probabilities": {}}
-    return Prediction(
-        **fields, status=f"row {UNREADABLE}: {reason}", problems=(reason,)
-    )
+    status = f"row {UNREADABLE}: {reason}"
+    return Prediction(**fields, status=status, problems=(reason,))

@@ -86,14 +86,10 @@ Reply = ModelMetadata | tuple[str, ...] | Outputs | dict[int, str]
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedCall:
-    """A call as bytes.
+    """A call as bytes; `path` is a gRPC method, or the path of a URL.
 
-    Attributes:
-        path: gRPC method, or path of the URL.
-        content: Body of the request.
-        decode: Converts the response of the transport to a reply, or raises a
-            PredictError.
-        method: HTTP method; unused by gRPC.
+    `decode` converts the response of the transport to a reply, or raises a
+    PredictError. gRPC uses no HTTP `method`.
     """
 
     path: str

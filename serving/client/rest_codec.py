@@ -66,9 +66,7 @@ def encode(call: Call, target: str) -> EncodedCall:
 
 def row_bytes(row: dict[str, bytes]) -> int:
     """Returns an upper bound of a row's bytes in a request, in base64."""
-    return sum(
-        (len(content) + 2) // 3 * 4 + _STRING_OVERHEAD for content in row.values()
-    )
+    return sum((len(c) + 2) // 3 * 4 + _STRING_OVERHEAD for c in row.values())
 
 
 def _path(spec: ModelSpec) -> str:
@@ -136,12 +134,10 @@ def _decode_outputs(body) -> Outputs:
     outputs = body["outputs"]
     return Outputs(
         version=None,
-        probabilities=[
-            [float(p) for p in row] for row in outputs[schema.PROBABILITIES]
-        ],
-        labels=[str(label) for label in outputs[schema.LABEL]],
-        scores=[float(score) for score in outputs[schema.SCORE]],
-        statuses=[str(status) for status in outputs[schema.STATUS]],
+        probabilities=[list(map(float, row)) for row in outputs[schema.PROBABILITIES]],
+        labels=list(map(str, outputs[schema.LABEL])),
+        scores=list(map(float, outputs[schema.SCORE])),
+        statuses=list(map(str, outputs[schema.STATUS])),
     )
 
 

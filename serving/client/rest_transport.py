@@ -86,11 +86,9 @@ class AsyncRestTransport:
         self._settings, options = settings, {}
         if settings.target.lower().startswith("https://"):
             options["verify"] = (settings.tls or Tls()).context()
-        base_url = settings.target.rstrip("/")
+        options["base_url"] = settings.target.rstrip("/")
         # `fetch` limits the time of a call.
-        self._client = httpx.AsyncClient(
-            base_url=base_url, limits=_POOL, timeout=None, **options
-        )
+        self._client = httpx.AsyncClient(limits=_POOL, timeout=None, **options)
 
     async def send(self, call: Call, timeout_s: float) -> Reply:
         """Sends a call, as `RestTransport.send`."""

@@ -15,11 +15,7 @@ T = TypeVar("T")
 
 
 class RowBatch:
-    """Rows of one request, read and transcoded.
-
-    Attributes:
-        prepared: Rows to send.
-    """
+    """Rows of one request, read and transcoded; `prepared` are those to send."""
 
     def __init__(
         self,

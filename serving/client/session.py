@@ -10,12 +10,7 @@ from serving.client.requests import Call, Reply
 
 
 class CallSession:
-    """A flow in progress.
-
-    Attributes:
-        call: Next call to send; None at the end of the flow.
-        result: Return value of the flow.
-    """
+    """A flow in progress; at its end `call` is None, and `result` its return value."""
 
     def __init__(self, flow: Flow[Any], deadline_s: float):
         """Starts the flow; `deadline_s` is a time of `time.monotonic`."""

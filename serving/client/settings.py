@@ -65,9 +65,8 @@ class Tls:
 
 def _file_error(flag, path, error):
     reason = getattr(error, "strerror", None) or error
-    return UserError(
-        f"--{flag} '{path}' cannot be used: {reason}. It must be a PEM file."
-    )
+    text = f"--{flag} '{path}' cannot be used: {reason}. It must be a PEM file."
+    return UserError(text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,10 +32,8 @@ class Totals:
 class Table:
     """A CSV file with one column per modality, as for `mmkeras.predict`.
 
-    Attributes:
-        path: CSV file; paths in its cells are relative to its folder.
-        columns: Names of the columns.
-        text_files: Whether the text column holds paths of files.
+    Paths in its cells are relative to its folder. With `text_files` those of the text
+    column are paths, too.
     """
 
     path: Path
@@ -95,12 +93,8 @@ def predict_table(
 ) -> None:
     """Predicts each row, and writes it as soon as all rows before it are written.
 
-    Args:
-        client: Client of the model.
-        table: Rows to predict.
-        write: Called with each row and its prediction; Ctrl-C does not interrupt it.
-        totals: Counts of the rows written, also after an error.
-        in_flight, batch: As for `Client.stream`.
+    Ctrl-C does not interrupt `write`. The totals count the rows written, also after an
+    error. `in_flight` and `batch` are as for `Client.stream`.
 
     Raises:
         UserError, PredictError: As `Client.stream`.

@@ -105,9 +105,8 @@ class Servers:
             waited_s = time.monotonic() - start_s
             if waited_s > self.wait_s:
                 text = "; ".join(f"{t}: {', '.join(v)}" for t, v in missing.items())
-                raise UserError(
-                    f"Not AVAILABLE after {self.wait_s:g} s: {text} of '{name}'."
-                )
+                text = f"{self.wait_s:g} s: {text} of '{name}'"
+                raise UserError(f"Not AVAILABLE after {text}.")
             if waited_s > report_s:
                 for target, words in missing.items():
                     print(f"{target}: waiting for {', '.join(words)} ...", flush=True)

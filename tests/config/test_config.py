@@ -81,12 +81,8 @@ def test_fine_tuning_needs_a_frozen_encoder():
 
 
 def test_the_default_is_the_reference_model():
-    config = Config()
-    assert config == PRESETS["resnet50-concat"]()
-    assert (config.image.encoder, config.image.size_px) == ("resnet50", 224)
-    assert (config.text.vocab_size, config.text.units) == (512, 256)
-    assert (2 * config.audio.bands, config.audio.units) == (128, 64)
-    assert config.fusion.units == 128
+    assert Config() == PRESETS["resnet50-concat"]()
+    assert (Config().text.vocab_size, Config().audio.bands) == (512, 64)
 
 
 def test_settings_cannot_be_changed_later():
@@ -119,15 +115,11 @@ def test_milliseconds_become_samples():
         ("resnet50", "imagenet", "auto", True),
         ("resnet50", "some.h5", "auto", True),
         ("resnet50", "none", "auto", False),
-        ("resnet101", "imagenet", "auto", True),
-        ("efficientnetv2", "some.h5", "auto", True),
-        ("convnext", "none", "auto", False),
         ("mobilenetv3", "imagenet", "no", False),
         ("kerashub_vit", "imagenet", "auto", False),
         ("kerashub_vit", "none", "auto", False),
         ("kerashub_vit", "some.weights.h5", "auto", True),
         ("small_cnn", "imagenet", "auto", False),
-        ("resnet50", "imagenet", "no", False),
         ("small_cnn", "none", "yes", True),
     ],
 )

@@ -7,6 +7,7 @@ from mmkeras.config.presets import PRESETS
 from mmkeras.export.saved_model import export
 from mmkeras.models.model import build_model
 from tests.preset_models import (
+    model_inputs,
     preset_config,
     preset_state,
     tiny_preset,
@@ -32,24 +33,6 @@ PARAMETERS = {
 }
 
 
-def rows(model, count=8):
-    """Random inputs; of some rows one modality, of one row all are absent."""
-    rng, inputs = np.random.default_rng(0), {}
-    for name, x in model.input.items():
-        shape = (count, *x.shape[1:])
-        if x.dtype == "int32":
-            inputs[name] = rng.integers(1, 20, shape).astype("int32")
-            inputs[name][::2, shape[1] // 2 :] = 0
-        elif x.dtype == "uint8":
-            inputs[name] = rng.integers(0, 256, shape).astype("uint8")
-        else:
-            inputs[name] = rng.normal(size=shape).astype("float32")
-    present = np.ones((count, 3), "float32")
-    present[1:4] -= np.eye(3)
-    present[5] = 0
-    return {**inputs, "present": present}
-
-
 def test_every_preset_has_its_name_and_its_parameters_pinned():
     assert set(PARAMETERS) == set(PRESETS)
     assert all(make().preset == name for name, make in PRESETS.items())
@@ -62,7 +45,7 @@ def test_a_preset_has_its_parameters_and_the_gradient_reaches_each(name):
     model = build_model(config, preset_state(config))
     assert model.count_params() == PARAMETERS[name]
     with tf.GradientTape() as tape:
-        probabilities = model(rows(model), training=True)
+        probabilities = model(model_inputs(model), training=True)
         loss = tf.reduce_sum(tf.math.log(probabilities[:, 0]))
     gradients = tape.gradient(loss, model.trainable_variables)
     for weight, gradient in zip(model.trainable_variables, gradients, strict=True):
@@ -76,7 +59,6 @@ EXPORTED = ("small-concat", "bert-vit", "late")
 REST = [name for name in PRESETS if name not in EXPORTED]
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize(
     "name", [*EXPORTED, *(pytest.param(name, marks=pytest.mark.slow) for name in REST)]
 )
@@ -92,5 +74,5 @@ def test_a_preset_is_saved_and_loaded_by_keras(name, tmp_path):
     model = untrained_model(tiny_preset(name)).model
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
-    inputs = rows(model)
+    inputs = model_inputs(model)
     np.testing.assert_allclose(loaded(inputs), model(inputs), atol=1e-6)

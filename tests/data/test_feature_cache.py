@@ -50,9 +50,7 @@ def test_each_image_has_its_vector_in_the_order_of_the_shards(run_data):
     assert image_vectors(encoder, *run_data, "val").stat().st_size == 8 * 5 * 4
 
 
-def test_vectors_are_computed_once_for_the_same_rows_settings_and_weights(
-    run_data, calls
-):
+def test_vectors_are_computed_once_for_rows_settings_and_weights(run_data, calls):
     dataset, preprocessor = run_data
     cache_dir = preprocessor.config.table.cache_dir
     config = table_factory.tiny_config(cache_dir, image={"max_megapixels": 7})

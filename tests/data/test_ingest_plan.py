@@ -131,9 +131,7 @@ def test_for_evaluation_the_rows_of_one_split_become_test_rows(tmp_path):
         ({"image": {"max_megapixels": 9}}, False),
     ],
 )
-def test_the_fingerprint_depends_on_settings_of_records(
-    changes, is_same, table, tmp_path
-):
+def test_the_fingerprint_depends_on_record_settings(changes, is_same, table, tmp_path):
     before = plan_ingest(table, tiny_config(tmp_path))
     after = plan_ingest(table, tiny_config(tmp_path, **changes))
     assert (before.fingerprint == after.fingerprint) == is_same

@@ -153,13 +153,8 @@ def test_images_are_those_of_the_rows_in_their_order(make):
         (["b|a", "c"], "multilabel", ("a", "b", "c"), [[1, 1, 0], [0, 0, 1]], [2, 5]),
     ],
 )
-def test_targets_and_weights_are_those_of_the_classes(
-    labels, task, classes, target, weight, tmp_path
-):
-    rows = [
-        {"split": split, "label": labels[i % 2], "text": f"word {i}"}
-        for i, split in enumerate(table_factory.FORTY)
-    ]
+def test_targets_follow_the_classes(labels, task, classes, target, weight, tmp_path):
+    rows = table_factory.texts(label=labels * 20)
     batches = ingest_batches(tmp_path, rows, "test")
     batches = replace(batches, class_weights=(1.0, 3.0, 5.0)[: len(classes)])
     state = batches.preprocessor.state
@@ -187,12 +182,7 @@ def test_effective_weights_follow_their_formula():
 @pytest.mark.parametrize("cache_mb", [1024, 0])
 def test_oversampling_makes_classes_equally_common(cache_mb, tmp_path):
     labels = ["red"] * 4 + ["green"] * 20 + ["red", "green"] * 8
-    rows = [
-        {"split": split, "label": label, "text": f"word {i}"}
-        for i, (split, label) in enumerate(
-            zip(table_factory.FORTY, labels, strict=True)
-        )
-    ]
+    rows = table_factory.texts(label=labels)
     train = {"oversample": True, "class_weights": "none", "cache_mb": cache_mb}
     batches = ingest_batches(tmp_path, rows, train=train)
     epochs = as_numpy(batches.train_batches(range(12)))

@@ -182,10 +182,6 @@ def test_no_group_is_in_two_folds_and_no_fold_is_empty(labels, folds, data):
         assert set(split_by_fold(rows, folds, k)) == SPLITS
 
 
-def test_as_many_folds_as_rows_leave_one_out():
-    assert sorted(assign_folds(rows_of(*"aabbc"), 5, 0)) == [1, 2, 3, 4, 5]
-
-
 @pytest.mark.parametrize(("labels", "folds"), [("aabbc", 6), ("", 2), ("abb", 2)])
 def test_more_folds_than_rows_are_refused(labels, folds):
     match = f"^{len(labels)} usable rows .* {folds} folds"

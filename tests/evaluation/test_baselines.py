@@ -22,6 +22,10 @@ def separable(n, seed, classes=3, width=4):
     return centres[labels] + rng.normal(size=(n, width)), np.eye(classes)[labels]
 
 
+TRAIN, TRAIN_TARGETS = separable(200, 0)
+ROWS, TARGETS = separable(100, 1)
+
+
 def fit_and_predict(train, targets, rows, task="multiclass", **settings):
     """Predicts with a block "text"; other blocks as dictionaries."""
     train, rows = (x if isinstance(x, dict) else {"text": x} for x in (train, rows))
@@ -60,31 +64,23 @@ def test_a_separable_block_is_learned(task, classes):
 
 def test_a_wide_block_of_noise_does_not_hide_a_separable_one():
     rng, width = np.random.default_rng(2), baselines.MAX_WIDTH + 1
-    train, train_targets = separable(200, 0)
-    rows, targets = separable(100, 1)
-    probabilities = fit_and_predict(
-        {"image": rng.normal(size=(200, width)), "text": train},
-        train_targets,
-        {"image": rng.normal(size=(100, width)), "text": rows},
+    train, rows = (
+        {"image": rng.normal(size=(len(x), width)), "text": x} for x in (TRAIN, ROWS)
     )
-    assert accuracy(probabilities, targets) > 0.85
+    assert accuracy(fit_and_predict(train, TRAIN_TARGETS, rows), TARGETS) > 0.85
 
 
 def test_a_wide_block_is_learned_and_reproducible():
     mixing = np.random.default_rng(2).normal(size=(4, baselines.MAX_WIDTH + 1))
-    train, train_targets = separable(200, 0)
-    rows, targets = separable(100, 1)
-    model = (train @ mixing, train_targets, rows @ mixing)
+    model = (TRAIN @ mixing, TRAIN_TARGETS, ROWS @ mixing)
     probabilities = fit_and_predict(*model)
-    assert accuracy(probabilities, targets) > 0.9
+    assert accuracy(probabilities, TARGETS) > 0.9
     assert (probabilities == fit_and_predict(*model)).all()
 
 
 def test_the_units_of_a_block_do_not_matter():
-    train, train_targets = separable(100, 0)
-    rows, _ = separable(50, 1)
     small, large = (
-        fit_and_predict(k * train, train_targets, k * rows) for k in (0.001, 1000)
+        fit_and_predict(k * TRAIN, TRAIN_TARGETS, k * ROWS) for k in (0.001, 1000)
     )
     assert small == pytest.approx(large, abs=1e-6)
 
@@ -123,22 +119,19 @@ def test_rows_without_any_modality_get_about_the_class_frequencies():
 
 @pytest.mark.parametrize("width", [4, baselines.MAX_WIDTH + 1])
 def test_a_block_without_training_rows_changes_nothing(width):
-    train, train_targets = separable(100, 0)
-    rows, _ = separable(50, 1)
-    zeros = ({"text": x, "audio": np.zeros((len(x), width))} for x in (train, rows))
-    train_zeros, rows_zeros = zeros
-    assert fit_and_predict(train_zeros, train_targets, rows_zeros) == (
-        pytest.approx(fit_and_predict(train, train_targets, rows))
+    train, rows = (
+        {"text": x, "audio": np.zeros((len(x), width))} for x in (TRAIN, ROWS)
     )
+    expected = pytest.approx(fit_and_predict(TRAIN, TRAIN_TARGETS, ROWS))
+    assert fit_and_predict(train, TRAIN_TARGETS, rows) == expected
 
 
 def test_classes_without_training_rows_get_0():
-    train, train_targets = separable(100, 0)
-    targets = np.zeros((100, 5))
-    targets[:, [0, 2, 4]] = train_targets
-    probabilities = fit_and_predict(train, targets, train)
+    targets = np.zeros((200, 5))
+    targets[:, [0, 2, 4]] = TRAIN_TARGETS
+    probabilities = fit_and_predict(TRAIN, targets, TRAIN)
     assert (probabilities[:, [1, 3]] == 0).all()
-    assert probabilities.sum(axis=1) == pytest.approx(np.ones(100))
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(200))
     assert accuracy(probabilities, targets) > 0.95
 
 
@@ -170,13 +163,13 @@ def test_max_rows_limits_the_training_rows_by_the_seed(monkeypatch):
             return super().fit(features, targets)
 
     monkeypatch.setattr(baselines, "LogisticRegression", Recorder)
-    train, targets = separable(100, 0)
+    model = (TRAIN, TRAIN_TARGETS, TRAIN)
     first, again, other = (
-        fit_and_predict(train, targets, train, seed=s, max_rows=30) for s in (0, 0, 1)
+        fit_and_predict(*model, seed=s, max_rows=30) for s in (0, 0, 1)
     )
     assert sizes == [30] * 3
     assert (first == again).all() and (first != other).any()
-    assert accuracy(first, targets) > 0.9  # rows and targets still match
+    assert accuracy(first, TRAIN_TARGETS) > 0.9  # rows and targets still match
 
 
 # Features ---------------------------------------------------------------------

@@ -21,12 +21,6 @@ def test_a_clearly_better_model_is_told_from_a_worse_one():
     assert loss["value"] == -gain["value"]
 
 
-def test_a_model_does_not_differ_from_itself():
-    correct = correct_share(0.7)
-    difference = compare_accuracies(correct, correct, 200, 0)
-    assert difference == {"value": 0, "low": 0, "high": 0}
-
-
 def test_a_difference_of_a_few_rows_is_not_clear():
     other = np.random.default_rng(0).permutation(200) < 158
     difference = compare_accuracies(correct_share(0.8), other, 500, 0)

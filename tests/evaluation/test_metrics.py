@@ -181,9 +181,7 @@ def test_the_seed_decides_the_intervals_and_not_the_values():
 
 
 @pytest.mark.parametrize("work, resamples", [(1, 100), (80_000, 200), (10**9, 300)])
-def test_many_rows_and_classes_reduce_the_resamples_to_no_fewer_than_100(
-    monkeypatch, work, resamples
-):
+def test_many_rows_or_classes_reduce_the_resamples(monkeypatch, work, resamples):
     monkeypatch.setattr(metrics, "WORK", work)
     config = EvaluateConfig(bootstrap_resamples=300)
     model = simulate("multiclass", n=100)  # 400 cells

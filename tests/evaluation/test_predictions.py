@@ -16,12 +16,7 @@ from mmkeras.evaluation.predictions import (
     [
         ("ok", "", "", "ok"),
         ("image absent", "image unreadable", "", "image unreadable"),
-        (
-            "text absent; audio absent",
-            "audio unreadable",
-            "",
-            "text absent; audio unreadable",
-        ),
+        ("a absent; b absent", "b unreadable", "", "a absent; b unreadable"),
         ("ok", "", "no id", "ok; row unreadable: no id"),
     ],
 )

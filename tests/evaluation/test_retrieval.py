@@ -9,11 +9,6 @@ def unit(rows, width=8, seed=0):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_recall_of_identical_vectors_is_1():
-    vectors = unit(600)  # more than one block
-    assert (compute_recall(vectors, vectors) == 1).all()
-
-
 def test_ranks_are_counted_over_all_rows():
     queries, targets = np.eye(12, dtype="float32"), np.eye(12, dtype="float32")
     targets[0] = 0.5 * queries[0]
@@ -30,13 +25,14 @@ def test_equal_vectors_for_all_rows_are_as_good_as_chance():
 
 
 def test_random_vectors_are_about_as_good_as_chance():
-    vectors = {"text": unit(500, seed=1), "image": unit(500, seed=2)}
+    # More than one block.
+    vectors = {"text": unit(600, seed=1), "image": unit(600, seed=2)}
     result = measure_retrieval(vectors, 200, 0)
     assert list(result) == ["text_to_image", "image_to_text"]
     for entry in result.values():
         for k in (1, 5, 10):
             recall = entry[f"recall_at_{k}"]
-            assert entry["chance"][f"recall_at_{k}"] == pytest.approx(k / 500)
+            assert entry["chance"][f"recall_at_{k}"] == pytest.approx(k / 600)
             assert recall["low"] <= recall["value"] <= recall["high"]
             assert recall["value"] < 0.05
 

@@ -1,13 +1,10 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from mmkeras.evaluation.robustness import LEVELS, noise_curves, replace_modality
-from mmkeras.export.inference import Predictor, TrainedModel
+from mmkeras.export.inference import Predictor
 from mmkeras.export.two_stage_inference import TwoStagePredictor
-from mmkeras.modalities.preprocessor import Preprocessor
 from tests import table_factory
 
 NAMES = ("text", "image", "audio")
@@ -62,19 +59,10 @@ def test_a_modality_replaced_by_nothing_is_absent(predictor, trained_model):
 
 def test_noise_on_the_only_modality_lowers_the_accuracy(curves):
     data, targets = rows(40)
-    data["text"] = data["image"] = [b""] * 40
+    data["text"], data["image"] = [b""] * 40, [b"junk", b""] * 20  # are unchanged
     result = curves(data, targets, batch=40)
     assert values(result["audio"])[0] >= 0.7 > values(result["audio"])[-1]
     for m in ("text", "image"):
-        assert len(set(values(result[m]))) == 1
-
-
-def test_broken_and_absent_media_are_unchanged(curves):
-    data, targets = rows()
-    data["image"] = [b"junk", b""] * 5
-    data["audio"] = [b"", b"RIFF"] * 5
-    result = curves(data, targets)
-    for m in ("image", "audio"):
         assert len(set(values(result[m]))) == 1
 
 
@@ -96,10 +84,7 @@ def test_noise_differs_between_rows_and_not_between_batch_sizes(curves, monkeypa
 
 
 def test_a_model_of_vectors_has_no_curve(tmp_path):
-    model = table_factory.text_model(tmp_path, "multiclass")
-    config = replace(model.config, text=replace(model.config.text, encoder="vector"))
-    preprocessor = Preprocessor(config, model.state)
-    vectors = TrainedModel(preprocessor=preprocessor, model=model.model)
+    vectors = table_factory.text_model(tmp_path, "multiclass", encoder="vector")
     data = {"text": [table_factory.vector([1, 2])] * 3}
     batches = tf.data.Dataset.from_tensor_slices(data).batch(3)
     predictor = TwoStagePredictor(vectors)

@@ -4,9 +4,7 @@ from mmkeras.evaluation.predictions import Predictions
 from mmkeras.evaluation.top_errors import top_errors
 
 
-def test_wrong_predictions_are_ordered_by_score_and_have_their_media(
-    trained_model, dataset
-):
+def test_wrong_predictions_are_sorted_by_score_and_have_media(trained_model, dataset):
     labels = ["red", "green"] * 4
     predictions = Predictions(
         ids=[f"r{i}" for i in range(32, 40)],

@@ -1,5 +1,4 @@
 import json
-import shlex
 
 import pytest
 
@@ -15,17 +14,15 @@ from mmkeras.experiments.comparison_run import (
     train_all,
 )
 from tests import table_factory
+from tests.program_harness import resume_command
 
 
 @pytest.fixture
 def argv(tmp_path):
     """Two seeds on a table with four test rows, the first of them predicted wrong."""
     splits = ["train"] * 12 + ["val"] * 4 + ["test"] * 4
-    rows = [
-        {"id": f"r{i:02d}", "label": "ab"[i % 2], "text": f"word {i}", "split": split}
-        for i, split in enumerate(splits)
-    ]
-    table = table_factory.write_table(tmp_path / "data" / "data.csv", rows)
+    path = tmp_path / "data" / "data.csv"
+    table = table_factory.write_table(path, table_factory.texts(splits))
     return ["--data", str(table), "--seeds", "2", "--output", str(tmp_path / "my out")]
 
 
@@ -149,8 +146,7 @@ def test_ctrl_c_prints_how_to_resume(argv, trainer, capsys):
     with pytest.raises(SystemExit) as end:
         train(parse(*argv))
     assert end.value.code == 130
-    (line,) = [x for x in capsys.readouterr().err.splitlines() if "To go on" in x]
-    command = shlex.split(line.removeprefix("To go on: "))
+    command = resume_command(capsys.readouterr().err)
     assert command == ["python", "-m", "mmkeras.compare", *argv]
 
 

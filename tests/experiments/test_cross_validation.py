@@ -1,23 +1,16 @@
 import json
-import shlex
 
 import pytest
 
 from mmkeras.errors import UserError
 from mmkeras.train import main
 from tests import table_factory
-from tests.program_harness import read_csv, to_argv
+from tests.program_harness import read_csv, resume_command, to_argv
 
 FOLDS = [f"fold {k}" for k in (1, 2, 3, 4)]
 
 
-def texts(count=20, **columns):
-    """Rows of text; each of `columns` is a function of the row number."""
-    return [
-        {"id": f"r{i:02d}", "label": "ab"[i % 2], "text": f"word {i}"}
-        | {name: cell(i) for name, cell in columns.items()}
-        for i in range(count)
-    ]
+ROWS = table_factory.texts(["train"] * 20)  # folds ignore these splits
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +20,7 @@ def wrong_rows(trainer):
 
 @pytest.fixture
 def table(tmp_path):
-    return table_factory.write_table(tmp_path / "data" / "data.csv", texts())
+    return table_factory.write_table(tmp_path / "data" / "data.csv", ROWS)
 
 
 @pytest.fixture
@@ -43,7 +36,7 @@ def train(table, output, *more, folds=4):
 def test_every_row_is_predicted_once_in_the_order_of_the_table(table, output, capsys):
     assert train(table, output) == 0
     predictions = read_csv(output / "predictions.csv")
-    assert [row["id"] for row in predictions] == [row["id"] for row in texts()]
+    assert [row["id"] for row in predictions] == [row["id"] for row in ROWS]
     wrong = [row["id"] for row in predictions if row["label"] != row["predicted"]]
     assert wrong == ["r00", "r01", "r02"]
     out = capsys.readouterr().out
@@ -66,37 +59,16 @@ def test_mean_and_deviation_are_those_of_the_folds(table, output, capsys):
     assert f"  0.850  ({accuracy['deviation']:.3f})" in out and "roc_auc" not in out
 
 
-def test_no_group_is_in_two_folds(output, tmp_path, capsys):
-    rows = texts(group=lambda i: f"g{i // 4}", split=lambda i: "train")
+def test_groups_are_reported(output, tmp_path, capsys):
+    rows = [row | {"group": f"g{i // 4}"} for i, row in enumerate(ROWS)]
     train(table_factory.write_table(tmp_path / "data.csv", rows), output, folds=3)
     assert "no group in two (5 of 'group')" in capsys.readouterr().out
-    groups = {row["id"]: row["group"] for row in rows}
-    folds = [
-        {
-            groups[row["id"]]
-            for row in read_csv(output / f"fold-{k}" / "predictions.csv")
-        }
-        for k in (1, 2, 3)
-    ]
-    assert sorted(group for fold in folds for group in fold) == sorted(
-        set(groups.values())
-    )
-
-
-def test_finished_folds_are_not_trained_again(table, output, trainer, capsys):
-    train(table, output)
-    before = (output / "folds.json").read_text()
-    assert train(table, output) == 0
-    assert trainer.trained_names == FOLDS
-    assert (output / "folds.json").read_text() == before
-    assert "[1/4] fold 1: accuracy" in capsys.readouterr().out
 
 
 def test_ctrl_c_prints_the_command_that_resumes(table, output, trainer, capsys):
     trainer.interrupted_at = "fold 3"
     assert train(table, output, "--epochs", "3") == 130
-    (line,) = [x for x in capsys.readouterr().err.splitlines() if "To go on" in x]
-    command = shlex.split(line.removeprefix("To go on: "))
+    command = resume_command(capsys.readouterr().err)
     assert command[:3] == ["python", "-m", "mmkeras.train"]
     assert main(command[3:]) == 0
     assert trainer.trained_names == FOLDS
@@ -140,9 +112,7 @@ def test_folders_of_folds_and_of_a_single_run_are_not_mixed(table, output):
         ),
     ],
 )
-def test_impossible_folds_are_refused_in_one_line(
-    flags, message, table, output, trainer
-):
+def test_impossible_folds_are_refused(flags, message, table, output, trainer):
     with pytest.raises(UserError, match=message) as error:
         main(["--data", str(table), "--output", str(output), *flags])
     assert "\n" not in str(error.value) and not trainer.trained_names
@@ -156,12 +126,9 @@ def test_several_machines_are_refused(table, output, monkeypatch):
         train(table, output)
 
 
-@pytest.mark.e2e
 def test_the_program_trains_a_model_for_each_fold(tmp_path, output, monkeypatch):
     monkeypatch.undo()  # the fake training
-    rows = [
-        {k: r[k] for k in ("id", "label", "text")} for r in table_factory.make_rows()
-    ]
+    rows = table_factory.texts()
     table = table_factory.write_table(tmp_path / "data.csv", rows)
     settings = {
         "--epochs": 8,

@@ -14,6 +14,32 @@ from PIL import Image
 RATE_HZ = 16_000
 PLAIN_WAVS = [("WAV", s) for s in "PCM_U8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE".split()]
 PLAIN_WAVS += [("WAVEX", "PCM_16"), ("WAVEX", "FLOAT")]
+TRANSCODED_AUDIO = {  # (format, subtype): subtype of the WAV, and largest difference
+    ("FLAC", "PCM_16"): ("PCM_16", 0),
+    ("FLAC", "PCM_24"): ("PCM_24", 0),
+    ("AIFF", "PCM_S8"): ("PCM_16", 0),
+    ("AIFF", "PCM_24"): ("PCM_24", 0),
+    ("CAF", "ALAC_16"): ("PCM_16", 0),
+    ("AU", "FLOAT"): ("FLOAT", 0),
+    ("W64", "PCM_16"): ("PCM_16", 0),
+    ("RF64", "PCM_32"): ("FLOAT", 1e-7),
+    ("WAV", "ULAW"): ("FLOAT", 0),
+    ("WAV", "ALAW"): ("FLOAT", 0),
+    ("WAV", "IMA_ADPCM"): ("FLOAT", 0),
+    ("WAV", "MS_ADPCM"): ("FLOAT", 0),
+    ("OGG", "VORBIS"): ("FLOAT", 0),
+    ("MP3", "MPEG_LAYER_III"): ("FLOAT", 1e-6),
+}
+AUDIO_FORMATS = [*PLAIN_WAVS, *TRANSCODED_AUDIO, ("OGG", "OPUS")]
+IMAGE_MODES = {
+    "PNG": ("1", "L", "P", "RGB", "RGBA", "LA", "I;16"),
+    "JPEG": ("L", "RGB", "CMYK"),
+    "GIF": ("P",),
+    "BMP": ("RGB", "P", "1"),
+    "TIFF": ("RGB", "LA", "CMYK", "1"),
+    "WEBP": ("RGB", "RGBA"),
+}
+IMAGE_FORMATS = [(kind, mode) for kind in IMAGE_MODES for mode in IMAGE_MODES[kind]]
 # The offsets and new values of damaged bytes. Squared offsets hit the header most.
 CUTS = st.none() | st.floats(0, 1)
 FLIPS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4)

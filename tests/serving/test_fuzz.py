@@ -19,7 +19,6 @@ ROOT = Path(__file__).parents[2]
 INPUTS, TIMEOUT_S = 20_000, 600
 
 
-@pytest.mark.e2e
 @pytest.mark.slow
 def test_every_input_gets_a_well_formed_response(tmp_path_factory):
     export = table_factory.trained_run(tmp_path_factory)[0] / "export"

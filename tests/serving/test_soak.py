@@ -10,8 +10,6 @@ from benchmarks.serving_load import start_server
 from benchmarks.version_changes import Releases
 from tests.serving.models import save_halves
 
-pytestmark = pytest.mark.e2e
-
 
 @pytest.fixture
 def version(tmp_path):

@@ -5,11 +5,7 @@ from scipy.special import expit, log_softmax, softmax
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.evaluation.metrics import log_losses
 from mmkeras.models.model import build_model, get_temperature
-from mmkeras.training.calibration import (
-    apply_temperature,
-    calibrate,
-    fit_temperature,
-)
+from mmkeras.training.calibration import apply_temperature, calibrate, fit_temperature
 from mmkeras.training.prepare_run import prepare_run
 from tests.simulated_predictions import TASKS, simulate
 
@@ -88,9 +84,7 @@ def test_two_columns_of_a_binary_task_are_the_sigmoid_of_one():
     assert both[:, 1] == pytest.approx(positive)
 
 
-def test_a_model_gets_the_temperature_of_its_validation_rows(
-    folder, table, tiny_config
-):
+def test_a_model_gets_the_temperature_of_validation_rows(folder, table, tiny_config):
     run_data = prepare_run(folder, tiny_config(), table)
     model = build_model(run_data.config, run_data.state)
     val = Batches(

@@ -58,14 +58,12 @@ def test_a_lost_worker_is_an_error_of_one_line_with_a_remedy(pair):
 @pytest.mark.parametrize(
     "error", [ValueError(ABORTED), tf.errors.DataLossError(None, None, "shard")]
 )
-def test_other_errors_are_not_translated(pair, error):
-    with pytest.raises(type(error)), distributed.translate_worker_errors():
-        raise error
-
-
-def test_a_single_process_loses_no_worker():
+def test_other_errors_and_those_of_a_single_process_are_not_translated(error, request):
     with pytest.raises(type(LOST)), distributed.translate_worker_errors():
         raise LOST
+    request.getfixturevalue("pair")
+    with pytest.raises(type(error)), distributed.translate_worker_errors():
+        raise error
 
 
 @pytest.fixture

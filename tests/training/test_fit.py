@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 
 import keras
@@ -36,9 +35,7 @@ from tests import table_factory
         ({"warmup_epochs": 99}, 2, {0: 0, 10: 0.5 * 10 / 19, 19: 0.5}),
     ],
 )
-def test_the_rate_rises_linearly_to_the_peak_and_follows_the_schedule(
-    settings, epochs, expected
-):
+def test_the_rate_rises_linearly_and_follows_the_schedule(settings, epochs, expected):
     optimizer = build_optimizer(TrainConfig(**settings), 0.5, 10, epochs)
     for step, rate in expected.items():
         optimizer.iterations.assign(step)
@@ -139,9 +136,7 @@ def cut_after(monkeypatch, phase, epoch):
     monkeypatch.setattr(Checkpoints, "save", cut)
 
 
-def test_a_resumed_run_ends_as_an_uninterrupted_one(
-    setup, uninterrupted, tmp_path, monkeypatch
-):
+def test_a_resumed_run_ends_as_a_full_one(setup, uninterrupted, tmp_path, monkeypatch):
     _, model, state, _ = uninterrupted
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         cut_after(patch, phase=1, epoch=2)
@@ -155,20 +150,6 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     assert [e["epoch"] for e in state_resumed.history] == [1, 2, 3]
     for one, other in zip(state_resumed.history, state.history, strict=True):
         assert one == pytest.approx(other, abs=1e-6)
-
-
-def test_a_finished_run_is_loaded_and_not_trained_again(
-    setup, uninterrupted, monkeypatch
-):
-    folder, model, state, _ = uninterrupted
-    history = json.loads((folder / "history.json").read_text())
-    assert history == state.history and [e["phase"] for e in history] == [1, 1, 1]
-    assert list(folder.glob("logs/phase1/*/events*"))
-
-    monkeypatch.setattr(keras.Model, "fit", None)  # is not called
-    again, state_again, _ = setup.train(folder, spoiled=True, **ALL_ON)
-    assert_same_weights(again, model, atol=0)
-    assert state_again.finished and state_again == state
 
 
 def val_loss(model, val):

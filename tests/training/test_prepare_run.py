@@ -1,4 +1,3 @@
-import csv
 import json
 
 import pytest
@@ -11,6 +10,7 @@ from mmkeras.export import run_manifest
 from mmkeras.training import run_folder
 from mmkeras.training.prepare_run import prepare_run
 from tests import table_factory
+from tests.program_harness import read_csv
 
 
 def start(folder):
@@ -32,9 +32,7 @@ def test_rows_settings_and_state_are_written(folder, table, tiny_config, capsys)
     assert "24 train, 8 val, 8 test rows; text; 2 classes" in capsys.readouterr().out
 
 
-def test_detected_vectors_are_in_config_yaml_but_not_in_the_manifest(
-    folder, table, tiny_config
-):
+def test_detected_vectors_are_in_config_yaml_alone(folder, table, tiny_config):
     rows = [
         {**r, "text": table_factory.vector([i, 1])}
         for i, r in enumerate(table_factory.texts())
@@ -48,17 +46,13 @@ def test_detected_vectors_are_in_config_yaml_but_not_in_the_manifest(
     run_folder.check_unchanged(folder, tiny_config(), str(table))  # same command
 
 
-def test_rejected_rows_are_written_with_line_id_and_problem(
-    folder, table, tiny_config, capsys
-):
+def test_rejected_rows_are_written_with_a_problem(folder, table, tiny_config, capsys):
     rows = table_factory.texts()
     rows[4]["label"] = ""
     table_factory.write_table(table, rows)
     prepare_run(folder, tiny_config(on_bad_row="reject"), table)
-    with (folder / "rejected.csv").open(newline="") as file:
-        assert list(csv.DictReader(file)) == [
-            {"line": "6", "id": "4", "problem": "label is missing"}
-        ]
+    (row,) = read_csv(folder / "rejected.csv")
+    assert row == {"line": "6", "id": "r04", "problem": "label is missing"}
     assert "Rejected: 1 rows" in capsys.readouterr().out
 
 
@@ -69,13 +63,11 @@ def test_unreadable_rows_and_warnings_are_printed(folder, table, tiny_config, ca
     table_factory.write_table(table, rows)
     prepare_run(folder, tiny_config(on_bad_row="absent"), table)
     out = capsys.readouterr().out
-    assert "Counts as absent: line 4 (id 2): image 'gone.png'" in out
+    assert "Counts as absent: line 4 (id r02): image 'gone.png'" in out
     assert "Warning: " in out
 
 
-def test_a_table_that_changed_after_the_first_epoch_is_refused(
-    folder, table, tiny_config
-):
+def test_a_table_changed_after_an_epoch_is_refused(folder, table, tiny_config):
     rows = table_factory.texts()
     for text, has_started in [("one", False), ("two", False), ("three", True)]:
         rows[0]["text"] = text
@@ -87,9 +79,7 @@ def test_a_table_that_changed_after_the_first_epoch_is_refused(
         prepare_run(folder, tiny_config(), table)
 
 
-def test_a_vocabulary_that_changed_after_the_first_epoch_is_refused(
-    folder, table, tiny_config
-):
+def test_a_vocabulary_changed_after_an_epoch_is_refused(folder, table, tiny_config):
     file = folder.parent / "vocab.txt"
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad"]
     text = {"encoder": "lstm", "tokens": "wordpiece", "vocab_file": str(file)}
@@ -101,9 +91,7 @@ def test_a_vocabulary_that_changed_after_the_first_epoch_is_refused(
         prepare_run(folder, tiny_config(text=text), table)
 
 
-def test_a_missing_file_of_the_settings_is_refused_before_rows_are_read(
-    folder, table, tiny_config, monkeypatch
-):
+def test_a_missing_file_is_refused_first(folder, table, tiny_config, monkeypatch):
     monkeypatch.setattr("mmkeras.training.prepare_run.ingest", None)
     config = tiny_config(image={"weights": "gone.h5"})
     with pytest.raises(UserError, match="image.weights='gone.h5' is no file"):
@@ -116,9 +104,7 @@ def test_a_loss_of_a_modality_that_the_rows_lack_is_refused(folder, table, tiny_
     assert not (folder / "config.yaml").exists()
 
 
-def test_oversampling_of_rows_with_several_labels_is_refused(
-    folder, table, tiny_config
-):
+def test_oversampling_rows_with_several_labels_is_refused(folder, table, tiny_config):
     rows = [{**row, "label": row["label"] + "|c"} for row in table_factory.texts()]
     table_factory.write_table(table, rows)
     train = {"oversample": True, "class_weights": "none"}
@@ -126,9 +112,7 @@ def test_oversampling_of_rows_with_several_labels_is_refused(
         prepare_run(folder, tiny_config(train=train), table)
 
 
-def test_without_a_table_the_embedded_one_is_used(
-    folder, table, tiny_config, monkeypatch
-):
+def test_the_embedded_table_is_the_default(folder, table, tiny_config, monkeypatch):
     monkeypatch.setattr(demo_dataset, "default_folder", lambda: folder.parent)
     monkeypatch.setattr(demo_dataset, "make_dataset", lambda _: table.parent)
     prepare_run(folder, tiny_config(), None)

@@ -26,9 +26,7 @@ def test_golden_rows_are_the_first_test_rows(folder, table, tiny_config):
     assert rows == [{"text": text.encode()} for text in texts]
 
 
-def test_a_model_trained_in_mixed_precision_is_saved_in_float32(
-    folder, table, tiny_config
-):
+def test_a_model_of_mixed_precision_is_saved_in_float32(folder, table, tiny_config):
     config = tiny_config(epochs=1, train={"precision": "mixed_bfloat16"})
     trained_model, history = fit_model(folder, prepare_run(folder, config, table))
     assert len(history) == 1 and keras.config.dtype_policy().name == "float32"
@@ -59,25 +57,19 @@ def test_float16_has_its_loss_scaled(folder, table, tiny_config, monkeypatch):
 def test_tokens_of_a_frozen_encoder_are_fused_and_then_fine_tuned(folder, tiny_config):
     weights = folder / "vit.weights.h5"
     keras_hub().models.ViTBackbone((32, 32, 3), 8, 1, 2, 8, 32).save_weights(weights)
+    vit = {"encoder": "kerashub_vit", "patch_px": 8, "layers": 1}
+    vit |= {"heads": 2, "units": 8}
     config = tiny_config(
         epochs=1,
         table={"modalities": "text,image"},
-        image={
-            "encoder": "kerashub_vit",
-            "weights": str(weights),
-            "patch_px": 8,
-            "layers": 1,
-            "heads": 2,
-            "units": 8,
-        },
+        image={"weights": str(weights), **vit},
         text={"encoder": "lstm", "max_tokens": 4},
         fusion={"kind": "mean_tokens", "width": 8, "heads": 2},
         train={"fine_tune_epochs": 1},
     )
-    rows = table_factory.write_table(
-        folder / "data" / "data.csv", table_factory.make_rows()
-    )
-    run_data = prepare_run(folder, config, rows)
+    rows = table_factory.make_rows()
+    table = table_factory.write_table(folder / "data" / "data.csv", rows)
+    run_data = prepare_run(folder, config, table)
     trained_model, history = fit_model(folder, run_data)
     assert [entry["phase"] for entry in history] == [1, 2]
     images = [row["image"] for row in golden_rows(run_data)]
@@ -85,9 +77,7 @@ def test_tokens_of_a_frozen_encoder_are_fused_and_then_fine_tuned(folder, tiny_c
     assert np.isfinite(result["probabilities"]).all()
 
 
-def test_an_interrupted_fit_leaves_a_model_that_loads(
-    folder, table, tiny_config, monkeypatch
-):
+def test_an_interrupted_fit_leaves_a_model(folder, table, tiny_config, monkeypatch):
     run_data = prepare_run(folder, tiny_config(), table)
 
     def interrupt(*_):
@@ -115,9 +105,7 @@ def test_a_run_folder_has_all_its_files(trained_folder):
     assert [entry["epoch"] for entry in history] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_run_that_lacks_only_its_report_is_not_trained_or_exported_again(
-    trained_folder, tmp_path, monkeypatch
-):
+def test_a_run_without_report_is_not_retrained(trained_folder, tmp_path, monkeypatch):
     folder = shutil.copytree(trained_folder, tmp_path / "run")
     (folder / "report.html").unlink()
     table = trained_folder.parent / "data" / "data.csv"
@@ -149,10 +137,7 @@ def trained_inputs(monkeypatch):
     return inputs
 
 
-@pytest.mark.e2e
-def test_a_model_per_modality_is_trained_once(
-    folder, tiny_config, trained_inputs, monkeypatch
-):
+def test_unimodal_models_are_trained(folder, tiny_config, trained_inputs, monkeypatch):
     names = ("id", "split", "label", "text", "image")
     rows = [{k: row[k] for k in names} for row in table_factory.make_rows()]
     for row in rows[::5]:
@@ -185,12 +170,13 @@ def test_a_model_per_modality_is_trained_once(
         assert result["value"] == np.mean(correct)
 
 
-def test_a_single_modality_has_no_unimodal_models(
-    folder, table, tiny_config, trained_inputs
-):
-    config = tiny_config(epochs=1, evaluate={"trained_alone": True})
+def test_one_modality_has_no_unimodal_model(folder, table, tiny_config, trained_inputs):
+    labels = ["", *"ba" * 19, "b"]  # the first row is rejected
+    table_factory.write_table(table, table_factory.texts(label=labels))
+    evaluate = {"trained_alone": True}
+    config = tiny_config(epochs=1, evaluate=evaluate, on_bad_row="reject")
     steps.train(folder, config, table)
     assert trained_inputs == [["text"]] and not (folder / "alone").exists()
     metrics = json.loads((folder / "metrics.json").read_text())
     assert "fusion_verdict" not in metrics and "shapley" not in metrics
-    assert metrics["noise"]["text"]
+    assert metrics["noise"]["text"] and metrics["rejected_rows"] == 1

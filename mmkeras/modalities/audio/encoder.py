@@ -21,12 +21,9 @@ def build_audio_encoder(
 ) -> keras.Model:
     """Builds the audio branch.
 
-    Args:
-        config: Encoder and sizes.
-        shape: Shape of a row, float32: (D,), or (T, F) with `config.is_sequence`,
-            where frames of zeros are padding.
-        tokens: Whether encoders of sequences return their tokens, (B, L, D), and the
-            mask (B, L) bool, instead of one vector (B, D).
+    The input has rows of `shape`, float32: (D,), or (T, F) with `config.is_sequence`,
+    where frames of zeros are padding. With `tokens` encoders of sequences return their
+    tokens, (B, L, D), and the mask (B, L) bool, instead of one vector (B, D).
     """
     if not config.is_sequence:
         return _dense(config, shape)

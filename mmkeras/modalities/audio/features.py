@@ -127,7 +127,11 @@ def resample(wave: tf.Tensor, from_hz: tf.Tensor, to_hz: int) -> tf.Tensor:
 
 
 def _resample(wave, from_hz, to_hz):
-    common = _greatest_common_divisor(from_hz, to_hz)
+    common, _ = tf.while_loop(  # greatest common divisor
+        lambda _, rest: rest > 0,
+        lambda x, rest: (rest, x % rest),
+        (from_hz, tf.constant(to_hz)),
+    )
     step_in, step_out = from_hz // common, to_hz // common
     size = tf.size(wave)
     steps = -(-size // step_in)
@@ -141,13 +145,6 @@ def _resample(wave, from_hz, to_hz):
     # size * to_hz / from_hz, rounded up; the product exceeds 32 bits
     size, step_in, step_out = (tf.cast(n, tf.int64) for n in (size, step_in, step_out))
     return result[: -(-(size * step_out) // step_in)]
-
-
-def _greatest_common_divisor(a, b):
-    result, _ = tf.while_loop(
-        lambda _, rest: rest > 0, lambda x, rest: (rest, x % rest), (a, tf.constant(b))
-    )
-    return result
 
 
 def log_mel(wave: tf.Tensor, config: AudioConfig) -> tf.Tensor:

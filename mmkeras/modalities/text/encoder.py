@@ -14,13 +14,10 @@ def build_text_encoder(
 ) -> keras.Model:
     """Builds the text branch.
 
-    Args:
-        config: Encoder and sizes.
-        width: Width of the input: of vectors, (B, width) float32, or of token ids with
-            `config.is_sequence`, (B, width) int32, 0 in padding.
-        vocabulary_size: Number of token ids, padding and unknown included.
-        tokens: Whether encoders of sequences return their tokens, (B, width, D), and
-            the mask (B, width) bool, instead of one vector (B, D).
+    The input is vectors, (B, width) float32, or with `config.is_sequence` token ids,
+    (B, width) int32, 0 in padding; `vocabulary_size` includes padding and unknown. With
+    `tokens` encoders of sequences return their tokens, (B, width, D), and the mask
+    (B, width) bool, instead of one vector (B, D).
     """
     if not config.is_sequence:
         return _dense(config, width)

@@ -9,14 +9,9 @@ _DTYPES = {"<f4": tf.float32, "<f8": tf.float64, "<f2": tf.float16}
 
 
 def decode_vector(data: tf.Tensor, width: int) -> tf.Tensor:
-    """Decodes one .npy file of little-endian floats.
+    """Decodes one .npy file of little-endian floats: () string -> (width,) float32.
 
-    Args:
-        data: () string: .npy format 1.0, of shape (width,) or (1, width).
-        width: Expected width.
-
-    Returns:
-        (width,) float32, all finite.
+    It is of format 1.0 and of shape (width,) or (1, width), all finite.
 
     Raises:
         tf.errors.InvalidArgumentError: Of another format or width.

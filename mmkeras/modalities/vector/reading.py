@@ -41,16 +41,14 @@ def _npy_header(data):
         version = npy.read_magic(stream)
         readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
         if version not in readers:
-            raise Unreadable(
-                f"unsupported .npy version {version} (supported: 1.0, 2.0)"
-            )
+            text = f"unsupported .npy version {version} (supported: 1.0, 2.0)"
+            raise Unreadable(text)
         shape, _, dtype = readers[version](stream)
     if dtype.kind not in "fiu":
         raise Unreadable(f".npy of type {dtype} (supported: floats and integers)")
     if len(shape) not in (1, 2) or shape[-1] < 1 or shape[:-1] not in ((), (1,)):
-        raise Unreadable(
-            f".npy of shape {shape} (supported: one vector, (D,) or (1, D))"
-        )
+        text = f".npy of shape {shape} (supported: one vector, (D,) or (1, D))"
+        raise Unreadable(text)
     rest = len(data) - stream.tell()
     if shape[-1] * dtype.itemsize > rest:
         raise Unreadable(f"truncated .npy: {rest} bytes of a vector of shape {shape}")

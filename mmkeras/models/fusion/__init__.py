@@ -45,7 +45,6 @@ def fuse(
         branches: M vectors (B, D_m), widths may differ; with `config.takes_tokens` M
             pairs of tokens (B, L_m, D_m) and their mask (B, L_m) bool.
         present: (B, M), 1.0 where the branch has data, else 0.0.
-        config: Kind and sizes.
 
     Returns:
         (B, D); D is `config.units`, except for interaction and late, which have no
@@ -71,18 +70,16 @@ def fuse(
 def _handle_missing(branches, present, config):
     """Drops modalities in training, and replaces the missing ones."""
     if config.kind != "late":  # whose average drops them
-        present = ModalityDropout(config.modality_dropout, name="modality_dropout")(
-            present
-        )
+        drop = ModalityDropout(config.modality_dropout, name="modality_dropout")
+        present = drop(present)
     columns = [present[:, i : i + 1] for i in range(len(branches))]
     if config.takes_tokens:
-        return [
-            MissingToken(name=f"absence_{i}")(*branch, columns[i])
-            for i, branch in enumerate(branches)
-        ]
-    kind = ZeroMissing if config.kind == "late" else MissingEmbedding
+        kind = MissingToken
+    else:
+        kind = ZeroMissing if config.kind == "late" else MissingEmbedding
+        branches = [(vector,) for vector in branches]
     return [
-        kind(name=f"absence_{i}")(branch, columns[i])
+        kind(name=f"absence_{i}")(*branch, columns[i])
         for i, branch in enumerate(branches)
     ]
 

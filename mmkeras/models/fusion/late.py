@@ -19,12 +19,9 @@ def average_classifiers(
 ) -> keras.KerasTensor:
     """Averages the probabilities of M classifiers; returns (B, C) logits of the mean.
 
-    Args:
-        logits: (B, C) per classifier.
-        present: (B, M); absent modalities are left out of the mean, unless
-            `config.presence` is false.
-        activation: softmax or sigmoid.
-        config: `late` chooses equal or learned weights.
+    `logits` are (B, C) per classifier; modalities absent in `present` (B, M) are left
+    out of the mean, unless `config.presence` is false. `activation` is softmax or
+    sigmoid; `config.late` chooses equal or learned weights.
     """
     if config.presence:
         hide = ModalityDropout(config.modality_dropout, name="modality_dropout")

@@ -86,10 +86,7 @@ STEREO = s16(np.stack([WAVE, np.zeros(1600)], axis=1))
 ODD = chunk(b"LIST", b"INFOx"), fmt(), chunk(b"fact", b"odd")
 LONG = np.concatenate([tone(), np.zeros(RATE_HZ)])
 WAVES = {
-    "channels are averaged": (
-        riff(fmt(channels=2), chunk(b"data", STEREO)),
-        WAVE / 2,
-    ),
+    "channels are averaged": (riff(fmt(channels=2), chunk(b"data", STEREO)), WAVE / 2),
     "silence": (wav(np.zeros(100)), np.zeros(100)),
     "longer than the clip": (wav(LONG), tone()),
     "streamed": (riff(fmt(), chunk(b"data", s16(WAVE), size=0xFFFFFFFF)), WAVE),
@@ -105,7 +102,8 @@ def test_the_wave_is_that_of_the_data_chunk(name):
     np.testing.assert_allclose(decode(data), expected, atol=1e-4 * expected.any())
 
 
-@pytest.mark.parametrize("rate_hz", [8000, 11_025, 22_050, 44_100, 48_000, 96_000])
+# In the last one samples * rate exceeds 32 bits.
+@pytest.mark.parametrize("rate_hz", [8000, 11_025, 22_050, 44_100, 96_000, 200_003])
 def test_a_440_hz_tone_of_any_rate_stays_a_440_hz_tone(rate_hz):
     result = decode(wav(tone(440, rate_hz), rate_hz))
 
@@ -118,11 +116,6 @@ def test_a_440_hz_tone_of_any_rate_stays_a_440_hz_tone(rate_hz):
 
 def test_a_tone_above_the_new_nyquist_frequency_is_silenced():
     assert np.abs(decode(wav(tone(10_000, 48_000), 48_000))).max() < 1e-3
-
-
-def test_an_odd_high_rate_keeps_the_length():
-    # samples * rate exceeds 32 bits
-    assert decode(wav(tone(440, 200_003), 200_003)).shape == (RATE_HZ,)
 
 
 ZEROS = chunk(b"data", b"\0" * 20)
@@ -149,36 +142,6 @@ def test_a_broken_file_is_refused(name):
         decode(BROKEN[name])
 
 
-def decode_or_refuse(data):
-    try:
-        wave = decode(data)
-    except REFUSED:
-        return
-    assert 1 <= len(wave) <= CONFIG.max_samples
-    assert np.isfinite(wave).all()
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=120))
-def test_random_bytes_are_refused_or_a_wave(noise):
-    decode_or_refuse(noise)
-    decode_or_refuse(riff(noise))
-
-
-SHORT = [wav(tone(seconds=0.01)), riff(fmt(3, bits=32), f32(0.1, 0.2))]
-VALUES = st.sampled_from([0, 1, 3, 8, 255]) | st.integers(0, 255)
-CHANGES = st.lists(st.tuples(st.integers(0, 47), VALUES), min_size=1, max_size=5)
-
-
-@settings(max_examples=250, deadline=None)
-@given(st.sampled_from(SHORT), CHANGES)
-def test_a_changed_header_is_refused_or_a_wave(data, changes):
-    data = bytearray(data)
-    for offset, value in changes:
-        data[offset] = value
-    decode_or_refuse(bytes(data))
-
-
 @pytest.mark.parametrize("hz", [440, 1000, 4000])
 def test_a_tone_lights_its_band(hz):
     frames = features.log_mel(tf.constant(tone(hz)[None], tf.float32), CONFIG)
@@ -190,14 +153,10 @@ def test_a_tone_lights_its_band(hz):
     assert abs(int(np.argmax(frames[0].numpy().mean(axis=0))) - band) <= 1
 
 
-def test_frames_of_silence_are_finite():
-    frames = features.log_mel(tf.zeros([1600]), CONFIG)
+def test_silence_is_finite_and_one_sample_is_padded_to_one_window():
+    frames = features.log_mel(tf.zeros([1]), CONFIG)
+    assert frames.shape == (1, 64)
     np.testing.assert_allclose(frames, np.log(1e-3), rtol=1e-5)
-
-
-def test_one_sample_is_padded_to_one_window():
-    frames = features.log_mel(tf.ones([1]), CONFIG)
-    assert frames.shape == (1, 64) and np.isfinite(frames).all()
 
 
 def test_constant_frames_are_their_mean_without_deviation():
@@ -222,14 +181,6 @@ def test_loudness_moves_the_first_cepstral_coefficient_alone():
     assert quiet.shape == (features.stats_width(config),) == (26,)
     assert loud[0] - quiet[0] > 1
     np.testing.assert_allclose(loud[1:], quiet[1:], atol=1e-4)
-
-
-def test_up_and_down_again_is_the_same_wave():
-    wave = tf.constant(tone(440, seconds=0.25) + tone(3000, seconds=0.25), tf.float32)
-    up = features.resample(wave, tf.constant(16_000), 44_100)
-    down = features.resample(up, tf.constant(44_100), 16_000)
-    assert down.shape == wave.shape
-    np.testing.assert_allclose(down, wave, atol=1e-4)
 
 
 @settings(max_examples=60, deadline=None)

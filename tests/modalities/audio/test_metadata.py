@@ -1,6 +1,5 @@
 import io
 import struct
-import time
 
 import numpy as np
 import pytest
@@ -125,15 +124,6 @@ def test_rate_and_channels_are_those_of_the_file():
 def test_floats_far_beyond_full_scale_are_clipped():
     assert measure(encode(3e38 * SQUARE, subtype="FLOAT")) == [1.0, 1.0, 0.0]
     assert measure(encode(32_768 * TONE, subtype="DOUBLE"))[1] > 0.99
-
-
-def test_a_bomb_of_silence_is_measured_fast():
-    bomb = encode(np.zeros(2**23, np.int16), "FLAC")
-    wav = prepare_audio(bomb, AudioConfig())
-    start = time.perf_counter()
-    result = measure_audio(bomb, wav, AudioConfig().clip_s)
-    assert time.perf_counter() - start < 0.2
-    assert result["audio_seconds"] == 2**23 / RATE_HZ and result["audio_silent"] == 1
 
 
 def test_an_endless_clip_is_measured_at_its_start_only(monkeypatch):

@@ -1,7 +1,6 @@
 import io
 import itertools
 import struct
-import time
 
 import numpy as np
 import pytest
@@ -10,28 +9,17 @@ import soundfile
 from mmkeras.config import AudioConfig
 from mmkeras.modalities.audio.reading import prepare_audio
 from mmkeras.modalities.file import Unreadable
-from tests.modalities.encoded_media import PLAIN_WAVS, encode_audio
+from tests.modalities.encoded_media import (
+    AUDIO_FORMATS,
+    PLAIN_WAVS,
+    TRANSCODED_AUDIO,
+    encode_audio,
+)
 
 CONFIG = AudioConfig(clip_s=1.0)
 RATE_HZ = 22_050
 TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE_HZ) / RATE_HZ)
 STEREO = np.stack([TONE, TONE[::-1] / 2], 1)
-TRANSCODED = {  # (format, subtype): subtype of the WAV, and the largest difference
-    ("FLAC", "PCM_16"): ("PCM_16", 0),
-    ("FLAC", "PCM_24"): ("PCM_24", 0),
-    ("AIFF", "PCM_S8"): ("PCM_16", 0),
-    ("AIFF", "PCM_24"): ("PCM_24", 0),
-    ("CAF", "ALAC_16"): ("PCM_16", 0),
-    ("AU", "FLOAT"): ("FLOAT", 0),
-    ("W64", "PCM_16"): ("PCM_16", 0),
-    ("RF64", "PCM_32"): ("FLOAT", 1e-7),
-    ("WAV", "ULAW"): ("FLOAT", 0),
-    ("WAV", "ALAW"): ("FLOAT", 0),
-    ("WAV", "IMA_ADPCM"): ("FLOAT", 0),
-    ("WAV", "MS_ADPCM"): ("FLOAT", 0),
-    ("OGG", "VORBIS"): ("FLOAT", 0),
-    ("MP3", "MPEG_LAYER_III"): ("FLOAT", 1e-6),
-}
 
 
 def encode(kind, subtype, samples=STEREO, rate_hz=RATE_HZ):
@@ -49,10 +37,10 @@ def test_a_plain_wav_is_unchanged(kind, subtype):
     assert prepare_audio(data, CONFIG) is data
 
 
-@pytest.mark.parametrize(("kind", "subtype"), TRANSCODED)
+@pytest.mark.parametrize(("kind", "subtype"), TRANSCODED_AUDIO)
 def test_any_other_file_becomes_wav_with_the_same_samples(kind, subtype):
     data = encode(kind, subtype)
-    expected, tolerance = TRANSCODED[kind, subtype]
+    expected, tolerance = TRANSCODED_AUDIO[kind, subtype]
 
     result = prepare_audio(data, CONFIG)
 
@@ -81,10 +69,7 @@ def test_a_data_size_left_open_by_a_stream_is_filled_in(size):
     assert prepare_audio(streamed + b"x", CONFIG) == data  # half a sample
 
 
-FORMATS = [*PLAIN_WAVS, *TRANSCODED, ("OGG", "OPUS")]
-
-
-@pytest.mark.parametrize(("kind", "subtype"), FORMATS)
+@pytest.mark.parametrize(("kind", "subtype"), AUDIO_FORMATS)
 @pytest.mark.parametrize("share", [0.6, 0.97])
 def test_a_truncated_file_is_refused_even_after_the_clip(kind, subtype, share):
     data = encode(kind, subtype, rate_hz=24_000 if subtype == "OPUS" else RATE_HZ)
@@ -129,7 +114,5 @@ def test_vbr_mp3_without_a_written_length_is_accepted():
 def test_a_bomb_of_silence_stays_small(monkeypatch):
     monkeypatch.setattr("mmkeras.modalities.audio.reading._CHECKED_SAMPLES", 2**22)
     bomb = encode("FLAC", "PCM_16", np.zeros(2**23, np.int16), 16_000)
-    start = time.perf_counter()
     assert len(prepare_audio(bomb, CONFIG)) < 50_000
-    assert time.perf_counter() - start < 2
     assert prepare_audio(bomb[:-9], CONFIG)  # its end is not checked

@@ -12,17 +12,14 @@ from keras.src.utils import file_utils
 from mmkeras.config import ImageConfig
 from mmkeras.config.image import WITH_IMAGENET, ImageEncoder
 from mmkeras.errors import UserError
-from mmkeras.export.inference import TrainedModel
 from mmkeras.export.saved_model import export
 from mmkeras.modalities.image.applications import (
     APPLICATIONS,
-    FrozenBatchNorm,
     fetch_imagenet,
     load_weights,
 )
 from mmkeras.modalities.image.encoder import build_image_encoder
-from mmkeras.modalities.preprocessor import Preprocessor
-from mmkeras.models.model import build_model
+from tests.preset_models import new_model
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
 FLOATS = PIXELS.astype(np.float32)
@@ -109,7 +106,6 @@ def assert_same_weights(encoder, expected):
         np.testing.assert_array_equal(weight, other, err_msg=other.path)
 
 
-@pytest.mark.e2e
 @each
 def test_weights_of_a_file_give_the_encoder_that_wrote_it(name, tmp_path):
     source, path = from_scratch(name), tmp_path / "network.weights.h5"
@@ -137,35 +133,14 @@ def test_a_file_of_the_format_that_keras_offers_is_loaded(name, tmp_path, monkey
     assert_same_weights(build(name, "imagenet", seed=2), source)
 
 
-def test_fixed_statistics_are_saved_with_their_model(tmp_path):
-    x = keras.Input((3,), name="x")
-    inner = keras.Model(x, keras.layers.BatchNormalization()(x))
-    model = keras.Model({"x": x}, FrozenBatchNorm(inner, name="fixed")(x))
-    inner.layers[-1].moving_mean.assign([1.0, 2.0, 3.0])
-    model.save(tmp_path / "fixed.keras")
-
-    loaded = keras.models.load_model(tmp_path / "fixed.keras")
-
-    row = {"x": np.float32([[1, 3, 5]])}
-    np.testing.assert_allclose(loaded(row, training=True), [[0, 1, 2]], atol=1e-2)
-
-
-def test_an_unusable_file_is_refused_in_one_line(tmp_path):
-    path = tmp_path / "text.h5"
-    path.write_text("not a weights file")
-    backbone = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
-    for file, reason in {
-        str(path): f"'{path}' do not fit MobileNetV3Large without top",
-        "gone.h5": "image.weights='gone.h5' is no file.*imagenet, none.*MobileNetV3",
-    }.items():
-        with pytest.raises(UserError, match=rf"\A.*{reason}.*\Z"):
-            load_weights(backbone, APPLICATIONS[SMALL], file)
+def test_a_missing_file_is_refused_in_one_line():
+    reason = "image.weights='gone.h5' is no file.*imagenet, none.*MobileNetV3"
+    with pytest.raises(UserError, match=rf"\A.*{reason}.*\Z"):
+        load_weights(keras.Sequential(), APPLICATIONS[SMALL], "gone.h5")
 
 
 @each
-def test_the_file_of_imagenet_is_the_one_that_keras_itself_would_fetch(
-    name, monkeypatch
-):
+def test_the_file_of_imagenet_is_the_one_that_keras_fetches(name, monkeypatch):
     calls = []
 
     def refuse(*arguments, **options):
@@ -186,15 +161,10 @@ def test_the_file_of_imagenet_is_the_one_that_keras_itself_would_fetch(
 # The complete model -------------------------------------------------------------
 
 
-@pytest.mark.e2e
 # Without ResNet50, which differs by 1.1e-5 from scratch; the tolerance is 1e-5.
 @pytest.mark.parametrize("name", [SMALL, "kerashub_vit", *LARGE[1:]])
-def test_a_model_is_exported_with_raw_bytes_and_verified(
-    name, tiny, state, row, tmp_path
-):
+def test_a_model_is_exported_and_verified(name, tiny, state, row, tmp_path):
     keras.utils.set_random_seed(1)
     image = replace(tiny.image, encoder=name, units=8, layers=1, heads=2)
     config = replace(tiny, image=image)
-    preprocessor = Preprocessor(config, state)
-    model = TrainedModel(preprocessor=preprocessor, model=build_model(config, state))
-    assert export(model, [row], tmp_path / "export").name == "1"
+    assert export(new_model(config, state), [row], tmp_path / "export").name == "1"

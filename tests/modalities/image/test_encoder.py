@@ -69,11 +69,6 @@ def test_the_gradient_reaches_every_weight(kind):
         check_gradient(build(kind, tokens=True))
 
 
-def test_the_small_encoder_has_histograms_and_a_cnn():
-    names = {layer.name for layer in build("small_cnn").layers}
-    assert {"colour_histogram", "oriented_gradients", "conv1", "conv4"} <= names
-
-
 def test_pixels_are_the_mean_colors_of_their_cells():
     cells = PIXELS.reshape(2, 16, 2, 16, 2, 3).mean(axis=(2, 4)) / 255
     vectors = build("pixels")(PIXELS)

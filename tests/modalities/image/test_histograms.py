@@ -1,8 +1,8 @@
-import keras
 import numpy as np
 import pytest
 
 from mmkeras.modalities.image.histograms import ColourHistogram, OrientedGradients
+from tests.layer_test import run_layer_test
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.uniform(size=(32, 32, 3)).astype("float32")
@@ -95,21 +95,8 @@ def test_a_side_that_cells_do_not_divide_is_cut():
     assert edges(NOISE[:30, :30]).shape == (4, 4, 9)
 
 
-@pytest.mark.parametrize(
-    "layer", [ColourHistogram(bins=3), OrientedGradients(2, 6, 0.5)]
-)
-def test_a_layer_is_rebuilt_from_its_config(layer):
-    rebuilt = type(layer).from_config(layer.get_config())
-    np.testing.assert_array_equal(rebuilt(NOISE[None]), layer(NOISE[None]))
-    shape = layer.compute_output_shape((5, 32, 32, 3))
-    assert (1, *shape[1:]) == tuple(layer(NOISE[None]).shape)
-
-
-def test_the_arithmetic_stays_in_float32_under_mixed_precision():
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        layers = [ColourHistogram(), OrientedGradients()]
-    finally:
-        keras.config.set_dtype_policy("float32")
-    for layer in layers:
-        assert keras.backend.standardize_dtype(layer(NOISE[None]).dtype) == "float32"
+def test_layers_compute_in_float32_under_mixed_precision():
+    batch = NOISE[None]
+    run_layer_test(ColourHistogram, {"bins": 3}, batch, (1, 27), mixed_dtype="float32")
+    gradients = {"cells": 2, "bins": 6, "floor": 0.5}
+    run_layer_test(OrientedGradients, gradients, batch, (1, 24), mixed_dtype="float32")

@@ -1,5 +1,4 @@
 import struct
-import time
 import zlib
 
 import numpy as np
@@ -7,21 +6,13 @@ import pytest
 
 from mmkeras.modalities.image.metadata import measure_image
 from tests import table_factory
-from tests.modalities.encoded_media import encode_image, exif
+from tests.modalities.encoded_media import IMAGE_FORMATS, encode_image, exif
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (13, 17, 4), np.uint8)
 CHANNELS = {"1": 1, "L": 1, "I;16": 1, "LA": 2, "RGB": 3, "P": 3, "RGBA": 4, "CMYK": 4}
-MODES = {
-    "PNG": ("1", "L", "I;16", "LA", "RGB", "P", "RGBA"),
-    "JPEG": ("L", "RGB", "CMYK"),
-    "GIF": ("P",),
-    "BMP": ("RGB",),
-    "WEBP": ("RGB", "RGBA"),
-    "TIFF": ("L", "LA", "CMYK"),
-}
 
 
-@pytest.mark.parametrize(("kind", "mode"), [(k, m) for k in MODES for m in MODES[k]])
+@pytest.mark.parametrize(("kind", "mode"), IMAGE_FORMATS)
 def test_an_image_has_its_stored_size_and_channels(kind, mode):
     assert measure_image(encode_image(PIXELS, kind, mode)) == {
         "image_width_px": 17,
@@ -52,6 +43,4 @@ def test_the_size_is_that_before_the_orientation(kind):
 
 def test_only_the_header_is_read():
     data = table_factory.image(size=(4000, 3000), kind="JPEG")
-    start = time.perf_counter()
     assert measure_image(data[: len(data) // 2])["image_width_px"] == 4000
-    assert time.perf_counter() - start < 0.01

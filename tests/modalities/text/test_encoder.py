@@ -34,12 +34,6 @@ def test_an_encoder_of_tokens_has_its_width_and_its_parameters(kind, parameters)
     assert encoder.count_params() == parameters
 
 
-def test_an_encoder_of_vectors_is_one_dense_layer():
-    encoder = build_text_encoder(TextConfig(), 512)
-    assert encoder.output_shape == (None, 256)
-    assert encoder.count_params() == 131_328
-
-
 def test_dropout_acts_in_training_alone():
     encoder = build_text_encoder(TextConfig(dropout=0.9), 512)
     x = np.ones((1, 512), np.float32)

@@ -46,24 +46,11 @@ def test_words_are_runs_of_letters_and_digits_in_lower_case(text, expected):
     assert tokens(text) == expected
 
 
-def test_characters_give_the_n_grams_inside_each_word_and_its_ends():
-    result = tokens("Ab ç", TextConfig(tokens="char", max_ngram=2))
-    ab = [" ", "a", "b", " ", " a", "ab", "b "]
-    assert sorted(result) == sorted(ab + [" ", "ç", " ", " ç", "ç "])
-
-
 @pytest.mark.parametrize("text", TEXTS)
 def test_n_grams_are_those_of_scikit_learn(text):
     analyzer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3)).build_analyzer()
     words = " ".join(tokens(text))
     assert sorted(tokens(text, CHARS)) == sorted(analyzer(words))
-
-
-@pytest.mark.parametrize("config", [WORDS, CHARS], ids=["word", "char"])
-def test_rows_of_a_batch_do_not_mix(config):
-    batch = features.tokenize(tf.constant(TEXTS), config).to_list()
-    for row, text in zip(batch, TEXTS, strict=True):
-        assert [token.decode() for token in row] == tokens(text, config)
 
 
 def is_decodable(row):
@@ -110,29 +97,6 @@ def test_the_vectors_are_those_of_scikit_learn(config, size):
     assert len(vocabulary) <= size
     np.testing.assert_allclose(result, expected, atol=1e-6)
     np.testing.assert_allclose(idf, reference.idf_, rtol=1e-6)
-
-
-def test_a_row_has_length_one_or_zero_without_a_known_token():
-    rows = tf.ragged.constant([["cow", "cow", "dog"], ["dog"], []], dtype=tf.string)
-    result = features.tfidf(
-        rows, features.token_table(["cow", "moo"]), tf.constant([1.0, 2.0])
-    )
-    np.testing.assert_allclose(result, [[1, 0], [0, 0], [0, 0]], atol=1e-6)
-
-
-def test_a_rare_token_weighs_more_and_a_repeated_one_a_little_more():
-    table = features.token_table(["common", "rare"])
-    rows = tf.ragged.constant([["common", "rare"], ["common"] * 3 + ["rare"]])
-    once, thrice = features.tfidf(rows, table, tf.constant([1.0, 2.0])).numpy()
-    assert once[1] == pytest.approx(2 * once[0])
-    assert thrice[0] / thrice[1] == pytest.approx((1 + np.log(3)) / 2)
-
-
-def test_an_empty_batch_gives_no_rows():
-    rows = features.tokenize(tf.constant([], tf.string), WORDS)
-    assert features.tfidf(
-        rows, features.token_table(["cow"]), tf.constant([1.0])
-    ).shape == (0, 1)
 
 
 def test_tokens_become_their_ids_cut_and_padded():

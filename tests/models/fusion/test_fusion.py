@@ -1,7 +1,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from mmkeras.config import FusionConfig
 from mmkeras.models.fusion import fuse
@@ -48,27 +47,6 @@ def test_one_and_two_branches_are_fused_as_well(kind, with_presence):
     if not with_presence:
         np.testing.assert_array_equal(model([*inputs, 0 * present]), result)
         assert not any("absence" in weight.path for weight in model.weights)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_gradient_reaches_every_weight(kind):
-    model, inputs, present = shared_fusion(kind), branch_inputs(kind, 32), presence(32)
-    present[np.arange(32), np.arange(32) % 3] = 0
-    with tf.GradientTape() as tape:
-        # Squares, so that rows cannot cancel out; minus 1, so that 0 has a gradient.
-        loss = tf.reduce_sum((model([*inputs, present], training=True) - 1) ** 2)
-    gradients = tape.gradient(loss, model.trainable_variables)
-    for weight, gradient in zip(model.trainable_variables, gradients, strict=True):
-        assert gradient is not None, weight.path
-        assert np.abs(np.array(gradient)).max() > 0, weight.path
-
-
-@pytest.mark.parametrize("kind", TOKEN_KINDS)
-def test_a_saved_fusion_gives_the_same(kind, tmp_path):
-    model, inputs = shared_fusion(kind), [*branch_inputs(kind), presence()]
-    model.save(tmp_path / "m.keras")
-    loaded = keras.models.load_model(tmp_path / "m.keras", compile=False)
-    np.testing.assert_array_equal(loaded(inputs), model(inputs))
 
 
 def test_a_presence_of_the_wrong_width_is_refused():

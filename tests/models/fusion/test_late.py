@@ -1,21 +1,16 @@
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
+import scipy
 
 from mmkeras.config import FusionConfig
 from mmkeras.models.fusion import average_classifiers
 from mmkeras.models.fusion.late import ClassifierAverage
 from tests.layer_test import run_layer_test
 
-
-def softmax(x):
-    each = np.exp(x - x.max(axis=-1, keepdims=True))
-    return each / each.sum(axis=-1, keepdims=True)
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
+softmax = partial(scipy.special.softmax, axis=-1)
 
 LOGITS = np.random.default_rng(0).normal(size=(4, 3, 5)).astype("float32")
 PRESENT = np.float32([[1, 1, 1], [1, 0, 1], [0, 1, 0], [1, 1, 0]])
@@ -30,7 +25,8 @@ def test_layers(activation, weighted):
 
 
 @pytest.mark.parametrize(
-    ("activation", "probabilities"), [("softmax", softmax), ("sigmoid", sigmoid)]
+    ("activation", "probabilities"),
+    [("softmax", softmax), ("sigmoid", scipy.special.expit)],
 )
 def test_the_average_is_over_the_classifiers_that_have_data(activation, probabilities):
     layer = ClassifierAverage(activation, weighted=False)

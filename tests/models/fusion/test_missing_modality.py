@@ -20,15 +20,9 @@ def test_layers():
     run_layer_test(MissingEmbedding, {}, (VECTOR, PRESENT), (2, 3), **ONE_WEIGHT)
     run_layer_test(ZeroMissing, {}, (VECTOR, PRESENT), (2, 3))
     run_layer_test(Passthrough, {}, (VECTOR, PRESENT), (2, 3))
-    run_layer_test(
-        MissingToken,
-        {},
-        (TOKENS, MASK, PRESENT),
-        ((2, 3, 2), (2, 3)),
-        expected_dtype=("float32", "bool"),
-        mixed_dtype=("float16", "bool"),
-        **ONE_WEIGHT,
-    )
+    dtypes = {"expected_dtype": ("float32", "bool"), "mixed_dtype": ("float16", "bool")}
+    inputs, shapes = (TOKENS, MASK, PRESENT), ((2, 3, 2), (2, 3))
+    run_layer_test(MissingToken, {}, inputs, shapes, **dtypes, **ONE_WEIGHT)
 
 
 def test_a_learned_vector_replaces_an_absent_branch():

@@ -31,23 +31,6 @@ def test_layers():
     run_layer_test(SumRanks, {"rank": 2}, ranks, (4, 3), expected_weights=(2, 0))
 
 
-@pytest.mark.parametrize(
-    ("kind", "width", "parameters"),
-    [  # absence embeddings are 10 of them
-        ("concat", 4, 10 + 44),
-        ("interaction", 7 * 3, 10 + 39),
-        ("gated", 4, 10 + (16 + 24 + 12) + 3 * 44),
-        ("tensor", 4, 10 + 39 + 65 * 4 - 4 + 4),
-        ("low_rank", 4, 10 + 39 + 3 * 32 + 2 + 4),
-        ("late", 10, 0),
-    ],
-)
-def test_a_fusion_has_its_width_and_its_parameters(kind, width, parameters):
-    model = shared_fusion(kind)
-    assert model.output_shape == (None, width)
-    assert model.count_params() == parameters
-
-
 def test_interaction_has_each_term_of_the_products_once():
     model = shared_fusion("interaction")
     text, image, audio = projections(model, np.tanh)

@@ -82,15 +82,11 @@ NONE = anomalies_pb2.Anomalies()
     ("shares", "checks", "lines"),
     [
         ({"silent": 0.5}, {}, []),
-        (
-            {"silent": 0.62},
-            {},
-            ["audio: 62 %.*train is silent throughout .checks.max_silent_share=0.5."],
-        ),
+        ({"silent": 0.62}, {}, ["audio: 62 %.* silent .*max_silent_share=0.5."]),
         (
             {"clipped": 0.0123, "silent": 0.2},
             {"max_clipped_share": 0.01},
-            ["audio: 1.23 %.*train is clipped .checks.max_clipped_share=0.01."],
+            ["audio: 1.23 %.*train is clipped .*max_clipped_share=0.01."],
         ),
     ],
 )
@@ -100,32 +96,31 @@ def test_too_much_silent_or_clipped_audio_is_an_anomaly(shares, checks, lines):
     assert all(map(re.fullmatch, lines, result))
 
 
-def test_an_unknown_class_is_named_with_its_share(schema):
-    labels = ["goat"] * 12 + ["emu"] * 3 + ["dog"] * 985
-    anomalies = anomalies_of(schema, label=labels, text=["x"] * 1000)
-    assert schema_anomalies(anomalies, "val") == [
-        "label in val: values that the schema does not list: "
-        "emu (under 1 % of the rows), goat (1 % of the rows)"
-    ]
-
-
-def test_a_rare_modality_is_reported_with_its_share(schema):
-    anomalies = anomalies_of(
-        schema, label=["cat", "dog"] * 50, text=["x"] * 40 + [None] * 60
-    )
-    assert schema_anomalies(anomalies, "train") == [
-        "text in train: too often absent: in 40 % of the rows, where the schema "
-        "requires 80 %"
-    ]
-
-
-def test_each_difference_from_the_schema_has_a_line(schema):
-    anomalies = anomalies_of(schema, label=[1, 2] * 50, other=["x"] * 100)
-    assert schema_anomalies(anomalies, "test") == [
-        "label in test: unexpected data type: Expected data of type: BYTES but got INT",
-        "other in test: a feature that the schema does not know",
-        "text in test: absent in all rows",
-    ]
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (
+            {"label": ["goat"] * 6 + ["emu"] + ["dog"] * 493, "text": ["x"] * 500},
+            ["label in val: .* not list: emu .under 1 %.*, goat .1 % of the rows."],
+        ),
+        (
+            {"label": ["cat", "dog"] * 50, "text": ["x"] * 40 + [None] * 60},
+            ["text in val: too often absent: in 40 % .* requires 80 %"],
+        ),
+        (
+            {"label": [1, 2] * 50, "other": ["x"] * 100},
+            [
+                "label in val: unexpected data type: .*: BYTES but got INT",
+                "other in val: a feature that the schema does not know",
+                "text in val: absent in all rows",
+            ],
+        ),
+    ],
+)
+def test_each_difference_from_the_schema_has_a_line(schema, columns, lines):
+    result = schema_anomalies(anomalies_of(schema, **columns), "val")
+    assert len(result) == len(lines)
+    assert all(map(re.fullmatch, lines, result))
 
 
 def test_anomalies_of_a_split_are_reported():

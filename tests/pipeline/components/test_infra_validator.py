@@ -51,20 +51,12 @@ def inputs(run, tmp_path):
     return {"model": model, "model_run": folder, "examples": tmp_path / "examples"}
 
 
-KINDS = {
-    "model": standard_artifacts.Model,
-    "model_run": standard_artifacts.ModelRun,
-    "examples": standard_artifacts.Examples,
-}
-
-
 def validate(inputs, folder):
     """Runs the executor and returns the blessing."""
     blessing = executor_harness.artifact(standard_artifacts.InfraBlessing, folder)
-    artifacts = {
-        name: [executor_harness.artifact(KINDS[name], uri)]
-        for name, uri in inputs.items()
-    }
+    types = {"model": "Model", "model_run": "ModelRun", "examples": "Examples"}
+    kinds = {name: getattr(standard_artifacts, kind) for name, kind in types.items()}
+    artifacts = {n: [executor_harness.artifact(kinds[n], inputs[n])] for n in kinds}
     Executor().Do(artifacts, {"blessing": [blessing]}, {"code": ""})
     return blessing
 
@@ -94,7 +86,6 @@ def requests(path):
         yield request.model_spec.signature_name, feeds
 
 
-@pytest.mark.e2e
 def test_a_good_model_is_blessed_and_pushed_with_its_warm_up(inputs, tmp_path):
     blessing = validate(inputs, tmp_path / "blessing")
     assert blessing.get_int_custom_property("blessed") == 1
@@ -131,7 +122,6 @@ def rejection_of(inputs, folder):
     return reason
 
 
-@pytest.mark.e2e
 def test_the_export_of_another_model_is_not_pushed(inputs, tmp_path):
     trained_model = load_trained(inputs["model_run"])
     bias = trained_model.model.get_layer("head").get_layer("logits").weights[1]

@@ -33,8 +33,7 @@ def number(low, high, scale=1.0):
 
 
 def page_of(**splits):
-    statistics = {"modalities": MODALITIES, "clipped_from": 0.001, "splits": splits}
-    return render(statistics)
+    return render({"modalities": MODALITIES, "clipped_from": 0.001, "splits": splits})
 
 
 def visible_text(page):
@@ -77,11 +76,8 @@ def test_a_page_shows_numbers_shares_and_classes(page, text):
 
 def test_bars_have_a_height_and_their_rows(page):
     assert 'title="1 to 4 s: 9 rows (56.2 %)"' in page
-    assert re.findall(r"<i style=\"height: ([\d.]+)%\"", page)[-6:-3] == [
-        "100.0",
-        "0.0",
-        "77.8",
-    ]
+    heights = re.findall(r"<i style=\"height: ([\d.]+)%\"", page)
+    assert heights[-6:-3] == ["100.0", "0.0", "77.8"]
 
 
 def test_text_from_the_table_is_escaped():

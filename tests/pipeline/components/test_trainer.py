@@ -42,7 +42,6 @@ def epochs(monkeypatch):
     return result
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("is_remote", [False, True])
 def test_a_second_attempt_resumes_the_first(
     is_remote, arguments, tmp_path, epochs, monkeypatch

@@ -57,7 +57,6 @@ def check_state(state, table, config):
             np.testing.assert_allclose(numbers, expected_scales[modality][name], 2e-7)
 
 
-@pytest.mark.e2e
 def test_tft_finds_words_classes_and_scales(tmp_path_factory):
     base = tmp_path_factory.getbasetemp() / "small"
     table, config, _ = executor_harness.small(base)
@@ -65,7 +64,6 @@ def test_tft_finds_words_classes_and_scales(tmp_path_factory):
     check_state(state, table, config)
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("make_rows", "text"),
     [

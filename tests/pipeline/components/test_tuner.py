@@ -30,7 +30,6 @@ def fn_args(tmp_path, tmp_path_factory):
     )
 
 
-@pytest.mark.e2e
 def test_trials_differ_and_the_best_one_has_the_lowest_loss(fn_args, tmp_path):
     search = tuner.tuner_fn(fn_args).tuner
     search.search()

@@ -2,18 +2,16 @@
 
 import asyncio
 import threading
+from functools import cache
 
 from serving.client import AsyncClient
 
 
 class BlockingAsyncClient:
-    """Runs an `AsyncClient` in an event loop of a background thread."""
+    """Runs an `AsyncClient` in the event loop of a background thread."""
 
     def __init__(self, target, **settings):
         self._client = AsyncClient(target, **settings)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
         self._run(self._client.__aenter__())
 
     def predict(self, **row):
@@ -34,16 +32,14 @@ class BlockingAsyncClient:
             self._run(stream.aclose())
 
     def close(self):
-        if not self._loop.is_closed():
-            self._run(self._client.__aexit__(None, None, None))
-
-    def stop(self):
-        """Closes the client and its event loop."""
-        self.close()
-        self._run(self._loop.shutdown_asyncgens())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._run(self._client.__aexit__(None, None, None))
 
     def _run(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(coroutine, _event_loop()).result(60)
+
+
+@cache
+def _event_loop():
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return loop

@@ -1,7 +1,6 @@
 """A tiny trained model and a made-up one, each behind a fake server."""
 
 from contextlib import ExitStack
-from functools import cache
 
 import pytest
 
@@ -34,20 +33,13 @@ def servable(run):
 
 @pytest.fixture(scope="session")
 def local_csv(run, tmp_path_factory):
-    """local_csv(table) -> output of mmkeras.predict; the model is loaded once."""
-    from mmkeras.export import inference
+    """local_csv(table) -> output of mmkeras.predict."""
     from mmkeras.predict import predict
 
-    trained_model = inference.load_trained(run[0])
-    predictor = inference.Predictor(trained_model)
     output = tmp_path_factory.mktemp("local") / "out.csv"
 
-    @cache
     def local_csv(table):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(inference, "load_trained", lambda _: trained_model)
-            patch.setattr(inference, "Predictor", lambda _: predictor)
-            predict(run[0], table, output)
+        predict(run[0], table, output)
         return output.read_bytes().decode()
 
     return local_csv

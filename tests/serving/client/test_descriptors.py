@@ -74,20 +74,14 @@ def test_an_open_client_has_not_imported_tensorflow(code, modules):
 @pytest.mark.parametrize("tensorflow_first", [True, False])
 def test_tensorflow_works_in_the_same_process(tensorflow_first):
     parts = [
-        """
-from serving.client.descriptors import message_class
-request = message_class("tensorflow.serving.PredictRequest")()
-request.inputs["x"].dtype = 7
-request.inputs["x"].string_val.append(b"hi")
-""",
-        """
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2
-""",
+        "from serving.client.descriptors import message_class as message",
+        "import tensorflow; from tensorflow_serving.apis.predict_pb2 import *",
     ]
-    end = """
-copy = predict_pb2.PredictRequest.FromString(request.SerializeToString())
-print(copy.inputs["x"].string_val[0].decode(), float(tf.add(1.0, 2.0)))
-"""
-    code = "".join(parts[::-1] if tensorflow_first else parts) + end
+    name = "tensorflow.serving.PredictRequest"
+    use = [
+        f"content = message({name!r})(output_filter=['hi']).SerializeToString()",
+        "print(PredictRequest.FromString(content).output_filter[0])",
+        "print(float(tensorflow.add(1.0, 2.0)))",
+    ]
+    code = "\n".join((parts[::-1] if tensorflow_first else parts) + use)
     assert run_fresh(code)[-2:] == ["hi", "3.0"]

@@ -1,6 +1,5 @@
 """gRPC transport: dead connections, several addresses, message limits, diagnosis."""
 
-import asyncio
 import contextlib
 import socket
 import threading
@@ -12,16 +11,11 @@ import grpc
 import pytest
 
 from serving.client.errors import PredictError
-from serving.client.grpc_transport import AsyncGrpcTransport, GrpcTransport
-from serving.client.requests import PredictCall
+from serving.client.grpc_transport import GrpcTransport
+from serving.client.requests import OUTPUTS, PredictCall
 from serving.client.settings import Settings, Tls
 from tests.serving.client.certificates import grpc_credentials
-from tests.serving.client.fake_server import (
-    FakeServer,
-    Fault,
-    make_model,
-    serve_grpc,
-)
+from tests.serving.client.fake_server import FakeServer, Fault, make_model, serve_grpc
 from tests.serving.client.network import LOCAL, free_port, listen, proxy
 from tests.serving.client.transport_calls import (
     PREDICT,
@@ -120,10 +114,14 @@ def serve_bytes(response=b"", max_bytes=2**22):
     server.stop(None).wait()
 
 
-def test_a_response_that_is_no_message_is_an_error(send):
-    with serve_bytes(b"\xff\xff\xff") as target:
+@pytest.mark.parametrize(
+    ("response", "text"),
+    [(b"\xff\xff\xff", "TensorFlow Serving"), (b"", "no output 'probabilities'")],
+)
+def test_a_response_without_outputs_is_an_error(send, response, text):
+    with serve_bytes(response) as target:
         error = send.error(target)
-    assert error.code == "INTERNAL" and "TensorFlow Serving" in str(error)
+    assert error.code == "INTERNAL" and text in str(error)
 
 
 def test_a_request_above_the_servers_limit_is_not_transient(send):
@@ -145,44 +143,24 @@ def test_a_connection_that_closes_during_a_call_is_transient(send):
     assert error.code == "UNAVAILABLE" and error.is_transient
 
 
-@pytest.fixture
-def hanging_dns(monkeypatch):
-    """Name lookups of Python, and so the diagnosis, hang."""
+def test_the_diagnosis_ends_with_the_deadline_of_the_call(send, monkeypatch):
     end = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: end.wait(30))
-    yield
-    end.set()
-
-
-def test_the_diagnosis_ends_with_the_deadline_of_the_call(send, hanging_dns):
     start_s = time.monotonic()
     error = send.error(f"{LOCAL}:{free_port()}", timeout_s=0.5)
+    end.set()
     assert time.monotonic() - start_s < 2
     assert "cannot be reached: " in str(error) and error.is_transient
 
 
-def test_the_diagnosis_does_not_block_the_event_loop(hanging_dns):
-    async def run():
-        transport = AsyncGrpcTransport(Settings(target=f"{LOCAL}:{free_port()}"))
-        call = asyncio.ensure_future(transport.send(PREDICT, 0.6))
-        ticks = 0
-        while not call.done():
-            await asyncio.sleep(0.01)
-            ticks += 1
-        await asyncio.gather(call, return_exceptions=True)
-        await transport.close()
-        return ticks
-
-    assert asyncio.run(run()) > 10
-
-
 def test_compressed_requests_arrive(send, text_server):
-    texts = []
-    text_server.before = lambda r: texts.append(r.inputs["text"].string_val[0])
+    requests = []
+    text_server.before = requests.append
     call = PredictCall(spec=SPEC, columns={"text": [b"x" * 10_000]})
     with serve_grpc(text_server) as port:
         assert send(f"{LOCAL}:{port}", call, gzip=True).labels == ["a"]
-    assert texts == [b"x" * 10_000]
+    assert requests[0].inputs["text"].string_val[0] == b"x" * 10_000
+    assert set(requests[0].output_filter) == set(OUTPUTS)
 
 
 def test_without_an_authority_the_system_has_the_trusted_ones(

@@ -2,33 +2,25 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.serving.conformance import environments
-from tests.serving.conformance.environments import HERE, UnavailableError
+from tests.serving.conformance.environments import HERE
 
 TIMEOUT_S = 180
 
 
 def run_client(client: str, job: dict) -> dict:
-    """Sends `job` to the script of a client; returns its results.
-
-    Raises:
-        UnavailableErrorError: The environment of the client cannot be created.
-        AssertionError: The script failed.
-    """
-    command, modules = _command(client)
-    environment = {
-        "no_proxy": "127.0.0.1",
-        "NODE_PATH": str(modules),
-    }  # no proxy for this machine
+    """Sends `job` to the script of a client; returns its results."""
+    variables = {"no_proxy": "127.0.0.1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if client == "grpc-js":
+        variables["NODE_PATH"] = str(environments.node_modules())
     process = subprocess.run(
-        [str(word) for word in command],
+        _command(client),
         input=json.dumps(job),
-        env=os.environ | environment | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=os.environ | variables,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -39,8 +31,6 @@ def run_client(client: str, job: dict) -> dict:
 
 def curl(*words: str) -> tuple[int, dict]:
     """Returns the status and the JSON of curl."""
-    if shutil.which("curl") is None:
-        raise UnavailableError("There is no program 'curl'. Install it.")
     process = subprocess.run(
         ["curl", "--silent", "--show-error", "--noproxy", "*", "--max-time", "30"]
         + ["--write-out", "\n%{http_code}", *words],
@@ -53,16 +43,12 @@ def curl(*words: str) -> tuple[int, dict]:
     return int(status), json.loads(body)
 
 
-def _command(client: str) -> tuple[list[str | Path], Path | str]:
-    """Returns the command, and the folder of packages for Node."""
+def _command(client: str) -> list[str | Path]:
     if client == "grpc-js":
-        return ["node", HERE / "grpc_js_client.js"], environments.node_modules()
+        return ["node", HERE / "grpc_js_client.js"]
     if client == "tfx":  # installed with the tests of the pipeline
-        return [sys.executable, HERE / "tfx_client.py"], ""
-    if client == "min-tfs-client":
-        script, flags = HERE / "min_tfs_client_script.py", []
-    else:
-        script = HERE / "ovms_client.py"
-        client, flags = "ovmsclient", [{"ovmsclient": "grpc"}.get(client, "rest")]
+        return [sys.executable, HERE / "tfx_client.py"]
+    transport = "grpc" if client == "ovmsclient" else "rest"
     # -I: this repository and its packages cannot be imported.
-    return [environments.python_with(client), "-I", script, *flags], ""
+    python = environments.python_with_ovmsclient()
+    return [python, "-I", HERE / "ovms_client.py", transport]

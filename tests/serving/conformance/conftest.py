@@ -6,7 +6,6 @@ import pytest
 
 from tests import table_factory
 from tests.serving.conformance import clients, jobs
-from tests.serving.conformance.environments import UnavailableError
 from tests.serving.conformance.jobs import CLASSIFIER, HALVES
 from tests.serving.server_process import start_server
 
@@ -17,10 +16,9 @@ def export(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, export):
-    folder = tmp_path_factory.mktemp("conformance")
-    models = {HALVES: jobs.save_half_plus_two(folder / HALVES), CLASSIFIER: export}
-    with start_server(models, folder / "log") as server:
+def server(tmp_path_factory, halves, export):
+    log = tmp_path_factory.mktemp("conformance") / "log"
+    with start_server({HALVES: halves, CLASSIFIER: export}, log) as server:
         yield server
 
 
@@ -28,11 +26,4 @@ def server(tmp_path_factory, export):
 def results_of(server):
     """results_of(client) -> results of its script, which runs once."""
 
-    @cache
-    def results(client):
-        try:
-            return clients.run_client(client, jobs.job(server))
-        except UnavailableError as error:
-            pytest.fail(str(error), pytrace=False)
-
-    return results
+    return cache(lambda client: clients.run_client(client, jobs.job(server)))

@@ -1,7 +1,6 @@
 """Job of the third-party clients: two models, some numbers, two rows."""
 
 from base64 import b64encode
-from pathlib import Path
 
 import tensorflow as tf
 from google.protobuf import descriptor_pb2
@@ -9,44 +8,23 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
     predict_pb2,
-    regression_pb2,
 )
 
 from mmkeras.schema import AUDIO, CLASSIFY, IMAGE, TEXT
 from tests import table_factory
 from tests.serving.server_process import ServerProcess
 
-# Service -> modules of its messages, and method -> prefix of its messages. The modules
-# of the services in tensorflow-serving-api 2.19 do not import under protobuf 6.
+# Service -> method -> module of its messages. The modules of the services in
+# tensorflow-serving-api 2.19 do not import under protobuf 6.
 SERVICES = {
-    "PredictionService": (
-        [
-            classification_pb2,
-            get_model_metadata_pb2,
-            inference_pb2,
-            predict_pb2,
-            regression_pb2,
-        ],
-        {
-            "Classify": "Classification",
-            "Regress": "Regression",
-            "Predict": "Predict",
-            "MultiInference": "MultiInference",
-            "GetModelMetadata": "GetModelMetadata",
-        },
-    ),
-    "ModelService": (
-        [get_model_status_pb2, model_management_pb2],
-        {
-            "GetModelStatus": "GetModelStatus",
-            "HandleReloadConfigRequest": "ReloadConfig",
-        },
-    ),
+    "PredictionService": {
+        "Predict": predict_pb2,
+        "GetModelMetadata": get_model_metadata_pb2,
+    },
+    "ModelService": {"GetModelStatus": get_model_status_pb2},
 }
-HALVES, CLASSIFIER = "half_plus_two", "classifier"
+HALVES, CLASSIFIER = "halves", "classifier"
 FLOATS = [1.0, 2.0, 5.0]
 # The second row has no image.
 ROWS = {
@@ -58,22 +36,6 @@ TEXT_ALONE_ERROR = (
     "input size does not match signature: 1!=3 len({text}) != "
     "len({audio,image,text}). Sent extra: {}. Missing but required: {audio,image}."
 )
-TEXTS_ALONE = {TEXT: ROWS[TEXT], IMAGE: [b"", b""], AUDIO: [b"", b""]}
-
-
-class HalfPlusTwo(tf.Module):
-    """Model of TensorFlow Serving's own examples."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
-    def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"y": x / 2 + 2}
-
-
-def save_half_plus_two(base: Path) -> Path:
-    """Saves version 1; returns `base`."""
-    model = HalfPlusTwo()
-    tf.saved_model.save(model, str(base / "1"), signatures=model.__call__)
-    return base
 
 
 def job(server: ServerProcess) -> dict:
@@ -85,7 +47,6 @@ def job(server: ServerProcess) -> dict:
         "classifier": CLASSIFIER,
         "floats": FLOATS,
         "rows": {name: [text_of(value) for value in ROWS[name]] for name in ROWS},
-        "texts": [text.decode() for text in ROWS[TEXT]],
         "descriptors": text_of(descriptors()),
         "predict": text_of(predict_request().SerializeToString()),
         "classify": text_of(classify_request().SerializeToString()),
@@ -129,21 +90,20 @@ def descriptors() -> bytes:
                 add(dependency)
             file.CopyToProto(files.file.add())
 
-    for name, (modules, methods) in SERVICES.items():
+    for name, modules in SERVICES.items():
         service = descriptor_pb2.FileDescriptorProto(
             name=f"tensorflow_serving/apis/{name}.proto",
             package="tensorflow.serving",
             syntax="proto3",
-            dependency=[module.DESCRIPTOR.name for module in modules],
+            dependency=[module.DESCRIPTOR.name for module in modules.values()],
             service=[{"name": name}],
         )
-        for module in modules:
+        for method, module in modules.items():
             add(module.DESCRIPTOR)
-        for method, messages in methods.items():
             service.service[0].method.add(
                 name=method,
-                input_type=f".tensorflow.serving.{messages}Request",
-                output_type=f".tensorflow.serving.{messages}Response",
+                input_type=f".tensorflow.serving.{method}Request",
+                output_type=f".tensorflow.serving.{method}Response",
             )
         files.file.append(service)
     return files.SerializeToString()

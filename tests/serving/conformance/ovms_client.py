@@ -38,9 +38,7 @@ def main():
     job = json.load(sys.stdin)
     client = CLIENTS[transport](job[transport])
     halves, classifier = job["halves"], job["classifier"]
-    row = {
-        name: [b64decode(item) for item in job["rows"][name]] for name in job["rows"]
-    }
+    row = {name: list(map(b64decode, values)) for name, values in job["rows"].items()}
     floats = {"x": job["floats"]}
     results = {
         "floats": client.predict(floats, halves, 1),
@@ -49,15 +47,10 @@ def main():
         "status": client.get_model_status(classifier, 1),
         "errors": {
             "unknown model": failure(client.predict, floats, "unknown", 1),
-            "unknown version": failure(client.predict, floats, halves, 7),
-            "its own default, version 0": failure(client.predict, floats, halves),
+            "version 0": failure(client.predict, floats, halves),
             "unknown input": failure(client.predict, {"z": [1.0]}, halves, 1),
-            "status of an unknown model": failure(
-                client.get_model_status, "unknown", 1
-            ),
-            "metadata of an unknown model": failure(
-                client.get_model_metadata, "unknown", 1
-            ),
+            "status of an unknown model": failure(client.get_model_status, "no", 1),
+            "metadata of an unknown model": failure(client.get_model_metadata, "no", 1),
         },
     }
     json.dump(plain(results), sys.stdout)

@@ -10,36 +10,23 @@ from tests.serving.conformance import clients, jobs
 from tests.serving.conformance.jobs import CLASSIFIER, HALVES
 
 # The clients are downloaded.
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
-CLIENTS = ["ovmsclient", "ovmsclient by REST", "min-tfs-client", "grpc-js"]
+CLIENTS = ["ovmsclient", "ovmsclient by REST", "grpc-js"]
 NOT_FOUND = "Servable not found for request: "
 # Client -> wrong request -> name of the client's error, and the start of its text.
 ERRORS = {
     "ovmsclient": {
         "unknown model": ["ModelNotFoundError", f"{NOT_FOUND}Specific(unknown, 1)"],
-        "unknown version": [
-            "ModelNotFoundError",
-            f"{NOT_FOUND}Specific(half_plus_two, 7)",
-        ],
         # OpenVINO takes 0 for the newest version.
-        "its own default, version 0": [
-            "ModelNotFoundError",
-            f"{NOT_FOUND}Specific(half_plus_two, 0)",
-        ],
+        "version 0": ["ModelNotFoundError", f"{NOT_FOUND}Specific(halves, 0)"],
         "unknown input": ["InvalidInputError", "Signature input alias: x(feed name: "],
         "status of an unknown model": ["ModelNotFoundError", "Could not find version"],
         "metadata of an unknown model": ["ModelNotFoundError", NOT_FOUND],
     },
-    "min-tfs-client": {
-        "unknown model": ["NOT_FOUND", f"{NOT_FOUND}Latest(unknown)"],
-        "unknown version": ["NOT_FOUND", f"{NOT_FOUND}Specific(half_plus_two, 7)"],
-        "missing input": ["INVALID_ARGUMENT", jobs.TEXT_ALONE_ERROR],
-        "wrong dtype": ["INVALID_ARGUMENT", "Expects arg[0] to be float but double"],
-    },
     "grpc-js": {
         "unknown model": ["NOT_FOUND", f"{NOT_FOUND}Latest(unknown)"],
-        "unknown version": ["NOT_FOUND", f"{NOT_FOUND}Specific(half_plus_two, 7)"],
+        "unknown version": ["NOT_FOUND", f"{NOT_FOUND}Specific(halves, 7)"],
         "unknown signature": ["FAILED_PRECONDITION", "Serving signature key "],
         "missing input": ["INVALID_ARGUMENT", jobs.TEXT_ALONE_ERROR],
         "status of an unknown model": ["NOT_FOUND", "Could not find any versions of"],
@@ -74,9 +61,7 @@ def plain(value):
 def test_a_client_gets_the_outputs_of_the_export(client, results_of, run_export):
     results = results_of(client)
     assert results["floats"] == [2.5, 3.0, 4.5]
-    # min-tfs-client can send text alone.
-    rows = jobs.TEXTS_ALONE if client == "min-tfs-client" else jobs.ROWS
-    assert results["rows"] == run_export(rows)
+    assert results["rows"] == run_export(jobs.ROWS)
     assert results["rows"]["status"][1].startswith("image absent")
 
 
@@ -99,7 +84,7 @@ def test_the_metadata_have_the_signature_of_the_export(client, results_of):
     assert metadata["model_version"] == 1
 
 
-@pytest.mark.parametrize("client", ["ovmsclient", "ovmsclient by REST", "grpc-js"])
+@pytest.mark.parametrize("client", CLIENTS)
 def test_the_status_of_the_export_is_available(client, results_of):
     assert results_of(client)["status"] == {
         "1": {"state": "AVAILABLE", "error_code": 0, "error_message": ""}
@@ -121,7 +106,6 @@ def test_the_health_service_and_the_model_spec_of_a_response(results_of):
     assert results["health"] == {"": serving, "PredictionService": serving}
     spec = {"name": HALVES, "version": 1, "signature_name": SERVING_DEFAULT}
     assert results["spec"] == spec
-    assert results_of("min-tfs-client")["version"] == 1
 
 
 @pytest.fixture

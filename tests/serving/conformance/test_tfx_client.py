@@ -4,7 +4,7 @@ import pytest
 
 from tests.serving.conformance import jobs
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 pytest.importorskip("tfx", reason="tfx is not installed here")
 
 

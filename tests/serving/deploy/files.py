@@ -11,25 +11,13 @@ import yaml
 DEPLOY = Path(__file__).parents[3] / "serving" / "deploy"
 # Source: main.cc of TensorFlow Serving 2.16.1; flags that a deployment may set.
 FLAGS = {
-    "port",
-    "rest_api_port",
-    "rest_api_num_threads",
-    "rest_api_timeout_in_ms",
-    "grpc_max_threads",
-    "grpc_channel_arguments",
-    "model_config_file",
-    "model_config_file_poll_wait_seconds",
-    "allow_version_labels_for_unavailable_models",
-    "enable_batching",
-    "batching_parameters_file",
-    "monitoring_config_file",
-    "ssl_config_file",
-    "enable_grpc_healthcheck_service",
-    "enable_model_warmup",
-    "num_load_threads",
-    "num_unload_threads",
-    "tensorflow_intra_op_parallelism",
-    "tensorflow_inter_op_parallelism",
+    *("port", "rest_api_port", "rest_api_num_threads", "rest_api_timeout_in_ms"),
+    *("grpc_max_threads", "grpc_channel_arguments", "enable_grpc_healthcheck_service"),
+    *("model_config_file", "model_config_file_poll_wait_seconds", "ssl_config_file"),
+    *("allow_version_labels_for_unavailable_models", "enable_model_warmup"),
+    *("enable_batching", "batching_parameters_file", "monitoring_config_file"),
+    *("num_load_threads", "num_unload_threads"),
+    *("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"),
 }
 
 

@@ -44,12 +44,6 @@ def test_pods_are_called_in_a_way_that_the_network_policy_allows():
     assert any("port-forward pod/" in command for command in kubectl)
 
 
-def test_the_fifth_step_of_kubeflow_refers_to_the_page_of_deployment():
-    step = PAGES["kubeflow.md"].partition("## 5.")[2].partition("\n## ")[0]
-    assert "(deploy.md#kubernetes)" in step
-    assert "docker" not in step and "again until" not in step
-
-
 def test_releases_have_actions_and_flags_of_the_program():
     name = "python -m serving.deploy.release"
     releases = [c.split() for c in commands("deploy.md") if c.startswith(name)]

@@ -3,7 +3,7 @@
 import base64
 import gzip
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
@@ -27,60 +27,33 @@ _WORDS = ("", "warm fire", "a  b", "\0", "\N{SNOWMAN}", "x" * 300)
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """HTTP request for a WSGI application.
-
-    Attributes:
-        target: Path and query, in Latin-1.
-        headers: Headers by their WSGI names.
-    """
+    """HTTP request for a WSGI application."""
 
     method: str
-    target: str
+    target: str  # path and query, in Latin-1
     body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str]  # by their WSGI names
 
 
 def valid_body(signature: str, infos, rows: int) -> str:
     """Returns a valid body of :predict for the inputs of a signature."""
     values = {}
     for name, info in infos.items():
-        dims = [d.size for d in info.tensor_shape.dim[1:]]
-        values[name] = _nested(_value(info.dtype), dims)
+        values[name] = {7: "warm", 10: True}.get(info.dtype, 1)
+        for dim in reversed(info.tensor_shape.dim[1:]):
+            values[name] = [values[name]] * (2 if dim.size < 0 else dim.size)
     return json.dumps({"signature_name": signature, "instances": [values] * rows})
 
 
-def _value(dtype: int):
-    return {7: "warm", 10: True}.get(dtype, 1)
-
-
-def _nested(value, dims: list[int]):
-    for size in reversed(dims):
-        value = [value] * (2 if size < 0 else size)
-    return value
-
-
-def _leaves() -> st.SearchStrategy:
-    return st.one_of(
-        st.none(),
-        st.booleans(),
-        st.integers(-(2**70), 2**70),
-        st.floats(),
-        st.sampled_from(_WORDS),
-        st.text(max_size=6),
-        st.binary(max_size=30).map(lambda b: {"b64": base64.b64encode(b).decode()}),
-    )
-
-
-def draw_value() -> st.SearchStrategy:
-    """Draws any JSON value."""
-    names = st.sampled_from(("x", "b64", "numbers", "inputs", "text", "a", ""))
-    return st.recursive(
-        _leaves(),
-        lambda v: st.one_of(
-            st.lists(v, max_size=4), st.dictionaries(names, v, max_size=3)
-        ),
-        max_leaves=12,
-    )
+_BASE64 = st.binary(max_size=30).map(lambda b: {"b64": base64.b64encode(b).decode()})
+_LEAVES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats()
+_LEAVES |= st.sampled_from(_WORDS) | st.text(max_size=6) | _BASE64
+_NAMES = st.sampled_from(("x", "b64", "numbers", "inputs", "text", "a", ""))
+_VALUES = st.recursive(
+    _LEAVES,
+    lambda v: st.lists(v, max_size=4) | st.dictionaries(_NAMES, v, max_size=3),
+    max_leaves=12,
+)
 
 
 @st.composite
@@ -92,22 +65,21 @@ def draw_body(draw, signatures) -> str:
         text = valid_body(name, signatures[name].inputs, draw(st.sampled_from((1, 2))))
         if how:
             old = draw(st.sampled_from(("1", "warm", "true", '"', "]", "{", ",")))
-            text = text.replace(
-                old, draw(st.sampled_from(_ODD)), draw(st.integers(0, 2))
-            )
+            odd, count = draw(st.sampled_from(_ODD)), draw(st.integers(0, 2))
+            text = text.replace(old, odd, count)
         return text
     if how == 4:
         return draw(st.sampled_from(_ODD))
     key = draw(st.sampled_from(("instances", "inputs", "examples", "context", "x")))
-    document = {"signature_name": name, key: draw(draw_value())}
+    document = {"signature_name": name, key: draw(_VALUES)}
     if how == 5:
-        document["signature_name"] = draw(draw_value())
+        document["signature_name"] = draw(_VALUES)
     elif how == 6:
-        document[draw(st.sampled_from(("inputs", "examples", "instances")))] = draw(
-            st.lists(st.dictionaries(st.sampled_from("xy"), _leaves(), max_size=2))
-        )
+        rows = st.lists(st.dictionaries(st.sampled_from("xy"), _LEAVES, max_size=2))
+        key = draw(st.sampled_from(("inputs", "examples", "instances")))
+        document[key] = draw(rows)
     elif how == 7:
-        rows = draw(st.lists(draw_value(), max_size=3))
+        rows = draw(st.lists(_VALUES, max_size=3))
         document = {"signature_name": name, "instances": rows}
     return json.dumps(document)
 

@@ -1,24 +1,23 @@
 """Fuzzing of the server in this process, through its gRPC and WSGI handlers."""
 
-import io
 import json
 import os
 import random
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import grpc
+import tensorflow as tf
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving.server.configs import Batching
+from serving.server.configs import read_batching
 from serving.server.engine.admission import WeightedSemaphore
 from serving.server.engine.batching import BatchScheduler
 from serving.server.engine.data_plane import DataPlane, Limits
@@ -30,16 +29,12 @@ from serving.server.models.manager import Manager
 from serving.server.rest.app import build_app
 from tests.serving.fuzzing import http_requests, messages, oracle
 from tests.serving.fuzzing.mutation import mutate, mutate_message
+from tests.serving.server.assertions import call_wsgi
 
+RELOAD = "HandleReloadConfigRequest"
 TIMEOUT_S = 20.0
 _MESSAGE_BYTES = 2**24
 _RELOAD_S = 0.02  # a reload waits for the first version until its deadline
-BATCHING = Batching(
-    max_batch_size=32,
-    allowed_batch_sizes=(8, 32),
-    num_batch_threads=1,
-    pad_variable_length_inputs=True,
-)
 
 
 class InProcessServer:
@@ -49,18 +44,21 @@ class InProcessServer:
         signatures: {model: its signatures}.
     """
 
-    def __init__(self, models: dict[str, Path], batching: Batching | None):
-        self._scheduler = batching and BatchScheduler(batching, lambda us: None)
+    def __init__(self, models: dict[str, Path], batching: Path | None):
+        self._scheduler = None
+        if batching:
+            self._scheduler = BatchScheduler(read_batching(batching), lambda us: None)
         limits = Limits(message_bytes=_MESSAGE_BYTES)
         semaphore = WeightedSemaphore(limits.rows, "rows")
-        self._manager = Manager(
-            partial(Servable, semaphore=semaphore, scheduler=self._scheduler),
-            log=lambda line: 0,
-        )
-        self._manager.apply(_config(models))
+        load = partial(Servable, semaphore=semaphore, scheduler=self._scheduler)
+        self._manager = Manager(load, log=lambda line: 0)
+        config = ModelServerConfig()
+        for name, path in models.items():
+            config.model_config_list.config.add(
+                name=name, base_path=str(path), model_platform="tensorflow"
+            )
+        self._manager.apply(config)
         data_plane = DataPlane(self._manager, Metrics(), limits)
-        self._handlers = _handlers(data_plane)
-        self._last = LastInput()
         self._app = build_app(
             data_plane, timeout_s=TIMEOUT_S, max_body_bytes=_MESSAGE_BYTES
         )
@@ -69,29 +67,32 @@ class InProcessServer:
             for name in models
         }
         # Reloads use another manager, with fake models.
-        self._reloaded = Manager(
-            lambda *_: SimpleNamespace(close=lambda: None),
-            poll_s=0.01,
-            log=lambda line: 0,
-        )
-        reload_data_plane = DataPlane(self._reloaded, Metrics(), limits)
-        self._reload = _handlers(reload_data_plane)["HandleReloadConfigRequest"]
+        self._reloaded = Manager(lambda *_: Mock(), poll_s=0.01, log=lambda line: 0)
+        reloaded = DataPlane(self._reloaded, Metrics(), limits)
+        self._handlers = _handlers(data_plane)
+        self._handlers[RELOAD] = _handlers(reloaded)[RELOAD]
+        # The current input is in a file, for the case that TensorFlow crashes.
+        path = os.environ.get("FUZZING_LAST_INPUT", os.devnull)
+        self._last_input = os.open(path, os.O_RDWR | os.O_CREAT)
 
     def close(self) -> None:
         self._manager.close()
         self._reloaded.close()
         if self._scheduler:
             self._scheduler.close()
+        os.close(self._last_input)
+
+    def _note(self, name: str, data: bytes) -> None:
+        head = json.dumps([name[:200], len(data)]).encode() + b"\n"
+        os.pwrite(self._last_input, head + data[: 2**20], 0)
 
     def call(self, method: str, data: bytes) -> tuple[str, str | None]:
         """Calls a gRPC method with bytes; returns the result and its problem."""
-        reload = method == "HandleReloadConfigRequest"
-        handler = self._reload if reload else self._handlers[method]
-        self._last.note(method, data)
+        self._note(method, data)
+        handler = self._handlers[method]
+        context = _Context(_RELOAD_S if method == RELOAD else TIMEOUT_S)
         try:
-            response = handler.unary_unary(
-                data, _Context(_RELOAD_S if reload else TIMEOUT_S)
-            )
+            response = handler.unary_unary(data, context)
         except _Aborted as error:
             return error.code.name, oracle.check_error(method, error.code, error.text)
         response = type(response).FromString(handler.response_serializer(response))
@@ -100,54 +101,29 @@ class InProcessServer:
 
     def send(self, request: http_requests.HttpRequest) -> tuple[str, str | None]:
         """Calls the WSGI application; returns the result and its problem."""
-        self._last.note(f"{request.method} {request.target}", request.body)
-        environ = {
-            "REQUEST_METHOD": request.method,
-            "REQUEST_URI": request.target,
-            "CONTENT_LENGTH": str(len(request.body)),
-            "wsgi.input": io.BytesIO(request.body),
-            **request.headers,
-        }
-        answer = {}
-
-        def start(status, headers):
-            answer.update(status=int(status.split()[0]), headers=dict(headers))
-
-        body = b"".join(self._app(environ, start))
-        headers = {name.lower(): value for name, value in answer["headers"].items()}
-        if request.method == "HEAD":
-            return str(answer["status"]), None if not body else "HEAD with a body"
-        problem = oracle.check_http(answer["status"], headers, body)
-        return str(answer["status"]), problem
+        method, target, body = request.method, request.target, request.body
+        self._note(f"{method} {target}", body)
+        line, headers, body = call_wsgi(
+            self._app, method, target, body, **request.headers
+        )
+        status = line.split()[0]
+        if method == "HEAD":
+            return status, "HEAD with a body" if body else None
+        headers = {name.lower(): value for name, value in headers.items()}
+        return status, oracle.check_http(int(status), headers, body)
 
 
-class LastInput:
-    """File with the current input, for the case that TensorFlow crashes."""
-
-    def __init__(self):
-        self._file = os.environ.get("FUZZING_LAST_INPUT")
-        path = self._file or os.path.join(tempfile.gettempdir(), os.devnull)
-        self._number = os.open(path, os.O_RDWR | os.O_CREAT)
-
-    def note(self, name: str, data: bytes) -> None:
-        head = json.dumps([name[:200], len(data)]).encode() + b"\n"
-        os.pwrite(self._number, head + data[: 2**20], 0)
-
-
+@dataclass
 class _Aborted(Exception):
-    def __init__(self, code: grpc.StatusCode, text: str):
-        super().__init__(text)
-        self.code, self.text = code, text
+    code: grpc.StatusCode
+    text: str
 
 
 class _Context:
     """Fake gRPC context."""
 
     def __init__(self, seconds: float):
-        self._seconds = seconds
-
-    def time_remaining(self) -> float:
-        return self._seconds
+        self.time_remaining = lambda: seconds
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
         return True
@@ -157,50 +133,22 @@ class _Context:
 
 
 def _handlers(data_plane: DataPlane):
-    return {
-        c.name: server.build_handler(c, data_plane, _MESSAGE_BYTES)
-        for c in server.build_calls(data_plane)
-    }
-
-
-def _config(models: dict[str, Path]) -> ModelServerConfig:
-    config = ModelServerConfig()
-    for name, path in models.items():
-        config.model_config_list.config.add(
-            name=name, base_path=str(path), model_platform="tensorflow"
-        )
-    return config
+    calls = server.build_calls(data_plane)
+    return {c.name: server.build_handler(c, data_plane, _MESSAGE_BYTES) for c in calls}
 
 
 def run_examples(
     strategy: st.SearchStrategy, count: int, number: int, take: Callable
 ) -> None:
     """Calls `take` with `count` values of a strategy, reproducibly for a seed."""
-
-    @seed(number)
-    @settings(
+    options = settings(
         max_examples=count,
         database=None,
         deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(strategy)
-    def run(value):
-        take(value)
-
-    run()
-
-
-@contextmanager
-def serving(
-    models: dict[str, Path], batching: Batching | None
-) -> Iterator[InProcessServer]:
-    server = InProcessServer(models, batching)
-    try:
-        yield server
-    finally:
-        server.close()
+    seed(number)(options(given(strategy)(lambda value: take(value))))()
 
 
 def run(
@@ -209,20 +157,17 @@ def run(
     folder: Path,
     inputs: int,
     number: int,
-    batching: Batching | None,
+    batching: Path | None,
 ) -> None:
-    """Sends about `inputs` inputs, in phases.
+    """Sends about `inputs` inputs, in phases, to models with these base paths.
 
     Args:
-        report: Receives the results.
-        models: Base paths by name.
         folder: Empty folder for the base paths of reloads.
-        inputs: Number of inputs.
         number: Seed.
-        batching: Settings of batching; None: no batching.
+        batching: File with the parameters of batching.
     """
     (folder / "a" / "1").mkdir(parents=True, exist_ok=True)
-    with serving(models, batching) as server:
+    with closing(InProcessServer(models, batching)) as server:
         for name, part in _phases(server, folder, number):
             title = f"{name}{', batches' if batching else ''}"
             with report.phase(title, os.getpid()):
@@ -281,15 +226,9 @@ def _phases(server: InProcessServer, folder: Path, number: int):
 
 
 _MUTATIONS = 4  # per generated request, whose generation is slow
-_MUTATED = {
-    "Predict": 0.34,
-    "Classify": 0.1,
-    "Regress": 0.1,
-    "MultiInference": 0.1,
-    "GetModelMetadata": 0.04,
-    "GetModelStatus": 0.04,
-    "HandleReloadConfigRequest": 0.01,
-}
+_MUTATED = dict.fromkeys(("Classify", "Regress", "MultiInference"), 0.1)
+_MUTATED |= dict.fromkeys(("GetModelMetadata", "GetModelStatus"), 0.04)
+_MUTATED |= {"Predict": 0.37, RELOAD: 0.01}
 
 
 def _media(server: InProcessServer, rng: random.Random, report, inputs: int) -> None:
@@ -303,11 +242,8 @@ def _media(server: InProcessServer, rng: random.Random, report, inputs: int) -> 
         request.model_spec.name, request.model_spec.signature_name = name, signature
         rows = rng.randint(1, 2)
         for alias in server.signatures[name][signature].inputs:
-            proto = request.inputs[alias]
-            proto.dtype = 7
-            proto.tensor_shape.dim.add(size=rows)
-            for _ in range(rows):
-                proto.string_val.append(mutate(rng, rng.choice(kinds), kinds))
+            values = [mutate(rng, rng.choice(kinds), kinds) for _ in range(rows)]
+            request.inputs[alias].CopyFrom(tf.make_tensor_proto(values))
         data = request.SerializeToString()
         report.record(*server.call("Predict", data), ("media", request))
 

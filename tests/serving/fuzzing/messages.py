@@ -1,43 +1,28 @@
 """Hypothesis strategies of protobuf requests, from valid to absurd."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import tensorflow as tf
 from hypothesis import strategies as st
 from tensorflow.core.example import example_pb2
 from tensorflow.core.framework import tensor_pb2, types_pb2
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
-    model_pb2,
-    predict_pb2,
-    regression_pb2,
-)
+from tensorflow_serving.apis import model_pb2
 
+from serving.server.grpc.server import build_calls
 from tests.table_factory import bomb, image, tone, vector
 
-REQUESTS = {
-    "Predict": predict_pb2.PredictRequest,
-    "Classify": classification_pb2.ClassificationRequest,
-    "Regress": regression_pb2.RegressionRequest,
-    "MultiInference": inference_pb2.MultiInferenceRequest,
-    "GetModelMetadata": get_model_metadata_pb2.GetModelMetadataRequest,
-    "GetModelStatus": get_model_status_pb2.GetModelStatusRequest,
-    "HandleReloadConfigRequest": model_management_pb2.ReloadConfigRequest,
-}
+REQUESTS = {call.name: call.request for call in build_calls(Mock())}
 _METHODS = ("predict", "classify", "regress")
 _DIMS = (0, 1, 2, 3, 4, 5, 8, 64)
 _ODD_DIMS = (-1, -2, 2**31, 2**32, 2**62, 2**63 - 1, -(2**63), 10**6, 1025)
 _ODD_NAMES = ("", "nope", "a\0b", "\N{PILE OF POO}" * 700, "x" * 2**20, "../..", "%s")
 _VERSIONS = (0, 1, 2, -1, 2**31, 2**63 - 1, -(2**63))
-_DTYPES = [v for v in types_pb2.DataType.values()] + [99, 200, -5]
+_DTYPES = [*types_pb2.DataType.values(), 99, 200, -5]
 _WORDS = (b"", b"warm fire", b"\0", b"\xff\xfe", "\N{SNOWMAN}".encode(), b"a b  c" * 20)
 _FLOATS = (0.0, 1.0, -1.5, 3e38, float("inf"), float("nan"), 1e-45)
-_FIELDS = ("half_val", "float_val", "double_val", "int_val", "string_val")
-_FIELDS += ("scomplex_val", "int64_val", "bool_val", "dcomplex_val", "uint32_val")
-_FIELDS += ("uint64_val",)
+_FIELDS = [f.name for f in tensor_pb2.TensorProto.DESCRIPTOR.fields]
+_FIELDS = [n for n in _FIELDS if n.endswith("_val") and n[:3] not in ("res", "var")]
 
 
 def media() -> list[bytes]:
@@ -87,7 +72,11 @@ def draw_tensor(draw, dtype: int, dims: list[int]) -> tensor_pb2.TensorProto:
     elif how == 3:
         proto.tensor_content = draw(st.binary(max_size=40))
     elif how == 4:
-        _fill(draw, proto, draw(st.sampled_from(_FIELDS)))
+        field = draw(st.sampled_from(_FIELDS))
+        # half_val has int32, of which 16 bits count.
+        values = {"string_val": _WORDS, "half_val": (0, 15360, -1, 2**31 - 1)}
+        values = st.sampled_from(values.get(field, (0, 1, 5)))
+        getattr(proto, field).extend(draw(st.lists(values, max_size=9)))
     elif how in (5, -5):
         proto.tensor_shape.unknown_rank = draw(st.booleans())
         proto.version_number = draw(st.sampled_from((0, 1, -1, 2**31 - 1)))
@@ -97,7 +86,7 @@ def draw_tensor(draw, dtype: int, dims: list[int]) -> tensor_pb2.TensorProto:
         proto.ClearField(draw(st.sampled_from(("dtype", "tensor_shape"))))
     elif how == 7:
         variant = proto.variant_val.add(type_name="x", metadata=b"\xff")
-        variant.draw_tensor.add(dtype=dtype)
+        variant.tensors.add(dtype=dtype)
         proto.resource_handle_val.add(device="/cpu:0", name="h", container="c")
     return proto
 
@@ -105,8 +94,8 @@ def draw_tensor(draw, dtype: int, dims: list[int]) -> tensor_pb2.TensorProto:
 def _valid_tensor(dtype: int, shape: list[int]) -> st.SearchStrategy:
     size = int(np.prod(shape, dtype=object))
     if dtype == types_pb2.DT_STRING:
-        values = st.lists(st.sampled_from(_WORDS), min_size=1, max_size=4)
-        return values.map(lambda words: _strings(words, size, shape))
+        words = st.lists(st.sampled_from(_WORDS), min_size=1, max_size=4)
+        return st.builds(_strings, words, st.just(size), st.just(shape))
     try:
         kind = np.dtype(tf.as_dtype(dtype).as_numpy_dtype)
         plain = kind.kind in "biufc" or dtype == types_pb2.DT_BFLOAT16
@@ -115,22 +104,20 @@ def _valid_tensor(dtype: int, shape: list[int]) -> st.SearchStrategy:
     if not plain or size > 2**16:
         return st.builds(lambda: _shaped(tensor_pb2.TensorProto(dtype=dtype), shape))
     values = st.sampled_from(_FLOATS if kind.kind in "fcV" else (0, 1, 9, 77))
-    return st.tuples(values, st.booleans()).map(
-        lambda value: _numbers(shape, kind, *value)
-    )
+    return st.builds(_numbers, st.just(shape), st.just(kind), values, st.booleans())
 
 
 def _numbers(shape, kind: np.dtype, value, packed: bool) -> tensor_pb2.TensorProto:
     with np.errstate(over="ignore"):  # 3e38 as a half
         array = np.full(shape, value).astype(kind)
-    dtype = tf.as_dtype(array.dtype)
+    dtype = tf.as_dtype(kind)
     if packed:
         proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
         proto.tensor_content = array.tobytes()
-        return _shaped(proto, list(array.shape))
-    few = tf.make_tensor_proto(array.ravel()[:3], dtype=dtype)
-    few.tensor_shape.ClearField("dim")
-    return _shaped(few, list(array.shape))
+    else:
+        proto = tf.make_tensor_proto(array.ravel()[:3], dtype=dtype)
+        proto.tensor_shape.ClearField("dim")
+    return _shaped(proto, shape)
 
 
 def _strings(words: list[bytes], size: int, shape: list[int]):
@@ -145,19 +132,10 @@ def _shaped(proto: tensor_pb2.TensorProto, shape: list[int]) -> tensor_pb2.Tenso
     return proto
 
 
-def _fill(draw, proto: tensor_pb2.TensorProto, field: str) -> None:
-    values = (0, 1, 5)
-    if field == "string_val":
-        values = _WORDS
-    elif field == "half_val":  # an int32, of which 16 bits count
-        values = (0, 15360, -1, 2**31 - 1)
-    getattr(proto, field).extend(draw(st.lists(st.sampled_from(values), max_size=9)))
-
-
 @st.composite
-def draw_predict(draw, name: str, signatures) -> predict_pb2.PredictRequest:
+def draw_predict(draw, name: str, signatures):
     """Draws a Predict request for a model with these signatures."""
-    request = predict_pb2.PredictRequest()
+    request = REQUESTS["Predict"]()
     plain = sorted(s for s in signatures if not s.startswith("__"))
     request.model_spec.CopyFrom(draw(draw_model_spec(name, plain)))
     signature = signatures.get(request.model_spec.signature_name)
@@ -198,7 +176,7 @@ def draw_example(draw) -> example_pb2.Example:
 
 @st.composite
 def draw_input(draw):
-    data = classification_pb2.ClassificationRequest().input
+    data = REQUESTS["Classify"]().input
     kind = draw(st.integers(0, 9))
     listed = draw(st.lists(draw_example(), max_size=4))
     if kind < 7:
@@ -237,11 +215,10 @@ def draw_model_request(draw, name: str, signatures, folder: str):
     spec = draw(draw_model_spec(name, sorted(signatures)))
     method = draw(st.sampled_from(("GetModelMetadata", "GetModelStatus", "Reload")))
     if method == "GetModelMetadata":
-        fields = st.sampled_from(("signature_def", "signature_def", "x", ""))
-        request = REQUESTS[method](
-            model_spec=spec, metadata_field=draw(st.lists(fields))
+        fields = draw(
+            st.lists(st.sampled_from(("signature_def", "signature_def", "x", "")))
         )
-        return method, request
+        return method, REQUESTS[method](model_spec=spec, metadata_field=fields)
     if method == "GetModelStatus":
         return method, REQUESTS[method](model_spec=spec)
     return "HandleReloadConfigRequest", draw(draw_reload(folder))
@@ -249,7 +226,7 @@ def draw_model_request(draw, name: str, signatures, folder: str):
 
 @st.composite
 def draw_reload(draw, folder: str):
-    request = model_management_pb2.ReloadConfigRequest()
+    request = REQUESTS["HandleReloadConfigRequest"]()
     kind = draw(st.integers(0, 15))
     if kind == 0:
         request.config.custom_model_config.type_url = draw(st.text(max_size=9))
@@ -266,9 +243,8 @@ def draw_reload(draw, folder: str):
         policy = model.model_version_policy
         odd = draw(st.integers(0, 5))
         if odd == 0:
-            policy.specific.versions.extend(
-                draw(st.lists(st.sampled_from(_VERSIONS), max_size=3))
-            )
+            versions = st.lists(st.sampled_from(_VERSIONS), max_size=3)
+            policy.specific.versions.extend(draw(versions))
         elif odd == 1:
             policy.latest.num_versions = draw(st.sampled_from((0, 1, 5, 2**31)))
         elif odd == 2:

@@ -8,33 +8,24 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 NAME = "foreign"
-_METHOD = "tensorflow/serving/{}"
 _NUMBERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _NUMBERS += ("half", "bfloat16", "float", "double", "complex64", "complex128", "bool")
 
 
 def save(base: Path) -> Path:
     """Writes version 1 of the model under `base`; returns `base`."""
-    version = base / "1"
+    file = base / "1" / "saved_model.pb"
     module = _Foreign()
-    functions = {
-        name.removeprefix("call_"): getattr(module, name)
-        for name in dir(module)
-        if name.startswith("call_")
-    }
+    names = [name for name in dir(module) if name.startswith("call_")]
+    functions = {name.removeprefix("call_"): getattr(module, name) for name in names}
     functions["serving_default"] = functions["dense"]
-    tf.saved_model.save(module, str(version), signatures=functions)
-    _set_methods(version / "saved_model.pb")
-    return base
-
-
-def _set_methods(file: Path) -> None:
-    """Sets the method names of `classify` and `regress`."""
+    tf.saved_model.save(module, str(file.parent), signatures=functions)
     saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     for name in ("classify", "regress"):
         signature = saved.meta_graphs[0].signature_def[name]
-        signature.method_name = _METHOD.format(name)
+        signature.method_name = f"tensorflow/serving/{name}"
     file.write_bytes(saved.SerializeToString())
+    return base
 
 
 def _function(**specs):
@@ -49,21 +40,17 @@ class _Foreign(tf.Module):
     def __init__(self):
         super().__init__()
         random = np.random.default_rng(0)
-        self.kernel = tf.Variable(random.normal(size=(3, 3, 3, 4)), dtype=tf.float32)
-        self.bias = tf.Variable(random.normal(size=4), dtype=tf.float32)
-        self.weights = tf.Variable(random.normal(size=(4, 3)), dtype=tf.float32)
-        self.table = tf.Variable(random.normal(size=(10, 4)), dtype=tf.float32)
+
+        def variable(*shape):
+            return tf.Variable(random.normal(size=shape), dtype=tf.float32)
+
+        self.kernel, self.bias = variable(3, 3, 3, 4), variable(4)
+        self.weights, self.table = variable(4, 3), variable(10, 4)
         self.lstm = keras.layers.LSTM(4)
         self.lstm.build((None, 5, 3))
-
         for name in _NUMBERS:
-            self._add_number(name)
-
-    def _add_number(self, name: str) -> None:
-        double = _function(x=(name, [None, 2]))(
-            lambda x: {"y": tf.identity(x), "shape": tf.shape(x)}
-        )
-        setattr(self, f"call_{name}", double)
+            call = _function(x=(name, [None, 2]))(lambda x: {"y": x, "n": tf.shape(x)})
+            setattr(self, f"call_{name}", call)
 
     @_function(pixels=("float", [None, 8, 8, 3]))
     def call_conv(self, pixels):
@@ -142,6 +129,5 @@ class _Foreign(tf.Module):
         return {"outputs": self._parsed(inputs)}
 
     def _parsed(self, examples):
-        return tf.io.parse_example(
-            examples, {"x": tf.io.FixedLenFeature([1], tf.float32, [0.5])}
-        )["x"]
+        features = {"x": tf.io.FixedLenFeature([1], tf.float32, [0.5])}
+        return tf.io.parse_example(examples, features)["x"]

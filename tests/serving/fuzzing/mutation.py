@@ -13,13 +13,7 @@ _LENGTHS = (
 
 
 def mutate(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
-    """Returns the bytes after some mutations, mostly one.
-
-    Args:
-        rng: Random generator.
-        data: Original bytes.
-        others: Sources of spliced parts.
-    """
+    """Returns the bytes after some mutations, with parts of `others` spliced in."""
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         rng.choice(_CHANGES)(rng, changed, others)
@@ -78,18 +72,9 @@ def _flip(rng, data, others):
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
 
 
-def _replace(rng, data, others):
-    if data:
-        data[rng.randrange(len(data))] = rng.randrange(256)
-
-
 def _cut(rng, data, others):
-    del data[_at(rng, data) :]
-
-
-def _remove(rng, data, others):
     start = _at(rng, data)
-    del data[start : start + rng.randint(1, 8)]
+    del data[start : rng.choice((len(data), start + rng.randint(1, 8)))]
 
 
 def _repeat(rng, data, others):
@@ -105,16 +90,11 @@ def _splice(rng, data, others):
     data[at : at + rng.choice((0, 4))] = other[start : start + rng.randint(1, 200)]
 
 
-def _lengthen(rng, data, others):
-    """Replaces a byte, possibly a length, by a huge number."""
-    at = _at(rng, data)
-    data[at : at + 1] = rng.choice(_LENGTHS)
-
-
 def _insert(rng, data, others):
+    """Replaces a byte, possibly a length, by a huge number, or inserts bytes."""
     at = _at(rng, data)
-    data[at:at] = rng.randbytes(rng.randint(1, 16))
+    random_bytes = rng.randbytes(rng.randint(1, 16))
+    data[at : at + rng.choice((0, 1))] = rng.choice((*_LENGTHS, *[random_bytes] * 4))
 
 
-_CHANGES = (_flip,) * 4 + (_replace,) * 3
-_CHANGES += (_cut, _remove, _repeat, _splice, _lengthen, _insert)
+_CHANGES = (_flip,) * 7 + (_cut,) * 2 + (_repeat, _splice) + (_insert,) * 2

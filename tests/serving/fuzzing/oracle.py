@@ -7,77 +7,53 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import grpc
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
 MAX_TEXT = 1024 + len("...TRUNCATED")  # bytes
-_Code = grpc.StatusCode
-CODES = {
-    _Code.INVALID_ARGUMENT,
-    _Code.NOT_FOUND,
-    _Code.FAILED_PRECONDITION,
-    _Code.OUT_OF_RANGE,
-    _Code.RESOURCE_EXHAUSTED,
-    _Code.UNAVAILABLE,
-    _Code.UNIMPLEMENTED,
-    _Code.DEADLINE_EXCEEDED,
-}
-_RELOAD_CODES = {_Code.UNKNOWN, _Code.ABORTED}  # a model does not load; a later list
+CODES = {"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE"}
+CODES |= {"RESOURCE_EXHAUSTED", "UNAVAILABLE", "UNIMPLEMENTED", "DEADLINE_EXCEEDED"}
+_RELOAD_CODES = {"UNKNOWN", "ABORTED"}  # a model does not load; a later list
 _NO_MESSAGE = "The request is no "
 HTTP_STATUSES = {200, 400, 404, 413, 429, 501, 503, 504}
-_FIELDS = ("float_val", "double_val", "int_val", "string_val", "int64_val", "bool_val")
-_FIELDS += ("uint32_val", "uint64_val", "half_val", "scomplex_val", "dcomplex_val")
-
-
-@dataclass
-class Phase:
-    """Results of one kind of input."""
-
-    name: str
-    results: Counter[str] = field(default_factory=Counter)
-    seconds: float = 0.0
-    rss_mib: float = 0.0
-
-    @property
-    def inputs(self) -> int:
-        return self.results.total()
+_FIELDS = [f.name for f in tensor_pb2.TensorProto.DESCRIPTOR.fields]
+_FIELDS = [name for name in _FIELDS if name.endswith("_val")]
 
 
 class Report:
     """Results of all phases.
 
     Attributes:
+        inputs: Number of inputs.
         findings: One line per problem: phase, problem and input.
     """
 
     def __init__(self):
-        self.phases: list[Phase] = []
-        self.findings: list[str] = []
+        self.inputs, self.findings = 0, []
+        self._phase, self._results = "", Counter()
 
     @contextmanager
-    def phase(self, name: str, pid: int) -> Iterator[Phase]:
+    def phase(self, name: str, pid: int) -> Iterator[None]:
         """Measures a phase; `pid` is the server's process."""
-        phase, start_s = Phase(name), time.monotonic()
-        self.phases.append(phase)
+        self._phase, self._results = name, Counter()
+        start_s = time.monotonic()
         try:
-            yield phase
+            yield
         finally:
-            phase.seconds = time.monotonic() - start_s
-            phase.rss_mib = rss_mib(pid)
-            print(row(phase), flush=True)
+            seconds, count = time.monotonic() - start_s, self._results.total()
+            self.inputs += count
+            listed = ", ".join(f"{n} {c}" for n, c in self._results.most_common())
+            cells = f"{count} | {seconds:.0f} | {rss_mib(pid):.0f} | {listed}"
+            print(f"| {name} | {cells} |", flush=True)
 
     def record(self, result: str, problem: str | None, shown: object) -> None:
         """Counts a result and stores its problem."""
-        phase = self.phases[-1]
-        phase.results[result] += 1
-        if problem:
-            text = f"{phase.name}: {problem} <- {repr(shown)[:600]}"
-            if len(self.findings) < 200:
-                self.findings.append(text)
-                print(text, file=sys.stderr, flush=True)
+        self._results[result] += 1
+        if problem and len(self.findings) < 200:
+            self.findings.append(f"{self._phase}: {problem} <- {repr(shown)[:600]}")
+            print(self.findings[-1], file=sys.stderr, flush=True)
 
 
 def rss_mib(pid: int) -> float:
@@ -90,26 +66,17 @@ def rss_mib(pid: int) -> float:
     return int(kib) / 1024
 
 
-def row(phase: Phase) -> str:
-    """Returns a phase as a row of a Markdown table."""
-    results = ", ".join(f"{name} {n}" for name, n in phase.results.most_common())
-    return (
-        f"| {phase.name} | {phase.inputs} | {phase.seconds:.0f} | "
-        f"{phase.rss_mib:.0f} | {results} |"
-    )
-
-
 def check_error(method: str, code: grpc.StatusCode, text: str) -> str | None:
     """Returns the problem of a gRPC error, or None."""
     allowed = CODES | (_RELOAD_CODES if method.endswith("ConfigRequest") else set())
-    broken = code is _Code.INTERNAL and text.startswith(_NO_MESSAGE)
-    if code not in allowed and not broken:
-        return f"{code.name}: {text[:300]}"
-    if not text:
-        return f"{code.name} without a text"
-    if len(text.encode()) > MAX_TEXT:
-        return f"{code.name} with a text of {len(text.encode())} bytes"
-    return None
+    broken = code.name == "INTERNAL" and text.startswith(_NO_MESSAGE)
+    if (code.name in allowed or broken) and _is_valid_text(text):
+        return None
+    return f"{code.name} with {len(text)} characters: {text[:300]}"
+
+
+def _is_valid_text(text: object) -> bool:
+    return isinstance(text, str) and 0 < len(text.encode()) <= MAX_TEXT
 
 
 def check_response(method: str, request, response) -> str | None:
@@ -146,19 +113,14 @@ def _check_tensor(proto: tensor_pb2.TensorProto) -> str | None:
 
 def check_http(status: int, headers: dict[str, str], body: bytes) -> str | None:
     """Returns the problem of an HTTP response, or None."""
-    if status not in HTTP_STATUSES:
-        return f"status {status}: {body[:300]!r}"
-    if headers.get("content-type") != "application/json":
-        return f"Content-Type {headers.get('content-type')}"
+    problem = f"status {status}, {headers.get('content-type')}: {body[:300]!r}"
+    if status not in HTTP_STATUSES or headers.get("content-type") != "application/json":
+        return problem
     try:
         document = json.loads(body)
     except ValueError as error:
-        return f"no JSON, {error}: {body[:300]!r}"
+        return f"no JSON, {error}: {problem}"
     if status == 200:
-        return None if "error" not in document else f"200 and {body[:300]!r}"
-    error = document.get("error")
-    if list(document) != ["error"] or not isinstance(error, str) or not error:
-        return f"status {status}: {body[:300]!r}"
-    if len(error.encode()) > MAX_TEXT:
-        return f"status {status} with a text of {len(error.encode())} bytes"
-    return None
+        return None if "error" not in document else problem
+    is_error = list(document) == ["error"] and _is_valid_text(document["error"])
+    return None if is_error else problem

@@ -1,17 +1,27 @@
-"""Helpers of the server's tests: expected errors, waits and WSGI calls."""
+"""Helpers of the server's tests: requests, expected errors, waits and WSGI calls."""
 
 import io
 import json
 import time
 
 import grpc
+import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from serving.server.engine.admission import WeightedSemaphore
 from serving.server.engine.servable import Servable
 from serving.server.errors import ServingError
 
 WAIT_S = 60
+
+
+def predict_request(values, name="halves", **spec):
+    """Returns a request with the floats `values` as input x."""
+    request = PredictRequest(model_spec={"name": name, **spec})
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.array(values, np.float32)))
+    return request
 
 
 def serving_error(call, *args, **kwargs):

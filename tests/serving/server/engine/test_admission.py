@@ -1,5 +1,4 @@
-import threading
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -25,19 +24,13 @@ def test_more_than_the_limit_is_refused_at_once():
 
 
 def test_acquire_waits_for_a_release():
-    semaphore, order = WeightedSemaphore(10, "rows"), []
-
-    def second():
-        with semaphore.acquire(6, Deadline()):
-            order.append("second")
-
-    thread = threading.Thread(target=second)
-    with semaphore.acquire(5, Deadline()), semaphore.acquire(5, Deadline()):
-        thread.start()
-        wait_until(lambda: semaphore.waiters)
-        order.append("first")
-    thread.join(WAIT_S)
-    assert order == ["first", "second"]
+    semaphore = WeightedSemaphore(10, "rows")
+    with ThreadPoolExecutor(1) as pool:
+        with semaphore.acquire(5, Deadline()), semaphore.acquire(5, Deadline()):
+            second = pool.submit(enter, semaphore.acquire(6, Deadline()))
+            wait_until(lambda: semaphore.waiters)
+            assert not second.done()
+        second.result(WAIT_S)
 
 
 def test_the_wait_ends_with_the_deadline_and_acquires_nothing():
@@ -50,9 +43,7 @@ def test_the_wait_ends_with_the_deadline_and_acquires_nothing():
 
 def test_try_acquire_is_refused_where_too_few_units_are_free():
     semaphore = WeightedSemaphore(2, "requests")
-    with ExitStack() as stack:
-        stack.enter_context(semaphore.try_acquire(1))
-        stack.enter_context(semaphore.try_acquire(1))
+    with semaphore.try_acquire(1), semaphore.try_acquire(1):
         error = serving_error(enter, semaphore.try_acquire(1))
     assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert error.message.startswith("Too many requests in flight: 2 of 2")
@@ -61,9 +52,8 @@ def test_try_acquire_is_refused_where_too_few_units_are_free():
 
 def test_an_exception_inside_releases_the_units():
     semaphore = WeightedSemaphore(1, "rows")
-    with pytest.raises(KeyError):
-        with semaphore.acquire(1, Deadline()):
-            raise KeyError
+    with pytest.raises(KeyError), semaphore.acquire(1, Deadline()):
+        raise KeyError
     enter(semaphore.try_acquire(1))
 
 
@@ -74,30 +64,21 @@ def test_waiters_are_served_in_their_order():
         with semaphore.acquire(units, Deadline()):
             order.append(units)
 
-    threads = [threading.Thread(target=acquire, args=(units,)) for units in (10, 1)]
-    with semaphore.acquire(5, Deadline()):
-        for count, thread in enumerate(threads, 1):
-            thread.start()
+    with ThreadPoolExecutor(2) as pool, semaphore.acquire(5, Deadline()):
+        for count, units in enumerate((10, 1), 1):
+            pool.submit(acquire, units)
             wait_until(lambda n=count: len(semaphore.waiters) == n)
         assert not order  # one unit is free, but the second waiter comes later
-    for thread in threads:
-        thread.join(WAIT_S)
     assert order == [10, 1]
 
 
 def test_a_cancelled_waiter_lets_others_pass():
-    semaphore, cancelled, errors = WeightedSemaphore(10, "rows"), Deadline(), []
-
-    def acquire():
-        errors.append(serving_error(enter, semaphore.acquire(10, cancelled)).code)
-
-    thread = threading.Thread(target=acquire)
-    with semaphore.acquire(5, Deadline()):
-        thread.start()
+    semaphore, cancelled = WeightedSemaphore(10, "rows"), Deadline()
+    with ThreadPoolExecutor(1) as pool, semaphore.acquire(5, Deadline()):
+        waiter = pool.submit(serving_error, enter, semaphore.acquire(10, cancelled))
         wait_until(lambda: semaphore.waiters)
         cancelled.cancel()
-        thread.join(WAIT_S)
-        assert errors == [grpc.StatusCode.DEADLINE_EXCEEDED]
+        assert waiter.result(WAIT_S).code is grpc.StatusCode.DEADLINE_EXCEEDED
         enter(semaphore.acquire(5, Deadline(0)))
 
 

@@ -1,6 +1,6 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor, TimeoutError
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import grpc
 import numpy as np
@@ -41,15 +41,11 @@ def doubler():
 @contextmanager
 def open_scheduler(**options):
     waits_us, batches = [], []
-    options = {"num_batch_threads": 1, "max_batch_size": 4, **options}
-    scheduler = BatchScheduler(
-        Batching(**options), waits_us.append, lambda: batches.append(1)
-    )
+    batching = Batching(**{"num_batch_threads": 1, "max_batch_size": 4, **options})
+    scheduler = BatchScheduler(batching, waits_us.append, lambda: batches.append(1))
     scheduler.waits_us, scheduler.batches = waits_us, batches
-    try:
+    with closing(scheduler):
         yield scheduler
-    finally:
-        scheduler.close()
 
 
 def run(scheduler, doubler, *rows, key="k", deadline=None):
@@ -58,53 +54,40 @@ def run(scheduler, doubler, *rows, key="k", deadline=None):
     return scheduler.run(key, doubler, feeds, deadline)[0].tolist()
 
 
-class Queue:
-    """Submits requests that wait behind a running batch."""
-
-    def __init__(self, scheduler, doubler, pool):
-        self._scheduler, self._doubler, self._pool = scheduler, doubler, pool
-
-    def put(self, *rows, key="k", tasks=1, **settings):
-        """Returns the future of a request, once its tasks are queued."""
-        expected = self._scheduler.queued_tasks(key) + tasks
-        future = self._pool.submit(
-            run, self._scheduler, self._doubler, *rows, key=key, **settings
-        )
-        wait_until(lambda: self._scheduler.queued_tasks(key) >= expected)
-        return future
-
-
 @contextmanager
-def busy_queue(scheduler, doubler):
-    """Keeps the only thread busy with a batch, so that requests queue."""
+def busy_queue(doubler, **options):
+    """Yields a scheduler whose only thread is busy, and a function that queues."""
     doubler.go.clear()
-    with ThreadPoolExecutor(32) as pool:
+    with open_scheduler(**options) as scheduler, ThreadPoolExecutor(32) as pool:
+
+        def put(*rows, key="k", tasks=1, **settings):
+            expected = scheduler.queued_tasks(key) + tasks
+            future = pool.submit(run, scheduler, doubler, *rows, key=key, **settings)
+            wait_until(lambda: scheduler.queued_tasks(key) >= expected)
+            return future
+
         pool.submit(run, scheduler, doubler, 0, key="busy")
         assert doubler.started.wait(WAIT_S)
         try:
-            yield Queue(scheduler, doubler, pool)
+            yield scheduler, put
         finally:
             doubler.go.set()
 
 
 def test_queued_requests_run_as_one_batch_and_get_their_own_results(doubler):
-    with open_scheduler() as scheduler:
-        with busy_queue(scheduler, doubler) as queue:
-            one, two = queue.put(1, 2), queue.put(3)
-        assert one.result(WAIT_S) == [2, 4] and two.result(WAIT_S) == [6]
-        assert sorted(map(len, doubler.batches)) == [1, 3]
-        assert len(scheduler.waits_us) == 3
-        assert all(us > 0 for us in scheduler.waits_us)
-        assert len(scheduler.batches) == 2
+    with busy_queue(doubler) as (scheduler, put):
+        one, two = put(1, 2), put(3)
+    assert one.result(WAIT_S) == [2, 4] and two.result(WAIT_S) == [6]
+    assert sorted(map(len, doubler.batches)) == [1, 3]
+    assert len(scheduler.waits_us) == 3
+    assert all(us > 0 for us in scheduler.waits_us)
+    assert len(scheduler.batches) == 2
 
 
 def test_a_batch_never_exceeds_the_maximum(doubler):
-    with open_scheduler() as scheduler:
-        with busy_queue(scheduler, doubler) as queue:
-            futures = [queue.put(i, i) for i in range(1, 8)]
-        assert [future.result(WAIT_S) for future in futures] == [
-            [2 * i, 2 * i] for i in range(1, 8)
-        ]
+    with busy_queue(doubler) as (scheduler, put):
+        futures = [put(i, i) for i in range(1, 8)]
+    assert [f.result(WAIT_S) for f in futures] == [[2 * i] * 2 for i in range(1, 8)]
     assert [len(batch) for batch in doubler.batches[1:]] == [4, 4, 4, 2]
 
 
@@ -130,25 +113,23 @@ def test_queued_requests_are_run_when_the_scheduler_closes(doubler):
 
 
 def test_a_full_queue_refuses_requests_until_it_is_free(doubler):
-    with open_scheduler(max_enqueued_batches=2) as scheduler:
-        with busy_queue(scheduler, doubler) as queue:
-            futures = [queue.put(1, 2, 3, 4) for _ in range(2)]
-            error = serving_error(run, scheduler, doubler, 5)
+    with busy_queue(doubler, max_enqueued_batches=2) as (scheduler, put):
+        futures = [put(1, 2, 3, 4) for _ in range(2)]
+        error = serving_error(run, scheduler, doubler, 5)
         assert error.code is grpc.StatusCode.UNAVAILABLE
-        assert error.message.endswith(
-            "currently 2 batches enqueued and max_enqueued_batches is 2"
-        )
+        assert "currently 2 batches enqueued" in error.message
+        assert error.message.endswith("max_enqueued_batches is 2")
+        doubler.go.set()
         assert [f.result(WAIT_S) for f in futures] == [[2, 4, 6, 8]] * 2
         assert run(scheduler, doubler, 5) == [10]
 
 
 def test_a_request_that_expires_in_the_queue_is_not_run(doubler):
-    with open_scheduler() as scheduler:
-        with busy_queue(scheduler, doubler) as queue:
-            deadline = Deadline(0.05)
-            error = serving_error(run, scheduler, doubler, 7, deadline=deadline)
-            other = queue.put(8)
-        assert other.result(WAIT_S) == [16]
+    with busy_queue(doubler) as (scheduler, put):
+        deadline = Deadline(0.05)
+        error = serving_error(run, scheduler, doubler, 7, deadline=deadline)
+        other = put(8)
+    assert other.result(WAIT_S) == [16]
     assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert error.message == "Run() timeout exceeded while waiting in batching queue"
     assert doubler.batches[1:] == [[8]]
@@ -156,11 +137,10 @@ def test_a_request_that_expires_in_the_queue_is_not_run(doubler):
 
 def test_a_cancelled_request_is_not_run(doubler):
     deadline = Deadline(WAIT_S)
-    with open_scheduler() as scheduler:
-        with busy_queue(scheduler, doubler) as queue:
-            cancelled = queue.put(7, deadline=deadline)
-            deadline.cancel()
-        serving_error(cancelled.result, WAIT_S)
+    with busy_queue(doubler) as (scheduler, put):
+        cancelled = put(7, deadline=deadline)
+        deadline.cancel()
+    serving_error(cancelled.result, WAIT_S)
     assert doubler.batches == [[0]]
 
 
@@ -177,27 +157,24 @@ def test_a_running_request_is_awaited_past_its_deadline(doubler):
 
 
 def test_a_batch_has_the_latest_deadline(doubler):
-    with open_scheduler() as scheduler:
-        with busy_queue(scheduler, doubler) as queue:
-            for factor in (1, 2):
-                queue.put(1, deadline=Deadline(factor * WAIT_S))
+    with busy_queue(doubler) as (scheduler, put):
+        for factor in (1, 2):
+            put(1, deadline=Deadline(factor * WAIT_S))
     assert 1000 * WAIT_S < doubler.timeouts_ms[1] <= 2000 * WAIT_S
 
 
 def test_a_failing_request_does_not_fail_the_others_of_its_batch(doubler):
-    with open_scheduler() as scheduler:
-        with busy_queue(scheduler, doubler) as queue:
-            good, bad = queue.put(1), queue.put(-1)
-        assert good.result(WAIT_S) == [2]
-        with pytest.raises(ServingError, match="negative"):
-            bad.result(WAIT_S)
+    with busy_queue(doubler) as (scheduler, put):
+        good, bad = put(1), put(-1)
+    assert good.result(WAIT_S) == [2]
+    with pytest.raises(ServingError, match="negative"):
+        bad.result(WAIT_S)
 
 
 def test_requests_of_different_shapes_run_separately(doubler):
-    with open_scheduler() as scheduler:
-        with busy_queue(scheduler, doubler) as queue:
-            flat, deep = queue.put(1), queue.put([1, 2])
-        assert flat.result(WAIT_S) == [2] and deep.result(WAIT_S) == [[2, 4]]
+    with busy_queue(doubler) as (scheduler, put):
+        flat, deep = put(1), put([1, 2])
+    assert flat.result(WAIT_S) == [2] and deep.result(WAIT_S) == [[2, 4]]
 
 
 def test_a_request_larger_than_a_batch_is_refused_unless_it_may_be_split(doubler):
@@ -213,11 +190,10 @@ def test_a_request_larger_than_a_batch_is_refused_unless_it_may_be_split(doubler
 
 def test_a_split_request_is_queued_completely_or_not_at_all(doubler):
     options = {"max_enqueued_batches": 2, "max_execution_batch_size": 1, **SPLIT}
-    with open_scheduler(**options) as scheduler:
-        with busy_queue(scheduler, doubler):
-            with pytest.raises(ServingError, match="queue .* is full"):
-                run(scheduler, doubler, 1, 2, 3)
-            assert scheduler.queued_tasks("k") == 0
+    with busy_queue(doubler, **options) as (scheduler, put):
+        with pytest.raises(ServingError, match="queue .* is full"):
+            run(scheduler, doubler, 1, 2, 3)
+        assert scheduler.queued_tasks("k") == 0
 
 
 def test_a_failing_part_fails_the_request_after_all_parts_have_ended():
@@ -243,20 +219,18 @@ def test_a_failing_part_fails_the_request_after_all_parts_have_ended():
 
 def test_a_split_request_fills_the_open_batch_first(doubler):
     options = {"max_batch_size": 8, "max_execution_batch_size": 4, **SPLIT}
-    with open_scheduler(**options) as scheduler:
-        with busy_queue(scheduler, doubler) as queue:
-            one, many = queue.put(1), queue.put(*range(2, 10), tasks=3)
-        assert one.result(WAIT_S) == [2]
-        assert many.result(WAIT_S) == [2 * i for i in range(2, 10)]
+    with busy_queue(doubler, **options) as (scheduler, put):
+        one, many = put(1), put(*range(2, 10), tasks=3)
+    assert one.result(WAIT_S) == [2]
+    assert many.result(WAIT_S) == [2 * i for i in range(2, 10)]
     assert doubler.batches[1:] == [[1, 2, 3, 4], [5, 6, 7, 8], [9]]
 
 
 def test_keys_take_turns(doubler):
-    with open_scheduler(max_batch_size=1) as scheduler:
-        with busy_queue(scheduler, doubler) as queue:
-            for value in (1, 2, 3):
-                queue.put(value, key="a")
-            queue.put(9, key="b")
+    with busy_queue(doubler, max_batch_size=1) as (scheduler, put):
+        for value in (1, 2, 3):
+            put(value, key="a")
+        put(9, key="b")
     assert doubler.batches.index([9]) <= 2
 
 

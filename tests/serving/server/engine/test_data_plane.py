@@ -1,44 +1,33 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import MagicMock
 
 import grpc
-import numpy as np
 import pytest
-import tensorflow as tf
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
-    model_pb2,
-    predict_pb2,
-    regression_pb2,
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
+from tensorflow_serving.apis.get_model_metadata_pb2 import (
+    GetModelMetadataRequest,
+    SignatureDefMap,
 )
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from serving.server.deadline import Deadline
 from serving.server.engine.data_plane import DataPlane, Limits
-from serving.server.errors import ServingError, not_found
+from serving.server.errors import not_found
 from serving.server.metrics import Metrics
 from tests.serving.models import floats
-from tests.serving.server.assertions import WAIT_S, serving_error
+from tests.serving.server.assertions import WAIT_S, predict_request, serving_error
 
 SPEC = {"name": "halves"}
-
-
-def predict_request(values, **spec):
-    request = predict_pb2.PredictRequest(model_spec={**SPEC, **spec})
-    array = np.array(values, np.float32)
-    request.inputs["x"].CopyFrom(tf.make_tensor_proto(array))
-    return request
-
-
-@pytest.mark.parametrize(
-    "choice", [{}, {"version": {"value": 1}}, {"version_label": "stable"}]
-)
-def test_a_version_is_chosen_by_default_number_or_label(data_plane, choice):
-    response = data_plane.predict(predict_request([1, 5], **choice), Deadline(30))
-    assert response.outputs["y"].float_val == [2.5, 4.5]
-    assert response.model_spec.version.value == 1
+CLASSIFY = {**SPEC, "signature_name": "classify"}
+TASK = {"model_spec": CLASSIFY, "method_name": "tensorflow/serving/classify"}
+MODEL = {"name": "m", "base_path": "relative", "model_platform": "tensorflow"}
+RELATIVE = {"model_config_list": {"config": [MODEL]}}
 
 
 def test_examples_are_counted(data_plane):
@@ -49,83 +38,79 @@ def test_examples_are_counted(data_plane):
         return 0
 
     before, deadline = total(), Deadline(30)
-    request = regression_pb2.RegressionRequest(
-        model_spec={**SPEC, "signature_name": "regress"}
-    )
-    request.input.example_list.examples.extend([floats(1), floats(2)])
-    assert len(data_plane.regress(request, deadline).result.regressions) == 2
-    request = classification_pb2.ClassificationRequest(
-        model_spec={**SPEC, "signature_name": "classify"}, input=request.input
-    )
-    data_plane.classify(request, deadline)
-    several = inference_pb2.MultiInferenceRequest(input=request.input)
-    several.tasks.add(
-        model_spec=request.model_spec, method_name="tensorflow/serving/classify"
-    )
+    data = {"example_list": {"examples": [floats(1), floats(2)]}}
+    spec = {**SPEC, "signature_name": "regress"}
+    data_plane.regress(RegressionRequest(model_spec=spec, input=data), deadline)
+    classification = ClassificationRequest(model_spec=CLASSIFY, input=data)
+    data_plane.classify(classification, deadline)
+    several = MultiInferenceRequest(tasks=[TASK], input=data)
     data_plane.multi_inference(several, deadline)
     assert total() == before + 6
 
 
 def test_the_metadata_are_the_signatures(data_plane):
-    request = get_model_metadata_pb2.GetModelMetadataRequest(
-        model_spec=SPEC, metadata_field=["signature_def"]
+    response = data_plane.get_model_metadata(
+        GetModelMetadataRequest(model_spec=SPEC, metadata_field=["signature_def"])
     )
-    response = data_plane.get_model_metadata(request)
-    content = get_model_metadata_pb2.SignatureDefMap()
+    content = SignatureDefMap()
     assert response.metadata["signature_def"].Unpack(content)
     signatures = content.signature_def
     assert set(signatures) >= {"serving_default", "classify", "regress"}
     assert signatures["serving_default"].inputs["x"].dtype == 1
     assert response.model_spec.version.value == 1
-    assert set(data_plane.signatures(model_pb2.ModelSpec(**SPEC))) == set(signatures)
+    assert set(data_plane.signatures(ModelSpec(**SPEC))) == set(signatures)
 
 
-def test_status_and_reload_use_the_manager(data_plane):
-    request = get_model_status_pb2.GetModelStatusRequest(model_spec=SPEC)
-    (version,) = data_plane.get_model_status(request).model_version_status
-    assert version.version == 1 and version.state == 30
-    request = model_management_pb2.ReloadConfigRequest()
-    request.config.model_config_list.config.add(name="m", base_path="relative")
-    with pytest.raises(ServingError, match="absolute path"):
-        data_plane.reload_config(request, Deadline(30))
+def metadata(*fields):
+    return GetModelMetadataRequest(model_spec=SPEC, metadata_field=fields)
 
 
-class SlowManager:
-    """Manager whose only model responds after `go`."""
-
-    def __init__(self):
-        self.entered, self.go = threading.Semaphore(0), threading.Event()
-
-    def use(self, spec):
-        return self
-
-    def __enter__(self):
-        self.entered.release()
-        assert self.go.wait(WAIT_S)
-        raise not_found("no model")
-
-    def __exit__(self, *_):
-        raise AssertionError
+@pytest.mark.parametrize(
+    ("method", "request_message", "text"),
+    [
+        ("predict", PredictRequest(), "Missing ModelSpec"),
+        ("classify", ClassificationRequest(), "Missing ModelSpec"),
+        ("regress", RegressionRequest(), "Missing ModelSpec"),
+        ("get_model_status", GetModelStatusRequest(), "Missing ModelSpec"),
+        ("get_model_metadata", GetModelMetadataRequest(), "Missing ModelSpec"),
+        ("multi_inference", MultiInferenceRequest(), "ModelSpec has no name specified"),
+        ("get_model_metadata", metadata(), "at least one metadata_field"),
+        ("get_model_metadata", metadata("X"), "Metadata field X is not supported"),
+        ("reload_config", ReloadConfigRequest(), "Only ModelConfigList is currently"),
+        ("reload_config", ReloadConfigRequest(config=RELATIVE), "base_path()=relative"),
+    ],
+)
+def test_an_incomplete_request_is_refused(data_plane, method, request_message, text):
+    deadline = [] if method.startswith("get_") else [Deadline(30)]
+    error = serving_error(getattr(data_plane, method), request_message, *deadline)
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT and text in error.message
 
 
 @pytest.mark.parametrize(
     "limits", [Limits(in_flight=1), Limits(in_flight_bytes=100, in_flight=9)]
 )
 def test_requests_above_a_limit_are_refused_until_others_end(limits):
-    manager = SlowManager()
+    entered, go, manager = threading.Semaphore(0), threading.Event(), MagicMock()
+
+    def enter(*_):
+        entered.release()
+        assert go.wait(WAIT_S)
+        raise not_found("no model")
+
+    manager.use.return_value.__enter__.side_effect = enter
     data_plane = DataPlane(manager, Metrics(), limits)
     request = predict_request([1])
-    request.inputs["x"].tensor_shape.dim[0].size = 25  # 100 bytes
+    request.inputs["x"].tensor_shape.dim[0].size = 25  # declares 100 bytes
 
     def predict():
         return serving_error(data_plane.predict, request, Deadline(WAIT_S))
 
-    first = threading.Thread(target=predict)
-    first.start()
-    assert manager.entered.acquire(timeout=WAIT_S)
-    error = predict()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(predict)
+        assert entered.acquire(timeout=WAIT_S)
+        error = predict()
+        go.set()
+        first.result(WAIT_S)
     assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert error.message.startswith("Too many ")
-    manager.go.set()
-    first.join(WAIT_S)
     assert predict().message == "no model"

@@ -1,24 +1,14 @@
 import numpy as np
 import pytest
-from tensorflow_serving.apis import (
-    classification_pb2,
-    inference_pb2,
-    input_pb2,
-    regression_pb2,
-)
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
+from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest
+from tensorflow_serving.apis.input_pb2 import Input
+from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from serving.server.configs import Batching
 from serving.server.deadline import Deadline
 from serving.server.engine import inference
 from serving.server.engine.batching import BatchScheduler
-from serving.server.engine.inference import (
-    classify,
-    count_examples,
-    multi_inference,
-    regress,
-    to_classification_result,
-    to_regression_result,
-)
 from serving.server.errors import ServingError
 from tests.serving.models import floats, save_shared
 from tests.serving.server.assertions import load_servable
@@ -27,40 +17,33 @@ CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 
 
 def example_list(*values):
-    examples = input_pb2.ExampleList(examples=[floats(value) for value in values])
-    return input_pb2.Input(example_list=examples)
+    return Input(example_list={"examples": map(floats, values)})
 
 
 def with_context(context, count):
-    empty = floats(0)
-    empty.features.feature.clear()
-    examples = input_pb2.ExampleListWithContext(
-        context=floats(context), examples=[empty] * count
-    )
-    return input_pb2.Input(example_list_with_context=examples)
+    examples = {"context": floats(context), "examples": [{}] * count}
+    return Input(example_list_with_context=examples)
 
 
-def spec(signature=""):
-    return {"name": "model", "signature_name": signature}
+def spec(signature="", name="model"):
+    return {"name": name, "signature_name": signature}
 
 
 def run_classify(servable, data, signature="classify"):
-    request = classification_pb2.ClassificationRequest(
-        model_spec=spec(signature), input=data
-    )
-    return classify(servable, request, Deadline(30))
+    request = ClassificationRequest(model_spec=spec(signature), input=data)
+    return inference.classify(servable, request, Deadline(30))
 
 
 def run_regress(servable, data, signature="regress"):
-    request = regression_pb2.RegressionRequest(model_spec=spec(signature), input=data)
-    return regress(servable, request, Deadline(30))
+    request = RegressionRequest(model_spec=spec(signature), input=data)
+    return inference.regress(servable, request, Deadline(30))
 
 
 def run_tasks(servable, data, *tasks):
-    request = inference_pb2.MultiInferenceRequest(input=data)
-    for signature, method in tasks:
-        request.tasks.add(model_spec=spec(signature), method_name=method)
-    return multi_inference(servable, request, Deadline(30))
+    request = MultiInferenceRequest(input=data)
+    for signature, method, *name in tasks:
+        request.tasks.add(model_spec=spec(signature, *name), method_name=method)
+    return inference.multi_inference(servable, request, Deadline(30))
 
 
 def test_classify_returns_labels_and_scores_per_example(servable):
@@ -79,7 +62,7 @@ def test_regress_returns_a_value_per_example_with_features_of_the_context(servab
         return [item.value for item in run_regress(servable, data).result.regressions]
 
     assert values(example_list(1, 5)) == [2.5, 4.5]
-    assert count_examples(with_context(5, 2)) == 2
+    assert inference.count_examples(with_context(5, 2)) == 2
     assert values(with_context(5, 2)) == [4.5, 4.5]
 
 
@@ -106,6 +89,8 @@ def test_several_tasks_run_at_once_and_keep_their_order(tmp_path):
         ([("other", CLASSIFY)], "not found in model graph: other"),
         ([("classify", "x")], "Unsupported signature method_name: x"),
         ([("classify", REGRESS)], "Expected regression signature method_name to be"),
+        ([("classify", CLASSIFY), ("regress", REGRESS, "b")], "the same model name"),
+        ([("classify", CLASSIFY), ("regress", REGRESS, "")], "empty model name"),
         ([], "at least one task"),
     ],
 )
@@ -114,70 +99,71 @@ def test_invalid_tasks_are_refused(servable, tasks, text):
         run_tasks(servable, example_list(1), *tasks)
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [("b", "must access the same model name"), ("", "empty model name")],
-)
-def test_tasks_of_several_models_or_none_are_refused(servable, name, text):
-    request = inference_pb2.MultiInferenceRequest(input=example_list(1))
-    for model in ("a", name):
-        request.tasks.add(
-            model_spec={"name": model, "signature_name": "classify"},
-            method_name=CLASSIFY,
-        )
-    with pytest.raises(ServingError, match=text):
-        multi_inference(servable, request, Deadline(30))
-
-
-@pytest.mark.parametrize(
-    "data", [input_pb2.Input(), example_list(), with_context(1, 0)]
-)
+@pytest.mark.parametrize("data", [Input(), example_list(), with_context(1, 0)])
 @pytest.mark.parametrize("run", [run_classify, run_regress])
 def test_an_input_without_examples_is_refused(servable, run, data):
     with pytest.raises(ServingError, match=r"^Input is empty\.$"):
         run(servable, data)
 
 
-def test_a_signature_of_another_method_is_refused(servable):
+def test_a_signature_that_is_unknown_or_of_another_method_is_refused(servable):
+    for run in (run_classify, run_regress):
+        with pytest.raises(ServingError, match="No signature was found .*name: S$"):
+            run(servable, example_list(1), "S")
     with pytest.raises(ServingError, match="Was: tensorflow/serving/predict$"):
         run_classify(servable, example_list(1), "serving_default")
     with pytest.raises(ServingError, match="Was: tensorflow/serving/classify$"):
         run_regress(servable, example_list(1), "classify")
 
 
+TWO, MATRIX = np.ones(2, "f4"), np.ones((2, 2), "f4")
+NAMES = np.full((2, 3), b"a", object)
+
+
 @pytest.mark.parametrize(
-    ("arrays", "text"),
+    ("convert", "arrays", "text"),
     [
-        ({"scores": np.ones(2, "f4")}, r"but got \[2\]"),
-        ({"classes": np.ones((2, 2), "f4")}, "classes Tensor of DT_STRING. Got: DT_F"),
-        ({"scores": np.ones((2, 2))}, "scores Tensor of DT_FLOAT. Got: DT_FLOAT64"),
-        ({"scores": np.ones((3, 2), "f4")}, "batch size of 2. Got: 3"),
+        (inference.to_classification_result, {"scores": TWO}, r"but got \[2\]"),
         (
-            {"classes": np.full((2, 3), b"a", object), "scores": np.ones((2, 2), "f4")},
-            "Got 3 vs. 2",
+            inference.to_classification_result,
+            {"classes": MATRIX},
+            "DT_STRING. Got: DT_FLOAT32",
+        ),
+        (
+            inference.to_classification_result,
+            {"scores": MATRIX.astype("f8")},
+            "Got: DT_FLOAT64",
+        ),
+        (
+            inference.to_classification_result,
+            {"scores": np.ones((3, 2), "f4")},
+            "of 2. Got: 3",
+        ),
+        (
+            inference.to_classification_result,
+            {"classes": NAMES, "scores": MATRIX},
+            "3 vs. 2",
+        ),
+        (inference.to_regression_result, MATRIX, r"\[batch_size, 1\] but got \[2,2\]"),
+        (
+            inference.to_regression_result,
+            np.ones(3, "f4"),
+            "output batch size: 2 vs. 3",
+        ),
+        (
+            inference.to_regression_result,
+            TWO.astype("f8"),
+            "of DT_FLOAT.  Got: DT_FLOAT64",
         ),
     ],
 )
-def test_outputs_that_are_no_classes_are_refused(arrays, text):
+def test_outputs_that_are_no_results_are_refused(convert, arrays, text):
     with pytest.raises(ServingError, match=text):
-        to_classification_result(arrays, 2)
-
-
-@pytest.mark.parametrize(
-    ("array", "text"),
-    [
-        (np.ones((2, 2), "f4"), r"\[batch_size, 1\] but got \[2,2\]"),
-        (np.ones(3, "f4"), "did not match output batch size: 2 vs. 3"),
-        (np.ones(2), "Expected output Tensor of DT_FLOAT.  Got: DT_FLOAT64"),
-    ],
-)
-def test_outputs_that_are_no_values_are_refused(array, text):
-    with pytest.raises(ServingError, match=text):
-        to_regression_result(array, 2)
+        convert(arrays, 2)
 
 
 def test_values_in_a_column_are_values():
-    result = to_regression_result(np.array([[1.5], [2.5]], "f4"), 2)
+    result = inference.to_regression_result(np.array([[1.5], [2.5]], "f4"), 2)
     assert [item.value for item in result.regressions] == [1.5, 2.5]
 
 

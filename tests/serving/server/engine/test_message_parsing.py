@@ -1,20 +1,10 @@
 import pytest
 from google.protobuf.message import DecodeError
-from tensorflow_serving.apis import (
-    get_model_status_pb2,
-    model_management_pb2,
-    predict_pb2,
-    prediction_log_pb2,
-)
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving.server.engine.message_parsing import parse_message
 
-KINDS = [
-    predict_pb2.PredictRequest,
-    get_model_status_pb2.GetModelStatusRequest,
-    model_management_pb2.ReloadConfigRequest,
-    prediction_log_pb2.PredictionLog,
-]
+KINDS = [predict_pb2.PredictRequest, prediction_log_pb2.PredictionLog]
 
 
 @pytest.mark.parametrize("kind", KINDS)

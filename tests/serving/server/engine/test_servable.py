@@ -1,4 +1,4 @@
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import grpc
@@ -54,11 +54,6 @@ def test_a_wrong_rank_does_not_reach_operations_that_may_crash(servable):
     assert output.tolist() == [[0.5, 0.5]] * 2
 
 
-def test_rows_above_the_limit_are_refused(servable):
-    with pytest.raises(ServingError, match="has 101 rows, and the limit is 100"):
-        run(servable, "serving_default", np.ones(101, np.float32), "y")
-
-
 def test_a_folder_without_a_model_is_an_error_with_tensorflows_code(tmp_path):
     error = serving_error(load_servable, tmp_path)
     assert error.code is grpc.StatusCode.NOT_FOUND
@@ -80,18 +75,13 @@ def batched(halves):
 
 def test_two_requests_of_four_rows_make_a_batch_of_eight(batched):
     servable, waits_us = batched
-    results = []
 
     def request(value):
         array = np.full(4, value, np.float32)
-        results.append(run(servable, "serving_default", array, "y")[0].tolist())
+        return run(servable, "serving_default", array, "y")[0].tolist()
 
-    threads = [threading.Thread(target=request, args=(value,)) for value in (2, 4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(WAIT_S)
-    assert sorted(results) == [[3.0] * 4, [4.0] * 4]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(request, (2, 4))) == [[3.0] * 4, [4.0] * 4]
     assert len(waits_us) == 2
 
 
@@ -112,18 +102,12 @@ def test_the_session_is_closed_when_the_signatures_cannot_be_read(halves, monkey
 
 
 def test_rows_that_a_signature_fixes_are_not_counted(tmp_path):
-    class Table(tf.Module):
-        @tf.function(
-            input_signature=[
-                tf.TensorSpec([200], tf.float32, name="table"),
-                tf.TensorSpec([None], tf.int32, name="at"),
-            ]
-        )
-        def look_up(self, table, at):
-            return {"y": tf.gather(table, at)}
-
-    table = Table()
-    tf.saved_model.save(table, str(tmp_path), {"look_up": table.look_up})
+    module = tf.Module()
+    module.look_up = tf.function(
+        lambda table, at: {"y": tf.gather(table, at)},
+        [tf.TensorSpec([200], name="table"), tf.TensorSpec([None], tf.int32, "at")],
+    )
+    tf.saved_model.save(module, str(tmp_path), {"look_up": module.look_up})
     servable = load_servable(tmp_path, rows=9)
     inputs, outputs = tensor_names(servable, "look_up")
 
@@ -157,13 +141,9 @@ def test_the_time_of_tensorflow_is_observed_without_the_wait(halves, monkeypatch
     clock = SimpleNamespace(perf_counter=lambda: now_s[0])
     monkeypatch.setattr(servable_module, "time", clock)
     monkeypatch.setattr(servable_module, "Session", SlowSession)
-    servable = Servable(
-        "m",
-        1,
-        halves / "1",
-        semaphore=SlowSemaphore(9, "rows"),
-        observe=lambda api, us: observed.append((api, us)),
-    )
+    settings = {"observe": lambda *call: observed.append(call)}
+    slow = SlowSemaphore(9, "rows")
+    servable = Servable("m", 1, halves / "1", semaphore=slow, **settings)
     run(servable, "serving_default", np.ones(1, np.float32), "y")
     servable.close()
     assert observed == [("Predict", 2e6)]

@@ -11,19 +11,21 @@ from tests.serving.models import floats
 from tests.serving.server.assertions import load_servable, serving_error
 from tests.table_factory import trained_run
 
-PREDICT = prediction_log_pb2.PredictionLog()
-PREDICT.predict_log.request.model_spec.name = "any"
-PREDICT.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
-CLASSIFY = prediction_log_pb2.PredictionLog()
-CLASSIFY.classify_log.request.model_spec.signature_name = "classify"
-CLASSIFY.classify_log.request.input.example_list.examples.append(floats(1))
-REGRESS = prediction_log_pb2.PredictionLog()
-REGRESS.regress_log.request.model_spec.signature_name = "regress"
-REGRESS.regress_log.request.input.example_list.examples.append(floats(1))
-SESSION = prediction_log_pb2.PredictionLog()
-SESSION.session_run_log.request.fetch.append("y")
-UNKNOWN_INPUT = prediction_log_pb2.PredictionLog()
-UNKNOWN_INPUT.predict_log.request.inputs["z"].CopyFrom(tf.make_tensor_proto([1.0]))
+
+def record(kind, **request):
+    """Returns a record of a Predict, Classify, Regress or Session request."""
+    return prediction_log_pb2.PredictionLog(**{f"{kind}_log": {"request": request}})
+
+
+def example_record(kind):
+    data = {"example_list": {"examples": [floats(1)]}}
+    return record(kind, model_spec={"signature_name": kind}, input=data)
+
+
+PREDICT = record("predict", inputs={"x": tf.make_tensor_proto([1.0])})
+UNKNOWN_INPUT = record("predict", inputs={"z": tf.make_tensor_proto([1.0])})
+CLASSIFY, REGRESS = example_record("classify"), example_record("regress")
+SESSION = record("session_run", fetch=["y"])
 
 
 @pytest.fixture
@@ -35,10 +37,8 @@ def path(tmp_path, halves):
 def write(path, *records):
     (path / WARMUP_FILE).parent.mkdir()
     with tf.io.TFRecordWriter(str(path / WARMUP_FILE)) as writer:
-        for record in records:
-            writer.write(
-                record if type(record) is bytes else record.SerializeToString()
-            )
+        for item in records:
+            writer.write(item if type(item) is bytes else item.SerializeToString())
 
 
 def test_without_a_file_nothing_is_run(servable, path):
@@ -79,12 +79,13 @@ def test_an_invalid_record_fails_the_load(servable, path, records, text):
 
 
 def test_an_unreadable_file_fails_the_load(servable, path):
-    (path / WARMUP_FILE).mkdir(parents=True)
+    file = path / WARMUP_FILE
+    file.mkdir(parents=True)
     error = serving_error(warm_up, servable, path, 2**20)
     assert error.code is grpc.StatusCode.FAILED_PRECONDITION
     assert "directory" in error.message
-    (path / WARMUP_FILE).rmdir()
-    (path / WARMUP_FILE).write_bytes(b"no records at all, but text")
+    file.rmdir()
+    file.write_bytes(b"no records at all, but text")
     error = serving_error(warm_up, servable, path, 2**20)
     assert error.code is grpc.StatusCode.DATA_LOSS
     assert "data is in TFRecord format" in error.message

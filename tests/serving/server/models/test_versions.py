@@ -28,22 +28,15 @@ def make(folder, *names):
         (folder / name).mkdir(parents=True)
 
 
-NUMBERS = {
-    "1": 1,
-    "007": 7,
-    "-3": -3,
-    " 5\n": 5,
-    "20240102030405": 20240102030405,
-    "0" * 40 + "9": 9,
-    str(2**63 - 1): 2**63 - 1,
-    str(-(2**63)): -(2**63),
-}
+NUMBERS = ["1", "007", "-3", " 5\n", "20240102030405", "0" * 40 + "9"]
+NUMBERS += [str(2**63 - 1), str(-(2**63))]
 OTHER_NAMES = [str(2**63), str(-(2**63) - 1), "9" * 5000, "+1", "1.0", "1 2", "1_000"]
 OTHER_NAMES += ["v1", "1.tmp", ".1", "٣", "", "-"]
 
 
 @pytest.mark.parametrize(
-    "name, number", [*NUMBERS.items(), *((name, None) for name in OTHER_NAMES)]
+    "name, number",
+    [(name, int(name)) for name in NUMBERS] + [(name, None) for name in OTHER_NAMES],
 )
 def test_a_folder_is_a_version_if_tf_serving_reads_its_name_as_one(name, number):
     assert parse_version(name) == number

@@ -5,26 +5,25 @@ import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
-from tensorflow.core.framework import types_pb2
 
 from serving.server.errors import ServingError
 from serving.server.rest.json_reader import read_json
 from serving.server.rest.json_tensor import decode_base64, to_tensor
 from tests.serving.server.assertions import serving_error
-from tests.serving.server.tiny_data_plane import DTYPES
+
+NUMBERS = "float double int8 int16 int32 int64 uint8 uint32 uint64".split()
 
 
-def convert(text, dtype):
-    return tf.make_ndarray(
-        to_tensor(read_json(f'{{"x": {text}}}'.encode())["x"], dtype)
-    )
+def convert(text, name):
+    document = read_json(f'{{"x": {text}}}'.encode())
+    dtype = tf.as_dtype(name).as_datatype_enum
+    return tf.make_ndarray(to_tensor(document["x"], dtype))
 
 
-@pytest.mark.parametrize("name", sorted(set(DTYPES) - {"string", "bool"}))
+@pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_become_a_tensor_of_the_signatures_type(name):
-    dtype = DTYPES[name]
-    array = convert("[[1, 2, 3], [4, 5, 6]]", dtype)
-    assert array.dtype == tf.as_dtype(dtype).as_numpy_dtype
+    array = convert("[[1, 2, 3], [4, 5, 6]]", name)
+    assert array.dtype == tf.as_dtype(name).as_numpy_dtype
     assert array.tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
@@ -39,7 +38,7 @@ def test_numbers_become_a_tensor_of_the_signatures_type(name):
     ],
 )
 def test_other_values_become_a_tensor(text, name, values):
-    assert convert(text, DTYPES[name]).tolist() == values
+    assert convert(text, name).tolist() == values
 
 
 @pytest.mark.parametrize(
@@ -72,22 +71,18 @@ def test_other_values_become_a_tensor(text, name, values):
             )
         ],
         ("[1, [2]]", "float", "Encountered list at unexpected level: 1 expected < 1"),
-        (
-            "[[1], 2]",
-            "float",
-            "found at incorrect level: 2 in the JSON DOM. Expected at",
-        ),
+        ("[[1], 2]", "float", "found at incorrect level: 2 in the JSON DOM. Expected"),
         ("[[1, 2], [3]]", "float", "size: 1 at level: 1 expected size: 2"),
         ('{"b64": 1}', "string", '"b64": 1\n} not formatted correctly for base64 data'),
         ('{"b64": "*"}', "string", "Unable to base64 decode"),
     ],
 )
 def test_an_invalid_value_is_refused(text, name, message):
-    assert message in serving_error(convert, text, DTYPES[name]).message
+    assert message in serving_error(convert, text, name).message
 
 
 def test_a_type_without_a_json_form_is_unimplemented():
-    error = serving_error(convert, "[1.5]", types_pb2.DT_HALF)
+    error = serving_error(convert, "[1.5]", "half")
     assert error.code.name == "UNIMPLEMENTED"
     assert error.message == "Conversion of JSON Value: 1.5 to type: half"
 
@@ -95,11 +90,11 @@ def test_a_type_without_a_json_form_is_unimplemented():
 @pytest.mark.parametrize("text", ["1e999", "[0.5, -1e999]", "[1, 1" + "0" * 400 + "]"])
 def test_a_number_that_no_double_holds_overflows(text):
     with pytest.raises(OverflowError):
-        convert(text, types_pb2.DT_DOUBLE)
+        convert(text, "double")
 
 
 def test_nan_and_infinity_are_numbers():
-    array = convert("[NaN, Infinity, -Infinity, 1]", types_pb2.DT_FLOAT)
+    array = convert("[NaN, Infinity, -Infinity, 1]", "float")
     expected = [float("nan"), float("inf"), float("-inf"), 1]
     assert np.array_equal(array, np.array(expected, np.float32), equal_nan=True)
 
@@ -125,16 +120,15 @@ def test_invalid_base64_is_refused(text):
         | st.dictionaries(st.just("b64"), inner),
         max_leaves=8,
     ),
-    st.sampled_from(sorted(DTYPES.values())),
+    st.sampled_from([*NUMBERS, "bool", "string"]),
 )
-def test_a_value_in_a_list_has_the_result_of_the_single_value(value, dtype):
+def test_a_value_in_a_list_has_the_result_of_the_single_value(value, name):
     """Compares the fast path, which lists of one value take, with the slow one."""
 
     def outcome(value):
         try:
-            return to_tensor(value, dtype).tensor_content, to_tensor(
-                value, dtype
-            ).string_val
+            tensor = to_tensor(value, tf.as_dtype(name).as_datatype_enum)
+            return tensor.tensor_content, tensor.string_val
         except (ServingError, OverflowError) as error:
             return type(error), getattr(error, "code", None)
 

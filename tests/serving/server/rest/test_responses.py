@@ -6,70 +6,50 @@ import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    regression_pb2,
+from tensorflow_serving.apis.classification_pb2 import ClassificationResult
+from tensorflow_serving.apis.get_model_metadata_pb2 import (
+    GetModelMetadataResponse,
+    SignatureDefMap,
 )
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse
+from tensorflow_serving.apis.regression_pb2 import RegressionResult
 
 from serving.server.errors import ServingError
-from serving.server.rest.responses import (
-    format_classify,
-    format_error,
-    format_metadata,
-    format_predict,
-    format_regress,
-    format_status,
-)
-from tests.serving.server.tiny_data_plane import signature
+from serving.server.rest import responses
 
 
 def predictions(by_row=True, **outputs):
     tensors = {name: tf.make_tensor_proto(value) for name, value in outputs.items()}
-    return format_predict(tensors, by_row)
+    return responses.format_predict(tensors, by_row)
 
 
 @pytest.mark.parametrize(
     ("by_row", "outputs", "text"),
     [
-        (
-            True,
-            {"y": np.float32([2.5, 3])},
-            '{\n    "predictions": [2.5, 3.0\n    ]\n}',
-        ),
-        (
-            True,
-            {"y": [[1, 2], [3, 4]]},
-            '{\n    "predictions": [[1, 2], [3, 4]\n    ]\n}',
-        ),
-        (True, {"y": np.zeros([0, 3], np.float32)}, '{\n    "predictions": []\n}'),
+        (True, {"y": [[1, 2], [3, 4]]}, '"predictions": [[1, 2], [3, 4]\n    ]'),
+        (True, {"y": np.zeros([0, 3], np.float32)}, '"predictions": []'),
         (
             True,
             {"b": [1], "a": np.float32([[0.5]])},
-            '{\n    "predictions": [\n        {\n            "a": [0.5],\n'
-            '            "b": 1\n        }\n    ]\n}',
+            '"predictions": [\n        {\n            "a": [0.5],\n'
+            '            "b": 1\n        }\n    ]',
         ),
         (
             False,
             {"y": np.float32([2.5, 3])},
-            '{\n    "outputs": [\n        2.5,\n        3.0\n    ]\n}',
+            '"outputs": [\n        2.5,\n        3.0\n    ]',
         ),
-        (False, {"y": True}, '{\n    "outputs": true\n}'),
+        (False, {"y": True}, '"outputs": true'),
     ],
 )
 def test_predictions_have_tf_servings_layout(by_row, outputs, text):
-    assert predictions(by_row, **outputs) == text
+    assert predictions(by_row, **outputs) == f"{{\n    {text}\n}}"
 
 
 @pytest.mark.parametrize(
     ("by_row", "outputs", "values"),
     [
-        (
-            True,
-            {"b": [1, 2], "a": [[3], [4]]},
-            [{"a": [3], "b": 1}, {"a": [4], "b": 2}],
-        ),
+        (True, {"b": [1, 2], "a": [3, 4]}, [{"a": 3, "b": 1}, {"a": 4, "b": 2}]),
         (False, {"a": [[1, 2]], "b": ["x"]}, {"a": [[1, 2]], "b": ["x"]}),
         (True, {"y": np.zeros([2, 0])}, [[], []]),
         # Base64 for *_bytes, and where a string is not UTF-8.
@@ -119,50 +99,43 @@ def test_outputs_without_a_json_form_are_refused(outputs, text):
         predictions(**outputs)
 
 
-def test_classes_have_labels_and_scores():
-    result = classification_pb2.ClassificationResult()
-    classes = result.classifications.add().classes
-    classes.add(label='a "b"', score=0.75)
-    classes.add(label="c", score=1)
-    result.classifications.add()
-    assert format_classify(result) == (
-        '{\n    "results": [[["a \\"b\\"", 0.75], ["c", 1.0]], []\n    ]\n}'
-    )
-
-
-def test_regressions_are_numbers():
-    result = regression_pb2.RegressionResult()
-    result.regressions.add(value=2.5)
-    result.regressions.add(value=3)
-    assert format_regress(result) == '{\n    "results": [2.5, 3.0]\n}'
+def test_results_have_classes_or_values():
+    classes = ClassificationResult()
+    classes.classifications.add().classes.add(label='a "b"', score=0.75)
+    classes.classifications.add()
+    values = RegressionResult(regressions=[{"value": 2.5}, {"value": 3}])
+    for text, results in (
+        (responses.format_classify(classes), '[[["a \\"b\\"", 0.75]], []\n    ]'),
+        (responses.format_regress(values), "[2.5, 3.0]"),
+    ):
+        assert text == f'{{\n    "results": {results}\n}}'
 
 
 def test_empty_results_are_refused():
     with pytest.raises(ServingError, match="empty ClassificationResults"):
-        format_classify(classification_pb2.ClassificationResult())
+        responses.format_classify(ClassificationResult())
     with pytest.raises(ServingError, match="empty RegressionResults"):
-        format_regress(regression_pb2.RegressionResult())
+        responses.format_regress(RegressionResult())
 
 
 def test_a_status_has_the_states_of_the_versions():
-    response = get_model_status_pb2.GetModelStatusResponse()
+    response = GetModelStatusResponse()
     response.model_version_status.add(version=2, state=30).status.error_code = 0
-    assert format_status(response) == (
-        '{\n "model_version_status": [\n  {\n   "version": "2",\n'
-        '   "state": "AVAILABLE",\n   "status": {\n    "error_code": "OK",\n'
-        '    "error_message": ""\n   }\n  }\n ]\n}\n'
-    )
+    text = responses.format_status(response)
+    status = {"error_code": "OK", "error_message": ""}
+    (version,) = json.loads(text)["model_version_status"]
+    assert version == {"version": "2", "state": "AVAILABLE", "status": status}
+    assert text.startswith('{\n "model_version_status": [\n  {\n   "version": "2",\n')
 
 
 def test_metadata_have_the_signatures():
-    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response = GetModelMetadataResponse()
     response.model_spec.name = "m"
     response.model_spec.version.value = 3
-    signatures = get_model_metadata_pb2.SignatureDefMap(
-        signature_def={"serving_default": signature(x=1)}
-    )
+    signatures = SignatureDefMap()
+    signatures.signature_def["serving_default"].inputs["x"].dtype = 1
     response.metadata["signature_def"].Pack(signatures)
-    text = format_metadata(response)
+    text = responses.format_metadata(response)
     assert text.startswith('{\n"model_spec":{\n "name": "m",\n')
     content = json.loads(text)
     assert content["model_spec"] == {"name": "m", "signature_name": "", "version": "3"}
@@ -171,4 +144,4 @@ def test_metadata_have_the_signatures():
 
 
 def test_an_error_is_an_object():
-    assert format_error('a "b"\n') == '{\n    "error": "a \\"b\\"\\n"\n}'
+    assert responses.format_error('a "b"\n') == '{\n    "error": "a \\"b\\"\\n"\n}'
