@@ -162,7 +162,7 @@ def interrupted(argv, root):
 def finished(argv, root, interrupted):
     """Stdout of a run after one that was killed in Trainer."""
     process = start(argv)
-    wait_for(process, root, "artifacts/Trainer/model_run/*/checkpoints/*epoch*")
+    wait_for(process, root, "artifacts/Trainer/model_run/*/checkpoints/phase1-epoch000[01][02-9]")
     process.kill()
     process.communicate()
     code, lines = run(argv)
