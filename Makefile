@@ -45,9 +45,7 @@ serving: $(VENV)/serving
 TESTS := tests
 CORE_TESTS = $(filter-out tests/pipeline%,$(TESTS))
 CORE_OPTIONS := --dist worksteal --ignore tests/pipeline
-# The file that takes longest comes first.
-PIPELINE_TESTS = $(if $(filter tests,$(TESTS)),tests/pipeline/test_local.py) \
-	$(filter tests/pipeline%,$(TESTS:tests=tests/pipeline)) \
+PIPELINE_TESTS = $(filter tests/pipeline%,$(TESTS:tests=tests/pipeline)) \
 	$(if $(filter tests,$(TESTS)),tests/serving/conformance/test_tfx_client.py)
 run = $(if $(strip $2),$1/$(PYTEST) $(MARKED) $2 || [ $$? = 5 ] || failed=1;)
 test: MARKED := -m "not slow"
