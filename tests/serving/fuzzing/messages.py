@@ -97,7 +97,7 @@ def draw_tensor(draw, dtype: int, dims: list[int]) -> tensor_pb2.TensorProto:
         proto.ClearField(draw(st.sampled_from(("dtype", "tensor_shape"))))
     elif how == 7:
         variant = proto.variant_val.add(type_name="x", metadata=b"\xff")
-        variant.draw_tensor.add(dtype=dtype)
+        variant.tensors.add(dtype=dtype)
         proto.resource_handle_val.add(device="/cpu:0", name="h", container="c")
     return proto
 

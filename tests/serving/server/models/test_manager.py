@@ -346,7 +346,7 @@ def test_a_reload_replaces_the_list_and_follows_policies_and_base_paths(
     manager.apply(reload)
     assert use(manager, name="o") == 1  # apply has waited for the new model
     wait_until(lambda: manager.available() == {"n": (1, 3), "o": (1,)})
-    assert states(manager, "m") == [(2, END)]
+    wait_until(lambda: states(manager, "m") == [(2, END)])
     assert use_refusal(manager, spec("m"))[1].endswith("Latest(m)")
     assert any("Model n has another base path." in line for line in lines)
     manager.apply(config(tmp_path))
