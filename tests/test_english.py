@@ -15,7 +15,7 @@ FILES = [
 
 # "name: Of the model." leaves out the noun: "name: Model name."
 NOUN_LEFT_OUT = re.compile(r"^\s+\w+(, \w+)*: Of ")
-# "one classifier a modality" is "one classifier per modality".
+# "one classifier per modality", never without "per".
 DISTRIBUTIVE = re.compile(
     r"\b(a|an|one|each|\d+) (?!of |for |in |to |has |is )\w+ an? "
     r"(row|class|modality|run|fold|file|worker|batch"

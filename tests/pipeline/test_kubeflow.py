@@ -145,7 +145,7 @@ def compiled(tmp_path_factory):
 
 
 def launcher_of(compiled, name, **options):
-    root = f"{compiled.folder}/root/artifacts"
+    root = str(compiled.folder / "root" / "artifacts")
     return Launcher(read_spec(compiled.folder), root, compiled.folder / name, **options)
 
 
