@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -142,6 +144,30 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         _exit_at_once(INTERRUPTED)
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Lets SIGINT and SIGTERM raise KeyboardInterrupt; yields the signals received.
+
+    A library may swallow the exception, in a finalizer or an `except:`. So the list
+    says that the run was interrupted.
+    """
+    received = []
+
+    def interrupt(number, _):
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, interrupt)
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _exit_at_once(code: int) -> NoReturn:

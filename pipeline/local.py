@@ -1,7 +1,6 @@
 """Program `python -m pipeline.local`: runs the TFX pipeline on one machine."""
 
 import shlex
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from mmkeras.cli import (
     Parser,
     add_settings,
     choose_preset,
+    interruptible,
     run_program,
     settings,
 )
@@ -139,26 +139,28 @@ def _locked_root(root: Path) -> Iterator[None]:
 
 
 def _run(args: LocalRunArgs, argv: Sequence[str]) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     log = args.root / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
     current = ""
     try:
-        import_tensorflow()
-        pipeline = _pipeline(args)
-        from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+        with interruptible() as signals:
+            import_tensorflow()
+            pipeline = _pipeline(args)
+            from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
-        from pipeline.runtime.progress import log_progress, redirect_output
-        from pipeline.runtime.summary import run_summary
+            from pipeline.runtime.progress import redirect_output, report_progress
+            from pipeline.runtime.summary import run_summary
 
-        print(f"Log: {log}", flush=True)
-        count = len(pipeline.components)
-        with redirect_output(log, count) as progress, log_progress(progress):
-            try:
-                LocalDagRunner().run(pipeline)
-                summary, is_pushed = run_summary(args.root)
-            except BaseException:
-                current = progress.current
-                raise
+            print(f"Log: {log}", flush=True)
+            with (
+                redirect_output(log, len(pipeline.components)) as progress,
+                report_progress(progress, signals),
+            ):
+                try:
+                    LocalDagRunner().run(pipeline)
+                    summary, is_pushed = run_summary(args.root)
+                except BaseException:
+                    current = progress.current
+                    raise
     except KeyboardInterrupt:
         command = shlex.join(["python", "-m", "pipeline.local", *argv])
         component = f" in {current}" if current else ""

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -44,15 +44,23 @@ class Progress:
 
 
 @contextmanager
-def log_progress(progress: Progress) -> Iterator[None]:
-    """Reports each component that TFX's local runner launches to `progress`."""
+def report_progress(progress: Progress, signals: Sequence[int]) -> Iterator[None]:
+    """Reports each component that TFX's local runner launches to `progress`.
+
+    Args:
+        signals: Signals received so far; after one, no other component starts.
+    """
 
     class ReportingLauncher(launcher.Launcher):
         has_run = False
 
         def launch(self):
             progress.begin(self._pipeline_node.node_info.id)
-            execution = super().launch()
+            try:
+                execution = super().launch()
+            finally:
+                if signals:  # a library has swallowed the KeyboardInterrupt
+                    raise KeyboardInterrupt
             is_resolver = self._system_node_handler is not None  # it has no executor
             progress.end(cached=not self.has_run and not is_resolver)
             return execution

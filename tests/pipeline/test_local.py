@@ -96,12 +96,8 @@ def wait_for(process, root, pattern):
 
 def run(argv):
     """Runs the program in this process: (exit code, lines on the screen)."""
-    sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        with captured_screen() as lines:
-            code = main(argv[3:])
-    finally:
-        signal.signal(signal.SIGTERM, sigterm)
+    with captured_screen() as lines:
+        code = main(argv[3:])
     return code, lines
 
 

@@ -1,7 +1,14 @@
 import os
+import signal
 import subprocess
+import sys
+from types import SimpleNamespace
 
-from pipeline.runtime.progress import redirect_output
+import pytest
+from tfx.orchestration.portable import launcher
+
+from mmkeras.cli import interruptible
+from pipeline.runtime.progress import Progress, redirect_output, report_progress
 from tests.pipeline.screen import captured_screen
 
 
@@ -23,3 +30,25 @@ def test_the_screen_has_a_line_for_each_component_and_the_file_the_rest(tmp_path
     text = log.read_text()
     for line in ("print of ExampleGen", "from C++", "a child", "print of Trainer"):
         assert line in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_a_library_swallows_ends_the_run(number, monkeypatch):
+    class SwallowingLauncher:
+        def __init__(self, name):
+            self._pipeline_node = SimpleNamespace(node_info=SimpleNamespace(id=name))
+            self._system_node_handler = None
+
+        def launch(self):
+            try:
+                signal.raise_signal(number)
+            except KeyboardInterrupt:
+                return
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(launcher, "Launcher", SwallowingLauncher)
+    progress = Progress(sys.stdout, 2)
+    with interruptible() as signals, report_progress(progress, signals):
+        with pytest.raises(KeyboardInterrupt):
+            launcher.Launcher("ExampleGen").launch()
+    assert progress.current == "ExampleGen" and signal.getsignal(number) == before
