@@ -53,9 +53,12 @@ _FILES = ("missing.md", "missing.json")
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and measures; returns the exit code."""
     parser = comparison_run.build_parser("benchmarks.missing", __doc__.split("\n\n")[0])
-    settings = {"default": "50,90", "metavar": "PERCENT,..."}
-    text = "Probabilities of a missing cell."
-    parser.add_argument("--missing", help=text, **settings)
+    parser.add_argument(
+        "--missing",
+        default="50,90",
+        metavar="PERCENT,...",
+        help="Probabilities of a missing cell.",
+    )
     args = comparison_run.parse_args(parser, argv, extra_flags=["--missing"])
     chances = _parse_chances(parser.parse_args(argv).missing)
     plan = partial(comparison_run.plan_runs, args)
@@ -274,10 +277,12 @@ def _model_rows(preset: ModelRuns, ordinary: ModelRuns) -> list[dict]:
             [_read_all_predictions(m, seed) for seed in seeds]
             for m in (preset, ordinary)
         )
-        gain = {}
-        for c in ours[0]:
-            pair = ([predictions[c] for predictions in runs] for runs in (ours, others))
-            gain[c] = difference(*pair, preset.resamples)
+        gain = {
+            c: difference(
+                [run[c] for run in ours], [run[c] for run in others], preset.resamples
+            )
+            for c in ours[0]
+        }
         rows.append({"name": f"{preset.name} gain", "at": gain})
     return rows
 

@@ -164,9 +164,11 @@ def _flags(**settings) -> list[str]:
 def run_clients(flags: list[str], count: int) -> LoadResult:
     """Runs client processes at once and adds up their results."""
     command = [sys.executable, "-m", "benchmarks.open_loop", *flags]
-    settings = {"stdout": subprocess.PIPE, "text": True}
-    settings["cwd"] = Path(__file__).parents[1]
-    clients = [subprocess.Popen(command, **settings) for _ in range(count)]
+    root = Path(__file__).parents[1]
+    clients = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
+        for _ in range(count)
+    ]
     total, all_times_ms = LoadResult(0, 0, 0.0, {}), defaultdict(list)
     for client in clients:
         output, _ = client.communicate()

@@ -201,11 +201,11 @@ def _change_versions(
     end_s, step = time.monotonic() + plan.seconds, 0
     with grpc.insecure_channel(server.grpc) as channel:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
-        name = {"name": "mmkeras"}
-        spec = get_model_status_pb2.GetModelStatusRequest(model_spec=name)
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = "mmkeras"
 
         def states():
-            response = stub.GetModelStatus(spec, timeout=REQUEST_S)
+            response = stub.GetModelStatus(request, timeout=REQUEST_S)
             return {status.version: status for status in response.model_version_status}
 
         while time.monotonic() + plan.change_s <= end_s:

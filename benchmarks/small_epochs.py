@@ -51,9 +51,14 @@ def main() -> None:
 
         def run(batches, validation):
             """Returns the epochs per second, without the first epoch."""
-            settings = {"epochs": len(epochs), "steps_per_epoch": train.steps}
-            settings |= {"validation_data": validation}
-            ends_s = end_times(model, "on_epoch_end", batches, **settings)
+            ends_s = end_times(
+                model,
+                "on_epoch_end",
+                batches,
+                validation_data=validation,
+                epochs=len(epochs),
+                steps_per_epoch=train.steps,
+            )
             return (len(epochs) - 1) / (ends_s[-1] - ends_s[0])
 
         compare(

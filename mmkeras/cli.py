@@ -148,10 +148,10 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """Lets SIGINT and SIGTERM raise KeyboardInterrupt; yields the signals received.
+    """Lets SIGINT and SIGTERM, unless ignored, raise KeyboardInterrupt.
 
-    A library may swallow the exception, in a finalizer or an `except:`. So the list
-    says that the run was interrupted.
+    Yields the list of the signals received, for a library may swallow the exception in
+    a finalizer or an `except:`.
     """
     received = []
 
@@ -160,10 +160,10 @@ def interruptible() -> Iterator[list[int]]:
         raise KeyboardInterrupt
 
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: h for n, h in before.items() if h not in (signal.SIG_IGN, None)}
     try:
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, interrupt)
+        for number in before:
+            signal.signal(number, interrupt)
         yield received
     finally:
         for number, handler in before.items():

@@ -45,7 +45,7 @@ def _write(args: ComparisonArgs, rows, baselines, text) -> None:
         "baselines": baselines,
     }
     flat = [_flat(row, args.seeds) for row in [*rows, *baselines]]
-    table = csv_text([[*flat[0]], *([*row.values()] for row in flat)])
+    table = csv_text([list(flat[0]), *(list(row.values()) for row in flat)])
     texts = [text + "\n", table, json.dumps(content, indent=1)]
     for name, file_text in zip(_FILES, texts, strict=True):
         write_text(args.folder / name, file_text)

@@ -37,9 +37,8 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(parsed.model)
     check(parsed.rows >= 1, "--rows", parsed.rows, "at least 1")
     table = check_file("--data", parsed.data, "the path of a CSV")
-    output = unused_path(folder / f"explain-{table.stem}")
-    if parsed.output:
-        output = Path(parsed.output)
+    default = folder / f"explain-{table.stem}"
+    output = Path(parsed.output or unused_path(default))
     check_output_folder(output)
     rows = explain(folder, table, output, parsed.rows)
     print(f"{rows:,} rows explained.")
@@ -50,8 +49,9 @@ def main(argv: Sequence[str]) -> int:
 def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
     """Explains up to `rows` first rows of a table; returns their number.
 
-    Labels are shown if the table has them. The new or empty folder `output` gets
-    explain.html and explanations.json, atomically.
+    `folder` is a run folder; the table has columns of its modalities, and labels are
+    shown if it has them. The new or empty folder `output` gets explain.html and
+    explanations.json, atomically.
 
     Raises:
         UserError: The run, the table or the folder cannot be used.

@@ -170,8 +170,8 @@ def atomic_csv(path: Path) -> Iterator[Any]:
 def atomic_folder(folder: str | Path, *, sync: bool = True) -> Iterator[Path]:
     """Yields a temporary folder next to `folder`, then renames it to `folder`.
 
-    Without `sync` files may be lost in a crash of the machine, which saves some
-    milliseconds per file: for many files that can be generated again.
+    `sync=False` saves some milliseconds per file, for many files that can be generated
+    again: they may be lost if the machine crashes.
 
     Raises:
         OSError: `folder` exists and is not empty; it is unchanged.

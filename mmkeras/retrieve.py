@@ -12,6 +12,7 @@ from mmkeras.files import atomic_csv, check_file, check_output_file
 from mmkeras.schema import EMBEDDINGS, LABEL_SEPARATOR, MODALITIES, TEXT
 
 _BATCH_ROWS = 64
+_COLUMNS = ("found", "rank", "cosine", "id", "label", "content")
 _MAX_CHARACTERS = 60  # of a printed cell
 
 
@@ -62,8 +63,9 @@ def retrieve(
 ) -> list[dict]:
     """Searches a table in bounded memory by a model with aligned modalities.
 
-    The query is a text, or the path of a file. It is compared with the modality `find`;
-    None is all aligned ones except its own. Labels are optional.
+    `folder` is the model's run folder; the table has columns of the searched
+    modalities, and labels are optional. The query is a text, or the path of a file. It
+    is compared with the modality `find`; None is all aligned ones except its own.
 
     Returns:
         At most `top` entries per modality with found (the modality), rank, cosine, id,
@@ -173,9 +175,10 @@ def _print_results(results):
 
 def _write_results(results, output):
     with atomic_csv(output) as writer:
-        writer.writerow(results[0])
+        writer.writerow(_COLUMNS)
         for entry in results:
-            writer.writerow((entry | {"cosine": f"{entry['cosine']:.6f}"}).values())
+            cells = entry | {"cosine": f"{entry['cosine']:.6f}"}
+            writer.writerow([cells[name] for name in _COLUMNS])
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from mmkeras.config import (
     TrainConfig,
 )
 from mmkeras.config.presets import small_concat
+from tests.program_harness import output_of, to_argv
 
 RATE_HZ = 16_000
 # Colour, tone in Hz and words of each class.
@@ -160,8 +161,9 @@ def text_model(cache_dir, task="multilabel", logits=(1.0, -2.0, 0.5), encoder="t
 def trained_run(factory) -> tuple[Path, Path]:
     """Returns the run folder and the table (40 rows) of a model trained once.
 
-    One test row has no audio and one a truncated image. Tests only read the run; a
-    test that changes it takes a copy.
+    The program's output is in output.txt next to the run folder. One test row has no
+    audio and one a truncated image. Tests only read the run; a test that changes it
+    takes a copy.
     """
     rows = make_rows()
     rows[33]["audio"] = ""
@@ -188,14 +190,21 @@ def _train_once(factory, name: str, rows: list[dict], **changes) -> tuple[Path, 
     folder, table = base / "run", base / "data" / "data.csv"
     with FileLock(base / "lock"):
         if not (base / "done").exists():
-            from mmkeras.training import run_folder, steps
+            from mmkeras.train import main
+            from mmkeras.training.run_folder import write_config
 
-            config = tiny_config(base / "cache", **changes)
             write_table(table, rows)
-            with run_folder.locked_folder(folder):
-                steps.train(folder, config, table)
+            write_config(base, tiny_config(base / "cache", **changes))
+            output = output_of(main, run_flags(folder, table))
+            (base / "output.txt").write_text(output)
             (base / "done").touch()
     return folder, table
+
+
+def run_flags(folder: Path, table: Path) -> list[str]:
+    """Returns the arguments of the train program for another run like a shared one."""
+    flags = {"--data": table, "--output": folder}
+    return to_argv(flags | {"--config": table.parents[1] / "config.yaml"})
 
 
 def texts(splits=FORTY, **columns) -> list[dict]:

@@ -77,6 +77,7 @@ def test_a_failing_preset_is_in_the_table_and_exits_with_1(table, trainer, tmp_p
     assert main(words) == 0 and len(trainer.trained_names) == 6
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_resumes_and_measures(table, tmp_path):
     folder = tmp_path / "my out"
     words = arguments(table, folder, "small-concat")

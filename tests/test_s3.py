@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from mmkeras import s3
+from mmkeras.files import read_remote
 from tests.pipeline.s3_server import DENIED, s3_server
 
 
@@ -14,6 +15,9 @@ def objects(monkeypatch):
     with s3_server() as server:
         client = server.client()
         monkeypatch.setattr(s3, "client", lambda: client)
+        # A test of the pipeline may have loaded tensorflow-io.
+        schemes = "tensorflow.io.gfile.get_registered_schemes"
+        monkeypatch.setattr(schemes, lambda: [])
         yield server.objects
 
 
@@ -22,16 +26,21 @@ def test_a_path_is_a_bucket_and_a_key():
     assert s3.split("s3://bucket") == ("bucket", "")
 
 
-def test_an_object_is_read(objects):
+each = pytest.mark.parametrize("read", [s3.read, read_remote])
+
+
+@each
+def test_an_object_is_read(objects, read):
     objects["bucket/a/b c.txt"] = b"content"
-    assert s3.read("s3://bucket/a/b c.txt") == b"content"
+    assert read("s3://bucket/a/b c.txt") == b"content"
 
 
-def test_errors_are_those_of_a_local_file(objects):
+@each
+def test_errors_are_those_of_a_local_file(objects, read):
     errors = {"bucket/none": FileNotFoundError, f"{DENIED}/a": PermissionError}
     for path, kind in errors.items():
         with pytest.raises(kind) as error:
-            s3.read(f"s3://{path}")
+            read(f"s3://{path}")
         assert error.value.filename == f"s3://{path}"
 
 

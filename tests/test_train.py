@@ -19,7 +19,6 @@ from tests.program_harness import (
     read_csv,
     resume_command,
     signal_at_checkpoint,
-    to_argv,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -44,35 +43,19 @@ def test_a_mistake_is_one_line(argv, message, tmp_path, monkeypatch, capsys):
 # Complete runs ----------------------------------------------------------------
 
 
-def arguments(table, output, *more):
-    augment = {"flip": True, "crop": 0.1, "word_dropout": 0.1, "spec_frames": 0.1}
-    cache = table.parent / "cache"
-    config = table_factory.tiny_config(cache, epochs=6, augment=augment)
-    run_folder.write_config(table.parent, config)
-    config_file = table.parent / "config.yaml"
-    flags = {"--data": table, "--output": output, "--config": config_file}
-    return [*to_argv(flags), *more]
-
-
-def train(*words):
-    return output_of(main, arguments(*words))
-
-
 @pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    base = tmp_path_factory.mktemp("train data")
-    return table_factory.write_table(base / "data.csv", table_factory.make_rows())
+def complete_run(tmp_path_factory):
+    """An uninterrupted run: its folder, its table and its output."""
+    folder, table = table_factory.trained_run(tmp_path_factory)
+    return folder, table, (folder.parent / "output.txt").read_text()
 
 
-@pytest.fixture(scope="module")
-def complete_run(table, tmp_path_factory):
-    """An uninterrupted run: its folder, and its output."""
-    folder = tmp_path_factory.mktemp("complete") / "run"
-    return folder, train(table, folder)
+def train(table, folder, *more):
+    return output_of(main, [*table_factory.run_flags(folder, table), *more])
 
 
-def test_the_last_lines_name_the_results_and_commands(complete_run, table, tmp_path):
-    folder, out = complete_run
+def test_the_last_lines_name_the_results_and_commands(complete_run, tmp_path):
+    folder, table, out = complete_run
     predict_line = out.rstrip().split("\n")[-1]
     assert "Metrics on 8 rows" in out
     assert (folder / "report.html").is_file()
@@ -85,8 +68,8 @@ def test_the_last_lines_name_the_results_and_commands(complete_run, table, tmp_p
     assert len(read_csv(tmp_path / "predictions.csv")) == 40
 
 
-def test_a_finished_run_is_reported_and_no_file_changes(complete_run, table):
-    folder, out = complete_run
+def test_a_finished_run_is_reported_and_no_file_changes(complete_run):
+    folder, table, out = complete_run
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     again = train(table, folder)
     assert "is finished already; nothing was trained" in again
@@ -96,9 +79,10 @@ def test_a_finished_run_is_reported_and_no_file_changes(complete_run, table):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_a_killed_run_resumes_to_the_same_metrics(complete_run, table, tmp_path):
+def test_a_killed_run_resumes_to_the_same_metrics(complete_run, tmp_path):
+    expected, table, _ = complete_run
     folder = tmp_path / "run"
-    argv = arguments(table, folder)
+    argv = table_factory.run_flags(folder, table)
     checkpoint = "phase1-epoch0000[2-5]"
     code, _ = signal_at_checkpoint("train", argv, folder, checkpoint, signal.SIGKILL)
     assert code == -signal.SIGKILL and not (folder / "metrics.json").exists()
@@ -106,12 +90,12 @@ def test_a_killed_run_resumes_to_the_same_metrics(complete_run, table, tmp_path)
     train(table, folder)
 
     for name in ("metrics.json", "history.json", "predictions.csv"):
-        assert (folder / name).read_text() == (complete_run[0] / name).read_text(), name
+        assert (folder / name).read_text() == (expected / name).read_text(), name
 
 
-def test_ctrl_c_leaves_a_model_and_prints_how_to_resume(table, tmp_path):
-    folder = tmp_path / "my run"
-    argv = arguments(table, folder, "--epochs", "500")
+def test_ctrl_c_leaves_a_model_and_prints_how_to_resume(complete_run, tmp_path):
+    folder, table = tmp_path / "my run", complete_run[1]
+    argv = [*table_factory.run_flags(folder, table), "--epochs", "500"]
     checkpoint = "phase1-epoch0000[2-9]"
     code, err = signal_at_checkpoint("train", argv, folder, checkpoint, signal.SIGINT)
     assert code == 130 and "Traceback" not in err
@@ -122,16 +106,16 @@ def test_ctrl_c_leaves_a_model_and_prints_how_to_resume(table, tmp_path):
 
 
 def test_rows_with_several_labels_are_trained_predicted_and_exported(tmp_path):
-    rows = table_factory.make_rows(classes=("red", "green", "blue"))
-    for row in rows[::4]:
-        row["label"] += "|bright"
-        row["text"] += " bright"
+    labels = ["a", "b", "c", "a|bright"] * 10
+    rows = table_factory.texts(label=labels, text=[x.replace("|", " ") for x in labels])
     table = table_factory.write_table(tmp_path / "data" / "data.csv", rows)
+    config = table_factory.tiny_config(tmp_path / "cache", text={"tokens": "word"})
+    run_folder.write_config(tmp_path, config)
     folder = tmp_path / "run"
     train(table, folder, "--train.monitor", "val_auc")
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["task"] == "multilabel"
-    assert metrics["classes"] == ["blue", "bright", "green", "red"]
+    assert metrics["classes"] == ["a", "b", "bright", "c"]
     for row in read_csv(folder / "predictions.csv"):
         chosen = [c for c in metrics["classes"] if float(row[c]) >= 0.5]
         assert row["predicted"] == "|".join(chosen)
@@ -140,7 +124,8 @@ def test_rows_with_several_labels_are_trained_predicted_and_exported(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_network_of_keras_applications_is_loaded_elsewhere(table, tmp_path):
+def test_a_network_of_keras_applications_is_loaded_elsewhere(complete_run, tmp_path):
+    _, table, _ = complete_run
     folder = tmp_path / "run"
     train(table, folder, "--image.encoder", "mobilenetv3", "--epochs", "1")
     assert (folder / "export" / "1" / "saved_model.pb").is_file()

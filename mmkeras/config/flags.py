@@ -62,8 +62,8 @@ class Flag:
         if self.is_group:
             return "YAML file of these settings, or {NAME: VALUE, ...}."
         default = self.default
-        text = default if isinstance(default, str) else json.dumps(default)
-        text = f"{self.doc} (default: {text or 'empty'})"
+        shown = default if isinstance(default, str) else json.dumps(default)
+        text = f"{self.doc} (default: {shown or 'empty'})"
         return text.strip().replace("%", "%%")
 
 

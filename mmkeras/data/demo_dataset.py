@@ -97,13 +97,13 @@ def table_or_demo(table: Path | None) -> Path:
 
 
 def make_dataset(folder: Path, rows: int = ROWS, seed: int = 0) -> Path:
-    """Writes the data set atomically, unless `folder` already has it.
+    """Writes the data set atomically, unless `folder` already has it; returns `folder`.
 
     The same `rows` and `seed` give the same bytes.
 
     Args:
-        folder: Gets data.csv, images/NNNN.png (32x32, gray) and audio/NNNN.wav
-            (0.2 to 1.0 s at 8 or 16 kHz, 16 bit, mono); it is returned.
+        folder: Folder of data.csv, images/NNNN.png (32x32, gray) and audio/NNNN.wav
+            (0.2 to 1.0 s at 8 or 16 kHz, 16 bit, mono).
         rows: Number of rows, from 10 to 1797.
         seed: Seed of the order, the splits and all noise; 0 or more.
 

@@ -67,7 +67,7 @@ def table_modalities(
 def iter_rows(
     path: str | Path, config: TableConfig, *, labeled: bool = True
 ) -> Iterator[Row]:
-    """Reads a CSV row by row, in bounded memory; skips blank lines and a BOM.
+    """Reads a UTF-8 CSV row by row, in bounded memory; skips blank lines and a BOM.
 
     With `labeled`, a row without a label or any modality has a problem.
 

@@ -48,7 +48,7 @@ def accuracies(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns accuracies (K,) of K predictions for N rows, and their resamples (K, R).
 
-    All K share the resamples, so a function of several of them has an interval too;
+    R is `resamples`. All K share them, so a function of several has an interval too;
     `metrics.measure` uses the same. `correct` is (K, N) bool, as from
     `metrics.correct_rows`, or shares in [0, 1].
     """

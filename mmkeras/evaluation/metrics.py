@@ -218,8 +218,12 @@ def measure(
     """Measures a model on N rows, each value with a 95 % interval.
 
     The intervals are percentiles of a bootstrap over rows. `WORK` reduces the number
-    of resamples for many rows and classes, never below 100. `targets` and
-    `probabilities` are (N, C), as above.
+    of resamples for many rows and classes, never below 100.
+
+    Args:
+        targets: (N, C) of 0 and 1, for the C names in `classes`.
+        probabilities: (N, C) in [0, 1].
+        task: "binary", "multiclass" or "multilabel".
 
     Returns:
         JSON values: rows, metrics, per_class, confusion_matrix, reliability and

@@ -43,7 +43,8 @@ def measure_modalities(
 
     All values share the bootstrap resamples of the N rows. `inputs` are from
     `encode_sample`, `targets` (N or more, C) of 0 and 1; `unimodal` is modality ->
-    probabilities (N or more, C) of a model trained on that modality alone.
+    probabilities (N or more, C) of a model trained on that modality alone, for the
+    same rows.
 
     Returns:
         "modalities" -> modality -> "alone", "without", "shuffled" and with `unimodal`

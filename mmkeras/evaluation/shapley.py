@@ -22,8 +22,8 @@ def shapley_values(
     """Returns each player's share; they add up to the value of all less that of none.
 
     A share is what the player adds to a subset of the others, averaged over all orders
-    of the players. A player that never changes the value has share 0. `values` has one
-    of each of `subsets(players)`; arrays are handled elementwise.
+    of the players. A player that never changes the value has share 0. `values` has the
+    value of each of `subsets(players)`; arrays are handled elementwise.
 
     Example:
         >>> shapley_values({(): 0.5, ("a",): 0.9}, ["a"])

@@ -35,7 +35,7 @@ def accuracy(runs: Sequence[TestPredictions], resamples: int) -> dict[str, float
     """Returns the mean accuracy of S runs, with an interval that covers rows and seeds.
 
     The rows of the runs may differ. Resamples are of rows, the same for all runs, and
-    of runs.
+    of runs. The keys are value, low and high.
 
     Source: Owen, 2007, "The pigeonhole bootstrap", https://arxiv.org/abs/0712.1111;
     conservative if both rows and seeds matter, and rough with only three seeds.
@@ -48,7 +48,10 @@ def difference(
     baselines: Sequence[TestPredictions],
     resamples: int,
 ) -> dict[str, float]:
-    """Returns the gain in mean accuracy over baselines, paired by row and seed."""
+    """Returns the gain in mean accuracy over baselines, paired by row and seed.
+
+    The keys are value, low and high.
+    """
     pairs = zip(runs, baselines, strict=True)
     gains = [{k: float(a[k]) - float(b[k]) for k in a if k in b} for a, b in pairs]
     return _interval(gains, resamples)

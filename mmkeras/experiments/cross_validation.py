@@ -120,15 +120,17 @@ def _train(run, progress):
 
 def _summarize(results: list[dict]) -> dict:
     """Returns mean and deviation of each metric, and of the baselines' accuracies."""
-    each = [result["baselines"] for result in results]
+    folds = [result["baselines"] for result in results]
     return {
         "metrics": {
             name: _spread([result["metrics"].get(name) for result in results])
             for name in results[0]["metrics"]
         },
         "baselines": {
-            name: {"accuracy": _spread([b.get(name, {}).get("accuracy") for b in each])}
-            for name in each[0]
+            name: {
+                "accuracy": _spread([f.get(name, {}).get("accuracy") for f in folds])
+            }
+            for name in folds[0]
         },
     }
 

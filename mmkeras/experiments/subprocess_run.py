@@ -56,7 +56,10 @@ class SubprocessRun:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """Result of a run; time and peak memory are those of all its processes."""
+    """Result of a run; time and peak memory are those of all its processes.
+
+    `error` is "" without one; `was_finished` is whether an earlier call finished it.
+    """
 
     error: str = ""
     seconds: float = 0.0

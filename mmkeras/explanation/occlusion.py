@@ -74,7 +74,8 @@ class Spectrum:
         values: (N, T) complex, frequencies by frames.
         band: (N,) row of cells of each frequency, low frequencies first.
         step: (T,) column of cells of each frame.
-        grid: Number of rows and columns; `edges_hz` are those of the rows.
+        grid: Number of rows and columns of cells.
+        edges_hz: Edges of the rows.
         samples: Length of the wave.
     """
 

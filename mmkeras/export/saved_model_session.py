@@ -63,9 +63,9 @@ class Session:
     ) -> list[np.ndarray]:
         """Runs the graph from the tensors of `feeds` to those of `fetches`.
 
-        `feeds` is name of a tensor, as "x:0", -> array; strings are bytes in arrays of
-        dtype object. TensorFlow checks the types and shapes. A `timeout_ms` of 0 is no
-        limit.
+        `feeds` maps names of tensors, as "x:0", to arrays; strings are bytes in arrays
+        of dtype object. TensorFlow checks the types and shapes. A `timeout_ms` of 0 is
+        no limit.
 
         Raises:
             tf.errors.OpError: Subclass for TensorFlow's error code.

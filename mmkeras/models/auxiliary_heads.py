@@ -48,10 +48,7 @@ def auxiliary_outputs(
     modalities, outputs = list(branches), {}
     classifiers, aligned = config.classifiers(modalities), config.aligned(modalities)
     used = [m for m in modalities if m in classifiers or m in aligned]
-    vectors = {m: branches[m] for m in used}
-    for m, branch in vectors.items():
-        if isinstance(branch, list | tuple):
-            vectors[m] = TokenPooling(name=f"{m}_single")(*branch)
+    vectors = {m: _vector(m, branches[m]) for m in used}
     for m in classifiers:
         x = logits[m] if m in logits else unimodal_logits(m, vectors[m], units)
         name = UNIMODAL_PROBABILITIES[m]
@@ -65,6 +62,12 @@ def auxiliary_outputs(
         scale = AlignmentScale(dtype="float32", name=ALIGNMENT_SCALE)
         outputs[ALIGNMENT_SCALE] = scale(present)
     return outputs
+
+
+def _vector(modality, branch):
+    if not isinstance(branch, list | tuple):
+        return branch
+    return TokenPooling(name=f"{modality}_single")(*branch)
 
 
 @keras.saving.register_keras_serializable(package="mmkeras")

@@ -12,7 +12,10 @@ from mmkeras.schema import EMBEDDINGS, PRESENT, PROBABILITIES
 def build_loss(
     task: str, label_smoothing: float, config: LossConfig | None = None
 ) -> keras.losses.Loss:
-    """Returns cross-entropy or `Focal` on probabilities, over classes or per unit."""
+    """Returns cross-entropy on probabilities, over classes or per unit.
+
+    It is `Focal` if `config.kind` is "focal".
+    """
     smoothing = {"label_smoothing": label_smoothing}
     if config is not None and config.kind == "focal":
         return Focal(config.focal_gamma, label_smoothing, task == MULTICLASS)

@@ -141,7 +141,7 @@ def with_outputs(model: keras.Model) -> keras.Model:
 
 
 def encode(model: keras.Model, inputs: dict) -> dict:
-    """Runs the image encoder: inputs of the model to inputs of its head."""
+    """Runs the image encoder: inputs of a model with images to inputs of its head."""
     encoded = model.get_layer(IMAGE_ENCODER)(inputs[IMAGE], training=False)
     return {**inputs, IMAGE: encoded}
 

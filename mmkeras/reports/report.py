@@ -27,9 +27,9 @@ PARTS = {
 class WorstError:
     """Wrong prediction with a high score, and the content of its row.
 
-    The score is from 0 to 1; the status "ok", or which modalities were absent or
-    unreadable. `image` is a small PNG or JPEG of the media type `image_kind`, `audio` a
-    WAV; absent ones are empty.
+    The score is the probability of the predicted class; the status "ok", or which
+    modalities were absent or unreadable. `image` is a small PNG or JPEG of the media
+    type `image_kind`, `audio` a WAV; absent ones are empty.
     """
 
     id: str

@@ -12,7 +12,8 @@ def baseline_verdict(
     """Returns a sentence on whether the model is better than the baselines.
 
     Metrics are `measure(...)["metrics"]`, of which only accuracy is used; `difference`
-    is that of the model minus that of logistic regression, in [-1, 1].
+    is {"value", "low", "high"} of the model's accuracy minus that of logistic
+    regression, in [-1, 1].
     """
     accuracy, frequent, simple = (
         100 * metrics["accuracy"]["value"] for metrics in (model, majority, logistic)

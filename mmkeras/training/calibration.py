@@ -38,8 +38,8 @@ def apply_temperature(
     A temperature above 1 lowers the confidence and keeps the top class. For a binary
     task the softmax of the two columns equals the sigmoid of one.
     """
-    clipped = np.asarray(probabilities, "float64")
-    clipped = np.clip(clipped, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+    p = np.asarray(probabilities, "float64")
+    clipped = np.clip(p, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     if task == "multilabel":
         return expit(logit(clipped) / temperature)
     return softmax(np.log(clipped) / temperature, axis=1)

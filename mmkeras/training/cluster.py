@@ -22,7 +22,7 @@ _EXAMPLE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """HOST:PORT of each worker of a training, the chief first; `index` is this one."""
+    """Workers of a training: their HOST:PORT, the chief first, and this one's index."""
 
     addresses: tuple[str, ...] = ("",)
     index: int = 0

@@ -168,9 +168,14 @@ def distributed_fit(
     )
     batches = iter(distribution.experimental_distribute_dataset(train))
     val = distribution.experimental_distribute_dataset(val)
-    settings = {"verbose": verbose, "epochs": epochs[-1] + 1, "steps": steps}
-    settings |= {"add_progbar": True, "model": model}
-    callback_list = keras.callbacks.CallbackList(callbacks, **settings)
+    callback_list = keras.callbacks.CallbackList(
+        callbacks,
+        add_progbar=True,
+        model=model,
+        verbose=verbose,
+        epochs=epochs[-1] + 1,
+        steps=steps,
+    )
     model.stop_training = False
     callback_list.on_train_begin()
     for epoch in epochs:

@@ -80,8 +80,12 @@ def _set_resources(node: BaseNode, request: CompileRequest) -> None:
         _setting(node.id, by_component) or 0
         for by_component in (settings.cpu_cores, settings.memory_gb)
     )
-    resources = _Resources(cpu_request=cores, memory_request=gigabytes)
-    resources.cpu_limit, resources.memory_limit = cores, gigabytes
+    resources = _Resources(
+        cpu_request=cores,
+        cpu_limit=cores,
+        memory_request=gigabytes,
+        memory_limit=gigabytes,
+    )
     if gpus := _gpus(node.id, settings):
         resources.accelerator.type = settings.gpu_type
         resources.accelerator.count = gpus

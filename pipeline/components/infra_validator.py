@@ -132,7 +132,8 @@ def run_proof(model: Path, run: Path, rows: Path) -> str:
         raise RuntimeError(text) from None
     lines, code = _log_lines(process.stderr), process.returncode
     if code < 0:
-        reason = f"({signal.strsignal(-code)}){f': {lines[-1]}' if lines else '.'}"
+        last = f": {lines[-1]}" if lines else "."
+        reason = f"({signal.strsignal(-code)}){last}"
         if -code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
             raise RuntimeError(f"The verification was ended from outside {reason}")
         raise ExportMismatchError(f"The model crashed the process that ran it {reason}")

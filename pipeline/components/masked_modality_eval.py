@@ -84,18 +84,19 @@ def custom_extractors(
     exports = {name: (path, exported_analysis(path)) for name, path in paths.items()}
     (candidate,) = [m.model_name for m in models if not m.is_baseline]
     predict = beam.ParDo(PredictRows(exports, candidate))
-    slices = {"eval_config": eval_config, "materialize": False}
     return [
         tfma.extractors.Extractor(stage_name="PredictRows", ptransform=predict),
-        slice_key_extractor.SliceKeyExtractor(**slices),
+        slice_key_extractor.SliceKeyExtractor(
+            eval_config=eval_config, materialize=False
+        ),
     ]
 
 
 class PredictRows(beam.DoFn):
     """Converts serialized rows to TFMA's extracts, one per row and masked modality.
 
-    `models` is name -> path and state of the SavedModel; the classes and modalities of
-    the `candidate` are compared.
+    `models` maps a name to the path and the state of a SavedModel; the classes and
+    modalities of the `candidate` are compared.
     """
 
     def __init__(

@@ -53,8 +53,9 @@ class Executor(BaseBeamExecutor):
     def Do(self, input_dict, output_dict, exec_properties) -> None:
         """Counts the rows in Beam and merges the counts with StatisticsGen's."""
         examples = artifact_utils.get_single_instance(input_dict["examples"])
-        statistics = artifact_utils.get_single_instance(input_dict["statistics"])
-        statistics = read_statistics(statistics)
+        statistics = read_statistics(
+            artifact_utils.get_single_instance(input_dict["statistics"])
+        )
         folder = artifact_utils.get_single_uri(output_dict["media_statistics"])
         dataset = read_json(examples.uri, INGESTED_FILE)
         path = join_path(folder, artifacts.STATISTICS_FILE)

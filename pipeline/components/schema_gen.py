@@ -178,7 +178,8 @@ def read_statistics(
 class PersistentSchemaGen(CustomComponent, BaseComponent):
     """Component of the executor above; `statistics` is StatisticsGen's output.
 
-    `edited` is `edited_hash` of the schema file and the rows.
+    Rows are validated against `schema_file`, if it exists; `edited` is `edited_hash` of
+    it and the rows.
     """
 
     SPEC_CLASS = make_spec(

@@ -56,14 +56,18 @@ def report_progress(progress: Progress, signals: Sequence[int]) -> Iterator[None
 
         def launch(self):
             progress.begin(self._pipeline_node.node_info.id)
+            self._check_signals()
             try:
                 execution = super().launch()
-            finally:
-                if signals:  # a library has swallowed the KeyboardInterrupt
-                    raise KeyboardInterrupt
+            finally:  # a library may have swallowed or replaced the KeyboardInterrupt
+                self._check_signals()
             is_resolver = self._system_node_handler is not None  # it has no executor
             progress.end(cached=not self.has_run and not is_resolver)
             return execution
+
+        def _check_signals(self):
+            if signals:
+                raise KeyboardInterrupt
 
         def _run_executor(self, execution_info):
             self.has_run = True
@@ -78,9 +82,10 @@ def report_progress(progress: Progress, signals: Sequence[int]) -> Iterator[None
 
 @contextmanager
 def redirect_output(log: Path, total: int) -> Iterator[Progress]:
-    """Redirects stdout and stderr of this process and its children to a new file.
+    """Redirects stdout and stderr of this process and its children to a file.
 
-    Yields the writer of the progress lines of `total` components.
+    The file is overwritten. Yields the writer of the progress lines of `total`
+    components.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()

@@ -14,8 +14,8 @@ from serving.client.requests import OUTPUTS, ModelMetadata, Outputs
 class ModelInfo:
     """Inputs of a model version, in schema order, and its classes.
 
-    `version` is None for a server that does not report it; `classes` is () for a model
-    without the signature `classify`.
+    `version` is None for a server that does not report it. `classes` are in the order
+    of the probabilities, or () for a model without the signature `classify`.
     """
 
     version: int | None

@@ -32,8 +32,8 @@ class Totals:
 class Table:
     """A CSV file with one column per modality, as for `mmkeras.predict`.
 
-    Paths in its cells are relative to its folder. With `text_files` those of the text
-    column are paths, too.
+    Paths in its cells are relative to its folder. With `text_files` the cells of the
+    text column are paths, too.
     """
 
     path: Path

@@ -19,6 +19,8 @@ def test_every_test_row_is_predicted_once_in_the_order_of_the_table(predictions)
     assert [row["id"] for row in predictions] == [f"r{i}" for i in range(32, 40)]
     assert [row["label"] for row in predictions] == ["red", "green"] * 4
     assert list(predictions[0])[5:] == ["green", "red"]
+    for row in predictions:
+        assert row["predicted"] == max(("green", "red"), key=lambda c: float(row[c]))
 
 
 def test_the_metrics_are_those_of_the_predictions(metrics, predictions):

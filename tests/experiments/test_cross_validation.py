@@ -59,10 +59,14 @@ def test_mean_and_deviation_are_those_of_the_folds(table, output, capsys):
     assert f"  0.850  ({accuracy['deviation']:.3f})" in out and "roc_auc" not in out
 
 
-def test_groups_are_reported(output, tmp_path, capsys):
+def test_no_group_is_in_two_folds(output, tmp_path, capsys):
     rows = [row | {"group": f"g{i // 4}"} for i, row in enumerate(ROWS)]
     train(table_factory.write_table(tmp_path / "data.csv", rows), output, folds=3)
     assert "no group in two (5 of 'group')" in capsys.readouterr().out
+    groups = {row["id"]: row["group"] for row in rows}
+    folds = map(read_csv, output.glob("fold-*/predictions.csv"))
+    tested = [group for fold in folds for group in {groups[row["id"]] for row in fold}]
+    assert sorted(tested) == sorted(set(groups.values()))
 
 
 def test_ctrl_c_prints_the_command_that_resumes(table, output, trainer, capsys):

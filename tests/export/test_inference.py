@@ -23,6 +23,8 @@ def test_binary_probabilities_have_two_columns(trained_model, predict, complete_
     assert probabilities.shape == (2, 2) and p.shape == (1, 1)
     np.testing.assert_allclose(probabilities[0], [1 - p[0, 0], p[0, 0]])
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+    empty = Predictor(trained_model)({m: [] for m in complete_row})
+    assert empty["probabilities"].shape == (0, 2)
 
 
 def test_the_label_is_the_class_of_the_top_score(trained_model, predict, complete_row):

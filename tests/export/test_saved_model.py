@@ -19,12 +19,16 @@ from mmkeras.modalities import preprocessing_state
 from tests import table_factory
 
 
-@pytest.fixture(scope="module")
-def graph(folder):
-    """The MetaGraph of the run's export."""
-    content = (folder / "export" / "1" / "saved_model.pb").read_bytes()
+def graph_of(path):
+    """Returns the MetaGraph of an export."""
+    content = (path / "saved_model.pb").read_bytes()
     (meta,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
     return meta
+
+
+@pytest.fixture(scope="module")
+def graph(folder):
+    return graph_of(folder / "export" / "1")
 
 
 def tensors(infos):
@@ -185,6 +189,12 @@ def test_a_version_is_verified_before_it_has_its_name(quick, small, tmp_path):
     quick.setattr(saved_model, "verify_export", verify)
     export(small, TEXTS, folder)
     assert contents == ["assets.extra"] and names(folder) == ["1"]
+
+
+def test_a_text_model_has_text_as_its_only_input(small, tmp_path):
+    save_signatures(small, tmp_path)
+    signature = graph_of(tmp_path).signature_def["serving_default"]
+    assert tensors(signature.inputs) == {"text": STRINGS}
 
 
 def test_a_model_changed_after_saving_is_not_exported(small, tmp_path, monkeypatch):

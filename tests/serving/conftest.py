@@ -48,23 +48,3 @@ def data_plane(halves):
     manager.apply(config)
     yield DataPlane(manager, Metrics(), Limits(message_bytes=2**22))
     manager.close()
-
-
-@pytest.fixture(scope="session")
-def grpc_server(data_plane):
-    """gRPC server of the data plane."""
-    from serving.server.grpc.server import GrpcServer
-
-    server = GrpcServer(data_plane, "127.0.0.1", 0, threads=8, message_bytes=2**22)
-    server.start()
-    yield server
-    server.stop(5)
-
-
-@pytest.fixture(scope="session")
-def channel(grpc_server):
-    """Channel to the gRPC server."""
-    import grpc
-
-    with grpc.insecure_channel(f"127.0.0.1:{grpc_server.port}") as channel:
-        yield channel

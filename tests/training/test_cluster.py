@@ -163,28 +163,24 @@ class Workers:
         return [(code, *text) for code, text in zip(codes, texts, strict=True)]
 
 
-@pytest.fixture(scope="module")
-def argv(tmp_path_factory):
-    base = tmp_path_factory.mktemp("cluster")
-    table = table_factory.write_table(base / "data.csv", table_factory.make_rows())
+def write_run(base, rows):
+    """Writes table and settings of a run; returns the arguments of the program."""
+    table = table_factory.write_table(base / "data.csv", rows)
     config = table_factory.tiny_config(
         base / "cache",
         epochs=4,
         train={"batch_size": 6},  # 8 validation rows: 6 and 2
         augment={"flip": True, "word_dropout": 0.1, "spec_frames": 0.1},
         # Per row: in a contrastive loss the rows of one worker are the candidates.
-        loss={"image": 0.5, "text_audio": 0.2, "alignment": "cosine"},
+        loss={"text": 0.5, "text_audio": 0.2, "alignment": "cosine"},
     )
     run_folder.write_config(base, config)
     return ["--config", str(base / "config.yaml"), "--data", str(table)]
 
 
 @pytest.fixture(scope="module")
-def single_run(argv, tmp_path_factory):
-    """The run of a single process."""
-    folder = tmp_path_factory.mktemp("single") / "run"
-    output_of(main, [*argv, "--output", folder])
-    return folder
+def argv(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("cluster"), table_factory.make_rows())
 
 
 def weights(folder):
@@ -217,16 +213,20 @@ def file_names(folder):
     return sorted(str(p.parent if p.parts[0] == "logs" else p) for p in paths)
 
 
-def test_two_workers_train_the_model_of_one_process(single_run, argv, tmp_path):
+def test_two_workers_train_the_model_of_one_process(tmp_path):
+    audio = [table_factory.vector([i % 2, 0.1 * i]) for i in range(40)]
+    argv = write_run(tmp_path, table_factory.texts(audio=audio))
+    output_of(main, [*argv, "--output", tmp_path / "single"])
     (code, out, _), other = Workers(tmp_path / "run", argv, argv).wait()
     assert code == 0 and "Metrics on 8 rows" in out
     assert other[:2] == (0, "") and "Traceback" not in other[2]
-    assert_same_run(single_run, tmp_path / "run")
-    assert file_names(tmp_path / "run") == file_names(single_run)
+    assert_same_run(tmp_path / "single", tmp_path / "run")
+    assert file_names(tmp_path / "run") == file_names(tmp_path / "single")
 
 
 @pytest.mark.slow
-def test_two_killed_workers_go_on_and_train_the_same_model(single_run, argv, tmp_path):
+def test_two_killed_workers_go_on_and_train_the_same_model(argv, tmp_path):
+    output_of(main, [*argv, "--output", tmp_path / "single"])
     folder = tmp_path / "run"
     workers = Workers(folder, argv, argv)
     workers.wait_for_checkpoint("phase1-epoch00002")
@@ -238,7 +238,7 @@ def test_two_killed_workers_go_on_and_train_the_same_model(single_run, argv, tmp
 
     assert [code for code, *_ in results] == [0, 0], results[0][2][-3000:]
     assert "Epoch 3/4" in results[0][1] and "Epoch 2/4" not in results[0][1]
-    assert_same_run(single_run, folder)
+    assert_same_run(tmp_path / "single", folder)
 
 
 @pytest.mark.slow

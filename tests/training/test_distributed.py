@@ -66,6 +66,23 @@ def test_other_errors_and_those_of_a_single_process_are_not_translated(error, re
         raise error
 
 
+def test_the_fit_of_workers_has_the_epochs_logs_and_stop_of_keras():
+    epochs = []
+
+    class Recorder(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs):
+            epochs.append(epoch)
+            assert self.params["epochs"] == 5 and "val_loss" in logs
+            self.model.stop_training = epoch == 3
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    rows = tf.data.Dataset.from_tensors((tf.ones([4, 2]), tf.ones([4, 1])))
+    options = {"steps": 2, "callbacks": [Recorder()], "verbose": 0}
+    distributed.distributed_fit(model, rows.repeat(6), rows, range(2, 5), **options)
+    assert epochs == [2, 3]
+
+
 @pytest.fixture
 def connect(pair, monkeypatch):
     """Connects to the other worker, where `make` replaces TensorFlow's strategy."""

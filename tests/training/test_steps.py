@@ -138,8 +138,8 @@ def trained_inputs(monkeypatch):
 
 
 def test_unimodal_models_are_trained(folder, tiny_config, trained_inputs, monkeypatch):
-    names = ("id", "split", "label", "text", "image")
-    rows = [{k: row[k] for k in names} for row in table_factory.make_rows()]
+    audio = [table_factory.vector([i % 2, 0.1 * i]) for i in range(40)]
+    rows = table_factory.texts(audio=audio)
     for row in rows[::5]:
         row["text"] = ""  # is predicted by the text model, too
     table = table_factory.write_table(folder.parent / "data" / "data.csv", rows)
@@ -152,15 +152,15 @@ def test_unimodal_models_are_trained(folder, tiny_config, trained_inputs, monkey
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
         patch.setattr(steps, "evaluate", fail)
         steps.train(folder, config, table)
-    assert trained_inputs == [["image", "text"], ["text"], ["image"]]
+    assert trained_inputs == [["audio", "text"], ["text"], ["audio"]]
 
     steps.train(folder, config, table)
     assert len(trained_inputs) == 3  # nothing was trained again
     metrics = json.loads((folder / "metrics.json").read_text())
-    for m in ("text", "image"):
+    for m in ("text", "audio"):
         unimodal = load_trained(folder / "alone" / m)
         assert unimodal.state.modalities == (m,)
-        contents = [row[m] if m == "image" else row[m].encode() for row in rows[32:]]
+        contents = [row[m] if m == "audio" else row[m].encode() for row in rows[32:]]
         labels = Predictor(unimodal)({m: contents})["label"]
         correct = [
             label.decode() == row["label"]

@@ -23,8 +23,8 @@ class Application:
     """A network of keras.applications.
 
     Attributes:
-        file: Name of the ImageNet-1k weights without top, below `_STORE`; the hash is
-            MD5 or SHA-256.
+        file: Name of the ImageNet-1k weights without top, below `_STORE`.
+        file_hash: MD5 or SHA-256 of the file.
         preprocess: Function from RGB in [0, 255] to the network's input; newer
             networks scale inside.
     """

@@ -11,10 +11,10 @@ _DTYPES = {"<f4": tf.float32, "<f8": tf.float64, "<f2": tf.float16}
 def decode_vector(data: tf.Tensor, width: int) -> tf.Tensor:
     """Decodes one .npy file of little-endian floats: () string -> (width,) float32.
 
-    It is of format 1.0 and of shape (width,) or (1, width), all finite.
+    The file is of format 1.0 and of shape (width,) or (1, width).
 
     Raises:
-        tf.errors.InvalidArgumentError: Of another format or width.
+        tf.errors.InvalidArgumentError: Another format or width, or not finite.
 
     Source: the format's text, numpy/lib/format.py, NumPy enhancement proposal 1.
     """

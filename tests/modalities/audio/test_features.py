@@ -91,6 +91,8 @@ WAVES = {
     "longer than the clip": (wav(LONG), tone()),
     "streamed": (riff(fmt(), chunk(b"data", s16(WAVE), size=0xFFFFFFFF)), WAVE),
     "chunks of odd length before": (riff(*ODD, DATA), WAVE),
+    "the data before the format": (riff(DATA, fmt()), WAVE),
+    "an odd chunk in front": (riff(chunk(b"\1\2\3\4", b"ab"), fmt(), DATA), WAVE),
     "a chunk after": (riff(fmt(), DATA, chunk(b"LIST", b"\x7f" * 64)), WAVE),
     "cut inside a sample": (wav(WAVE)[:-101], WAVE[:-51]),
 }

@@ -37,6 +37,14 @@ def test_a_plain_wav_is_unchanged(kind, subtype):
     assert prepare_audio(data, CONFIG) is data
 
 
+def test_a_wav_with_chunks_in_an_odd_order_is_unchanged():
+    data = encode("WAV", "PCM_16")
+    fmt, samples = data[12:36], data[36:]
+    for chunks in (samples + fmt, b"\1\2\3\4\2\0\0\0ab" + fmt + samples):
+        odd = data[:12] + chunks
+        assert prepare_audio(odd, CONFIG) is odd
+
+
 @pytest.mark.parametrize(("kind", "subtype"), TRANSCODED_AUDIO)
 def test_any_other_file_becomes_wav_with_the_same_samples(kind, subtype):
     data = encode(kind, subtype)

@@ -121,8 +121,9 @@ def test_weights_of_a_file_give_the_encoder_that_wrote_it(name, tmp_path):
     model = keras.Model({"pixels": loaded.input}, loaded.output)
     model.save(tmp_path / "model.keras")
     reloaded = keras.models.load_model(tmp_path / "model.keras")
-    result = reloaded({"pixels": PIXELS})
-    np.testing.assert_allclose(result, vectors, rtol=1e-5, atol=1e-6)
+    for training in (False, True):
+        result = reloaded({"pixels": PIXELS}, training=training)
+        np.testing.assert_allclose(result, vectors, rtol=1e-5, atol=1e-6)
 
 
 @each
@@ -162,6 +163,7 @@ def test_the_file_of_imagenet_is_the_one_that_keras_fetches(name, monkeypatch):
 
 
 # Without ResNet50, which differs by 1.1e-5 from scratch; the tolerance is 1e-5.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [SMALL, "kerashub_vit", *LARGE[1:]])
 def test_a_model_is_exported_and_verified(name, tiny, state, row, tmp_path):
     keras.utils.set_random_seed(1)

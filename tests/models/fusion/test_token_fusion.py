@@ -26,6 +26,13 @@ def test_padding_cannot_change_the_result(kind):
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
 
 
+def test_pairwise_transformers_are_saved_and_loaded(tmp_path):
+    model, inputs = shared_fusion("mult"), [*branch_inputs("mult"), presence()]
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras", compile=False)
+    np.testing.assert_array_equal(loaded(inputs), model(inputs))
+
+
 @pytest.mark.parametrize("kind", ["cross_attention", "mult"])
 def test_each_modality_attends_to_all_others(kind):
     model, inputs = shared_fusion(kind), branch_inputs(kind)

@@ -122,6 +122,7 @@ def rejection_of(inputs, folder):
     return reason
 
 
+@pytest.mark.slow
 def test_the_export_of_another_model_is_not_pushed(inputs, tmp_path):
     trained_model = load_trained(inputs["model_run"])
     bias = trained_model.model.get_layer("head").get_layer("logits").weights[1]

@@ -42,7 +42,10 @@ def epochs(monkeypatch):
     return result
 
 
-@pytest.mark.parametrize("is_remote", [False, True])
+@pytest.mark.parametrize(
+    "is_remote",
+    [pytest.param(False, marks=pytest.mark.slow), True],  # test_local.py has the first
+)
 def test_a_second_attempt_resumes_the_first(
     is_remote, arguments, tmp_path, epochs, monkeypatch
 ):

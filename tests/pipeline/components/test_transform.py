@@ -12,6 +12,8 @@ from tests.pipeline import executor_harness
 
 def multilabel():
     rows = table_factory.make_rows(classes=("red", "green", "blue"))
+    for i, row in enumerate(rows):
+        row["audio"] = table_factory.vector([i, -i, 3])
     rows[3]["audio"], rows[4]["text"] = "", ""
     for row in rows[::3]:
         row["label"] += "|bright"
@@ -68,7 +70,7 @@ def test_tft_finds_words_classes_and_scales(tmp_path_factory):
     ("make_rows", "text"),
     [
         (multilabel, PIECES),
-        (vectors, CHARS),
+        pytest.param(vectors, CHARS, marks=pytest.mark.slow),
         pytest.param(sparse, CHARS, marks=pytest.mark.slow),
     ],
 )

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -40,15 +41,17 @@ def test_an_interrupt_that_a_library_swallows_ends_the_run(number, monkeypatch):
             self._system_node_handler = None
 
         def launch(self):
-            try:
+            launched.append(self._pipeline_node.node_info.id)
+            with suppress(KeyboardInterrupt):
                 signal.raise_signal(number)
-            except KeyboardInterrupt:
-                return
 
+    launched = []
     before = signal.getsignal(number)
     monkeypatch.setattr(launcher, "Launcher", SwallowingLauncher)
     progress = Progress(sys.stdout, 2)
     with interruptible() as signals, report_progress(progress, signals):
-        with pytest.raises(KeyboardInterrupt):
-            launcher.Launcher("ExampleGen").launch()
-    assert progress.current == "ExampleGen" and signal.getsignal(number) == before
+        for name in ("ExampleGen", "Transform"):
+            with pytest.raises(KeyboardInterrupt):
+                launcher.Launcher(name).launch()
+    assert launched == ["ExampleGen"] and progress.current == "Transform"
+    assert signal.getsignal(number) == before

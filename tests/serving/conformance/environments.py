@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock
+
 from mmkeras.files import atomic_folder
 
 HERE = Path(__file__).parent
@@ -55,9 +57,11 @@ def _create_once(name: str, pinned: str, create: Callable[[Path], None]) -> Path
     """Returns the folder that `create` fills, unless it exists."""
     digest = hashlib.sha256(pinned.encode()).hexdigest()[:12]
     folder = ROOT / "build" / "conformance" / f"{name}-{digest}"
-    if not folder.is_dir():
-        with atomic_folder(folder, sync=False) as tmp_folder:
-            create(tmp_folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # of all test processes
+        if not folder.is_dir():
+            with atomic_folder(folder, sync=False) as tmp_folder:
+                create(tmp_folder)
     return folder
 
 

@@ -1,5 +1,7 @@
 """Text protos of TF Serving, read as by its server."""
 
+import re
+
 import pytest
 
 from serving.deploy import models_file, rollout
@@ -10,7 +12,17 @@ CONFIG = DEPLOY / "config"
 GCS = DEPLOY / "kubernetes" / "overlays" / "gcs" / "models.config"
 
 
+# Source: session_bundle_config.proto of TensorFlow Serving 2.16.1.
+BATCHING = {
+    *("max_batch_size", "batch_timeout_micros", "max_enqueued_batches"),
+    *("num_batch_threads", "thread_pool_name", "allowed_batch_sizes"),
+    *("pad_variable_length_inputs", "enable_large_batch_splitting"),
+}
+
+
 def test_batching_is_bounded():
+    names = re.findall(r"^\w+", (CONFIG / "batching.config").read_text(), re.MULTILINE)
+    assert names and set(names) <= BATCHING
     batching = read_batching(CONFIG / "batching.config")
     assert batching.allowed_batch_sizes
     # A request waits less than a model takes.

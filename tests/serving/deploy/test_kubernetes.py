@@ -15,7 +15,14 @@ from tests.serving.deploy.manifests import (
 
 ROOT = DEPLOY / "kubernetes"
 FOLDERS = (ROOT / "namespace", ROOT / "base")
-FILES = [p for f in FOLDERS for p in sorted(f.glob("[!k]*.yaml"))]  # no kustomization
+
+
+def manifests_of(folder):
+    paths = sorted(folder.glob("*.yaml"))
+    return [path for path in paths if path.stem != "kustomization"]
+
+
+FILES = [path for folder in FOLDERS for path in manifests_of(folder)]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +54,7 @@ def test_manifests_have_known_fields(path):
 def test_every_file_is_in_the_kustomization(folder):
     (kustomization,) = documents(folder / "kustomization.yaml")
     names = {name for name in kustomization["resources"] if name.endswith(".yaml")}
-    assert names == {path.name for path in folder.glob("[!k]*.yaml")}
+    assert names == {path.name for path in manifests_of(folder)}
 
 
 def test_all_selectors_match_the_pods(base, deployment):

@@ -31,6 +31,7 @@ def test_kustomizations_exist(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_port_is_open_on_all_addresses(page):
+    assert commands(page)
     for command in commands(page):
         assert not re.search(r"(-p|--publish)[ =]\d+:", command), command
         assert "--address" not in command

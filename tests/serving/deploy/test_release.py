@@ -77,7 +77,9 @@ def test_canary_and_rollback_are_one_command_each(path, service, target, capsys)
     main(["stable", "2", *options])
     before = path.read_text()
     path.chmod(0o640)
-    main(["canary", "3", *options])
+    with path.open() as old:
+        main(["canary", "3", *options])
+        assert old.read() == before  # the new file has another inode
     assert path.stat().st_mode & 0o777 == 0o640
     assert service.labels == read_labels(path) == {"stable": 2, "canary": 3}
     assert loaded_versions(service) == {2, 3}
@@ -287,8 +289,15 @@ def test_a_mistake_of_the_user_is_one_line(path, argv, message):
     assert path.read_text() == LATEST
 
 
-@pytest.mark.parametrize("text", ["model_config_list { name: 3 }", "", "\xff"])
-def test_a_file_without_models_is_named(path, text):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model_config_list { name: 3 }", "is not a model_config_list"),
+        ("", "lists no models"),
+        ("\xff", "cannot be read"),
+    ],
+)
+def test_a_file_without_models_is_named(path, text, message):
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match="^The file '.*models.config'"):
+    with pytest.raises(UserError, match=f"^The file '.*models.config' {message}"):
         main(["status", "--config", str(path)])

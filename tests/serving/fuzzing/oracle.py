@@ -90,8 +90,8 @@ def check_response(method: str, request, response) -> str | None:
     if method in ("Classify", "Regress"):
         kind = request.input.WhichOneof("kind")
         examples = len(getattr(request.input, kind).examples)
-        classes = getattr(response.result, "classifications", None)
-        results = len(response.result.regressions if classes is None else classes)
+        field = {"Classify": "classifications", "Regress": "regressions"}[method]
+        results = len(getattr(response.result, field))
         return None if results == examples else f"{results} results of {examples}"
     if method == "MultiInference" and len(response.results) != len(request.tasks):
         return f"{len(response.results)} results of {len(request.tasks)} tasks"

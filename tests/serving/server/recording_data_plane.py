@@ -17,7 +17,7 @@ class RecordingDataPlane:
         requests: Received requests.
     """
 
-    def __init__(self, data_plane=None):
+    def __init__(self, data_plane):
         self._data_plane = data_plane
         self.metrics, self.bytes = Metrics(), WeightedSemaphore(2**23, "bytes")
         self.gate, self.error = threading.Event(), None

@@ -78,9 +78,15 @@ MODEL = f'name: "m" base_path: "/m" {GOOD}'
         ([MODEL.replace("/m", "m")], "absolute path or URI; got base_path()=m"),
         ([f'name: "m" {GOOD}'], "absolute path or URI; got base_path()="),
         ([MODEL.replace(GOOD, "")], "Illegal setting neither ModelServerConfig"),
-        ([f"{MODEL} model_type: TENSORFLOW"], "Illegal setting both ModelServerConfig"),
+        (
+            [f"{MODEL} model_type: TENSORFLOW"],
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and",
+        ),
         (['name: "m" base_path: "/m" model_type: OTHER'], "model_type choice 2 not"),
-        ([MODEL.replace("tensorflow", "caffe")], "m requests unsupported platform"),
+        (
+            [MODEL.replace("tensorflow", "caffe")],
+            "Model m requests unsupported platform caffe",
+        ),
         ([f'base_path: "/m" {GOOD}'], "every model in config list to have a name"),
     ],
 )
@@ -151,7 +157,8 @@ SPLIT = "enable_large_batch_splitting { value: true }"
         ("batch_timeout_micros { value: -1 }", "batch_timeout_micros must be 0 or mo"),
         (
             f"{SPLIT} max_execution_batch_size {{ value: 1001 }}",
-            "at most .*, 1000, rec",
+            "max_execution_batch_size must be at most max_batch_size, 1000, "
+            "received 1001",
         ),
         ("max_batchsize { value: 1 }", "Did you mean 'max_batch_size'?"),
         ("max_batch_size: 32", "as in: max_batch_size { value: 32 }"),

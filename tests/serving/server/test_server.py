@@ -102,7 +102,7 @@ class Slow(tf.Module):
         return {"y": tf.while_loop(lambda i, m: i < 10**6, step, start)[1]}
 
 
-@pytest.mark.parametrize("batches", [False, True])
+@pytest.mark.parametrize("batches", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_request_longer_than_the_drain_time_is_lost_without_a_crash(
     tmp_path, batches
 ):

@@ -87,7 +87,7 @@ def test_an_incomplete_request_is_refused(data_plane, method, request_message, t
 
 
 @pytest.mark.parametrize(
-    "limits", [Limits(in_flight=1), Limits(in_flight_bytes=100, in_flight=9)]
+    "limits", [Limits(in_flight=1), Limits(in_flight_bytes=1000, in_flight=9)]
 )
 def test_requests_above_a_limit_are_refused_until_others_end(limits):
     entered, go, manager = threading.Semaphore(0), threading.Event(), MagicMock()
@@ -100,7 +100,9 @@ def test_requests_above_a_limit_are_refused_until_others_end(limits):
     manager.use.return_value.__enter__.side_effect = enter
     data_plane = DataPlane(manager, Metrics(), limits)
     request = predict_request([1])
-    request.inputs["x"].tensor_shape.dim[0].size = 25  # declares 100 bytes
+    for name, size in (("x", 130), ("b", 120)):  # they declare 1000 bytes
+        request.inputs[name].CopyFrom(request.inputs["x"])
+        request.inputs[name].tensor_shape.dim[0].size = size
 
     def predict():
         return serving_error(data_plane.predict, request, Deadline(WAIT_S))

@@ -8,6 +8,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import prediction_service_pb2_grpc
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
+from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest
+from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from mmkeras.errors import UserError
 from serving.server.configs import SslConfig
@@ -15,6 +18,7 @@ from serving.server.errors import ServingError
 from serving.server.grpc import server as grpc_server
 from serving.server.grpc.server import GrpcServer, address, build_calls, build_handler
 from tests.serving.client.certificates import write_certificates
+from tests.serving.models import floats
 from tests.serving.server.assertions import (
     WAIT_S,
     predict_request,
@@ -89,6 +93,23 @@ def start_predict(recorder):
 
 def health_of(channel):
     return health_pb2_grpc.HealthStub(channel)
+
+
+def test_examples_are_classified_and_regressed(serve):
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(serve()[1])
+    data = {"example_list": {"examples": [floats(1)]}}
+    spec = {"name": "halves", "signature_name": "classify"}
+    request = ClassificationRequest(model_spec=spec, input=data)
+    (row,) = stub.Classify(request, timeout=WAIT_S).result.classifications
+    assert row.classes[1].label == "high"
+    task = {"model_spec": spec, "method_name": "tensorflow/serving/classify"}
+    request = MultiInferenceRequest(tasks=[task], input=data)
+    (result,) = stub.MultiInference(request, timeout=WAIT_S).results
+    assert list(result.classification_result.classifications) == [row]
+    spec["signature_name"] = "regress"
+    request = RegressionRequest(model_spec=spec, input=data)
+    (row,) = stub.Regress(request, timeout=WAIT_S).result.regressions
+    assert row.value == 2.5
 
 
 def test_requests_are_counted_by_model_and_status(serve, recorder):

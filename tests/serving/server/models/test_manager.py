@@ -398,9 +398,11 @@ def test_a_reload_reports_failing_models_and_keeps_the_others(served, loader, tm
     push(tmp_path, "n", 1)
     push(tmp_path, "o", 1)
     loader.errors["n", 1] = failed_precondition("broken")
-    code, text = refusal(served.apply, config(tmp_path, "m", "n", "o"))
-    assert code == StatusCode.UNKNOWN and text.startswith("1 model(s) did not become")
-    assert "{{name: n version: 1} due to error: FAILED_PRECONDITION: broken}" in text
+    assert refusal(served.apply, config(tmp_path, "m", "n", "o")) == (
+        StatusCode.UNKNOWN,
+        "1 model(s) did not become available: {{{name: n version: 1} due to error: "
+        "FAILED_PRECONDITION: broken}, }",
+    )
     assert served.available() == {"m": (1,), "n": (), "o": (1,)}
 
 
@@ -412,6 +414,7 @@ def test_apply_waits_for_the_first_version_of_a_model(manager, pool, tmp_path, l
     push(tmp_path, "m", 1)
     apply.result(WAIT_S)
     assert use(manager) == 1
+    assert sum("No versions of servable" in line for line in lines) == 1
 
 
 def test_apply_stops_waiting_at_a_deadline_a_later_config_or_the_end(

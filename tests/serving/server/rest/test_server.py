@@ -140,7 +140,7 @@ def test_the_timeout_includes_the_time_in_the_queue(serve, recorder, blocked):
         wait_until(lambda: recorder.requests)
         time.sleep(0.6)
     assert second.result(WAIT_S)[0] == 504
-    first.result(WAIT_S)
+    assert first.result(WAIT_S)[0] in (200, 504)
     assert len(recorder.requests) == 2  # signatures and inputs of the first
 
 
