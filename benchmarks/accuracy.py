@@ -50,7 +50,7 @@ def print_row(name: str, table: Path, seeds: int, flags: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="Table; default: embedded data set.")
+    parser.add_argument("--data", type=Path, help="Table; default: demo data set.")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--alone", action="store_true")
     arguments, flags = parser.parse_known_args()

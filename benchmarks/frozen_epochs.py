@@ -1,6 +1,6 @@
 """Epoch time with a frozen ResNet50, with and without its cached outputs.
 
-The reference model at 224 px with random weights, on 200 training rows. The first epoch
+The reference model at 224 px with random weights, on 196 training rows. The first epoch
 is not measured.
 """
 

@@ -231,7 +231,7 @@ def _write_report(args: ComparisonArgs, pairs, tables, baselines: list[dict]) ->
         "models": rows,
         "baselines": baselines,
     }
-    header = ["model", "parameters", "s", "ms a row", *(f"{c} %" for c in chances)]
+    header = ["model", "parameters", "s", "ms per row", *(f"{c} %" for c in chances)]
     cells = [_format_row(row, chances) for row in [*rows, *baselines]]
     notes = [
         f"{INTERVAL_METHOD} An ordinary model has no presence inputs and no modality "
@@ -243,7 +243,7 @@ def _write_report(args: ComparisonArgs, pairs, tables, baselines: list[dict]) ->
             f"{100 * share['rows']:.0f} % of the rows lack something"
             for c, share in shares.items()
         )
-        + ". s is from the start of training to the report; ms a row is the latency "
+        + ". s is from the start of training to the report; ms per row is the latency "
         "of the export, from raw bytes. Baselines with missing cells have one seed."
     ]
     notes += [f"{m.name}: {m.error}" for pair in pairs for m in pair if m.error]

@@ -18,7 +18,7 @@ def compare(
     a, b = (statistics.median(x) for x in zip(*rates, strict=True))
     ratio = statistics.median(ratios)
     print(
-        f"{name}: {a:,.1f} against {b:,.1f} a second, ratio {ratio:.2f} "
+        f"{name}: {a:,.1f} against {b:,.1f} per second, ratio {ratio:.2f} "
         f"({ratios[0]:.2f} to {ratios[-1]:.2f} in {pairs} pairs)"
     )
     return ratio

@@ -226,13 +226,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=Plan.seconds)
     parser.add_argument("--times", type=float, default=Plan.times, help="the capacity")
     parser.add_argument("--clients", type=int, default=Plan.clients, help="processes")
-    parser.add_argument("--doors", nargs="+", default=["gRPC", "REST"])
+    parser.add_argument("--transports", nargs="+", default=["gRPC", "REST"])
     flags = parser.parse_args()
     plan = Plan(seconds=flags.seconds, times=flags.times, clients=flags.clients)
     export, failures = flags.export.resolve(), {}
     request = warmup_row(export)
     with start_server("overload", export, *FLAGS, batching=BATCHING) as server:
-        for transport in flags.doors:
+        for transport in flags.transports:
             result = overload(server, transport, request, plan)
             print_result(result, plan)
             failures |= {f"{transport} {k}": n for k, n in result.failures.items()}

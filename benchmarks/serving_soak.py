@@ -299,7 +299,7 @@ def main() -> None:
     parser.add_argument("--change-seconds", type=float, default=Plan.change_s)
     parser.add_argument("--clients", type=int, default=Plan.clients)
     text = "allowed growth per minute"
-    parser.add_argument("--most-mb", type=float, default=1.0, help=text)
+    parser.add_argument("--max-growth-mb", type=float, default=1.0, help=text)
     parser.add_argument("--samples", type=Path, help="CSV to write: memory over time")
     flags = parser.parse_args()
     plan = Plan(60 * flags.minutes, flags.change_seconds, flags.clients)
@@ -316,7 +316,7 @@ def main() -> None:
             lines.append(f"{s.at_s:.1f},{s.rss_mb:.1f},{s.files},{s.threads}")
         flags.samples.write_text("\n".join([*lines, ""]))
     print_report(report, plan)
-    if problems := list_failures(report, flags.most_mb):
+    if problems := list_failures(report, flags.max_growth_mb):
         sys.exit("; ".join(problems))
 
 

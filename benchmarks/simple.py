@@ -11,7 +11,7 @@ from mmkeras.cli import run_program
 from mmkeras.data.demo_dataset import table_or_demo
 from mmkeras.export.run_manifest import read_manifest
 from mmkeras.schema import TEST
-from mmkeras.training.run_folder import EMBEDDED
+from mmkeras.training.run_folder import DEMO_DATA
 
 
 def main(argv) -> None:
@@ -22,7 +22,7 @@ def main(argv) -> None:
     run, table, output = map(Path, argv)
     trained_model = load_trained(run)
     data = read_manifest(run)["data"]
-    train_table = table_or_demo(None if data == EMBEDDED else Path(data))
+    train_table = table_or_demo(None if data == DEMO_DATA else Path(data))
     widths = trained_model.state.widths
     output.mkdir(exist_ok=True)
     evaluate(

@@ -1,6 +1,6 @@
 """Overhead per epoch on a small table, compared with tensors in memory.
 
-`fit` of the small preset on 24 rows, with 8 for validation, from the input pipeline and
+`fit` of the small preset on 28 rows, with 8 for validation, from the input pipeline and
 from tensors of the same shapes.
 """
 

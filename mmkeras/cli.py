@@ -139,7 +139,7 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
     except ExportMismatchError as error:
-        print(f"error: The export failed its proof. {error}", file=sys.stderr)
+        print(f"error: The export failed its verification. {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)

@@ -13,7 +13,7 @@ from mmkeras.training.run_folder import data_name
 
 _FILES = ("compare.md", "compare.csv", "compare.json")
 _COLUMNS = ("model", "accuracy, 95 %", "each seed", "parameters", "s", "MB")
-_COLUMNS += ("ms a row", "of 32")
+_COLUMNS += ("ms per row", "in batches of 32")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -70,8 +70,8 @@ def _page(rows, baselines) -> str:
     cells = [_cells(row) for row in [*rows, *baselines]]
     notes = [
         f"{INTERVAL_METHOD} s and MB are the mean time and the peak memory of a run, "
-        "from the start of its program to its report. ms a row is the latency of the "
-        "export, from raw bytes, for one row and per row in a batch of 32."
+        "from the start of its program to its report. ms per row is the latency of the "
+        "export, from raw bytes, for one row, and for a row in a batch of 32."
     ]
     if baselines:
         notes[0] += f" The baselines are on the features of {baselines[0]['of']}."

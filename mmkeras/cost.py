@@ -13,7 +13,7 @@ from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import read_manifest
 from mmkeras.files import latest_version, write_text
 from mmkeras.schema import EXPORT_DIR, SERVING_DEFAULT, TEST
-from mmkeras.training.run_folder import EMBEDDED
+from mmkeras.training.run_folder import DEMO_DATA
 
 BATCH = 32
 _ROWS = 256  # different test rows, so that no cache holds them
@@ -91,7 +91,7 @@ def _test_rows(trained_model, folder) -> list[dict[str, bytes]]:
     from mmkeras.data.input_pipeline import read_rows
 
     data, modalities = read_manifest(folder)["data"], trained_model.state.modalities
-    table = table_or_demo(None if data == EMBEDDED else Path(data))
+    table = table_or_demo(None if data == DEMO_DATA else Path(data))
     files = ingest(table, trained_model.config).files(TEST)
     return list(read_rows(files, modalities).take(_ROWS).as_numpy_iterator())
 

@@ -20,7 +20,7 @@ from mmkeras.errors import one_line
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 # manylinux tags of TensorFlow's wheels, and the oldest version in our tests.
-_MIN_GLIBC, _TESTED_GLIBC = (2, 27), (2, 31)
+_MIN_GLIBC, _TESTED_GLIBC = (2, 27), (2, 36)
 _IMPORT_S = 300  # TensorFlow from a slow network disk, not compiled yet
 _HOST_S = 3
 
@@ -103,7 +103,7 @@ def check_glibc() -> Finding:
         advice = "TensorFlow needs glibc 2.27 or later: use a newer Debian, Ubuntu or "
         return Finding(FAIL, text, f"{advice}the like (Alpine Linux has musl).")
     if tuple(map(int, numbers)) < _TESTED_GLIBC:
-        return Finding(WARN, text, "Not tested below 2.31 (Debian 11, Ubuntu 20.04).")
+        return Finding(WARN, text, "Not tested below 2.36 (Debian 12).")
     return Finding(OK, text)
 
 

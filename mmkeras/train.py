@@ -39,7 +39,7 @@ def _build_parser(argv) -> Parser:
         "TF_CONFIG set and one --output and table that all can read.",
     )
     parser.add_argument(
-        "--data", metavar="FILE.csv", help="Table of rows; else the embedded data set."
+        "--data", metavar="FILE.csv", help="Table of rows; else the demo data set."
     )
     parser.add_argument(
         "--output", metavar="DIR", help="Run folder; else a new one under runs/."
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     parser = _build_parser(argv)
     parsed = parser.parse_args(argv)
     config = settings(parser, parsed)
-    table = None  # the embedded data set
+    table = None  # the demo data set
     if parsed.data is not None:
         table = check_file("--data", parsed.data, "the path of a CSV")
     check_extras(config)

@@ -116,7 +116,7 @@ def _parser(argv: Sequence[str]) -> Parser:
 
 
 def _root(value: str, submit: bool) -> str:
-    """Returns a root that a cluster can write to; a local folder serves for tests."""
+    """Returns a root that a cluster can write to; tests may use a local folder."""
     if is_remote(value) and not value.startswith(_SCHEMES):
         raise UserError(
             f"--root '{value}' must be gs://... or s3://..., which components can open "

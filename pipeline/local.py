@@ -32,7 +32,7 @@ class LocalRunArgs:
     """Checked values of the flags.
 
     Attributes:
-        data: Table of rows; None is the embedded data set.
+        data: Table of rows; None is the demo data set.
         schema: Schema file to validate rows against; None is the root's own.
         beam_args: Arguments of Beam. None by default: with any, TFX packs its own
             sources for each component.
@@ -95,7 +95,7 @@ def _parser(argv: Sequence[str]) -> Parser:
     )
     for name, metavar, text in (
         ("root", "DIR", "Folder of artifacts, metadata and pushed models."),
-        ("data", "FILE.csv", "Table of rows (default: the embedded data set)."),
+        ("data", "FILE.csv", "Table of rows (default: the demo data set)."),
         ("unlabeled", "FILE.csv", "Table without labels that the model predicts."),
         ("schema", "FILE.pbtxt", "Schema to check rows against, else the root's own."),
         ("beam_args", "ARGS", "Arguments of Beam, as one quoted text."),

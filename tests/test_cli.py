@@ -471,7 +471,11 @@ def run_python(code, stdout=subprocess.PIPE):
     ("error", "code", "err"),
     [
         (UserError("The table is empty."), 2, "error: The table is empty.\n"),
-        (ExportMismatchError("Row 3."), 1, "error: The export failed its proof. Row"),
+        (
+            ExportMismatchError("Row 3."),
+            1,
+            "error: The export failed its verification. Row",
+        ),
         (OSError(13, "Permission denied", "a.csv"), 2, "error: a.csv: Permission de"),
         (ModuleNotFoundError(name="kfp.dsl"), 2, "error: This program needs kfp"),
         (None, 0, ""),

@@ -63,7 +63,7 @@ def test_an_argument_is_refused_in_one_line(capsys):
 @pytest.mark.parametrize(
     ("libc", "level"),
     [(("glibc", "2.5"), FAIL), (("glibc", "2.26"), FAIL), (("glibc", "2.27"), WARN)]
-    + [(("glibc", "2.30"), WARN), (("glibc", "2.31"), OK), (("glibc", "3.0"), OK)]
+    + [(("glibc", "2.35"), WARN), (("glibc", "2.36"), OK), (("glibc", "3.0"), OK)]
     + [(("", ""), FAIL), (("musl", "1.2.4"), FAIL), (("libc", "6"), FAIL)],
 )
 def test_a_glibc_of_a_supported_version_is_needed(monkeypatch, libc, level):

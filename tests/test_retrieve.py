@@ -107,5 +107,5 @@ def test_the_export_embeds_each_aligned_modality(run):
 
 def test_history_has_the_auxiliary_loss(run):
     history = json.loads((run[0] / "history.json").read_text())
-    assert history[-1]["beside"] < history[0]["beside"]
+    assert history[-1]["auxiliary_loss"] < history[0]["auxiliary_loss"]
     assert all(entry["val_loss"] < entry["loss"] for entry in history)

@@ -131,7 +131,7 @@ def _divide(rows: list[Row], shares: dict[str, float], seed: int) -> list[str]:
 
 
 def _parts(assignment):
-    """Returns the split or fold of each row, from part -> groups of row numbers."""
+    """Returns the part of each row, from split or fold -> groups of row numbers."""
     part_of = {i: k for k, groups in assignment.items() for g in groups for i in g}
     return [part_of[i] for i in range(len(part_of))]
 
@@ -177,7 +177,7 @@ def _groups(rows):
 
 
 def _train_every_class(rows, assignment):
-    """Moves a group to train for each class of three rows or more without one."""
+    """Moves a group to train for each class of 3 rows or more that has none there."""
     counts = Counter(label for row in rows for label in row.labels)
     learned = {x for group in assignment[TRAIN] for i in group for x in rows[i].labels}
     for label in sorted(x for x, n in counts.items() if n >= 3 and x not in learned):

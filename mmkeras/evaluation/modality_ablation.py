@@ -49,8 +49,8 @@ def measure_modalities(
     Returns:
         "modalities" -> modality -> "alone", "without", "shuffled" and with `unimodal`
         "trained_alone" -> {"accuracy"}; "subsets" -> name -> {"accuracy"}; "shapley"
-        -> modality -> its exact Shapley value, which add up to the accuracy of all
-        less that of none; "fusion", the comparison with the best single modality;
+        -> modality -> its exact Shapley value; they add up to the accuracy of all
+        minus that of none; "fusion", the comparison with the best single modality;
         "sampled_rows". Values are {"value", "low", "high"}, with 95 % intervals.
     """
     names, config = trained_model.state.modalities, trained_model.config

@@ -19,10 +19,10 @@ def subsets(players: Sequence[str]) -> list[tuple[str, ...]]:
 def shapley_values(
     values: dict[tuple[str, ...], np.ndarray | float], players: Sequence[str]
 ) -> dict[str, np.ndarray | float]:
-    """Returns each player's share; they add up to the value of all less that of none.
+    """Returns each player's Shapley value; they add up to the value of all minus none.
 
-    A share is what the player adds to a subset of the others, averaged over all orders
-    of the players. A player that never changes the value has share 0. `values` has the
+    It is what the player adds to a subset of the others, averaged over all orders
+    of the players. A player that never changes the value has 0. `values` has the
     value of each of `subsets(players)`; arrays are handled elementwise.
 
     Example:

@@ -36,7 +36,7 @@ _FLAGS = ("--data", "--presets", "--seeds", "--output")
 class ComparisonArgs:
     """Parsed arguments of a comparison.
 
-    `argv` is without --output; a `table` of None is the embedded data set; `flags` are
+    `argv` is without --output; a `table` of None is the demo data set; `flags` are
     the settings of all models.
     """
 
@@ -111,7 +111,7 @@ def build_parser(program: str, description: str) -> Parser:
         help=f"Names of presets, separated by commas, or {ALL}.",
     )
     parser.add_argument(
-        "--data", metavar="FILE.csv", help="Table of rows; else the embedded data set."
+        "--data", metavar="FILE.csv", help="Table of rows; else the demo data set."
     )
     parser.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="Train seeds 0 to N - 1."

@@ -30,7 +30,7 @@ _ERROR = "error: "  # prefix of the message that `run_program` prints
 class SubprocessRun:
     """A planned call of `python -m mmkeras.train`.
 
-    `config` has the parsed `flags`; a `table` of None is the embedded data set.
+    `config` has the parsed `flags`; a `table` of None is the demo data set.
     """
 
     name: str

@@ -144,7 +144,7 @@ def save(state: PreprocessingState, path: Path) -> None:
 
 
 def load(path: Path) -> PreprocessingState:
-    """Reads a file of `save`."""
+    """Reads a file that `save` has written."""
     content = json.loads(path.read_text(encoding="utf-8"))
     for name, value in content.items():
         content[name] = tuple(value) if isinstance(value, list) else value

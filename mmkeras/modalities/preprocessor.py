@@ -195,7 +195,7 @@ class Preprocessor:
 
 
 def _with_ends(tokens, length):
-    """Adds BERT's pieces for the ends of a text, within `length` tokens."""
+    """Adds [CLS] and [SEP]; the result has at most `length` tokens."""
     rows = tokens.nrows()
     first, last = (tf.fill([rows, 1], piece) for piece in wordpiece.END_PIECES)
     return tf.concat([first, tokens[:, : max(0, length - 2)], last], axis=1)

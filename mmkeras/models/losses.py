@@ -104,7 +104,7 @@ class JointModel(keras.Model):
 
     The training loss is L + Σ_i [λ_i·L_i + Σ_j≠i w_ij·L_ij]. Each term is a mean over
     the rows of the batch, to which rows without the modality contribute 0. Validation
-    reports L, the loss of the served output, and the other terms as metric "beside".
+    reports L, the loss of the served output, and the others as "auxiliary_loss".
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class JointModel(keras.Model):
         self._pairs = [(*pair, w) for pair, w in config.pairs(modalities).items()]
         self._contrastive = config.alignment == "contrastive"
         self._alignment_loss = Contrastive() if self._contrastive else Cosine()
-        self._auxiliary_mean = keras.metrics.Mean(name="beside")
+        self._auxiliary_mean = keras.metrics.Mean(name="auxiliary_loss")
 
     def compile(self, optimizer, loss, metrics):
         """Sets L, which is each L_i as well, and the metrics of the fused output."""

@@ -15,7 +15,7 @@ from mmkeras.export.run_manifest import check_keras, read_manifest
 from mmkeras.files import exclusive_lock, unused_path, write_text
 from mmkeras.schema import CHECKPOINTS_DIR, CONFIG_FILE, MANIFEST_FILE
 
-EMBEDDED = "the embedded data set"
+DEMO_DATA = "the embedded data set"  # in the manifests of all versions
 MARKER_FILE = ".lock"  # marks a run folder; version 0.1 used it as the lock as well
 _LOCK_FILE = ".running"  # some versions of filelock remove it on release
 
@@ -100,7 +100,7 @@ def write_config(folder: Path, config: Config) -> None:
 
 def data_name(table: Path | None) -> str:
     """Returns the name of the rows in the manifest."""
-    return str(table.resolve()) if table else EMBEDDED
+    return str(table.resolve()) if table else DEMO_DATA
 
 
 def has_started(folder: Path) -> bool:

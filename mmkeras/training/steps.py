@@ -45,7 +45,7 @@ _FILE_DELAY_S = 90  # a network disk can show a new file as late as this
 def train(folder: Path, config: Config, table: Path | None) -> None:
     """Runs the remaining steps of a run, from ingest to report.
 
-    Without a table it uses the embedded data set.
+    Without a table it uses the demo data set.
 
     Example:
         with run_folder.locked_folder(folder):

@@ -42,7 +42,10 @@ def _computations(
 
 
 class _Combine(beam.CombineFn):
-    """Counts of rows by class: (4, C), and (2, C, bins) by truth and score."""
+    """Counts rows per class: (4, C) true positives, positives, predicted and all.
+
+    Also (2, C, bins) rows by truth and score.
+    """
 
     def __init__(self, model: str, classes: int):
         self._model, self._classes = model, classes

@@ -16,7 +16,7 @@ class PreviousBlessedModelStrategy(ResolverStrategy):
     def resolve_artifacts(
         self, store, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Returns at most one model, its blessing, and the candidate."""
+        """Returns the newest blessed model, if any, its blessing, and the candidate."""
         candidates = {artifact.id for artifact in input_dict[CANDIDATE]}
         models = {artifact.id: artifact for artifact in input_dict[MODEL]}
         result = {MODEL: [], BLESSING: [], CANDIDATE: input_dict[CANDIDATE]}

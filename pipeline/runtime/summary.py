@@ -37,7 +37,7 @@ def run_summary(root: Path) -> tuple[str, bool]:
     lines.append(f"Media:   {join_path(media.uri, PAGE_FILE)}")
     if "BulkInferrer" in steps and is_pushed:
         (result,) = steps["BulkInferrer"].outputs["inference_result"]
-        lines.append(f"Answers: {result.uri}")
+        lines.append(f"Predictions: {result.uri}")
     return "\n".join(lines), is_pushed
 
 
@@ -54,4 +54,4 @@ def _metric_lines(uri: str) -> list[str]:
 def _infra_reasons(steps) -> list[str]:
     (blessing,) = steps["InfraValidator"].outputs["blessing"]
     reason = blessing.custom_properties["reason"].string_value
-    return [f"the export is not proved: {reason}"] if reason else []
+    return [f"the export is not verified: {reason}"] if reason else []

@@ -165,7 +165,7 @@ class AsyncClient:
 
 
 async def _async_batches(rows, size, errors) -> AsyncIterator[list[Row]]:
-    """As `batches`, for asynchronous iterables too."""
+    """Yields batches of `size` rows from an iterable or an async iterable."""
     if not isinstance(rows, AsyncIterable):
         for batch in batches(rows, size, errors):
             yield batch

@@ -64,7 +64,7 @@ class Client:
         self._transport.close()
 
     def describe(self) -> ModelInfo:
-        """Returns the inputs and classes of the model; the first call asks the server.
+        """Returns the inputs and classes of the model; the first call sends a request.
 
         Raises:
             UserError: The model is not an export of mmkeras.

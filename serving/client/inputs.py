@@ -41,7 +41,7 @@ class PreparedRow:
 
 
 def check_names(row: Row, modalities: Sequence[str], model: str) -> None:
-    """Raises a UserError for a name that is unknown, or that the model has not."""
+    """Raises a UserError for a name that is unknown, or that the model lacks."""
     for name, value in row.items():
         if name not in MODALITIES:
             hint = did_you_mean(name, MODALITIES)
@@ -51,7 +51,7 @@ def check_names(row: Row, modalities: Sequence[str], model: str) -> None:
 
 
 def modality_error(name: str, modalities: Sequence[str], model: str) -> UserError:
-    """Returns the error of a modality that the model has not."""
+    """Returns the error of a modality that the model lacks."""
     return UserError(
         f"The model '{model}' takes no {name}; it takes {', '.join(modalities)}. "
         f"Leave {name} out."

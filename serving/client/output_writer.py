@@ -94,5 +94,5 @@ def full_status(row: Row, prediction: Prediction) -> str:
 
 
 def _json_number(value: float) -> float | None:
-    """Returns a rounded number; None for NaN, which JSON has not."""
+    """Returns a rounded number; None for NaN, which JSON lacks."""
     return round(value, _DIGITS) if math.isfinite(value) else None

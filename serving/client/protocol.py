@@ -48,7 +48,7 @@ class ClientProtocol:
     """Flows of calls about one model; keeps the descriptions of its versions."""
 
     def __init__(self, settings: Settings, codec: ModuleType):
-        """`codec` is `grpc_codec` or `rest_codec`, which knows the size of a row."""
+        """`codec` is `grpc_codec` or `rest_codec`, which computes the size of a row."""
         self._settings, self._codec = settings, codec
         self._spec = ModelSpec(
             model=settings.model, version=settings.version, label=settings.label
@@ -80,7 +80,7 @@ class ClientProtocol:
         """Returns one prediction per row, by as many requests as their size needs.
 
         Raises:
-            UserError: A row is too large, or has a modality that the model has not.
+            UserError: A row is too large, or has a modality that the model lacks.
             PredictError: The server refuses a call, or cannot be reached.
         """
         predictions = []

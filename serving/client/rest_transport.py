@@ -99,7 +99,7 @@ class AsyncRestTransport:
         """Returns the response of the server.
 
         Raises:
-            PredictError: There is none in time, or it is too large.
+            PredictError: There is no response in time, or it is too large.
         """
         start_s = time.monotonic()
         try:

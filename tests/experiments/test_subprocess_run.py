@@ -155,6 +155,8 @@ def test_a_finished_run_is_not_started_again(run, monkeypatch):
 
 def test_runs_with_other_settings_are_refused(run):
     settings = {"preset": "gated", "epochs": 7}
-    run_manifest.write_manifest(run.folder, data=run_folder.EMBEDDED, settings=settings)
+    run_manifest.write_manifest(
+        run.folder, data=run_folder.DEMO_DATA, settings=settings
+    )
     with pytest.raises(UserError, match="holds a run with seed=None"):
         check_runs([run])

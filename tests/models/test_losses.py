@@ -186,5 +186,5 @@ def test_the_joint_loss_is_the_weighted_sum(alignment):
     auxiliary = 0.5 * (weight * of_text).mean() + 2 * 0.25 * distance.sum() / 4
     assert training == pytest.approx(fused + auxiliary, rel=1e-5)
     assert validation == pytest.approx(fused, rel=1e-5)  # of the served output
-    metric = float(model.get_metrics_result()["beside"])
+    metric = float(model.get_metrics_result()["auxiliary_loss"])
     assert metric == pytest.approx(auxiliary, rel=1e-5)

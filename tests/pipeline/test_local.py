@@ -192,8 +192,8 @@ def test_a_run_pushes_a_model_and_prints_all_paths(finished, root):
     assert (pushed / "assets.extra" / "tf_serving_warmup_requests").is_file()
     for name in ("checkpoints", "logs", "report.html", "model.keras"):
         assert (run_folder(root) / name).exists()
-    (line,) = [x for x in finished if x.startswith("Answers: ")]
-    assert any(Path(line.removeprefix("Answers: ")).rglob("*"))
+    (line,) = [x for x in finished if x.startswith("Predictions: ")]
+    assert any(Path(line.removeprefix("Predictions: ")).rglob("*"))
 
 
 def test_predictions_equal_those_of_the_train_program(finished, argv, root, tmp_path):

@@ -112,8 +112,8 @@ def test_oversampling_rows_with_several_labels_is_refused(folder, table, tiny_co
         prepare_run(folder, tiny_config(train=train), table)
 
 
-def test_the_embedded_table_is_the_default(folder, table, tiny_config, monkeypatch):
+def test_the_demo_table_is_the_default(folder, table, tiny_config, monkeypatch):
     monkeypatch.setattr(demo_dataset, "default_folder", lambda: folder.parent)
     monkeypatch.setattr(demo_dataset, "make_dataset", lambda _: table.parent)
     prepare_run(folder, tiny_config(), None)
-    assert run_manifest.read_manifest(folder)["data"] == run_folder.EMBEDDED
+    assert run_manifest.read_manifest(folder)["data"] == run_folder.DEMO_DATA

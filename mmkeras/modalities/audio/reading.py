@@ -138,7 +138,7 @@ def _transcode(data, config):
 
 
 def _check_announced(data, file):
-    """Refuses a file shorter than its header says; libsndfile would read the rest."""
+    """Refuses a file that is cut: libsndfile would read the rest."""
     if file.frames > 2**62:
         raise Unreadable(f"{file.format} without length in its header; re-encode it")
     for announced, real in _SHOULD_BE.findall(file.extra_info):

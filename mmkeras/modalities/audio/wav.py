@@ -42,7 +42,11 @@ def wav_chunks(data: bytes) -> dict[bytes, tuple[int, int]]:
 
 
 def wav_format(data: bytes) -> WavFormat:
-    """Reads the "fmt " chunk; KeyError or struct.error if it is missing or cut."""
+    """Reads the "fmt " chunk.
+
+    Raises:
+        KeyError, struct.error: It is missing, or cut.
+    """
     offset, size = wav_chunks(data)[b"fmt "]
     fields = struct.unpack_from("<HHIIHH", data, offset)
     code, channels, rate_hz, _, frame_bytes, bits = fields

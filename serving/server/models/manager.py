@@ -177,7 +177,7 @@ class Manager:
             }
 
     def close(self, drain_s: float = 30.0) -> bool:
-        """Stops the poller, waits for users, closes all; returns whether it did.
+        """Stops the poller, waits for users, closes all; returns whether it could.
 
         Versions in use for longer than `drain_s` stay open.
         """

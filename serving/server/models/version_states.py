@@ -54,7 +54,7 @@ class Version:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it has not ended, is not loaded and is not being loaded."""
+        """Whether it is unloaded, has not ended, and no thread is loading it."""
         return self.state in (START, LOADING) and not self.in_loader
 
     @property
@@ -63,7 +63,7 @@ class Version:
         return self.desired and self.is_idle
 
     def is_replaced_by(self, location: Location) -> bool:
-        """Whether `location` starts this version anew."""
+        """Whether a version at `location` replaces this one."""
         if self.state == END:
             return not self.desired or self.location != location
         return self.is_idle and self.location != location
@@ -114,9 +114,9 @@ class VersionStates:
         """Sets which versions should be served.
 
         An available version stays if its number is desired, even at a new location, as
-        in TF Serving. An ended version starts anew if it was not desired meanwhile or
-        has a new location. A version that is unloading, or loading from another
-        location, starts anew once it has ended and this method is called again.
+        in TF Serving. An ended version is loaded again if it was not desired meanwhile
+        or has a new location. A version that is unloading, or loading from another
+        location, is loaded again once it has ended and this method is called again.
         """
         for number, location in locations.items():
             version = self.versions.get(number)

@@ -242,7 +242,7 @@ def _decompress_body(body: bytes, limit: int, acquire: Callable[[int], None]) ->
             limit_left -= len(part)
     except zlib.error as error:
         raise invalid_argument(
-            f"The body is not what its Content-Encoding: gzip says: {error}."
+            f"The body cannot be decompressed as Content-Encoding: gzip: {error}."
         ) from None
     return b"".join(parts)
 

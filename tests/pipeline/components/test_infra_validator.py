@@ -137,7 +137,9 @@ def test_the_export_of_another_model_is_not_pushed(inputs, tmp_path):
 def test_a_damaged_export_is_not_pushed(inputs, tmp_path, name):
     path = inputs["model"] / EXPORT / name
     path.write_bytes(path.read_bytes()[:-1000])
-    assert rejection_of(inputs, tmp_path).startswith("The export failed its proof")
+    assert rejection_of(inputs, tmp_path).startswith(
+        "The export failed its verification"
+    )
 
 
 def replace_python(monkeypatch, tmp_path, script):
