@@ -4,6 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
+from mmkeras.data.predictions_csv import (
+    merge_status,
+    prediction_row,
+    predictions_header,
+)
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.files import atomic_csv, check_file, check_output_file
 from mmkeras.schema import (
@@ -54,7 +59,6 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
 
     import_tensorflow()
     from mmkeras.data.example_reader import read_batches
-    from mmkeras.evaluation.predictions import predictions_header
     from mmkeras.export.inference import Predictor, load_trained
 
     trained_model = load_trained(folder)
@@ -76,8 +80,6 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
 
 
 def _prediction_rows(predictor, batch) -> Iterator[list[str]]:
-    from mmkeras.evaluation.predictions import merge_status, prediction_row
-
     data = {m: [r.data.get(m, b"") for r in batch] for m in predictor.modalities}
     outputs = predictor(data)
     for i, read in enumerate(batch):

@@ -13,6 +13,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from mmkeras.config import Config
+from mmkeras.data.predictions_csv import unreadable_status
 from mmkeras.data.table import Row, iter_rows, table_modalities
 from mmkeras.errors import UserError, shorten
 from mmkeras.files import join_path
@@ -33,9 +34,7 @@ from mmkeras.schema import (
     LABEL_SEPARATOR,
     SPLIT,
     STATUS,
-    STATUS_SEPARATOR,
     TEXT,
-    UNREADABLE,
 )
 
 _WIDTH_ROWS = 100  # rows that are read for the width of vectors
@@ -60,8 +59,8 @@ class RowContent:
 
     @property
     def status(self) -> str:
-        """Status of unreadable modalities, as the served graph gives it; else ""."""
-        return STATUS_SEPARATOR.join(f"{m} {UNREADABLE}" for m in self.broken)
+        """Status of the unreadable modalities, or ""."""
+        return unreadable_status(self.broken)
 
 
 class RowReader:

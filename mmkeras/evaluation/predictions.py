@@ -9,21 +9,15 @@ from tqdm import tqdm
 
 from mmkeras.data.dataset import Dataset
 from mmkeras.data.input_pipeline import read_rows
+from mmkeras.data.predictions_csv import (
+    merge_status,
+    prediction_row,
+    predictions_header,
+)
 from mmkeras.export.inference import Predictor, TrainedModel
 from mmkeras.files import atomic_csv
 from mmkeras.modalities.preprocessing_state import target
-from mmkeras.schema import (
-    ABSENT,
-    EMBEDDINGS,
-    ID,
-    LABEL,
-    PREDICTION_COLUMNS,
-    PROBABILITIES,
-    SCORE,
-    STATUS,
-    STATUS_SEPARATOR,
-    UNREADABLE,
-)
+from mmkeras.schema import EMBEDDINGS, ID, LABEL, PROBABILITIES, SCORE, STATUS
 
 _BATCH_ROWS = 64
 _VECTOR_ROWS = 5000  # first rows whose embeddings are collected
@@ -82,42 +76,6 @@ def predict_split(
         ],
         vectors={m: np.concatenate([v[m] for v in vectors]) for m in vectors[0]},
     )
-
-
-def merge_status(status: str, unreadable: str, row_problem: str = "") -> str:
-    """Returns the status column of predictions.csv.
-
-    The model gets empty bytes for an unreadable file and reports it as absent, so its
-    `status` is corrected by `RowContent.status` and extended by `Row.problem`.
-
-    Example:
-        >>> merge_status("text absent; image absent", "image unreadable")
-        'text absent; image unreadable'
-    """
-    for entry in filter(None, unreadable.split(STATUS_SEPARATOR)):
-        modality = entry.removesuffix(f" {UNREADABLE}")
-        status = status.replace(f"{modality} {ABSENT}", entry)
-    if row_problem:
-        status += f"{STATUS_SEPARATOR}row {UNREADABLE}: {row_problem}"
-    return status
-
-
-def predictions_header(classes: Sequence[str]) -> list[str]:
-    """Returns the column names of predictions.csv."""
-    return [*PREDICTION_COLUMNS, *classes]
-
-
-def prediction_row(
-    row_id: str,
-    label: str,
-    predicted: str,
-    score: float,
-    status: str,
-    probabilities: Sequence[float],
-) -> list[str]:
-    """Returns a row's cells of predictions.csv; `probabilities` are (C,)."""
-    numbers = [f"{p:.6f}" for p in probabilities]
-    return [row_id, label, predicted, f"{score:.6f}", status, *numbers]
 
 
 def write_predictions(

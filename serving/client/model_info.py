@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mmkeras.data.predictions_csv import merge_status, unreadable_status
 from mmkeras.errors import UserError
 from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, SERVING_DEFAULT
 from serving.client.inputs import PreparedRow, modality_error
-from serving.client.prediction import Prediction, merge_status
+from serving.client.prediction import Prediction
 from serving.client.requests import OUTPUTS, ModelMetadata, Outputs
 
 
@@ -79,7 +80,7 @@ def make_predictions(
             label=outputs.labels[i],
             score=outputs.scores[i],
             probabilities=dict(zip(names, outputs.probabilities[i], strict=True)),
-            status=merge_status(outputs.statuses[i], list(row.problems)),
+            status=merge_status(outputs.statuses[i], unreadable_status(row.problems)),
             version=outputs.version,
             problems=tuple(row.problems.values()),
         )

@@ -5,6 +5,12 @@ import math
 from typing import TextIO
 
 from mmkeras import schema
+from mmkeras.data.predictions_csv import (
+    DIGITS,
+    merge_status,
+    prediction_row,
+    predictions_header,
+)
 from mmkeras.data.table import Row
 from mmkeras.files import csv_text
 from serving.client.errors import client_error
@@ -12,7 +18,6 @@ from serving.client.prediction import Prediction
 
 CSV, JSON_LINES = "csv", "jsonl"
 FORMATS = (CSV, JSON_LINES)
-_DIGITS = 6
 
 
 class OutputWriter:
@@ -44,8 +49,7 @@ class OutputWriter:
             self._check_classes(prediction)
             text = self._csv_row(row, prediction)
             if not self._has_header:
-                header = [*schema.PREDICTION_COLUMNS, *self._classes]
-                text = csv_text([header]) + text
+                text = csv_text([predictions_header(self._classes)]) + text
         self._has_header = True
         self._file.write(text)
         self._file.flush()
@@ -62,11 +66,10 @@ class OutputWriter:
 
     def _csv_row(self, row, prediction):
         label = schema.LABEL_SEPARATOR.join(row.labels)
-        score, p = prediction.score, prediction.probabilities
-        score = "" if math.isnan(score) else f"{score:.{_DIGITS}f}"
-        columns = (f"{p[c]:.{_DIGITS}f}" if p else "" for c in self._classes)
         status = full_status(row, prediction)
-        return csv_text([[row.id, label, prediction.label, score, status, *columns]])
+        numbers = [prediction.probabilities.get(c, math.nan) for c in self._classes]
+        cells = (row.id, label, prediction.label, prediction.score, status, numbers)
+        return csv_text([prediction_row(*cells)])
 
 
 def _json_line(row, prediction) -> str:
@@ -87,12 +90,9 @@ def _json_line(row, prediction) -> str:
 
 def full_status(row: Row, prediction: Prediction) -> str:
     """Returns the status, with the problem of the table's row."""
-    if not row.problem:
-        return prediction.status
-    problem = f"row {schema.UNREADABLE}: {row.problem}"
-    return f"{prediction.status}{schema.STATUS_SEPARATOR}{problem}"
+    return merge_status(prediction.status, "", row.problem)
 
 
 def _json_number(value: float) -> float | None:
     """Returns a rounded number; None for NaN, which JSON lacks."""
-    return round(value, _DIGITS) if math.isfinite(value) else None
+    return round(value, DIGITS) if math.isfinite(value) else None

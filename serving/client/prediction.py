@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mmkeras.schema import ABSENT, UNREADABLE
+from mmkeras.schema import UNREADABLE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,18 +24,6 @@ class Prediction:
     status: str
     version: int | None = None
     problems: tuple[str, ...] = ()
-
-
-def merge_status(status: str, unreadable: list[str]) -> str:
-    """Returns a model's status with "unreadable" for inputs that were sent as absent.
-
-    Example:
-        >>> merge_status("text absent; image absent", ["image"])
-        'text absent; image unreadable'
-    """
-    for modality in unreadable:
-        status = status.replace(f"{modality} {ABSENT}", f"{modality} {UNREADABLE}")
-    return status
 
 
 def rejected_prediction(reason: str) -> Prediction:

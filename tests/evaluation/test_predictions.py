@@ -1,27 +1,12 @@
 import csv
 
 import numpy as np
-import pytest
 
 from mmkeras.evaluation.predictions import (
     Predictions,
-    merge_status,
     predict_split,
     write_predictions,
 )
-
-
-@pytest.mark.parametrize(
-    "status, unreadable, problem, expected",
-    [
-        ("ok", "", "", "ok"),
-        ("image absent", "image unreadable", "", "image unreadable"),
-        ("a absent; b absent", "b unreadable", "", "a absent; b unreadable"),
-        ("ok", "", "no id", "ok; row unreadable: no id"),
-    ],
-)
-def test_unreadable_media_are_not_called_absent(status, unreadable, problem, expected):
-    assert merge_status(status, unreadable, problem) == expected
 
 
 def test_training_rows_can_be_predicted_too(trained_model, dataset):
