@@ -18,7 +18,7 @@ from mmkeras.config.flags import FILES, Parser, build, list_flags
 from mmkeras.config.presets import PRESETS
 from mmkeras.config.values import read_yaml
 from mmkeras.environment.extras import EXTRAS, missing_extra
-from mmkeras.errors import ExportMismatchError, UserError, did_you_mean
+from mmkeras.errors import ExportMismatchError, LostWorkerError, UserError, did_you_mean
 
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
 
@@ -121,6 +121,8 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         sys.exit(code)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, LostWorkerError):
+            _exit_at_once(2)
         sys.exit(2)
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
@@ -173,8 +175,8 @@ def interruptible() -> Iterator[list[int]]:
 def _exit_at_once(code: int) -> NoReturn:
     """Exits without the interpreter's shutdown.
 
-    TensorFlow's threads continue after Ctrl-C, and can crash the process while the
-    interpreter shuts down (TensorFlow 2.21 on Python 3.13).
+    TensorFlow's threads continue after Ctrl-C or the loss of a worker, and can crash
+    the process while the interpreter shuts down (TensorFlow 2.21 on Python 3.13).
     """
     sys.stdout.flush()
     sys.stderr.flush()

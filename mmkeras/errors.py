@@ -13,6 +13,10 @@ class UserError(ValueError):
     """
 
 
+class LostWorkerError(UserError):
+    """Another worker of a training is gone, so TensorFlow cannot shut down cleanly."""
+
+
 class ExportMismatchError(RuntimeError):
     """An export whose outputs differ from those of the trained model."""
 

@@ -510,21 +510,26 @@ run_program(main)
 
 
 @pytest.mark.parametrize(
-    ("ending", "err"),
-    [("raise KeyboardInterrupt", "Interrupted.\n"), ("return 130", "")],
+    ("ending", "code", "err"),
+    [
+        ("raise KeyboardInterrupt", 130, "Interrupted.\n"),
+        ("return 130", 130, ""),
+        ("raise LostWorkerError('b:2 is gone.')", 2, "error: b:2 is gone.\n"),
+    ],
 )
-def test_an_interrupted_program_ends_before_the_interpreter_shuts_down(ending, err):
-    code = f"""
+def test_a_program_ends_before_the_interpreter_shuts_down(ending, code, err):
+    program = f"""
 import atexit
 from mmkeras.cli import run_program
+from mmkeras.errors import LostWorkerError
 atexit.register(print, "shut down")
 def main(argv):
     print("saved")
     {ending}
 run_program(main)
 """
-    result = run_python(code)
-    assert result.returncode == 130
+    result = run_python(program)
+    assert result.returncode == code
     assert (result.stdout, result.stderr) == ("saved\n", err)
 
 

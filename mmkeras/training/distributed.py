@@ -6,12 +6,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from traceback import clear_frames
 
 import keras
 import tensorflow as tf
 
-from mmkeras.errors import UserError, one_line
+from mmkeras.errors import LostWorkerError, UserError, one_line
 from mmkeras.layers.replica_dropout import ReplicaAwareRandom
 from mmkeras.training.cluster import read_cluster
 from mmkeras.training.rendezvous import wait_for_workers
@@ -70,7 +69,7 @@ def _default_signal_handlers():
 
 @contextmanager
 def translate_worker_errors() -> Iterator[None]:
-    """Turns TensorFlow's error about a lost worker into a UserError of one line.
+    """Turns TensorFlow's error about a lost worker into a LostWorkerError of one line.
 
     TensorFlow 2.16 notices a closed connection at once, and a worker that hangs after
     10 seconds without a heartbeat.
@@ -81,11 +80,9 @@ def translate_worker_errors() -> Iterator[None]:
         text = str(error)
         if read_cluster().workers == 1 or "ollective" not in text:
             raise
-        # TensorFlow's frames hold a pool of threads that would complain at the end.
-        clear_frames(error.__traceback__)
         reason = text.partition("aborted by: ")[2].partition("\n")[0] or one_line(text)
         text = f"Another worker is gone ({reason[:160]}). {RESTART_HINT}"
-        raise UserError(text) from None
+        raise LostWorkerError(text) from None
 
 
 def assert_same_on_all_workers(text: str) -> None:

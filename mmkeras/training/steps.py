@@ -13,7 +13,7 @@ from mmkeras import schema
 from mmkeras.config import Config, to_dict
 from mmkeras.data.feature_cache import image_vectors
 from mmkeras.data.input_pipeline import Batches, class_weights, read_rows
-from mmkeras.errors import UserError
+from mmkeras.errors import LostWorkerError, UserError
 from mmkeras.evaluation.evaluate import evaluate
 from mmkeras.evaluation.predictions import predict_split
 from mmkeras.export import run_manifest
@@ -114,7 +114,8 @@ def train_as_worker(
     """Runs training as a worker that is not the chief, without writing to `folder`.
 
     Raises:
-        UserError: Another worker is gone, or has different settings or rows.
+        LostWorkerError: Another worker is gone.
+        UserError: Another worker has different settings or rows.
     """
     tf.get_logger().setLevel("ERROR")
     run_folder.copy_started_run(folder, local_folder)  # before the chief continues
@@ -128,7 +129,8 @@ def train_as_worker(
     while not run_folder.is_finished(folder):
         is_gone = not read_cluster().is_chief_reachable()
         if is_gone and not run_folder.is_finished(folder):
-            raise UserError(f"The chief ended before the run was done. {RESTART_HINT}")
+            text = f"The chief ended before the run was done. {RESTART_HINT}"
+            raise LostWorkerError(text)
         time.sleep(0.5)
 
 

@@ -5,7 +5,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from mmkeras.errors import UserError
+from mmkeras.errors import LostWorkerError, UserError
 from mmkeras.layers.replica_dropout import Dropout
 from mmkeras.training import distributed
 from mmkeras.training.cluster import Cluster
@@ -48,7 +48,7 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(pair, rows, advice):
 
 
 def test_a_lost_worker_is_an_error_of_one_line_with_a_remedy(pair):
-    with pytest.raises(UserError) as error, distributed.translate_worker_errors():
+    with pytest.raises(LostWorkerError) as error, distributed.translate_worker_errors():
         raise LOST
     message = str(error.value)
     assert "(Socket closed)" in message and "\n" not in message
