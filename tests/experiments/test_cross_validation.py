@@ -130,6 +130,7 @@ def test_several_machines_are_refused(table, output, monkeypatch):
         train(table, output)
 
 
+@pytest.mark.slow
 def test_the_program_trains_a_model_for_each_fold(tmp_path, output, monkeypatch):
     monkeypatch.undo()  # the fake training
     rows = table_factory.texts()
