@@ -22,11 +22,11 @@ def without_id3(data: bytes) -> bytes:
     return data
 
 
-def is_mp3(data: bytes) -> bool:
-    """Whether the data begin with a frame of MPEG layer III."""
+def is_mpeg(data: bytes) -> bool:
+    """Whether the data begin like a frame of MPEG audio, of layer I to III."""
     header = int.from_bytes(data[:4], "big")
-    is_layer_3 = header & 0xFFE60000 == 0xFFE20000
-    return is_layer_3 and header >> 19 & 3 != 1 and header >> 10 & 3 != 3
+    version, layer, rate = header >> 19 & 3, header >> 17 & 3, header >> 10 & 3
+    return header >> 21 == 0x7FF and version != 1 and layer != 0 and rate != 3
 
 
 def announced_mp3(data: bytes) -> tuple[bytes, bool]:

@@ -11,7 +11,7 @@ import soundfile
 from mmkeras.config import AudioConfig
 from mmkeras.modalities.audio import wav
 from mmkeras.modalities.audio.c_stderr import no_c_stderr
-from mmkeras.modalities.audio.mp3 import announced_mp3, is_mp3, without_id3
+from mmkeras.modalities.audio.mp3 import announced_mp3, is_mpeg, without_id3
 from mmkeras.modalities.audio.ogg import split_ogg
 from mmkeras.modalities.file import Unreadable, translate_errors
 
@@ -71,39 +71,47 @@ def read_audio(data: bytes, config: AudioConfig) -> AudioContent:
     """
     if not data:
         raise Unreadable("file is empty")
-    data = without_id3(data)
+    data, notes = without_id3(data), ()
     if wav.is_wav(data):
         with translate_errors("WAV"):
-            content = _plain_wav(data, config)
-        if content is not None:
-            return content
-        data = _mpeg_chunk(data)
-    return _transcode(data, config)
+            data, fmt, notes = _with_real_size(data)
+            if fmt.is_plain:
+                return _plain_wav(data, fmt, notes, config)
+        if fmt.code in wav.MPEG:
+            offset, size = wav.wav_chunks(data)[b"data"]
+            data = without_id3(data[offset : offset + size])
+    content = _transcode(data, config)
+    return content._replace(notes=(*notes, *content.notes))
 
 
-def _plain_wav(data, config):
-    """Returns the file with its real data size; None if the graph cannot decode it."""
+def _with_real_size(data):
+    """Returns the file with its real data size, its format, and notes."""
     chunks = wav.wav_chunks(data)
     if chunks.get(b"fmt ", (0, 0))[1] < 16 or b"data" not in chunks:
         raise Unreadable("truncated or unreadable WAV: no format or no data chunk")
     fmt = wav.wav_format(data)
-    if not fmt.is_plain:
-        return None
-    _check_format(fmt.channels, fmt.rate_hz)
-    frame = fmt.frame_bytes
-    if fmt.is_ambiguous:
-        raise Unreadable("unreadable WAV: 24 bits in 4 bytes are ambiguous; re-encode")
     offset, size = chunks[b"data"]
     real, notes = _real_data_size(data, offset, size)
-    real = real // frame * frame
-    if not real:
+    if fmt.is_plain:
+        _check_format(fmt.channels, fmt.rate_hz)
+        real -= real % fmt.frame_bytes
+    if real != size:
+        data = _with_data_size(data, offset, real)
+    return data, fmt, notes
+
+
+def _plain_wav(data, fmt, notes, config):
+    if fmt.is_ambiguous:
+        raise Unreadable("unreadable WAV: 24 bits in 4 bytes are ambiguous; re-encode")
+    offset, size = wav.wav_chunks(data)[b"data"]
+    frames = size // fmt.frame_bytes
+    if not frames:
         raise Unreadable("no audio samples")
     if fmt.code == wav.IEEE_FLOAT:
-        dtype, count = f"<f{fmt.bits // 8}", real * 8 // fmt.bits
-        clip = int(np.ceil(config.clip_s * fmt.rate_hz)) * fmt.channels
-        _check_finite(np.frombuffer(data, dtype, min(count, clip), offset))
-    data = data if real == size else _with_data_size(data, offset, real)
-    return AudioContent(data, real // frame / fmt.rate_hz, notes)
+        clip = min(frames, int(np.ceil(config.clip_s * fmt.rate_hz)))
+        dtype, count = f"<f{fmt.bits // 8}", clip * fmt.channels
+        _check_finite(np.frombuffer(data, dtype, count, offset))
+    return AudioContent(data, frames / fmt.rate_hz, notes)
 
 
 def _real_data_size(data, offset, size):
@@ -122,15 +130,6 @@ def _with_data_size(data, offset, size):
     riff_size = struct.pack("<I", offset + size + padding - 8)
     head = data[:4] + riff_size + data[8 : offset - 4] + struct.pack("<I", size)
     return head + data[offset : offset + size] + b"\0" * padding
-
-
-def _mpeg_chunk(data):
-    """Returns the MP3 inside a WAV file; other files unchanged."""
-    if wav.wav_format(data).code not in wav.MPEG:
-        return data
-    offset, size = wav.wav_chunks(data)[b"data"]
-    real, _ = _real_data_size(data, offset, size)
-    return without_id3(data[offset : offset + real])
 
 
 def _check_format(channels, rate_hz):
@@ -180,7 +179,7 @@ def _transcode(data, config):
     links, has_end, has_length = [data], True, True
     if data.startswith(b"OggS"):
         links, has_end = split_ogg(data)
-    elif is_mp3(data):
+    elif is_mpeg(data):
         link, has_length = announced_mp3(data)
         links = [link]
     elif data.startswith(b"fLaC") and data.find(_STREAM_START, 4) > 0:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmkeras.modalities.audio.mp3 import announced_mp3, is_mp3, without_id3
+from mmkeras.modalities.audio.mp3 import announced_mp3, is_mpeg, without_id3
 
 
 @given(st.binary(max_size=40), st.sampled_from([b"", b"ID3", b"\xff\xfb\x90\0"]))
@@ -13,12 +13,17 @@ def test_any_bytes_have_a_start_and_an_end(noise, start):
 
 
 @pytest.mark.parametrize(
-    "header", [b"\xff\xfb\x90\0", b"\xff\xf3\x90\0", b"\xff\xe3\x90\0"]
+    ("header", "expected"),
+    [
+        (b"\xff\xfb\x90\0", True),
+        (b"\xff\xf3\x90\0", True),  # MPEG 2
+        (b"\xff\xe3\x90\0", True),  # MPEG 2.5
+        (b"\xff\xfd\x90\0", True),  # layer II
+        (b"\xff\xf9\x90\0", False),  # AAC
+        (b"\xff\xfb\x9c\0", False),  # no rate
+        (b"RIFF", False),
+        (b"", False),
+    ],
 )
-def test_layer_3_of_mpeg_1_2_and_2_5_is_mp3(header):
-    assert is_mp3(header)
-
-
-@pytest.mark.parametrize("header", [b"", b"\xff\xfd\x90\0", b"\xff\xfb\x9c\0", b"RIFF"])
-def test_other_layers_and_formats_are_not(header):
-    assert not is_mp3(header)
+def test_frames_of_mpeg_audio_are_told_from_other_data(header, expected):
+    assert is_mpeg(header) == expected

@@ -92,6 +92,7 @@ EMPTY = encode("WAV", "PCM_16", np.zeros(0))
     ("data", "reason"),
     [
         (b"", "file is empty"),
+        (b"ID3\3\0\0\0\0\1\0", "unsupported format"),
         (b"hello" * 20, "unsupported format .supported: WAV, FLAC"),
         (EMPTY, "no audio samples"),
         (EMPTY[:44] + b"LIST\4\0\0\0abcd", "no audio samples"),
@@ -323,6 +324,8 @@ def test_a_size_of_adpcm_that_counts_the_header_is_read_with_a_note():
     wrong = data[:offset] + struct.pack("<I", size + 44) + data[offset + 4 :]
     audio = read_audio(wrong, CONFIG)
     assert audio.wav == prepare_audio(data, CONFIG) and str(size + 44) in audio.notes[0]
+    streamed = data[:offset] + bytes(4) + data[offset + 4 :]
+    assert prepare_audio(streamed, CONFIG) == audio.wav
 
 
 def test_a_bomb_of_silence_stays_small(monkeypatch):
