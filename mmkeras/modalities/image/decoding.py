@@ -130,7 +130,8 @@ def _decode_gif(data, config):
     width, height = numbers_at(data, 6, 2, tf.int16)
     # TensorFlow makes what is transparent black.
     is_opaque = require(
-        header_ops.is_opaque_gif(data), "a GIF that is transparent or damaged"
+        header_ops.is_opaque_gif(data),
+        "a GIF that is damaged, transparent, or does not fill its canvas",
     )
     with _size_checked(height, width, config), is_opaque:
         frame = tf.io.decode_image(data, channels=3, expand_animations=False)

@@ -41,7 +41,8 @@ def find_exif_or_frame(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor
 def jpeg_exif(data: tf.Tensor) -> tf.Tensor:
     """Returns a JPEG's Exif block before its frame header, () string; or ""."""
     offset, is_exif, _ = find_exif_or_frame(data)
-    (size,) = numbers_at(data, offset + 2, 1, tf.int16, little_endian=False)
+    raw = tf.strings.join([bytes_at(data, offset + 2, 2), b"\0\0"])
+    (size,) = numbers_at(raw, 0, 1, tf.int16, little_endian=False)
     count = tf.maximum(tf.cast(size, tf.int32) - 8, 0)
     return bytes_at(data, offset + 10, tf.where(is_exif, count, 0))
 
