@@ -13,6 +13,7 @@ from mmkeras.data.shards import (
     ShardSummary,
     bad_rows,
     warn_duplicate_content,
+    warn_faults,
     warn_silence,
 )
 from mmkeras.errors import UserError, format_names
@@ -142,6 +143,7 @@ def summarize_shards(
             *plan.warnings,
             *warn_duplicate_content(summaries),
             *warn_silence(summaries),
+            *warn_faults(summaries),
             *_warn_unlearned(labels),
         ],
         "fingerprint": plan.fingerprint,

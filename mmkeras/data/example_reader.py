@@ -18,7 +18,7 @@ from mmkeras.data.table import Row, iter_rows, table_modalities
 from mmkeras.errors import UserError, shorten
 from mmkeras.files import join_path
 from mmkeras.modalities.audio.metadata import measure_audio
-from mmkeras.modalities.audio.reading import prepare_audio
+from mmkeras.modalities.audio.reading import read_audio
 from mmkeras.modalities.audio.wav import wav_bytes, wav_format
 from mmkeras.modalities.decoders import MediaDecoders
 from mmkeras.modalities.file import Unreadable, read_file
@@ -49,6 +49,7 @@ class RowContent:
         broken: Modality -> reason why it cannot be read.
         digest: Modality -> hash of the content of the file.
         metadata: Feature -> property of a medium, as `metadata.py` measures it.
+        notes: Faults of files that are read whole nevertheless.
     """
 
     row: Row
@@ -56,6 +57,7 @@ class RowContent:
     broken: dict[str, str]
     digest: dict[str, bytes]
     metadata: dict[str, float]
+    notes: tuple[str, ...] = ()
 
     @property
     def status(self) -> str:
@@ -73,20 +75,25 @@ class RowReader:
 
     def read(self, row: Row) -> RowContent:
         """Reads the media of a row; errors are in `broken`."""
-        data, broken, digest, metadata = {}, {}, {}, {}
+        data, broken, digest, metadata, notes = {}, {}, {}, {}, []
         for modality, cell in row.cells.items():
             data[modality] = b""
             if not cell:
                 continue
             try:
                 content = self._content(modality, cell)
-                data[modality], measured = self._prepare(modality, content)
+                data[modality], measured = self._prepare(modality, content, notes)
                 metadata |= measured
                 digest[modality] = hashlib.blake2b(content, digest_size=12).digest()
             except Unreadable as error:
                 broken[modality] = f"{modality} '{shorten(cell, 80)}': {error}"
         return RowContent(
-            row=row, data=data, broken=broken, digest=digest, metadata=metadata
+            row=row,
+            data=data,
+            broken=broken,
+            digest=digest,
+            metadata=metadata,
+            notes=tuple(notes),
         )
 
     def _content(self, modality, cell):
@@ -94,17 +101,18 @@ class RowReader:
             return cell.encode()
         return read_file(join_path(self.folder, cell), self.config.table.max_file_mb)
 
-    def _prepare(self, modality, content):
-        """Returns the bytes to store, and the metadata."""
+    def _prepare(self, modality, content, notes):
+        """Returns the bytes to store, and the metadata; appends to `notes`."""
         config = self.config
         if modality == IMAGE:
             data = prepare_image(content, config.image)
             self._decoders.pixels(data)  # raises what the served graph would
             return data, measure_image(content)
         if modality == AUDIO and config.audio.encoder != "vector":
-            wave = prepare_audio(content, config.audio)
-            metadata = measure_audio(content, wave, config.audio.clip_s)
-            return self._mono_wave(wave), metadata
+            audio = read_audio(content, config.audio)
+            notes += audio.notes
+            metadata = measure_audio(audio, config.audio.clip_s)
+            return self._mono_wave(audio.wav), metadata
         if modality == TEXT and config.text.encoder != "vector":
             return content, measure_text(content)
         data, width = prepare_vector(content), self.widths.get(modality)

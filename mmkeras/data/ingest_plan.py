@@ -18,7 +18,7 @@ from mmkeras.errors import UserError
 from mmkeras.schema import AUDIO, IMAGE, SPLITS, TEST, TEXT, TRAIN
 
 # Cache version. Increment when records or statistics change for the same input.
-FORMAT = 6
+FORMAT = 7
 _LISTED = 20  # rows in one message
 
 

@@ -30,6 +30,7 @@ class ShardSummary:
         labels: Labels of a row joined by "|" -> number of rows.
         image_kinds: Kinds of images that occur, as `decode_image` takes them.
         silent: Lines of rows with silent audio.
+        notes: (line, fault) of files that are read whole nevertheless.
         digests: Modality -> (line, hash of the content), to find duplicates.
         content: Hash of the rows' content, independent of paths and times.
     """
@@ -43,6 +44,7 @@ class ShardSummary:
     labels: dict[str, int] = field(default_factory=Counter)
     image_kinds: list[str] = field(default_factory=list)
     silent: list[int] = field(default_factory=list)
+    notes: list[tuple[int, str]] = field(default_factory=list)
     digests: dict[str, list] = field(default_factory=dict)
     content: str = ""
 
@@ -114,6 +116,7 @@ def _add_row(row: RowContent, summary: ShardSummary, content) -> None:
         summary.image_kinds.append(kind)
     if row.metadata.get(AUDIO_SILENT) == 1.0:
         summary.silent.append(row.row.line)
+    summary.notes += [(row.row.line, note) for note in row.notes]
     for modality, digest in row.digest.items():
         if modality != TEXT or len(row.digest) == 1:
             # The same text with another image is no duplicate.
@@ -162,3 +165,14 @@ def warn_silence(summaries: Iterable[ShardSummary]) -> list[str]:
         f"{which} silent from start to end: line "
         f"{', '.join(map(str, lines[:_LISTED]))}{more}."
     ]
+
+
+def warn_faults(summaries: Iterable[ShardSummary]) -> list[str]:
+    """Warns of faulty files that are read whole nevertheless."""
+    notes = sorted(tuple(note) for summary in summaries for note in summary.notes)
+    if not notes:
+        return []
+    listed = [f"line {line}: {note}" for line, note in notes[:_LISTED]]
+    if len(notes) > _LISTED:
+        listed.append(f"and {len(notes) - _LISTED} more")
+    return [f"Files with faults were read whole: {'; '.join(listed)}."]

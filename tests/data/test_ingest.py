@@ -220,6 +220,15 @@ def test_equal_texts_are_duplicates_in_a_table_of_text(ingest_rows):
     assert "text of line 5 (train) and of line 36 (test)" in warning
 
 
+def test_a_faulty_file_that_is_read_whole_is_warned_of_with_its_line(ingest_rows):
+    rows = table_factory.make_rows()
+    wav = bytearray(rows[3]["audio"])
+    wav[40:44] = len(wav).to_bytes(4, "little")  # counts the header
+    rows[3]["audio"] = bytes(wav)
+    (warning,) = ingest_rows(rows).warnings
+    assert f"line 5: the WAV announces {len(wav)} bytes" in warning
+
+
 def test_the_second_ingest_reads_nothing_and_gives_the_same(ingest_rows, reads):
     first = ingest_rows(texts())
     assert len(reads) == 40

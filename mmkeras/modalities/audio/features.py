@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from mmkeras.config import AudioConfig
-from mmkeras.modalities.audio.wav import EXTENSIBLE
+from mmkeras.modalities.audio import wav as wav_file
 from mmkeras.modalities.byte_ops import bytes_at, numbers_at, require
 
 _FLOOR = 1e-3  # silence is log(1e-3), about -6.9
@@ -13,24 +13,26 @@ def decode_wave(data: tf.Tensor, config: AudioConfig) -> tf.Tensor:
     """Decodes a WAV file of any rate to a mono wave.
 
     Args:
-        data: () string: RIFF/WAVE with PCM of 8, 16, 24 or 32 bits or IEEE floats
-            of 32 or 64, plain or extensible, any number of channels.
+        data: () string: RIFF/WAVE with PCM of 8, 16, 24 or 32 bits, IEEE floats of
+            32 or 64, mu-law or A-law, plain or extensible, of 1 to 64 channels.
 
     Returns:
         (S,) float32 in about [-1, 1], the mean of the channels at
         `config.rate_hz`; 1 <= S <= `config.max_samples`.
 
     Raises:
-        tf.errors.InvalidArgumentError: Not such a file, or without samples.
+        tf.errors.InvalidArgumentError: Not such a file, truncated, or without samples;
+            `read_audio` refuses the same files.
 
     Source: "Multimedia Programming Interface and Data Specifications 1.0",
     IBM and Microsoft, 1991, and WAVEFORMATEXTENSIBLE, Microsoft.
     """
     is_wave = (bytes_at(data, 0, 4) == b"RIFF") & (bytes_at(data, 8, 4) == b"WAVE")
     with require(is_wave, "not a WAV file"):
-        fmt_offset, _ = _find_chunk(data, b"fmt ")
-        data_offset, data_bytes = _find_chunk(data, b"data")
-    code, channels, rate_hz, block, bits = _read_format(data, fmt_offset)
+        fmt_offset, fmt_bytes = _find_chunk(data, b"fmt ")
+        data_offset, announced = _find_chunk(data, b"data")
+    code, channels, rate_hz, block, bits = _read_format(data, fmt_offset, fmt_bytes)
+    data_bytes = _data_bytes(data, data_offset, announced)
     clip = tf.cast(rate_hz, tf.float32) * config.clip_s
     clip_frames = tf.cast(tf.math.ceil(clip), tf.int32)
     frames = tf.minimum(data_bytes // block, clip_frames)
@@ -44,38 +46,56 @@ def decode_wave(data: tf.Tensor, config: AudioConfig) -> tf.Tensor:
 
 
 def _find_chunk(data, name):
-    """Returns the offset of the chunk's content, and its bytes."""
+    """Returns the offset of the chunk's content, and the bytes that it announces."""
     end = tf.strings.length(data)
 
     def read_size(offset):
-        # The size in a streamed file is 0xffffffff: its last chunk ends with the file.
-        rest = tf.cast(tf.maximum(end - offset, 0), tf.int64)
         (size,) = numbers_at(data, offset - 4, 1, tf.int32)
-        return tf.cast(tf.minimum(size, rest), tf.int32)
+        return size  # up to 2^32
 
     def is_other(offset):
         return (offset <= end) & (bytes_at(data, offset - 8, 4) != name)
 
     def skip(offset):
-        size = read_size(offset)
-        return (offset + size + size % 2 + 8,)  # padded to an even length
+        size = tf.minimum(read_size(offset), tf.cast(end, tf.int64))
+        size += size % 2  # padded to an even length
+        return (offset + tf.cast(size, tf.int32) + 8,)
 
     (offset,) = tf.while_loop(is_other, skip, (tf.constant(20),))
     with require(offset <= end, f"no chunk {name.decode()}"):
         return offset, read_size(offset)
 
 
-def _read_format(data, offset):
+def _data_bytes(data, offset, announced):
+    """Returns the bytes of audio that there are; see `wav.is_open` and `wav.is_cut`."""
+    file_bytes = tf.cast(tf.strings.length(data), tf.int64)
+    rest = file_bytes - tf.cast(offset, tf.int64)
+    next_name = bytes_at(data, offset, 4)
+    is_empty = tf.strings.regex_full_match(next_name, wav_file.CHUNK_NAME)
+    is_open = (announced >= wav_file.STREAMED) | ((announced == 0) & ~is_empty)
+    counts_header = (announced == file_bytes) | (announced == file_bytes - 8)
+    is_whole = (announced - rest <= wav_file.HEADER_BYTES) | counts_header
+    with require(is_open | is_whole, "truncated WAV"):
+        size = tf.where(is_open, rest, tf.minimum(announced, rest))
+    return tf.cast(size, tf.int32)
+
+
+def _read_format(data, offset, size):
     code, channels = numbers_at(data, offset, 2, tf.int16)
     (rate_hz,) = numbers_at(data, offset + 4, 1, tf.int32)
-    (bits,) = numbers_at(data, offset + 14, 1, tf.int16)
+    block, bits = numbers_at(data, offset + 12, 2, tf.int16)
+    is_extended = (code == wav_file.EXTENSIBLE) & (size >= 40)
+    is_extended &= bytes_at(data, offset + 26, 14) == wav_file.GUID_TAIL
     code = tf.cond(
-        code == EXTENSIBLE,
+        is_extended,
         lambda: numbers_at(data, offset + 24, 1, tf.int16)[0],
         lambda: code,
     )
-    is_valid = (channels > 0) & (rate_hz >= 1000) & (rate_hz <= 768_000)
-    with require(is_valid, "no channels, or a rate outside 1000 to 768000 Hz"):
+    is_valid = (channels > 0) & (channels <= wav_file.MAX_CHANNELS)
+    is_valid &= rate_hz >= wav_file.MIN_RATE_HZ
+    is_valid &= (rate_hz <= wav_file.MAX_RATE_HZ) & (size >= 16)
+    is_valid &= (bits != 24) | (block != 4 * channels)  # `WavFormat.is_ambiguous`
+    with require(is_valid, "a format with unsupported channels, rate or block size"):
         block = channels * bits // 8
     return [tf.cast(n, tf.int32) for n in (code, channels, rate_hz, block, bits)]
 
@@ -96,13 +116,22 @@ def _to_float(raw, code, bits):
         value -= tf.where(high >= 128, 1 << 24, 0)
         return tf.cast(value, tf.float32) / (1 << 23)
 
-    readers = {  # by format code (1 PCM, 3 IEEE float) and bits; the usual one first
-        (1, 16): pcm(tf.int16, 1 << 15),
-        (1, 8): pcm_8,
-        (1, 24): pcm_24,
-        (1, 32): pcm(tf.int32, 1 << 31),
-        (3, 32): pcm(tf.float32, 1),
-        (3, 64): pcm(tf.float64, 1),
+    def law(code):
+        def read():
+            octets = tf.cast(tf.io.decode_raw(raw, tf.uint8), tf.int32)
+            return tf.gather(wav_file.law_samples(code), octets)
+
+        return read
+
+    readers = {  # by format code and bits; the usual one first
+        (wav_file.PCM, 16): pcm(tf.int16, 1 << 15),
+        (wav_file.PCM, 8): pcm_8,
+        (wav_file.PCM, 24): pcm_24,
+        (wav_file.PCM, 32): pcm(tf.int32, 1 << 31),
+        (wav_file.IEEE_FLOAT, 32): pcm(tf.float32, 1),
+        (wav_file.IEEE_FLOAT, 64): pcm(tf.float64, 1),
+        (wav_file.MU_LAW, 8): law(wav_file.MU_LAW),
+        (wav_file.A_LAW, 8): law(wav_file.A_LAW),
     }
     matches = [(code == c) & (bits == b) for c, b in readers]
     with require(tf.reduce_any(matches), "unknown sample kind"):

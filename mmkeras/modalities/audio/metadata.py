@@ -1,11 +1,16 @@
 """Length, rate, channels, clipping and silence of an audio file."""
 
 import numpy as np
-import soundfile
 
 from mmkeras import schema
-from mmkeras.modalities.audio.reading import AudioStream
-from mmkeras.modalities.audio.wav import is_wav, wav_chunks, wav_format
+from mmkeras.modalities.audio.reading import AudioContent
+from mmkeras.modalities.audio.wav import (
+    IEEE_FLOAT,
+    PCM,
+    law_samples,
+    wav_chunks,
+    wav_format,
+)
 
 # At most 95 seconds of 88.2 kHz stereo, in 64 MB.
 _MEASURED_SAMPLES = 2**24
@@ -16,12 +21,12 @@ _FRAME_S = 0.02
 _SILENCE_DBFS = -60.0
 
 
-def measure_audio(data: bytes, wav: bytes, clip_s: float) -> dict[str, int | float]:
-    """Measures an audio file that `prepare_audio` turned into `wav`.
+def measure_audio(audio: AudioContent, clip_s: float) -> dict[str, int | float]:
+    """Measures an audio file.
 
-    Seconds (of the entire file), rate in Hz and channels are those of the file; the
-    length of an MP3 without one in its header is a guess. The shares are of the first
-    `clip_s` seconds, which are the model's input, and of at most 2^24 samples:
+    Seconds (of the entire file), rate in Hz and channels are those of the file. The
+    shares are of the first `clip_s` seconds, which are the model's input, and of at
+    most 2^24 samples:
 
     - clipped: share of samples in flat tops, which are three or more equal samples in
       sequence at full scale or beyond. Peaks of a lossy decoder beyond full scale are
@@ -29,7 +34,7 @@ def measure_audio(data: bytes, wav: bytes, clip_s: float) -> dict[str, int | flo
     - silent: share of 20 ms frames below -60 dBFS RMS in each channel, where a
       full-scale square wave has 0 dBFS; a constant offset counts as silence.
     """
-    fmt = wav_format(wav)
+    wav, fmt = audio.wav, wav_format(audio.wav)
     channels, sample_bytes = fmt.channels, fmt.bits // 8
     offset, size = wav_chunks(wav)[b"data"]
     frames = size // (sample_bytes * channels)
@@ -38,8 +43,10 @@ def measure_audio(data: bytes, wav: bytes, clip_s: float) -> dict[str, int | flo
     raw = memoryview(wav)[offset : offset + clip * channels * sample_bytes]
     samples = np.ascontiguousarray(_to_float(raw, fmt).reshape(-1, channels).T)
     full_scale = _FULL_SCALE_8_BITS if fmt.bits == 8 else _FULL_SCALE
+    if fmt.code not in (PCM, IEEE_FLOAT):
+        full_scale = law_samples(fmt.code).max()
     return {
-        schema.AUDIO_SECONDS: max(frames / fmt.rate_hz, _announced_s(data)),
+        schema.AUDIO_SECONDS: audio.seconds,
         schema.AUDIO_RATE: fmt.rate_hz,
         schema.AUDIO_CHANNELS: channels,
         schema.AUDIO_CLIPPED: _clipped(samples, full_scale),
@@ -47,17 +54,11 @@ def measure_audio(data: bytes, wav: bytes, clip_s: float) -> dict[str, int | flo
     }
 
 
-def _announced_s(data):
-    """Returns the length in the header; 0 for a plain WAV, which is never cut."""
-    if is_wav(data) and wav_format(data).is_plain:  # libsndfile may misread it
-        return 0.0
-    with soundfile.SoundFile(AudioStream(data)) as file:
-        return file.frames / file.samplerate
-
-
 def _to_float(raw, fmt):
     """Returns interleaved float32; floats are clipped at twice full scale."""
-    if fmt.code == 3:  # the largest floats have no square
+    if fmt.code not in (PCM, IEEE_FLOAT):
+        return law_samples(fmt.code)[np.frombuffer(raw, np.uint8)]
+    if fmt.code == IEEE_FLOAT:  # the largest floats have no square
         return np.frombuffer(raw, f"<f{fmt.bits // 8}").clip(-2, 2).astype(np.float32)
     if fmt.bits == 8:
         return np.frombuffer(raw, np.uint8).astype(np.float32) / 128 - 1

@@ -3,18 +3,20 @@
 import io
 import re
 import struct
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
 from mmkeras.config import AudioConfig
-from mmkeras.modalities.audio.wav import is_wav, wav_bytes, wav_chunks, wav_format
+from mmkeras.modalities.audio import wav
+from mmkeras.modalities.audio.c_stderr import no_c_stderr
+from mmkeras.modalities.audio.mp3 import announced_mp3, is_mpeg, without_id3
+from mmkeras.modalities.audio.ogg import split_ogg
 from mmkeras.modalities.file import Unreadable, translate_errors
 
 _FORMATS = "WAV WAVEX FLAC OGG MP3 AIFF AU W64 RF64 CAF".split()
 _SUPPORTED = "supported: WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, W64, RF64, CAF"
-_MAX_CHANNELS = 64  # more is a damaged header: 7th-order ambisonics has 64
-_STREAMED = 0x7FFF0000  # larger sizes are placeholders of writers to a pipe
 # libsndfile's log of a chunk longer than the file. The RIFF or FORM size is ignored:
 # many writers set it 8 bytes off, and a chunk is more exact.
 _SHOULD_BE = re.compile(r"^ *(?!RIFF|FORM)[^:\n]*: (\d+) \(should be (\d+)\)", re.M)
@@ -26,67 +28,101 @@ _CHECKED_SAMPLES = 2**28
 _DEPTHS = {"PCM_S8": 16, "PCM_U8": 16, "PCM_16": 16, "ALAC_16": 16}
 _DEPTHS |= {"PCM_24": 24, "ALAC_20": 24, "ALAC_24": 24}  # all others: 32-bit float
 _DTYPES = {16: "int16", 24: "int32", 32: "float32"}
+_UNKNOWN_FRAMES = 2**62  # libsndfile's number of frames without length in the header
+_RATE_RATIO = 100  # more than that of the bit rates of MP3, 8 to 320 kbit/s
+_STREAM_START = b"fLaC\0\0\0\x22"  # of a FLAC
+
+
+class AudioContent(NamedTuple):
+    """Audio that the served graph decodes.
+
+    Attributes:
+        wav: WAV file.
+        seconds: Length of the original file, which may be longer.
+        notes: Faults of the original file that lose no samples.
+    """
+
+    wav: bytes
+    seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def prepare_audio(data: bytes, config: AudioConfig) -> bytes:
-    """Returns a WAV file that the served graph decodes.
-
-    WAV with PCM of 8, 16, 24 or 32 bits or IEEE floats, plain or extensible, is
-    returned unchanged, except that a data size left open by a streaming writer, or
-    ending inside a frame, is filled in. Every other file is checked to its end, and
-    its first `config.clip_s` seconds (and a margin) become a WAV of the same rate and
-    channels: 16-bit for PCM up to 16 bits, 24-bit for 24, else float.
-
-    Raises:
-        Unreadable: Empty, of another format, truncated, unreadable, without samples,
-            or with samples that are not finite.
+    """Returns a WAV file that the served graph decodes; see `read_audio`.
 
     Example:
         wav = prepare_audio(Path("moo.flac").read_bytes(), AudioConfig(clip_s=5))
     """
+    return read_audio(data, config).wav
+
+
+def read_audio(data: bytes, config: AudioConfig) -> AudioContent:
+    """Reads an audio file as a WAV file that the served graph decodes.
+
+    WAV with PCM of 8, 16, 24 or 32 bits, IEEE floats, mu-law or A-law, plain or
+    extensible, is returned unchanged, except that a wrong data size of a file that is
+    whole is corrected. Every other file is checked to its end, and its first
+    `config.clip_s` seconds (and a margin) become a WAV of the same rate and channels:
+    16-bit for PCM up to 16 bits, 24-bit for 24, else float.
+
+    Raises:
+        Unreadable: Empty, of another format, truncated, unreadable, without samples,
+            or with samples in the clip that are not finite.
+    """
     if not data:
         raise Unreadable("file is empty")
-    if is_wav(data):
+    data, notes = without_id3(data), ()
+    if wav.is_wav(data):
         with translate_errors("WAV"):
-            wav = _plain_wav(data)
-        if wav is not None:
-            return wav
-    return _transcode(data, config)
+            data, fmt, notes = _with_real_size(data)
+            if fmt.is_plain:
+                return _plain_wav(data, fmt, notes, config)
+        if fmt.code in wav.MPEG:
+            offset, size = wav.wav_chunks(data)[b"data"]
+            data = without_id3(data[offset : offset + size])
+    content = _transcode(data, config)
+    return content._replace(notes=(*notes, *content.notes))
 
 
-def _plain_wav(data):
-    """Returns the file with its real data size; None if the graph cannot decode it."""
-    chunks = wav_chunks(data)
+def _with_real_size(data):
+    """Returns the file with its real data size, its format, and notes."""
+    chunks = wav.wav_chunks(data)
     if chunks.get(b"fmt ", (0, 0))[1] < 16 or b"data" not in chunks:
         raise Unreadable("truncated or unreadable WAV: no format or no data chunk")
-    fmt = wav_format(data)
-    if not fmt.is_plain:
-        return None
-    _check_format(fmt.channels, fmt.rate_hz)
-    frame = fmt.frame_bytes
-    if frame != fmt.channels * fmt.bits // 8:
-        raise Unreadable(
-            f"unreadable WAV: {fmt.channels} channels of {fmt.bits} bits in {frame}"
-        )
+    fmt = wav.wav_format(data)
     offset, size = chunks[b"data"]
-    real = _real_data_size(data, offset, size) // frame * frame
-    if not real:
+    real, notes = _real_data_size(data, offset, size)
+    if fmt.is_plain:
+        _check_format(fmt.channels, fmt.rate_hz)
+        real -= real % fmt.frame_bytes
+    if real != size:
+        data = _with_data_size(data, offset, real)
+    return data, fmt, notes
+
+
+def _plain_wav(data, fmt, notes, config):
+    if fmt.is_ambiguous:
+        raise Unreadable("unreadable WAV: 24 bits in 4 bytes are ambiguous; re-encode")
+    offset, size = wav.wav_chunks(data)[b"data"]
+    frames = size // fmt.frame_bytes
+    if not frames:
         raise Unreadable("no audio samples")
-    if fmt.code == 3:
-        dtype, count = f"<f{fmt.bits // 8}", real * 8 // fmt.bits
+    if fmt.code == wav.IEEE_FLOAT:
+        clip = min(frames, int(np.ceil(config.clip_s * fmt.rate_hz)))
+        dtype, count = f"<f{fmt.bits // 8}", clip * fmt.channels
         _check_finite(np.frombuffer(data, dtype, count, offset))
-    return data if real == size else _with_data_size(data, offset, real)
+    return AudioContent(data, frames / fmt.rate_hz, notes)
 
 
 def _real_data_size(data, offset, size):
     rest = len(data) - offset
-    # An empty data chunk is open unless the name of another chunk follows.
-    is_open = size == 0 and not data[offset : offset + 4].strip().isalnum()
-    if size >= _STREAMED or is_open:
-        return rest
-    if size > rest:
+    if wav.is_open(data, offset, size):
+        return rest, ()
+    if wav.is_cut(size, rest, len(data)):
         raise Unreadable(f"truncated WAV: {rest} bytes of audio of {size} announced")
-    return size
+    if size > rest:
+        return rest, (f"the WAV announces {size} bytes of audio and has {rest}",)
+    return size, ()
 
 
 def _with_data_size(data, offset, size):
@@ -97,10 +133,11 @@ def _with_data_size(data, offset, size):
 
 
 def _check_format(channels, rate_hz):
-    if not 1 <= channels <= _MAX_CHANNELS:
-        raise Unreadable(f"{channels} channels (supported: 1 to {_MAX_CHANNELS})")
-    if not 1_000 <= rate_hz <= 768_000:
-        raise Unreadable(f"sample rate {rate_hz} Hz (supported: 1000 to 768000)")
+    if not 1 <= channels <= wav.MAX_CHANNELS:
+        raise Unreadable(f"{channels} channels (supported: 1 to {wav.MAX_CHANNELS})")
+    if not wav.MIN_RATE_HZ <= rate_hz <= wav.MAX_RATE_HZ:
+        limits = f"{wav.MIN_RATE_HZ} to {wav.MAX_RATE_HZ}"
+        raise Unreadable(f"sample rate {rate_hz} Hz (supported: {limits})")
 
 
 def _check_finite(samples):
@@ -113,57 +150,102 @@ def _check_finite(samples):
 class AudioStream(io.BytesIO):
     """Bytes for libsndfile, which seeks before the start of damaged files.
 
-    BytesIO would raise, and cffi print that with its traceback.
+    BytesIO would raise, and cffi print that with its traceback. Without `has_length`
+    the file seems longer than it is: libsndfile guesses the samples of an MP3 that does
+    not announce them from the first frames, and reads no more.
     """
 
+    def __init__(self, data: bytes, has_length: bool = True):
+        super().__init__(data)
+        self._end = len(data) if has_length else _RATE_RATIO * len(data)
+
     def seek(self, offset, whence=io.SEEK_SET):
+        if whence == io.SEEK_END and offset == 0:
+            return super().seek(self._end)
         return super().seek(max(offset, 0) if whence == io.SEEK_SET else offset, whence)
 
 
+class _SequentialFile(soundfile.SoundFile):
+    """Sound file that is read without seeking.
+
+    soundfile seeks after each read, and a lossy decoder then lacks the frames before.
+    """
+
+    def seekable(self):
+        return False
+
+
 def _transcode(data, config):
+    links, has_end, has_length = [data], True, True
+    if data.startswith(b"OggS"):
+        links, has_end = split_ogg(data)
+    elif is_mpeg(data):
+        link, has_length = announced_mp3(data)
+        links = [link]
+    elif data.startswith(b"fLaC") and data.find(_STREAM_START, 4) > 0:
+        raise Unreadable("several FLAC streams in one file; re-encode it")
+    notes = () if has_end else ("the Ogg stream has no end-of-stream page",)
     try:
-        with soundfile.SoundFile(AudioStream(data)) as file:
-            if file.format not in _FORMATS:
-                raise Unreadable(f"unsupported {file.format} ({_SUPPORTED})")
-            _check_format(file.channels, file.samplerate)
-            _check_announced(data, file)
-            depth = _DEPTHS.get(file.subtype, 32)
-            samples = _read_samples(data, file, depth, config)
-            return wav_bytes(samples, depth, file.samplerate)
+        with no_c_stderr():
+            content = _read_links(links, has_length, config)
     except soundfile.LibsndfileError as error:
         if error.code == 1:  # SF_ERR_UNRECOGNISED_FORMAT
             raise Unreadable(f"unsupported format ({_SUPPORTED})") from None
         reason = error.error_string.removeprefix("Error : ")
         raise Unreadable(f"truncated or unreadable audio: {reason}") from error
+    return content._replace(notes=notes + content.notes)
+
+
+def _read_links(links, has_length, config):
+    """Reads the files one after another, which must have one format."""
+    blocks, frames, formats, notes = [], 0, set(), []
+    for link in links:
+        with _SequentialFile(AudioStream(link, has_length)) as file:
+            if file.format not in _FORMATS:
+                raise Unreadable(f"unsupported {file.format} ({_SUPPORTED})")
+            _check_format(file.channels, file.samplerate)
+            notes += _check_announced(link, file)
+            depth = _DEPTHS.get(file.subtype, 32)
+            formats.add((depth, file.samplerate, file.channels))
+            if len(formats) > 1:
+                raise Unreadable(f"{file.format} whose rate or channels change")
+            clip = int((config.clip_s + _MARGIN_S) * file.samplerate) + 1
+            samples, read = _read_samples(file, depth, clip - frames, has_length)
+        blocks.append(samples)
+        frames += read
+    if not frames:
+        raise Unreadable("no audio samples")
+    (depth, rate_hz, _) = formats.pop()
+    data = wav.wav_bytes(np.concatenate(blocks), depth, rate_hz)
+    return AudioContent(data, frames / rate_hz, tuple(notes))
 
 
 def _check_announced(data, file):
-    """Refuses a file that is cut: libsndfile would read the rest."""
-    if file.frames > 2**62:
-        raise Unreadable(f"{file.format} without length in its header; re-encode it")
+    """Refuses a file that is cut, of which libsndfile would read the rest.
+
+    Returns notes on wrong sizes in a file that is whole.
+    """
+    notes = []
     for announced, real in _SHOULD_BE.findall(file.extra_info):
-        if int(real) < int(announced) < _STREAMED:
+        announced, real = int(announced), int(real)
+        if real >= announced or announced >= wav.STREAMED:
+            continue
+        if wav.is_cut(announced, real, len(data)):
             raise Unreadable(f"truncated {file.format}: {real} bytes of {announced}")
-    if file.format == "OGG" and not _ends_with_last_page(data):
-        raise Unreadable("truncated Ogg: it does not end with a last page")
+        notes.append(f"the {file.format} announces {announced} bytes and has {real}")
+    return notes
 
 
-def _ends_with_last_page(data):
-    """Source: RFC 3533 section 6, the Ogg page header."""
-    offset = data.rfind(b"OggS")
-    if offset < 0 or offset + 27 > len(data):
-        return False
-    is_last, segments = data[offset + 5] & 4, data[offset + 26]
-    sizes = data[offset + 27 : offset + 27 + segments]
-    return is_last and offset + 27 + segments + sum(sizes) <= len(data)
+def _read_samples(file, depth, limit, has_length):
+    """Reads to the end in blocks.
 
-
-def _read_samples(data, file, depth, config):
-    """Reads to the end in blocks; returns (frames, channels) of the clip."""
-    limit = int((config.clip_s + _MARGIN_S) * file.samplerate) + 1
-    blocks, frames = [], 0
-    while frames * file.channels < _CHECKED_SAMPLES:
-        block = file.read(_BLOCK, dtype=_DTYPES[depth], always_2d=True)
+    Returns (frames, channels) samples, at most `limit` frames, and all frames' number.
+    """
+    blocks = [np.zeros((0, file.channels), _DTYPES[depth])]
+    frames = 0
+    # Without the limit FLAC would look for samples in the tags after its end.
+    while block_frames := min(_BLOCK, file.frames - frames):
+        block = file.read(block_frames, dtype=_DTYPES[depth], always_2d=True)
         if not len(block):
             break
         if depth == 32:
@@ -171,24 +253,11 @@ def _read_samples(data, file, depth, config):
         if frames < limit:
             blocks.append(block[: limit - frames])
         frames += len(block)
-    else:
-        return np.concatenate(blocks)  # at the limit: the rest is not checked
-    if frames < file.frames and _has_length(data, file):
+        if frames * file.channels >= _CHECKED_SAMPLES:  # the rest is not checked
+            has_length &= file.frames < _UNKNOWN_FRAMES
+            return np.concatenate(blocks), file.frames if has_length else frames
+    if frames < file.frames < _UNKNOWN_FRAMES and has_length:
         raise Unreadable(
             f"truncated {file.format}: {frames} samples of {file.frames} announced"
         )
-    if not frames:
-        raise Unreadable("no audio samples")
-    return np.concatenate(blocks)
-
-
-def _has_length(data, file):
-    """Whether the file states its length; libsndfile guesses that of other MP3s."""
-    if file.format != "MP3":
-        return True
-    start = 0
-    if data.startswith(b"ID3") and len(data) >= 10:  # size in 4 times 7 bits
-        a, b, c, d = data[6:10]
-        start = 10 + (a << 21 | b << 14 | c << 7 | d)
-    head = data[start : start + 2048]
-    return b"Xing" in head or b"Info" in head
+    return np.concatenate(blocks), frames

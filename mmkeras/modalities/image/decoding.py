@@ -7,22 +7,25 @@ import tensorflow as tf
 
 from mmkeras.config import ImageConfig
 from mmkeras.modalities.byte_ops import bytes_at, numbers_at, require
-from mmkeras.modalities.image.reading import EXIF, EXIF_OFFSETS, ORIENTATION_TAG
+from mmkeras.modalities.image import header_ops
+from mmkeras.modalities.image.headers import jpeg_header
 
-# Image formats that the graph decodes; a "turned" JPEG has an Exif block.
-JPEG, TURNED_JPEG, PNG, GIF, BMP = "jpeg", "turned_jpeg", "png", "gif", "bmp"
-KINDS = (JPEG, TURNED_JPEG, PNG, GIF, BMP)
+# Image formats that the graph decodes; a special JPEG has an Exif block or is CMYK.
+JPEG, SPECIAL_JPEG, PNG, GIF, BMP = "jpeg", "special_jpeg", "png", "gif", "bmp"
+KINDS = (JPEG, SPECIAL_JPEG, PNG, GIF, BMP)
+_MAGICS = {JPEG: b"\xff\xd8\xff", PNG: b"\x89PNG\r\n\x1a\n", GIF: b"GIF8", BMP: b"BM"}
 
-_IFD_ENTRIES = 64  # limit of the block's entries that are searched
+# CMYK without this segment is decoded with the opposite sign: 0 is no ink, and not
+# full ink as libjpeg-turbo's djpeg, browsers and Pillow have it.
+_ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
 
 
 def image_kind(data: bytes) -> str:
     """Returns the format of an encoded image, one of `KINDS`, or "" for others."""
-    if data[:2] == b"\xff\xd8":
-        has_exif = any(data.startswith(EXIF, offset) for offset in EXIF_OFFSETS)
-        return TURNED_JPEG if has_exif else JPEG
-    magics = {PNG: b"\x89PNG", GIF: b"GIF8", BMP: b"BM"}
-    return next((kind for kind, m in magics.items() if data.startswith(m)), "")
+    if data.startswith(_MAGICS[JPEG]):
+        exif, (_, _, components) = jpeg_header(data)
+        return SPECIAL_JPEG if exif or components == 4 else JPEG
+    return next((kind for kind, magic in _MAGICS.items() if data.startswith(magic)), "")
 
 
 def decode_image(
@@ -31,16 +34,17 @@ def decode_image(
     """Decodes one image and resizes it to a square.
 
     Args:
-        data: () string: JPEG, PNG, GIF (its first frame) or BMP.
+        data: () string: JPEG, PNG, GIF (its first frame) or BMP of 24 or 32 bits.
         kinds: Formats that can occur. Fewer give a smaller graph with the same
             result; serving has all of them.
 
     Returns:
         (size_px, size_px, 3) uint8 RGB. Alpha is blended over white; the Exif
-        orientation of a JPEG is applied. The aspect ratio is not preserved.
+        orientation of a JPEG or PNG is applied. The aspect ratio is not preserved.
 
     Raises:
-        tf.errors.InvalidArgumentError: Of another format, truncated, or too large.
+        tf.errors.InvalidArgumentError: Of another format, truncated, too large, a GIF
+            that `is_opaque_gif` excludes, or another BMP.
     """
     if list(kinds) == [JPEG]:
         pixels = _decode_jpeg(data, config)
@@ -53,13 +57,25 @@ def decode_image(
             autograph=False,
             experimental_attributes={"_noinline": True},
         )
-        is_jpeg = bytes_at(data, 0, 2) == b"\xff\xd8"
         pixels = tf.cond(
-            is_jpeg & ~_has_exif(data),
+            _is_plain_jpeg(data),
             lambda: _decode_jpeg(data, config),
             lambda: others(data),
         )
     return tf.ensure_shape(pixels, [config.size_px, config.size_px, 3])
+
+
+def _is_jpeg(data):
+    return bytes_at(data, 0, 3) == _MAGICS[JPEG]
+
+
+def _is_plain_jpeg(data):
+    def is_plain():
+        offset, is_exif, is_frame = header_ops.find_exif_or_frame(data)
+        is_cmyk = is_frame & (bytes_at(data, offset + 9, 1) == b"\4")
+        return ~is_exif & ~is_cmyk
+
+    return tf.cond(_is_jpeg(data), is_plain, lambda: tf.constant(False))
 
 
 def _decode_jpeg(data, config):
@@ -69,24 +85,32 @@ def _decode_jpeg(data, config):
 
 
 def _decode_other(data, config, kinds):
-    magic = bytes_at(data, 0, 4)
     branches = {
-        TURNED_JPEG: (bytes_at(data, 0, 2) == b"\xff\xd8", _decode_turned_jpeg),
-        PNG: (magic == b"\x89PNG", _decode_png),
-        GIF: (magic == b"GIF8", _decode_gif),
-        BMP: (bytes_at(data, 0, 2) == b"BM", _decode_bmp),
+        SPECIAL_JPEG: _decode_special_jpeg,
+        PNG: _decode_png,
+        GIF: _decode_gif,
+        BMP: _decode_bmp,
     }
+    magics = _MAGICS | {SPECIAL_JPEG: _MAGICS[JPEG]}
     cases = [
-        (is_kind, partial(decode, data, config))
-        for kind, (is_kind, decode) in branches.items()
+        (
+            bytes_at(data, 0, len(magics[kind])) == magics[kind],
+            partial(decode, data, config),
+        )
+        for kind, decode in branches.items()
         if kind in kinds
     ]
     refuse = partial(_refuse, config)
     return tf.case(cases, default=refuse) if cases else refuse()
 
 
-def _decode_turned_jpeg(data, config):
-    return orient(_decode_jpeg(data, config), exif_orientation(data))
+def _decode_special_jpeg(data, config):
+    orientation = header_ops.exif_orientation(header_ops.jpeg_exif(data))
+    is_cmyk = tf.image.extract_jpeg_shape(data)[2] == 4
+    # A marker of the file itself comes later and prevails.
+    marked = tf.strings.join([bytes_at(data, 0, 2), _ADOBE, bytes_at(data, 2, -1)])
+    data = tf.where(is_cmyk, marked, data)
+    return orient(_decode_jpeg(data, config), orientation)
 
 
 def _decode_png(data, config):
@@ -98,12 +122,18 @@ def _decode_png(data, config):
     filler = tf.bitwise.left_shift(tf.constant(1, tf.int64), tf.minimum(depth, 8)) - 1
     opaque = tf.reduce_all(rgba[..., 3] == tf.cast(filler, tf.uint8))
     rgb = tf.cond(opaque, lambda: rgba[..., :3], lambda: _over_white(rgba))
-    return _resize(rgb, config)
+    orientation = header_ops.exif_orientation(header_ops.png_exif(data))
+    return orient(_resize(rgb, config), orientation)
 
 
 def _decode_gif(data, config):
     width, height = numbers_at(data, 6, 2, tf.int16)
-    with _size_checked(height, width, config):
+    # TensorFlow makes what is transparent black.
+    is_opaque = require(
+        header_ops.is_opaque_gif(data),
+        "a GIF that is damaged, transparent, or does not fill its canvas",
+    )
+    with _size_checked(height, width, config), is_opaque:
         frame = tf.io.decode_image(data, channels=3, expand_animations=False)
     return _resize(tf.ensure_shape(frame, [None, None, 3]), config)
 
@@ -111,7 +141,10 @@ def _decode_gif(data, config):
 def _decode_bmp(data, config):
     width, height = numbers_at(data, 18, 2, tf.int32)
     height = tf.minimum(height, 2**32 - height)  # negative if the top row is first
-    with _size_checked(height, width, config):
+    is_true_color = require(
+        header_ops.is_true_color_bmp(data), "a BMP that is not plain 24 or 32 bits"
+    )
+    with _size_checked(height, width, config), is_true_color:
         pixels = tf.io.decode_bmp(data)
     return _resize(tf.ensure_shape(pixels[..., :3], [None, None, 3]), config)
 
@@ -147,46 +180,6 @@ def _resize(pixels, config):
         lambda: tf.image.resize(pixels, size),
     )
     return tf.cast(square + 0.5, tf.uint8)  # both methods stay in [0, 255]
-
-
-def _has_exif(data):
-    """Returns () bool: whether an Exif block is at one of the two offsets."""
-    first, second = (bytes_at(data, n, len(EXIF)) == EXIF for n in EXIF_OFFSETS)
-    return first | second
-
-
-def exif_orientation(data: tf.Tensor) -> tf.Tensor:
-    """Reads the orientation of a JPEG: () string -> () int32, 1 to 8; 1 is default.
-
-    Source: TIFF 6.0 section 2 (layout) and Exif 2.3 tag 0x0112 (orientation).
-    """
-    is_first = bytes_at(data, EXIF_OFFSETS[0], len(EXIF)) == EXIF
-    start = tf.where(is_first, *EXIF_OFFSETS) + len(EXIF)
-    return tf.cond(
-        _has_exif(data),
-        lambda: _tiff_orientation(bytes_at(data, start, 1024)),
-        lambda: tf.constant(1),
-    )
-
-
-def _tiff_orientation(block):
-    raw = tf.cast(tf.io.decode_raw(block, tf.uint8), tf.int32)
-    raw = tf.pad(raw, [[0, 1024 + 12 * _IFD_ENTRIES]])  # reads past the end are 0
-    little = tf.strings.substr(block, 0, 2) == b"II"
-
-    def number(offset):  # two bytes each
-        low, high = tf.gather(raw, offset), tf.gather(raw, offset + 1)
-        return tf.where(little, low + 256 * high, high + 256 * low)
-
-    # The directory's offset has four bytes; one past the first 1,000 is not followed.
-    low_half = number(tf.where(little, 4, 6))
-    directory = tf.where((number(tf.where(little, 6, 4)) == 0), low_half, 1024)
-    directory = tf.minimum(directory, 1000)
-    entries = directory + 2 + 12 * tf.range(_IFD_ENTRIES)
-    is_entry = tf.range(_IFD_ENTRIES) < number(directory)
-    is_orientation = is_entry & (number(entries) == ORIENTATION_TAG)
-    value = tf.reduce_max(tf.where(is_orientation, number(entries + 8), 0))
-    return tf.where((value >= 1) & (value <= 8), value, 1)
 
 
 def orient(square: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

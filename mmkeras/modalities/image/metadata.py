@@ -1,5 +1,6 @@
 """Size and channels of an image file."""
 
+from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.image.reading import open_image
 from mmkeras.schema import IMAGE_CHANNELS, IMAGE_HEIGHT, IMAGE_WIDTH
 
@@ -11,9 +12,13 @@ def measure_image(data: bytes) -> dict[str, int]:
     """Measures an image that `prepare_image` accepts, from its header alone.
 
     Width and height are in px as stored, before any orientation is applied. Channels:
-    1 gray, 2 gray and alpha, 3 RGB or palette, 4 RGB and alpha, or CMYK.
+    1 gray, 2 gray and alpha, 3 RGB or palette, 4 RGB and alpha, or CMYK. Empty for an
+    image that TensorFlow can decode and Pillow cannot open.
     """
-    kind, image = open_image(data)
+    try:
+        kind, image = open_image(data)
+    except Unreadable:
+        return {}
     width, height = image.size
     if kind == "TIFF":  # Pillow has already applied the orientation to `size`
         width, height = (image.tag_v2[tag] for tag in (_WIDTH_TAG, _HEIGHT_TAG))

@@ -15,6 +15,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from mmkeras.config import ImageConfig
 from mmkeras.modalities.file import Unreadable, translate_errors
+from mmkeras.modalities.image import headers
 
 # Opened by class: Image.open warns of large images through global state.
 _READERS = {
@@ -45,21 +46,25 @@ _SIGNATURES = (
     (0, b"%PDF", "PDF"),
     (0, b"<", "SVG or HTML"),
 )
-EXIF, ORIENTATION_TAG = b"Exif\0\0", 0x0112
-# The graph reads an Exif block of a JPEG only at these offsets (after the start marker,
-# or after that and a JFIF block without thumbnail), and only its first bytes.
-EXIF_OFFSETS, _EXIF_BYTES = (6, 24), 1000
+_TURNS = (  # of the Exif orientations 2 to 8
+    Image.Transpose.FLIP_LEFT_RIGHT,
+    Image.Transpose.ROTATE_180,
+    Image.Transpose.FLIP_TOP_BOTTOM,
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)
 
 
 def prepare_image(data: bytes, config: ImageConfig) -> bytes:
     """Returns an encoded image that the served graph decodes correctly.
 
-    JPEG, PNG, GIF and 24- or 32-bit BMP are returned unchanged; only their headers are
-    read. Formats that TensorFlow cannot decode, or decodes wrongly, become lossless
-    PNG: WebP and TIFF (first frame or page, upright), other BMPs, PNG of 1, 2 or 4
-    bits or with an orientation, GIF with transparency, without palette or with a first
-    frame smaller than its canvas. A JPEG whose orientation is out of the graph's reach
-    gets a second Exif block in front; its pixels stay unchanged.
+    JPEG, PNG, opaque GIF and 24- or 32-bit BMP are returned unchanged; only their
+    headers are read. Formats that TensorFlow cannot decode, or decodes wrongly, become
+    lossless PNG: WebP and TIFF (first frame or page, upright), other BMPs, PNG of 1, 2
+    or 4 bits, GIF with transparency, without palette or with a first frame smaller
+    than its canvas.
 
     Raises:
         Unreadable: Empty, of another format, more than `config.max_megapixels`, or
@@ -68,26 +73,40 @@ def prepare_image(data: bytes, config: ImageConfig) -> bytes:
     Example:
         png = prepare_image(Path("cow.webp").read_bytes(), ImageConfig())
     """
-    kind, image = open_image(data)
+    kind = _format(data)
     with translate_errors(kind):
-        _check_pixels(*image.size, config)
-        if kind == "JPEG":
-            return _with_orientation_in_front(data, image)
-        if _is_servable(kind, data, image):
+        if _is_servable(kind, data):
+            _check_pixels(*_header_size(kind, data), config)
             return data
+        kind, image = open_image(data)
+        _check_pixels(*image.size, config)
         return _to_png(_upright_rgb(kind, data, image))
 
 
-def open_image(data: bytes) -> tuple[str, ImageFile]:
-    """Returns the format and Pillow's reader of an image, or raises Unreadable."""
+def _format(data):
     if not data:
         raise Unreadable("file is empty")
     kinds = (kind for at, magic, kind in _SIGNATURES if data.startswith(magic, at))
     kind = next(kinds, "format")
     if kind not in _READERS:
         raise Unreadable(f"unsupported {kind} (supported: {', '.join(_READERS)})")
+    return kind
+
+
+def open_image(data: bytes) -> tuple[str, ImageFile]:
+    """Returns the format and Pillow's reader of an image, or raises Unreadable."""
+    kind = _format(data)
     with translate_errors(kind):
         return kind, _READERS[kind](io.BytesIO(data))
+
+
+def _header_size(kind, data):
+    if kind == "JPEG":
+        _, (height, width, components) = headers.jpeg_header(data)
+        return (width, height) if components else (1, 1)  # left to the decoder
+    form, offset = {"PNG": (">II", 16), "GIF": ("<HH", 6), "BMP": ("<ii", 18)}[kind]
+    width, height = struct.unpack_from(form, data, offset)
+    return width, abs(height)
 
 
 def _check_pixels(width, height, config):
@@ -100,60 +119,15 @@ def _check_pixels(width, height, config):
         )
 
 
-def _is_servable(kind: str, data: bytes, image: ImageFile) -> bool:
-    """Whether TensorFlow decodes this PNG, GIF or BMP to the right pixels."""
+def _is_servable(kind: str, data: bytes) -> bool:
+    """Whether TensorFlow decodes this image to the right pixels."""
     if kind == "PNG":  # below 8 bits TensorFlow fills in an alpha of 2^bits - 1
-        return data[24] >= 8 and _orientation(_png_exif(data))[0] == 1
+        return data[24] >= 8
     if kind == "GIF":
-        canvas = (0, 0, *struct.unpack_from("<HH", data, 6))
-        is_opaque = image.mode == "P" and "transparency" not in image.info
-        return is_opaque and image.tile[0][1] == canvas
+        return headers.is_opaque_gif(data)
     if kind == "BMP":
-        header_bytes, *_, bits, compression = struct.unpack_from("<IiiHHI", data, 14)
-        return header_bytes >= 40 and bits in (24, 32) and compression == 0
-    return False
-
-
-def _png_exif(data):
-    offset = 8
-    while offset + 8 <= len(data):
-        size, name = struct.unpack_from(">I4s", data, offset)
-        if name == b"eXIf":
-            return data[offset + 8 : offset + 8 + size]
-        offset += size + 12
-    return b""
-
-
-def _orientation(exif: bytes) -> tuple[int, int]:
-    """Returns an Exif block's orientation, 1 to 8, and the offset of its entry's end.
-
-    (1, 0) without an orientation or if the block is damaged, as in image viewers.
-
-    Source: TIFF 6.0 section 2 (layout) and Exif 2.3 tag 0x0112 (orientation).
-    """
-    order = "<" if exif[:2] == b"II" else ">"
-    try:
-        (directory,) = struct.unpack_from(order + "I", exif, 4)
-        (entries,) = struct.unpack_from(order + "H", exif, directory)
-        for offset in range(directory + 2, directory + 2 + 12 * entries, 12):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", exif, offset)
-            if tag == ORIENTATION_TAG:
-                return (value if 1 <= value <= 8 else 1), offset + 12
-    except struct.error:
-        pass
-    return 1, 0
-
-
-def _with_orientation_in_front(data, image):
-    start = data.find(EXIF) if "exif" in image.info else -1
-    if start < 0:
-        return data
-    orientation, end = _orientation(data[start + len(EXIF) :])
-    if orientation == 1 or (start in EXIF_OFFSETS and end <= _EXIF_BYTES):
-        return data
-    entry = struct.pack(">HHIHH", ORIENTATION_TAG, 3, 1, orientation, 0)
-    exif = struct.pack(">6s2sHIH12sI", EXIF, b"MM", 42, 8, 1, entry, 0)
-    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+        return headers.is_true_color_bmp(data)
+    return kind == "JPEG"
 
 
 def decode_upright(data: bytes) -> Image.Image:
@@ -167,7 +141,7 @@ def _upright_rgb(kind: str, data: bytes, image: ImageFile) -> Image.Image:
     """Decodes to 8-bit RGB, or RGBA with transparency."""
     box = image.tile[0][1] if kind == "GIF" else None
     image.load()
-    upright = ImageOps.exif_transpose(image)
+    upright = _upright(kind, data, image)
     if upright.mode[0] in "IF":
         upright = _eight_bit_gray(kind, image, upright)
     has_level = upright.mode in ("1", "L") and "transparency" in upright.info
@@ -182,6 +156,15 @@ def _upright_rgb(kind: str, data: bytes, image: ImageFile) -> Image.Image:
         canvas.paste(rgb.crop(box), box[:2])
         return canvas
     return rgb
+
+
+def _upright(kind, data, image):
+    """Applies the orientation that the graph applies, and not that of XMP."""
+    if kind not in ("JPEG", "PNG"):
+        return ImageOps.exif_transpose(image)
+    block = headers.png_exif(data) if kind == "PNG" else headers.jpeg_header(data)[0]
+    orientation = headers.exif_orientation(block)
+    return image.transpose(_TURNS[orientation - 2]) if orientation > 1 else image
 
 
 def _eight_bit_gray(kind, file, image):

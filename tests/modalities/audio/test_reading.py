@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from mmkeras.config import AudioConfig
-from mmkeras.modalities.audio.reading import prepare_audio
+from mmkeras.modalities.audio.reading import prepare_audio, read_audio
 from mmkeras.modalities.file import Unreadable
 from tests.modalities.encoded_media import (
     AUDIO_FORMATS,
@@ -92,6 +92,7 @@ EMPTY = encode("WAV", "PCM_16", np.zeros(0))
     ("data", "reason"),
     [
         (b"", "file is empty"),
+        (b"ID3\3\0\0\0\0\1\0", "unsupported format"),
         (b"hello" * 20, "unsupported format .supported: WAV, FLAC"),
         (EMPTY, "no audio samples"),
         (EMPTY[:44] + b"LIST\4\0\0\0abcd", "no audio samples"),
@@ -101,6 +102,7 @@ EMPTY = encode("WAV", "PCM_16", np.zeros(0))
         (encode("AU", "FLOAT", np.array([0.0, np.inf])), "not finite"),
         (encode("WAV", "PCM_16", rate_hz=500), "sample rate 500 Hz"),
         (b"RIFF\0\0\0\0WAVE", "no format or no data chunk"),
+        (encode("WAV", "PCM_24").replace(b"\6\0\x18", b"\x08\0\x18"), "ambiguous"),
     ],
     ids=itertools.count(),  # an Ogg stream's bytes differ each time it is written
 )
@@ -109,14 +111,221 @@ def test_the_reason_names_why_audio_is_unreadable(data, reason):
         prepare_audio(data, CONFIG)
 
 
-def test_vbr_mp3_without_a_written_length_is_accepted():
-    noise = np.random.default_rng(0).normal(0, 0.2, RATE_HZ)
-    samples = np.concatenate([np.zeros(RATE_HZ), noise, TONE])
+LONG = AudioConfig(clip_s=60.0)
+RNG = np.random.default_rng(0)
+
+
+def decode(data, config=LONG):
+    """The samples of the transcoded file."""
+    return soundfile.read(io.BytesIO(prepare_audio(data, config)), dtype="float32")[0]
+
+
+def music(rate_hz, seconds=3, channels=1):
+    t = np.arange(seconds * rate_hz) / rate_hz
+    noise = RNG.normal(0, 0.05, (len(t), channels))
+    return 0.4 * np.sin(2 * np.pi * 300 * t)[:, None] + noise
+
+
+MP3_MODES = list(itertools.product(["CONSTANT", "VARIABLE"], [0.0, 0.99]))
+LOSSY = [("MP3", None, hz, *mode) for hz in (8_000, 44_100) for mode in MP3_MODES]
+LOSSY += [
+    ("OGG", subtype, 48_000, None, level)
+    for subtype in ("VORBIS", "OPUS")
+    for level in (0.0, 0.99)
+]
+
+
+@pytest.mark.parametrize(("kind", "subtype", "rate_hz", "mode", "level"), LOSSY)
+def test_lossy_audio_is_read_as_by_one_call(kind, subtype, rate_hz, mode, level):
+    options = {"compression_level": level} | ({"bitrate_mode": mode} if mode else {})
+    data = encode_audio(music(rate_hz), kind, subtype, rate_hz, **options)
+    expected, _ = soundfile.read(io.BytesIO(data), dtype="float32")
+    np.testing.assert_allclose(decode(data), expected, atol=1e-6)
+
+
+def test_a_bit_reservoir_of_many_frames_loses_no_samples():
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(6 * 44_100) / 44_100)
+    options = {"bitrate_mode": "CONSTANT", "compression_level": 0.99}
+    data = encode_audio(tone, "MP3", None, 44_100, **options)
+    assert len(data) < 6 * 33_000 / 8  # 32 kbit/s
+    middle = decode(data)[44_100:-44_100]
+    loudness = np.abs(middle[: len(middle) // 441 * 441].reshape(-1, 441)).max(1)
+    assert loudness.min() > 0.45  # no gap in any 10 ms
+
+
+def vbr_mp3():
+    """A loud start, from which a guess of the length is far too short."""
+    noise = RNG.normal(0, 0.2, 3 * RATE_HZ)
+    samples = np.concatenate([noise, TONE, np.zeros(3 * RATE_HZ)])
     options = {"bitrate_mode": "VARIABLE", "compression_level": 0.5}
     data = encode_audio(samples, "MP3", None, RATE_HZ, **options)
     second = data.find(data[:2], 4)
     assert b"Xing" in data[:second]
-    assert info(prepare_audio(data[second:], CONFIG))[0] == "WAV"
+    return data, data[second:], len(samples)
+
+
+def ape(content):
+    numbers = struct.pack("<III", 2000, 32 + len(content), 1)
+    head, foot = (numbers + struct.pack("<I", flag << 29) for flag in (5, 4))
+    parts = (head, bytes(8), content, b"APETAGEX", foot, bytes(8))
+    return b"APETAGEX" + b"".join(parts)
+
+
+@pytest.mark.parametrize("tail", [b"", b"TAG" + bytes(125), ape(b"cover" * 999)])
+def test_vbr_mp3_without_a_written_length_is_read_whole(tail):
+    data, bare, samples = vbr_mp3()
+    audio = read_audio(bare + tail, LONG)
+    result, _ = soundfile.read(io.BytesIO(audio.wav))
+    assert samples < len(result) < samples + 3_000  # the delay of the encoder
+    assert audio.seconds == len(result) / RATE_HZ
+    assert len(decode(data + tail)) == samples
+
+
+def test_an_mp3_behind_another_is_read_too():
+    data, bare, samples = vbr_mp3()
+    for second in (data, bare):
+        assert len(decode(data + second)) > 2 * samples
+
+
+def test_damage_of_an_mp3_prints_nothing(capfd):
+    data, bare, _ = vbr_mp3()
+    for offset in RNG.integers(500, len(data), 30):
+        data = data[:offset] + b"\x55" + data[offset + 1 :]
+    for damaged in (data, bare + b"junk" * 999):
+        with pytest.raises(Unreadable):
+            prepare_audio(damaged, LONG)
+    assert capfd.readouterr() == ("", "")
+
+
+def ogg(hz, subtype="VORBIS", rate_hz=16_000):
+    tone = 0.5 * np.sin(2 * np.pi * hz * np.arange(rate_hz) / rate_hz)
+    return encode_audio(tone, "OGG", subtype, rate_hz)
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_all_links_of_a_chained_ogg_are_read(subtype):
+    data = ogg(300, subtype) + ogg(900, subtype)
+    samples = decode(data).reshape(2, 16_000)
+    assert np.argmax(np.abs(np.fft.rfft(samples)), axis=1).tolist() == [300, 900]
+    assert read_audio(data, CONFIG).seconds == 2
+    with pytest.raises(Unreadable, match="truncated"):
+        prepare_audio(data[:-99], CONFIG)
+
+
+def test_links_of_different_rates_are_refused():
+    with pytest.raises(Unreadable, match="OGG whose rate or channels change"):
+        prepare_audio(ogg(300) + ogg(300, rate_hz=8_000), CONFIG)
+
+
+def test_an_ogg_without_end_of_stream_is_read_with_a_note():
+    data = ogg(300)
+    last = data.rfind(b"OggS")
+    page = bytearray(data[last:])
+    page[5] &= ~4
+    page[22:26] = bytes(4)
+    page[22:26] = struct.pack("<I", ogg_checksum(page))
+    audio = read_audio(data[:last] + page, LONG)
+    assert audio.seconds == 1 and "no end-of-stream" in audio.notes[0]
+    samples, _ = soundfile.read(io.BytesIO(audio.wav))
+    np.testing.assert_array_equal(samples[:15_000], decode(data)[:15_000])
+
+
+def ogg_checksum(page):
+    remainder = 0
+    for octet in page:
+        remainder ^= octet << 24
+        for _ in range(8):
+            high = remainder & 0x80000000
+            remainder = (remainder << 1 ^ (0x04C11DB7 if high else 0)) & 0xFFFFFFFF
+    return remainder
+
+
+def test_a_flac_of_unknown_length_is_read_to_its_end():
+    data = encode_audio(TONE, "FLAC", "PCM_16", RATE_HZ)
+    unknown = bytearray(data)
+    unknown[21] &= 0xF0
+    unknown[22:26] = bytes(4)  # 36 bits of samples
+    audio = read_audio(bytes(unknown), CONFIG)
+    assert audio == read_audio(data, CONFIG) and audio.seconds == 3
+    with pytest.raises(Unreadable, match="lost sync"):
+        prepare_audio(bytes(unknown[:-99]), CONFIG)
+
+
+def test_a_flac_behind_another_is_refused():
+    data = encode_audio(TONE, "FLAC", "PCM_16", RATE_HZ)
+    with pytest.raises(Unreadable, match="several FLAC streams"):
+        prepare_audio(data + data, CONFIG)
+    assert prepare_audio(data + b"TAG" + bytes(125), CONFIG)
+
+
+ID3 = b"ID3\3\0\0\0\0\1\0" + bytes(128)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "FLAC", "OGG", "MP3"])
+def test_an_id3_tag_in_front_changes_nothing(kind):
+    data = encode_audio(TONE, kind, None, RATE_HZ)
+    assert prepare_audio(ID3 + data, CONFIG) == prepare_audio(data, CONFIG)
+
+
+def chunk(name, content, size=None):
+    size = len(content) if size is None else size
+    return name + struct.pack("<I", size) + content + b"\0" * (len(content) % 2)
+
+
+def riff(*chunks):
+    content = b"WAVE" + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(content)) + content
+
+
+def fmt(code=1, bits=16, block=2, extension=b""):
+    numbers = (code, 1, RATE_HZ, 2 * RATE_HZ, block, bits)
+    return chunk(b"fmt ", struct.pack("<HHIIHH", *numbers) + extension)
+
+
+@pytest.mark.parametrize("tag", [b"", ID3])
+def test_mp3_in_a_wav_is_that_mp3(tag):
+    data = encode_audio(TONE, "MP3", None, RATE_HZ)
+    header = fmt(0x55, 0, 1, struct.pack("<HHIHHH", 12, 1, 2, 288, 1, 1393))
+    wrapped = riff(header, chunk(b"data", tag + data))
+    assert prepare_audio(wrapped, CONFIG) == prepare_audio(data, CONFIG)
+
+
+SAMPLES = (32_767 * TONE).astype("<i2").tobytes()
+PLAIN = riff(fmt(), chunk(b"data", SAMPLES))
+
+
+@pytest.mark.parametrize("block", [0, 1, 4, 16])
+def test_a_wrong_block_size_is_ignored(block):
+    data = riff(fmt(block=block), chunk(b"data", SAMPLES))
+    assert prepare_audio(data, CONFIG) is data
+    np.testing.assert_array_equal(
+        *(soundfile.read(io.BytesIO(d))[0] for d in (data, PLAIN))
+    )
+
+
+def test_a_size_that_counts_the_header_is_corrected_with_a_note():
+    tag = chunk(b"LIST", b"INFO" + bytes(900))
+    for head, size in [(b"", len(SAMPLES) + n) for n in (16, 36, 44)] + [
+        (tag, len(tag + PLAIN)),
+        (tag, len(tag + PLAIN) - 8),
+    ]:
+        data = riff(fmt(), head, chunk(b"data", SAMPLES, size))
+        audio = read_audio(data, CONFIG)
+        assert audio.wav == riff(fmt(), head, chunk(b"data", SAMPLES))
+        assert str(size) in audio.notes[0] and audio.seconds == 3
+    with pytest.raises(Unreadable, match="truncated WAV"):
+        prepare_audio(riff(fmt(), chunk(b"data", SAMPLES, len(SAMPLES) + 46)), CONFIG)
+
+
+def test_a_size_of_adpcm_that_counts_the_header_is_read_with_a_note():
+    data = encode_audio(TONE, "WAV", "IMA_ADPCM", RATE_HZ)
+    offset = data.find(b"data") + 4
+    (size,) = struct.unpack_from("<I", data, offset)
+    wrong = data[:offset] + struct.pack("<I", size + 44) + data[offset + 4 :]
+    audio = read_audio(wrong, CONFIG)
+    assert audio.wav == prepare_audio(data, CONFIG) and str(size + 44) in audio.notes[0]
+    streamed = data[:offset] + bytes(4) + data[offset + 4 :]
+    assert prepare_audio(streamed, CONFIG) == audio.wav
 
 
 def test_a_bomb_of_silence_stays_small(monkeypatch):

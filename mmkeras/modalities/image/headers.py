@@ -1,0 +1,105 @@
+"""Headers of JPEG, PNG, GIF and BMP; `header_ops.py` reads the same in the graph."""
+
+import struct
+
+ORIENTATION_TAG = 0x0112
+SHORT, LONG = 3, 4  # types of TIFF
+EXIF, EXIF_MARKER = b"Exif\0\0", 0xFFE1
+EXIF_BYTES = 65_536  # of a block that are read
+# Markers of segments before the frame header of a JPEG, and of frame headers.
+FILL = 0xFFFF
+FRAME_HEADERS = [m for m in range(0xFFC0, 0xFFD0) if m not in (0xFFC4, 0xFFC8, 0xFFCC)]
+SEGMENTS = [0xFFC4, 0xFFC8, 0xFFCC, *range(0xFFDB, FILL + 1)]
+GIF_EXTENSION, GIF_CONTROL, GIF_IMAGE = 0x21, 0xF9, 0x2C
+
+
+def jpeg_header(data: bytes) -> tuple[bytes, tuple[int, int, int]]:
+    """Returns a JPEG's Exif block, and height, width and components.
+
+    The block is that of the first Exif segment before the frame header, else empty.
+    The numbers are 0 if there is no frame header.
+
+    Source: ISO 10918-1, annex B.1.1 (markers) and B.2.2 (frame header).
+    """
+    offset, block = 2, None
+    while True:
+        head = data[offset : offset + 10]
+        marker, size = struct.unpack(">HH", head[:4].ljust(4, b"\0"))
+        if marker in FRAME_HEADERS and len(head) == 10:
+            return block or b"", struct.unpack(">HHB", head[5:])
+        if marker not in SEGMENTS:
+            return block or b"", (0, 0, 0)
+        if marker == EXIF_MARKER and head[4:] == EXIF and block is None:
+            block = data[offset + 10 : offset + 2 + size]
+        offset += 1 if marker == FILL else 2 + size
+
+
+def png_exif(data: bytes) -> bytes:
+    """Returns a PNG's Exif block before its pixels, else b"".
+
+    Source: Portable Network Graphics, third edition, sections 5.3 and 11.3.4.2.
+    """
+    offset = 8
+    while offset + 8 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, offset)
+        if name == b"eXIf":
+            return data[offset + 8 : offset + 8 + size][:EXIF_BYTES]
+        if name == b"IDAT":
+            break
+        offset += size + 12
+    return b""
+
+
+def exif_orientation(block: bytes) -> int:
+    """Returns an Exif block's orientation, 1 to 8; 1 if it has none or is damaged.
+
+    Source: TIFF 6.0 section 2 (layout) and Exif 2.3 tag 0x0112 (orientation).
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", block, 4)
+        (entries,) = struct.unpack_from(f"{order}H", block, directory)
+        for offset in range(directory + 2, directory + 2 + 12 * entries, 12):
+            tag, kind, count = struct.unpack_from(f"{order}HHI", block, offset)
+            if tag == ORIENTATION_TAG:
+                form = {SHORT: "HH", LONG: "I"}[kind]
+                value = struct.unpack_from(order + form, block, offset + 8)[0]
+                return value if count == 1 and 1 <= value <= 8 else 1
+    except (struct.error, KeyError):
+        pass
+    return 1
+
+
+def is_opaque_gif(data: bytes) -> bool:
+    """Whether a GIF's first frame fills the canvas with opaque colors.
+
+    Source: GIF89a specification, 1990, sections 18 to 24.
+    """
+    try:
+        *canvas, flags = struct.unpack_from("<HHB", data, 6)
+        offset = 13 + (flags >> 7) * 3 * 2 ** (flags % 8 + 1)
+        is_transparent = False
+        while data[offset] == GIF_EXTENSION:
+            if data[offset + 1] == GIF_CONTROL:
+                is_transparent = data[offset + 3] % 2 == 1
+            offset += 2
+            while data[offset]:
+                offset += 1 + data[offset]
+            offset += 1
+        start, *frame, frame_flags = struct.unpack_from("<BHHHHB", data, offset)
+    except (struct.error, IndexError):
+        return False
+    has_palette = (flags | frame_flags) >= 0x80
+    fills = frame == [0, 0, *canvas]
+    return start == GIF_IMAGE and fills and has_palette and not is_transparent
+
+
+def is_true_color_bmp(data: bytes) -> bool:
+    """Whether a BMP has 24 or 32 bits per pixel without compression or masks.
+
+    Source: BITMAPINFOHEADER, Microsoft.
+    """
+    if len(data) < 34:
+        return False
+    header_bytes, *_, bits, compression = struct.unpack_from("<IiiHHI", data, 14)
+    return header_bytes >= 40 and bits in (24, 32) and compression == 0
