@@ -84,6 +84,22 @@ def test_words_and_emoji_in_any_order_are_the_tokens(pieces, separator):
     assert tokens(separator.join(pieces)) == pieces
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(
+        st.characters(
+            exclude_categories=["So", "Sm", "Sk", "Cs", "Cn"],
+            exclude_characters="‼⁉〰\ufe0e\ufe0f⃣",
+        )
+    )
+)
+def test_texts_without_emoji_have_the_tokens_of_saved_vocabularies(text):
+    lower = tf.strings.lower(tf.constant([text]), encoding="utf-8")
+    words = tf.strings.regex_replace(lower, r"[^\pL\pN\pM']+", " ")
+    (expected,) = tf.strings.split(words).to_list()
+    assert tokens(text) == [token.decode() for token in expected]
+
+
 def test_symbols_that_are_no_emoji_are_no_tokens():
     symbols = [chr(c) for c in range(0x80, 0x20000) if 0xD800 > c or c > 0xDFFF]
     symbols = [c for c in symbols if unicodedata.category(c)[0] in "PSZC"]
