@@ -39,7 +39,7 @@ def fold_label(label: str) -> str:
     Lower case, numbers without plus sign and zeros at the end ("1.0" is "1"), "none"
     for nan, None, null, NA and N/A, and no selectors of an emoji's variant.
     """
-    folded = normalize("NFC", _VARIATION.sub("", label).casefold()) or label
+    folded = clean_name(_VARIATION.sub("", label).casefold()) or label
     if folded in _NOTHING:
         return "none"
     if _NUMBER.fullmatch(folded):

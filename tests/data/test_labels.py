@@ -4,13 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmkeras.data.labels import (
-    clean_name,
-    fold_label,
-    parse_labels,
-    warn_lists,
-    warn_lookalikes,
-)
+from mmkeras.data.labels import parse_labels, warn_lists, warn_lookalikes
 
 # What real labels are made of, and what is invisible in them.
 PARTS = "Aaé1.0 n\u0301\u00a0\u00ad\u200b\u200c\u200d\u2060\ufe0f\ufeff❤👩💻|"
@@ -55,11 +49,6 @@ def test_a_parsed_label_is_parsed_as_itself(cell, join):
     labels = parse_labels(cell, join)
     assert parse_labels("|".join(labels), join) == labels
     assert all(label == label.strip() != "" for label in labels)
-
-
-@given(st.text(PARTS, max_size=8))
-def test_labels_that_are_joined_by_default_are_joined_by_the_setting(text):
-    assert fold_label(clean_name(text)) == fold_label(clean_name(clean_name(text)))
 
 
 def warning_of(*cells, join=False):
