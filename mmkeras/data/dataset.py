@@ -97,10 +97,10 @@ def with_detected_encoders(config: Config, dataset: Dataset) -> Config:
     return config
 
 
-def bad_rows_csv(bad_rows: Sequence[BadRow]) -> str:
+def bad_rows_csv(rows: Sequence[BadRow]) -> str:
     """Returns the text of rejected.csv or warnings.csv."""
-    rows = ((bad.line, bad.id, bad.problem) for bad in bad_rows)
-    return csv_text([("line", "id", "problem"), *rows])
+    cells = ((row.line, row.id, row.problem) for row in rows)
+    return csv_text([("line", "id", "problem"), *cells])
 
 
 def summarize_shards(
@@ -132,6 +132,7 @@ def summarize_shards(
     silent, wordless = (bad_rows(summaries, name) for name in ("silent", "wordless"))
     columns = plan.config.table
     repeats = "The same content is in different splits, so the test is too easy"
+    no_word = "without a word or emoji (no token with text.tokens=word or char)"
     vectors = [m for m in (TEXT, AUDIO) if getattr(plan.config, m).encoder == VECTOR]
     return {
         "modalities": list(plan.modalities),
@@ -149,7 +150,7 @@ def summarize_shards(
             *_warn_constant(plan, summaries),
             *warn_of_rows(repeats, [row.problem for row in repeated]),
             *_warn_of_ids(columns.audio_column, "of silence from start to end", silent),
-            *_warn_of_ids(columns.text_column, "without a word or emoji", wordless),
+            *_warn_of_ids(columns.text_column, no_word, wordless),
             *_warn_unlearned(labels),
         ],
         "suspicious": [asdict(row) for row in (*repeated, *silent, *wordless)],

@@ -237,8 +237,8 @@ def test_texts_without_a_token_are_counted_with_their_ids(ingest_rows):
     dataset = ingest_rows(rows)
     (warning,) = dataset.warnings
     assert warning == (
-        "Column 'text' has 2 cells without a word or emoji: id 'r03', id 'r30' in "
-        "warnings.csv."
+        "Column 'text' has 2 cells without a word or emoji (no token with "
+        "text.tokens=word or char): id 'r03', id 'r30' in warnings.csv."
     )
     assert [row.problem for row in dataset.suspicious] == [
         "text has no word or emoji"
