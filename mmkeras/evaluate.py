@@ -8,9 +8,9 @@ from pathlib import Path
 from mmkeras.cli import Parser, run_program
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.export.run_manifest import read_manifest
-from mmkeras.files import check_file, check_output_folder
+from mmkeras.files import check_file, check_output_folder, write_text
 from mmkeras.reports.summary import metric_lines
-from mmkeras.schema import HISTORY_FILE, REPORT_FILE, SPLITS, TEST
+from mmkeras.schema import HISTORY_FILE, REPORT_FILE, SPLITS, TEST, WARNINGS_FILE
 from mmkeras.training.run_folder import data_name
 
 
@@ -61,6 +61,7 @@ def evaluate_table(
         evaluate_table(Path("runs/a"), Path("rows.csv"), Path("new"), "test", "fail")
     """
     import_tensorflow()
+    from mmkeras.data.dataset import bad_rows_csv
     from mmkeras.evaluation.evaluate import check_known_labels, evaluate
     from mmkeras.export.inference import load_trained
 
@@ -68,6 +69,8 @@ def evaluate_table(
     dataset, dataset_split = _ingest(trained_model, folder, table, split, on_bad_row)
     check_known_labels(trained_model, dataset, dataset_split)
     output.mkdir(parents=True, exist_ok=True)
+    if dataset.suspicious:
+        write_text(output / WARNINGS_FILE, bad_rows_csv(dataset.suspicious))
     path = folder / HISTORY_FILE  # absent after an interrupt in the first epoch
     history = json.loads(path.read_text()) if path.exists() else []
     return evaluate(

@@ -18,6 +18,8 @@ class TableConfig:
         id_column: Header of the row identifier; optional in the table.
         split_column: Header of the train/val/test column; optional in the table.
         group_column: Header of the group column; a group is in one split only.
+        join_labels: Whether labels that differ in case, in the form of a number (1 and
+            1.0) or in the word for nothing (nan and None) are one class.
         modalities: Modalities to use, if the table has them: any of text, image and
             audio, with commas between.
         val_share: Fraction of rows for validation if the table has no splits.
@@ -38,6 +40,7 @@ class TableConfig:
     id_column: str = "id"
     split_column: str = "split"
     group_column: str = "group"
+    join_labels: bool = False
     modalities: str = "text,image,audio"
     val_share: float = 0.15
     test_share: float = 0.15

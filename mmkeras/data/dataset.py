@@ -12,11 +12,10 @@ from mmkeras.data.ingest_plan import BadRow, IngestPlan, rejection_message
 from mmkeras.data.shards import (
     ShardSummary,
     bad_rows,
-    warn_duplicate_content,
-    warn_faults,
-    warn_silence,
+    duplicates,
+    warn_of_rows,
 )
-from mmkeras.errors import UserError, format_names
+from mmkeras.errors import UserError, format_names, shorten
 from mmkeras.files import csv_text, join_path, read_json
 from mmkeras.modalities.image.decoding import KINDS
 from mmkeras.schema import (
@@ -47,6 +46,7 @@ class Dataset:
         rows: Split -> number of rows.
         labels: Split -> {labels of a row joined by "|": number of rows}.
         absent: Modality -> number of rows without it, in all splits.
+        suspicious: Usable rows that a warning is about, and the reason.
         content: Hash of the rows' content, independent of paths and times.
     """
 
@@ -62,6 +62,7 @@ class Dataset:
     unreadable: tuple[BadRow, ...]
     rejected: tuple[BadRow, ...]
     warnings: tuple[str, ...]
+    suspicious: tuple[BadRow, ...]
     fingerprint: str
     content: str
     split_fingerprint: str
@@ -81,7 +82,7 @@ class Dataset:
 def load_dataset(folder: str | Path) -> Dataset:
     """Reads the data set that `ingest` wrote to the folder."""
     content = read_json(folder, INGESTED_FILE)
-    for name in ("unreadable", "rejected"):
+    for name in ("unreadable", "rejected", "suspicious"):
         content[name] = tuple(BadRow(**bad) for bad in content[name])
     for name in ("modalities", "image_kinds", "warnings"):
         content[name] = tuple(content[name])
@@ -96,10 +97,10 @@ def with_detected_encoders(config: Config, dataset: Dataset) -> Config:
     return config
 
 
-def rejected_csv(rejected: Sequence[BadRow]) -> str:
-    """Returns a CSV of the rows that were left out."""
-    rows = ((bad.line, bad.id, bad.problem) for bad in rejected)
-    return csv_text([("line", "id", "problem"), *rows])
+def bad_rows_csv(rows: Sequence[BadRow]) -> str:
+    """Returns the text of rejected.csv or warnings.csv."""
+    cells = ((row.line, row.id, row.problem) for row in rows)
+    return csv_text([("line", "id", "problem"), *cells])
 
 
 def summarize_shards(
@@ -127,6 +128,13 @@ def summarize_shards(
     _check_remaining_rows({shard.split for shard in plan.shards}, rows, labels)
     kinds = {kind for summary in summaries for kind in summary.image_kinds}
     contents = "".join(summary.content for summary in summaries)
+    repeated = duplicates(summaries)
+    suspects = ("silent", "wordless", "faulty")
+    silent, wordless, faulty = (bad_rows(summaries, name) for name in suspects)
+    columns = plan.config.table
+    repeats = "The same content is in different splits, so the test is too easy"
+    faults = "Files with faults were read whole"
+    no_word = "without a word or emoji (no token with text.tokens=word or char)"
     vectors = [m for m in (TEXT, AUDIO) if getattr(plan.config, m).encoder == VECTOR]
     return {
         "modalities": list(plan.modalities),
@@ -141,11 +149,16 @@ def summarize_shards(
         "rejected": [asdict(row) for row in rejected],
         "warnings": [
             *plan.warnings,
-            *warn_duplicate_content(summaries),
-            *warn_silence(summaries),
-            *warn_faults(summaries),
+            *_warn_constant(plan, summaries),
+            *warn_of_rows(repeats, [row.problem for row in repeated]),
+            *_warn_of_ids(columns.audio_column, "of silence from start to end", silent),
+            *_warn_of_ids(columns.text_column, no_word, wordless),
+            *warn_of_rows(
+                faults, [f"line {row.line}: {row.problem}" for row in faulty]
+            ),
             *_warn_unlearned(labels),
         ],
+        "suspicious": [asdict(row) for row in (*repeated, *silent, *wordless, *faulty)],
         "fingerprint": plan.fingerprint,
         "content": hashlib.sha256(contents.encode()).hexdigest(),
         "split_fingerprint": plan.split_fingerprint,
@@ -168,6 +181,36 @@ def _check_remaining_rows(splits, rows, labels) -> None:
 
 def _class_names(labels) -> set[str]:
     return {name for label in labels for name in label.split(LABEL_SEPARATOR)}
+
+
+def _warn_of_ids(column, fault, rows) -> list[str]:
+    cells = f"{len(rows)} cells" if len(rows) > 1 else "one cell"
+    names = [f"id '{shorten(row.id, 20)}'" for row in rows]
+    return warn_of_rows(f"Column '{column}' has {cells} {fault}", names)
+
+
+def _warn_constant(plan: IngestPlan, summaries: Sequence[ShardSummary]) -> list[str]:
+    """Warns of modalities that are empty or the same in all rows or training rows."""
+    warnings = []
+    train = [summary for summary in summaries if summary.split == TRAIN]
+    subsets = [("rows", summaries), ("training rows", train)]
+    for modality in plan.modalities:
+        column = getattr(plan.config.table, f"{modality}_column")
+        others = ",".join(m for m in plan.modalities if m != modality)
+        hint = f"; --table.modalities {others} leaves it out" if others else ""
+        for kind, subset in subsets:
+            absent = sum(summary.absent.get(modality, 0) for summary in subset)
+            rows = sum(summary.rows for summary in subset) - absent
+            contents = {c for s in subset for c in s.contents.get(modality, ())}
+            fault = ""
+            if absent and not rows:
+                fault = f"is empty in all {absent} {kind}"
+            elif train and rows > 1 and len(contents) == 1:
+                fault = f"has the same content in all {rows} {kind} that have it"
+            if fault:
+                warnings.append(f"Column '{column}' {fault}{hint}.")
+                break
+    return warnings
 
 
 def _warn_unlearned(labels) -> list[str]:

@@ -16,12 +16,11 @@ from mmkeras.config import Config
 from mmkeras.data.predictions_csv import unreadable_status
 from mmkeras.data.table import Row, iter_rows, table_modalities
 from mmkeras.errors import UserError, shorten
-from mmkeras.files import join_path
 from mmkeras.modalities.audio.metadata import measure_audio
 from mmkeras.modalities.audio.reading import read_audio
 from mmkeras.modalities.audio.wav import wav_bytes, wav_format
 from mmkeras.modalities.decoders import MediaDecoders
-from mmkeras.modalities.file import Unreadable, read_file
+from mmkeras.modalities.file import Unreadable, find_file, read_file
 from mmkeras.modalities.image.metadata import measure_image
 from mmkeras.modalities.image.reading import prepare_image
 from mmkeras.modalities.text.metadata import measure_text
@@ -99,7 +98,7 @@ class RowReader:
     def _content(self, modality, cell):
         if modality == TEXT and self.config.text.encoder != "vector":
             return cell.encode()
-        return read_file(join_path(self.folder, cell), self.config.table.max_file_mb)
+        return read_file(find_file(self.folder, cell), self.config.table.max_file_mb)
 
     def _prepare(self, modality, content, notes):
         """Returns the bytes to store, and the metadata; appends to `notes`."""
@@ -196,7 +195,7 @@ def common_widths(
         counts = Counter()
         for cell in cells[:_WIDTH_ROWS]:
             try:
-                content = read_file(join_path(folder, cell), config.table.max_file_mb)
+                content = read_file(find_file(folder, cell), config.table.max_file_mb)
                 counts[vector_width(prepare_vector(content))] += 1
             except Unreadable as error:  # reported when the row is read
                 reason = f"'{shorten(cell, 80)}': {error}"

@@ -15,6 +15,7 @@ from mmkeras.data.example_reader import common_widths
 from mmkeras.data.splits import assign_splits, check_labels
 from mmkeras.data.table import Row, read_rows, table_modalities
 from mmkeras.errors import UserError
+from mmkeras.modalities.file import find_file
 from mmkeras.schema import AUDIO, IMAGE, SPLITS, TEST, TEXT, TRAIN
 
 # Cache version. Increment when records or statistics change for the same input.
@@ -138,7 +139,7 @@ def resolve_encoders(rows: Sequence[Row], config: Config) -> Config:
     for modality in (TEXT, AUDIO):
         cells = [row.cells.get(modality) for row in rows]
         cells = [cell for cell in cells if cell]
-        if cells and all(cell.endswith(".npy") for cell in cells):
+        if cells and all(cell.strip().endswith(".npy") for cell in cells):
             settings = replace(getattr(config, modality), encoder="vector")
             config = replace(config, **{modality: settings})
     return config
@@ -209,7 +210,7 @@ def _fingerprint(table, rows, splits, widths, config: Config) -> str:
     for row in rows:
         for modality in paths:
             if cell := row.cells[modality]:
-                digest.update(_stamp(files.join_path(folder, cell)))
+                digest.update(_stamp(find_file(folder, cell)))
     return digest.hexdigest()[:24]
 
 

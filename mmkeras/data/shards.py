@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
@@ -14,9 +14,10 @@ from mmkeras.data.example_reader import RowContent, RowReader, make_example, rea
 from mmkeras.data.ingest_plan import BadRow, Shard, bad_row
 from mmkeras.files import atomic_path, is_remote, join_path, parent_path
 from mmkeras.modalities.image.decoding import image_kind
-from mmkeras.schema import AUDIO_SILENT, IMAGE, LABEL_SEPARATOR, TEXT
+from mmkeras.modalities.text.features import has_word
+from mmkeras.schema import AUDIO_SILENT, IMAGE, LABEL_SEPARATOR, TEXT, WARNINGS_FILE
 
-_LISTED = 20  # pairs in one warning
+_SHOWN = 2  # rows in one warning, about a line of text
 
 
 @dataclass(kw_only=True)
@@ -29,9 +30,11 @@ class ShardSummary:
         absent: Modality -> number of rows without it.
         labels: Labels of a row joined by "|" -> number of rows.
         image_kinds: Kinds of images that occur, as `decode_image` takes them.
-        silent: Lines of rows with silent audio.
-        notes: (line, fault) of files that are read whole nevertheless.
-        digests: Modality -> (line, hash of the content), to find duplicates.
+        silent: Rows with silent audio.
+        wordless: Rows with a text that has no token.
+        faulty: Rows with a faulty file that was read whole nevertheless.
+        digests: Modality -> (line, id, hash of the content), to find duplicates.
+        contents: Modality -> hashes of its contents, at most two.
         content: Hash of the rows' content, independent of paths and times.
     """
 
@@ -43,9 +46,11 @@ class ShardSummary:
     absent: dict[str, int] = field(default_factory=Counter)
     labels: dict[str, int] = field(default_factory=Counter)
     image_kinds: list[str] = field(default_factory=list)
-    silent: list[int] = field(default_factory=list)
-    notes: list[tuple[int, str]] = field(default_factory=list)
+    silent: list[dict] = field(default_factory=list)
+    wordless: list[dict] = field(default_factory=list)
+    faulty: list[dict] = field(default_factory=list)
     digests: dict[str, list] = field(default_factory=dict)
+    contents: dict[str, list[str]] = field(default_factory=dict)
     content: str = ""
 
 
@@ -68,7 +73,7 @@ def write_shard(
             if _is_usable(row, reader.config, summary):
                 example = make_example(row, shard.split)
                 writer.write(example.SerializeToString(deterministic=True))
-                _add_row(row, summary, content)
+                _add_row(row, summary, content, reader.config)
     if not summary.rows:
         tf.io.gfile.remove(path)
     summary.content = content.hexdigest()
@@ -106,7 +111,7 @@ def _is_usable(row: RowContent, config: Config, summary: ShardSummary) -> bool:
     return True
 
 
-def _add_row(row: RowContent, summary: ShardSummary, content) -> None:
+def _add_row(row: RowContent, summary: ShardSummary, content, config: Config) -> None:
     summary.rows += 1
     summary.labels[LABEL_SEPARATOR.join(row.row.labels)] += 1
     for modality, data in row.data.items():
@@ -115,64 +120,52 @@ def _add_row(row: RowContent, summary: ShardSummary, content) -> None:
     if kind not in summary.image_kinds:
         summary.image_kinds.append(kind)
     if row.metadata.get(AUDIO_SILENT) == 1.0:
-        summary.silent.append(row.row.line)
-    summary.notes += [(row.row.line, note) for note in row.notes]
+        summary.silent.append(asdict(bad_row(row.row, "audio is silent")))
+    summary.faulty += [asdict(bad_row(row.row, note)) for note in row.notes]
+    text = row.data.get(TEXT) if config.text.encoder != "vector" else b""
+    if text and not has_word(text):
+        summary.wordless.append(asdict(bad_row(row.row, "text has no word or emoji")))
     for modality, digest in row.digest.items():
+        contents = summary.contents.setdefault(modality, [])
+        if len(contents) < 2 and digest.hex() not in contents:
+            contents.append(digest.hex())
         if modality != TEXT or len(row.digest) == 1:
             # The same text with another image is no duplicate.
             pairs = summary.digests.setdefault(modality, [])
-            pairs.append((row.row.line, digest.hex()))
+            pairs.append((row.row.line, row.row.id, digest.hex()))
     content.update(repr((row.row.id, row.row.labels, row.digest)).encode())
 
 
 def bad_rows(summaries: Iterable[ShardSummary], name: str) -> list[BadRow]:
-    """Returns the "rejected" or "unreadable" rows of all shards, by line."""
+    """Returns the rows of all shards in the attribute `name`, by line."""
     bad = [BadRow(**row) for summary in summaries for row in getattr(summary, name)]
     return sorted(bad, key=lambda row: row.line)
 
 
-def warn_duplicate_content(summaries: Iterable[ShardSummary]) -> list[str]:
-    """Warns of the same image, audio or vector in rows of different splits."""
+def duplicates(summaries: Iterable[ShardSummary]) -> list[BadRow]:
+    """Returns rows with the image, audio or vector of a row in another split."""
     first: dict[tuple[str, str], tuple[str, int]] = {}
-    duplicates = []
+    rows = []
     for summary in summaries:
         for modality, pairs in summary.digests.items():
-            for line, digest in pairs:
+            for line, row_id, digest in pairs:
                 split, first_line = first.setdefault(
                     (modality, digest), (summary.split, line)
                 )
                 if split != summary.split:
-                    duplicate = (modality, first_line, split, line, summary.split)
-                    duplicates.append(duplicate)
-    pairs = [
-        f"{modality} of line {a} ({split_a}) and of line {b} ({split_b})"
-        for modality, a, split_a, b, split_b in sorted(duplicates)[:_LISTED]
-    ]
-    if len(duplicates) > _LISTED:
-        pairs.append(f"and {len(duplicates) - _LISTED} more")
-    text = "The same content is in different splits, so the test is too easy: "
-    return [f"{text}{'; '.join(pairs)}."] if pairs else []
+                    problem = f"{modality} of line {first_line} ({split}) and of "
+                    problem += f"line {line} ({summary.split})"
+                    rows.append(BadRow(line=line, id=row_id, problem=problem))
+    return sorted(rows, key=lambda row: (row.line, row.problem))
 
 
-def warn_silence(summaries: Iterable[ShardSummary]) -> list[str]:
-    """Warns of audio without any signal."""
-    lines = sorted(line for summary in summaries for line in summary.silent)
-    if not lines:
-        return []
-    which = f"{len(lines)} audio files are" if len(lines) > 1 else "One audio file is"
-    more = ", ..." if len(lines) > _LISTED else ""
-    return [
-        f"{which} silent from start to end: line "
-        f"{', '.join(map(str, lines[:_LISTED]))}{more}."
-    ]
+def warn_of_rows(text: str, names: Sequence[str]) -> list[str]:
+    """Returns a warning with the names of the first rows, or [] without a row.
 
-
-def warn_faults(summaries: Iterable[ShardSummary]) -> list[str]:
-    """Warns of faulty files that are read whole nevertheless."""
-    notes = sorted(tuple(note) for summary in summaries for note in summary.notes)
-    if not notes:
-        return []
-    listed = [f"line {line}: {note}" for line, note in notes[:_LISTED]]
-    if len(notes) > _LISTED:
-        listed.append(f"and {len(notes) - _LISTED} more")
-    return [f"Files with faults were read whole: {'; '.join(listed)}."]
+    Example:
+        warn_of_rows("Silent", ["id 'r1'", "id 'r4'", "id 'r7'"])
+        # ["Silent: id 'r1', id 'r4', and 1 more in warnings.csv."]
+    """
+    more = len(names) - _SHOWN
+    shown = ", ".join([*names[:_SHOWN], *([f"and {more} more"] * (more > 0))])
+    return [f"{text}: {shown} in {WARNINGS_FILE}."] if names else []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmkeras.config import TableConfig
+from mmkeras.data.labels import warn_lists, warn_lookalikes
 from mmkeras.data.table import Row
 from mmkeras.errors import UserError, format_names
 from mmkeras.schema import TEST, TRAIN, VAL
@@ -84,7 +85,7 @@ def _split_around_fold(rows, config, seed) -> list[str]:
 
 
 def check_labels(rows: Sequence[Row]) -> list[str]:
-    """Returns a warning that names up to ten classes with a single row.
+    """Returns warnings: classes with a single row, labels that look alike, lists.
 
     Raises:
         UserError: All rows have the same one class.
@@ -98,7 +99,9 @@ def check_labels(rows: Sequence[Row]) -> list[str]:
     single = sorted(label for label, n in counts.items() if n == 1)
     which = "One class has" if len(single) == 1 else f"{len(single)} classes have"
     problem = "one row only, so it cannot be both learned and tested"
-    return [f"{which} {problem}: {format_names(single)}."] if single else []
+    warnings = [f"{which} {problem}: {format_names(single)}."] if single else []
+    cells = Counter(row.label_cell for row in rows)
+    return [*warnings, *warn_lookalikes(cells, counts), *warn_lists(cells)]
 
 
 def _check_groups(rows, splits):

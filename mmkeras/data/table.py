@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TextIO
 
 from mmkeras.config import TableConfig
+from mmkeras.data.labels import clean_name, parse_labels
 from mmkeras.errors import UserError, format_names
 from mmkeras.files import is_remote, read_remote
-from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, SPLITS, TEST, TRAIN, VAL
+from mmkeras.schema import MODALITIES, SPLITS, TEST, TRAIN, VAL
 
 _SPLIT_NAMES = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST}
 _SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), VAL)
@@ -31,7 +32,8 @@ class Row:
         line: Line of the file where the row starts; the header is line 1.
         id: Content of the id column, else the number of the row: "0", "1", ...
         cells: Modality -> its cell as written, "" if absent or blank.
-        labels: Labels without duplicates, in the order written.
+        labels: Labels without duplicates, in the order written; see `parse_labels`.
+        label_cell: Label cell as written.
         split: train, val, test, or "".
         group: Rows of one group are in one split; "" is none.
         problem: Reason why the row cannot be used, or "".
@@ -41,6 +43,7 @@ class Row:
     id: str
     cells: dict[str, str]
     labels: tuple[str, ...] = ()
+    label_cell: str = ""
     split: str = ""
     group: str = ""
     problem: str = ""
@@ -218,11 +221,10 @@ def _row(number, line, cells, modalities, config, labeled) -> Row:
             problems.append(f"column '{column}' has {fault}")
             value = ""
         values[name] = value if value.strip() else ""
-    labels = [part.strip() for part in values.get("label", "").split(LABEL_SEPARATOR)]
-    labels = tuple(dict.fromkeys(part for part in labels if part))
+    labels = parse_labels(values["label"], config.join_labels)
     if config.folds:
         values["split"] = ""
-    split = _SPLIT_NAMES.get(values["split"].strip().lower(), "")
+    split = _SPLIT_NAMES.get(clean_name(values["split"]).lower(), "")
     if labeled and values["split"] and not split:
         allowed = ", ".join(SPLITS)
         problems.append(f"split is '{values['split']}' (allowed: {allowed})")
@@ -237,7 +239,8 @@ def _row(number, line, cells, modalities, config, labeled) -> Row:
         id=values["id"].strip() or number,
         cells={name: values[name] for name in modalities},
         labels=labels,
+        label_cell=values["label"],
         split=split,
-        group=values["group"].strip(),
+        group=clean_name(values["group"]),
         problem="; ".join(problems),
     )

@@ -1,11 +1,14 @@
 """Reading of media files, with one error for every file that cannot be used."""
 
+import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
+from unicodedata import normalize
 
-from mmkeras.files import is_remote, read_remote
+from mmkeras.files import is_remote, join_path, read_remote
 
 
 class Unreadable(ValueError):
@@ -24,6 +27,50 @@ def translate_errors(kind: str) -> Iterator[None]:
         raise Unreadable(f"truncated or unreadable {kind}: {error}") from error
 
 
+def find_file(folder: str | Path, cell: str) -> str:
+    """Returns the path of the file that a cell of a table in `folder` names.
+
+    Blanks at the ends are dropped. A name that does not exist is tried with "/" for the
+    backslash of Windows, and in Unicode's forms NFC and NFD, of which macOS writes the
+    latter. In a remote folder only blanks and backslashes are replaced.
+
+    Example:
+        find_file("data", "images\\1.jpg ")  # "data/images/1.jpg"
+    """
+    name = cell.strip()
+    slashes = name.replace("\\", "/")
+    path = join_path(folder, name)
+    if is_remote(path):
+        return join_path(folder, slashes)
+    if os.path.exists(path):
+        return path
+    forms = (slashes, normalize("NFC", slashes), normalize("NFD", slashes), cell)
+    paths = (join_path(folder, form) for form in forms)
+    return next(filter(os.path.exists, paths), path)
+
+
+def _similar_path(path: str) -> str:
+    """Returns the existing path that differs in case or Unicode form only, or ""."""
+    folder, name = os.path.split(path)
+    if not name or os.path.isdir(path):
+        return path
+    if parent := _similar_path(folder or "."):
+        names = _names(parent, os.stat(parent).st_mtime_ns)
+        if similar := names.get(_fold(name)):
+            return os.path.join(parent, similar)
+    return ""
+
+
+@lru_cache(maxsize=8)
+def _names(folder: str, _: int) -> dict[str, str]:
+    """Returns folded name -> name of what is in a folder at its time of change."""
+    return {_fold(name): name for name in os.listdir(folder)}
+
+
+def _fold(name: str) -> str:
+    return normalize("NFC", name).casefold().strip()
+
+
 def read_file(path: str | Path, max_mb: int) -> bytes:
     """Reads a local or remote file of at most `max_mb` MB (10^6 bytes).
 
@@ -36,7 +83,7 @@ def read_file(path: str | Path, max_mb: int) -> bytes:
     except Unreadable:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        raise Unreadable("file not found") from None
+        raise Unreadable(f"file not found{_hint(path)}") from None
     except PermissionError:
         raise Unreadable("no permission to read the file") from None
     except OSError as error:
@@ -46,6 +93,15 @@ def read_file(path: str | Path, max_mb: int) -> bytes:
     if not data:
         raise Unreadable("file is empty")
     return data
+
+
+def _hint(path):
+    with suppress(OSError):  # of a folder that cannot be listed
+        path = str(path).replace("\\", "/")
+        if not is_remote(path) and (similar := _similar_path(path)):
+            common = os.path.commonpath([path, similar]) or "."
+            return f"; did you mean '{os.path.relpath(similar, common)}'?"
+    return ""
 
 
 def _read(path, max_mb):

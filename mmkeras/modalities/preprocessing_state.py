@@ -14,6 +14,7 @@ from mmkeras.schema import LABEL_SEPARATOR
 BINARY, MULTICLASS, MULTILABEL = "binary", "multiclass", "multilabel"
 # Token ids; those of the vocabulary begin at RESERVED.
 PADDING, UNKNOWN, RESERVED = 0, 1, 2
+NO_TOKENS = ("",)  # vocabulary without tokens: a vector has at least one element
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +84,14 @@ def choose_vocabulary(
 
     `counts` is token -> number of rows that contain it, of `total`. Equal counts are
     ordered by the token's bytes, so that the order of the rows does not matter. Without
-    any token the result is one empty token, since a vector has at least one element.
+    any token the vocabulary is `NO_TOKENS`.
 
     Source: idf as in scikit-learn, ln((1 + N) / (1 + df)) + 1.
     """
     common = [item for item in counts.items() if item[1] >= min_rows]
     top = sorted(common, key=lambda item: (-item[1], item[0]))[:size]
     if not top:
-        return ("",), (1.0,)
+        return NO_TOKENS, (1.0,)
     idf = [float(np.log((1 + total) / (1 + df)) + 1) for _, df in top]
     return tuple(token.decode() for token, _ in top), tuple(idf)
 

@@ -1,20 +1,24 @@
 """Rows of a run, checked and analyzed, and the files that describe them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmkeras.config import Config, to_dict
 from mmkeras.data import demo_dataset
-from mmkeras.data.dataset import Dataset, rejected_csv, with_detected_encoders
+from mmkeras.data.dataset import Dataset, bad_rows_csv, with_detected_encoders
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
 from mmkeras.errors import UserError
 from mmkeras.export import run_manifest
 from mmkeras.files import check_files, write_text
 from mmkeras.modalities import preprocessing_state
-from mmkeras.modalities.preprocessing_state import MULTILABEL, PreprocessingState
+from mmkeras.modalities.preprocessing_state import (
+    MULTILABEL,
+    NO_TOKENS,
+    PreprocessingState,
+)
 from mmkeras.modalities.preprocessor import Preprocessor
-from mmkeras.schema import ANALYSIS_FILE, REJECTED_FILE
+from mmkeras.schema import ANALYSIS_FILE, REJECTED_FILE, WARNINGS_FILE
 from mmkeras.training import run_folder
 
 _PRINTED_ROWS = 20
@@ -66,7 +70,12 @@ def write_run_header(
     run_folder.write_config(folder, config)
     preprocessing_state.save(state, folder / ANALYSIS_FILE)
     if dataset.rejected:
-        write_text(folder / REJECTED_FILE, rejected_csv(dataset.rejected))
+        write_text(folder / REJECTED_FILE, bad_rows_csv(dataset.rejected))
+    dataset = replace(
+        dataset, warnings=(*dataset.warnings, *_warn_unused(config, state))
+    )
+    if dataset.suspicious:
+        write_text(folder / WARNINGS_FILE, bad_rows_csv(dataset.suspicious))
     run_manifest.write_manifest(
         folder,
         data=data,
@@ -92,6 +101,16 @@ def _check_settings(config, state):
             f"loss.{name}={getattr(config.loss, name)} cannot be trained, as the rows "
             f"have only {', '.join(state.modalities)}. Set it 0."
         )
+
+
+def _warn_unused(config, state) -> list[str]:
+    """Warns if the vocabulary has no token, so that all texts are alike."""
+    if state.vocabulary != NO_TOKENS:
+        return []
+    return [
+        f"No token of column '{config.table.text_column}' is in text.min_rows="
+        f"{config.text.min_rows} training rows or more, so the texts are not used."
+    ]
 
 
 def _check_same_rows(folder, config, dataset, state):

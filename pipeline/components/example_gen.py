@@ -20,7 +20,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
 from mmkeras.config import Config, from_dict
-from mmkeras.data.dataset import rejected_csv, summarize_shards
+from mmkeras.data.dataset import bad_rows_csv, summarize_shards
 from mmkeras.data.example_reader import RowReader
 from mmkeras.data.ingest_plan import BadRow, IngestPlan, Shard, plan_ingest
 from mmkeras.data.shards import ShardSummary, write_shard
@@ -72,7 +72,7 @@ class Executor(BaseBeamExecutor):
         _write_json(content, examples.uri, INGESTED_FILE)
         bad = [BadRow(**row) for row in content["rejected"]]
         path = join_path(rejected.uri, REJECTED_FILE)
-        io_utils.write_string_file(path, rejected_csv(bad))
+        io_utils.write_string_file(path, bad_rows_csv(bad))
         rejected.set_int_custom_property("rows", len(bad))
         splits = [split for split, rows in content["rows"].items() if rows]
         examples_utils.set_payload_format(examples, FORMAT_TF_EXAMPLE)

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmkeras.config import TableConfig
 from mmkeras.data.table import Row, iter_rows, table_modalities
 from mmkeras.errors import UserError
-from mmkeras.files import join_path
+from mmkeras.modalities.file import find_file
 from mmkeras.schema import TEXT, UNREADABLE
 from serving.client.client import Client
 from serving.client.model_info import ModelInfo
@@ -68,7 +68,7 @@ class Table:
     def _value(self, modality, cell):
         if modality == TEXT and not self.text_files:
             return cell
-        path = join_path(self.path.parent, cell)
+        path = find_file(self.path.parent, cell)
         return Path(path) if modality == TEXT else path
 
 

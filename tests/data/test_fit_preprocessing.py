@@ -47,6 +47,15 @@ def test_vocabulary_and_scales_come_from_the_training_rows_only(fit):
     np.testing.assert_allclose(scale.deviation, deviation, atol=1e-4)
 
 
+@pytest.mark.parametrize("tokens", ["word", "char"])
+def test_emoji_that_tell_the_class_are_in_the_vocabulary(tokens, tmp_path):
+    rows = table_factory.texts(text=["😀", "😡"] * 20)
+    table = table_factory.write_table(tmp_path / "data.csv", rows)
+    config = table_factory.tiny_config(tmp_path / "cache", text={"tokens": tokens})
+    state = fit_preprocessing(ingest(table, config), config)
+    assert {"😀", "😡"} <= set(state.vocabulary)
+
+
 def test_classes_of_all_splits_are_known_and_training_rows_counted(fit):
     *_, state = fit()
     assert state.classes == ("blue", "green", "red")

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from itertools import zip_longest
 
 import numpy as np
@@ -118,6 +119,16 @@ def test_one_class_is_refused_and_classes_of_one_row_are_named():
     assert "2 classes" in warning and "'b', 'c'" in warning
     (warning,) = check_labels(rows_of(*map(str, range(15))))
     assert "15 classes" in warning and "5 more" in warning
+
+
+def test_labels_that_look_alike_and_lists_are_warned_of():
+    rows = rows_of("Cat", "cat", "Cat", "cat")
+    rows = [replace(row, label_cell=row.labels[0]) for row in rows]
+    (warning,) = check_labels(rows)
+    assert "'Cat', 'cat' (2 classes)" in warning
+    rows = [replace(row, label_cell=f"{row.labels[0]},x") for row in rows]
+    alike, lists = check_labels(rows)
+    assert "look alike" in alike and "4 label cells look like lists" in lists
 
 
 def split_by_fold(rows, folds, fold):

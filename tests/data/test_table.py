@@ -28,7 +28,19 @@ def test_a_row_has_its_cells_labels_split_and_group(table):
     path = table("text,image,label,id,split,group\nhi,a.png, x | y |,r7,Dev,g\n")
     cells = {"text": "hi", "image": "a.png"}
     columns = {"id": "r7", "labels": ("x", "y"), "split": "val", "group": "g"}
+    columns["label_cell"] = " x | y |"
     assert list(iter_rows(path, CONFIG)) == [Row(line=2, cells=cells, **columns)]
+
+
+def test_invisible_characters_change_no_label_split_or_group(table):
+    path = table(
+        "text,label,split,group\nhi,cat\u200b,train\ufeff,g\u200b\nho,Cat,val,g\n"
+    )
+    first, second = iter_rows(path, CONFIG)
+    assert (first.labels, first.split, first.group) == (("cat",), "train", "g")
+    assert (second.labels, second.group) == (("Cat",), "g")
+    _, second = iter_rows(path, TableConfig(join_labels=True))
+    assert second.labels == ("cat",)
 
 
 def test_lines_count_newlines_inside_quotes_and_blank_lines(table):
@@ -85,6 +97,7 @@ def test_a_cell_of_a_million_characters_is_read(table):
     [
         (b"hi,a.png,,2,val,", "label is missing"),
         (b"hi,a.png,|,2,val,", "label is missing"),
+        ("hi,a.png,\u200b,2,val,".encode(), "label is missing"),
         (b" ,,a,2,val,", "no modality present"),
         (b"hi,,a,,val,", "id is missing"),
         (b"hi,,a,2,holdout,", "split is 'holdout' (allowed: train, val, test)"),

@@ -64,7 +64,20 @@ def test_unreadable_rows_and_warnings_are_printed(folder, table, tiny_config, ca
     prepare_run(folder, tiny_config(on_bad_row="absent"), table)
     out = capsys.readouterr().out
     assert "Counts as absent: line 4 (id r02): image 'gone.png'" in out
-    assert "Warning: " in out
+    assert "Warning: The same content is in different splits" in out
+    (row,) = read_csv(folder / "warnings.csv")
+    assert (row["line"], row["id"]) == ("36", "r34")
+    assert row["problem"] == "image of line 11 (train) and of line 36 (test)"
+
+
+def test_a_vocabulary_without_tokens_is_warned_of(folder, table, tiny_config, capsys):
+    rows = [{**row, "text": f"word{i}"} for i, row in enumerate(table_factory.texts())]
+    table_factory.write_table(table, rows)
+    run_data = prepare_run(folder, tiny_config(text={"min_rows": 2}), table)
+    (warning,) = run_data.dataset.warnings
+    assert "'text'" in warning and "text.min_rows=2" in warning
+    assert f"Warning: {warning}" in capsys.readouterr().out
+    assert not (folder / "warnings.csv").exists()
 
 
 def test_a_table_changed_after_an_epoch_is_refused(folder, table, tiny_config):

@@ -5,8 +5,25 @@ import tensorflow as tf
 from mmkeras.config import TextConfig
 from mmkeras.modalities.preprocessing_state import PADDING, RESERVED, UNKNOWN
 
-# Words are separated by all but letters, digits, marks and apostrophes.
-_SEPARATOR = r"[^\pL\pN\pM']+"
+# The emoji of Unicode and the symbols between them, also those not assigned yet; no
+# letters, digits or marks.
+_PICTOGRAPH = (
+    r"[©®\x{203C}\x{2049}\x{2122}\x{2194}-\x{2199}\x{21A9}\x{21AA}\x{231A}\x{231B}"
+    r"\x{2328}\x{23CF}\x{23E9}-\x{23FA}\x{24C2}\x{24DC}\x{25AA}\x{25AB}\x{25B6}\x{25C0}"
+    r"\x{25FB}-\x{25FE}\x{2600}-\x{2775}\x{2794}-\x{27BF}\x{2934}\x{2935}"
+    r"\x{2B05}-\x{2B07}\x{2B1B}\x{2B1C}\x{2B50}\x{2B55}\x{3030}\x{303D}\x{3297}\x{3299}"
+    r"\x{1F000}-\x{1F0FF}\x{1F10D}-\x{1FAFF}]"
+)
+# With skin tone or tags; several are joined by U+200D.
+_ELEMENT = _PICTOGRAPH + r"[\x{1F3FB}-\x{1F3FF}]?[\x{E0020}-\x{E007F}]*"
+_KEYCAP, _FLAG = r"[0-9#*]\x{FE0F}?\x{20E3}", r"[\x{1F1E6}-\x{1F1FF}]{2}"
+_EMOJI = rf"{_KEYCAP}|{_FLAG}|{_ELEMENT}(?:\x{{200D}}{_ELEMENT})*"
+_TOKEN = rf"{_EMOJI}|[\pL\pN\pM']+"
+# Tokens are first enclosed in two control characters, which no text has by then; what
+# is outside them is dropped. A group in _TOKEN would take five times as long.
+_ENCLOSED, _OUTSIDE = "\x01\\0\x02", "(?:^|\x02)[^\x01]*(?:\x01|$)"
+# Selects whether a symbol is drawn in color; many keyboards leave it out.
+_VARIATION = r"(^|[^\pL\pN\pM])[\x{FE0E}\x{FE0F}]+"
 # For word pieces, each Chinese character is a word, and so is each character that is
 # no letter, digit, mark or space.
 _SPACE, _SINGLE = r"[\s\pZ\pC]+", r"([^\pL\pN\pM\s]|\p{Han})"
@@ -21,18 +38,31 @@ def is_utf8(texts: tf.Tensor) -> tf.Tensor:
 def tokenize(texts: tf.Tensor, config: TextConfig) -> tf.RaggedTensor:
     """Splits lower-cased text: (B,) strings -> (B, L) ragged strings.
 
-    tokens=word gives runs of letters and digits; tokens=char all n-grams of 1 to
-    `max_ngram` characters inside each word, its ends marked by spaces;
-    tokens=wordpiece the words for `split_words`: runs of letters and digits, and each
-    other character by itself.
+    tokens=word gives runs of letters and digits, and each emoji by itself, with its
+    skin tone and what is joined to it; tokens=char all n-grams of 1 to `max_ngram`
+    characters inside each of these, its ends marked by spaces; tokens=wordpiece the
+    words for `split_words`: runs of letters and digits, and each other character by
+    itself.
+
+    Source: Unicode Technical Standard 51, https://www.unicode.org/reports/tr51, for
+    the sequences of an emoji; without the selectors of its variant.
     """
-    clean = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
-    if config.tokens == "wordpiece":
+    has_pieces = config.tokens == "wordpiece"
+    clean = tf.strings.unicode_transcode(
+        texts,
+        "UTF-8",
+        "UTF-8",
+        errors="replace",
+        replace_control_characters=not has_pieces,
+    )
+    if has_pieces:
         clean = tf.strings.regex_replace(clean, _SPACE, " ")
     lower = tf.strings.lower(clean, encoding="utf-8")
-    if config.tokens == "wordpiece":
+    if has_pieces:
         return tf.strings.split(tf.strings.regex_replace(lower, _SINGLE, r" \1 "))
-    words = tf.strings.split(tf.strings.regex_replace(lower, _SEPARATOR, " "))
+    symbols = tf.strings.regex_replace(lower, _VARIATION, r"\1")
+    enclosed = tf.strings.regex_replace(symbols, _TOKEN, _ENCLOSED)
+    words = tf.strings.split(tf.strings.regex_replace(enclosed, _OUTSIDE, " "))
     if config.tokens == "word":
         return words
     marked = tf.strings.join([" ", words.flat_values, " "])
@@ -40,6 +70,13 @@ def tokenize(texts: tf.Tensor, config: TextConfig) -> tf.RaggedTensor:
     widths = list(range(1, config.max_ngram + 1))
     grams = tf.strings.ngrams(letters, widths, separator="")  # (words, L) ragged
     return words.with_flat_values(grams).merge_dims(1, 2)
+
+
+def has_word(text: bytes) -> bool:
+    """Returns whether a text has a word or an emoji, so a token of words or n-grams."""
+    if any(character.isalnum() for character in text.decode("utf-8", "replace")):
+        return True
+    return tf.size(tokenize(tf.constant([text]), TextConfig()).flat_values) > 0
 
 
 def tfidf(

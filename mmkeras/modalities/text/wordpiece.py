@@ -7,7 +7,7 @@ import tensorflow as tf
 from mmkeras.environment.extras import import_extra
 from mmkeras.errors import UserError
 from mmkeras.files import read_text
-from mmkeras.modalities.preprocessing_state import RESERVED
+from mmkeras.modalities.preprocessing_state import NO_TOKENS, RESERVED
 
 # Special pieces of BERT's vocabularies: an unknown word, and the ends of a text.
 UNKNOWN_PIECE, END_PIECES = "[UNK]", ("[CLS]", "[SEP]")
@@ -26,7 +26,7 @@ def learn_pieces(
     pieces are the most frequent parts of words.
 
     `words` is word -> number of texts that contain it, and `min_count` the minimum sum
-    over the words that contain a piece. Without words the result is "" alone.
+    over the words that contain a piece. Without words the result is `NO_TOKENS`.
 
     Raises:
         UserError: `size` is too small for any of the words.
@@ -39,7 +39,7 @@ def learn_pieces(
         if len(word.decode()) <= _MAX_PIECE
     ]
     if not counts:
-        return ("",)
+        return NO_TOKENS
     module = "tensorflow_text.tools.wordpiece_vocab.wordpiece_tokenizer_learner_lib"
     learner = import_extra(module, "text.tokens=wordpiece without text.vocab_file")
     pieces = learner.learn(

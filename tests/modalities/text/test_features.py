@@ -1,3 +1,5 @@
+import unicodedata
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -37,13 +39,79 @@ def tokens(text, config=WORDS):
         ("ÉCOLE naïve ŽIVOT", ["école", "naïve", "život"]),
         ("ΑΒΓ привет МИР", ["αβγ", "привет", "мир"]),
         ("नमस्ते 日本語、テスト", ["नमस्ते", "日本語", "テスト"]),
-        ("cafe\u0301 🐄 cow", ["cafe\u0301", "cow"]),
+        ("cafe\u0301 🐄 cow", ["cafe\u0301", "🐄", "cow"]),
+        ("1️⃣2nd ①❶", ["1️⃣", "2nd", "①❶"]),
+        ("a\u200db\x01c\x02d\0e", ["a", "b", "c", "d", "e"]),
         ("", []),
-        (" \n🐄!?", []),
+        (" \n!? \u200d\ufe0f\ufffd", []),
     ],
 )
 def test_words_are_runs_of_letters_and_digits_in_lower_case(text, expected):
     assert tokens(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("so😀😡so", ["so", "😀", "😡", "so"]),
+        ("❤\ufe0f❤ Ⓜ\ufe0f ©\ufe0f", ["❤", "❤", "ⓜ", "©"]),  # and without color
+        ("👍🏽👍☝🏻\ufe0f", ["👍🏽", "👍", "☝🏻"]),
+        ("👩‍💻👨‍👩‍👧", ["👩‍💻", "👨‍👩‍👧"]),
+        ("🏴‍☠\ufe0f!👩🏽‍❤\ufe0f‍👨🏻", ["🏴‍☠", "👩🏽‍❤‍👨🏻"]),
+        ("🇩🇪🇫🇷🇩", ["🇩🇪", "🇫🇷", "🇩"]),
+        ("🏴\U000e0067\U000e007f7", ["🏴\U000e0067\U000e007f", "7"]),
+        ("#\ufe0f⃣ # *", ["#⃣"]),
+        ("★★☆", ["★", "★", "☆"]),
+        ("\U0001faff", ["\U0001faff"]),  # not assigned in Unicode 15
+    ],
+)
+def test_each_emoji_is_a_token_with_its_skin_tone_and_what_is_joined(text, expected):
+    assert tokens(text) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    pieces=st.lists(
+        st.sampled_from(
+            ["a7", "don't", "cafe\u0301", "日本", "😀", "👍🏽", "👩‍💻", "🇩🇪", "★"]
+        )
+    ),
+    separator=st.sampled_from(
+        [" ", ", ", "\n", "\x01", "\x02", "\u200b", "\u200d ", "—"]
+    ),
+)
+def test_words_and_emoji_in_any_order_are_the_tokens(pieces, separator):
+    assert tokens(separator.join(pieces)) == pieces
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(
+        st.characters(
+            exclude_categories=["So", "Sm", "Sk", "Cs", "Cn"],
+            exclude_characters="‼⁉〰\ufe0e\ufe0f⃣",
+        )
+    )
+)
+def test_texts_without_emoji_have_the_tokens_of_saved_vocabularies(text):
+    lower = tf.strings.lower(tf.constant([text]), encoding="utf-8")
+    words = tf.strings.regex_replace(lower, r"[^\pL\pN\pM']+", " ")
+    (expected,) = tf.strings.split(words).to_list()
+    assert tokens(text) == [token.decode() for token in expected]
+
+
+def test_symbols_that_are_no_emoji_are_no_tokens():
+    symbols = [chr(c) for c in range(0x80, 0x20000) if 0xD800 > c or c > 0xDFFF]
+    symbols = [c for c in symbols if unicodedata.category(c)[0] in "PSZC"]
+    rows = features.tokenize(tf.constant(symbols), WORDS).to_list()
+    emoji = {c for c, row in zip(symbols, rows, strict=True) if row}
+    assert {"😀", "★", "‼", "©", "🇦", "🏽"} <= emoji
+    assert not set("→“”…€№℃∀─█\ufffd\u200d") & emoji
+
+
+def test_a_text_has_a_word_if_it_has_a_token():
+    assert features.has_word(b"x!") and features.has_word("😀".encode())
+    assert not features.has_word(b"?! --") and not features.has_word(b"")
 
 
 @pytest.mark.parametrize("text", TEXTS)

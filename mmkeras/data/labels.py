@@ -1,0 +1,105 @@
+"""Class names: parsing of label cells, and warnings of labels that look alike."""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from unicodedata import normalize
+
+from mmkeras.errors import shorten
+from mmkeras.schema import LABEL_SEPARATOR
+
+# Characters that no font draws: soft hyphen, zero-width space, directions, word joiner
+# and its neighbours, byte order mark.
+_INVISIBLE = re.compile(
+    "[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+)
+_JOINERS = "\u200c\u200d "  # of these, those at the ends are invisible
+_VARIATION = re.compile("[\u200c\u200d\ufe0e\ufe0f]")
+_NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?")
+_NOTHING = {"nan", "none", "null", "n/a", "na", "<na>"}
+_LIST = re.compile(r"\[.*\]|[^,;]+[,;].*", re.DOTALL)
+_SHOWN_GROUPS, _SHOWN_CHARACTERS = 10, 40  # in one warning
+
+
+def clean_name(text: str) -> str:
+    """Returns the text in Unicode's form NFC, without characters that cannot be seen.
+
+    Blanks at the ends are dropped, and those inside become one space each.
+
+    Example:
+        clean_name("\ufeffcafe\u0301 ")  # "café"
+    """
+    visible = normalize("NFC", _INVISIBLE.sub("", text))
+    return " ".join(visible.split()).strip(_JOINERS)
+
+
+def fold_label(label: str) -> str:
+    """Returns one name for labels that differ in form only.
+
+    Lower case, numbers without plus sign and zeros at the end ("1.0" is "1"), "none"
+    for nan, None, null, NA and N/A, and no selectors of an emoji's variant.
+    """
+    folded = clean_name(_VARIATION.sub("", label).casefold()) or label
+    if folded in _NOTHING:
+        return "none"
+    if _NUMBER.fullmatch(folded):
+        folded = folded.lstrip("+")
+        return folded.rstrip("0").rstrip(".") if "." in folded else folded
+    return folded
+
+
+def parse_labels(cell: str, join: bool) -> tuple[str, ...]:
+    """Returns the labels of a cell without duplicates; `join` folds them."""
+    labels = (clean_name(part) for part in cell.split(LABEL_SEPARATOR))
+    return tuple(dict.fromkeys(fold_label(x) if join else x for x in labels if x))
+
+
+def warn_lookalikes(cells: Iterable[str], classes: Collection[str]) -> list[str]:
+    """Warns of labels that look alike, and names whether they are one class.
+
+    `cells` are the label cells as written, `classes` the names that they became.
+    """
+    groups = defaultdict(dict)  # folded label -> {label as written: clean label}
+    for part in sorted(
+        {part for cell in cells for part in cell.split(LABEL_SEPARATOR)}
+    ):
+        if label := clean_name(part):
+            groups[fold_label(label)][part.strip()] = label
+    texts, are_joined = [], True
+    for group in groups.values():
+        if len(group) > 1:
+            names = {label for label in group.values() if label in classes}
+            result = f"{len(names)} classes" if len(names) > 1 else "one class"
+            are_joined &= len(names) <= 1
+            texts.append(f"{', '.join(map(_quote, group))} ({result})")
+    if not texts:
+        return []
+    more = len(texts) - _SHOWN_GROUPS
+    shown = texts[:_SHOWN_GROUPS] + ([f"{more} more groups"] if more > 0 else [])
+    hint = " Correct them, or join them with --table.join_labels true."
+    return [f"Labels look alike: {'; '.join(shown)}.{'' if are_joined else hint}"]
+
+
+def warn_lists(cells: Mapping[str, int]) -> list[str]:
+    """Warns if most label cells, cell -> number of rows, have other separators."""
+    lists = [
+        c for c in cells if LABEL_SEPARATOR not in c and _LIST.fullmatch(c.strip())
+    ]
+    rows = sum(cells[cell] for cell in lists)
+    if rows * 2 <= sum(cells.values()):
+        return []
+    parts = [part.strip(" \"'") for part in re.split("[,;]", lists[0].strip(" []"))]
+    classes = len(set(map(clean_name, lists)))
+    result = f"{classes} classes" if classes > 1 else "one class"
+    return [
+        f"{rows} label cells look like lists, such as {_quote(lists[0].strip())}; as "
+        f"only '{LABEL_SEPARATOR}' separates labels, they became {result}. "
+        f"Write {_quote(LABEL_SEPARATOR.join(parts))} if they have several labels."
+    ]
+
+
+def _quote(label: str) -> str:
+    """Quotes a label, with escapes for what would be invisible."""
+    is_visible = label.isprintable() and normalize("NFC", label) == label
+    text = label if is_visible and not _VARIATION.search(label) else ascii(label)[1:-1]
+    return f"'{shorten(text, _SHOWN_CHARACTERS)}'"

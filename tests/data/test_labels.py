@@ -1,0 +1,99 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmkeras.data.labels import parse_labels, warn_lists, warn_lookalikes
+
+# What real labels are made of, and what is invisible in them.
+PARTS = "Aaé1.0 n\u0301\u00a0\u00ad\u200b\u200c\u200d\u2060\ufe0f\ufeff❤👩💻|"
+
+
+@pytest.mark.parametrize(
+    ("cell", "labels"),
+    [
+        ("cafe\u0301", ["café"]),
+        ("\ufeffcat\u200b\u200d ", ["cat"]),
+        ("cat| cat\u2060 |dog", ["cat", "dog"]),
+        ("hot\u00a0 dog", ["hot dog"]),
+        ("e\u200b\u0301", ["é"]),  # its accent is joined to it
+        ("👩\u200d💻|❤\ufe0f", ["👩\u200d💻", "❤\ufe0f"]),  # there it is visible
+        ("Cat|cat|1|1.0", ["Cat", "cat", "1", "1.0"]),
+        ("\u200b|\ufeff", []),
+    ],
+)
+def test_invisible_differences_are_joined_and_visible_ones_kept(cell, labels):
+    assert list(parse_labels(cell, join=False)) == labels
+
+
+@pytest.mark.parametrize(
+    ("cell", "labels"),
+    [
+        ("Cat|cat|CAT", ["cat"]),
+        ("True|true|TRUE", ["true"]),
+        ("1|1.0|1.|+1|1.00", ["1"]),
+        ("0.5|0.50|-2.0", ["0.5", "-2"]),
+        ("10|100|1e2|007|7", ["10", "100", "1e2", "007", "7"]),
+        ("nan|None|NULL|N/A", ["none"]),
+        ("❤\ufe0f|❤", ["❤"]),
+        ("Straße|STRASSE", ["strasse"]),
+    ],
+)
+def test_visible_differences_of_form_are_joined_by_a_setting(cell, labels):
+    assert list(parse_labels(cell, join=True)) == labels
+
+
+@given(st.text(PARTS, max_size=8), st.booleans())
+def test_a_parsed_label_is_parsed_as_itself(cell, join):
+    labels = parse_labels(cell, join)
+    assert parse_labels("|".join(labels), join) == labels
+    assert all(label == label.strip() != "" for label in labels)
+
+
+def warning_of(*cells, join=False):
+    classes = {label for cell in cells for label in parse_labels(cell, join)}
+    return warn_lookalikes(cells, classes)
+
+
+def test_one_warning_lists_the_groups_and_how_many_classes_they_are():
+    cells = ("Cat", "cat", "cafe\u0301", "café", "dog|nan", "None")
+    (warning,) = warning_of(*cells)
+    assert "'Cat', 'cat' (2 classes)" in warning
+    assert "'None', 'nan' (2 classes)" in warning
+    assert r"'cafe\u0301', 'café' (one class)" in warning
+    assert "dog" not in warning and "--table.join_labels true" in warning
+    (warning,) = warning_of(*cells, join=True)
+    assert "'Cat', 'cat' (one class)" in warning
+    assert "--table.join_labels" not in warning
+
+
+def test_labels_that_are_different_or_are_joined_by_blanks_alone_have_no_warning():
+    assert warning_of("cat", " cat |dog", "cats", "01", "1", "2", "x1", "x1.0") == []
+    assert warning_of() == []
+
+
+def test_at_most_ten_groups_are_listed():
+    cells = [f"{letter}{i}" for i in range(12) for letter in "xX"]
+    (warning,) = warning_of(*cells)
+    assert warning.count("(2 classes)") == 10 and "; 2 more groups." in warning
+
+
+@pytest.mark.parametrize(
+    ("cells", "example"),
+    [
+        ({"a,b": 2, "b,a": 1, "c": 1}, "'a,b'.*2 classes.*'a|b'"),
+        ({'["a", "b"]': 3, "['c']": 1}, "4 label cells.*2 classes.*'a|b'"),
+        ({"red; green": 5}, "'red; green'.*one class.*'red|green'"),
+    ],
+)
+def test_most_cells_with_other_separators_are_warned_of(cells, example):
+    (warning,) = warn_lists(Counter(cells))
+    before, between, after = example.split(".*")
+    assert before in warning and between in warning and after in warning
+
+
+def test_few_cells_with_commas_and_cells_with_the_separator_are_no_lists():
+    assert warn_lists({"a,b": 1, "c": 1}) == []
+    assert warn_lists({"Paris, France|Rome, Italy": 9}) == []
+    assert warn_lists({}) == []
