@@ -131,7 +131,7 @@ def test_an_entry_adds_to_its_mapping_and_a_parser_can_be_used_again():
 
 # Setting, a value of another type as a flag and as YAML, what the error names.
 BAD_VALUES = [
-    ("epochs", "many", "many", ["int", "'many'", "whole number"]),
+    ("epochs", "many", "many", ["int", "'many'", "whole number", "Or give auto."]),
     ("epochs", "true", "true", ["int", "true"]),
     ("epochs", "", "", ["int", "received"]),
     ("epochs", "null", "null", ["int", "received"]),
@@ -168,6 +168,8 @@ def test_a_value_of_another_type_is_refused(name, flag, content, parts, file):
         ("epochs", "3", 3),
         ("epochs", "+3", 3),
         ("epochs", "1_000", 1000),
+        ("epochs", "auto", "auto"),
+        ("train.batch_size", "7", 7),
         ("text.dropout", "0", 0.0),
         ("text.dropout", "1e-1", 0.1),
         ("text.dropout", "1.e-1", 0.1),

@@ -10,7 +10,7 @@ from mmkeras.config.image import ImageConfig
 from mmkeras.config.loss import LossConfig
 from mmkeras.config.table import TableConfig
 from mmkeras.config.text import TextConfig
-from mmkeras.config.train import AugmentConfig, TrainConfig
+from mmkeras.config.train import AUTO, AugmentConfig, TrainConfig
 from mmkeras.config.validation import check_range
 from mmkeras.errors import UserError
 from mmkeras.schema import AUDIO, TEXT
@@ -23,7 +23,8 @@ class Config:
     Attributes:
         preset: Name of the preset that supplies the defaults.
         seed: Seed of the split, the weights, the row order and the augmentation.
-        epochs: Maximum number of epochs; early stopping may end sooner.
+        epochs: Maximum number of epochs; early stopping may end sooner. auto is 30, or
+            as many as give 600 steps.
         on_bad_row: fail stops before training and lists bad rows; reject drops them
             and writes rejected.csv; absent treats an unreadable modality as missing
             in that row.
@@ -41,7 +42,7 @@ class Config:
 
     preset: str = "resnet50-concat"
     seed: int = 0
-    epochs: int = 30
+    epochs: int | Literal["auto"] = AUTO
     on_bad_row: Literal["fail", "reject", "absent"] = "fail"
     table: TableConfig = field(default_factory=TableConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
@@ -55,7 +56,8 @@ class Config:
     export: ExportConfig = field(default_factory=ExportConfig)
 
     def __post_init__(self):
-        check_range(self, "epochs", ge=1)
+        if self.epochs != AUTO:
+            check_range(self, "epochs", ge=1)
         check_range(self, "seed", ge=0, le=2**31 - 1)
         if self.train.fine_tune_epochs and not self.image.is_frozen:
             raise UserError(
