@@ -13,7 +13,7 @@ from mmkeras.config.text import TextConfig
 from mmkeras.config.train import AUTO, AugmentConfig, TrainConfig
 from mmkeras.config.validation import check_range
 from mmkeras.errors import UserError
-from mmkeras.schema import AUDIO, TEXT
+from mmkeras.schema import AUDIO, MODALITIES, TEXT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,31 @@ class Config:
                 f"train.fine_tune_epochs={self.train.fine_tune_epochs} unfreezes a "
                 "frozen image encoder, and this one is not frozen: set it to 0, or set "
                 "image.frozen=yes."
+            )
+        if self.fusion.kind == "linear":
+            self._check_linear()
+
+    def _check_linear(self):
+        """Checks that there are no weights but those of the classifier."""
+        trained = []
+        if self.image.encoder != "pixels" and not self.image.is_frozen:
+            trained += [f"image.encoder={self.image.encoder} (pixels or a frozen one)"]
+        for name in (TEXT, AUDIO):
+            branch = getattr(self, name)
+            if branch.is_sequence:
+                trained += [f"{name}.encoder={branch.encoder} (one of vectors)"]
+            elif branch.units:
+                trained += [f"{name}.units={branch.units} (0)"]
+        for name in (*self.loss.classifiers(MODALITIES), *self.loss.pairs(MODALITIES)):
+            name = name if isinstance(name, str) else "_".join(name)
+            trained += [f"loss.{name}={getattr(self.loss, name)} (0)"]
+        if self.train.fine_tune_epochs:
+            trained += [f"train.fine_tune_epochs={self.train.fine_tune_epochs} (0)"]
+        if trained:
+            raise UserError(
+                f"fusion.kind=linear trains the classifier alone: {', '.join(trained)} "
+                "would stay untrained. Set what is in parentheses, or start from "
+                "--preset linear."
             )
 
     @property

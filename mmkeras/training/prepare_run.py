@@ -85,7 +85,8 @@ def write_run_header(
         rows=dataset.rows,
     )
     _print_data(dataset, state)
-    print(describe_schedule(requested, config, rows))
+    if config.fusion.kind != "linear":
+        print(describe_schedule(requested, config, rows))
     return RunData(dataset=dataset, preprocessor=Preprocessor(config, state))
 
 

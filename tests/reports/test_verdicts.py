@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmkeras.evaluation.bootstrap import compare_accuracies
-from mmkeras.reports.verdicts import baseline_verdict, fusion_verdict
+from mmkeras.reports.verdicts import baseline_verdict, fusion_verdict, linear_verdict
 
 ENDS = ("low", "value", "high")
 
@@ -47,6 +47,14 @@ def test_a_model_no_better_than_the_majority_is_reported(low, is_clear):
     sentence = verdict(0.55, low, 0.5, 0.4, (0.05, 0.15, 0.25))
     assert ("most frequent class (50.0 %)" not in sentence) == is_clear
     assert "is better than logistic regression" in sentence
+
+
+@pytest.mark.parametrize("low, words", [(0.51, "is better"), (0.5, "not clearly")])
+def test_a_logistic_regression_is_compared_with_the_majority(low, words):
+    model = {"accuracy": {"value": 0.6, "low": low}}
+    sentence = linear_verdict(model, {"accuracy": {"value": 0.5}})
+    assert words in sentence and "(accuracy 60.0 %)" in sentence
+    assert sentence.endswith("most frequent class (50.0 %).")
 
 
 @pytest.mark.parametrize(
