@@ -10,8 +10,10 @@ BATCH_ROWS, EPOCHS = 32, 30
 # Smaller tables have smaller batches and more epochs, until they have as many steps.
 STEPS_PER_EPOCH = 20
 STEPS = STEPS_PER_EPOCH * EPOCHS
-# The statistics of batch normalization need several rows.
-MIN_BATCH_ROWS = 8
+# The statistics of batch normalization need several rows. In cross-validation on tables
+# of 20 to 100 rows, 4 was as accurate as 8, whose epochs are twice as many; 600 steps
+# were more accurate than 300.
+MIN_BATCH_ROWS = 4
 
 
 def with_schedule(config: Config, rows: int, devices: int = 1) -> Config:
@@ -24,7 +26,7 @@ def with_schedule(config: Config, rows: int, devices: int = 1) -> Config:
     Example:
         >>> config = with_schedule(Config(), rows=100)
         >>> config.train.batch_size, config.epochs
-        (8, 47)
+        (5, 30)
     """
     size, epochs = config.train.batch_size, config.epochs
     if size == AUTO:

@@ -41,7 +41,7 @@ class TrainConfig:
 
     Attributes:
         batch_size: Rows per step; auto follows the number of training rows: 32, or for
-            fewer than 640 rows as many as give 20 steps per epoch, at least 8.
+            fewer than 640 rows as many as give 20 steps per epoch, at least 4.
         optimizer: adam, adamw or sgd (with Nesterov momentum 0.9).
         learning_rate: Peak learning rate, after the warm-up.
         schedule: After the warm-up: constant, or cosine down to zero.

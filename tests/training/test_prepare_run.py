@@ -38,16 +38,16 @@ def test_the_schedule_follows_the_training_rows_and_is_kept(
     config = tiny_config(epochs="auto", train={"batch_size": "auto"})
     run_data = prepare_run(folder, config, table)
     settings = yaml.safe_load((folder / "config.yaml").read_text())
-    expected = (8, 200)  # 24 rows, 3 steps per epoch
+    expected = (4, 100)  # 24 rows, 6 steps per epoch
     assert (settings["train"]["batch_size"], settings["epochs"]) == expected
     assert (run_data.config.train.batch_size, run_data.config.epochs) == expected
-    printed = "Schedule: batches of 8 rows, 3 per epoch, 200 epochs. Fewer than"
+    printed = "Schedule: batches of 4 rows, 6 per epoch, 100 epochs. Fewer than"
     assert printed in capsys.readouterr().out
     manifest = run_manifest.read_manifest(folder)
     assert manifest["settings"]["epochs"] == "auto"
 
     start(folder)
-    monkeypatch.setattr("mmkeras.config.schedule.MIN_BATCH_ROWS", 4)  # another version
+    monkeypatch.setattr("mmkeras.config.schedule.MIN_BATCH_ROWS", 8)  # another version
     run_folder.check_unchanged(folder, config, str(table))
     config = prepare_run(folder, config, table).config
     assert (config.train.batch_size, config.epochs) == expected
