@@ -361,7 +361,10 @@ def values_of(flag):
         others = {"gpu": st.integers(0, 9), "beam_args": st.just("a")}
         value = others.get(flag.name.partition(".")[2], st.floats(0.1, 99))
         return st.dictionaries(st.sampled_from(["default", "Transform"]), value)
-    if choices := getattr(flag.hint, "__args__", None):
+    choices = getattr(flag.hint, "__args__", None)
+    if choices and choices[0] is int:
+        return st.one_of(st.integers(0, 300), st.just("auto"))
+    if choices:
         return st.sampled_from(choices)
     floats = st.one_of(st.floats(0, 1), st.floats(0, 1e9), st.just(float("inf")))
     kinds = {int: st.integers(0, 300), float: floats, bool: st.booleans(), str: TEXTS}
