@@ -180,6 +180,14 @@ class PipelineConfig(Config):
     tune: TuneConfig = field(default_factory=TuneConfig)
     kubeflow: KubeflowConfig = field(default_factory=KubeflowConfig)
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.tune.trials and self.fusion.kind == "linear":
+            raise UserError(
+                f"tune.trials={self.tune.trials} searches settings that "
+                "fusion.kind=linear does not have. Set it 0."
+            )
+
     @property
     def plain(self) -> Config:
         """Settings of a training run, which determine the model."""

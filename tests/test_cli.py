@@ -131,7 +131,7 @@ def test_an_entry_adds_to_its_mapping_and_a_parser_can_be_used_again():
 
 # Setting, a value of another type as a flag and as YAML, what the error names.
 BAD_VALUES = [
-    ("epochs", "many", "many", ["int", "'many'", "whole number"]),
+    ("epochs", "many", "many", ["int", "'many'", "whole number", "Or give auto."]),
     ("epochs", "true", "true", ["int", "true"]),
     ("epochs", "", "", ["int", "received"]),
     ("epochs", "null", "null", ["int", "received"]),
@@ -168,6 +168,8 @@ def test_a_value_of_another_type_is_refused(name, flag, content, parts, file):
         ("epochs", "3", 3),
         ("epochs", "+3", 3),
         ("epochs", "1_000", 1000),
+        ("epochs", "auto", "auto"),
+        ("train.batch_size", "7", 7),
         ("text.dropout", "0", 0.0),
         ("text.dropout", "1e-1", 0.1),
         ("text.dropout", "1.e-1", 0.1),
@@ -359,7 +361,10 @@ def values_of(flag):
         others = {"gpu": st.integers(0, 9), "beam_args": st.just("a")}
         value = others.get(flag.name.partition(".")[2], st.floats(0.1, 99))
         return st.dictionaries(st.sampled_from(["default", "Transform"]), value)
-    if choices := getattr(flag.hint, "__args__", None):
+    choices = getattr(flag.hint, "__args__", None)
+    if choices and choices[0] is int:
+        return st.one_of(st.integers(0, 300), st.just("auto"))
+    if choices:
         return st.sampled_from(choices)
     floats = st.one_of(st.floats(0, 1), st.floats(0, 1e9), st.just(float("inf")))
     kinds = {int: st.integers(0, 300), float: floats, bool: st.booleans(), str: TEXTS}

@@ -10,10 +10,10 @@ from mmkeras.config.image import ImageConfig
 from mmkeras.config.loss import LossConfig
 from mmkeras.config.table import TableConfig
 from mmkeras.config.text import TextConfig
-from mmkeras.config.train import AugmentConfig, TrainConfig
+from mmkeras.config.train import AUTO, AugmentConfig, TrainConfig
 from mmkeras.config.validation import check_range
 from mmkeras.errors import UserError
-from mmkeras.schema import AUDIO, TEXT
+from mmkeras.schema import AUDIO, MODALITIES, TEXT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,8 @@ class Config:
     Attributes:
         preset: Name of the preset that supplies the defaults.
         seed: Seed of the split, the weights, the row order and the augmentation.
-        epochs: Maximum number of epochs; early stopping may end sooner.
+        epochs: Maximum number of epochs; early stopping may end sooner. auto is 30, or
+            as many as give 600 steps.
         on_bad_row: fail stops before training and lists bad rows; reject drops them
             and writes rejected.csv; absent treats an unreadable modality as missing
             in that row.
@@ -41,7 +42,7 @@ class Config:
 
     preset: str = "resnet50-concat"
     seed: int = 0
-    epochs: int = 30
+    epochs: int | Literal["auto"] = AUTO
     on_bad_row: Literal["fail", "reject", "absent"] = "fail"
     table: TableConfig = field(default_factory=TableConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
@@ -55,13 +56,39 @@ class Config:
     export: ExportConfig = field(default_factory=ExportConfig)
 
     def __post_init__(self):
-        check_range(self, "epochs", ge=1)
+        if self.epochs != AUTO:
+            check_range(self, "epochs", ge=1)
         check_range(self, "seed", ge=0, le=2**31 - 1)
         if self.train.fine_tune_epochs and not self.image.is_frozen:
             raise UserError(
                 f"train.fine_tune_epochs={self.train.fine_tune_epochs} unfreezes a "
                 "frozen image encoder, and this one is not frozen: set it to 0, or set "
                 "image.frozen=yes."
+            )
+        if self.fusion.kind == "linear":
+            self._check_linear()
+
+    def _check_linear(self):
+        """Checks that there are no weights but those of the classifier."""
+        trained = []
+        if self.image.encoder != "pixels" and not self.image.is_frozen:
+            trained += [f"image.encoder={self.image.encoder} (pixels or a frozen one)"]
+        for name in (TEXT, AUDIO):
+            branch = getattr(self, name)
+            if branch.is_sequence:
+                trained += [f"{name}.encoder={branch.encoder} (one of vectors)"]
+            elif branch.units:
+                trained += [f"{name}.units={branch.units} (0)"]
+        for name in (*self.loss.classifiers(MODALITIES), *self.loss.pairs(MODALITIES)):
+            name = name if isinstance(name, str) else "_".join(name)
+            trained += [f"loss.{name}={getattr(self.loss, name)} (0)"]
+        if self.train.fine_tune_epochs:
+            trained += [f"train.fine_tune_epochs={self.train.fine_tune_epochs} (0)"]
+        if trained:
+            raise UserError(
+                f"fusion.kind=linear trains the classifier alone: {', '.join(trained)} "
+                "would stay untrained. Set what is in parentheses, or start from "
+                "--preset linear."
             )
 
     @property

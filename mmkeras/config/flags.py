@@ -8,7 +8,8 @@ from argparse import SUPPRESS
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mmkeras.config.values import convert, read_group, read_yaml
 from mmkeras.errors import UserError, did_you_mean
@@ -50,6 +51,9 @@ class Flag:
     @property
     def metavar(self) -> str:
         """Name of the value in --help: its type or its choices."""
+        if get_origin(self.hint) in (Union, UnionType):
+            kind, words = get_args(self.hint)
+            return "|".join([_METAVARS[kind], *get_args(words)])
         if get_origin(self.hint) is Literal:
             return f"{{{','.join(get_args(self.hint))}}}"
         if self.is_group:

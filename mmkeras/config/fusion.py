@@ -12,6 +12,7 @@ FusionKind = Literal[
     "tensor",
     "low_rank",
     "late",
+    "linear",
     "cross_attention",
     "mult",
     "mean_tokens",
@@ -25,11 +26,12 @@ class FusionConfig:
     Attributes:
         kind: For vectors: concat; interaction (all products of projections); gated
             (gated multimodal units); tensor (outer product) or low_rank (the same by
-            low-rank factors); late (average of one classifier per modality). For
-            token sequences: cross_attention (tokens of each modality attend to the
-            others'); mult (pairwise cross-modal Transformers); mean_tokens (mean of
-            the modalities' aligned mean tokens).
-        units: Width of the fused vector; unused with late.
+            low-rank factors); late (average of one classifier per modality); linear
+            (logistic regression, fitted by scikit-learn). For token sequences:
+            cross_attention (tokens of each modality attend to the others'); mult
+            (pairwise cross-modal Transformers); mean_tokens (mean of the modalities'
+            aligned mean tokens).
+        units: Width of the fused vector; unused with late and linear.
         layers: Dense layers before the classifier, for concat.
         width: Width of the projections in interaction, tensor and low_rank, and of
             tokens in cross_attention, mult and mean_tokens.

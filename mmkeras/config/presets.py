@@ -88,6 +88,17 @@ def early() -> Config:
     )
 
 
+def linear() -> Config:
+    """Returns the logistic regression that reports compare a model with."""
+    return _small(
+        "linear",
+        FusionConfig(kind="linear", dropout=0, modality_dropout=0),
+        image=ImageConfig(encoder="pixels", size_px=64, weights="none"),
+        text=TextConfig(tokens="char", units=0, dropout=0),
+        audio=AudioConfig(units=0, dropout=0),
+    )
+
+
 def _fused(build: Callable[..., Config], preset: str, **fusion) -> Callable[[], Config]:
     return lambda: build(preset, FusionConfig(**fusion))
 
@@ -95,6 +106,7 @@ def _fused(build: Callable[..., Config], preset: str, **fusion) -> Callable[[], 
 PRESETS: dict[str, Callable[[], Config]] = {
     "resnet50-concat": resnet50_concat,
     "small-concat": small_concat,
+    "linear": linear,
     # Terms for each modality, each pair and all three.
     "interaction": _fused(_small, "interaction", kind="interaction"),
     "cnn-lstm": cnn_lstm,

@@ -6,6 +6,8 @@ from typing import Literal
 from mmkeras.config.validation import check_range
 from mmkeras.errors import UserError
 
+AUTO = "auto"  # value of settings that follow the number of training rows
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -38,7 +40,8 @@ class TrainConfig:
     """Optimisation.
 
     Attributes:
-        batch_size: Rows per step.
+        batch_size: Rows per step; auto follows the number of training rows: 32, or for
+            fewer than 640 rows as many as give 20 steps per epoch, at least 4.
         optimizer: adam, adamw or sgd (with Nesterov momentum 0.9).
         learning_rate: Peak learning rate, after the warm-up.
         schedule: After the warm-up: constant, or cosine down to zero.
@@ -64,7 +67,7 @@ class TrainConfig:
         fine_tune_learning_rate: Peak learning rate of the second phase.
     """
 
-    batch_size: int = 32
+    batch_size: int | Literal["auto"] = AUTO
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float = 1.5e-3
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -84,7 +87,8 @@ class TrainConfig:
     fine_tune_learning_rate: float = 1e-5
 
     def __post_init__(self):
-        check_range(self, "train.batch_size", ge=1)
+        if self.batch_size != AUTO:
+            check_range(self, "train.batch_size", ge=1)
         infinity = float("inf")
         names = ("train.learning_rate", "train.fine_tune_learning_rate")
         check_range(self, *names, gt=0, lt=infinity)

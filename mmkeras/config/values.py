@@ -3,7 +3,8 @@
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
@@ -27,12 +28,22 @@ def convert(name: str, hint: Any, value: Any) -> Any:
 
     Args:
         name: Setting or flag, for errors.
-        hint: str, int, float, bool, Literal of strings, dict[str, T] or list[T].
+        hint: str, int, float, bool, Literal of strings, dict[str, T] or list[T]; or a
+            union of one of these and a Literal.
         value: Text of the command line, or a parsed YAML value.
 
     Raises:
         UserError: The value has another type, or is none of the choices.
     """
+    if get_origin(hint) in (Union, UnionType):
+        hint, words = get_args(hint)
+        if value in get_args(words):
+            return value
+        try:
+            return convert(name, hint, value)
+        except UserError as error:
+            words = " or ".join(get_args(words))
+            raise UserError(f"{error} Or give {words}.") from None
     if get_origin(hint) is Literal:
         choices = get_args(hint)
         if value in choices:

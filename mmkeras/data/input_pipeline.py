@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.config import Config, TrainConfig
+from mmkeras.config.schedule import steps_per_epoch
 from mmkeras.data.dataset import Dataset
 from mmkeras.modalities.audio.augmentation import mask_frames
 from mmkeras.modalities.image.augmentation import augment_images
@@ -29,7 +30,7 @@ from mmkeras.schema import (
 AUTOTUNE = tf.data.AUTOTUNE
 # For functions that are graph code already; converting them would take seconds.
 no_autograph = tf.autograph.experimental.do_not_convert
-TARGET, _VECTOR = "target", "image_vector"
+TARGET, _VECTOR, _WEIGHT = "target", "image_vector", "weight"
 # Memory of the shuffle buffer; training shards are in a random order already.
 _SHUFFLE_BYTES = 256_000_000
 
@@ -94,8 +95,8 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Full batches in one epoch of training, at least one."""
-        return max(1, self.rows // self.config.train.batch_size)
+        """Batches in one epoch of training, at least one."""
+        return steps_per_epoch(self.rows, self.config.train.batch_size)
 
     def eval_batches(self, again: bool = False) -> tf.data.Dataset:
         """Returns one pass in the order of the shards, without augmentation.
@@ -118,10 +119,15 @@ class Batches:
     def train_batches(self, epochs: Sequence[int]) -> tf.data.Dataset:
         """Returns consecutive epochs, each shuffled and augmented differently.
 
+        All batches have the same size. The last one of an epoch is filled up with rows
+        of the first one, whose weight is 0: a batch of a few rows would distort the
+        statistics of batch normalization, and cannot be shared by several devices.
+
         An epoch depends only on the seed and its number, so that a resumed run gets
         the batches of an uninterrupted one.
         """
         in_memory = self._fits(self._row_bytes())
+        size = min(self.config.train.batch_size, self.rows)
         # Decoded rows are shuffled if kept in memory, else the smaller encoded ones.
         source = self._rows()
         if in_memory:
@@ -133,21 +139,26 @@ class Batches:
             rows = self._oversampled(source, seed)
             rows = rows.shuffle(self._buffer_rows(), seed, False)
             rows = rows if in_memory else self._decode_rows(rows)
+            rows = rows.concatenate(rows.take(self.steps * size - self.rows))
             finish_row = no_autograph(
-                lambda i, r: self._finish_row(r, tf.stack([seed, i]))
+                lambda i, r: {
+                    **self._finish_row(r, tf.stack([seed, i])),
+                    _WEIGHT: self._row_weight(i, self.steps * size),
+                }
             )
             finish_batch = no_autograph(
                 lambda i, b: self._finish_batch(b, tf.stack([seed, -1 - i]))
             )
-            # A last batch of one or two rows would distort the statistics of the batch
-            # normalization; which rows are dropped changes with the shuffle.
-            size = min(self.config.train.batch_size, self.rows)
             rows = rows.enumerate().map(finish_row, AUTOTUNE)
             batches = rows.batch(size, drop_remainder=True)
             return batches.enumerate().map(finish_batch, AUTOTUNE)
 
         numbers = tf.data.Dataset.range(epochs[0], epochs[-1] + 1)
         return self._finalize(numbers.flat_map(one_epoch), self.steps * len(epochs))
+
+    def _row_weight(self, i, slots):
+        """Returns 0 from row `self.rows` on; the mean over all `slots` is 1."""
+        return tf.where(i < self.rows, slots / max(self.rows, 1), 0.0)
 
     def _oversampled(self, rows, seed) -> tf.data.Dataset:
         """Resamples the rows of an epoch so that classes are about equally frequent."""
@@ -258,10 +269,10 @@ class Batches:
     def _finish_batch(self, batch, seed):
         batch, augment = dict(batch), self.config.augment
         target = batch.pop(TARGET)  # (B, C)
-        weight = tf.ones(tf.shape(target)[:1])
+        weight = batch.pop(_WEIGHT, tf.ones(tf.shape(target)[:1]))
         if self.class_weights:
             each = target * tf.constant(self.class_weights, tf.float32)
-            weight = tf.math.divide_no_nan(
+            weight *= tf.math.divide_no_nan(
                 tf.reduce_sum(each, axis=1), tf.reduce_sum(target, axis=1)
             )
         if IMAGE in batch and seed is not None and self.image_vectors is None:

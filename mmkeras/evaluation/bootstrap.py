@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 INTERVAL = (2.5, 97.5)  # percentiles, for 95 %
+_Z = 1.959964  # quantile of the normal distribution, for 95 %
 _CHUNK = 250_000  # weights in memory at a time: 2 MB, so that they stay in the cache
 
 
@@ -28,19 +29,40 @@ def weight_chunks(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
         remaining -= size
 
 
-def interval(value: float, resampled: np.ndarray) -> dict[str, float | None]:
-    """Returns {"value", "low", "high"} of the value on all rows; all None if it is NaN.
+def interval(
+    value: float, resampled: np.ndarray, rows: int, lowest: float = 0.0
+) -> dict[str, float | None]:
+    """Returns {"value", "low", "high"} of the value on N rows; all None if it is NaN.
 
-    `resampled` are (R,) values on resamples; NaN is ignored. The interval is widened to
-    contain the value: resamples of the calibration error are above it, because noise
-    can only increase an absolute gap.
+    The interval has the percentiles of `resampled`, (R,) values on resamples, without
+    NaN. It is widened to contain the value: resamples of the calibration error are
+    above it, because noise can only increase an absolute gap.
+
+    Where all rows are right, or all wrong, all resamples are equal. The interval then
+    is Wilson's for a proportion of `rows` (exact for accuracy, precision and recall,
+    approximate for other metrics of 0 or 1).
+
+    Args:
+        rows: Number of rows that the value is measured on.
+        lowest: Lower limit of the metric: 0, or -1 for a difference.
+
+    Example:
+        >>> interval(1.0, np.ones(500), rows=12)
+        {'value': 1.0, 'low': 0.7575..., 'high': 1.0}
+
+    Source: Wilson, 1927, https://doi.org/10.1080/01621459.1927.10502953.
     """
     known = resampled[~np.isnan(resampled)]
     if np.isnan(value) or not len(known):
         return {"value": None, "low": None, "high": None}
     low, high = np.percentile(known, INTERVAL)
     value, low, high = float(value), float(low), float(high)
-    return {"value": value, "low": min(low, value), "high": max(high, value)}
+    low, high = min(low, value), max(high, value)
+    # Other constants are exact, such as the AUC of 0.5 of equal scores.
+    if low == high and (value in (0, 1) or lowest < 0):
+        margin = _Z**2 / (rows + _Z**2)
+        low, high = max(value - margin, lowest), min(value + margin, 1.0)
+    return {"value": value, "low": low, "high": high}
 
 
 def accuracies(
@@ -70,4 +92,5 @@ def compare_accuracies(
     gains = np.asarray(correct_a, int) - np.asarray(correct_b, int)
     n, counts = len(gains), np.bincount(gains + 1, minlength=3)  # b better, equal, a
     samples = np.random.default_rng(seed).multinomial(n, counts / n, size=resamples)
-    return interval((counts[2] - counts[0]) / n, (samples[:, 2] - samples[:, 0]) / n)
+    differences = (samples[:, 2] - samples[:, 0]) / n
+    return interval((counts[2] - counts[0]) / n, differences, n, lowest=-1)

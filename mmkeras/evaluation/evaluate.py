@@ -25,7 +25,11 @@ from mmkeras.files import write_text
 from mmkeras.modalities.preprocessing_state import MULTILABEL
 from mmkeras.models.model import get_temperature
 from mmkeras.reports.report import write_report
-from mmkeras.reports.verdicts import baseline_verdict, fusion_verdict
+from mmkeras.reports.verdicts import (
+    baseline_verdict,
+    fusion_verdict,
+    linear_verdict,
+)
 from mmkeras.schema import (
     ABSENT,
     LABEL_SEPARATOR,
@@ -178,9 +182,10 @@ def _baselines(trained_model, dataset, split, predictions, train_rows, metrics) 
     test_features, test_targets = read_baseline_features(
         trained_model, dataset, split, _SAMPLE_ROWS
     )
-    logistic = baselines.predict_logistic_regression(
-        features, targets, test_features, state.task, config.seed
+    regression = baselines.fit_logistic_regression(
+        features, targets, state.task, config.seed
     )
+    logistic = regression.predict(test_features, state.task)
     values = _measure(trained_model, test_targets, logistic)["metrics"]
     measured["logistic_regression"] = values
     correct = (
@@ -189,8 +194,8 @@ def _baselines(trained_model, dataset, split, predictions, train_rows, metrics) 
     )
     resamples = config.evaluate.bootstrap_resamples
     difference = compare_accuracies(*correct, resamples, config.seed)
-    return {
-        "baselines": measured,
-        "difference": difference,
-        "verdict": baseline_verdict(metrics, measured["majority"], values, difference),
-    }
+    if config.fusion.kind == "linear":
+        verdict = linear_verdict(metrics, measured["majority"])
+    else:
+        verdict = baseline_verdict(metrics, measured["majority"], values, difference)
+    return {"baselines": measured, "difference": difference, "verdict": verdict}

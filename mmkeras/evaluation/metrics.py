@@ -217,8 +217,9 @@ def measure(
 ) -> dict:
     """Measures a model on N rows, each value with a 95 % interval.
 
-    The intervals are percentiles of a bootstrap over rows. `WORK` reduces the number
-    of resamples for many rows and classes, never below 100.
+    The intervals are percentiles of a bootstrap over rows, or Wilson's where a value is
+    0 or 1 on all resamples. `WORK` reduces the number of resamples for many rows and
+    classes, never below 100.
 
     Args:
         targets: (N, C) of 0 and 1, for the C names in `classes`.
@@ -241,7 +242,7 @@ def measure(
         >>> result = measure([[1, 0], [0, 1]], [[0.9, 0.1], [0.4, 0.6]],
         ...                  ["cat", "dog"], "binary", config, seed=0)
         >>> result["metrics"]["accuracy"]
-        {'value': 1.0, 'low': 1.0, 'high': 1.0}
+        {'value': 1.0, 'low': 0.3423..., 'high': 1.0}
     """
     rows = score_rows(targets, probabilities, classes, task, config.calibration_bins)
     limit = max(MIN_RESAMPLES, WORK // rows.truth.size)
@@ -253,21 +254,29 @@ def measure(
         {name: np.concatenate([c[i][name] for c in chunks]) for name in chunks[0][i]}
         for i in (0, 1)
     )
-    per_class = {
-        name: {
-            m: interval(v[0, c], class_spread[m][:, c]) for m, v in class_values.items()
-        }
-        | {"support": int(rows.truth[:, c].sum())}
-        for c, name in enumerate(classes)
-    }
+    per_class = {}
+    for c, name in enumerate(classes):
+        counts = _class_rows(rows, c)
+        per_class[name] = {
+            m: interval(v[0, c], class_spread[m][:, c], counts[m])
+            for m, v in class_values.items()
+        } | {"support": counts["recall"]}
     return {
         "rows": n,
-        "metrics": {name: interval(v[0], spread[name]) for name, v in values.items()},
+        "metrics": {k: interval(v[0], spread[k], n) for k, v in values.items()},
         "per_class": per_class,
         "confusion_matrix": _confusion(rows),
         "reliability": _reliability(rows.bins),
         "bootstrap_resamples": resamples,
     }
+
+
+def _class_rows(rows: ScoredRows, c: int) -> dict[str, int]:
+    """Returns how many rows each metric of a class is a share of."""
+    support = int(rows.truth[:, c].sum())
+    fewer = min(support, len(rows.truth) - support)  # positive or negative rows
+    counts = {"precision": int(rows.predicted[:, c].sum()), "recall": support}
+    return counts | {"f1": support, "roc_auc": fewer, "pr_auc": fewer}
 
 
 def _confusion(rows: ScoredRows) -> list:

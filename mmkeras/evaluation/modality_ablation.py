@@ -72,7 +72,8 @@ def measure_modalities(
         dict(zip(correct, x, strict=True))
         for x in accuracies(list(correct.values()), resamples, seed)
     )
-    accuracy = {k: {"accuracy": interval(value[k], spread[k])} for k in correct}
+    n = len(targets)
+    accuracy = {k: {"accuracy": interval(value[k], spread[k], n)} for k in correct}
     shares, share_spread = shapley_values(value, names), shapley_values(spread, names)
     single = [(m,) for m in names] + [
         (m, "trained_alone") for m in names if m in unimodal
@@ -81,7 +82,7 @@ def measure_modalities(
     return {
         "modalities": {m: _modality_metrics(m, names, accuracy) for m in names},
         "subsets": {subset_name(s): accuracy[s] for s in subsets(names)},
-        "shapley": {m: interval(shares[m], share_spread[m]) for m in names},
+        "shapley": {m: interval(shares[m], share_spread[m], n, -1) for m in names},
         "fusion": {
             "best_alone": best[0],
             "trained_alone": len(best) > 1,
@@ -89,7 +90,7 @@ def measure_modalities(
                 correct[names], correct[best], resamples, seed
             ),
         },
-        "sampled_rows": len(targets),
+        "sampled_rows": n,
     }
 
 

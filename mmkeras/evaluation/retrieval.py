@@ -34,7 +34,7 @@ def measure_retrieval(
             result[f"{query}_to_{target}"] = {
                 "rows": rows,
                 **{
-                    f"recall_at_{k}": interval(value, samples)
+                    f"recall_at_{k}": interval(value, samples, rows)
                     for k, value, samples in zip(RANKS, values, spread, strict=True)
                 },
                 "chance": {f"recall_at_{k}": min(1.0, k / rows) for k in RANKS},

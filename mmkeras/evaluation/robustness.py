@@ -101,6 +101,6 @@ def _curve(levels, probabilities, targets, trained_model) -> list[dict]:
     resamples = config.evaluate.bootstrap_resamples
     values, spread = accuracies(correct, resamples, config.seed)
     return [
-        {"level": level, "accuracy": interval(value, samples)}
+        {"level": level, "accuracy": interval(value, samples, len(targets))}
         for level, value, samples in zip(levels, values, spread, strict=True)
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmkeras.evaluation.bootstrap import INTERVAL, draw_weights
+from mmkeras.evaluation.bootstrap import draw_weights, interval
 from mmkeras.schema import ID, LABEL, LABEL_SEPARATOR
 
 INTERVAL_METHOD = (
@@ -40,7 +40,8 @@ def accuracy(runs: Sequence[TestPredictions], resamples: int) -> dict[str, float
     Source: Owen, 2007, "The pigeonhole bootstrap", https://arxiv.org/abs/0712.1111;
     conservative if both rows and seeds matter, and rough with only three seeds.
     """
-    return _interval([{k: float(v) for k, v in run.items()} for run in runs], resamples)
+    values = [{k: float(v) for k, v in run.items()} for run in runs]
+    return _interval(values, resamples, lowest=0)
 
 
 def difference(
@@ -54,10 +55,12 @@ def difference(
     """
     pairs = zip(runs, baselines, strict=True)
     gains = [{k: float(a[k]) - float(b[k]) for k in a if k in b} for a, b in pairs]
-    return _interval(gains, resamples)
+    return _interval(gains, resamples, lowest=-1)
 
 
-def _interval(runs: Sequence[dict[str, float]], resamples: int) -> dict[str, float]:
+def _interval(
+    runs: Sequence[dict[str, float]], resamples: int, lowest: float
+) -> dict[str, float]:
     """Returns the mean over runs of the mean over rows, with its interval."""
     column = {row: i for i, row in enumerate(sorted(set().union(*runs)))}
     values, present = np.zeros((2, len(runs), len(column)))  # (S, N) each
@@ -69,8 +72,7 @@ def _interval(runs: Sequence[dict[str, float]], resamples: int) -> dict[str, flo
         for weights in _resampled_weights(values.shape, resamples)
     ]
     value = _weighted_mean(values, present, *map(np.ones, values.shape))
-    low, high = np.nanpercentile(means, INTERVAL)
-    return {"value": float(value), "low": float(low), "high": float(high)}
+    return interval(value, np.array(means), len(column), lowest)
 
 
 def _weighted_mean(values, present, run_weights, row_weights) -> float:

@@ -32,12 +32,22 @@ def baseline_verdict(
     if high < 0:
         return (
             f"{start} is worse than {baseline} by {-points:.1f} points ({interval}): "
-            "use the logistic regression, it trains in a second."
+            "use `--preset linear`, which trains in a second."
         )
     return (
         f"{start} is not clearly better than {baseline}: the difference is "
-        f"{points:+.1f} points ({interval}), and the logistic regression trains in a "
-        "second."
+        f"{points:+.1f} points ({interval}), and `--preset linear` trains in a second."
+    )
+
+
+def linear_verdict(model: Mapping[str, dict], majority: Mapping[str, dict]) -> str:
+    """Returns a sentence on a logistic regression; arguments as `baseline_verdict`."""
+    accuracy, frequent = (100 * m["accuracy"]["value"] for m in (model, majority))
+    is_better = 100 * model["accuracy"]["low"] > frequent
+    return (
+        f"The model, a logistic regression (accuracy {accuracy:.1f} %), is "
+        f"{'' if is_better else 'not clearly '}better than always predicting the most "
+        f"frequent class ({frequent:.1f} %)."
     )
 
 

@@ -150,7 +150,6 @@ def distributed_fit(
     epochs: Sequence[int],
     steps: int,
     callbacks: Sequence[keras.callbacks.Callback],
-    verbose: int,
 ) -> None:
     """Trains like `model.fit`, on several workers.
 
@@ -167,9 +166,7 @@ def distributed_fit(
     val = distribution.experimental_distribute_dataset(val)
     callback_list = keras.callbacks.CallbackList(
         callbacks,
-        add_progbar=True,
         model=model,
-        verbose=verbose,
         epochs=epochs[-1] + 1,
         steps=steps,
     )

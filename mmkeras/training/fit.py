@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from mmkeras.training.checkpoints import (
 )
 from mmkeras.training.cluster import read_cluster
 from mmkeras.training.distributed import distributed_fit, strategy
+from mmkeras.training.progress import Progress
 
 
 def build_optimizer(
@@ -196,18 +196,22 @@ def _phase(model, train, val, epochs, state, checkpoints, logs):
 
 def train_epochs(model, train: Batches, val: Batches, epochs: range, callbacks) -> None:
     """Trains a compiled model by `model.fit`, or by `distributed_fit` on workers."""
-    verbose = 1 if sys.stdout.isatty() else 2
     batches = train.train_batches(epochs), val.eval_batches(again=True)
-    if read_cluster().workers > 1:
-        distributed_fit(model, *batches, epochs, train.steps, callbacks, verbose)
-        return
-    model.fit(
-        batches[0],
-        validation_data=batches[1],
-        initial_epoch=epochs[0],
-        epochs=epochs[-1] + 1,
-        steps_per_epoch=train.steps,
-        callbacks=callbacks,
-        verbose=verbose,
-        shuffle=False,  # the batches are shuffled
-    )
+    progress = Progress(epochs, train.steps)
+    callbacks = [*callbacks, progress]
+    try:
+        if read_cluster().workers > 1:
+            distributed_fit(model, *batches, epochs, train.steps, callbacks)
+            return
+        model.fit(
+            batches[0],
+            validation_data=batches[1],
+            initial_epoch=epochs[0],
+            epochs=epochs[-1] + 1,
+            steps_per_epoch=train.steps,
+            callbacks=callbacks,
+            verbose=0,  # `progress` reports
+            shuffle=False,  # the batches are shuffled
+        )
+    finally:
+        progress.close()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmkeras.config import Config, to_dict
+from mmkeras.config.schedule import describe_schedule, with_schedule
 from mmkeras.data import demo_dataset
 from mmkeras.data.dataset import Dataset, bad_rows_csv, with_detected_encoders
 from mmkeras.data.fit_preprocessing import fit_preprocessing
@@ -18,8 +19,9 @@ from mmkeras.modalities.preprocessing_state import (
     PreprocessingState,
 )
 from mmkeras.modalities.preprocessor import Preprocessor
-from mmkeras.schema import ANALYSIS_FILE, REJECTED_FILE, WARNINGS_FILE
+from mmkeras.schema import ANALYSIS_FILE, REJECTED_FILE, TRAIN, WARNINGS_FILE
 from mmkeras.training import run_folder
+from mmkeras.training.distributed import strategy
 
 _PRINTED_ROWS = 20
 
@@ -66,7 +68,11 @@ def write_run_header(
     _check_settings(config, state)
     if run_folder.has_started(folder):
         _check_same_rows(folder, config, dataset, state)
-    requested, config = config, with_detected_encoders(config, dataset)
+    requested, rows = config, dataset.rows[TRAIN]
+    config = with_detected_encoders(config, dataset)
+    if run_folder.has_started(folder):
+        config = run_folder.with_stored_schedule(folder, config)
+    config = with_schedule(config, rows, strategy().num_replicas_in_sync)
     run_folder.write_config(folder, config)
     preprocessing_state.save(state, folder / ANALYSIS_FILE)
     if dataset.rejected:
@@ -80,6 +86,7 @@ def write_run_header(
         folder,
         data=data,
         settings=to_dict(requested),
+        schedule={"epochs": config.epochs, "batch_size": config.train.batch_size},
         seed=config.seed,
         fingerprint=dataset.fingerprint,
         content=dataset.content,
@@ -87,6 +94,8 @@ def write_run_header(
         rows=dataset.rows,
     )
     _print_data(dataset, state)
+    if config.fusion.kind != "linear":
+        print(describe_schedule(requested, config, rows))
     return RunData(dataset=dataset, preprocessor=Preprocessor(config, state))
 
 

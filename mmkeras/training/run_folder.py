@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 from mmkeras.config import Config, to_dict
+from mmkeras.config.train import AUTO
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras, read_manifest
 from mmkeras.files import exclusive_lock, unused_path, write_text
@@ -74,12 +76,26 @@ def check_unchanged(folder: Path, config: Config, data: str) -> None:
         )
     before, now = _flatten(manifest["settings"]), _flatten(to_dict(config))
     for name in now:
-        if before.get(name) != now[name]:
+        if before.get(name) != now[name] and now[name] != AUTO:
             raise UserError(
                 f"'{folder}' holds a run with {name}={before.get(name)}, and this one "
                 f"has {name}={now[name]}. Give another --output, or the same settings "
                 "to go on."
             )
+
+
+def with_stored_schedule(folder: Path, config: Config) -> Config:
+    """Returns the settings with the batch size and epochs of a started run.
+
+    Where they are "auto", they stay as they were when it began.
+    """
+    manifest = read_manifest(folder)
+    settings = manifest["settings"]  # has numbers in runs of version 0.2
+    stored = manifest.get("schedule") or {**settings, **settings["train"]}
+    size, epochs = config.train.batch_size, config.epochs
+    size = stored["batch_size"] if size == AUTO else size
+    epochs = stored["epochs"] if epochs == AUTO else epochs
+    return replace(config, epochs=epochs, train=replace(config.train, batch_size=size))
 
 
 def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

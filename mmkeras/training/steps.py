@@ -36,6 +36,7 @@ from mmkeras.training.distributed import (
     translate_worker_errors,
 )
 from mmkeras.training.fit import fit
+from mmkeras.training.linear import fit_linear
 from mmkeras.training.prepare_run import RunData, prepare_run
 
 _GOLDEN_ROWS = 256  # upper limit; `golden_batches` picks the most complete ones
@@ -188,6 +189,9 @@ def _new_model(folder, run_data) -> keras.Model:
 
 def _fit(folder, run_data, model) -> list[dict]:
     train, val = _batches(model, run_data)
+    if run_data.config.fusion.kind == "linear":
+        fit_linear(model, train)
+        return []
     folders = folder / schema.CHECKPOINTS_DIR, folder / schema.LOGS_DIR
     return fit(model, train, val, *folders).history
 
@@ -237,6 +241,11 @@ def golden_rows(run_data: RunData) -> list[dict[str, bytes]]:
 
 def _summary(run_data, trained_model, history) -> dict[str, str]:
     config, dataset = run_data.config, run_data.dataset
+    settings = config.train
+    rate = f"learning rate {settings.learning_rate:g}"
+    optimizer = f"{settings.optimizer}, {rate}, batch {settings.batch_size}"
+    if config.fusion.kind == "linear":
+        optimizer = "logistic regression of scikit-learn"
     return {
         "Preset": config.preset,
         "Seed": str(config.seed),
@@ -250,7 +259,6 @@ def _summary(run_data, trained_model, history) -> dict[str, str]:
         f"{config.image.weights}",
         "Text branch": config.text.encoder,
         "Audio branch": config.audio.encoder,
-        "Optimizer": f"{config.train.optimizer}, learning rate "
-        f"{config.train.learning_rate:g}, batch {config.train.batch_size}",
+        "Optimizer": optimizer,
         "Split fingerprint": dataset.split_fingerprint,
     }

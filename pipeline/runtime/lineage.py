@@ -150,10 +150,12 @@ def _rows(lineage, examples) -> dict[str, str]:
 
 
 def _config(run) -> dict[str, str]:
-    settings = read_json(run.uri, MANIFEST_FILE)["settings"]
+    manifest = read_json(run.uri, MANIFEST_FILE)
+    settings = manifest["settings"]
+    epochs = manifest.get("schedule", settings)["epochs"]
     return {
         "Config": f"{join_path(run.uri, CONFIG_FILE)}  (preset {settings['preset']}, "
-        f"seed {settings['seed']}, {settings['epochs']} epochs at most)"
+        f"seed {settings['seed']}, {epochs} epochs at most)"
     }
 
 

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from mmkeras.config import AudioConfig, Config, ImageConfig, TextConfig
+from mmkeras.config import AudioConfig, Config, ImageConfig, LossConfig, TextConfig
 from mmkeras.config.presets import PRESETS
 from mmkeras.errors import UserError
 
@@ -38,7 +38,8 @@ OUT_OF_RANGE = {
 )
 def test_a_value_out_of_range_is_refused_by_name(part, word):
     name, text = word.split("=")
-    value = type(getattr(PARTS[part](), name))(text)
+    default = getattr(PARTS[part](), name)
+    value = int(text) if default == "auto" else type(default)(text)
     with pytest.raises(UserError, match=f"^{part}.{word} is not possible: .* must"):
         PARTS[part](**{name: value})
 
@@ -78,6 +79,23 @@ def test_fine_tuning_needs_a_frozen_encoder():
     train = PARTS["train"](fine_tune_epochs=2)
     with pytest.raises(UserError, match="fine_tune_epochs=2.*image.frozen=yes"):
         Config(train=train, image=ImageConfig(frozen="no"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": ImageConfig(encoder="cnn")}, r"image.encoder=cnn \(pixels"),
+        ({"text": TextConfig()}, r"text.units=256 \(0\)"),
+        ({"text": TextConfig(encoder="lstm")}, "text.encoder=lstm"),
+        ({"audio": AudioConfig(units=3)}, "audio.units=3"),
+        ({"loss": LossConfig(image=0.5, text_audio=1.0)}, "image=0.5.*text_audio=1.0"),
+    ],
+)
+def test_a_linear_model_has_no_other_weights(changes, message):
+    preset = PRESETS["linear"]()
+    with pytest.raises(UserError, match=f"linear trains .*{message}.*--preset linear"):
+        dataclasses.replace(preset, **changes)
+    dataclasses.replace(preset, image=ImageConfig(encoder="resnet50"))  # is frozen
 
 
 def test_the_default_is_the_reference_model():

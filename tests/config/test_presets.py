@@ -19,6 +19,7 @@ from tests.preset_models import (
 PARAMETERS = {
     "resnet50-concat": 24_033_413,
     "small-concat": 356_373,
+    "linear": 8_471,
     "interaction": 320_853,
     "cnn-lstm": 1_161_637,
     "cnn-rnn": 824_261,

@@ -106,13 +106,26 @@ def test_repeated_batches_stay_the_same(cache_mb, make):
         moved.rename(file)
 
 
-def test_a_last_batch_of_few_rows_is_left_out_of_training_only(make):
-    batches = make(train={"batch_size": 10})
-    assert [len(y) for _, y, _ in batches.train_batches([0])] == [10, 10]
-    assert batches.steps == 2
-    assert [len(y) for _, y, _ in batches.eval_batches()] == [10, 10, 4]
-    large = make(train={"batch_size": 99})
-    assert [len(y) for _, y, _ in large.train_batches([0])] == [24]
+@pytest.mark.parametrize("cache_mb", [1024, 0])
+def test_every_row_is_trained_once_and_the_last_batch_is_filled_up(cache_mb, make):
+    batches = make(train={"batch_size": 10, "cache_mb": cache_mb})
+    epoch = as_numpy(batches.train_batches([0]))
+    assert batches.steps == 3 and [len(y) for _, y, _ in epoch] == [10, 10, 10]
+    weights = np.concatenate([weight for *_, weight in epoch])
+    np.testing.assert_allclose(weights, [30 / 24] * 24 + [0] * 6)
+    assert weights.mean() == pytest.approx(1)
+    names = [row.tobytes() for inputs, *_ in epoch for row in inputs["audio"]]
+    evaluated = as_numpy(batches.eval_batches())
+    assert [len(y) for _, y, _ in evaluated] == [10, 10, 4]
+    rows = [row.tobytes() for inputs, *_ in evaluated for row in inputs["audio"]]
+    assert sorted(names[:24]) == sorted(rows) and names[24:] == names[:6]
+
+
+def test_a_batch_is_not_larger_than_the_table(make):
+    ((_, targets, weights),) = as_numpy(
+        make(train={"batch_size": 99}).train_batches([0])
+    )
+    assert len(targets) == 24 and (weights == 1).all()
 
 
 @pytest.mark.parametrize(("split", "absent"), [("train", 3), ("val", 0)])

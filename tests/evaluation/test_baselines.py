@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+from sklearn import linear_model
 
 from mmkeras.evaluation import baselines
 from mmkeras.evaluation.baselines import (
     count_tokens,
-    predict_logistic_regression,
+    fit_logistic_regression,
     predict_majority,
     summarize_frames,
 )
@@ -30,7 +31,7 @@ def fit_and_predict(train, targets, rows, task="multiclass", **settings):
     """Predicts with a block "text"; other blocks as dictionaries."""
     train, rows = (x if isinstance(x, dict) else {"text": x} for x in (train, rows))
     settings = {"seed": 0} | settings
-    return predict_logistic_regression(train, targets, rows, task, **settings)
+    return fit_logistic_regression(train, targets, task, **settings).predict(rows, task)
 
 
 # Majority ---------------------------------------------------------------------
@@ -157,12 +158,12 @@ def test_each_of_several_labels_is_learned_separately():
 def test_max_rows_limits_the_training_rows_by_the_seed(monkeypatch):
     sizes = []
 
-    class Recorder(baselines.LogisticRegression):
+    class Recorder(linear_model.LogisticRegression):
         def fit(self, features, targets):
             sizes.append(len(features))
             return super().fit(features, targets)
 
-    monkeypatch.setattr(baselines, "LogisticRegression", Recorder)
+    monkeypatch.setattr(baselines.linear_model, "LogisticRegression", Recorder)
     model = (TRAIN, TRAIN_TARGETS, TRAIN)
     first, again, other = (
         fit_and_predict(*model, seed=s, max_rows=30) for s in (0, 0, 1)

@@ -34,6 +34,26 @@ def test_several_models_share_the_resamples_of_measure():
     result = measure(targets, probabilities, names, "multiclass", config, 5)
     correct = correct_rows(targets, probabilities, "multiclass")
     values, spread = accuracies([correct, ~correct], 150, 5)
-    accuracy = interval(values[0], spread[0])
+    accuracy = interval(values[0], spread[0], rows=90)
     assert accuracy == pytest.approx(result["metrics"]["accuracy"])
     np.testing.assert_allclose(spread[0] + spread[1], 1)
+
+
+@pytest.mark.parametrize("n", [1, 12, 1000])
+def test_two_models_that_are_right_on_the_same_rows_have_an_uncertain_difference(n):
+    difference = compare_accuracies(np.ones(n), np.ones(n), 200, 0)
+    margin = 1.96**2 / (n + 1.96**2)  # Wilson's upper end of no row of n
+    expected = {"value": 0.0, "low": -margin, "high": margin}
+    assert difference == pytest.approx(expected, abs=1e-4)
+    certain = compare_accuracies(np.ones(n), np.zeros(n), 200, 0)
+    expected = {"value": 1.0, "low": 1 - margin, "high": 1.0}
+    assert certain == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_constant_between_0_and_1_and_other_intervals_are_those_of_the_resamples():
+    half = interval(0.5, np.full(99, 0.5), rows=12)  # the AUC of equal scores
+    assert half == {"value": 0.5, "low": 0.5, "high": 0.5}
+    samples = np.linspace(0.8, 1, 1001)
+    entry = interval(1.0, samples, rows=3)
+    assert entry == pytest.approx({"value": 1, "low": 0.805, "high": 1.0})
+    assert interval(np.nan, samples, rows=3)["value"] is None

@@ -2,12 +2,14 @@ import json
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.stats import norm
 from sklearn import metrics as sk
 
 from mmkeras.config import EvaluateConfig
 from mmkeras.evaluation import metrics
+from mmkeras.evaluation.bootstrap import interval
 from mmkeras.evaluation.metrics import (
     correct_rows,
     measure,
@@ -69,6 +71,16 @@ def reference(targets, probabilities, task):
     return overall, per_class
 
 
+def wilson(rows):
+    """Interval of a proportion of `rows` that is 1, solved for its lower end."""
+    low = brentq(
+        lambda p: (1 - p) - norm.ppf(0.975) * np.sqrt(p * (1 - p) / rows),
+        0.01,
+        1 - 1e-9,
+    )
+    return low, 1.0
+
+
 # Values -----------------------------------------------------------------------
 
 
@@ -88,8 +100,10 @@ def test_a_perfect_model_scores_1_and_has_no_loss(task):
     assert scores.pop("ece") == 0
     assert scores == dict.fromkeys(scores, 1)
     for name, entry in result["per_class"].items():
-        assert entry.pop("support") == targets[:, names.index(name)].sum()
-        assert all(v == {"value": 1, "low": 1, "high": 1} for v in entry.values())
+        support = entry.pop("support")
+        assert support == targets[:, names.index(name)].sum()
+        assert all(v["value"] == v["high"] == 1 for v in entry.values())
+        assert entry["recall"]["low"] == pytest.approx(wilson(support)[0])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -170,6 +184,31 @@ def test_95_percent_intervals_contain_the_truth_about_95_times_in_100():
             entry = result["metrics"][name]
             hits[name] += entry["low"] <= value <= entry["high"]
     assert all(85 <= n <= 100 for n in hits.values()), hits
+
+
+@pytest.mark.parametrize("rows", [1, 3, 12, 500])
+@pytest.mark.parametrize("is_right", [True, False])
+def test_rows_that_are_all_right_or_all_wrong_have_the_interval_of_wilson(
+    rows, is_right
+):
+    targets = np.eye(2)[np.arange(rows) % 2]
+    probabilities = 0.2 + 0.6 * (targets if is_right else 1 - targets)
+    entry = measure(targets, probabilities, "ab", "binary", QUICK, seed=0)["metrics"]
+    low, high = wilson(rows) if is_right else [1 - x for x in wilson(rows)[::-1]]
+    expected = {"value": float(is_right), "low": low, "high": high}
+    assert entry["accuracy"] == pytest.approx(expected, abs=1e-6)
+    if rows > 1:
+        assert entry["roc_auc"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_edge_of_the_interval_contains_the_truth_as_often_as_promised():
+    rng, hits = np.random.default_rng(0), []
+    for _ in range(4000):
+        chance = rng.uniform(0.7, 1)
+        correct = rng.random(12) < chance
+        if correct.all():
+            hits.append(interval(1.0, np.ones(9), rows=12)["low"] <= chance)
+    assert np.mean(hits) > 0.95
 
 
 def test_the_seed_decides_the_intervals_and_not_the_values():

@@ -76,7 +76,8 @@ def test_shares_add_up_and_an_unused_modality_has_none():
     shares = {m: s["value"] for m, s in result["shapley"].items()}
     gain = value(result["subsets"]["text+image+audio"]) - value(result["subsets"][""])
     assert sum(shares.values()) == pytest.approx(gain, abs=1e-12)
-    assert result["shapley"]["audio"] == {"value": 0, "low": 0, "high": 0}
+    share = result["shapley"]["audio"]
+    assert share["value"] == 0 and -0.2 < share["low"] < 0 < share["high"] < 0.2
     assert shares["text"] > shares["image"] > 0
     for share in result["shapley"].values():
         assert share["low"] <= share["value"] <= share["high"]
@@ -122,7 +123,7 @@ def test_fusion_helps_weak_voters_and_hurts_a_good_one(accuracy, weights, sign):
     inputs, targets = votes(1000, **accuracy)
     fusion = measured(inputs, targets, **weights)["fusion"]
     low, high = fusion["difference"]["low"], fusion["difference"]["high"]
-    assert np.sign(low) == np.sign(high) == sign
+    assert (low > 0, high < 0) == (sign > 0, sign < 0)
     assert fusion["best_alone"] == "text" or sign == 1
 
 

@@ -44,6 +44,15 @@ def test_the_interval_covers_the_true_value_about_as_often_as_promised():
     assert hits >= 90
 
 
+def test_runs_without_an_error_have_the_interval_of_wilson():
+    runs = [dict.fromkeys("abcdefghijkl", True)] * 3
+    margin = 1.96**2 / (12 + 1.96**2)
+    expected = {"value": 1.0, "low": 1 - margin, "high": 1.0}
+    assert accuracy(runs, 50) == pytest.approx(expected, abs=1e-4)
+    expected = {"value": 0.0, "low": -margin, "high": margin}
+    assert difference(runs, runs, 50) == pytest.approx(expected, abs=1e-4)
+
+
 def test_runs_with_other_rows_count_alike():
     value = accuracy([{"a": True}, {"b": False, "c": False, "d": False}], 200)
     assert value["value"] == 0.5

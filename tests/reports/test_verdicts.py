@@ -1,8 +1,12 @@
 import re
 
+import numpy as np
 import pytest
 
-from mmkeras.reports.verdicts import baseline_verdict, fusion_verdict
+from mmkeras.evaluation.bootstrap import compare_accuracies
+from mmkeras.reports.verdicts import baseline_verdict, fusion_verdict, linear_verdict
+
+ENDS = ("low", "value", "high")
 
 
 def verdict(accuracy, low, majority, logistic, difference):
@@ -10,7 +14,7 @@ def verdict(accuracy, low, majority, logistic, difference):
         {"accuracy": {"value": accuracy, "low": low}},
         {"accuracy": {"value": majority}},
         {"accuracy": {"value": logistic}},
-        dict(zip(("low", "value", "high"), difference, strict=True)),
+        dict(zip(ENDS, difference, strict=True)),
     )
 
 
@@ -30,11 +34,27 @@ def test_the_interval_of_the_difference_decides(accuracy, difference, words, num
     assert re.findall(r"[+-]?\d+\.\d", sentence) == numbers.split()
 
 
+def test_two_models_without_error_on_a_dozen_rows_are_not_compared_with_certainty():
+    difference = compare_accuracies(np.ones(12), np.ones(12), 200, 0)
+    sentence = verdict(1.0, 0.757, 0.5, 1.0, [difference[k] for k in ENDS])
+    assert "+0.0 points (95 % interval -24.2 to +24.2)" in sentence
+    fusion = {"best_alone": "text", "trained_alone": False, "difference": difference}
+    assert "(95 % interval -24.2 to +24.2" in fusion_verdict(fusion)
+
+
 @pytest.mark.parametrize("low, is_clear", [(0.51, True), (0.5, False), (0.45, False)])
 def test_a_model_no_better_than_the_majority_is_reported(low, is_clear):
     sentence = verdict(0.55, low, 0.5, 0.4, (0.05, 0.15, 0.25))
     assert ("most frequent class (50.0 %)" not in sentence) == is_clear
     assert "is better than logistic regression" in sentence
+
+
+@pytest.mark.parametrize("low, words", [(0.51, "is better"), (0.5, "not clearly")])
+def test_a_logistic_regression_is_compared_with_the_majority(low, words):
+    model = {"accuracy": {"value": 0.6, "low": low}}
+    sentence = linear_verdict(model, {"accuracy": {"value": 0.5}})
+    assert words in sentence and "(accuracy 60.0 %)" in sentence
+    assert sentence.endswith("most frequent class (50.0 %).")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +66,7 @@ def test_a_model_no_better_than_the_majority_is_reported(low, is_clear):
     ],
 )
 def test_fusion_is_compared_with_the_best_modality(difference, words):
-    difference = dict(zip(("low", "value", "high"), difference, strict=True))
+    difference = dict(zip(ENDS, difference, strict=True))
     fusion = {"best_alone": "text", "trained_alone": False, "difference": difference}
     assert re.search(words, fusion_verdict(fusion))
     trained = fusion_verdict({**fusion, "trained_alone": True})

@@ -43,6 +43,26 @@ def test_no_rows_give_a_temperature_of_1(task):
 
 
 @pytest.mark.parametrize("task", TASKS)
+def test_few_rows_change_the_temperature_less_than_many(task):
+    targets, logits = calibrated(task)
+    function = expit if task == "multilabel" else lambda x: softmax(x, axis=1)
+    probabilities = function(8 * logits)
+    few, many = (fit_temperature(targets[:n], probabilities[:n], task) for n in (6, 99))
+    assert 1 < few < 4 < many < 12
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 8, 12])
+def test_wrong_predictions_for_a_few_rows_keep_the_scores_apart(rows):
+    # Without the prior the temperature is 20, at which .98 becomes .55.
+    targets = np.eye(2)[np.arange(rows) % 2]
+    probabilities = 0.02 + 0.96 * np.eye(2)[np.arange(rows) // 2 % 2]
+    temperature = fit_temperature(targets, probabilities, "binary")
+    assert 1 <= temperature < 5
+    scores = apply_temperature(probabilities, temperature, "binary").max(axis=1)
+    assert (scores > 0.68).all()
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_the_confidence_of_a_model_without_errors_stays_finite(task):
     targets, _, _ = simulate(task, n=50)
     probabilities = 0.1 + 0.8 * targets
@@ -84,7 +104,9 @@ def test_two_columns_of_a_binary_task_are_the_sigmoid_of_one():
     assert both[:, 1] == pytest.approx(positive)
 
 
-def test_a_model_gets_the_temperature_of_validation_rows(folder, table, tiny_config):
+def test_a_model_gets_the_temperature_of_validation_rows(
+    folder, table, tiny_config, capsys
+):
     run_data = prepare_run(folder, tiny_config(), table)
     model = build_model(run_data.config, run_data.state)
     val = Batches(
@@ -95,4 +117,6 @@ def test_a_model_gets_the_temperature_of_validation_rows(folder, table, tiny_con
     columns = [np.concatenate([1 - x, x], axis=1) for x in (targets, probabilities)]
     expected = fit_temperature(*columns, "binary")
     calibrate(model, val, "binary")
+    printed = f"temperature {expected:.2f} from 8 validation rows, with a prior"
+    assert printed in capsys.readouterr().out
     assert get_temperature(model) == pytest.approx(expected, rel=1e-4)

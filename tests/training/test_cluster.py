@@ -214,8 +214,10 @@ def file_names(folder):
 
 
 def test_two_workers_train_the_model_of_one_process(tmp_path):
-    audio = [table_factory.vector([i % 2, 0.1 * i]) for i in range(40)]
-    argv = write_run(tmp_path, table_factory.texts(audio=audio))
+    # The last training batch has 4 rows of 6, and is filled up.
+    splits = ["train"] * 22 + ["val"] * 8 + ["test"] * 8
+    audio = [table_factory.vector([i % 2, 0.1 * i]) for i in range(len(splits))]
+    argv = write_run(tmp_path, table_factory.texts(splits, audio=audio))
     output_of(main, [*argv, "--output", tmp_path / "single"])
     (code, out, _), other = Workers(tmp_path / "run", argv, argv).wait()
     assert code == 0 and "Metrics on 8 rows" in out

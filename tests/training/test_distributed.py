@@ -78,7 +78,7 @@ def test_the_fit_of_workers_has_the_epochs_logs_and_stop_of_keras():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile(loss="mse")
     rows = tf.data.Dataset.from_tensors((tf.ones([4, 2]), tf.ones([4, 1])))
-    options = {"steps": 2, "callbacks": [Recorder()], "verbose": 0}
+    options = {"steps": 2, "callbacks": [Recorder()]}
     distributed.distributed_fit(model, rows.repeat(6), rows, range(2, 5), **options)
     assert epochs == [2, 3]
 

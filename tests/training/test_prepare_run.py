@@ -32,6 +32,27 @@ def test_rows_settings_and_state_are_written(folder, table, tiny_config, capsys)
     assert "24 train, 8 val, 8 test rows; text; 2 classes" in capsys.readouterr().out
 
 
+def test_the_schedule_follows_the_training_rows_and_is_kept(
+    folder, table, tiny_config, capsys, monkeypatch
+):
+    config = tiny_config(epochs="auto", train={"batch_size": "auto"})
+    run_data = prepare_run(folder, config, table)
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    expected = (4, 100)  # 24 rows, 6 steps per epoch
+    assert (settings["train"]["batch_size"], settings["epochs"]) == expected
+    assert (run_data.config.train.batch_size, run_data.config.epochs) == expected
+    printed = "Schedule: batches of 4 rows, 6 per epoch, 100 epochs. Fewer than"
+    assert printed in capsys.readouterr().out
+    manifest = run_manifest.read_manifest(folder)
+    assert manifest["settings"]["epochs"] == "auto"
+
+    start(folder)
+    monkeypatch.setattr("mmkeras.config.schedule.MIN_BATCH_ROWS", 8)  # another version
+    run_folder.check_unchanged(folder, config, str(table))
+    config = prepare_run(folder, config, table).config
+    assert (config.train.batch_size, config.epochs) == expected
+
+
 def test_detected_vectors_are_in_config_yaml_alone(folder, table, tiny_config):
     rows = [
         {**r, "text": table_factory.vector([i, 1])}

@@ -10,6 +10,7 @@ from mmkeras.training import run_folder
 from mmkeras.training.run_folder import check_unchanged, locked_folder
 
 CONFIG = small_concat()
+OLD = replace(CONFIG, epochs=30, train=replace(CONFIG.train, batch_size=32))
 
 
 def test_a_folder_of_something_else_is_refused_and_not_changed(tmp_path):
@@ -77,13 +78,29 @@ def test_before_the_first_epoch_settings_may_change(started):
         (
             {"train": replace(CONFIG.train, batch_size=7)},
             "/a/data.csv",
-            "train.batch_size=32, .* train.batch_size=7",
+            "train.batch_size=auto, .* train.batch_size=7",
         ),
     ],
 )
 def test_another_table_or_setting_is_refused(started, change, data, message):
     with pytest.raises(UserError, match=message):
         check_unchanged(started, replace(CONFIG, **change), data)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"schedule": {"epochs": 47, "batch_size": 8}}, (47, 8)),
+        ({"settings": to_dict(OLD)}, (30, 32)),  # of a version without auto
+    ],
+)
+def test_a_started_run_keeps_its_batch_size_and_epochs(started, content, expected):
+    run_manifest.write_manifest(started, **content)
+    check_unchanged(started, CONFIG, "/a/data.csv")
+    config = run_folder.with_stored_schedule(started, CONFIG)
+    assert (config.epochs, config.train.batch_size) == expected
+    explicit = run_folder.with_stored_schedule(started, replace(CONFIG, epochs=3))
+    assert (explicit.epochs, explicit.train.batch_size) == (3, expected[1])
 
 
 def test_a_started_run_of_a_later_keras_is_refused_first(started, monkeypatch):

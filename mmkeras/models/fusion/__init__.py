@@ -24,6 +24,7 @@ _VECTORS = {
     "tensor": vector_fusion.multiply_out,
     "low_rank": vector_fusion.multiply_low_rank,
     "late": vector_fusion.concat,
+    "linear": vector_fusion.standardize,
 }
 _SEQUENCES = {
     "cross_attention": token_fusion.attend_across,
@@ -37,8 +38,8 @@ def fuse(
 ) -> keras.KerasTensor:
     """Fuses the branches into one vector by `config.kind`.
 
-    A missing modality is replaced by a learned embedding (by zeros in late fusion),
-    so its input cannot affect the result. Without `config.presence` nothing is
+    A missing modality is replaced by a learned embedding (by zeros in late and linear
+    fusion), so its input cannot affect the result. Without `config.presence` nothing is
     replaced.
 
     Args:
@@ -47,8 +48,8 @@ def fuse(
         present: (B, M), 1.0 where the branch has data, else 0.0.
 
     Returns:
-        (B, D); D is `config.units`, except for interaction and late, which have no
-        dense layer between the branches and the classifier.
+        (B, D); D is `config.units`, except for interaction, late and linear, which
+        have no dense layer between the branches and the classifier.
 
     Example:
         text, image = keras.Input((256,)), keras.Input((64,))
@@ -63,6 +64,8 @@ def fuse(
         branches = _handle_missing(branches, present, config)
     else:
         branches = _pass_through(branches, present, config)
+    if config.kind == "linear":
+        branches = [*branches, present]
     kinds = _SEQUENCES if config.takes_tokens else _VECTORS
     return kinds[config.kind](branches, config)
 
@@ -76,7 +79,8 @@ def _handle_missing(branches, present, config):
     if config.takes_tokens:
         kind = MissingToken
     else:
-        kind = ZeroMissing if config.kind == "late" else MissingEmbedding
+        is_zero = config.kind in ("late", "linear")
+        kind = ZeroMissing if is_zero else MissingEmbedding
         branches = [(vector,) for vector in branches]
     return [
         kind(name=f"absence_{i}")(*branch, columns[i])

@@ -131,6 +131,30 @@ def multiply_low_rank(vectors: Vectors, config: FusionConfig) -> keras.KerasTens
     return Dropout(config.dropout, name="dropout_out")(x)
 
 
+def standardize(vectors: Vectors, config: FusionConfig) -> keras.KerasTensor:
+    """Concatenates the vectors and standardizes each number: to (B, sum of D_m)."""
+    return Standardize(dtype="float32", name="fused")(concat(vectors, config))
+
+
+@keras.saving.register_keras_serializable(package="mmkeras")
+class Standardize(layers.Layer):
+    """Vectors minus their mean, divided by their deviation: (B, D) to (B, D).
+
+    Both are set after training. A classifier on vectors that are not standardized
+    would lose precision in float32.
+    """
+
+    def build(self, shape):
+        settings = {"shape": (shape[-1],), "trainable": False}
+        self.mean = self.add_weight(name="mean", initializer="zeros", **settings)
+        self.deviation = self.add_weight(
+            name="deviation", initializer="ones", **settings
+        )
+
+    def call(self, vectors):
+        return (vectors - self.mean) / self.deviation
+
+
 @keras.saving.register_keras_serializable(package="mmkeras")
 class AppendOne(layers.Layer):
     """A 1 before each vector: (B, D) to (B, 1 + D)."""

@@ -1,0 +1,67 @@
+"""Training of a linear model: logistic regression of the fused vectors."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mmkeras.data.input_pipeline import Batches
+from mmkeras.errors import UserError
+from mmkeras.evaluation.baselines import fit_logistic_regression
+from mmkeras.modalities.preprocessing_state import BINARY
+from mmkeras.models.model import HEAD, class_probabilities, with_outputs
+from mmkeras.schema import EMBEDDING
+from mmkeras.training.cluster import read_cluster
+
+_MAX_ROWS = 20_000  # 1,411 features of 8 bytes each: 230 MB
+_MAX_ITERATIONS = 5000  # a few hundred reach convergence
+
+
+def fit_linear(model: keras.Model, train: Batches) -> None:
+    """Fits the classifier of a new model with fusion.kind=linear by scikit-learn.
+
+    The first 20,000 training rows are used, in the order of the shards, which is
+    random.
+
+    Raises:
+        UserError: There are several workers.
+    """
+    if read_cluster().workers > 1:
+        raise UserError(
+            "fusion.kind=linear is fitted by scikit-learn in one process. Start it "
+            "without TF_CONFIG."
+        )
+    head, state = model.get_layer(HEAD), train.preprocessor.state
+    features, targets = _read_features(model, train)
+    blocks = head.get_layer("concatenate").input
+    ends = np.cumsum([block.shape[1] for block in blocks])[:-1]
+    regression = fit_logistic_regression(
+        dict(enumerate(np.split(features, ends, axis=1))),
+        np.asarray(class_probabilities(targets, state.task)),
+        state.task,
+        train.config.seed,
+        max_rows=_MAX_ROWS,
+        max_iterations=_MAX_ITERATIONS,
+    )
+    kernel, bias = regression.kernel, regression.bias
+    if state.task == BINARY:  # one logit instead of two
+        kernel, bias = (x[..., 1:] - x[..., :1] for x in (kernel, bias))
+    head.get_layer("fused").set_weights([regression.mean, regression.deviation])
+    head.get_layer("logits").set_weights([kernel, bias])
+    print(
+        f"Logistic regression: {len(features):,} of {train.rows:,} training rows, "
+        f"{features.shape[1]:,} features, {regression.iterations:,} iterations."
+    )
+
+
+def _read_features(model, train) -> tuple[np.ndarray, np.ndarray]:
+    """Returns fused vectors (N, D), before they are standardized, and targets."""
+    is_full = train.image_vectors is None
+    part = with_outputs(model) if is_full else model.get_layer(HEAD)
+    fuse = tf.function(lambda x: part(x, training=False)[EMBEDDING], autograph=False)
+    features, targets = [], []
+    for inputs, target, _ in train.eval_batches():
+        features.append(fuse(inputs).numpy())
+        targets.append(target.numpy())
+        if len(features) * train.config.train.batch_size >= _MAX_ROWS:
+            break
+    return np.concatenate(features), np.concatenate(targets)
