@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="python -m mmkeras.evaluate",
         description="Measure a trained model on a table: metrics.json, "
-        "predictions.csv and report.html.",
+        "confusion.csv, predictions.csv and report.html.",
     )
     parser.add_argument("--model", required=True, metavar="RUN", help="Run folder.")
     parser.add_argument("--data", required=True, metavar="FILE.csv", help="Table.")

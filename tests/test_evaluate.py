@@ -37,7 +37,7 @@ def test_the_runs_own_test_rows_have_the_same_metrics_again(run, output):
 
 def test_predictions_and_report_are_written_with_the_metrics(output):
     names = sorted(path.name for path in output.iterdir())
-    assert names == ["metrics.json", "predictions.csv", "report.html"]
+    assert names == ["confusion.csv", "metrics.json", "predictions.csv", "report.html"]
     ids = [row["id"] for row in read_csv(output / "predictions.csv")]
     assert ids == [f"r{i}" for i in range(32, 40)]
 
