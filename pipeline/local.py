@@ -20,7 +20,13 @@ from mmkeras.cli import (
 from mmkeras.environment.extras import check_extras
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.files import check_file, check_files, exclusive_lock, is_remote
+from mmkeras.files import (
+    check_file,
+    check_files,
+    check_no_pattern,
+    exclusive_lock,
+    is_remote,
+)
 from mmkeras.training.run_folder import data_name
 from pipeline.settings import PipelineConfig
 
@@ -66,6 +72,7 @@ def main(argv: Sequence[str]) -> int:
             "python -m pipeline.kubeflow writes to gs:// and s3://."
         )
     root = Path(parsed.root)
+    check_no_pattern("--root", root.resolve())
     if parsed.status:
         import_tensorflow()
         from pipeline.runtime.lineage import status

@@ -10,9 +10,12 @@ from mmkeras.files import (
     atomic_path,
     check_file,
     check_files,
+    check_no_pattern,
     csv_text,
     exclusive_lock,
+    has_pattern,
     latest_version,
+    path_without_pattern,
     write_text,
 )
 
@@ -69,6 +72,33 @@ def test_the_latest_version_is_the_highest_number(tmp_path):
     for name in ("9", "10", ".11.partial", "notes"):
         (tmp_path / name).mkdir()
     assert latest_version(tmp_path).name == "10"
+
+
+@pytest.mark.parametrize("name", ["my [1] run", "a*", "why?", "a\\b"])
+def test_a_folder_with_a_name_like_a_pattern_is_reached_by_a_link(name, tmp_path):
+    folder = tmp_path / name / "1"
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text("content")
+    with path_without_pattern(folder) as path:
+        assert not has_pattern(path)
+        assert (Path(path) / "a.txt").read_text() == "content"
+    assert not Path(path).exists() and (folder / "a.txt").exists()
+    with pytest.raises(UserError, match=r"--root '.* characters \* \? \[ .* give"):
+        check_no_pattern("--root", folder)
+
+
+def test_a_link_is_made_in_a_folder_whose_name_is_no_pattern(tmp_path, monkeypatch):
+    folder = tmp_path / "tmp [1]"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with path_without_pattern(folder) as path:
+        assert Path(path).samefile(folder) and not has_pattern(path)
+
+
+@pytest.mark.parametrize("path", ["plain", "gs://bucket/a[1]"])
+def test_other_folders_are_used_by_their_own_path(path):
+    with path_without_pattern(path) as result:
+        assert result == path
 
 
 def test_a_lock_is_refused_while_another_holds_it(tmp_path):
