@@ -17,7 +17,6 @@ from typing import Any
 from mmkeras import s3
 from mmkeras.errors import UserError
 
-
 # Characters that TensorFlow, TFX and Beam read as parts of a pattern; on Windows "\\"
 # separates folders.
 _PATTERN = re.compile(r"[*?\[]" if os.name == "nt" else r"[*?\[\\]")
