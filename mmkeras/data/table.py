@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mmkeras.config import TableConfig
+from mmkeras.data.file_kind import HEAD_BYTES, other_kind
 from mmkeras.errors import UserError, format_names
 from mmkeras.files import is_remote, read_remote
 from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, SPLITS, TEST, TRAIN, VAL
@@ -143,10 +144,15 @@ def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _open(path: str | Path) -> TextIO:
-    settings = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
     if is_remote(path):
-        return io.TextIOWrapper(io.BytesIO(read_remote(str(path))), **settings)
-    return open(path, **settings)
+        file = io.BufferedReader(io.BytesIO(read_remote(str(path))))
+    else:
+        file = open(path, "rb")
+    if kind := other_kind(file.peek(HEAD_BYTES)):
+        file.close()
+        raise UserError(f"{path} is {kind}")
+    settings = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+    return io.TextIOWrapper(file, **settings)
 
 
 def _header(path, records):
