@@ -65,6 +65,7 @@ def add_settings(parser: Parser, preset: Config, kind: type[Config] = Config) ->
     parser.add_argument(
         "--print_config", action="store_true", help="Print all settings and exit."
     )
+    parser.add_help_all()
 
 
 def settings(

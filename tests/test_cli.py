@@ -200,6 +200,9 @@ def test_a_value_is_read_alike_from_flag_and_file(name, text, value, file):
         (["--text.droput", "3"], ["Did you mean '--text.dropout'?"]),
         (["--on-bad-rows=3"], ["Did you mean '--on-bad-row'?"]),
         (["--qqqq"], ["no flag '--qqqq'", "See --help"]),
+        (["--label", "Class"], ["Did you mean '--table.label_column'?"]),
+        (["--label-column=Class"], ["Did you mean '--table.label_column'?"]),
+        (["--image_column", "p"], ["Did you mean '--table.image_column'?"]),
         (["--epochs"], ["--epochs needs a value", "--help"]),
         (["--train.learning_rate", "-1e-3"], ["--train.learning_rate=VALUE"]),
         (["--seed", "010"], ["seed needs int", "'010'"]),
@@ -301,6 +304,13 @@ def test_a_program_has_switches_choices_lists_and_positional_words():
     ):
         with pytest.raises(UserError, match=message):
             program(*argv)
+
+
+def test_a_table_without_its_flag_is_pointed_to_data():
+    with pytest.raises(UserError, match="Did you mean '--data my rows.csv'?"):
+        train.main(["my rows.csv", "--epochs", "3"])
+    with pytest.raises(UserError, match="'stray' belongs to no flag. See --help."):
+        train.main(["stray"])
 
 
 def test_flags_and_their_values_are_dropped_from_a_command_line():
@@ -423,7 +433,7 @@ def test_printed_settings_are_a_file_that_sets_them_again(capsys, file):
 def test_help_explains_every_setting_with_its_default(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
-        train.main(["--help"])
+        train.main(["--help-all"])
     text = " ".join(capsys.readouterr().out.split())
     for flag in ("--data", "--output", "--config", "--on-bad-row", "--on_bad_row"):
         assert flag in text
@@ -434,6 +444,17 @@ def test_help_explains_every_setting_with_its_default(monkeypatch, capsys):
         else:
             default = json.dumps(flag.default).strip('"') or "empty"
             assert flag.doc and f"{flag.doc} (default: {default})" in text
+
+
+def test_help_is_one_screen_without_the_members_of_groups(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as end:
+        train.main(["--help"])
+    text = capsys.readouterr().out
+    assert not end.value.code and len(text.splitlines()) <= 40
+    for flag in ("--data", "--output", "--preset", "--epochs", "--help-all"):
+        assert flag in text
+    assert "--text.dropout" not in text and "Text branch" not in text
 
 
 def test_inherited_settings_are_explained():

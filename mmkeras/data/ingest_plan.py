@@ -130,7 +130,10 @@ def _assign_splits(rows, rejected, total, config):
     except UserError as error:
         if not rejected:
             raise
-        raise UserError(f"{error}\n{rejection_message(rejected, total)}") from None
+        bad = rejection_message(rejected, total)
+        # What the other rows lack may be the labels of these.
+        text = bad if config.on_bad_row == "fail" else f"{error}\n{bad}"
+        raise UserError(text) from None
 
 
 def resolve_encoders(rows: Sequence[Row], config: Config) -> Config:
