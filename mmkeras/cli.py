@@ -15,7 +15,7 @@ import yaml
 
 from mmkeras.config import Config, to_dict
 from mmkeras.config.flags import FILES, Parser, build, list_flags
-from mmkeras.config.presets import PRESETS
+from mmkeras.config.presets import DEMO, PRESETS
 from mmkeras.config.values import read_yaml
 from mmkeras.environment.extras import EXTRAS, missing_extra
 from mmkeras.errors import ExportMismatchError, LostWorkerError, UserError, did_you_mean
@@ -23,8 +23,11 @@ from mmkeras.errors import ExportMismatchError, LostWorkerError, UserError, did_
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
 
 
-def choose_preset(argv: Sequence[str]) -> Config:
+def choose_preset(argv: Sequence[str], *, has_demo: bool = False) -> Config:
     """Returns the settings of --preset, in `argv` or in a --config file.
+
+    With `has_demo`, a command line without --data is for the demo data set, whose
+    default preset trains on a CPU without a download.
 
     Raises:
         UserError: The preset is unknown, or the file cannot be read.
@@ -32,12 +35,14 @@ def choose_preset(argv: Sequence[str]) -> Config:
     parser = Parser(add_help=False)
     parser.add_argument("--preset")
     parser.add_argument("--config", action="append")
+    parser.add_argument("--data")
     values, _ = parser.split(argv)
     name = values.get("preset")
     contents = [read_yaml(path) for path in values.get("config", [])]
     for content in reversed(contents):
         name = name or content.get("preset")
-    name = name or Config().preset
+    has_table = any("data" in content for content in (values, *contents))
+    name = name or (DEMO if has_demo and not has_table else Config().preset)
     if not isinstance(name, str) or name not in PRESETS:
         raise UserError(
             f"There is no preset '{name}'.{did_you_mean(str(name), list(PRESETS))}"

@@ -113,7 +113,7 @@ def _parser(argv: Sequence[str]) -> Parser:
         action="store_true",
         help="Print the lineage of the pushed model, and run nothing.",
     )
-    add_settings(parser, choose_preset(argv), PipelineConfig)
+    add_settings(parser, choose_preset(argv, has_demo=True), PipelineConfig)
     return parser
 
 
@@ -191,6 +191,8 @@ def _pipeline(args: LocalRunArgs):
     from tfx.types.standard_artifacts import Model, ModelBlessing
 
     from mmkeras.data.demo_dataset import table_or_demo
+    from mmkeras.data.table import table_modalities
+    from mmkeras.modalities.pretrained import fetch_pretrained
     from pipeline import graph
     from pipeline.components.pusher import newest_version
     from pipeline.components.schema_gen import edited_hash
@@ -199,7 +201,9 @@ def _pipeline(args: LocalRunArgs):
 
     root, config = args.root.resolve(), args.config
     schema_file = str(args.schema_file.resolve())
-    source = _source(table_or_demo(args.data), config)
+    table = table_or_demo(args.data)
+    fetch_pretrained(config.plain, table_modalities(table, config.table))
+    source = _source(table, config)
     serving_dir = str(args.serving_dir.resolve())
     paths = graph.OutputPaths(
         schema_file=schema_file,

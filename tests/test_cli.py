@@ -106,6 +106,22 @@ def test_a_later_file_wins_over_an_earlier_one_and_a_flag_over_both(file):
     assert config.image == PRESETS["small-concat"]().image
 
 
+@pytest.mark.parametrize(
+    ("argv", "content", "expected"),
+    [
+        ([], "", "small-concat"),
+        (["--epochs", "1"], "seed: 1", "small-concat"),
+        (["--data", "a.csv"], "", "resnet50-concat"),
+        ([], "data: a.csv", "resnet50-concat"),
+        (["--preset", "gated"], "", "gated"),
+        ([], "preset: resnet50-concat", "resnet50-concat"),
+    ],
+)
+def test_the_demo_data_set_has_a_preset_of_its_own(argv, content, expected, file):
+    argv = [*argv, *(["--config", file(content)] if content else [])]
+    assert choose_preset(argv, has_demo=True).preset == expected
+
+
 def test_a_group_is_a_mapping_or_a_file_and_its_members_win(file):
     path = file("{dropout: 0.25, units: 8}")
     for group in (path, "{dropout: 0.25, units: 8}"):
