@@ -19,6 +19,7 @@ from mmkeras.config.presets import DEMO, PRESETS
 from mmkeras.config.values import read_yaml
 from mmkeras.environment.extras import EXTRAS, missing_extra
 from mmkeras.errors import ExportMismatchError, LostWorkerError, UserError, did_you_mean
+from mmkeras.files import full_disk
 
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
 
@@ -117,11 +118,14 @@ def load_config(path: Path) -> Config:
 
 
 def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
-    """Runs a program and exits; a `UserError` is one line on stderr and exit code 2."""
+    """Runs a program and exits; a `UserError` is one line on stderr and exit code 2.
+
+    A full disk is one line and exit code 1.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
-        code = main(sys.argv[1:]) or 0
+        code = _run(main)
         if code == INTERRUPTED:
             _exit_at_once(code)
         sys.exit(code)
@@ -154,6 +158,23 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         _exit_at_once(INTERRUPTED)
 
 
+def _run(main: Callable[[Sequence[str]], int | None]) -> int:
+    """Returns the exit code of a program; ends this process if the disk is full."""
+    try:
+        code = main(sys.argv[1:]) or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except Exception as error:
+        if (full := full_disk(error)) is None:
+            raise
+        path = f"{full.filename}: " if full.filename else ""
+        text = f"error: {path}{full.strerror}. Free some space, and repeat the command."
+        print(text, file=sys.stderr)
+        # Libraries would try to write the rest, and HDF5 crashes in that.
+        _exit_at_once(1)
+
+
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
     """Lets SIGINT and SIGTERM, unless ignored, raise KeyboardInterrupt.
@@ -184,8 +205,8 @@ def _exit_at_once(code: int) -> NoReturn:
     TensorFlow's threads continue after Ctrl-C or the loss of a worker, and can crash
     the process while the interpreter shuts down (TensorFlow 2.21 on Python 3.13).
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for file in (sys.stdout, sys.stderr):
+        _is_flushed(file)
     os._exit(code)
 
 

@@ -1,6 +1,7 @@
 """Local and remote files: paths, checks, and atomic writes."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -20,6 +21,12 @@ from mmkeras.errors import UserError
 # Characters that TensorFlow, TFX and Beam read as parts of a pattern; on Windows "\\"
 # separates folders.
 _PATTERN = re.compile(r"[*?\[]" if os.name == "nt" else r"[*?\[\\]")
+
+
+# Errors of a disk, a quota or a limit of the size of files, and their texts, which
+# libraries put into exceptions of their own.
+_FULL = {n: os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+_SQLITE_FULL = "database or disk is full"
 
 
 def is_remote(path: str | Path) -> bool:
@@ -178,6 +185,39 @@ def check_output_folder(output: Path) -> None:
         )
 
 
+def full_disk(error: BaseException | None) -> OSError | None:
+    """Returns the error of a full disk that an exception is, or follows from.
+
+    It has the path if one is known.
+
+    Example:
+        >>> full_disk(RuntimeError("a.h5: No space left on device")).strerror
+        'No space left on device'
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return OSError(error.errno, _FULL[error.errno], error.filename)
+        text = str(error)
+        for number, message in _FULL.items():
+            if message in text:
+                return OSError(number, message)
+        if _SQLITE_FULL in text:
+            return OSError(errno.ENOSPC, _FULL[errno.ENOSPC])
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def _full_disk_at(path: Path) -> Iterator[None]:
+    """Names the path in the error of a full disk."""
+    try:
+        yield
+    except Exception as error:
+        if full := full_disk(error):
+            raise OSError(full.errno, full.strerror, str(path)) from error
+        raise
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path`, then renames it to `path`.
@@ -197,10 +237,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         return
     tmp_path = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
     try:
-        yield tmp_path
-        _sync(tmp_path)
-        os.replace(tmp_path, path)
-        _sync(path.parent)
+        with _full_disk_at(path):
+            yield tmp_path
+            _sync(tmp_path)
+            os.replace(tmp_path, path)
+            _sync(path.parent)
     finally:
         tmp_path.unlink(missing_ok=True)
 
@@ -227,11 +268,12 @@ def atomic_folder(folder: str | Path, *, sync: bool = True) -> Iterator[Path]:
     tmp_folder = folder.with_name(f".{uuid.uuid4().hex[:8]}.{folder.name}")
     tmp_folder.mkdir(parents=True)
     try:
-        yield tmp_folder
-        for path in tmp_folder.rglob("*") if sync else ():
-            _sync(path)
-        os.rename(tmp_folder, folder)
-        _sync(folder.parent)
+        with _full_disk_at(folder):
+            yield tmp_folder
+            for path in tmp_folder.rglob("*") if sync else ():
+                _sync(path)
+            os.rename(tmp_folder, folder)
+            _sync(folder.parent)
     finally:
         shutil.rmtree(tmp_folder, ignore_errors=True)
 

@@ -25,6 +25,7 @@ from mmkeras.files import (
     check_files,
     check_no_pattern,
     exclusive_lock,
+    full_disk,
     is_remote,
 )
 from mmkeras.training.run_folder import data_name
@@ -175,8 +176,8 @@ def _run(args: LocalRunArgs, argv: Sequence[str]) -> int:
         return INTERRUPTED
     except UserError as error:
         raise UserError(f"{current}: {error}" if current else str(error)) from error
-    except Exception:
-        if current:
+    except Exception as error:
+        if current and not full_disk(error):
             print(f"\n{current} failed; see {log}.", file=sys.stderr)
         raise
     print(summary)

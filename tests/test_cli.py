@@ -542,8 +542,42 @@ run_program(main)
 """
     with open("/dev/full", "w") as full:
         result = run_python(code, stdout=full)
-    assert result.returncode == 2
-    assert result.stderr == "error: out.csv: No space left on device.\n"
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: out.csv: No space left on device. Free some space, and repeat the "
+        "command.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "raise RuntimeError('a.h5: No space left on device')",
+        "raise OSError(27, 'File too large')",
+        "raise UserError('wrapped') from OSError(122, 'Disk quota exceeded')",
+        "raise ValueError('sqlite: database or disk is full')",
+    ],
+)
+def test_a_full_disk_is_one_line_and_exit_code_1_whoever_reports_it(statement):
+    program = f"""
+from mmkeras.cli import run_program
+from mmkeras.errors import UserError
+def main(argv):
+    {statement}
+run_program(main)
+"""
+    result = run_python(program)
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 1
+    assert line.startswith("error: ") and "Free some space" in line
+    assert "wrapped" not in line
+
+
+def test_output_that_cannot_be_written_at_the_end_is_an_error():
+    program = "from mmkeras.cli import run_program; run_program(lambda _: print('a'))"
+    with open("/dev/full", "w") as full:
+        result = run_python(program, stdout=full)
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

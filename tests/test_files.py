@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from mmkeras.files import (
     check_no_pattern,
     csv_text,
     exclusive_lock,
+    full_disk,
     has_pattern,
     latest_version,
     path_without_pattern,
@@ -63,6 +66,35 @@ def test_a_file_that_cannot_be_finished_does_not_replace_the_old(tmp_path, monke
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(KeyboardInterrupt):
         write_text(tmp_path / "a.txt", "new")
+    (path,) = tmp_path.iterdir()
+    assert path.read_text() == "old"
+
+
+def test_a_full_disk_is_named_by_the_outermost_path(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(OSError) as error:
+        with atomic_folder(tmp_path / "new") as folder:
+            with atomic_path(folder / "b.txt") as path:
+                path.write_text("half")
+                raise RuntimeError("b.txt; No space left on device")
+    assert error.value.errno == 28 and error.value.filename == str(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert full_disk(ValueError("another")) is None
+
+
+def test_a_file_above_the_limit_of_its_size_leaves_the_old_one(tmp_path):
+    program = f"""
+import resource
+from mmkeras.cli import run_program
+from mmkeras.files import write_text
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+run_program(lambda _: write_text("{tmp_path}/a.txt", "new" * 1000))
+"""
+    write_text(tmp_path / "a.txt", "old")
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True)
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 1 and f"{tmp_path}/a.txt: File too large" in line
     (path,) = tmp_path.iterdir()
     assert path.read_text() == "old"
 
