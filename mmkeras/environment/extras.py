@@ -28,6 +28,8 @@ EXTRAS = {
     "tensorflow_transform": "tfx",
     "tfx": "tfx",
     "boto3": "s3",
+    "av": "media",
+    "pillow_heif": "media",
 }
 
 

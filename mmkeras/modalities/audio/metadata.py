@@ -4,6 +4,7 @@ import numpy as np
 import soundfile
 
 from mmkeras import schema
+from mmkeras.modalities.audio.av_decoder import av_format, decode_av
 from mmkeras.modalities.audio.reading import AudioStream
 from mmkeras.modalities.audio.wav import is_wav, wav_chunks, wav_format
 
@@ -51,6 +52,8 @@ def _announced_s(data):
     """Returns the length in the header; 0 for a plain WAV, which is never cut."""
     if is_wav(data) and wav_format(data).is_plain:  # libsndfile may misread it
         return 0.0
+    if kind := av_format(data):
+        return decode_av(data, kind, 0, 2**31).seconds
     with soundfile.SoundFile(AudioStream(data)) as file:
         return file.frames / file.samplerate
 

@@ -8,11 +8,13 @@ import numpy as np
 import soundfile
 
 from mmkeras.config import AudioConfig
+from mmkeras.modalities.audio.av_decoder import av_format, decode_av
 from mmkeras.modalities.audio.wav import is_wav, wav_bytes, wav_chunks, wav_format
 from mmkeras.modalities.file import Unreadable, translate_errors
 
 _FORMATS = "WAV WAVEX FLAC OGG MP3 AIFF AU W64 RF64 CAF".split()
-_SUPPORTED = "supported: WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, W64, RF64, CAF"
+_SUPPORTED = "supported: WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, W64, RF64, CAF, "
+_SUPPORTED += "M4A, AAC, WebM"
 _MAX_CHANNELS = 64  # more is a damaged header: 7th-order ambisonics has 64
 _STREAMED = 0x7FFF0000  # larger sizes are placeholders of writers to a pipe
 # libsndfile's log of a chunk longer than the file. The RIFF or FORM size is ignored:
@@ -51,6 +53,11 @@ def prepare_audio(data: bytes, config: AudioConfig) -> bytes:
             wav = _plain_wav(data)
         if wav is not None:
             return wav
+    if kind := av_format(data):
+        audio = decode_av(data, kind, config.clip_s + _MARGIN_S, _CHECKED_SAMPLES)
+        _check_format(audio.samples.shape[1], audio.rate_hz)
+        _check_finite(audio.samples)
+        return wav_bytes(audio.samples, 32, audio.rate_hz)
     return _transcode(data, config)
 
 
