@@ -12,6 +12,7 @@ from mmkeras.modalities.image import heif
 from mmkeras.modalities.image.heif import AVIF, HEIC, heif_kind
 from mmkeras.modalities.image.metadata import measure_image
 from mmkeras.modalities.image.reading import prepare_image
+from mmkeras.schema import IMAGE_CHANNELS, IMAGE_HEIGHT, IMAGE_WIDTH
 
 Y, X = np.mgrid[0:48, 0:64]
 SMOOTH = np.stack([Y * 5, X * 3, (X + Y) * 2], -1).astype(np.uint8)
@@ -45,7 +46,7 @@ def test_the_pixels_become_a_png(kind):
     assert heif_kind(data) == kind
     pixels = pixels_of(prepare_image(data, ImageConfig()))
     np.testing.assert_allclose(pixels, SMOOTH, atol=6)
-    size = {"image_width": 64, "image_height": 48, "image_channels": 3}
+    size = {IMAGE_WIDTH: 64, IMAGE_HEIGHT: 48, IMAGE_CHANNELS: 3}
     assert measure_image(data) == size
 
 
