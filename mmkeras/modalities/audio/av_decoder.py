@@ -71,7 +71,10 @@ def _decode(data, name, reader, clip_s, max_samples) -> DecodedAudio:
     import av
 
     blocks, frames, rate_hz, channels = [], 0, 0, 0
-    with av.open(io.BytesIO(data), format=reader, metadata_errors="ignore") as file:
+    # Before PyAV 19 a title that is not UTF-8 is an error by default.
+    is_old = int(av.__version__.partition(".")[0]) < 19
+    options = {"metadata_errors": "ignore"} if is_old else {}
+    with av.open(io.BytesIO(data), format=reader, **options) as file:
         if not file.streams.audio:
             raise Unreadable(f"{name} without audio")
         stream, announced_s = file.streams.audio[0], _announced_s(file, reader)
