@@ -449,7 +449,7 @@ def test_printed_settings_are_a_file_that_sets_them_again(capsys, file):
 def test_help_explains_every_setting_with_its_default(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
-        train.main(["--help-all"])
+        train.main(["--data", "rows.csv", "--help-all"])
     text = " ".join(capsys.readouterr().out.split())
     for flag in ("--data", "--output", "--config", "--on-bad-row", "--on_bad_row"):
         assert flag in text
