@@ -69,7 +69,7 @@ BAD = {
     "r02": ({"image": "gone.png"}, "image 'gone.png': file not found"),
     "r03": ({"image": table_factory.image()[:60]}, "cannot be decoded"),
     "r05": ({"audio": table_factory.tone()[:3000]}, "truncated WAV"),
-    "r06": ({"audio": b"\0\0\0\x20ftypM4A " + b"\0" * 90}, "unsupported format"),
+    "r06": ({"audio": b"\0\0\0\x20ftypM4A " + b"\0" * 90}, "M4A"),
     "r09": ({"image": b""}, "file is empty"),
     "r10": ({"image": table_factory.bomb()}, "200 megapixels"),
     "r13": ({"label": ""}, "label is missing"),

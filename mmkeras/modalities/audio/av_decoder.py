@@ -63,8 +63,14 @@ def decode_av(
     name, reader = kind
     if find_spec("av") is None:
         raise Unreadable(str(missing_extra("av", name)))
+    import av
+
     with translate_errors(name):
-        return _decode(data, name, reader, clip_s, max_samples)
+        try:
+            return _decode(data, name, reader, clip_s, max_samples)
+        except av.FFmpegError as error:  # its text has a number and no file name
+            reason = f"truncated or unreadable {name}: {error.strerror}"
+            raise Unreadable(reason) from error
 
 
 def _decode(data, name, reader, clip_s, max_samples) -> DecodedAudio:
