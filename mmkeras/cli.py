@@ -15,16 +15,20 @@ import yaml
 
 from mmkeras.config import Config, to_dict
 from mmkeras.config.flags import FILES, Parser, build, list_flags
-from mmkeras.config.presets import PRESETS
+from mmkeras.config.presets import DEMO, PRESETS
 from mmkeras.config.values import read_yaml
 from mmkeras.environment.extras import EXTRAS, missing_extra
 from mmkeras.errors import ExportMismatchError, LostWorkerError, UserError, did_you_mean
+from mmkeras.files import full_disk
 
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
 
 
-def choose_preset(argv: Sequence[str]) -> Config:
+def choose_preset(argv: Sequence[str], *, has_demo: bool = False) -> Config:
     """Returns the settings of --preset, in `argv` or in a --config file.
+
+    With `has_demo`, a command line without --data is for the demo data set, whose
+    default preset trains on a CPU without a download.
 
     Raises:
         UserError: The preset is unknown, or the file cannot be read.
@@ -32,12 +36,14 @@ def choose_preset(argv: Sequence[str]) -> Config:
     parser = Parser(add_help=False)
     parser.add_argument("--preset")
     parser.add_argument("--config", action="append")
+    parser.add_argument("--data")
     values, _ = parser.split(argv)
     name = values.get("preset")
     contents = [read_yaml(path) for path in values.get("config", [])]
     for content in reversed(contents):
         name = name or content.get("preset")
-    name = name or Config().preset
+    has_table = any("data" in content for content in (values, *contents))
+    name = name or (DEMO if has_demo and not has_table else Config().preset)
     if not isinstance(name, str) or name not in PRESETS:
         raise UserError(
             f"There is no preset '{name}'.{did_you_mean(str(name), list(PRESETS))}"
@@ -65,6 +71,7 @@ def add_settings(parser: Parser, preset: Config, kind: type[Config] = Config) ->
     parser.add_argument(
         "--print_config", action="store_true", help="Print all settings and exit."
     )
+    parser.add_help_all()
 
 
 def settings(
@@ -111,11 +118,14 @@ def load_config(path: Path) -> Config:
 
 
 def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
-    """Runs a program and exits; a `UserError` is one line on stderr and exit code 2."""
+    """Runs a program and exits; a `UserError` is one line on stderr and exit code 2.
+
+    A full disk is one line and exit code 1.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
-        code = main(sys.argv[1:]) or 0
+        code = _run(main)
         if code == INTERRUPTED:
             _exit_at_once(code)
         sys.exit(code)
@@ -148,6 +158,23 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         _exit_at_once(INTERRUPTED)
 
 
+def _run(main: Callable[[Sequence[str]], int | None]) -> int:
+    """Returns the exit code of a program; ends this process if the disk is full."""
+    try:
+        code = main(sys.argv[1:]) or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except Exception as error:
+        if (full := full_disk(error)) is None:
+            raise
+        path = f"{full.filename}: " if full.filename else ""
+        text = f"error: {path}{full.strerror}. Free some space, and repeat the command."
+        print(text, file=sys.stderr)
+        # Libraries would try to write the rest, and HDF5 crashes in that.
+        _exit_at_once(1)
+
+
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
     """Lets SIGINT and SIGTERM, unless ignored, raise KeyboardInterrupt.
@@ -178,8 +205,8 @@ def _exit_at_once(code: int) -> NoReturn:
     TensorFlow's threads continue after Ctrl-C or the loss of a worker, and can crash
     the process while the interpreter shuts down (TensorFlow 2.21 on Python 3.13).
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for file in (sys.stdout, sys.stderr):
+        _is_flushed(file)
     os._exit(code)
 
 

@@ -1,7 +1,6 @@
 """Installation check: one line per check, with a remedy for each problem."""
 
 import argparse
-import http.client
 import json
 import os
 import platform
@@ -9,20 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from mmkeras.environment.download import cached_weights, download_problem
 from mmkeras.environment.extras import EXTRAS
-from mmkeras.errors import one_line
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 # manylinux tags of TensorFlow's wheels, and the oldest version in our tests.
 _MIN_GLIBC, _TESTED_GLIBC = (2, 27), (2, 36)
 _IMPORT_S = 300  # TensorFlow from a slow network disk, not compiled yet
-_HOST_S = 3
 
 _PROBE = """
 import json, time
@@ -185,8 +182,7 @@ def check_weights(probe: Probe) -> Finding:
     """Checks that ResNet50's ImageNet weights are cached or can be downloaded."""
     if probe.error:
         return Finding(WARN, "weights: not known, as TensorFlow cannot be imported")
-    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
-    path = Path(home) / "models" / probe.weights_url.rpartition("/")[2]
+    path = cached_weights(probe.weights_url)
     if path.is_file():
         return Finding(OK, f"weights: {path}")
     if not (problem := download_problem(probe.weights_url)):
@@ -195,17 +191,6 @@ def check_weights(probe: Probe) -> Finding:
     text = f"weights: neither {path} nor {host} can be read ({problem})"
     advice = "Use --image.weights FILE, --image.weights none or --preset small-concat."
     return Finding(WARN, text, advice)
-
-
-def download_problem(url: str) -> str:
-    """Returns why a file cannot be downloaded, or ""."""
-    request = urllib.request.Request(url, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=_HOST_S).close()
-    except (OSError, http.client.HTTPException) as error:
-        reason = str(error).removeprefix("<urlopen error ").removesuffix(">")
-        return one_line(reason) or type(error).__name__
-    return ""
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
+from mmkeras.data.table import check_columns
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.export.run_manifest import read_manifest
 from mmkeras.files import check_file, check_output_folder, write_text
@@ -19,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="python -m mmkeras.evaluate",
         description="Measure a trained model on a table: metrics.json, "
-        "predictions.csv and report.html.",
+        "confusion.csv, predictions.csv and report.html.",
     )
     parser.add_argument("--model", required=True, metavar="RUN", help="Run folder.")
     parser.add_argument("--data", required=True, metavar="FILE.csv", help="Table.")
@@ -97,6 +98,7 @@ def _ingest(trained_model, folder, table, split, on_bad_row):
         dataset = ingest(table, config)
         if dataset.content == manifest["content"]:
             return dataset, split
+    check_columns(table, config.table)
     config = replace(config, on_bad_row=on_bad_row)
     widths = trained_model.state.widths
     return ingest(table, config, only=split, widths=widths), TEST

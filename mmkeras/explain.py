@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
 from mmkeras.config import check
+from mmkeras.data.table import check_columns
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.files import (
     atomic_folder,
@@ -69,6 +71,8 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
 
     trained_model = load_trained(folder)
     config, state = trained_model.config, trained_model.state
+    columns = replace(config.table, modalities=",".join(state.modalities))
+    check_columns(table, columns)
     reader, table_rows = unlabeled_rows(table, config, state.modalities, state.widths)
     explainer, cards, content = Explainer(trained_model), [], []
     reads = map(reader.read, islice(table_rows, rows))

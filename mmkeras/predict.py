@@ -1,6 +1,8 @@
 """Prediction program: one prediction per row of a table of any size."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from mmkeras.cli import Parser, run_program
@@ -9,6 +11,7 @@ from mmkeras.data.predictions_csv import (
     prediction_row,
     predictions_header,
 )
+from mmkeras.data.table import check_columns, warn_absent
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.files import atomic_csv, check_file, check_output_file
 from mmkeras.schema import (
@@ -62,9 +65,13 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
     from mmkeras.export.inference import Predictor, load_trained
 
     trained_model = load_trained(folder)
-    predictor, state = Predictor(trained_model), trained_model.state
-    settings = (trained_model.config, predictor.modalities, state.widths)
+    config, state = trained_model.config, trained_model.state
+    columns = replace(config.table, modalities=",".join(state.modalities))
+    check_columns(table, columns)
+    predictor = Predictor(trained_model)
+    settings = (config, predictor.modalities, state.widths)
     rows = unreadable = 0
+    present = set()
     with (
         atomic_csv(output) as writer,
         tqdm(desc="Predicting", unit="row", disable=None) as progress,
@@ -74,8 +81,11 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
             for row in _prediction_rows(predictor, batch):
                 writer.writerow(row)
                 unreadable += UNREADABLE in row[4]
+            cells = chain(*(read.row.cells.items() for read in batch))
+            present.update(m for m, cell in cells if cell)
             rows += len(batch)
             progress.update(len(batch))
+    warn_absent(columns, present)
     return rows, unreadable
 
 

@@ -51,7 +51,7 @@ def _build_parser(argv) -> Parser:
         metavar="K",
         help="Cross-validate: train K models, each tested on another fold.",
     )
-    add_settings(parser, choose_preset(argv))
+    add_settings(parser, choose_preset(argv, has_demo=True))
     return parser
 
 
@@ -101,6 +101,7 @@ def _train(folder, config, table, argv) -> int:
         import_tensorflow()
         from mmkeras.training.steps import train
 
+        _print_demo(config, table)
         train(folder, config, table)
     except KeyboardInterrupt:
         words = [*drop_flags(argv, "--output"), "--output", str(folder)]
@@ -114,6 +115,14 @@ def _train(folder, config, table, argv) -> int:
     return 0
 
 
+def _print_demo(config, table) -> None:
+    if table is None:
+        print(
+            f"Data: the demo data set; preset {config.preset}. --data FILE.csv and "
+            "--preset NAME give others."
+        )
+
+
 def _cross_validate(folder, config, table, folds, argv) -> int:
     TableConfig(folds=folds, fold=1)  # checks the number
     if config.table.folds:
@@ -121,6 +130,7 @@ def _cross_validate(folder, config, table, folds, argv) -> int:
     if read_cluster().workers > 1:
         raise UserError("--folds trains on one machine; start it without TF_CONFIG.")
     flags = drop_flags(argv, "--folds", "--output", "--data")
+    _print_demo(config, table)
     with run_folder.locked_folder(folder):
         return cross_validate(folder, config, table, folds, flags)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmkeras.cli import Parser, add_settings, choose_preset, run_program, settings
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.files import check_file, is_remote, write_text
+from mmkeras.files import check_file, check_no_pattern, is_remote, write_text
 from pipeline.compiler.compile_args import NO_BASELINE, CompileArgs
 from pipeline.runtime import s3
 from pipeline.settings import PipelineConfig
@@ -117,6 +117,7 @@ def _parser(argv: Sequence[str]) -> Parser:
 
 def _root(value: str, submit: bool) -> str:
     """Returns a root that a cluster can write to; tests may use a local folder."""
+    check_no_pattern("--root", value)
     if is_remote(value) and not value.startswith(_SCHEMES):
         raise UserError(
             f"--root '{value}' must be gs://... or s3://..., which components can open "

@@ -20,7 +20,14 @@ from mmkeras.cli import (
 from mmkeras.environment.extras import check_extras
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.files import check_file, check_files, exclusive_lock, is_remote
+from mmkeras.files import (
+    check_file,
+    check_files,
+    check_no_pattern,
+    exclusive_lock,
+    full_disk,
+    is_remote,
+)
 from mmkeras.training.run_folder import data_name
 from pipeline.settings import PipelineConfig
 
@@ -66,6 +73,7 @@ def main(argv: Sequence[str]) -> int:
             "python -m pipeline.kubeflow writes to gs:// and s3://."
         )
     root = Path(parsed.root)
+    check_no_pattern("--root", root.resolve())
     if parsed.status:
         import_tensorflow()
         from pipeline.runtime.lineage import status
@@ -106,7 +114,7 @@ def _parser(argv: Sequence[str]) -> Parser:
         action="store_true",
         help="Print the lineage of the pushed model, and run nothing.",
     )
-    add_settings(parser, choose_preset(argv), PipelineConfig)
+    add_settings(parser, choose_preset(argv, has_demo=True), PipelineConfig)
     return parser
 
 
@@ -168,8 +176,8 @@ def _run(args: LocalRunArgs, argv: Sequence[str]) -> int:
         return INTERRUPTED
     except UserError as error:
         raise UserError(f"{current}: {error}" if current else str(error)) from error
-    except Exception:
-        if current:
+    except Exception as error:
+        if current and not full_disk(error):
             print(f"\n{current} failed; see {log}.", file=sys.stderr)
         raise
     print(summary)
@@ -184,6 +192,8 @@ def _pipeline(args: LocalRunArgs):
     from tfx.types.standard_artifacts import Model, ModelBlessing
 
     from mmkeras.data.demo_dataset import table_or_demo
+    from mmkeras.data.table import table_modalities
+    from mmkeras.modalities.pretrained import fetch_pretrained
     from pipeline import graph
     from pipeline.components.pusher import newest_version
     from pipeline.components.schema_gen import edited_hash
@@ -192,7 +202,9 @@ def _pipeline(args: LocalRunArgs):
 
     root, config = args.root.resolve(), args.config
     schema_file = str(args.schema_file.resolve())
-    source = _source(table_or_demo(args.data), config)
+    table = table_or_demo(args.data)
+    fetch_pretrained(config.plain, table_modalities(table, config.table))
+    source = _source(table, config)
     serving_dir = str(args.serving_dir.resolve())
     paths = graph.OutputPaths(
         schema_file=schema_file,

@@ -106,6 +106,22 @@ def test_a_later_file_wins_over_an_earlier_one_and_a_flag_over_both(file):
     assert config.image == PRESETS["small-concat"]().image
 
 
+@pytest.mark.parametrize(
+    ("argv", "content", "expected"),
+    [
+        ([], "", "small-concat"),
+        (["--epochs", "1"], "seed: 1", "small-concat"),
+        (["--data", "a.csv"], "", "resnet50-concat"),
+        ([], "data: a.csv", "resnet50-concat"),
+        (["--preset", "gated"], "", "gated"),
+        ([], "preset: resnet50-concat", "resnet50-concat"),
+    ],
+)
+def test_the_demo_data_set_has_a_preset_of_its_own(argv, content, expected, file):
+    argv = [*argv, *(["--config", file(content)] if content else [])]
+    assert choose_preset(argv, has_demo=True).preset == expected
+
+
 def test_a_group_is_a_mapping_or_a_file_and_its_members_win(file):
     path = file("{dropout: 0.25, units: 8}")
     for group in (path, "{dropout: 0.25, units: 8}"):
@@ -202,6 +218,9 @@ def test_a_value_is_read_alike_from_flag_and_file(name, text, value, file):
         (["--text.droput", "3"], ["Did you mean '--text.dropout'?"]),
         (["--on-bad-rows=3"], ["Did you mean '--on-bad-row'?"]),
         (["--qqqq"], ["no flag '--qqqq'", "See --help"]),
+        (["--label", "Class"], ["Did you mean '--table.label_column'?"]),
+        (["--label-column=Class"], ["Did you mean '--table.label_column'?"]),
+        (["--image_column", "p"], ["Did you mean '--table.image_column'?"]),
         (["--epochs"], ["--epochs needs a value", "--help"]),
         (["--train.learning_rate", "-1e-3"], ["--train.learning_rate=VALUE"]),
         (["--seed", "010"], ["seed needs int", "'010'"]),
@@ -303,6 +322,13 @@ def test_a_program_has_switches_choices_lists_and_positional_words():
     ):
         with pytest.raises(UserError, match=message):
             program(*argv)
+
+
+def test_a_table_without_its_flag_is_pointed_to_data():
+    with pytest.raises(UserError, match="Did you mean '--data my rows.csv'?"):
+        train.main(["my rows.csv", "--epochs", "3"])
+    with pytest.raises(UserError, match="'stray' belongs to no flag. See --help."):
+        train.main(["stray"])
 
 
 def test_flags_and_their_values_are_dropped_from_a_command_line():
@@ -428,7 +454,7 @@ def test_printed_settings_are_a_file_that_sets_them_again(capsys, file):
 def test_help_explains_every_setting_with_its_default(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
-        train.main(["--help"])
+        train.main(["--data", "rows.csv", "--help-all"])
     text = " ".join(capsys.readouterr().out.split())
     for flag in ("--data", "--output", "--config", "--on-bad-row", "--on_bad_row"):
         assert flag in text
@@ -439,6 +465,17 @@ def test_help_explains_every_setting_with_its_default(monkeypatch, capsys):
         else:
             default = json.dumps(flag.default).strip('"') or "empty"
             assert flag.doc and f"{flag.doc} (default: {default})" in text
+
+
+def test_help_is_one_screen_without_the_members_of_groups(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as end:
+        train.main(["--help"])
+    text = capsys.readouterr().out
+    assert not end.value.code and len(text.splitlines()) <= 40
+    for flag in ("--data", "--output", "--preset", "--epochs", "--help-all"):
+        assert flag in text
+    assert "--text.dropout" not in text and "Text branch" not in text
 
 
 def test_inherited_settings_are_explained():
@@ -510,8 +547,42 @@ run_program(main)
 """
     with open("/dev/full", "w") as full:
         result = run_python(code, stdout=full)
-    assert result.returncode == 2
-    assert result.stderr == "error: out.csv: No space left on device.\n"
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: out.csv: No space left on device. Free some space, and repeat the "
+        "command.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "raise RuntimeError('a.h5: No space left on device')",
+        "raise OSError(27, 'File too large')",
+        "raise UserError('wrapped') from OSError(122, 'Disk quota exceeded')",
+        "raise ValueError('sqlite: database or disk is full')",
+    ],
+)
+def test_a_full_disk_is_one_line_and_exit_code_1_whoever_reports_it(statement):
+    program = f"""
+from mmkeras.cli import run_program
+from mmkeras.errors import UserError
+def main(argv):
+    {statement}
+run_program(main)
+"""
+    result = run_python(program)
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 1
+    assert line.startswith("error: ") and "Free some space" in line
+    assert "wrapped" not in line
+
+
+def test_output_that_cannot_be_written_at_the_end_is_an_error():
+    program = "from mmkeras.cli import run_program; run_program(lambda _: print('a'))"
+    with open("/dev/full", "w") as full:
+        result = run_python(program, stdout=full)
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_the_runs_own_test_rows_have_the_same_metrics_again(run, output):
 
 def test_predictions_and_report_are_written_with_the_metrics(output):
     names = sorted(path.name for path in output.iterdir())
-    assert names == ["metrics.json", "predictions.csv", "report.html"]
+    assert names == ["confusion.csv", "metrics.json", "predictions.csv", "report.html"]
     ids = [row["id"] for row in read_csv(output / "predictions.csv")]
     assert ids == [f"r{i}" for i in range(32, 40)]
 
@@ -55,16 +55,18 @@ def test_bad_rows_of_another_table_are_refused_by_default(run, tmp_path):
     [
         ({"--data": "gone.csv"}, "--data 'gone.csv' is no file"),
         ({"--data": "other.csv"}, "does not know: purple. Known: green, red"),
+        ({"--data": "few.csv"}, "no column 'image' and 'audio', with which the model"),
         ({"--output": "."}, "--output '.' exists already; give a new folder"),
         ({"--model": "."}, "'.' holds no config.yaml"),
     ],
 )
 def test_a_mistake_is_one_line(changes, message, run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    rows = [{"text": "hi", "label": "red"}, {"text": "ho", "label": "red"}]
+    rows = [{"text": t, "image": "", "audio": "", "label": "red"} for t in ("a", "b")]
     table_factory.write_table(tmp_path / "d.csv", rows)
     rows[1]["label"] = "purple"
     table_factory.write_table(tmp_path / "other.csv", rows)
+    table_factory.write_table(tmp_path / "few.csv", [{"text": "a", "label": "red"}])
     flags = {"--model": run[0], "--data": "d.csv", "--output": "new"}
     argv = to_argv({**flags, **changes})
     assert message in error_of(main, argv, monkeypatch, capsys)

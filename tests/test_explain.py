@@ -9,6 +9,7 @@ from tests import table_factory
 from tests.program_harness import cached_model, error_of, output_of, to_argv
 from tests.reports.html_page import Page
 
+EMPTY = {"image": "", "audio": ""}
 NAMES = ("text", "image", "audio")
 
 
@@ -68,7 +69,7 @@ def test_the_page_needs_no_other_file_and_shows_all_rows(output):
 
 def test_text_of_the_table_is_shown_and_never_run(run, tmp_path):
     evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-    rows = [{"id": evil, "text": evil, "label": evil, "image": evil}]
+    rows = [{"id": evil, "text": evil, "label": evil, "image": evil, "audio": ""}]
     table = table_factory.write_table(tmp_path / "evil.csv", rows)
     explain(run[0], table, tmp_path / "out", 1)
     page = Page((tmp_path / "out" / "explain.html").read_text(encoding="utf-8"))
@@ -89,11 +90,11 @@ def test_the_first_rows_are_explained_in_new_folders(run, tmp_path, monkeypatch)
 
 
 def test_a_row_of_the_wrong_length_is_explained_as_empty(run, tmp_path):
-    (tmp_path / "t.csv").write_text("id,text\na,b,c\n")
+    (tmp_path / "t.csv").write_text("id,text,image,audio\na,b,c\n")
     explain(run[0], tmp_path / "t.csv", tmp_path / "out", 8)
     (row,) = json.loads((tmp_path / "out" / "explanations.json").read_text())
     assert row["shares"] == dict.fromkeys(NAMES, 0.0)
-    assert "3 cells where the header has 2" in row["problems"][0]
+    assert "3 cells where the header has 4" in row["problems"][0]
 
 
 @pytest.mark.parametrize("name", ["build_card", "write_explanations"])
@@ -104,7 +105,9 @@ def test_ctrl_c_leaves_no_partial_output(name, run, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(page, name, interrupted)
-    table = table_factory.write_table(tmp_path / "t.csv", [{"text": "warm fire"}])
+    table = table_factory.write_table(
+        tmp_path / "t.csv", [{"text": "warm fire", **EMPTY}]
+    )
     with pytest.raises(KeyboardInterrupt):
         explain(run[0], table, tmp_path / "out", 8)
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
@@ -118,12 +121,12 @@ def test_ctrl_c_leaves_no_partial_output(name, run, tmp_path, monkeypatch):
         ({"--output": "d.csv/below"}, "cannot be made"),
         ({"--model": "."}, "'.' holds no config.yaml"),
         ({"--rows": "0"}, "--rows=0 is not possible"),
-        ({"--data": "other.csv"}, "has no column 'text' or 'image' or 'audio'"),
+        ({"--data": "other.csv"}, "has no column 'text' and 'image' and 'audio'"),
     ],
 )
 def test_a_mistake_is_one_line(changes, message, run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    table_factory.write_table(tmp_path / "d.csv", [{"text": "hi"}])
+    table_factory.write_table(tmp_path / "d.csv", [{"text": "hi", **EMPTY}])
     table_factory.write_table(tmp_path / "other.csv", [{"colour": "red"}])
     flags = {"--model": run[0], "--data": "d.csv", "--output": "new"}
     argv = to_argv({**flags, **changes})

@@ -4,6 +4,7 @@ import pytest
 
 from mmkeras import predict as program
 from mmkeras.data import table as tables
+from mmkeras.errors import UserError
 from mmkeras.predict import main, predict
 from tests import table_factory
 from tests.program_harness import cached_model, error_of, output_of, read_csv, to_argv
@@ -14,6 +15,11 @@ def run(tmp_path_factory):
     run = table_factory.trained_run(tmp_path_factory)
     with cached_model(run[0]):
         yield run
+
+
+def texts_only(texts):
+    """Returns rows whose columns of images and audio are empty."""
+    return [{"text": text, "image": "", "audio": ""} for text in texts]
 
 
 def test_the_runs_own_test_rows_get_the_same_predictions_again(run, tmp_path):
@@ -70,18 +76,27 @@ def test_rows_without_label_and_broken_rows_are_predicted_too(run, tmp_path):
     assert predictions[2]["score"] == predictions[5]["score"]  # both without data
 
 
-def test_a_missing_column_is_reported_and_absent_in_every_row(run, tmp_path, capsys):
-    rows = [{"text": "hi"}, {"text": "ho"}]
+def test_a_missing_column_is_refused_with_those_of_the_table(run, tmp_path):
+    rows = [{"text": "hi", "img": "a.png", "audio": ""}]
     table = table_factory.write_table(tmp_path / "d.csv", rows)
+    message = "no column 'image', with.*are 'text', 'img', 'audio'. Did you mean 'img'"
+    with pytest.raises(UserError, match=message):
+        predict(run[0], table, tmp_path / "out.csv")
+    assert os.listdir(tmp_path) == ["d.csv"]
+
+
+def test_a_modality_that_no_row_has_is_a_warning(run, tmp_path, capsys):
+    table = table_factory.write_table(tmp_path / "d.csv", texts_only(["hi", "ho"]))
     predict(run[0], table, tmp_path / "out.csv")
-    assert "no column for image, audio: absent in every row" in capsys.readouterr().err
+    warnings = [x for x in capsys.readouterr().err.splitlines() if "Warning" in x]
+    assert [("'image'" in x, "'audio'" in x) for x in warnings] == [(1, 0), (0, 1)]
     status = {row["status"] for row in read_csv(tmp_path / "out.csv")}
     assert status == {"image absent; audio absent"}
 
 
 def test_a_long_table_is_read_a_few_rows_at_a_time(run, tmp_path, monkeypatch):
     """The number of rows read but not yet predicted is bounded."""
-    texts = [{"text": f"word {i}"} for i in range(300)]
+    texts = texts_only(f"word {i}" for i in range(300))
     table = table_factory.write_table(tmp_path / "d.csv", texts)
     read_ids, predicted, maximum = [], 0, 0
     iter_rows, prediction_rows = tables.iter_rows, program._prediction_rows
@@ -106,7 +121,7 @@ def test_a_long_table_is_read_a_few_rows_at_a_time(run, tmp_path, monkeypatch):
 
 
 def test_an_error_during_prediction_leaves_the_old_file(run, tmp_path, monkeypatch):
-    table = table_factory.write_table(tmp_path / "d.csv", [{"text": "hi"}])
+    table = table_factory.write_table(tmp_path / "d.csv", texts_only(["hi"]))
     path = tmp_path / "out.csv"
     path.write_text("old")
 
@@ -127,7 +142,7 @@ def test_an_error_during_prediction_leaves_the_old_file(run, tmp_path, monkeypat
         ({"--output": "no/such/out.csv"}, "must be a file in a folder that exists"),
         ({"--output": "."}, "must be a file in a folder that exists"),
         ({"--output": "data.csv"}, "--output is the table itself"),
-        ({"--data": "other.csv"}, "has no column 'text' or 'image' or 'audio'"),
+        ({"--data": "other.csv"}, "has no column 'text' and 'image' and 'audio'"),
     ],
 )
 def test_a_mistake_is_one_line(changes, message, run, tmp_path, monkeypatch, capsys):

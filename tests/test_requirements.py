@@ -62,7 +62,7 @@ def declared():
 @pytest.mark.parametrize(
     ("package", "extras"),
     [
-        ("mmkeras", ["", "hub", "bert", "s3"]),
+        ("mmkeras", ["", "hub", "bert", "s3", "media"]),
         ("pipeline", ["", "tfx", "s3"]),
         ("serving", ["", "serving"]),
     ],

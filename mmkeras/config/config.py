@@ -13,6 +13,7 @@ from mmkeras.config.text import TextConfig
 from mmkeras.config.train import AUTO, AugmentConfig, TrainConfig
 from mmkeras.config.validation import check_range
 from mmkeras.errors import UserError
+from mmkeras.files import check_no_pattern, is_remote
 from mmkeras.schema import AUDIO, MODALITIES, TEXT
 
 
@@ -59,6 +60,10 @@ class Config:
         if self.epochs != AUTO:
             check_range(self, "epochs", ge=1)
         check_range(self, "seed", ge=0, le=2**31 - 1)
+        for name in (TEXT, AUDIO):
+            handle = getattr(self, name).hub_handle
+            if not is_remote(handle):
+                check_no_pattern(f"{name}.hub_handle", handle)
         if self.train.fine_tune_epochs and not self.image.is_frozen:
             raise UserError(
                 f"train.fine_tune_epochs={self.train.fine_tune_epochs} unfreezes a "

@@ -8,6 +8,7 @@ from argparse import SUPPRESS
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -82,6 +83,7 @@ class Parser(argparse.ArgumentParser):
         self.flags: dict[str, Flag] = {}
         self._required: list[argparse.Action] = []
         self._switches, self._entries = set[str](), set[str]()
+        self._hidden: dict[argparse.Action, str] = {}  # and their help
         super().__init__(allow_abbrev=False, exit_on_error=False, **kwargs)
 
     def add_argument(
@@ -108,7 +110,7 @@ class Parser(argparse.ArgumentParser):
         hint = Literal[tuple(choices)] if choices else type
         if kwargs.get("action") == "append":
             hint = list[hint]
-        if action.dest != "help":
+        if action.dest not in ("help", SUPPRESS):
             self.flags[action.dest] = Flag(
                 name=action.dest,
                 words=words,
@@ -123,15 +125,30 @@ class Parser(argparse.ArgumentParser):
         return action
 
     def add_setting(self, flag: Flag, group: Any) -> None:
-        """Adds the flag of a setting to a group of --help."""
+        """Adds the flag of a setting to a group of --help.
+
+        --help leaves out members of groups, which --help-all explains.
+        """
         self.flags[flag.name] = flag
-        group.add_argument(
+        action = group.add_argument(
             *flag.words,
             dest=flag.name,
             default=SUPPRESS,
             metavar=flag.metavar,
             help=flag.help,
         )
+        if "." in flag.name or flag.is_group:
+            self._hidden[action], action.help = action.help, SUPPRESS
+
+    def add_help_all(self) -> None:
+        """Adds --help-all, which prints what --help leaves out as well."""
+        text = "Explain all settings, such as --table.label_column, and exit."
+        self.add_argument("--help-all", action=_HelpAll, help=text)
+
+    def show_all(self) -> None:
+        """Makes --help explain all settings."""
+        for action, text in self._hidden.items():
+            action.help = text
 
     def format_help(self) -> str:
         self._mark_required(True)  # without brackets in the usage
@@ -220,12 +237,27 @@ class Parser(argparse.ArgumentParser):
 
     def _unknown_flag(self, words: Sequence[str]) -> str:
         word = next((w for w in words if w.startswith("-")), words[0]).partition("=")[0]
-        if not word.startswith("-"):
-            return f"'{word}' belongs to no flag; see --help."
         known = [w for flag in self.flags.values() for w in flag.words]
-        close = get_close_matches(word, [*known, "--help"], n=1)
+        if not word.startswith("-"):
+            is_table = "--data" in known and Path(word).suffix
+            hint = f"Did you mean '--data {word}'?" if is_table else "See --help."
+            return f"'{word}' belongs to no flag. {hint}"
+        # "--label" and "--label-column" are "--table.label_column".
+        name = word.lstrip("-").replace("-", "_").removesuffix("_column")
+        columns = [w for w in known if w.endswith(f".{name}_column")]
+        close = columns or get_close_matches(word, [*known, "--help"], n=1)
         hint = f"Did you mean '{close[0]}'?" if close else "See --help for all flags."
         return f"There is no flag '{word}'. {hint}"
+
+
+class _HelpAll(argparse.Action):
+    def __init__(self, option_strings, dest, **kwargs):
+        super().__init__(option_strings, SUPPRESS, nargs=0, **kwargs)
+
+    def __call__(self, parser, *_):
+        parser.show_all()
+        parser.print_help()
+        parser.exit()
 
 
 def list_flags(default: Any, prefix: str = "") -> Iterator[Flag]:

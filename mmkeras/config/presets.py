@@ -13,6 +13,8 @@ from mmkeras.config import (
     TrainConfig,
 )
 
+DEMO = "small-concat"  # default preset for the demo data set
+
 
 def resnet50_concat() -> Config:
     """Returns the reference model: ResNet50, text 512 -> 256, audio 128 -> 64."""

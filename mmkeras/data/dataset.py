@@ -125,7 +125,9 @@ def summarize_shards(
         absent.update(summary.absent)
         if summary.rows:
             shards[summary.split].append(summary.name)
-    _check_remaining_rows({shard.split for shard in plan.shards}, rows, labels)
+    if problem := _emptied({shard.split for shard in plan.shards}, rows, labels):
+        bad = rejection_message(rejected, plan.rows) if rejected else ""
+        raise UserError(f"{problem}\n{bad}".rstrip())
     kinds = {kind for summary in summaries for kind in summary.image_kinds}
     contents = "".join(summary.content for summary in summaries)
     repeated = duplicates(summaries)
@@ -165,18 +167,17 @@ def summarize_shards(
     }
 
 
-def _check_remaining_rows(splits, rows, labels) -> None:
-    """Refuses splits or classes that rejected rows have emptied."""
+def _emptied(splits, rows, labels) -> str:
+    """Returns which splits or classes the rejected rows have emptied, or ""."""
     empty = [split for split in SPLITS if split in splits and not rows[split]]
     if empty:
-        raise UserError(
+        return (
             f"No usable row is left in {', '.join(empty)}: correct the rejected rows, "
             "or give more rows to these splits."
         )
     if TRAIN in splits and len(_class_names(labels[TRAIN])) < 2:
-        raise UserError(
-            "The usable training rows have one class only; training needs at least two."
-        )
+        return "The usable training rows have one class only; training needs two."
+    return ""
 
 
 def _class_names(labels) -> set[str]:

@@ -107,7 +107,7 @@ def plan_ingest(
                 f"'{table}' has no row of the split {only}. Give another split."
             )
     else:
-        warnings, splits = _assign_splits(rows, rejected, len(all_rows), config)
+        warnings, splits = _assign_splits(rows, rejected, all_rows, config)
         config = resolve_encoders(rows, config)
     widths = widths or common_widths(rows, folder, config)
     return IngestPlan(
@@ -124,14 +124,22 @@ def plan_ingest(
     )
 
 
-def _assign_splits(rows, rejected, total, config):
+def _assign_splits(rows, rejected, all_rows, config):
+    bad = rejection_message(rejected, len(all_rows)) if rejected else ""
+    if _count_classes(rows) < 2 <= _count_classes(all_rows):
+        # The label column is as it should be.
+        raise UserError(f"{bad}\nThe other rows have one class only.")
     try:
         warnings = check_labels(rows)
         return warnings, assign_splits(rows, config.table, config.seed)
     except UserError as error:
         if not rejected:
             raise
-        raise UserError(f"{error}\n{rejection_message(rejected, total)}") from None
+        raise UserError(f"{error}\n{bad}") from None
+
+
+def _count_classes(rows) -> int:
+    return len({label for row in rows for label in row.labels})
 
 
 def resolve_encoders(rows: Sequence[Row], config: Config) -> Config:

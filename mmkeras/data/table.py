@@ -2,14 +2,16 @@
 
 import csv
 import io
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TextIO
 
 from mmkeras.config import TableConfig
+from mmkeras.data.file_kind import HEAD_BYTES, other_kind
 from mmkeras.data.labels import clean_name, parse_labels
 from mmkeras.errors import UserError, format_names
 from mmkeras.files import is_remote, read_remote
@@ -65,6 +67,35 @@ def table_modalities(
     if next(records, None) is None:
         raise UserError(f"{path} has a header and no rows. Add at least one row.")
     return modalities
+
+
+def check_columns(
+    path: str | Path, config: TableConfig, remedy: str = "add an empty one"
+) -> None:
+    """Checks that the table has a column of each modality that a model has.
+
+    Args:
+        config: Its modalities are the model's.
+        remedy: What else the user can do than to rename the column; "{}" is replaced
+            by the modality.
+
+    Raises:
+        UserError: A column is missing; or as `table_modalities`.
+    """
+    header, names = _header(path, _records(path)), config.modality_names
+    if missing := [m for m in names if getattr(config, f"{m}_column") not in header]:
+        columns = [getattr(config, f"{m}_column") for m in missing]
+        lack = f"{' and '.join(map(repr, columns))}, with which the model was trained"
+        raise _no_column(path, header, columns, lack, remedy.format(missing[0]))
+
+
+def warn_absent(config: TableConfig, present: Collection[str]) -> None:
+    """Warns of each of the model's modalities that no row has, on stderr."""
+    for name in config.modality_names:
+        if name not in present:
+            column = getattr(config, f"{name}_column")
+            text = f"Warning: column '{column}' is empty in all rows, so that all were "
+            print(f"{text}predicted without {name}.", file=sys.stderr)
 
 
 def iter_rows(
@@ -146,10 +177,15 @@ def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _open(path: str | Path) -> TextIO:
-    settings = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
     if is_remote(path):
-        return io.TextIOWrapper(io.BytesIO(read_remote(str(path))), **settings)
-    return open(path, **settings)
+        file = io.BufferedReader(io.BytesIO(read_remote(str(path))))
+    else:
+        file = open(path, "rb")
+    if kind := other_kind(file.peek(HEAD_BYTES)):
+        file.close()
+        raise UserError(f"{path} is {kind}")
+    settings = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+    return io.TextIOWrapper(file, **settings)
 
 
 def _header(path, records):
@@ -177,19 +213,22 @@ def _modalities(path, header, config, labeled):
     present = tuple(name for name in configured if columns[name] in header)
     if not present:
         names = [columns[name] for name in configured]
-        raise _no_column(path, header, names, f"table.{configured[0]}_column")
-    if labeled and config.label_column not in header:
-        raise _no_column(path, header, [config.label_column], "table.label_column")
+        lack = " or ".join(map(repr, names))
+        remedy = f"set table.{configured[0]}_column"
+        raise _no_column(path, header, names, lack, remedy)
+    required = ["label"] if labeled and config.label_column not in header else []
     defaults = {field.name: field.default for field in fields(TableConfig)}
-    optional = [f"{name}_column" for name in (*configured, "id", "split", "group")]
-    for setting in optional:  # a column that the user named is required
-        name = getattr(config, setting)
-        if name != defaults[setting] and name not in header:
-            raise _no_column(path, header, [name], f"table.{setting}")
+    for kind in (*configured, "id", "split", "group"):
+        name = getattr(config, f"{kind}_column")
+        if name != defaults[f"{kind}_column"] and name not in header:
+            required.append(kind)  # a column that the user named
+    for kind in required:
+        name, remedy = getattr(config, f"{kind}_column"), f"set table.{kind}_column"
+        raise _no_column(path, header, [name], repr(name), remedy)
     return present
 
 
-def _no_column(path, header, names, setting):
+def _no_column(path, header, names, lack, remedy):
     for mark, word in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and mark in header[0]:
             return UserError(
@@ -200,8 +239,8 @@ def _no_column(path, header, names, setting):
     hints = " or ".join(f"'{lowered[match[0]]}'" for match in close if match)
     hint = f"Did you mean {hints}? " if hints else ""
     return UserError(
-        f"{path} has no column {' or '.join(map(repr, names))}; its columns are "
-        f"{format_names(header)}. {hint}Rename the column, or set {setting}."
+        f"{path} has no column {lack}; its columns are {format_names(header)}. "
+        f"{hint}Rename the column, or {remedy}."
     )
 
 

@@ -24,10 +24,13 @@ EXTRAS = {
     "kfp_server_api": "tfx",
     "ml_metadata": "tfx",
     "tensorflow_data_validation": "tfx",
+    "tensorflow_metadata": "tfx",
     "tensorflow_model_analysis": "tfx",
     "tensorflow_transform": "tfx",
     "tfx": "tfx",
     "boto3": "s3",
+    "av": "media",
+    "pillow_heif": "media",
 }
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of a trained model: metrics.json, predictions.csv and report.html."""
+"""Evaluation of a trained model: files of metrics and predictions, and the report."""
 
 import json
 from collections import Counter
@@ -13,6 +13,7 @@ from mmkeras.errors import UserError
 from mmkeras.evaluation import baselines
 from mmkeras.evaluation.baseline_features import read_baseline_features
 from mmkeras.evaluation.bootstrap import compare_accuracies
+from mmkeras.evaluation.confusion import confusion_csv
 from mmkeras.evaluation.metrics import correct_rows, measure
 from mmkeras.evaluation.modality_ablation import encode_sample, measure_modalities
 from mmkeras.evaluation.predictions import predict_split, write_predictions
@@ -32,6 +33,7 @@ from mmkeras.reports.verdicts import (
 )
 from mmkeras.schema import (
     ABSENT,
+    CONFUSION_FILE,
     LABEL_SEPARATOR,
     METRICS_FILE,
     PREDICTIONS_FILE,
@@ -77,7 +79,7 @@ def evaluate(
     """Measures the model on a split; returns the content of metrics.json.
 
     Args:
-        output: Folder for metrics.json, predictions.csv and report.html.
+        output: Folder for metrics.json, confusion.csv, predictions.csv and report.html.
         history: Logs of the epochs, for the learning curves.
         summary: Facts for the last table of the report.
         train_rows: Rows to fit the logistic regression on; None leaves it out.
@@ -105,13 +107,20 @@ def evaluate(
         trained_model, dataset, split, predictions, train_rows, metrics["metrics"]
     )
     write_predictions(output / PREDICTIONS_FILE, predictions, state.classes)
+    matrix = metrics.pop("confusion_matrix")
+    table = confusion_csv(matrix, state.classes, state.task)
+    write_text(output / CONFUSION_FILE, table)
     text = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(output / METRICS_FILE, text)
     write_report(
         output / REPORT_FILE,
         title=f"mmkeras: {config.preset} on {split} rows",
         summary=summary,
-        metrics={**metrics, **_best_epoch(history, config.train)},
+        metrics={
+            **metrics,
+            **_best_epoch(history, config.train),
+            "confusion_matrix": matrix,
+        },
         history=history,
         errors=top_errors(trained_model, dataset, split, predictions),
     )

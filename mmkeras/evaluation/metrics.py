@@ -16,6 +16,7 @@ from mmkeras.evaluation.bootstrap import interval, weight_chunks
 
 MIN_RESAMPLES = 100  # with fewer, an end of the interval depends on one or two values
 WORK = 100_000_000  # limit of rows x classes x resamples; 4 s on one core
+INTERVAL_CLASSES = 100  # above it, values per class have no interval
 # Closer to 0 or 1, float32 has no precision; also Keras's epsilon.
 MIN_PROBABILITY = 1e-7
 _EPSILON = np.finfo("float64").eps
@@ -232,7 +233,8 @@ def measure(
         targets or predictions; AUCs, binary ones too, over those with positive and
         negative rows. Multilabel: accuracy requires all classes of a row to be
         correct, balanced accuracy is the mean over classes, and calibration compares
-        each cell's probability with how often it is true. Undefined values are None.
+        each cell's probability with how often it is true. Undefined values are None,
+        and so are the intervals per class of more than `INTERVAL_CLASSES` classes.
 
     Raises:
         ValueError: Shapes disagree, there are no rows, or a probability is not finite.
@@ -259,6 +261,8 @@ def measure(
         counts = _class_rows(rows, c)
         per_class[name] = {
             m: interval(v[0, c], class_spread[m][:, c], counts[m])
+            if len(classes) <= INTERVAL_CLASSES
+            else _without_interval(v[0, c])
             for m, v in class_values.items()
         } | {"support": counts["recall"]}
     return {
@@ -277,6 +281,11 @@ def _class_rows(rows: ScoredRows, c: int) -> dict[str, int]:
     fewer = min(support, len(rows.truth) - support)  # positive or negative rows
     counts = {"precision": int(rows.predicted[:, c].sum()), "recall": support}
     return counts | {"f1": support, "roc_auc": fewer, "pr_auc": fewer}
+
+
+def _without_interval(value: float) -> dict[str, float | None]:
+    known = None if np.isnan(value) else float(value)
+    return {"value": known, "low": None, "high": None}
 
 
 def _confusion(rows: ScoredRows) -> list:

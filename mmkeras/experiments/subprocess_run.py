@@ -80,7 +80,7 @@ def plan_run(
         outcome = run_subprocess(run)
     """
     parser = Parser()
-    add_settings(parser, choose_preset(flags))
+    add_settings(parser, choose_preset(flags, has_demo=table is None))
     config = settings(parser, parser.parse_args(flags))
     return SubprocessRun(
         name=name, folder=folder, table=table, flags=tuple(flags), config=config

@@ -23,6 +23,7 @@ from mmkeras.export.c_api import (
     to_array,
     to_tensor,
 )
+from mmkeras.files import path_without_pattern
 
 # Signature and {input: strings or numbers of any rank} to {output: array}.
 Call = Callable[[str, dict[str, Any]], dict[str, np.ndarray]]
@@ -42,7 +43,8 @@ class Session:
         """Loads the model at `path`; raises a `tf.errors.OpError` on failure."""
         self._graph = load_library().TF_NewGraph()
         try:
-            self._session, meta = _open(path, self._graph)
+            with path_without_pattern(path) as plain_path:
+                self._session, meta = _open(plain_path, self._graph)
         except BaseException:
             load_library().TF_DeleteGraph(self._graph)
             raise

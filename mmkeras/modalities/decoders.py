@@ -1,5 +1,7 @@
 """Decoders from encoded media to NumPy arrays, as the served graph decodes them."""
 
+import re
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,6 +10,9 @@ from mmkeras.errors import one_line
 from mmkeras.modalities.audio.features import decode_wave
 from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.image.decoding import decode_image
+
+# In TensorFlow's messages, such as "jpeg::Uncompress failed. Invalid JPEG data ...".
+_FORMAT = re.compile(r"jpeg|png|gif|bmp", re.IGNORECASE)
 
 
 class MediaDecoders:
@@ -36,4 +41,7 @@ def _decode(function, data, kind):
         return function(tf.constant(data)).numpy()
     except tf.errors.OpError as error:
         reason = one_line(error.message.split("}} ")[-1].split("\n")[0], 120)
+        formats = {name.upper() for name in _FORMAT.findall(reason)}
+        if len(formats) == 1:  # else none of all formats fits
+            reason = f"truncated or damaged {formats.pop()}"
         raise Unreadable(f"the {kind} cannot be decoded: {reason}") from None

@@ -1,12 +1,16 @@
 """TF-Hub modules that embed texts or waves, loaded by handle or from a local folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import tensorflow as tf
 
 from mmkeras.environment.extras import import_extra
 from mmkeras.errors import UserError, one_line
+from mmkeras.schema import AUDIO, TEXT
+
+_ALTERNATIVES = {TEXT: "--text.encoder tfidf", AUDIO: "--audio.encoder log_mel_stats"}
 
 
 def load_hub_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -18,7 +22,7 @@ def load_hub_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
     Raises:
         UserError: The module cannot be found or fetched, or its input is not text.
     """
-    module = _load(handle, "text", "--text.encoder tfidf")
+    module = _load(handle, TEXT)
     if callable(module):
         return _Encoder(module, module)
     signature = getattr(module, "signatures", {}).get("serving_default")
@@ -42,7 +46,7 @@ def load_hub_audio_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
     Source: YAMNet's module, https://tfhub.dev/google/yamnet/1 (scores, embeddings,
     log-mel spectrogram of one wave at 16 kHz).
     """
-    module = _load(handle, "audio", "--audio.encoder log_mel_stats")
+    module = _load(handle, AUDIO)
     if not callable(module):
         raise UserError(
             f"audio.hub_handle='{handle}' cannot be called; give a module such as "
@@ -67,6 +71,36 @@ def load_hub_audio_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
     return _Encoder(module, call)
 
 
+def fetch(handle: str, modality: str) -> str:
+    """Returns the folder of a module, fetched once into TF-Hub's own cache.
+
+    Raises:
+        UserError: The module cannot be found or fetched.
+    """
+    hub = import_extra("tensorflow_hub", f"{modality}.encoder=hub")
+    is_remote = handle.startswith(("http://", "https://", "gs://"))
+    if not is_remote and not Path(handle).is_dir():
+        raise UserError(
+            f"{modality}.hub_handle='{handle}' is no folder here; give the folder "
+            "of a downloaded module, or a handle that begins with https://."
+        )
+    with _named_errors(handle, modality):
+        return hub.resolve(handle)
+
+
+@contextmanager
+def _named_errors(handle: str, modality: str) -> Iterator[None]:
+    """Turns errors into a UserError with the setting and an alternative."""
+    try:
+        yield
+    except Exception as error:  # each transport of TF-Hub has errors of its own
+        raise UserError(
+            f"The {modality} encoder could not be loaded from '{handle}' "
+            f"({one_line(error, 200)}). Download it elsewhere and give its folder as "
+            f"--{modality}.hub_handle, or use {_ALTERNATIVES[modality]}."
+        ) from error
+
+
 def _select_embeddings(output):
     if isinstance(output, dict):
         return output.get("embeddings", output.get("embedding"))
@@ -75,23 +109,12 @@ def _select_embeddings(output):
     return output
 
 
-def _load(handle: str, modality: str, alternative: str):
+def _load(handle: str, modality: str):
     """Loads a module; errors name the setting and the alternative."""
+    folder = fetch(handle, modality)
     hub = import_extra("tensorflow_hub", f"{modality}.encoder=hub")
-    is_remote = handle.startswith(("http://", "https://", "gs://"))
-    if not is_remote and not Path(handle).is_dir():
-        raise UserError(
-            f"{modality}.hub_handle='{handle}' is no folder here; give the folder "
-            "of a downloaded module, or a handle that begins with https://."
-        )
-    try:
-        return hub.load(handle)
-    except Exception as error:  # each transport of TF-Hub has errors of its own
-        raise UserError(
-            f"The {modality} encoder could not be loaded from '{handle}' "
-            f"({one_line(error, 200)}). Download it elsewhere and give its folder as "
-            f"--{modality}.hub_handle, or use {alternative}."
-        ) from error
+    with _named_errors(handle, modality):
+        return hub.load(folder)
 
 
 class _Encoder(tf.Module):

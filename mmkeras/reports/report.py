@@ -56,8 +56,8 @@ def write_report(
 
     Args:
         summary: Settings and facts of the run, shown as a table.
-        metrics: Content of metrics.json, and best_epoch, counted from 1. Missing parts
-            are left out of the report.
+        metrics: Content of metrics.json, confusion_matrix as `metrics.measure` returns
+            it, and best_epoch, counted from 1. Missing parts are left out.
         history: Logs of each epoch from Keras (loss, val_loss, ...); "phase" marks
             where fine-tuning starts.
         errors: Wrong predictions, highest score first.

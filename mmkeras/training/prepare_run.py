@@ -9,6 +9,7 @@ from mmkeras.data import demo_dataset
 from mmkeras.data.dataset import Dataset, bad_rows_csv, with_detected_encoders
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
+from mmkeras.data.table import table_modalities
 from mmkeras.errors import UserError
 from mmkeras.export import run_manifest
 from mmkeras.files import check_files, write_text
@@ -19,6 +20,7 @@ from mmkeras.modalities.preprocessing_state import (
     PreprocessingState,
 )
 from mmkeras.modalities.preprocessor import Preprocessor
+from mmkeras.modalities.pretrained import fetch_pretrained
 from mmkeras.schema import ANALYSIS_FILE, REJECTED_FILE, TRAIN, WARNINGS_FILE
 from mmkeras.training import run_folder
 from mmkeras.training.distributed import strategy
@@ -49,7 +51,9 @@ def prepare_run(folder: Path, config: Config, table: Path | None) -> RunData:
         run_data = prepare_run(folder, small_concat(), Path("rows.csv"))
     """
     check_files(config.files)
-    dataset = ingest(demo_dataset.table_or_demo(table), config)
+    rows = demo_dataset.table_or_demo(table)
+    fetch_pretrained(config, table_modalities(rows, config.table))
+    dataset = ingest(rows, config)
     state = fit_preprocessing(dataset, with_detected_encoders(config, dataset))
     return write_run_header(folder, config, dataset, state, run_folder.data_name(table))
 

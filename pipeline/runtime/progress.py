@@ -101,9 +101,18 @@ def redirect_output(log: Path, total: int) -> Iterator[Progress]:
     finally:
         if progress.current and screen.isatty():
             screen.write("\n")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, copy in enumerate(descriptors, start=1):
-            os.dup2(copy, number)
-            os.close(copy)
+        for number, file in enumerate((sys.stdout, sys.stderr), start=1):
+            _flush_or_drop(file, number)
+            os.dup2(descriptors[number - 1], number)
+            os.close(descriptors[number - 1])
         screen.close()
+
+
+def _flush_or_drop(file: TextIO, descriptor: int) -> None:
+    """Writes the rest of the output to the log, or drops it if the disk is full."""
+    try:
+        file.flush()
+    except OSError:
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), descriptor)
+        file.flush()

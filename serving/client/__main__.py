@@ -152,11 +152,7 @@ def _predict_table(client, parsed) -> None:
         text_files=parsed.text_files,
     )
     model, totals = client.describe(), Totals()
-    modalities = table.modalities(model)
-    if missing := [m for m in model.modalities if m not in modalities]:
-        names = ", ".join(missing)
-        message = f"The table has no column for {names}: absent in every row."
-        print(message, file=sys.stderr)
+    table.check(model)
     file_format = _file_format(parsed, CSV)
     # None: a progress bar on a terminal only; and none between rows on a terminal.
     disable = True if not parsed.output and sys.stdout.isatty() else None
@@ -173,6 +169,7 @@ def _predict_table(client, parsed) -> None:
 
             limits = {"in_flight": parsed.in_flight, "batch": parsed.batch}
             predict_table(client, table, write, totals, **limits)
+        table.warn_absent(model, totals)
     finally:
         if totals.rows:  # after Ctrl-C and errors too
             count = f"{totals.unreadable:,} of them with something unreadable"

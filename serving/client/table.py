@@ -6,11 +6,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mmkeras.config import TableConfig
-from mmkeras.data.table import Row, iter_rows, table_modalities
+from mmkeras.data.table import (
+    Row,
+    check_columns,
+    iter_rows,
+    table_modalities,
+    warn_absent,
+)
 from mmkeras.errors import UserError
 from mmkeras.modalities.file import find_file
 from mmkeras.schema import TEXT, UNREADABLE
@@ -26,6 +32,7 @@ class Totals:
 
     rows: int = 0
     unreadable: int = 0  # rows with something unreadable
+    present: set[str] = field(default_factory=set)  # modalities that a row has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +47,21 @@ class Table:
     columns: TableConfig
     text_files: bool = False
 
-    def modalities(self, model: ModelInfo) -> tuple[str, ...]:
-        """Returns the modalities of both the table and the model.
+    def check(self, model: ModelInfo) -> None:
+        """Checks that the table can be read, and has all columns of the model.
 
         Raises:
-            UserError: There is none, or the table cannot be read.
+            UserError: A column is missing, or the table cannot be read.
         """
+        remedy = "give its name by --{}-column, or add an empty one"
+        config = self._config(model)
         with _flag_names():
-            return table_modalities(self.path, self._config(model), labeled=False)
+            check_columns(self.path, config, remedy)
+            table_modalities(self.path, config, labeled=False)
+
+    def warn_absent(self, model: ModelInfo, totals: Totals) -> None:
+        """Warns of modalities that no row has."""
+        warn_absent(self._config(model), totals.present)
 
     def rows(self, model: ModelInfo) -> Iterator[Row]:
         """Yields the rows as they are read.
@@ -103,6 +117,7 @@ def predict_table(
 
     def rows():
         for row in table.rows(client.describe()):
+            totals.present.update(m for m, cell in row.cells.items() if cell)
             pending.append(row)
             yield table.inputs(row)
 

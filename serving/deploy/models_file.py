@@ -1,5 +1,6 @@
 """TF Serving's list of models, models.config, and backups of it."""
 
+import glob
 from pathlib import Path
 
 from mmkeras.errors import UserError, did_you_mean
@@ -62,7 +63,7 @@ def replace_text(path: Path, text: str) -> None:
 
 def list_backups(path: Path) -> list[Path]:
     """Returns the backups of a file, oldest first."""
-    paths = path.parent.glob(f"{path.name}.*")
+    paths = path.parent.glob(f"{glob.escape(path.name)}.*")
     numbered = [backup for backup in paths if backup.suffix[1:].isdigit()]
     return sorted(numbered, key=lambda backup: int(backup.suffix[1:]))
 

@@ -75,6 +75,16 @@ def test_a_run_has_an_epoch_and_a_seed_of_31_bits(values):
         Config(**values)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("text", TextConfig), ("audio", AudioConfig)]
+)
+def test_the_folder_of_a_hub_module_is_no_pattern(name, kind):
+    url = "https://tfhub.dev/google/yamnet/1?tf-hub-format=compressed"
+    Config(**{name: kind(encoder="hub", hub_handle=url)})
+    with pytest.raises(UserError, match=rf"{name}.hub_handle='my \[1\]' has one of"):
+        Config(**{name: kind(encoder="hub", hub_handle="my [1]")})
+
+
 def test_fine_tuning_needs_a_frozen_encoder():
     train = PARTS["train"](fine_tune_epochs=2)
     with pytest.raises(UserError, match="fine_tune_epochs=2.*image.frozen=yes"):

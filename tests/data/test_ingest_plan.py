@@ -105,6 +105,19 @@ def test_rows_that_leave_one_class_are_listed_with_the_refusal(tmp_path):
         plan_ingest(table, tiny_config(tmp_path))
 
 
+def test_repeated_ids_are_the_only_reason_where_they_leave_one_class(tmp_path):
+    rows = [{**row, "id": "same"} for row in TEXTS]
+    table = write_table(tmp_path / "data.csv", rows)
+    for on_bad_row in ("fail", "reject"):
+        with pytest.raises(UserError) as error:
+            plan_ingest(table, tiny_config(tmp_path, on_bad_row=on_bad_row))
+        first, *lines, last = str(error.value).splitlines()
+        assert first == "39 of 40 rows cannot be used:" and len(lines) == 22
+        assert lines[0] == "  line 3 (id same): id 'same' is already that of line 2"
+        assert last == "The other rows have one class only."
+        assert "label" not in str(error.value)
+
+
 def test_for_evaluation_the_rows_of_one_split_become_test_rows(tmp_path):
     rows = [{**row, "split": split} for row, split in zip(TEXTS, FORTY, strict=True)]
     config = tiny_config(tmp_path)

@@ -251,6 +251,19 @@ def test_metrics_of_an_absent_class_are_none_and_left_out_of_means(task):
     assert values(result)["roc_auc"] == pytest.approx(mean)
 
 
+@pytest.mark.parametrize("classes, has_interval", [(100, True), (101, False)])
+def test_intervals_per_class_stop_at_100_classes(classes, has_interval):
+    names = [f"c{i}" for i in range(classes)]
+    targets, probabilities, _ = simulate("multiclass", n=400, classes=names)
+    result = measure(targets, probabilities, names, "multiclass", QUICK, seed=0)
+    entry = result["per_class"][names[-1]]
+    _, per_class = reference(targets, probabilities, "multiclass")
+    for name, scores in per_class.items():
+        assert entry[name]["value"] == pytest.approx(scores[-1])
+        assert (entry[name]["low"] is not None) == has_interval
+    assert result["metrics"]["accuracy"]["low"] is not None
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_one_row_has_an_accuracy_and_no_auc(task):
     targets, probabilities, names = simulate(task)

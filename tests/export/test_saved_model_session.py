@@ -210,6 +210,13 @@ def test_a_signature_that_names_no_tensor_is_refused_when_called(path, tmp_path,
         assert call("strict", {"text": [b"a"]})["same"] == [b"a"]
 
 
+@pytest.mark.parametrize("name", ["my [1] run", "a*b", "why?", "a\\b"])
+def test_a_folder_with_a_name_like_a_pattern_is_loaded(name, path, tmp_path):
+    copy = shutil.copytree(path, tmp_path / name / "1")
+    with load_saved_model(copy) as call:
+        assert call("add", {"x": [1, 2]})["sum"] == 3
+
+
 def test_a_closed_model_has_no_signatures(path):
     with load_saved_model(path) as call:
         pass

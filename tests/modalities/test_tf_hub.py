@@ -73,7 +73,7 @@ def refuse(handle):
 
 
 def test_a_refused_download_names_the_remedy_in_one_line(monkeypatch):
-    monkeypatch.setattr(hub, "load", refuse)
+    monkeypatch.setattr(hub, "resolve", refuse)
     reason = r"sentence-encoder/4.*Connection refused.*--text\.hub_handle"
     with pytest.raises(UserError, match=rf"\A.*{reason}.*--text.encoder tfidf.*\Z"):
         load_hub_encoder("https://tfhub.dev/google/universal-sentence-encoder/4")

@@ -74,6 +74,7 @@ def test_help_and_mistakes_need_no_heavy_imports(argv, code):
     [
         *[({n: None}, f"^--{n} is missing.") for n in ("data", "image", "output")],
         ({"root": "minio://bucket/x"}, "--root.*gs://.*s3://"),
+        ({"root": "gs://bucket/a*"}, r"--root 'gs://bucket/a\*' has one of"),
         ({"data": "/none.csv"}, "--data '/none.csv' is no file"),
         ({"unlabeled": "/none.csv"}, "--unlabeled '/none.csv' is no file"),
         ({"schema": "/none.pbtxt"}, "--schema '/none.pbtxt' is no file"),

@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[2]
         (["--root", "r", "--schema", "gone"], "--schema 'gone' is no file"),
         (["--root", "file.txt"], "--root 'file.txt' is a file; give a folder"),
         (["--root", "s3://b/root"], "--root 's3://b/root' is a URI, and one machine"),
+        (["--root", "my [1] root"], "my [1] root' has one of the characters * ? [ \\,"),
         (["--root", "."], "holds no pipeline; give a new folder"),
         (["--root", "r", "--status"], "--root 'r' holds no pipeline run"),
         (["--root", "r", "--image.weights", "a.h5"], "image.weights='a.h5' is no file"),

@@ -239,6 +239,15 @@ def test_a_perfect_model_has_no_confused_pairs_and_a_bad_one_a_limited_number(wr
     assert table.count("class") == 2 * report.PAIRS
 
 
+def test_values_per_class_without_interval_are_shown_alone(written):
+    names = tuple(f"class {i}" for i in range(101))
+    metrics = simulated("multiclass", names, n=400)
+    text = Page(written(metrics=metrics)).text
+    entry = metrics["per_class"]["class 100"]
+    assert f"class 100 {entry['support']} {entry['precision']['value']:.3f} " in text
+    assert "None" not in text and "confusion.csv" in text
+
+
 def test_multilabel_shows_counts_per_class(written):
     metrics = full("multilabel", tuple("abc"))
     (_, false_positives), (false_negatives, hits) = metrics["confusion_matrix"][1]

@@ -7,6 +7,7 @@ from mmkeras.config import to_dict
 from mmkeras.data import demo_dataset
 from mmkeras.errors import UserError
 from mmkeras.export import run_manifest
+from mmkeras.training import prepare_run as prepare
 from mmkeras.training import run_folder
 from mmkeras.training.prepare_run import prepare_run
 from tests import table_factory
@@ -51,6 +52,19 @@ def test_the_schedule_follows_the_training_rows_and_is_kept(
     run_folder.check_unchanged(folder, config, str(table))
     config = prepare_run(folder, config, table).config
     assert (config.train.batch_size, config.epochs) == expected
+
+
+def test_missing_weights_are_known_before_a_row_is_read(
+    folder, table, tiny_config, monkeypatch
+):
+    def refuse(config, modalities):
+        assert config.image.weights == "none" and modalities == ("text",)
+        raise UserError("no network")
+
+    monkeypatch.setattr(prepare, "fetch_pretrained", refuse)
+    monkeypatch.setattr(prepare, "ingest", None)
+    with pytest.raises(UserError, match="no network"):
+        prepare_run(folder, tiny_config(), table)
 
 
 def test_detected_vectors_are_in_config_yaml_alone(folder, table, tiny_config):

@@ -98,7 +98,7 @@ def test_a_run_folder_has_all_its_files(trained_folder):
     names = {path.name for path in trained_folder.iterdir()} - {".lock", ".running"}
     assert names == set(
         "analysis.json checkpoints config.yaml export history.json logs manifest.json"
-        " metrics.json model.keras predictions.csv report.html".split()
+        " metrics.json model.keras predictions.csv report.html confusion.csv".split()
     )
     assert run_folder.is_finished(trained_folder)
     history = json.loads((trained_folder / "history.json").read_text())

@@ -10,13 +10,15 @@ import soundfile
 
 from mmkeras.config import AudioConfig
 from mmkeras.modalities.audio import wav
+from mmkeras.modalities.audio.av_decoder import av_format, decode_av
 from mmkeras.modalities.audio.c_stderr import no_c_stderr
 from mmkeras.modalities.audio.mp3 import announced_mp3, is_mpeg, without_id3
 from mmkeras.modalities.audio.ogg import split_ogg
 from mmkeras.modalities.file import Unreadable, translate_errors
 
 _FORMATS = "WAV WAVEX FLAC OGG MP3 AIFF AU W64 RF64 CAF".split()
-_SUPPORTED = "supported: WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, W64, RF64, CAF"
+_SUPPORTED = "supported: WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, W64, RF64, CAF, "
+_SUPPORTED += "M4A, AAC, WebM"
 # libsndfile's log of a chunk longer than the file. The RIFF or FORM size is ignored:
 # many writers set it 8 bytes off, and a chunk is more exact.
 _SHOULD_BE = re.compile(r"^ *(?!RIFF|FORM)[^:\n]*: (\d+) \(should be (\d+)\)", re.M)
@@ -80,6 +82,12 @@ def read_audio(data: bytes, config: AudioConfig) -> AudioContent:
         if fmt.code in wav.MPEG:
             offset, size = wav.wav_chunks(data)[b"data"]
             data = without_id3(data[offset : offset + size])
+    if kind := av_format(data):
+        audio = decode_av(data, kind, config.clip_s + _MARGIN_S, _CHECKED_SAMPLES)
+        _check_format(audio.samples.shape[1], audio.rate_hz)
+        _check_finite(audio.samples)
+        content = wav.wav_bytes(audio.samples, 32, audio.rate_hz)
+        return AudioContent(content, audio.seconds, notes)
     content = _transcode(data, config)
     return content._replace(notes=(*notes, *content.notes))
 

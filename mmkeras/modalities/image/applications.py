@@ -7,6 +7,7 @@ import keras
 from keras import layers, ops
 from keras.applications import convnext, efficientnet_v2, resnet
 
+from mmkeras.environment.download import cached_weights, download_problem
 from mmkeras.errors import UserError, one_line
 from mmkeras.files import check_file
 from mmkeras.layers.saving import saved_as
@@ -147,6 +148,9 @@ def fetch_imagenet(entry: Application) -> str:
     """
     name = entry.url.rpartition("/")[2]
     try:
+        if not cached_weights(entry.url).exists():
+            if problem := download_problem(entry.url):
+                raise OSError(problem)
         return keras.utils.get_file(
             name, entry.url, cache_subdir="models", file_hash=entry.file_hash
         )

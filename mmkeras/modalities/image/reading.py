@@ -16,6 +16,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from mmkeras.config import ImageConfig
 from mmkeras.modalities.file import Unreadable, translate_errors
 from mmkeras.modalities.image import headers
+from mmkeras.modalities.image.heif import AVIF, HEIC, heif_kind, open_heif
 
 # Opened by class: Image.open warns of large images through global state.
 _READERS = {
@@ -36,8 +37,7 @@ _SIGNATURES = (
     (0, b"MM\0*", "TIFF"),
     (0, b"II+\0", "TIFF"),
     (8, b"WEBP", "WebP"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftyp", "HEIC or video"),
+    (4, b"ftyp", "video"),
     (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
     (0, b"\xff\x0a", "JPEG XL"),
@@ -62,9 +62,9 @@ def prepare_image(data: bytes, config: ImageConfig) -> bytes:
 
     JPEG, PNG, opaque GIF and 24- or 32-bit BMP are returned unchanged; only their
     headers are read. Formats that TensorFlow cannot decode, or decodes wrongly, become
-    lossless PNG: WebP and TIFF (first frame or page, upright), other BMPs, PNG of 1, 2
-    or 4 bits, GIF with transparency, without palette or with a first frame smaller
-    than its canvas.
+    lossless PNG: WebP, TIFF, HEIC and AVIF (first frame or page, upright), other BMPs,
+    PNG of 1, 2 or 4 bits, GIF with transparency, without palette or with a first frame
+    smaller than its canvas.
 
     Raises:
         Unreadable: Empty, of another format, more than `config.max_megapixels`, or
@@ -86,10 +86,13 @@ def prepare_image(data: bytes, config: ImageConfig) -> bytes:
 def _format(data):
     if not data:
         raise Unreadable("file is empty")
+    if kind := heif_kind(data):
+        return kind
     kinds = (kind for at, magic, kind in _SIGNATURES if data.startswith(magic, at))
     kind = next(kinds, "format")
     if kind not in _READERS:
-        raise Unreadable(f"unsupported {kind} (supported: {', '.join(_READERS)})")
+        supported = ", ".join((*_READERS, HEIC, AVIF))
+        raise Unreadable(f"unsupported {kind} (supported: {supported})")
     return kind
 
 
@@ -97,6 +100,8 @@ def open_image(data: bytes) -> tuple[str, ImageFile]:
     """Returns the format and Pillow's reader of an image, or raises Unreadable."""
     kind = _format(data)
     with translate_errors(kind):
+        if kind in (HEIC, AVIF):
+            return kind, open_heif(data, kind)
         return kind, _READERS[kind](io.BytesIO(data))
 
 

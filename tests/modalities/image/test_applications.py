@@ -11,8 +11,10 @@ from keras.src.utils import file_utils
 
 from mmkeras.config import ImageConfig
 from mmkeras.config.image import WITH_IMAGENET, ImageEncoder
+from mmkeras.environment.download import cached_weights
 from mmkeras.errors import UserError
 from mmkeras.export.saved_model import export
+from mmkeras.modalities.image import applications
 from mmkeras.modalities.image.applications import (
     APPLICATIONS,
     fetch_imagenet,
@@ -143,6 +145,7 @@ def test_a_missing_file_is_refused_in_one_line():
 @each
 def test_the_file_of_imagenet_is_the_one_that_keras_fetches(name, monkeypatch):
     calls = []
+    monkeypatch.setattr(applications, "download_problem", lambda _: "")
 
     def refuse(*arguments, **options):
         calls.append((*arguments, *options.items()))
@@ -157,6 +160,18 @@ def test_the_file_of_imagenet_is_the_one_that_keras_fetches(name, monkeypatch):
     with pytest.raises(UserError, match=rf"\A.*{reason}.*{remedy}.*\Z"):
         fetch_imagenet(APPLICATIONS[name])
     assert calls[0] == calls[1]
+
+
+def test_without_network_nothing_is_downloaded(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(applications, "download_problem", lambda _: "unplugged")
+    monkeypatch.setattr(keras.utils, "get_file", None)
+    with pytest.raises(UserError, match=r"\(unplugged\).*--image.weights none"):
+        fetch_imagenet(APPLICATIONS[SMALL])
+    cached_weights(APPLICATIONS[SMALL].url).parent.mkdir()
+    cached_weights(APPLICATIONS[SMALL].url).touch()
+    monkeypatch.setattr(keras.utils, "get_file", lambda *_, **__: "in the cache")
+    assert fetch_imagenet(APPLICATIONS[SMALL]) == "in the cache"
 
 
 # The complete model -------------------------------------------------------------

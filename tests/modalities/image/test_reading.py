@@ -189,7 +189,7 @@ FLOATS = encode_image(ALPHA.astype(np.float32), "TIFF")
     [
         (b"", "file is empty"),
         (b"hello", "unsupported format .supported: JPEG, PNG, GIF, BMP, TIFF, WebP"),
-        (b"\0\0\0\x1cftypheic" + b"\0" * 50, "unsupported HEIC"),
+        (b"\0\0\0\x1cftypheic" + b"\0" * 50, "HEIC"),
         (b"<svg></svg>", "unsupported SVG"),
         (TRANSCODED["webp"][:60], "truncated or unreadable WebP"),
         (TRANSCODED["tiff"][:300], "truncated or unreadable TIFF"),

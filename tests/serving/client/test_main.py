@@ -14,6 +14,7 @@ import pytest
 from mmkeras.cli import run_program
 from serving.client.__main__ import main
 from tests import table_factory
+from tests.program_harness import error_of
 from tests.serving.client.certificates import grpc_credentials
 from tests.serving.client.fake_server import Fault, serve_grpc
 from tests.serving.client.network import LOCAL, free_port
@@ -64,10 +65,18 @@ def test_the_suffix_of_the_output_selects_the_format(
     assert capsys.readouterr() == (out.read_text(), totals)
 
 
-def test_missing_columns_are_reported_once(serve, trained_server, write_texts, capsys):
-    assert main(["--target", serve(trained_server), "--data", write_texts(3)]) == 0
-    message = "The table has no column for image, audio: absent in every row."
-    assert capsys.readouterr().err.splitlines()[0] == message
+def test_a_missing_column_is_refused_with_those_of_the_table(
+    serve, trained_server, tmp_path, monkeypatch, capsys
+):
+    rows = [{"text": "warm", "img": "", "audio": ""}] * 3
+    path = table_factory.write_table(tmp_path / "d.csv", rows)
+    argv = ["--target", serve(trained_server), "--data", str(path)]
+    line = error_of(main, argv, monkeypatch, capsys)
+    assert "no column 'image', with which the model was trained" in line
+    assert "Did you mean 'img'?" in line and "--image-column" in line
+    assert main([*argv, "--image-column", "img"]) == 0
+    warnings = [x for x in capsys.readouterr().err.splitlines() if "Warning" in x]
+    assert [("'img'" in x, "'audio'" in x) for x in warnings] == [(1, 0), (0, 1)]
 
 
 def test_a_version_or_a_label_selects_the_model(serve, text_server, capsys):
@@ -208,4 +217,5 @@ def test_an_output_that_cannot_be_written_is_one_line(
             timeout=60,
         )
     (line,) = result.stderr.splitlines()
-    assert result.returncode == 2 and message in line
+    assert result.returncode == (1 if "full" in redirection else 2)
+    assert message in line

@@ -259,6 +259,12 @@ def test_ten_backups_are_kept(path):
     assert backups[-1].name == "models.config.12"
 
 
+def test_a_file_with_a_name_like_a_pattern_has_backups_too(tmp_path):
+    backup = models_file.back_up(tmp_path / "models[1].config", "text")
+    assert models_file.list_backups(tmp_path / "models[1].config") == [backup]
+    assert models_file.list_backups(tmp_path / "models*.config") == []
+
+
 def test_status_prints_the_file_and_each_server(path, target, capsys):
     main(["status", "--config", str(path), "--target", target])
     assert capsys.readouterr().out.splitlines() == [
