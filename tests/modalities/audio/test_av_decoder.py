@@ -12,7 +12,7 @@ from mmkeras.config import AudioConfig
 from mmkeras.modalities.audio import av_decoder
 from mmkeras.modalities.audio.av_decoder import av_format, decode_av
 from mmkeras.modalities.audio.metadata import measure_audio
-from mmkeras.modalities.audio.reading import prepare_audio
+from mmkeras.modalities.audio.reading import prepare_audio, read_audio
 from mmkeras.modalities.file import Unreadable
 from mmkeras.schema import AUDIO_CHANNELS, AUDIO_SECONDS
 
@@ -50,13 +50,13 @@ def error(samples, reference):
 @pytest.mark.parametrize(("codec", "container"), FORMATS)
 def test_the_samples_are_those_that_were_encoded(codec, container):
     data = encode(codec, container)
-    wav = prepare_audio(data, CONFIG)
-    samples, rate_hz = soundfile.read(io.BytesIO(wav))
+    audio = read_audio(data, CONFIG)
+    samples, rate_hz = soundfile.read(io.BytesIO(audio.wav))
     assert rate_hz == RATE_HZ and samples.shape[1] == 2
     # ADTS has no field for the samples that the encoder puts in front.
     errors = [error(samples[shift:RATE_HZ], STEREO.T) for shift in (0, 1024)]
     assert errors[container == "adts"] < (1e-6 if codec == "alac" else 0.1)
-    metadata = measure_audio(data, wav, CONFIG.clip_s)
+    metadata = measure_audio(audio, CONFIG.clip_s)
     assert metadata[AUDIO_SECONDS] == pytest.approx(SECONDS, abs=0.05)
     assert metadata[AUDIO_CHANNELS] == 2
 
