@@ -47,6 +47,6 @@ def _worst_error(predictions, i, row, config, decoders) -> WorstError:
         score=float(predictions.scores[i]),
         status=predictions.status[i],
         text=text.decode("utf-8", "replace"),
-        image=make_thumbnail(image) if image else b"",
+        image=make_thumbnail(image, decoders) if image else b"",
         audio=wave_excerpt(audio, config, decoders) if audio else b"",
     )

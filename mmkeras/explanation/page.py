@@ -13,9 +13,7 @@ from mmkeras.explanation import heatmap, occlusion
 from mmkeras.explanation.explainer import Explanation
 from mmkeras.modalities.audio.excerpt import wave_excerpt
 from mmkeras.modalities.decoders import MediaDecoders
-from mmkeras.modalities.file import Unreadable
-from mmkeras.modalities.image.encoding import png_bytes
-from mmkeras.modalities.image.reading import decode_upright
+from mmkeras.modalities.image.encoding import png_bytes, upright_image
 from mmkeras.reports import charts
 from mmkeras.reports.html import write_page
 from mmkeras.schema import AUDIO, IMAGE, LABEL_SEPARATOR, TEXT
@@ -91,10 +89,7 @@ def _image(data, explanation, decoders) -> dict | None:
 
 def _resize(data, decoders) -> np.ndarray:
     """Returns the image upright and on white, (H, W, 3) uint8."""
-    try:
-        image = decode_upright(data).convert("RGBA")
-    except Unreadable:  # the graph reads formats that Pillow does not
-        image = Image.fromarray(decoders.pixels(data)).convert("RGBA")
+    image = upright_image(data, decoders).convert("RGBA")
     ratio = _IMAGE_PX / max(image.size)
     size = [max(1, round(side * ratio)) for side in image.size]
     image = image.resize(size, Image.Resampling.LANCZOS)

@@ -12,8 +12,8 @@ from mmkeras.modalities.file import Unreadable, translate_errors
 # Name of the format, and of FFmpeg's reader: only that one is tried.
 _MP4, _WEBM, _AAC = ("M4A or MP4", "mov"), ("WebM", "matroska"), ("AAC", "aac")
 # Less than this may be missing at the end of a file that is whole: the last packet of
-# an encoder may be announced longer than it is.
-_TOLERANCE_S = 0.2
+# an encoder may be announced longer than it is. More than one packet is noted.
+_TOLERANCE_S, _PACKET_S = 0.2, 0.06
 
 
 class DecodedAudio(NamedTuple):
@@ -23,11 +23,13 @@ class DecodedAudio(NamedTuple):
         samples: (frames, channels) float32 in [-1, 1], of at least the clip.
         rate_hz: Samples per second and channel.
         seconds: Length of the whole file.
+        notes: Faults of the file that lose no samples.
     """
 
     samples: np.ndarray
     rate_hz: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def av_format(data: bytes) -> tuple[str, str] | None:
@@ -63,9 +65,9 @@ def decode_av(
     name, reader = kind
     if find_spec("av") is None:
         raise Unreadable(str(missing_extra("av", name)))
-    import av
-
     with translate_errors(name):
+        import av
+
         try:
             return _decode(data, name, reader, clip_s, max_samples)
         except av.FFmpegError as error:  # its text has a number and no file name
@@ -76,7 +78,7 @@ def decode_av(
 def _decode(data, name, reader, clip_s, max_samples) -> DecodedAudio:
     import av
 
-    blocks, frames, rate_hz, channels = [], 0, 0, 0
+    blocks, frames, formats = [], 0, set()
     # Before PyAV 19 a title that is not UTF-8 is an error by default.
     is_old = int(av.__version__.partition(".")[0]) < 19
     options = {"metadata_errors": "ignore"} if is_old else {}
@@ -87,6 +89,9 @@ def _decode(data, name, reader, clip_s, max_samples) -> DecodedAudio:
         to_float = av.AudioResampler(format="flt")  # keeps rate and channels
         for frame in file.decode(stream):
             rate_hz, channels = frame.sample_rate, frame.layout.nb_channels
+            formats.add((rate_hz, channels))
+            if len(formats) > 1:
+                raise Unreadable(f"{name} whose rate or channels change")
             if not blocks or frames < clip_s * rate_hz:
                 for part in to_float.resample(frame):
                     blocks.append(part.to_ndarray().reshape(-1, channels))
@@ -99,7 +104,9 @@ def _decode(data, name, reader, clip_s, max_samples) -> DecodedAudio:
     seconds = frames / rate_hz
     if seconds < announced_s - _TOLERANCE_S:
         raise Unreadable(f"truncated {name}: {seconds:.1f} s of {announced_s:.1f}")
-    return DecodedAudio(np.concatenate(blocks), rate_hz, seconds)
+    note = f"the {name} announces {announced_s:.2f} s and has {seconds:.2f}"
+    notes = (note,) if seconds < announced_s - _PACKET_S else ()
+    return DecodedAudio(np.concatenate(blocks), rate_hz, seconds, notes)
 
 
 def _announced_s(file, reader) -> float:

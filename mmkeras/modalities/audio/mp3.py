@@ -1,5 +1,6 @@
 """Tags and announced length of an MP3."""
 
+import re
 import struct
 
 _XING = (b"Xing", b"Info")
@@ -7,6 +8,7 @@ _XING_OFFSETS = range(4, 42)  # after the header, a checksum and the side inform
 _HAS_FRAMES, _HAS_BYTES = 1, 2  # flags: which numbers follow
 _STREAM_BITS = 0xFFFE0C00  # of a header: sync, version, layer and sample rate
 _ID3V1_BYTES, _APE_BYTES = 128, 32
+_ZEROS = re.compile(b"\0*")
 
 
 def without_id3(data: bytes) -> bytes:
@@ -14,12 +16,13 @@ def without_id3(data: bytes) -> bytes:
 
     Source: ID3v2.4.0, section 3.1.
     """
-    while data.startswith(b"ID3") and len(data) >= 10:
-        a, b, c, d = data[6:10]  # 4 times 7 bits
+    offset = 0
+    while data.startswith(b"ID3", offset) and len(data) >= offset + 10:
+        flags, a, b, c, d = data[offset + 5 : offset + 10]  # 4 times 7 bits
         size = 10 + (a << 21 | b << 14 | c << 7 | d)
-        footer = 10 if data[5] & 0x10 else 0
-        data = data[size + footer :].lstrip(b"\0")
-    return data
+        footer = 10 if flags & 0x10 else 0
+        offset = _ZEROS.match(data, offset + size + footer).end()
+    return data[offset:]
 
 
 def is_mpeg(data: bytes) -> bool:
@@ -41,13 +44,13 @@ def announced_mp3(data: bytes) -> tuple[bytes, bool]:
     tag = next((i for i in _XING_OFFSETS if data[i : i + 4] in _XING), 0)
     if not tag or len(data) < tag + 16:
         return data, False
-    flags, _, size = struct.unpack_from(">III", data, tag + 4)
+    flags, frames, size = struct.unpack_from(">III", data, tag + 4)
     has_both = flags & _HAS_FRAMES and flags & _HAS_BYTES
     rest = data[size:] if has_both else b""
     first_frame = data.find(data[:2], tag)  # some writers do not count it
     if len(rest) > max(first_frame, 0) and _stream_bits(rest) == _stream_bits(data):
         return data[:tag] + bytes(4) + data[tag + 4 :], False
-    return data, bool(flags & _HAS_FRAMES)
+    return data, bool(flags & _HAS_FRAMES and frames)
 
 
 def _without_tail(data):

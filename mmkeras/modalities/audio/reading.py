@@ -87,7 +87,7 @@ def read_audio(data: bytes, config: AudioConfig) -> AudioContent:
         _check_format(audio.samples.shape[1], audio.rate_hz)
         _check_finite(audio.samples)
         content = wav.wav_bytes(audio.samples, 32, audio.rate_hz)
-        return AudioContent(content, audio.seconds, notes)
+        return AudioContent(content, audio.seconds, notes + audio.notes)
     content = _transcode(data, config)
     return content._replace(notes=(*notes, *content.notes))
 
@@ -102,9 +102,9 @@ def _with_real_size(data):
     real, notes = _real_data_size(data, offset, size)
     if fmt.is_plain:
         _check_format(fmt.channels, fmt.rate_hz)
-        real -= real % fmt.frame_bytes
-    if real != size:
-        data = _with_data_size(data, offset, real)
+    if real != size:  # the data chunk is the last one
+        whole = real - real % fmt.frame_bytes if fmt.is_plain else real
+        data = _with_data_size(data, offset, whole)
     return data, fmt, notes
 
 
@@ -218,7 +218,10 @@ def _read_links(links, has_length, config):
             if len(formats) > 1:
                 raise Unreadable(f"{file.format} whose rate or channels change")
             clip = int((config.clip_s + _MARGIN_S) * file.samplerate) + 1
-            samples, read = _read_samples(file, depth, clip - frames, has_length)
+            checked = _CHECKED_SAMPLES - frames * file.channels
+            samples, read = _read_samples(
+                file, depth, clip - frames, checked, has_length
+            )
         blocks.append(samples)
         frames += read
     if not frames:
@@ -244,8 +247,8 @@ def _check_announced(data, file):
     return notes
 
 
-def _read_samples(file, depth, limit, has_length):
-    """Reads to the end in blocks.
+def _read_samples(file, depth, limit, checked, has_length):
+    """Reads to the end, or `checked` samples of all channels, in blocks.
 
     Returns (frames, channels) samples, at most `limit` frames, and all frames' number.
     """
@@ -261,7 +264,7 @@ def _read_samples(file, depth, limit, has_length):
         if frames < limit:
             blocks.append(block[: limit - frames])
         frames += len(block)
-        if frames * file.channels >= _CHECKED_SAMPLES:  # the rest is not checked
+        if frames * file.channels >= checked:  # the rest is not checked
             has_length &= file.frames < _UNKNOWN_FRAMES
             return np.concatenate(blocks), file.frames if has_length else frames
     if frames < file.frames < _UNKNOWN_FRAMES and has_length:

@@ -15,8 +15,9 @@ JPEG, SPECIAL_JPEG, PNG, GIF, BMP = "jpeg", "special_jpeg", "png", "gif", "bmp"
 KINDS = (JPEG, SPECIAL_JPEG, PNG, GIF, BMP)
 _MAGICS = {JPEG: b"\xff\xd8\xff", PNG: b"\x89PNG\r\n\x1a\n", GIF: b"GIF8", BMP: b"BM"}
 
-# CMYK without this segment is decoded with the opposite sign: 0 is no ink, and not
-# full ink as libjpeg-turbo's djpeg, browsers and Pillow have it.
+# TensorFlow decodes CMYK without this segment with the opposite sign: 0 is no ink, and
+# not full ink as libjpeg-turbo's djpeg (put_cmyk in wrppm.c), Chromium (Skia's
+# kInvertedCMYK_Color), Firefox (bug 674619) and Pillow ("CMYK;I") have it.
 _ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
 
 
@@ -24,7 +25,7 @@ def image_kind(data: bytes) -> str:
     """Returns the format of an encoded image, one of `KINDS`, or "" for others."""
     if data.startswith(_MAGICS[JPEG]):
         exif, (_, _, components) = jpeg_header(data)
-        return SPECIAL_JPEG if exif or components == 4 else JPEG
+        return SPECIAL_JPEG if exif is not None or components == 4 else JPEG
     return next((kind for kind, magic in _MAGICS.items() if data.startswith(magic)), "")
 
 

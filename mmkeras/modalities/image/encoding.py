@@ -5,6 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from mmkeras.modalities.decoders import MediaDecoders
+from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.image.reading import decode_upright
 
 _THUMBNAIL_PX = 192
@@ -17,9 +19,17 @@ def png_bytes(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def make_thumbnail(data: bytes) -> bytes:
+def upright_image(data: bytes, decoders: MediaDecoders) -> Image.Image:
+    """Decodes an image for display; by the graph if Pillow cannot open it."""
+    try:
+        return decode_upright(data)
+    except Unreadable:
+        return Image.fromarray(decoders.pixels(data))
+
+
+def make_thumbnail(data: bytes, decoders: MediaDecoders) -> bytes:
     """Returns a small upright PNG of an encoded image."""
-    image = decode_upright(data)
+    image = upright_image(data, decoders)
     image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
     file = io.BytesIO()
     image.save(file, "PNG")

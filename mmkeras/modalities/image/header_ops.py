@@ -6,11 +6,18 @@ import tensorflow as tf
 from mmkeras.modalities.byte_ops import bytes_at, numbers_at
 from mmkeras.modalities.image import headers
 
-# Kinds of JPEG markers, by their distance to 0xff00.
-_END, _SKIPPED, _FRAME = 0, 1, 2
-_MARKERS = np.zeros(256, np.int32)
-_MARKERS[[m - 0xFF00 for m in headers.SEGMENTS]] = _SKIPPED
-_MARKERS[[m - 0xFF00 for m in headers.FRAME_HEADERS]] = _FRAME
+# Kinds of JPEG markers, by their distance to 0xfeff, which stands for no marker. The
+# first ones are also the numbers of bytes to skip.
+_END, _BYTE, _SINGLE, _SEGMENT, _FRAME = range(5)
+_MARKERS = np.full(257, _END, np.int32)
+for _kind, _markers in (
+    (_BYTE, [0xFEFF]),
+    (_SINGLE, headers.SINGLE),
+    (_SEGMENT, headers.SEGMENTS),
+    (_FRAME, headers.FRAME_HEADERS),
+    (_BYTE, [headers.FILL]),
+):
+    _MARKERS[[m - 0xFEFF for m in _markers]] = _kind
 
 
 def find_exif_or_frame(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -26,14 +33,16 @@ def find_exif_or_frame(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor
         is_exif = (marker == headers.EXIF_MARKER) & (
             bytes_at(data, offset + 4, 6) == headers.EXIF
         )
-        kind = tf.gather(_MARKERS, tf.maximum(marker - 0xFF00, 0))
-        step = tf.where(marker == headers.FILL, 1, 2 + tf.cast(size, tf.int32))
+        kind = tf.gather(_MARKERS, tf.maximum(marker - 0xFEFF, 0))
+        kind = tf.where(offset + 4 <= tf.strings.length(data), kind, _END)
+        step = tf.where(kind == _SEGMENT, 2 + tf.cast(size, tf.int32), kind)
         return offset, step, kind, is_exif
 
     offset, _, kind, is_exif = tf.while_loop(
-        lambda _, step, kind, is_exif: (kind == _SKIPPED) & ~is_exif,
+        lambda _, step, kind, is_exif: (kind != _END) & (kind != _FRAME) & ~is_exif,
         lambda offset, step, kind, is_exif: read(offset + step),
         read(tf.constant(2)),
+        maximum_iterations=headers.MAX_STEPS,
     )
     return offset, is_exif, kind == _FRAME
 
@@ -60,7 +69,10 @@ def png_exif(data: tf.Tensor) -> tf.Tensor:
         return (offset + 8 <= end) & (name != b"IDAT") & (name != b"eXIf")
 
     (offset,) = tf.while_loop(
-        is_other, lambda offset: (offset + read_size(offset) + 12,), (tf.constant(8),)
+        is_other,
+        lambda offset: (offset + read_size(offset) + 12,),
+        (tf.constant(8),),
+        maximum_iterations=headers.MAX_STEPS,
     )
     has_exif = (offset + 8 <= end) & (bytes_at(data, offset + 4, 4) == b"eXIf")
     return tf.cond(
@@ -128,20 +140,21 @@ def is_opaque_gif(data: tf.Tensor) -> tf.Tensor:
     flags = octet(10)
     palette = tf.where(flags >= 0x80, 3 * 2 ** (flags % 8 + 1), 0)
     start = (13 + tf.cast(palette, tf.int32), tf.constant(False), tf.constant(False))
-    offset, _, is_transparent = tf.while_loop(
+    offset, is_in_extension, is_transparent = tf.while_loop(
         lambda offset, is_in_extension, _: (
             (offset < tf.strings.length(data))
             & (is_in_extension | (octet(offset) == headers.GIF_EXTENSION))
         ),
         skip,
         start,
+        maximum_iterations=headers.MAX_STEPS,
     )
     box = tf.strings.join([b"\0\0\0\0", bytes_at(data, 6, 4)])
     fills = bytes_at(data, offset + 1, 8) == box
     has_palette = (flags >= 0x80) | (octet(offset + 9) >= 0x80)
     version = bytes_at(data, 0, 6)
     is_image = (version == b"GIF87a") | (version == b"GIF89a")
-    is_image &= octet(offset) == headers.GIF_IMAGE
+    is_image &= (octet(offset) == headers.GIF_IMAGE) & ~is_in_extension
     return is_image & fills & has_palette & ~is_transparent
 
 

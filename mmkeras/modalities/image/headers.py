@@ -6,32 +6,45 @@ ORIENTATION_TAG = 0x0112
 SHORT, LONG = 3, 4  # types of TIFF
 EXIF, EXIF_MARKER = b"Exif\0\0", 0xFFE1
 EXIF_BYTES = 65_536  # of a block that are read
-# Markers of segments before the frame header of a JPEG, and of frame headers.
+# Segments, bytes between them, chunks or blocks that are read, far more than files
+# have: a limit for the time of hostile ones.
+MAX_STEPS = 4096
+# Markers of segments before the frame header of a JPEG, of frame headers, and without
+# a length, which decoders skip as they skip bytes that are no marker.
 FILL = 0xFFFF
+SINGLE = [0xFF00, 0xFF01, *range(0xFFD0, 0xFFD8)]
 FRAME_HEADERS = [m for m in range(0xFFC0, 0xFFD0) if m not in (0xFFC4, 0xFFC8, 0xFFCC)]
 SEGMENTS = [0xFFC4, 0xFFC8, 0xFFCC, *range(0xFFDB, FILL + 1)]
 GIF_EXTENSION, GIF_CONTROL, GIF_IMAGE = 0x21, 0xF9, 0x2C
 
 
-def jpeg_header(data: bytes) -> tuple[bytes, tuple[int, int, int]]:
+def jpeg_header(data: bytes) -> tuple[bytes | None, tuple[int, int, int]]:
     """Returns a JPEG's Exif block, and height, width and components.
 
-    The block is that of the first Exif segment before the frame header, else empty.
-    The numbers are 0 if there is no frame header.
+    The block is that of the first Exif segment before the frame header, or None. The
+    numbers are 0 if there is no frame header.
 
     Source: ISO 10918-1, annex B.1.1 (markers) and B.2.2 (frame header).
     """
     offset, block = 2, None
-    while True:
+    for _ in range(MAX_STEPS + 1):
         head = data[offset : offset + 10]
-        marker, size = struct.unpack(">HH", head[:4].ljust(4, b"\0"))
+        if len(head) < 4:
+            break
+        marker, size = struct.unpack(">HH", head[:4])
         if marker in FRAME_HEADERS and len(head) == 10:
-            return block or b"", struct.unpack(">HHB", head[5:])
-        if marker not in SEGMENTS:
-            return block or b"", (0, 0, 0)
+            return block, struct.unpack(">HHB", head[5:])
         if marker == EXIF_MARKER and head[4:] == EXIF and block is None:
             block = data[offset + 10 : offset + 2 + size]
-        offset += 1 if marker == FILL else 2 + size
+        if marker == FILL or marker < 0xFF00:
+            offset += 1
+        elif marker in SINGLE:
+            offset += 2
+        elif marker in SEGMENTS:
+            offset += 2 + size
+        else:
+            break
+    return block, (0, 0, 0)
 
 
 def png_exif(data: bytes) -> bytes:
@@ -40,7 +53,9 @@ def png_exif(data: bytes) -> bytes:
     Source: Portable Network Graphics, third edition, sections 5.3 and 11.3.4.2.
     """
     offset = 8
-    while offset + 8 <= len(data):
+    for _ in range(MAX_STEPS + 1):
+        if offset + 8 > len(data):
+            break
         size, name = struct.unpack_from(">I4s", data, offset)
         if name == b"eXIf":
             return data[offset + 8 : offset + 8 + size][:EXIF_BYTES]
@@ -78,20 +93,24 @@ def is_opaque_gif(data: bytes) -> bool:
     try:
         *canvas, flags = struct.unpack_from("<HHB", data, 6)
         offset = 13 + (flags >> 7) * 3 * 2 ** (flags % 8 + 1)
-        is_transparent = False
-        while data[offset] == GIF_EXTENSION:
-            if data[offset + 1] == GIF_CONTROL:
-                is_transparent = data[offset + 3] % 2 == 1
-            offset += 2
-            while data[offset]:
-                offset += 1 + data[offset]
-            offset += 1
+        is_in_extension = is_transparent = False
+        for _ in range(MAX_STEPS):
+            value = data[offset]
+            if is_in_extension:  # of blocks with their lengths, the last one empty
+                offset, is_in_extension = offset + 1 + value, value > 0
+            elif value == GIF_EXTENSION:
+                if data[offset + 1] == GIF_CONTROL:
+                    is_transparent = data[offset + 3] % 2 == 1
+                offset, is_in_extension = offset + 2, True
+            else:
+                break
         start, *frame, frame_flags = struct.unpack_from("<BHHHHB", data, offset)
     except (struct.error, IndexError):
         return False
     has_palette = (flags | frame_flags) >= 0x80
     fills = frame == [0, 0, *canvas]
-    return start == GIF_IMAGE and fills and has_palette and not is_transparent
+    is_image = start == GIF_IMAGE and not is_in_extension
+    return is_image and fills and has_palette and not is_transparent
 
 
 def is_true_color_bmp(data: bytes) -> bool:

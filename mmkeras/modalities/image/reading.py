@@ -63,8 +63,8 @@ def prepare_image(data: bytes, config: ImageConfig) -> bytes:
     JPEG, PNG, opaque GIF and 24- or 32-bit BMP are returned unchanged; only their
     headers are read. Formats that TensorFlow cannot decode, or decodes wrongly, become
     lossless PNG: WebP, TIFF, HEIC and AVIF (first frame or page, upright), other BMPs,
-    PNG of 1, 2 or 4 bits, GIF with transparency, without palette or with a first frame
-    smaller than its canvas.
+    GIF with transparency, without palette or with a first frame smaller than its
+    canvas.
 
     Raises:
         Unreadable: Empty, of another format, more than `config.max_megapixels`, or
@@ -126,13 +126,11 @@ def _check_pixels(width, height, config):
 
 def _is_servable(kind: str, data: bytes) -> bool:
     """Whether TensorFlow decodes this image to the right pixels."""
-    if kind == "PNG":  # below 8 bits TensorFlow fills in an alpha of 2^bits - 1
-        return data[24] >= 8
     if kind == "GIF":
         return headers.is_opaque_gif(data)
     if kind == "BMP":
         return headers.is_true_color_bmp(data)
-    return kind == "JPEG"
+    return kind in ("JPEG", "PNG")
 
 
 def decode_upright(data: bytes) -> Image.Image:
@@ -168,7 +166,7 @@ def _upright(kind, data, image):
     if kind not in ("JPEG", "PNG"):
         return ImageOps.exif_transpose(image)
     block = headers.png_exif(data) if kind == "PNG" else headers.jpeg_header(data)[0]
-    orientation = headers.exif_orientation(block)
+    orientation = headers.exif_orientation(block or b"")
     return image.transpose(_TURNS[orientation - 2]) if orientation > 1 else image
 
 

@@ -25,17 +25,17 @@ FORMATS = [("aac", "ipod"), ("aac", "mp4"), ("aac", "adts"), ("alac", "ipod")]
 FORMATS += [("libopus", "webm"), ("libopus", "matroska")]
 
 
-def encode(codec, container, samples=STEREO, **options):
+def encode(codec, container, samples=STEREO, rate_hz=RATE_HZ, **options):
     av = pytest.importorskip("av")
     layout = {1: "mono", 2: "stereo"}[len(samples)]
     file = tempfile.NamedTemporaryFile()  # "faststart" reads what was written
     with av.open(file.name, "w", format=container, options=options) as output:
-        stream = output.add_stream(codec, rate=RATE_HZ, layout=layout)
+        stream = output.add_stream(codec, rate=rate_hz, layout=layout)
         stream.bit_rate = 128_000
         frame = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(samples, np.float32), format="fltp", layout=layout
         )
-        frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, 0, Fraction(1, RATE_HZ)
+        frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             output.mux(packet)
     return Path(file.name).read_bytes()
@@ -82,6 +82,21 @@ def test_a_truncated_file_is_unreadable(codec, container, share):
     for data in (encode(codec, container), encode(codec, container, **options)):
         with pytest.raises(Unreadable, match="^truncated .*(Invalid data|s of|audio)"):
             prepare_audio(data[: int(len(data) * share)], CONFIG)
+
+
+def test_a_rate_that_changes_is_unreadable():
+    other = encode("aac", "adts", rate_hz=RATE_HZ // 2)
+    for clip_s in (0.5, 60):
+        with pytest.raises(Unreadable, match="AAC whose rate or channels change"):
+            prepare_audio(encode("aac", "adts") + other, AudioConfig(clip_s=clip_s))
+
+
+def test_a_length_that_is_announced_too_long_is_noted():
+    data = encode("libopus", "webm")
+    cut = data[: int(len(data) * 0.96)]
+    audio = read_audio(cut, CONFIG)
+    assert "the WebM announces 3" in audio.notes[0]
+    assert read_audio(data, CONFIG).notes == ()
 
 
 def test_mono_stays_mono():

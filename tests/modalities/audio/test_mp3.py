@@ -12,6 +12,11 @@ def test_any_bytes_have_a_start_and_an_end(noise, start):
     assert len(content) <= len(data) and has_length in (True, False)
 
 
+def test_many_tags_are_removed():
+    tag = b"ID3\4\0\0\0\0\0\2ab"
+    assert without_id3(9999 * (tag + b"\0") + b"x") == b"x"
+
+
 @pytest.mark.parametrize(
     ("header", "expected"),
     [

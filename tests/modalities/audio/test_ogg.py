@@ -37,6 +37,28 @@ def test_a_file_that_ends_inside_a_page_is_refused(missing):
         split_ogg(link(b"x")[:-missing])
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        page(0, b"x") + link(b"y"),  # a capture that joins a stream midway
+        link(b"x") + b"junk" + link(b"y"),
+        link(b"x") + link(b"y").replace(b"OggS", b"OggX", 1),
+    ],
+)
+def test_a_part_of_a_file_is_refused(data):
+    with pytest.raises(Unreadable, match="Ogg"):
+        split_ogg(data)
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"OggS", page(FIRST), link(b"x")]))
+def test_any_bytes_are_links_or_refused(noise, start):
+    try:
+        links, _ = split_ogg(start + noise)
+    except Unreadable:
+        return
+    assert b"".join(links) == start + noise
+
+
 def test_bytes_behind_the_last_page_are_ignored():
     data = link(b"x") + b"TAG" + bytes(125)
     assert split_ogg(data) == ([data], True)

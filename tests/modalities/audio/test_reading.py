@@ -68,6 +68,18 @@ def test_opus_keeps_its_tone():
     assert np.argmax(np.abs(np.fft.rfft(samples[:48_000]))) == 440
 
 
+def test_a_format_behind_the_samples_is_kept():
+    data = encode("WAV", "PCM_16")
+    fmt, samples = data[12:36], data[44:]
+    for missing in (0, 2):  # half a frame
+        content = samples[: len(samples) - missing]
+        odd = data[:12] + chunk(b"data", content) + fmt
+        audio = read_audio(odd, CONFIG)
+        assert audio.wav == odd and audio.seconds == pytest.approx(3, abs=1e-3)
+    with pytest.raises(Unreadable, match="no format"):
+        prepare_audio(data[:12] + chunk(b"data", samples, 0) + fmt, CONFIG)
+
+
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF024])
 def test_a_data_size_left_open_by_a_stream_is_filled_in(size):
     data = encode("WAV", "PCM_16", TONE)
@@ -140,7 +152,21 @@ def test_lossy_audio_is_read_as_by_one_call(kind, subtype, rate_hz, mode, level)
     options = {"compression_level": level} | ({"bitrate_mode": mode} if mode else {})
     data = encode_audio(music(rate_hz), kind, subtype, rate_hz, **options)
     expected, _ = soundfile.read(io.BytesIO(data), dtype="float32")
-    np.testing.assert_allclose(decode(data), expected, atol=1e-6)
+    samples = decode(data)
+    np.testing.assert_allclose(samples, expected, atol=1e-6)
+    of_ffmpeg = decode_by_ffmpeg(data)
+    if (subtype, level) == ("OPUS", 0.99):  # resampled, and no decoder is prescribed
+        assert len(samples) == len(of_ffmpeg)
+    else:
+        np.testing.assert_allclose(samples, of_ffmpeg, atol=1e-5)
+
+
+def decode_by_ffmpeg(data):
+    av = pytest.importorskip("av")
+    to_float = av.AudioResampler(format="flt")
+    with av.open(io.BytesIO(data)) as file:
+        frames = [part for f in file.decode(audio=0) for part in to_float.resample(f)]
+    return np.concatenate([frame.to_ndarray().ravel() for frame in frames])
 
 
 def test_a_bit_reservoir_of_many_frames_loses_no_samples():
@@ -179,6 +205,13 @@ def test_vbr_mp3_without_a_written_length_is_read_whole(tail):
     assert samples < len(result) < samples + 3_000  # the delay of the encoder
     assert audio.seconds == len(result) / RATE_HZ
     assert len(decode(data + tail)) == samples
+
+
+def test_an_mp3_that_announces_no_frames_is_read_whole():
+    data, _, length = vbr_mp3()
+    frames = data.find(b"Xing") + 8
+    unknown = data[:frames] + bytes(4) + data[frames + 4 :]
+    assert len(decode(unknown)) >= length
 
 
 def test_an_mp3_behind_another_is_read_too():
@@ -326,6 +359,21 @@ def test_a_size_of_adpcm_that_counts_the_header_is_read_with_a_note():
     assert audio.wav == prepare_audio(data, CONFIG) and str(size + 44) in audio.notes[0]
     streamed = data[:offset] + bytes(4) + data[offset + 4 :]
     assert prepare_audio(streamed, CONFIG) == audio.wav
+
+
+def test_a_chain_of_links_is_checked_up_to_the_same_limit(monkeypatch):
+    read, blocks = soundfile.SoundFile.read, []
+    monkeypatch.setattr(
+        soundfile.SoundFile, "read", lambda *a, **k: blocks.append(1) or read(*a, **k)
+    )
+    chain = 3 * encode("OGG", "OPUS", TONE, 48_000)
+    assert read_audio(chain, CONFIG).seconds == pytest.approx(3 * len(TONE) / 48_000)
+    assert len(blocks) == 6
+    limit = "mmkeras.modalities.audio.reading._CHECKED_SAMPLES"
+    monkeypatch.setattr(limit, len(TONE))
+    blocks.clear()
+    read_audio(chain, CONFIG)
+    assert len(blocks) == 4  # two of the first link, one of each other
 
 
 def test_a_bomb_of_silence_stays_small(monkeypatch):

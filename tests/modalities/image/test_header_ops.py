@@ -4,6 +4,7 @@ import struct
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -34,17 +35,20 @@ GIFS = [
     for options in ({}, {"transparency": 2}, {"comment": b"x" * 600})
 ]
 SEGMENTS = st.tuples(
-    st.sampled_from([0xFFE0, 0xFFE1, 0xFFE2, 0xFFFE, 0xFFFF, 0xFFD0, 0xFFDB, 0xFFC4]),
+    st.sampled_from(
+        [0, 0xFF01, 0xFFC4, 0xFFD0, 0xFFDB, 0xFFE0, 0xFFE1, 0xFFE2, 0xFFFE, 0xFFFF]
+    ),
     st.sampled_from([b"", headers.EXIF, headers.EXIF + EXIF]) | st.binary(max_size=30),
 )
 
 
 def same_of_jpeg(data):
     exif_block, (*_, components) = headers.jpeg_header(data)
-    assert traced(header_ops.jpeg_exif)(data).numpy() == exif_block
+    assert traced(header_ops.jpeg_exif)(data).numpy() == (exif_block or b"")
     offset, is_exif, is_frame = (
         tensor.numpy() for tensor in traced(header_ops.find_exif_or_frame)(data)
     )
+    assert is_exif == (exif_block is not None)
     if not is_exif and components:
         assert is_frame and data[offset + 9] == components
 
@@ -57,6 +61,21 @@ def test_a_jpeg_has_one_header(data, segments, cut, flips):
         for marker, content in segments
     )
     same_of_jpeg(damage(data[:2] + extra + data[2:], cut, flips))
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1, 9999])
+def test_a_header_is_read_up_to_the_same_limit(extra):
+    steps = headers.MAX_STEPS + extra
+    fill = b"\xff" * (steps + 4)
+    same_of_jpeg(JPEGS[1][:2] + fill + JPEGS[1][2:])
+    png = PNG[:33] + steps * png_chunk(b"tEXt", b"") + PNGS[1][33:]
+    assert traced(header_ops.png_exif)(png).numpy() == headers.png_exif(png)
+    assert (headers.png_exif(png) == EXIF) == (extra < 0)
+    head = GIFS[0].find(b"!\xff") if b"!\xff" in GIFS[0] else GIFS[0].find(b",")
+    comment = b"!\xfe" + (steps - 2) * b"\1x" + b"\0"
+    gif = GIFS[0][:head] + comment + GIFS[0][head:]
+    assert traced(header_ops.is_opaque_gif)(gif).numpy() == headers.is_opaque_gif(gif)
+    assert headers.is_opaque_gif(gif) == (extra <= 0)
 
 
 @settings(max_examples=200, deadline=None)
@@ -101,8 +120,12 @@ def test_a_block_has_one_orientation(block):
     assert result == headers.exif_orientation(block)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "1", "L"])
-def test_a_bmp_is_true_color_or_not(mode):
-    data = encode_image(NOISE, "BMP", mode)
-    result = traced(header_ops.is_true_color_bmp)(data).numpy()
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(["RGB", "RGBA", "P", "1", "L"]), CUTS, FLIPS)
+def test_a_bmp_is_true_color_or_not(mode, cut, flips):
+    data = damage(encode_image(NOISE, "BMP", mode), cut, flips)
+    try:
+        result = traced(header_ops.is_true_color_bmp)(data).numpy()
+    except tf.errors.InvalidArgumentError:  # of a file that ends in its header
+        result = False
     assert result == headers.is_true_color_bmp(data)

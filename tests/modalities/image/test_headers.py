@@ -62,7 +62,16 @@ def test_a_damaged_block_is_upright(block):
 
 @pytest.mark.parametrize(
     "segments",
-    [[EXIF], [XMP, EXIF], [ICC, EXIF], [b"\xff\xff", EXIF], [EXIF, XMP], [EXIF, EXIF]],
+    [
+        [EXIF],
+        [XMP, EXIF],
+        [ICC, EXIF],
+        [EXIF, XMP],
+        [EXIF, EXIF],
+        [b"\xff\xff", EXIF],
+        [b"\xff\xd0", EXIF],  # a marker without a length
+        [XMP + b"\0", EXIF],
+    ],
 )
 def test_the_exif_block_is_found_behind_other_segments(segments):
     data = jpeg(*segments)
@@ -74,7 +83,7 @@ def test_the_exif_block_is_found_behind_other_segments(segments):
 def test_the_name_of_exif_elsewhere_is_no_block():
     comment = segment(0xFFFE, EXIF)
     for data in (jpeg(XMP), jpeg(comment), JFIF + EXIF, JFIF[:20]):
-        assert headers.jpeg_header(data)[0] == b""
+        assert headers.jpeg_header(data)[0] is None
 
 
 def test_the_exif_block_of_a_png_is_the_one_before_its_pixels():

@@ -8,6 +8,7 @@ from PIL import Image
 
 from mmkeras.config import ImageConfig
 from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.image.decoding import decode_image
 from mmkeras.modalities.image.reading import decode_upright, prepare_image
 from tests.modalities.encoded_media import encode_image, encode_png, exif, png_chunk
 
@@ -85,12 +86,16 @@ UNCHANGED = {
 }
 LEVELS = [bytes(RNG.integers(0, 256, 3, np.uint8)) for _ in range(13)]
 PALETTE = png_chunk(b"PLTE", bytes(RNG.integers(0, 256, 48, np.uint8)))
+TRANSPARENT = png_chunk(b"tRNS", struct.pack(">H", 2))
+SHALLOW = {
+    "1 bit": encode_image(NOISE, "PNG", "1"),
+    "gray 2 bits": encode_png(12, 13, 2, 0, LEVELS),
+    "gray 2 bits transparent": encode_png(12, 13, 2, 0, LEVELS, TRANSPARENT),
+    "gray 4 bits": encode_png(6, 13, 4, 0, LEVELS),
+    "palette 4 bits": encode_png(6, 13, 4, 3, LEVELS, PALETTE),
+}
 MASKS = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"\0" * 52
 TRANSCODED = {
-    "png 1 bit": encode_image(NOISE, "PNG", "1"),
-    "png gray 2 bits": encode_png(12, 13, 2, 0, LEVELS),
-    "png gray 4 bits": encode_png(6, 13, 4, 0, LEVELS),
-    "png palette 4 bits": encode_png(6, 13, 4, 3, LEVELS, PALETTE),
     "webp": encode_image(NOISE, "WEBP", lossless=True),
     "webp alpha": encode_image(RGBA, "WEBP", lossless=True, exact=True),
     "tiff": encode_image(NOISE, "TIFF"),
@@ -135,12 +140,19 @@ def test_sixteen_bits_are_scaled_and_not_clipped(kind, options):
     np.testing.assert_array_equal(decode_in_graph(result)[..., 0], expected)
 
 
-def test_the_transparent_level_of_a_shallow_gray_png_is_transparent():
-    transparent = png_chunk(b"tRNS", struct.pack(">H", 2))
-    levels = bytes([0b00011011])  # 0 1 2 3
-    result = prepare_image(encode_png(4, 1, 2, 0, [levels], transparent), CONFIG)
-    alpha = tf.io.decode_png(result, channels=4)[0, :, 3]
-    np.testing.assert_array_equal(alpha, [255, 255, 0, 255])
+@pytest.mark.parametrize("name", SHALLOW)
+def test_a_shallow_png_is_unchanged_and_has_the_pixels_of_a_deep_one(name):
+    data = SHALLOW[name]
+    assert prepare_image(data, CONFIG) is data
+    deep = encode_image(decode_upright(data), "PNG", "RGBA")
+    pixels = decode_image(data, CONFIG).numpy()
+    np.testing.assert_array_equal(pixels, decode_image(deep, CONFIG))
+    if "2 bits" in name:  # levels 0, 85, 170 and 255
+        levels = np.unpackbits(np.frombuffer(b"".join(LEVELS), np.uint8))
+        levels = 85 * (2 * levels[::2] + levels[1::2]).reshape(13, 12)
+        levels[levels == 170] = 255 if "transparent" in name else 170
+        expected = decode_image(encode_image(levels.astype(np.uint8)), CONFIG)
+        np.testing.assert_array_equal(pixels, expected)
 
 
 def test_a_gif_is_transparent_outside_a_small_first_frame():
