@@ -7,6 +7,7 @@ decodes is sent unchanged.
 import io
 import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -72,7 +73,7 @@ def prepare_row(row: Row, limits: Limits, *, strict: bool) -> PreparedRow:
     """Reads and transcodes the files of a row.
 
     Unless `strict`, an unreadable file is sent as absent, as by `mmkeras.predict`, with
-    the reason in `problems`.
+    the reason in `problems`. Warns of audio with a fault that loses no samples.
 
     Raises:
         UserError: A value has a wrong type, or `strict` and a file is unreadable.
@@ -85,7 +86,9 @@ def prepare_row(row: Row, limits: Limits, *, strict: bool) -> PreparedRow:
             continue
         try:
             content = _content(modality, value, limits)
-            data[modality] = _transcode(modality, content, limits)
+            data[modality], notes = _transcode(modality, content, limits)
+            for note in notes:
+                warnings.warn(f"{modality} {_shorten(value)}: {note}.", stacklevel=2)
         except Unreadable as error:
             reason = _SETTING.sub(r"\1", str(error))
             problems[modality] = f"{modality} {_shorten(value)}: {reason}"
@@ -119,20 +122,22 @@ def _content(modality: str, value: Value, limits: Limits) -> bytes:
     )
 
 
-def _transcode(modality: str, content: bytes, limits: Limits) -> bytes:
+def _transcode(modality: str, content: bytes, limits: Limits):
+    """Returns bytes that the model decodes, and notes on faults of the file."""
     from mmkeras.config import AudioConfig, ImageConfig
-    from mmkeras.modalities.audio.reading import prepare_audio
+    from mmkeras.modalities.audio.reading import read_audio
     from mmkeras.modalities.image.reading import prepare_image
     from mmkeras.modalities.vector.reading import prepare_vector
 
     if modality == IMAGE:
         config = ImageConfig(max_megapixels=limits.max_megapixels)
-        return prepare_image(content, config)
+        return prepare_image(content, config), ()
     if content.startswith(_NPY_PREFIX):
-        return prepare_vector(content)
+        return prepare_vector(content), ()
     if modality == AUDIO:
-        return prepare_audio(content, AudioConfig(clip_s=limits.clip_s))
-    return content
+        audio = read_audio(content, AudioConfig(clip_s=limits.clip_s))
+        return audio.wav, audio.notes
+    return content, ()
 
 
 def _shorten(value: Value) -> str:

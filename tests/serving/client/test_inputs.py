@@ -1,11 +1,14 @@
 """Rows are prepared as training prepares the same files."""
 
 from pathlib import Path
+from struct import pack
 
 import numpy as np
 import pytest
 
-from mmkeras.config import AudioConfig, ImageConfig
+from mmkeras.config import AudioConfig, Config, ImageConfig
+from mmkeras.data.example_reader import RowReader
+from mmkeras.data.table import Row
 from mmkeras.errors import UserError
 from mmkeras.modalities.audio.reading import prepare_audio
 from mmkeras.modalities.audio.wav import wav_format
@@ -13,6 +16,8 @@ from mmkeras.modalities.image.reading import prepare_image
 from serving.client.inputs import check_names, list_modalities, prepare_row
 from serving.client.settings import Limits
 from tests import table_factory
+from tests.modalities.audio import test_av_decoder
+from tests.modalities.image import test_heif
 
 
 def prepare(strict=True, limits=None, **row):
@@ -50,6 +55,39 @@ def test_other_audio_becomes_that_of_training(kind, subtype):
     wave = prepare(audio=data).data["audio"]
     assert wav_format(wave).rate_hz == table_factory.RATE_HZ
     assert wave == prepare_audio(data, AudioConfig())
+
+
+@pytest.mark.parametrize(
+    ("modality", "encode", "start"),
+    [
+        ("image", lambda: test_heif.encode(test_heif.HEIC), b"\x89PNG"),
+        ("image", lambda: test_heif.encode(test_heif.AVIF), b"\x89PNG"),
+        ("audio", lambda: test_av_decoder.encode("aac", "ipod"), b"RIFF"),
+        ("audio", lambda: test_av_decoder.encode("libopus", "webm"), b"RIFF"),
+    ],
+    ids=["heic", "avif", "m4a", "webm"],
+)
+def test_files_of_phones_and_browsers_become_those_of_training(
+    modality, encode, start, tmp_path
+):
+    path = tmp_path / "file"
+    path.write_bytes(encode())
+    sent = prepare(**{modality: path}).data[modality]
+    assert sent.startswith(start)
+    row = Row(line=2, id="r", cells={modality: "file"}, labels=("a",), split="train")
+    content = RowReader(tmp_path, Config(), {}).read(row)
+    assert content.broken == {} and content.metadata
+    if modality == "image":  # training stores the clip at the model's rate
+        assert content.data == {"image": sent}
+
+
+def test_a_fault_that_loses_no_samples_is_a_warning(tmp_path):
+    data = table_factory.tone()
+    size = len(data) - 44
+    wrong = data.replace(b"data" + pack("<I", size), b"data" + pack("<I", size + 36))
+    (tmp_path / "a.wav").write_bytes(wrong)
+    with pytest.warns(UserWarning, match=rf"audio '.*a.wav'.* {size + 36} bytes"):
+        assert prepare(audio=tmp_path / "a.wav").data == {"audio": data}
 
 
 def test_clip_s_limits_transcoded_audio():
