@@ -89,11 +89,11 @@ def _texts(rows: int, classes: int, noise: float) -> Rows:
 
 
 def _demo(rows: int, *modalities: str) -> Rows:
-    """Returns rows of the demo data set, with some of its modalities."""
+    """Returns rows of the demo data set that have one of these modalities."""
     with tempfile.TemporaryDirectory() as folder:
         table = make_dataset(Path(folder) / "demo", rows) / TABLE_FILE
         with table.open(newline="", encoding="utf-8") as file:
-            cells = list(csv.DictReader(file))
+            cells = [r for r in csv.DictReader(file) if any(r[m] for m in modalities)]
         columns = {m: [row[m] for row in cells] for m in modalities}
         for m in set(modalities) & {"image", "audio"}:
             paths = [table.parent / cell if cell else None for cell in columns[m]]
