@@ -20,14 +20,9 @@ from mmkeras.cli import (
 from mmkeras.environment.extras import check_extras
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.files import (
-    check_file,
-    check_files,
-    check_no_pattern,
-    exclusive_lock,
-    full_disk,
-    is_remote,
-)
+from mmkeras.files import check_file, check_files, exclusive_lock, is_remote
+from mmkeras.full_disk import find_full_disk
+from mmkeras.path_patterns import check_no_pattern
 from mmkeras.training.run_folder import data_name
 from pipeline.settings import PipelineConfig
 
@@ -177,7 +172,7 @@ def _run(args: LocalRunArgs, argv: Sequence[str]) -> int:
     except UserError as error:
         raise UserError(f"{current}: {error}" if current else str(error)) from error
     except Exception as error:
-        if current and not full_disk(error):
+        if current and not find_full_disk(error):
             print(f"\n{current} failed; see {log}.", file=sys.stderr)
         raise
     print(summary)

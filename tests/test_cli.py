@@ -561,6 +561,7 @@ run_program(main)
         "raise OSError(27, 'File too large')",
         "raise UserError('wrapped') from OSError(122, 'Disk quota exceeded')",
         "raise ValueError('sqlite: database or disk is full')",
+        "raise ValueError('sqlite: disk I/O error')",
     ],
 )
 def test_a_full_disk_is_one_line_and_exit_code_1_whoever_reports_it(statement):
