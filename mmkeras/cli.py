@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from importlib.util import find_spec
@@ -173,6 +173,12 @@ def _run(main: Callable[[Sequence[str]], int | None]) -> int:
         print(text, file=sys.stderr)
         # Libraries would try to write the rest, and HDF5 crashes in that.
         _exit_at_once(1)
+
+
+def print_warnings(texts: Iterable[str]) -> None:
+    """Prints warnings on stderr, each on a line."""
+    for text in texts:
+        print(f"Warning: {text}", file=sys.stderr)
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def warn_lookalikes(cells: Iterable[str], classes: Collection[str]) -> list[str]
         return []
     more = len(texts) - _SHOWN_GROUPS
     shown = texts[:_SHOWN_GROUPS] + ([f"{more} more groups"] if more > 0 else [])
-    hint = " Correct them, or join them with --table.join_labels true."
+    hint = " Correct them, or train with --table.join_labels true to join them."
     return [f"Labels look alike: {'; '.join(shown)}.{'' if are_joined else hint}"]
 
 

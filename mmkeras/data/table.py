@@ -2,9 +2,8 @@
 
 import csv
 import io
-import sys
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -69,13 +68,18 @@ def table_modalities(
     return modalities
 
 
+def model_columns(config: TableConfig, modalities: Sequence[str]) -> TableConfig:
+    """Returns the columns that a model of these modalities reads."""
+    return replace(config, modalities=",".join(modalities))
+
+
 def check_columns(
     path: str | Path, config: TableConfig, remedy: str = "add an empty one"
 ) -> None:
     """Checks that the table has a column of each modality that a model has.
 
     Args:
-        config: Its modalities are the model's.
+        config: Columns of the model; see `model_columns`.
         remedy: What else the user can do than to rename the column; "{}" is replaced
             by the modality.
 
@@ -85,17 +89,20 @@ def check_columns(
     header, names = _header(path, _records(path)), config.modality_names
     if missing := [m for m in names if getattr(config, f"{m}_column") not in header]:
         columns = [getattr(config, f"{m}_column") for m in missing]
-        lack = f"{' and '.join(map(repr, columns))}, with which the model was trained"
+        *first, last = map(repr, columns)
+        names = f"columns {', '.join(first)} and {last}" if first else f"column {last}"
+        lack = f"lacks the {names} that the model was trained on"
         raise _no_column(path, header, columns, lack, remedy.format(missing[0]))
 
 
-def warn_absent(config: TableConfig, present: Collection[str]) -> None:
-    """Warns of each of the model's modalities that no row has, on stderr."""
-    for name in config.modality_names:
-        if name not in present:
-            column = getattr(config, f"{name}_column")
-            text = f"Warning: column '{column}' is empty in all rows, so that all were "
-            print(f"{text}predicted without {name}.", file=sys.stderr)
+def warn_absent(config: TableConfig, present: Collection[str]) -> list[str]:
+    """Returns a warning per modality of the model that no row has."""
+    return [
+        f"Column '{getattr(config, f'{name}_column')}' is empty in all rows that were "
+        f"read, so the model gets no {name}."
+        for name in config.modality_names
+        if name not in present
+    ]
 
 
 def iter_rows(
@@ -213,7 +220,7 @@ def _modalities(path, header, config, labeled):
     present = tuple(name for name in configured if columns[name] in header)
     if not present:
         names = [columns[name] for name in configured]
-        lack = " or ".join(map(repr, names))
+        lack = f"has no column {' or '.join(map(repr, names))}"
         remedy = f"set table.{configured[0]}_column"
         raise _no_column(path, header, names, lack, remedy)
     required = ["label"] if labeled and config.label_column not in header else []
@@ -224,7 +231,8 @@ def _modalities(path, header, config, labeled):
             required.append(kind)  # a column that the user named
     for kind in required:
         name, remedy = getattr(config, f"{kind}_column"), f"set table.{kind}_column"
-        raise _no_column(path, header, [name], repr(name), remedy)
+        lack = f"has no column '{name}'"
+        raise _no_column(path, header, [name], lack, remedy)
     return present
 
 
@@ -239,7 +247,7 @@ def _no_column(path, header, names, lack, remedy):
     hints = " or ".join(f"'{lowered[match[0]]}'" for match in close if match)
     hint = f"Did you mean {hints}? " if hints else ""
     return UserError(
-        f"{path} has no column {lack}; its columns are {format_names(header)}. "
+        f"{path} {lack}; its columns are {format_names(header)}. "
         f"{hint}Rename the column, or {remedy}."
     )
 
