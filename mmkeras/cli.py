@@ -176,7 +176,7 @@ def _run(main: Callable[[Sequence[str]], int | None]) -> int:
 
 
 def print_warnings(texts: Iterable[str]) -> None:
-    """Prints warnings on stderr, each on a line."""
+    """Prints warnings on stderr, one per line."""
     for text in texts:
         print(f"Warning: {text}", file=sys.stderr)
 
