@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from importlib.util import find_spec
@@ -19,7 +19,7 @@ from mmkeras.config.presets import DEMO, PRESETS
 from mmkeras.config.values import read_yaml
 from mmkeras.environment.extras import EXTRAS, missing_extra
 from mmkeras.errors import ExportMismatchError, LostWorkerError, UserError, did_you_mean
-from mmkeras.files import full_disk
+from mmkeras.full_disk import find_full_disk
 
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
 
@@ -166,13 +166,19 @@ def _run(main: Callable[[Sequence[str]], int | None]) -> int:
             sys.stdout.flush()
         return code
     except Exception as error:
-        if (full := full_disk(error)) is None:
+        if (full := find_full_disk(error)) is None:
             raise
         path = f"{full.filename}: " if full.filename else ""
         text = f"error: {path}{full.strerror}. Free some space, and repeat the command."
         print(text, file=sys.stderr)
         # Libraries would try to write the rest, and HDF5 crashes in that.
         _exit_at_once(1)
+
+
+def print_warnings(texts: Iterable[str]) -> None:
+    """Prints warnings on stderr, one per line."""
+    for text in texts:
+        print(f"Warning: {text}", file=sys.stderr)
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mmkeras.cli import Parser, run_program
-from mmkeras.data.table import check_columns
+from mmkeras.cli import Parser, print_warnings, run_program
+from mmkeras.data.table import check_columns, model_columns
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.export.run_manifest import read_manifest
 from mmkeras.files import check_file, check_output_folder, write_text
@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
     metrics = evaluate_table(
         Path(parsed.model), table, output, parsed.split, parsed.on_bad_row
     )
+    print_warnings(metrics["warnings"])
     print("\n".join(metric_lines(metrics)))
     print(f"Report:  {output / REPORT_FILE}")
     return 0
@@ -89,19 +90,17 @@ def _ingest(trained_model, folder, table, split, on_bad_row):
     """Returns the data set with the rows to use, and their split in it."""
     from mmkeras.data.ingest import ingest
 
-    names = ",".join(trained_model.state.modalities)
-    config = trained_model.config
-    config = replace(config, table=replace(config.table, modalities=names))
+    config, state = trained_model.config, trained_model.state
+    config = replace(config, table=model_columns(config.table, state.modalities))
+    check_columns(table, config.table)
     manifest = read_manifest(folder)
     if manifest["data"] == data_name(table):
         # The table of the run: its cached data set has the same splits.
         dataset = ingest(table, config)
         if dataset.content == manifest["content"]:
             return dataset, split
-    check_columns(table, config.table)
     config = replace(config, on_bad_row=on_bad_row)
-    widths = trained_model.state.widths
-    return ingest(table, config, only=split, widths=widths), TEST
+    return ingest(table, config, only=split, widths=state.widths), TEST
 
 
 if __name__ == "__main__":

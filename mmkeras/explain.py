@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from mmkeras.cli import Parser, run_program
+from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.config import check
-from mmkeras.data.table import check_columns
+from mmkeras.data.table import check_columns, model_columns, warn_absent
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.files import (
     atomic_folder,
@@ -71,13 +70,15 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
 
     trained_model = load_trained(folder)
     config, state = trained_model.config, trained_model.state
-    columns = replace(config.table, modalities=",".join(state.modalities))
+    columns = model_columns(config.table, state.modalities)
     check_columns(table, columns)
     reader, table_rows = unlabeled_rows(table, config, state.modalities, state.widths)
     explainer, cards, content = Explainer(trained_model), [], []
+    present = set()
     reads = map(reader.read, islice(table_rows, rows))
     with atomic_folder(output.absolute()) as tmp_folder:
         for read in tqdm(reads, "Explaining", rows, disable=None, leave=False):
+            present.update(m for m, cell in read.row.cells.items() if cell)
             explanation = explainer.explain(read)
             content.append(as_json(read, explanation))
             cards.append(build_card(read, explanation, config, explainer.decoders))
@@ -85,6 +86,7 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
         write_text(tmp_folder / EXPLANATIONS_FILE, text)
         title = f"Explained predictions of {config.preset}"
         write_explanations(tmp_folder / EXPLANATIONS_PAGE, title, cards)
+    print_warnings(warn_absent(columns, present))
     return len(cards)
 
 

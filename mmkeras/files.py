@@ -1,13 +1,10 @@
 """Local and remote files: paths, checks, and atomic writes."""
 
 import csv
-import errno
 import io
 import json
 import os
-import re
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,16 +14,7 @@ from typing import Any
 
 from mmkeras import s3
 from mmkeras.errors import UserError
-
-# Characters that TensorFlow, TFX and Beam read as parts of a pattern; on Windows "\\"
-# separates folders.
-_PATTERN = re.compile(r"[*?\[]" if os.name == "nt" else r"[*?\[\\]")
-
-
-# Errors of a disk, a quota or a limit of the size of files, and their texts, which
-# libraries put into exceptions of their own.
-_FULL = {n: os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
-_SQLITE_FULL = "database or disk is full"
+from mmkeras.full_disk import full_disk_at
 
 
 def is_remote(path: str | Path) -> bool:
@@ -116,47 +104,6 @@ def check_files(paths: Mapping[str, str]) -> None:
             check_file(setting, path)
 
 
-def has_pattern(path: str | Path) -> bool:
-    """Whether TensorFlow, TFX or Beam would take a path for a pattern of paths."""
-    return bool(_PATTERN.search(str(path)))
-
-
-def check_no_pattern(name: str, path: str | Path) -> None:
-    """Checks a path, the value of the flag or setting `name`, that becomes a pattern.
-
-    Raises:
-        UserError: The path has `*`, `?`, `[` or `\\`.
-    """
-    if has_pattern(path):
-        separator = " " if name.startswith("--") else "="
-        raise UserError(
-            f"{name}{separator}'{path}' has one of the characters * ? [ \\, with which "
-            "the path would be read as a pattern; give a path without them."
-        )
-
-
-@contextmanager
-def path_without_pattern(folder: str | os.PathLike) -> Iterator[str | os.PathLike]:
-    """Yields the path of a folder; if it is like a pattern, that of a temporary link.
-
-    TensorFlow's loader takes the path of the variables for a pattern, and then opens
-    it as it is, so that escaped characters would not be found either.
-
-    Example:
-        with path_without_pattern("runs/my [1] run/export/1") as path:
-            load(path)  # /tmp/tmpk2x0/folder
-    """
-    if is_remote(folder) or not has_pattern(folder):
-        yield folder
-        return
-    parents = (tempfile.gettempdir(), "/tmp", "/var/tmp")
-    parent = next(path for path in parents if not has_pattern(path))
-    with tempfile.TemporaryDirectory(dir=parent) as tmp_folder:
-        link = Path(tmp_folder) / "folder"
-        link.symlink_to(Path(folder).absolute(), target_is_directory=True)
-        yield link
-
-
 def check_output_file(output: Path, table: Path) -> None:
     """Checks --output before a program reads the table of --data.
 
@@ -185,39 +132,6 @@ def check_output_folder(output: Path) -> None:
         )
 
 
-def full_disk(error: BaseException | None) -> OSError | None:
-    """Returns the error of a full disk that an exception is, or follows from.
-
-    It has the path if one is known.
-
-    Example:
-        >>> full_disk(RuntimeError("a.h5: No space left on device")).strerror
-        'No space left on device'
-    """
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return OSError(error.errno, _FULL[error.errno], error.filename)
-        text = str(error)
-        for number, message in _FULL.items():
-            if message in text:
-                return OSError(number, message)
-        if _SQLITE_FULL in text:
-            return OSError(errno.ENOSPC, _FULL[errno.ENOSPC])
-        error = error.__cause__ or error.__context__
-    return None
-
-
-@contextmanager
-def _full_disk_at(path: Path) -> Iterator[None]:
-    """Names the path in the error of a full disk."""
-    try:
-        yield
-    except Exception as error:
-        if full := full_disk(error):
-            raise OSError(full.errno, full.strerror, str(path)) from error
-        raise
-
-
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path`, then renames it to `path`.
@@ -237,7 +151,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         return
     tmp_path = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
     try:
-        with _full_disk_at(path):
+        with full_disk_at(path):
             yield tmp_path
             _sync(tmp_path)
             os.replace(tmp_path, path)
@@ -268,7 +182,7 @@ def atomic_folder(folder: str | Path, *, sync: bool = True) -> Iterator[Path]:
     tmp_folder = folder.with_name(f".{uuid.uuid4().hex[:8]}.{folder.name}")
     tmp_folder.mkdir(parents=True)
     try:
-        with _full_disk_at(folder):
+        with full_disk_at(folder):
             yield tmp_folder
             for path in tmp_folder.rglob("*") if sync else ():
                 _sync(path)

@@ -1,17 +1,16 @@
 """Prediction program: one prediction per row of a table of any size."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from mmkeras.cli import Parser, run_program
+from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.data.predictions_csv import (
     merge_status,
     prediction_row,
     predictions_header,
 )
-from mmkeras.data.table import check_columns, warn_absent
+from mmkeras.data.table import check_columns, model_columns, warn_absent
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.files import atomic_csv, check_file, check_output_file
 from mmkeras.schema import (
@@ -66,7 +65,7 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
 
     trained_model = load_trained(folder)
     config, state = trained_model.config, trained_model.state
-    columns = replace(config.table, modalities=",".join(state.modalities))
+    columns = model_columns(config.table, state.modalities)
     check_columns(table, columns)
     predictor = Predictor(trained_model)
     settings = (config, predictor.modalities, state.widths)
@@ -85,7 +84,7 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
             present.update(m for m, cell in cells if cell)
             rows += len(batch)
             progress.update(len(batch))
-    warn_absent(columns, present)
+    print_warnings(warn_absent(columns, present))
     return rows, unreadable
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from mmkeras.cli import Parser, add_settings, choose_preset, run_program, settings
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.files import check_file, check_no_pattern, is_remote, write_text
+from mmkeras.files import check_file, is_remote, write_text
+from mmkeras.path_patterns import check_no_pattern
 from pipeline.compiler.compile_args import NO_BASELINE, CompileArgs
 from pipeline.runtime import s3
 from pipeline.settings import PipelineConfig

@@ -14,20 +14,17 @@ from mmkeras.cli import (
     add_settings,
     choose_preset,
     interruptible,
+    print_warnings,
     run_program,
     settings,
 )
+from mmkeras.config import TableConfig
 from mmkeras.environment.extras import check_extras
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.files import (
-    check_file,
-    check_files,
-    check_no_pattern,
-    exclusive_lock,
-    full_disk,
-    is_remote,
-)
+from mmkeras.files import check_file, check_files, exclusive_lock, is_remote
+from mmkeras.full_disk import find_full_disk
+from mmkeras.path_patterns import check_no_pattern
 from mmkeras.training.run_folder import data_name
 from pipeline.settings import PipelineConfig
 
@@ -177,7 +174,7 @@ def _run(args: LocalRunArgs, argv: Sequence[str]) -> int:
     except UserError as error:
         raise UserError(f"{current}: {error}" if current else str(error)) from error
     except Exception as error:
-        if current and not full_disk(error):
+        if current and not find_full_disk(error):
             print(f"\n{current} failed; see {log}.", file=sys.stderr)
         raise
     print(summary)
@@ -192,7 +189,7 @@ def _pipeline(args: LocalRunArgs):
     from tfx.types.standard_artifacts import Model, ModelBlessing
 
     from mmkeras.data.demo_dataset import table_or_demo
-    from mmkeras.data.table import table_modalities
+    from mmkeras.data.table import check_columns, model_columns, table_modalities
     from mmkeras.modalities.pretrained import fetch_pretrained
     from pipeline import graph
     from pipeline.components.pusher import newest_version
@@ -203,7 +200,11 @@ def _pipeline(args: LocalRunArgs):
     root, config = args.root.resolve(), args.config
     schema_file = str(args.schema_file.resolve())
     table = table_or_demo(args.data)
-    fetch_pretrained(config.plain, table_modalities(table, config.table))
+    modalities = table_modalities(table, config.table)
+    columns = model_columns(config.table, modalities)
+    if args.unlabeled:
+        check_columns(args.unlabeled, columns)
+    fetch_pretrained(config.plain, modalities)
     source = _source(table, config)
     serving_dir = str(args.serving_dir.resolve())
     paths = graph.OutputPaths(
@@ -222,7 +223,7 @@ def _pipeline(args: LocalRunArgs):
     nodes["LastBlessed"] = baseline
     nodes |= graph.build_release(nodes, config, paths, baseline.outputs["model"])
     if args.unlabeled:
-        source = _source(args.unlabeled, config, labeled=False)
+        source = _source(args.unlabeled, config, columns)
         nodes |= graph.build_inference(nodes, config, source)
     connection = metadata.sqlite_metadata_connection_config(str(root / METADATA_FILE))
     return Pipeline(
@@ -235,14 +236,20 @@ def _pipeline(args: LocalRunArgs):
     )
 
 
-def _source(table: Path, config: PipelineConfig, labeled: bool = True):
+def _source(table: Path, config: PipelineConfig, columns: TableConfig | None = None):
+    """Returns a table, with the model's `columns` one without labels."""
     from mmkeras.data.ingest_plan import plan_ingest
+    from mmkeras.data.table import warn_absent
     from mmkeras.schema import TEST
     from pipeline.fingerprint import files_hash
     from pipeline.graph import DataSource
 
-    only = None if labeled else TEST
-    plan = plan_ingest(table, config.plain, only=only, labeled=labeled)
+    only = TEST if columns else None
+    plan = plan_ingest(table, config.plain, only=only, labeled=not columns)
+    if columns:
+        rows = (row for shard in plan.shards for row in shard.rows)
+        present = {m for row in rows for m, cell in row.cells.items() if cell}
+        print_warnings(warn_absent(columns, present))
     return DataSource(
         table=data_name(table),
         fingerprint=plan.fingerprint,

@@ -324,11 +324,20 @@ def test_a_program_has_switches_choices_lists_and_positional_words():
             program(*argv)
 
 
-def test_a_table_without_its_flag_is_pointed_to_data():
-    with pytest.raises(UserError, match="Did you mean '--data my rows.csv'?"):
+def test_a_table_without_its_flag_is_pointed_to_data(tmp_path):
+    with pytest.raises(UserError, match=r"Did you mean `--data 'my rows\.csv'`\?"):
         train.main(["my rows.csv", "--epochs", "3"])
-    with pytest.raises(UserError, match="'stray' belongs to no flag. See --help."):
-        train.main(["stray"])
+    for word in ("stray", "0.5"):
+        with pytest.raises(UserError, match=f"'{word}' belongs to no flag. See --help"):
+            train.main([word])
+    (tmp_path / "rows").touch()
+    with pytest.raises(UserError, match="`--data .*rows`"):
+        train.main([str(tmp_path / "rows")])
+
+
+def test_a_flag_that_prints_help_is_suggested_too():
+    with pytest.raises(UserError, match=r"'--help_all'. Did you mean '--help-all'\?"):
+        train.main(["--help_all"])
 
 
 def test_flags_and_their_values_are_dropped_from_a_command_line():
@@ -561,6 +570,7 @@ run_program(main)
         "raise OSError(27, 'File too large')",
         "raise UserError('wrapped') from OSError(122, 'Disk quota exceeded')",
         "raise ValueError('sqlite: database or disk is full')",
+        "raise ValueError('sqlite: disk I/O error')",
     ],
 )
 def test_a_full_disk_is_one_line_and_exit_code_1_whoever_reports_it(statement):

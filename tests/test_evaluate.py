@@ -50,12 +50,38 @@ def test_bad_rows_of_another_table_are_refused_by_default(run, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_warnings_are_printed_with_hints_that_fit(run, tmp_path, monkeypatch, capsys):
+    rows = [
+        {"text": "warm fire", "image": "", "audio": "", "label": label}
+        for label in ("red", "green")
+    ]
+    table = table_factory.write_table(tmp_path / "d.csv", rows)
+    flags = {"--model": run[0], "--data": table, "--output": tmp_path / "new"}
+    assert main(to_argv(flags)) == 0
+    err = capsys.readouterr().err.splitlines()
+    assert "Warning: Column 'image' is empty in all 2 rows." in err
+    assert not any("--table.modalities" in line for line in err)
+
+
+def test_columns_are_checked_before_the_rows_of_a_table_with_the_name_of_the_runs(
+    run, tmp_path
+):
+    folder = shutil.copytree(run[0], tmp_path / "run")
+    table = table_factory.write_table(
+        tmp_path / "d.csv", [{"text": "a", "image": "gone.png", "label": "red"}]
+    )
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"data": str(table)}))
+    with pytest.raises(UserError, match="lacks the column 'audio'"):
+        evaluate_table(folder, table, tmp_path / "new", "test", "fail")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"--data": "gone.csv"}, "--data 'gone.csv' is no file"),
         ({"--data": "other.csv"}, "does not know: purple. Known: green, red"),
-        ({"--data": "few.csv"}, "no column 'image' and 'audio', with which the model"),
+        ({"--data": "few.csv"}, "lacks the columns 'image' and 'audio' that the model"),
         ({"--output": "."}, "--output '.' exists already; give a new folder"),
         ({"--model": "."}, "'.' holds no config.yaml"),
     ],

@@ -97,6 +97,14 @@ def test_a_row_of_the_wrong_length_is_explained_as_empty(run, tmp_path):
     assert "3 cells where the header has 4" in row["problems"][0]
 
 
+def test_a_modality_that_no_row_has_is_a_warning(run, tmp_path, capsys):
+    rows = [{"text": "warm fire", **EMPTY}]
+    table = table_factory.write_table(tmp_path / "t.csv", rows)
+    explain(run[0], table, tmp_path / "out", 8)
+    warnings = [x for x in capsys.readouterr().err.splitlines() if "Warning" in x]
+    assert [("'image'" in x, "'audio'" in x) for x in warnings] == [(1, 0), (0, 1)]
+
+
 @pytest.mark.parametrize("name", ["build_card", "write_explanations"])
 def test_ctrl_c_leaves_no_partial_output(name, run, tmp_path, monkeypatch):
     from mmkeras.explanation import page
@@ -121,7 +129,7 @@ def test_ctrl_c_leaves_no_partial_output(name, run, tmp_path, monkeypatch):
         ({"--output": "d.csv/below"}, "cannot be made"),
         ({"--model": "."}, "'.' holds no config.yaml"),
         ({"--rows": "0"}, "--rows=0 is not possible"),
-        ({"--data": "other.csv"}, "has no column 'text' and 'image' and 'audio'"),
+        ({"--data": "other.csv"}, "lacks the columns 'text', 'image' and 'audio' that"),
     ],
 )
 def test_a_mistake_is_one_line(changes, message, run, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -12,13 +10,9 @@ from mmkeras.files import (
     atomic_path,
     check_file,
     check_files,
-    check_no_pattern,
     csv_text,
     exclusive_lock,
-    full_disk,
-    has_pattern,
     latest_version,
-    path_without_pattern,
     write_text,
 )
 
@@ -70,67 +64,11 @@ def test_a_file_that_cannot_be_finished_does_not_replace_the_old(tmp_path, monke
     assert path.read_text() == "old"
 
 
-def test_a_full_disk_is_named_by_the_outermost_path(tmp_path):
-    write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(OSError) as error:
-        with atomic_folder(tmp_path / "new") as folder:
-            with atomic_path(folder / "b.txt") as path:
-                path.write_text("half")
-                raise RuntimeError("b.txt; No space left on device")
-    assert error.value.errno == 28 and error.value.filename == str(tmp_path / "new")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
-    assert full_disk(ValueError("another")) is None
-
-
-def test_a_file_above_the_limit_of_its_size_leaves_the_old_one(tmp_path):
-    program = f"""
-import resource
-from mmkeras.cli import run_program
-from mmkeras.files import write_text
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-run_program(lambda _: write_text("{tmp_path}/a.txt", "new" * 1000))
-"""
-    write_text(tmp_path / "a.txt", "old")
-    command = [sys.executable, "-c", program]
-    result = subprocess.run(command, capture_output=True, text=True)
-    (line,) = result.stderr.splitlines()
-    assert result.returncode == 1 and f"{tmp_path}/a.txt: File too large" in line
-    (path,) = tmp_path.iterdir()
-    assert path.read_text() == "old"
-
-
 def test_the_latest_version_is_the_highest_number(tmp_path):
     assert latest_version(tmp_path / "missing") is None
     for name in ("9", "10", ".11.partial", "notes"):
         (tmp_path / name).mkdir()
     assert latest_version(tmp_path).name == "10"
-
-
-@pytest.mark.parametrize("name", ["my [1] run", "a*", "why?", "a\\b"])
-def test_a_folder_with_a_name_like_a_pattern_is_reached_by_a_link(name, tmp_path):
-    folder = tmp_path / name / "1"
-    folder.mkdir(parents=True)
-    (folder / "a.txt").write_text("content")
-    with path_without_pattern(folder) as path:
-        assert not has_pattern(path)
-        assert (Path(path) / "a.txt").read_text() == "content"
-    assert not Path(path).exists() and (folder / "a.txt").exists()
-    with pytest.raises(UserError, match=r"--root '.* characters \* \? \[ .* give"):
-        check_no_pattern("--root", folder)
-
-
-def test_a_link_is_made_in_a_folder_whose_name_is_no_pattern(tmp_path, monkeypatch):
-    folder = tmp_path / "tmp [1]"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    with path_without_pattern(folder) as path:
-        assert Path(path).samefile(folder) and not has_pattern(path)
-
-
-@pytest.mark.parametrize("path", ["plain", "gs://bucket/a[1]"])
-def test_other_folders_are_used_by_their_own_path(path):
-    with path_without_pattern(path) as result:
-        assert result == path
 
 
 def test_a_lock_is_refused_while_another_holds_it(tmp_path):

@@ -10,8 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = {
-    "mmkeras": "errors schema s3 files config environment cli layers reports "
-    "modalities data models export evaluation explanation training experiments",
+    "mmkeras": "errors schema names s3 full_disk files path_patterns config "
+    "environment cli layers reports modalities data models export evaluation "
+    "explanation training experiments",
     "pipeline": "settings fingerprint components graph runtime compiler local kubeflow",
     "serving.client": "",
     "serving.server": "errors deadline textproto configs metrics models engine grpc "

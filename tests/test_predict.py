@@ -79,7 +79,7 @@ def test_rows_without_label_and_broken_rows_are_predicted_too(run, tmp_path):
 def test_a_missing_column_is_refused_with_those_of_the_table(run, tmp_path):
     rows = [{"text": "hi", "img": "a.png", "audio": ""}]
     table = table_factory.write_table(tmp_path / "d.csv", rows)
-    message = "no column 'image', with.*are 'text', 'img', 'audio'. Did you mean 'img'"
+    message = "column 'image' that.*are 'text', 'img', 'audio'. Did you mean 'img'"
     with pytest.raises(UserError, match=message):
         predict(run[0], table, tmp_path / "out.csv")
     assert os.listdir(tmp_path) == ["d.csv"]
@@ -142,7 +142,7 @@ def test_an_error_during_prediction_leaves_the_old_file(run, tmp_path, monkeypat
         ({"--output": "no/such/out.csv"}, "must be a file in a folder that exists"),
         ({"--output": "."}, "must be a file in a folder that exists"),
         ({"--output": "data.csv"}, "--output is the table itself"),
-        ({"--data": "other.csv"}, "has no column 'text' and 'image' and 'audio'"),
+        ({"--data": "other.csv"}, "lacks the columns 'text', 'image' and 'audio' that"),
     ],
 )
 def test_a_mistake_is_one_line(changes, message, run, tmp_path, monkeypatch, capsys):

@@ -13,7 +13,8 @@ from mmkeras.config.text import TextConfig
 from mmkeras.config.train import AUTO, AugmentConfig, TrainConfig
 from mmkeras.config.validation import check_range
 from mmkeras.errors import UserError
-from mmkeras.files import check_no_pattern, is_remote
+from mmkeras.files import is_remote
+from mmkeras.path_patterns import check_no_pattern
 from mmkeras.schema import AUDIO, MODALITIES, TEXT
 
 

@@ -4,6 +4,7 @@ import argparse
 import inspect
 import json
 import re
+import shlex
 from argparse import SUPPRESS
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -236,16 +237,19 @@ class Parser(argparse.ArgumentParser):
         return f"There is no setting '{key}'{place}.{did_you_mean(key, siblings)}"
 
     def _unknown_flag(self, words: Sequence[str]) -> str:
-        word = next((w for w in words if w.startswith("-")), words[0]).partition("=")[0]
+        word = next((w for w in words if w.startswith("-")), words[0])
         known = [w for flag in self.flags.values() for w in flag.words]
         if not word.startswith("-"):
-            is_table = "--data" in known and Path(word).suffix
-            hint = f"Did you mean '--data {word}'?" if is_table else "See --help."
+            has_ending = Path(word).suffix[1:2].isalpha()  # which 0.5 has not
+            is_table = "--data" in known and (has_ending or Path(word).is_file())
+            command = f"--data {shlex.quote(word)}"
+            hint = f"Did you mean `{command}`?" if is_table else "See --help."
             return f"'{word}' belongs to no flag. {hint}"
+        word = word.partition("=")[0]
         # "--label" and "--label-column" are "--table.label_column".
         name = word.lstrip("-").replace("-", "_").removesuffix("_column")
         columns = [w for w in known if w.endswith(f".{name}_column")]
-        close = columns or get_close_matches(word, [*known, "--help"], n=1)
+        close = columns or get_close_matches(word, [*known, *self._switches], n=1)
         hint = f"Did you mean '{close[0]}'?" if close else "See --help for all flags."
         return f"There is no flag '{word}'. {hint}"
 

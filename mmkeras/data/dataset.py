@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from mmkeras.config import Config
-from mmkeras.data.ingest_plan import BadRow, IngestPlan, rejection_message
-from mmkeras.data.shards import (
-    ShardSummary,
-    bad_rows,
-    duplicates,
-    warn_of_rows,
+from mmkeras.data.dataset_warnings import (
+    class_names,
+    suspicious_rows,
+    warn_of_columns,
+    warn_of_suspicious,
+    warn_unlearned,
 )
-from mmkeras.errors import UserError, format_names, shorten
+from mmkeras.data.ingest_plan import BadRow, IngestPlan, rejection_message
+from mmkeras.data.shards import ShardSummary, bad_rows
+from mmkeras.errors import UserError
 from mmkeras.files import csv_text, join_path, read_json
 from mmkeras.modalities.image.decoding import KINDS
 from mmkeras.schema import (
@@ -23,10 +25,8 @@ from mmkeras.schema import (
     INGESTED_FILE,
     LABEL_SEPARATOR,
     SPLITS,
-    TEST,
     TEXT,
     TRAIN,
-    VAL,
 )
 
 VECTOR = "vector"
@@ -125,18 +125,12 @@ def summarize_shards(
         absent.update(summary.absent)
         if summary.rows:
             shards[summary.split].append(summary.name)
-    if problem := _emptied({shard.split for shard in plan.shards}, rows, labels):
+    if problem := _find_empty({shard.split for shard in plan.shards}, rows, labels):
         bad = rejection_message(rejected, plan.rows) if rejected else ""
         raise UserError(f"{problem}\n{bad}".rstrip())
     kinds = {kind for summary in summaries for kind in summary.image_kinds}
     contents = "".join(summary.content for summary in summaries)
-    repeated = duplicates(summaries)
-    suspects = ("silent", "wordless", "faulty")
-    silent, wordless, faulty = (bad_rows(summaries, name) for name in suspects)
-    columns = plan.config.table
-    repeats = "The same content is in different splits, so the test is too easy"
-    faults = "Files with faults were read whole"
-    no_word = "without a word or emoji (no token with text.tokens=word or char)"
+    suspicious = suspicious_rows(summaries)
     vectors = [m for m in (TEXT, AUDIO) if getattr(plan.config, m).encoder == VECTOR]
     return {
         "modalities": list(plan.modalities),
@@ -151,74 +145,25 @@ def summarize_shards(
         "rejected": [asdict(row) for row in rejected],
         "warnings": [
             *plan.warnings,
-            *_warn_constant(plan, summaries),
-            *warn_of_rows(repeats, [row.problem for row in repeated]),
-            *_warn_of_ids(columns.audio_column, "of silence from start to end", silent),
-            *_warn_of_ids(columns.text_column, no_word, wordless),
-            *warn_of_rows(
-                faults, [f"line {row.line}: {row.problem}" for row in faulty]
-            ),
-            *_warn_unlearned(labels),
+            *warn_of_columns(plan, summaries),
+            *warn_of_suspicious(suspicious, plan.config.table),
+            *warn_unlearned(labels),
         ],
-        "suspicious": [asdict(row) for row in (*repeated, *silent, *wordless, *faulty)],
+        "suspicious": [asdict(row) for rows in suspicious.values() for row in rows],
         "fingerprint": plan.fingerprint,
         "content": hashlib.sha256(contents.encode()).hexdigest(),
         "split_fingerprint": plan.split_fingerprint,
     }
 
 
-def _emptied(splits, rows, labels) -> str:
-    """Returns which splits or classes the rejected rows have emptied, or ""."""
+def _find_empty(splits, rows, labels) -> str:
+    """Returns what no usable row is left for, splits or classes, or ""."""
     empty = [split for split in SPLITS if split in splits and not rows[split]]
     if empty:
         return (
             f"No usable row is left in {', '.join(empty)}: correct the rejected rows, "
             "or give more rows to these splits."
         )
-    if TRAIN in splits and len(_class_names(labels[TRAIN])) < 2:
+    if TRAIN in splits and len(class_names(labels[TRAIN])) < 2:
         return "The usable training rows have one class only; training needs two."
     return ""
-
-
-def _class_names(labels) -> set[str]:
-    return {name for label in labels for name in label.split(LABEL_SEPARATOR)}
-
-
-def _warn_of_ids(column, fault, rows) -> list[str]:
-    cells = f"{len(rows)} cells" if len(rows) > 1 else "one cell"
-    names = [f"id '{shorten(row.id, 20)}'" for row in rows]
-    return warn_of_rows(f"Column '{column}' has {cells} {fault}", names)
-
-
-def _warn_constant(plan: IngestPlan, summaries: Sequence[ShardSummary]) -> list[str]:
-    """Warns of modalities that are empty or the same in all rows or training rows."""
-    warnings = []
-    train = [summary for summary in summaries if summary.split == TRAIN]
-    subsets = [("rows", summaries), ("training rows", train)]
-    for modality in plan.modalities:
-        column = getattr(plan.config.table, f"{modality}_column")
-        others = ",".join(m for m in plan.modalities if m != modality)
-        hint = f"; --table.modalities {others} leaves it out" if others else ""
-        for kind, subset in subsets:
-            absent = sum(summary.absent.get(modality, 0) for summary in subset)
-            rows = sum(summary.rows for summary in subset) - absent
-            contents = {c for s in subset for c in s.contents.get(modality, ())}
-            fault = ""
-            if absent and not rows:
-                fault = f"is empty in all {absent} {kind}"
-            elif train and rows > 1 and len(contents) == 1:
-                fault = f"has the same content in all {rows} {kind} that have it"
-            if fault:
-                warnings.append(f"Column '{column}' {fault}{hint}.")
-                break
-    return warnings
-
-
-def _warn_unlearned(labels) -> list[str]:
-    """Warns of classes that no training row has."""
-    names = {split: _class_names(rows) for split, rows in labels.items()}
-    if not names[TRAIN]:  # a table to evaluate has no training rows
-        return []
-    unknown = sorted((names[VAL] | names[TEST]) - names[TRAIN])
-    warning = f"No training row has {format_names(unknown)}, so it cannot be learned."
-    return [warning] if unknown else []

@@ -6,7 +6,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from mmkeras.config import Config
 from mmkeras.data.predictions_csv import unreadable_status
-from mmkeras.data.table import Row, iter_rows, table_modalities
+from mmkeras.data.table import Row, iter_rows, model_columns, table_modalities
 from mmkeras.errors import UserError, shorten
 from mmkeras.modalities.audio.metadata import measure_audio
 from mmkeras.modalities.audio.reading import read_audio
@@ -154,7 +154,7 @@ def unlabeled_rows(
     Raises:
         UserError: The table has none of the columns, or cannot be read.
     """
-    columns = replace(config.table, modalities=",".join(modalities))
+    columns = model_columns(config.table, modalities)
     present = table_modalities(table, columns, labeled=False)
     if missing := [m for m in modalities if m not in present]:
         print(

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from mmkeras.data.splits import assign_splits, check_labels
 from mmkeras.data.table import Row, read_rows, table_modalities
 from mmkeras.errors import UserError
 from mmkeras.modalities.file import find_file
+from mmkeras.modalities.image.heif import can_open_avif
 from mmkeras.schema import AUDIO, IMAGE, SPLITS, TEST, TEXT, TRAIN
 
 # Cache version. Increment when records or statistics change for the same input.
@@ -125,16 +127,19 @@ def plan_ingest(
 
 
 def _assign_splits(rows, rejected, all_rows, config):
-    bad = rejection_message(rejected, len(all_rows)) if rejected else ""
     if _count_classes(rows) < 2 <= _count_classes(all_rows):
         # The label column is as it should be.
-        raise UserError(f"{bad}\nThe other rows have one class only.")
+        raise UserError(
+            "The usable rows have one class only; training needs two. Correct these "
+            f"rows:\n{_list_rows(rejected)}"
+        )
     try:
         warnings = check_labels(rows)
         return warnings, assign_splits(rows, config.table, config.seed)
     except UserError as error:
         if not rejected:
             raise
+        bad = rejection_message(rejected, len(all_rows))
         raise UserError(f"{error}\n{bad}") from None
 
 
@@ -159,18 +164,19 @@ def bad_row(row: Row, problem: str) -> BadRow:
 
 def rejection_message(bad: Sequence[BadRow], total: int) -> str:
     """Returns a message that lists bad rows and the remedies."""
+    return (
+        f"{len(bad)} of {total} rows cannot be used:\n{_list_rows(bad)}\n"
+        "Correct them, or continue with --on-bad-row reject (without these rows) "
+        "or --on-bad-row absent (an unreadable cell counts as missing)."
+    )
+
+
+def _list_rows(bad):
     bad = sorted(bad, key=lambda b: b.line)
     lines = [f"  line {b.line} (id {b.id}): {b.problem}" for b in bad[:_LISTED]]
     if len(bad) > _LISTED:
         lines.append(f"  ... and {len(bad) - _LISTED} more")
-    return "\n".join(
-        [
-            f"{len(bad)} of {total} rows cannot be used:",
-            *lines,
-            "Correct them, or continue with --on-bad-row reject (without these rows) "
-            "or --on-bad-row absent (an unreadable cell counts as missing).",
-        ]
-    )
+    return "\n".join(lines)
 
 
 def _shards(rows, splits, rows_per_shard) -> tuple[Shard, ...]:
@@ -209,6 +215,11 @@ def _fingerprint(table, rows, splits, widths, config: Config) -> str:
         "widths": widths,
         "audio": [config.audio.rate_hz, config.audio.clip_s],
         "image": [config.image.max_megapixels, config.image.size_px],
+        # A row that is unreadable without a decoder is readable once it is installed.
+        "decoders": [
+            can_open_avif(),
+            *(find_spec(module) is not None for module in ("av", "pillow_heif")),
+        ],
         "rows": [(row.line, split) for row, split in zip(rows, splits, strict=True)],
     }
     digest.update(json.dumps(settings).encode())

@@ -6,31 +6,15 @@ from collections.abc import Collection, Iterable, Mapping
 from unicodedata import normalize
 
 from mmkeras.errors import shorten
+from mmkeras.names import clean_name
 from mmkeras.schema import LABEL_SEPARATOR
 
-# Characters that no font draws: soft hyphen, zero-width space, directions, word joiner
-# and its neighbours, byte order mark.
-_INVISIBLE = re.compile(
-    "[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
-)
-_JOINERS = "\u200c\u200d "  # of these, those at the ends are invisible
 _VARIATION = re.compile("[\u200c\u200d\ufe0e\ufe0f]")
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?")
 _NOTHING = {"nan", "none", "null", "n/a", "na", "<na>"}
-_LIST = re.compile(r"\[.*\]|[^,;]+[,;].*", re.DOTALL)
+# "[...]", or parts with commas or semicolons between, but no decimal comma.
+_LIST = re.compile(r"\[.*\]|(?![+-]?\d+,\d+$)[^,;]+[,;][,;\s]*[^,;\s].*", re.DOTALL)
 _SHOWN_GROUPS, _SHOWN_CHARACTERS = 10, 40  # in one warning
-
-
-def clean_name(text: str) -> str:
-    """Returns the text in Unicode's form NFC, without characters that cannot be seen.
-
-    Blanks at the ends are dropped, and those inside become one space each.
-
-    Example:
-        clean_name("\ufeffcafe\u0301 ")  # "café"
-    """
-    visible = normalize("NFC", _INVISIBLE.sub("", text))
-    return " ".join(visible.split()).strip(_JOINERS)
 
 
 def fold_label(label: str) -> str:
@@ -76,7 +60,7 @@ def warn_lookalikes(cells: Iterable[str], classes: Collection[str]) -> list[str]
         return []
     more = len(texts) - _SHOWN_GROUPS
     shown = texts[:_SHOWN_GROUPS] + ([f"{more} more groups"] if more > 0 else [])
-    hint = " Correct them, or join them with --table.join_labels true."
+    hint = " Correct them, or train with --table.join_labels true to join them."
     return [f"Labels look alike: {'; '.join(shown)}.{'' if are_joined else hint}"]
 
 
@@ -100,6 +84,12 @@ def warn_lists(cells: Mapping[str, int]) -> list[str]:
 
 def _quote(label: str) -> str:
     """Quotes a label, with escapes for what would be invisible."""
-    is_visible = label.isprintable() and normalize("NFC", label) == label
-    text = label if is_visible and not _VARIATION.search(label) else ascii(label)[1:-1]
+    composed = normalize("NFC", label)
+    text = "".join(
+        c
+        if c.isprintable() and c in composed and not _VARIATION.match(c)
+        # `ascii` keeps the ASCII letter that a combining mark follows.
+        else ascii(c)[1:-1]
+        for c in label
+    )
     return f"'{shorten(text, _SHOWN_CHARACTERS)}'"

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
@@ -15,9 +15,7 @@ from mmkeras.data.ingest_plan import BadRow, Shard, bad_row
 from mmkeras.files import atomic_path, is_remote, join_path, parent_path
 from mmkeras.modalities.image.decoding import image_kind
 from mmkeras.modalities.text.features import has_word
-from mmkeras.schema import AUDIO_SILENT, IMAGE, LABEL_SEPARATOR, TEXT, WARNINGS_FILE
-
-_SHOWN = 2  # rows in one warning, about a line of text
+from mmkeras.schema import AUDIO_SILENT, IMAGE, LABEL_SEPARATOR, TEXT
 
 
 @dataclass(kw_only=True)
@@ -28,6 +26,7 @@ class ShardSummary:
         rows: Number of rows written; without any there is no file.
         unreadable: Rows with a modality that counts as missing, and the reason.
         absent: Modality -> number of rows without it.
+        broken: Modality -> number of these in which it cannot be read.
         labels: Labels of a row joined by "|" -> number of rows.
         image_kinds: Kinds of images that occur, as `decode_image` takes them.
         silent: Rows with silent audio.
@@ -44,6 +43,7 @@ class ShardSummary:
     rejected: list[dict] = field(default_factory=list)
     unreadable: list[dict] = field(default_factory=list)
     absent: dict[str, int] = field(default_factory=Counter)
+    broken: dict[str, int] = field(default_factory=Counter)
     labels: dict[str, int] = field(default_factory=Counter)
     image_kinds: list[str] = field(default_factory=list)
     silent: list[dict] = field(default_factory=list)
@@ -116,6 +116,7 @@ def _add_row(row: RowContent, summary: ShardSummary, content, config: Config) ->
     summary.labels[LABEL_SEPARATOR.join(row.row.labels)] += 1
     for modality, data in row.data.items():
         summary.absent[modality] += not data
+        summary.broken[modality] += modality in row.broken
     kind = image_kind(row.data.get(IMAGE, b""))
     if kind not in summary.image_kinds:
         summary.image_kinds.append(kind)
@@ -140,32 +141,3 @@ def bad_rows(summaries: Iterable[ShardSummary], name: str) -> list[BadRow]:
     """Returns the rows of all shards in the attribute `name`, by line."""
     bad = [BadRow(**row) for summary in summaries for row in getattr(summary, name)]
     return sorted(bad, key=lambda row: row.line)
-
-
-def duplicates(summaries: Iterable[ShardSummary]) -> list[BadRow]:
-    """Returns rows with the image, audio or vector of a row in another split."""
-    first: dict[tuple[str, str], tuple[str, int]] = {}
-    rows = []
-    for summary in summaries:
-        for modality, pairs in summary.digests.items():
-            for line, row_id, digest in pairs:
-                split, first_line = first.setdefault(
-                    (modality, digest), (summary.split, line)
-                )
-                if split != summary.split:
-                    problem = f"{modality} of line {first_line} ({split}) and of "
-                    problem += f"line {line} ({summary.split})"
-                    rows.append(BadRow(line=line, id=row_id, problem=problem))
-    return sorted(rows, key=lambda row: (row.line, row.problem))
-
-
-def warn_of_rows(text: str, names: Sequence[str]) -> list[str]:
-    """Returns a warning with the names of the first rows, or [] without a row.
-
-    Example:
-        warn_of_rows("Silent", ["id 'r1'", "id 'r4'", "id 'r7'"])
-        # ["Silent: id 'r1', id 'r4', and 1 more in warnings.csv."]
-    """
-    more = len(names) - _SHOWN
-    shown = ", ".join([*names[:_SHOWN], *([f"and {more} more"] * (more > 0))])
-    return [f"{text}: {shown} in {WARNINGS_FILE}."] if names else []

@@ -2,9 +2,8 @@
 
 import csv
 import io
-import sys
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import TextIO
 
 from mmkeras.config import TableConfig
 from mmkeras.data.file_kind import HEAD_BYTES, other_kind
-from mmkeras.data.labels import clean_name, parse_labels
+from mmkeras.data.labels import parse_labels
 from mmkeras.errors import UserError, format_names
 from mmkeras.files import is_remote, read_remote
+from mmkeras.names import clean_name
 from mmkeras.schema import MODALITIES, SPLITS, TEST, TRAIN, VAL
 
 _SPLIT_NAMES = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST}
@@ -69,13 +69,18 @@ def table_modalities(
     return modalities
 
 
+def model_columns(config: TableConfig, modalities: Sequence[str]) -> TableConfig:
+    """Returns the columns that a model of these modalities reads."""
+    return replace(config, modalities=",".join(modalities))
+
+
 def check_columns(
     path: str | Path, config: TableConfig, remedy: str = "add an empty one"
 ) -> None:
     """Checks that the table has a column of each modality that a model has.
 
     Args:
-        config: Its modalities are the model's.
+        config: Columns of the model; see `model_columns`.
         remedy: What else the user can do than to rename the column; "{}" is replaced
             by the modality.
 
@@ -83,19 +88,22 @@ def check_columns(
         UserError: A column is missing; or as `table_modalities`.
     """
     header, names = _header(path, _records(path)), config.modality_names
-    if missing := [m for m in names if getattr(config, f"{m}_column") not in header]:
-        columns = [getattr(config, f"{m}_column") for m in missing]
-        lack = f"{' and '.join(map(repr, columns))}, with which the model was trained"
+    if missing := [m for m in names if _column(config, m) not in header]:
+        columns = [_column(config, m) for m in missing]
+        *first, last = map(repr, columns)
+        names = f"columns {', '.join(first)} and {last}" if first else f"column {last}"
+        lack = f"lacks the {names} that the model was trained on"
         raise _no_column(path, header, columns, lack, remedy.format(missing[0]))
 
 
-def warn_absent(config: TableConfig, present: Collection[str]) -> None:
-    """Warns of each of the model's modalities that no row has, on stderr."""
-    for name in config.modality_names:
-        if name not in present:
-            column = getattr(config, f"{name}_column")
-            text = f"Warning: column '{column}' is empty in all rows, so that all were "
-            print(f"{text}predicted without {name}.", file=sys.stderr)
+def warn_absent(config: TableConfig, present: Collection[str]) -> list[str]:
+    """Returns a warning per modality of the model that no row has."""
+    return [
+        f"Column '{_column(config, name)}' is empty in all rows that were "
+        f"read, so the model gets no {name}."
+        for name in config.modality_names
+        if name not in present
+    ]
 
 
 def iter_rows(
@@ -136,7 +144,7 @@ def read_rows(
     has_split = labeled and any(row.split for row in rows)
     first_lines: dict[str, int] = {}
     for i, row in enumerate(rows):
-        first = first_lines.setdefault(row.id, row.line)
+        first = first_lines.setdefault(clean_name(row.id), row.line)
         problem = ""
         if first != row.line:
             problem = f"id '{row.id}' is already that of line {first}"
@@ -197,7 +205,8 @@ def _header(path, records):
         is_utf_16 = start.startswith(("\udcff\udcfe", "\udcfe\udcff"))
         fault = "is UTF-16" if is_utf_16 else "has a header that is not UTF-8"
         raise UserError(f"{path} {fault}. Save it as CSV in UTF-8.")
-    header = [name.strip() for name in header]
+    # A tab remains, since it means that tabs separate the columns.
+    header = ["\t".join(map(clean_name, name.split("\t"))) for name in header]
     repeated = [name for name, n in Counter(header).items() if name and n > 1]
     if repeated:
         raise UserError(
@@ -208,23 +217,24 @@ def _header(path, records):
 
 
 def _modalities(path, header, config, labeled):
-    columns = {name: getattr(config, f"{name}_column") for name in MODALITIES}
+    columns = {name: _column(config, name) for name in MODALITIES}
     configured = [name for name in MODALITIES if name in config.modality_names]
     present = tuple(name for name in configured if columns[name] in header)
     if not present:
         names = [columns[name] for name in configured]
-        lack = " or ".join(map(repr, names))
+        lack = f"has no column {' or '.join(map(repr, names))}"
         remedy = f"set table.{configured[0]}_column"
         raise _no_column(path, header, names, lack, remedy)
-    required = ["label"] if labeled and config.label_column not in header else []
+    required = ["label"] if labeled and _column(config, "label") not in header else []
     defaults = {field.name: field.default for field in fields(TableConfig)}
     for kind in (*configured, "id", "split", "group"):
-        name = getattr(config, f"{kind}_column")
+        name = _column(config, kind)
         if name != defaults[f"{kind}_column"] and name not in header:
             required.append(kind)  # a column that the user named
     for kind in required:
-        name, remedy = getattr(config, f"{kind}_column"), f"set table.{kind}_column"
-        raise _no_column(path, header, [name], repr(name), remedy)
+        name, remedy = _column(config, kind), f"set table.{kind}_column"
+        lack = f"has no column '{name}'"
+        raise _no_column(path, header, [name], lack, remedy)
     return present
 
 
@@ -239,9 +249,14 @@ def _no_column(path, header, names, lack, remedy):
     hints = " or ".join(f"'{lowered[match[0]]}'" for match in close if match)
     hint = f"Did you mean {hints}? " if hints else ""
     return UserError(
-        f"{path} has no column {lack}; its columns are {format_names(header)}. "
+        f"{path} {lack}; its columns are {format_names(header)}. "
         f"{hint}Rename the column, or {remedy}."
     )
+
+
+def _column(config, kind) -> str:
+    """Returns the header of a column as `_header` cleans it."""
+    return clean_name(getattr(config, f"{kind}_column"))
 
 
 def _is_broken(cell):
@@ -249,9 +264,8 @@ def _is_broken(cell):
 
 
 def _row(number, line, cells, modalities, config, labeled) -> Row:
-    columns = {n: getattr(config, f"{n}_column") for n in (*modalities, "id", "group")}
-    columns["split"] = config.split_column
-    columns["label"] = config.label_column
+    names = (*modalities, "id", "group", "split", "label")
+    columns = {name: _column(config, name) for name in names}
     values, problems = {}, []
     for name, column in columns.items():
         value = cells.get(column, "")
@@ -263,15 +277,16 @@ def _row(number, line, cells, modalities, config, labeled) -> Row:
     labels = parse_labels(values["label"], config.join_labels)
     if config.folds:
         values["split"] = ""
-    split = _SPLIT_NAMES.get(clean_name(values["split"]).lower(), "")
-    if labeled and values["split"] and not split:
+    split_cell = clean_name(values["split"])
+    split = _SPLIT_NAMES.get(split_cell.lower(), "")
+    if labeled and split_cell and not split:
         allowed = ", ".join(SPLITS)
-        problems.append(f"split is '{values['split']}' (allowed: {allowed})")
+        problems.append(f"split is '{split_cell}' (allowed: {allowed})")
     if labeled and not labels:
         problems.append("label is missing")
     if labeled and not any(values[name] for name in modalities):
         problems.append("no modality present")
-    if labeled and config.id_column in cells and not values["id"]:
+    if labeled and columns["id"] in cells and not clean_name(values["id"]):
         problems.append("id is missing")
     return Row(
         line=line,

@@ -23,7 +23,7 @@ from mmkeras.export.c_api import (
     to_array,
     to_tensor,
 )
-from mmkeras.files import path_without_pattern
+from mmkeras.path_patterns import path_without_pattern
 
 # Signature and {input: strings or numbers of any rank} to {output: array}.
 Call = Callable[[str, dict[str, Any]], dict[str, np.ndarray]]

@@ -51,13 +51,15 @@ def find_file(folder: str | Path, cell: str) -> str:
 
 def _similar_path(path: str) -> str:
     """Returns the existing path that differs in case or Unicode form only, or ""."""
-    folder, name = os.path.split(path)
-    if not name or os.path.isdir(path):
+    if os.path.exists(path):
         return path
-    if parent := _similar_path(folder or "."):
+    folder, name = os.path.split(path.rstrip("/"))
+    parent = _similar_path(folder or ".") if name else ""
+    if os.path.isdir(parent):
         names = _names(parent, os.stat(parent).st_mtime_ns)
-        if similar := names.get(_fold(name)):
-            return os.path.join(parent, similar)
+        similar = os.path.join(parent, names.get(_fold(name), ""))
+        if _fold(name) in names and os.path.exists(similar):
+            return similar
     return ""
 
 
@@ -96,10 +98,13 @@ def read_file(path: str | Path, max_mb: int) -> bytes:
 
 
 def _hint(path):
+    if os.path.islink(path):
+        return "; it is a link to a file that does not exist"
     with suppress(OSError):  # of a folder that cannot be listed
         path = str(path).replace("\\", "/")
         if not is_remote(path) and (similar := _similar_path(path)):
-            common = os.path.commonpath([path, similar]) or "."
+            folder = os.path.dirname(path.rstrip("/"))
+            common = os.path.commonpath([folder, similar]) or "."
             return f"; did you mean '{os.path.relpath(similar, common)}'?"
     return ""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmkeras.files import atomic_path
+from mmkeras.names import clean_name
 from mmkeras.schema import LABEL_SEPARATOR
 
 BINARY, MULTICLASS, MULTILABEL = "binary", "multiclass", "multilabel"
@@ -153,4 +154,8 @@ def load(path: Path) -> PreprocessingState:
         name: Scale(mean=tuple(s["mean"]), deviation=tuple(s["deviation"]))
         for name, s in content["scales"].items()
     }
+    # Earlier versions kept invisible characters, which labels of a table have no more.
+    clean = tuple(map(clean_name, content["classes"]))
+    if all(clean) and len(set(clean)) == len(clean):
+        content["classes"] = clean
     return PreprocessingState(**content)

@@ -1,13 +1,16 @@
 """TF-Hub modules that embed texts or waves, loaded by handle or from a local folder."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import tensorflow as tf
 
+from mmkeras.environment.download import limited_wait
 from mmkeras.environment.extras import import_extra
 from mmkeras.errors import UserError, one_line
+from mmkeras.path_patterns import check_no_pattern
 from mmkeras.schema import AUDIO, TEXT
 
 _ALTERNATIVES = {TEXT: "--text.encoder tfidf", AUDIO: "--audio.encoder log_mel_stats"}
@@ -75,7 +78,8 @@ def fetch(handle: str, modality: str) -> str:
     """Returns the folder of a module, fetched once into TF-Hub's own cache.
 
     Raises:
-        UserError: The module cannot be found or fetched.
+        UserError: The module cannot be found or fetched, or the path of the cache
+            would be read as a pattern.
     """
     hub = import_extra("tensorflow_hub", f"{modality}.encoder=hub")
     is_remote = handle.startswith(("http://", "https://", "gs://"))
@@ -84,8 +88,14 @@ def fetch(handle: str, modality: str) -> str:
             f"{modality}.hub_handle='{handle}' is no folder here; give the folder "
             "of a downloaded module, or a handle that begins with https://."
         )
-    with _named_errors(handle, modality):
-        return hub.resolve(handle)
+    with _named_errors(handle, modality), limited_wait():
+        folder = hub.resolve(handle)
+    if is_remote:
+        # TensorFlow's loader would take the path for a pattern. (A temporary link to
+        # it would be gone when an export copies the module's files.)
+        name = next(filter(os.environ.get, ("TFHUB_CACHE_DIR", "TMPDIR")), "TMPDIR")
+        check_no_pattern(name, folder)
+    return folder
 
 
 @contextmanager

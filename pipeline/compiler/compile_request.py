@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import tensorflow as tf
 
 from mmkeras.data.ingest_plan import plan_ingest
+from mmkeras.data.table import check_columns, model_columns, table_modalities
 from mmkeras.errors import UserError, one_line
 from mmkeras.files import is_remote, join_path, read_remote
 from mmkeras.schema import TEST
@@ -55,6 +56,9 @@ def make_compile_request(args: CompileArgs) -> CompileRequest:
     unlabeled = None
     if args.unlabeled:
         unlabeled = _source(args.unlabeled, config, False, uncached)
+        if source.fingerprint and unlabeled.fingerprint:  # both can be read
+            modalities = table_modalities(args.data, config.table)
+            check_columns(args.unlabeled, model_columns(config.table, modalities))
     return CompileRequest(
         source=source,
         unlabeled=unlabeled,

@@ -24,7 +24,7 @@ from mmkeras.data.dataset import bad_rows_csv, summarize_shards
 from mmkeras.data.example_reader import RowReader
 from mmkeras.data.ingest_plan import BadRow, IngestPlan, Shard, plan_ingest
 from mmkeras.data.shards import ShardSummary, write_shard
-from mmkeras.data.table import Row
+from mmkeras.data.table import Row, check_columns, model_columns
 from mmkeras.export.inference import load_settings
 from mmkeras.files import join_path, read_json
 from mmkeras.schema import (
@@ -123,8 +123,8 @@ def _plan(table: str, config: Config, model_run) -> IngestPlan:
             source = join_path(artifact_utils.get_single_uri(model_run), name)
             fileio.copy(source, join_path(folder, name))
         trained_model, state = load_settings(folder)
-    names = ",".join(state.modalities)
-    columns = replace(config.table, modalities=names)
+    columns = model_columns(config.table, state.modalities)
+    check_columns(table, columns)
     config = replace(trained_model, table=columns, on_bad_row=config.on_bad_row)
     return plan_ingest(table, config, only=TEST, widths=state.widths, labeled=False)
 

@@ -6,14 +6,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmkeras.cli import print_warnings
 from mmkeras.config import TableConfig
 from mmkeras.data.table import (
     Row,
     check_columns,
     iter_rows,
+    model_columns,
     table_modalities,
     warn_absent,
 )
@@ -60,8 +62,8 @@ class Table:
             table_modalities(self.path, config, labeled=False)
 
     def warn_absent(self, model: ModelInfo, totals: Totals) -> None:
-        """Warns of modalities that no row has."""
-        warn_absent(self._config(model), totals.present)
+        """Warns of modalities that no row has, on stderr."""
+        print_warnings(warn_absent(self._config(model), totals.present))
 
     def rows(self, model: ModelInfo) -> Iterator[Row]:
         """Yields the rows as they are read.
@@ -73,7 +75,7 @@ class Table:
             yield from iter_rows(self.path, self._config(model), labeled=False)
 
     def _config(self, model):
-        return replace(self.columns, modalities=",".join(model.modalities))
+        return model_columns(self.columns, model.modalities)
 
     def inputs(self, row: Row) -> dict[str, str | Path]:
         """Returns modality -> value for the client."""

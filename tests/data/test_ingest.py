@@ -271,20 +271,33 @@ IMAGES = [table_factory.image((i, 0, 0)) for i in range(40)]
     ],
 )
 @pytest.mark.parametrize("rows_per_shard", [5, 1024])
-def test_a_column_that_tells_nothing_is_warned_of_by_name(
+def test_an_empty_or_constant_column_is_warned_of_by_name(
     images, problem, rows_per_shard, ingest_rows
 ):
     table = {"rows_per_shard": rows_per_shard, "image_column": "photo"}
     warnings = ingest_rows(texts(photo=images), table=table).warnings
     warnings = [warning for warning in warnings if "too easy" not in warning]
-    hint = "; --table.modalities text leaves it out."
+    hint = "; train with --table.modalities text to leave it out."
     assert warnings == ([f"Column 'photo' {problem}{hint}"] if problem else [])
 
 
 def test_only_an_empty_column_is_warned_of_in_a_table_to_evaluate(ingest_rows):
     rows = texts(text=["same words"] * 40, image=[""] * 40)
     (warning,) = ingest_rows(rows, only="test").warnings
-    assert warning.startswith("Column 'image' is empty in all 8 rows;")
+    assert warning == "Column 'image' is empty in all 8 rows."
+
+
+@pytest.mark.parametrize(
+    ("images", "problem"),
+    [
+        (["gone.png"] * 40, "has 40 cells in 40 rows"),
+        (["", *["gone.png"] * 39], "has 39 cells in 40 rows"),
+        (["gone.png"] * 24 + IMAGES[:16], "has 24 cells in 24 training rows"),
+    ],
+)
+def test_a_column_of_unreadable_cells_is_not_called_empty(images, problem, ingest_rows):
+    dataset = ingest_rows(texts(image=images), on_bad_row="absent")
+    assert dataset.warnings == (f"Column 'image' {problem}, and none can be read.",)
 
 
 def test_equal_texts_are_duplicates_in_a_table_of_text(ingest_rows):

@@ -68,6 +68,21 @@ def test_one_warning_lists_the_groups_and_how_many_classes_they_are():
     assert "--table.join_labels" not in warning
 
 
+@pytest.mark.parametrize(
+    ("cells", "shown"),
+    [
+        (["ラベル一号", "ラベル一号\u200b"], r"'ラベル一号', 'ラベル一号\u200b'"),
+        (["корова\u00a0рыжая", "корова рыжая"], r"'корова рыжая', 'корова\xa0рыжая'"),
+        (["йод", "и\u0306од"], r"'\u0438\u0306од', 'йод'"),
+        (["❤", "❤\ufe0f"], r"'❤', '❤\ufe0f'"),
+        (["हिन्दी", "हिन्दी\u200b"], r"'हिन्दी', 'हिन्दी\u200b'"),
+    ],
+)
+def test_only_what_is_invisible_is_escaped(cells, shown):
+    (warning,) = warning_of(*cells)
+    assert shown in warning
+
+
 def test_labels_that_are_different_or_are_joined_by_blanks_alone_have_no_warning():
     assert warning_of("cat", " cat |dog", "cats", "01", "1", "2", "x1", "x1.0") == []
     assert warning_of() == []
@@ -84,6 +99,7 @@ def test_at_most_ten_groups_are_listed():
     [
         ({"a,b": 2, "b,a": 1, "c": 1}, "'a,b'.*2 classes.*'a|b'"),
         ({'["a", "b"]': 3, "['c']": 1}, "4 label cells.*2 classes.*'a|b'"),
+        ({"1,2,3": 5}, "'1,2,3'.*one class.*'1|2|3'"),
         ({"red; green": 5}, "'red; green'.*one class.*'red|green'"),
     ],
 )
@@ -96,4 +112,5 @@ def test_most_cells_with_other_separators_are_warned_of(cells, example):
 def test_few_cells_with_commas_and_cells_with_the_separator_are_no_lists():
     assert warn_lists({"a,b": 1, "c": 1}) == []
     assert warn_lists({"Paris, France|Rome, Italy": 9}) == []
+    assert warn_lists({"0,5": 5, "-1,25": 4, "dog,": 3, "cat ;": 2}) == []
     assert warn_lists({}) == []

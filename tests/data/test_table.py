@@ -43,6 +43,15 @@ def test_invisible_characters_change_no_label_split_or_group(table):
     assert second.labels == ("cat",)
 
 
+def test_invisible_characters_change_no_column_and_no_id(table):
+    path = table("\ufeff\ufefftext,label\u200b,id,split\nhi,a,x,\u200b\nho,b,x\ufeff,")
+    first, second = read_rows(path, TableConfig(label_column="label \u200b"))
+    assert (first.labels, first.split, first.problem) == (("a",), "", "")
+    assert "is already that of line 2" in second.problem
+    with pytest.raises(UserError, match="several columns named 'text'"):
+        table_modalities(table("text,text\u200b,label\nhi,ho,a\n"), CONFIG)
+
+
 def test_lines_count_newlines_inside_quotes_and_blank_lines(table):
     path = table('text,label\r\n"two\r\nlines, one cell",a\r\n\r\nlast,b\r\n  \r\n')
     rows = list(iter_rows(path, CONFIG))

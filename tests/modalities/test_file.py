@@ -40,6 +40,7 @@ def test_the_reason_names_why_a_file_is_unreadable(name, reason, folder):
 def photos(tmp_path):
     """A table's folder with names as other systems write them."""
     (tmp_path / "images").mkdir()
+    (tmp_path / "link.png").symlink_to("gone.png")
     for name in (
         "images/1.jpg",
         "cafe\u0301.png",
@@ -76,6 +77,10 @@ def test_a_name_is_found_as_other_systems_write_it(cell, name, photos):
         ("images/2.jpg", ""),
         ("gone/1.jpg", ""),
         ("B.JPG/1.jpg", ""),
+        ("gone/", ""),
+        ("images\\1.JPG/", "; did you mean '1.jpg'?"),
+        ("Link.PNG", ""),
+        ("link.png", "; it is a link to a file that does not exist"),
     ],
 )
 def test_a_missing_file_has_the_likely_one_in_its_reason(cell, hint, photos):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -95,6 +97,22 @@ def test_a_constant_has_deviation_one_and_no_rows_the_identity():
     assert moments.scale(2) == Scale(mean=(0.0, 0.0), deviation=(1.0, 1.0))
     moments.add(np.array([[7.0, 1.0], [7.0, 3.0]]))
     assert moments.scale(2) == Scale(mean=(7.0, 2.0), deviation=(1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("classes", "loaded"),
+    [
+        (("cafe\u0301", "hot\u00a0 dog\u200b"), ("café", "hot dog")),
+        (("cat", "cat\u200b"), ("cat", "cat\u200b")),  # two classes of the model
+        (("\u200b", "cat "), ("\u200b", "cat ")),
+    ],
+)
+def test_classes_of_earlier_versions_are_loaded_as_tables_have_them_now(
+    classes, loaded, state, tmp_path
+):
+    state = replace(state, classes=classes)
+    preprocessing_state.save(state, tmp_path / "analysis.json")
+    assert preprocessing_state.load(tmp_path / "analysis.json").classes == loaded
 
 
 def test_a_saved_state_is_loaded_with_names_in_any_script(tmp_path, state):

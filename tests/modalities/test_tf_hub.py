@@ -1,3 +1,4 @@
+import socket
 from dataclasses import replace
 
 import numpy as np
@@ -5,10 +6,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_hub as hub
 
+from mmkeras.environment import download
 from mmkeras.errors import UserError
 from mmkeras.export.saved_model import export
 from mmkeras.modalities.preprocessor import Preprocessor, with_widths
-from mmkeras.modalities.tf_hub import load_hub_audio_encoder, load_hub_encoder
+from mmkeras.modalities.tf_hub import fetch, load_hub_audio_encoder, load_hub_encoder
 from tests.preset_models import new_model
 
 TEXTS = tf.constant(["moo", "woof woof", ""])
@@ -77,6 +79,27 @@ def test_a_refused_download_names_the_remedy_in_one_line(monkeypatch):
     reason = r"sentence-encoder/4.*Connection refused.*--text\.hub_handle"
     with pytest.raises(UserError, match=rf"\A.*{reason}.*--text.encoder tfidf.*\Z"):
         load_hub_encoder("https://tfhub.dev/google/universal-sentence-encoder/4")
+
+
+def test_a_server_that_sends_nothing_is_not_waited_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(download, "FETCH_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        handle = f"http://127.0.0.1:{server.getsockname()[1]}/module/1"
+        with pytest.raises(UserError, match="timed out.*--text.hub_handle"):
+            fetch(handle, "text")
+    assert socket.getdefaulttimeout() is None
+
+
+@pytest.mark.parametrize("name", ["TFHUB_CACHE_DIR", "TMPDIR"])
+def test_a_cache_with_a_path_like_a_pattern_is_refused(name, monkeypatch, tmp_path):
+    monkeypatch.delenv("TFHUB_CACHE_DIR", raising=False)
+    monkeypatch.setenv(name, str(tmp_path / "my [1] cache"))
+    folder = str(tmp_path / "my [1] cache" / "0123")
+    monkeypatch.setattr(hub, "resolve", lambda _: folder)
+    with pytest.raises(UserError, match=rf"{name}='.*0123' has .* without them"):
+        fetch("https://tfhub.dev/google/yamnet/1", "audio")
 
 
 @pytest.mark.parametrize(

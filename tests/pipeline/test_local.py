@@ -72,6 +72,17 @@ print({"tensorflow", "tfx", "apache_beam"} & set(sys.modules))
     assert process.stdout.splitlines()[-1] == "set()"
 
 
+def test_a_table_to_predict_is_checked_before_training(tmp_path, capsys):
+    rows = [{"text": f"a {i}", "image": "", "label": "ab"[i % 2]} for i in range(40)]
+    table = table_factory.write_table(tmp_path / "data.csv", rows)
+    other = [{"text": "a", "img": "b.png"}]
+    other = table_factory.write_table(tmp_path / "new.csv", other)
+    argv = ["--root", tmp_path / "root", "--data", table, "--unlabeled", other]
+    argv += ["--preset", "small-concat"]
+    with pytest.raises(UserError, match="new.csv lacks the column 'image' that"):
+        main([str(word) for word in argv])
+
+
 # One run: interrupted, killed, finished, then repeated ---------------------------
 
 

@@ -7,7 +7,12 @@ import keras
 from keras import layers, ops
 from keras.applications import convnext, efficientnet_v2, resnet
 
-from mmkeras.environment.download import cached_weights, download_problem
+from mmkeras.environment.download import (
+    FETCH_S,
+    cached_weights,
+    download_problem,
+    limited_wait,
+)
 from mmkeras.errors import UserError, one_line
 from mmkeras.files import check_file
 from mmkeras.layers.saving import saved_as
@@ -149,11 +154,12 @@ def fetch_imagenet(entry: Application) -> str:
     name = entry.url.rpartition("/")[2]
     try:
         if not cached_weights(entry.url).exists():
-            if problem := download_problem(entry.url):
+            if problem := download_problem(entry.url, FETCH_S):
                 raise OSError(problem)
-        return keras.utils.get_file(
-            name, entry.url, cache_subdir="models", file_hash=entry.file_hash
-        )
+        with limited_wait():
+            return keras.utils.get_file(
+                name, entry.url, cache_subdir="models", file_hash=entry.file_hash
+            )
     except Exception as error:  # urllib, socket and Keras each have errors of their own
         raise UserError(
             f"The ImageNet weights could not be fetched from {entry.url} "

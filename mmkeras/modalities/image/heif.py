@@ -46,16 +46,21 @@ def open_heif(data: bytes, kind: str) -> ImageFile:
     return as_plugin.HeifImageFile(io.BytesIO(data))
 
 
-def _open_avif(data):
+def can_open_avif() -> bool:
+    """Whether this Pillow decodes AVIF."""
     try:
         from PIL import AvifImagePlugin
     except ImportError:
-        is_supported = False
-    else:
-        is_supported = AvifImagePlugin.SUPPORTED
-    if not is_supported:
+        return False
+    return AvifImagePlugin.SUPPORTED
+
+
+def _open_avif(data):
+    if not can_open_avif():
         raise Unreadable(
             f"AVIF needs Pillow 11.3 or later, and this is {PIL.__version__}: "
             "pip install 'pillow>=11.3'"
         )
+    from PIL import AvifImagePlugin
+
     return AvifImagePlugin.AvifImageFile(io.BytesIO(data))

@@ -132,7 +132,7 @@ def test_weights_of_a_file_give_the_encoder_that_wrote_it(name, tmp_path):
 def test_a_file_of_the_format_that_keras_offers_is_loaded(name, tmp_path, monkeypatch):
     source, path = from_scratch(name), tmp_path / "notop.h5"
     save_as_keras_offers_it(backbone_of(source), path)
-    monkeypatch.setattr(applications, "download_problem", lambda _: "")
+    monkeypatch.setattr(applications, "download_problem", lambda *_: "")
     monkeypatch.setattr(keras.utils, "get_file", lambda *_, **__: str(path))
     assert_same_weights(build(name, "imagenet", seed=2), source)
 
@@ -146,7 +146,7 @@ def test_a_missing_file_is_refused_in_one_line():
 @each
 def test_the_file_of_imagenet_is_the_one_that_keras_fetches(name, monkeypatch):
     calls = []
-    monkeypatch.setattr(applications, "download_problem", lambda _: "")
+    monkeypatch.setattr(applications, "download_problem", lambda *_: "")
 
     def refuse(*arguments, **options):
         calls.append((*arguments, *options.items()))
@@ -165,7 +165,7 @@ def test_the_file_of_imagenet_is_the_one_that_keras_fetches(name, monkeypatch):
 
 def test_without_network_nothing_is_downloaded(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr(applications, "download_problem", lambda _: "unplugged")
+    monkeypatch.setattr(applications, "download_problem", lambda *_: "unplugged")
     monkeypatch.setattr(keras.utils, "get_file", None)
     with pytest.raises(UserError, match=r"\(unplugged\).*--image.weights none"):
         fetch_imagenet(APPLICATIONS[SMALL])

@@ -66,6 +66,13 @@ def test_a_readable_table_has_its_fingerprint(args_of, table, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_table_to_predict_needs_the_columns_of_the_table(args_of, tmp_path):
+    rows = [{"text": "a", "img": "a.png", "audio": ""}]
+    other = table_factory.write_table(tmp_path / "new" / "new.csv", rows)
+    with pytest.raises(UserError, match="lacks the column 'image'"):
+        make_compile_request(args_of(unlabeled=str(other)))
+
+
 def test_paths_are_below_the_root(args_of, tmp_path):
     root = tmp_path / "root"
     request = make_compile_request(args_of())

@@ -82,8 +82,8 @@ def test_an_unlabeled_table_is_read_with_the_settings_of_the_model(
     folder, _ = table_factory.trained_run(tmp_path_factory)
     run = executor_harness.artifact(standard_artifacts.ModelRun, folder)
     rows = [
-        {"text": "warm fire", "image": table_factory.image()},
-        {"text": "", "image": ""},
+        {"text": "warm fire", "image": table_factory.image(), "audio": ""},
+        {"text": "", "image": "", "audio": ""},
     ]
     table = table_factory.write_table(tmp_path / "data" / "data.csv", rows)
     config = table_factory.tiny_config(tmp_path / "cache", audio={"rate_hz": 44_100})
@@ -91,3 +91,15 @@ def test_an_unlabeled_table_is_read_with_the_settings_of_the_model(
     dataset = load_dataset(examples.uri)
     assert dataset.rows == {"train": 0, "val": 0, "test": 2}
     assert examples.split_names == '["test"]'
+
+
+def test_an_unlabeled_table_without_a_column_of_the_model_is_refused(
+    tmp_path, tmp_path_factory
+):
+    folder, _ = table_factory.trained_run(tmp_path_factory)
+    run = executor_harness.artifact(standard_artifacts.ModelRun, folder)
+    rows = [{"text": "warm fire", "img": table_factory.image(), "audio": ""}]
+    table = table_factory.write_table(tmp_path / "data" / "data.csv", rows)
+    config = table_factory.tiny_config(tmp_path / "cache")
+    with pytest.raises(UserError, match="lacks the column 'image' .*mean 'img'"):
+        executor_harness.examples_of(table, config, tmp_path, model_run=[run])

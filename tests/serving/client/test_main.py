@@ -72,7 +72,7 @@ def test_a_missing_column_is_refused_with_those_of_the_table(
     path = table_factory.write_table(tmp_path / "d.csv", rows)
     argv = ["--target", serve(trained_server), "--data", str(path)]
     line = error_of(main, argv, monkeypatch, capsys)
-    assert "no column 'image', with which the model was trained" in line
+    assert "lacks the column 'image' that the model was trained on" in line
     assert "Did you mean 'img'?" in line and "--image-column" in line
     assert main([*argv, "--image-column", "img"]) == 0
     warnings = [x for x in capsys.readouterr().err.splitlines() if "Warning" in x]

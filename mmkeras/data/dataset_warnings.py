@@ -1,0 +1,115 @@
+"""Warnings of an ingested data set: rows and columns that a user may not expect."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from mmkeras.config import TableConfig
+from mmkeras.data.ingest_plan import BadRow, IngestPlan
+from mmkeras.data.shards import ShardSummary, bad_rows
+from mmkeras.errors import format_names, shorten
+from mmkeras.schema import LABEL_SEPARATOR, TEST, TRAIN, VAL, WARNINGS_FILE
+
+_SHOWN = 2  # rows in one warning, about a line of text
+_REPEATED = "The same content is in different splits, so the test is too easy"
+_FAULTY = "Files with faults were read whole"
+_SILENT = "of silence from start to end"
+_WORDLESS = "without a word or emoji (no token with text.tokens=word or char)"
+
+
+def suspicious_rows(summaries: Sequence[ShardSummary]) -> dict[str, list[BadRow]]:
+    """Returns kind -> usable rows that a warning is about."""
+    kinds = ("silent", "wordless", "faulty")
+    rows = {kind: bad_rows(summaries, kind) for kind in kinds}
+    return {"repeated": _duplicates(summaries), **rows}
+
+
+def warn_of_suspicious(
+    suspicious: Mapping[str, Sequence[BadRow]], columns: TableConfig
+) -> list[str]:
+    """Warns of the rows of `suspicious_rows`."""
+    repeats = [row.problem for row in suspicious["repeated"]]
+    faults = [f"line {row.line}: {row.problem}" for row in suspicious["faulty"]]
+    return [
+        *_warn_of_rows(_REPEATED, repeats),
+        *_warn_of_ids(columns.audio_column, _SILENT, suspicious["silent"]),
+        *_warn_of_ids(columns.text_column, _WORDLESS, suspicious["wordless"]),
+        *_warn_of_rows(_FAULTY, faults),
+    ]
+
+
+def warn_of_columns(plan: IngestPlan, summaries: Sequence[ShardSummary]) -> list[str]:
+    """Warns of modalities that are empty or the same in all rows or training rows."""
+    warnings = []
+    train = [summary for summary in summaries if summary.split == TRAIN]
+    subsets = [("rows", summaries), ("training rows", train)]
+    for modality in plan.modalities:
+        column = getattr(plan.config.table, f"{modality}_column")
+        others = ",".join(m for m in plan.modalities if m != modality)
+        hint = f"; train with --table.modalities {others} to leave it out"
+        hint = hint if others and train else ""
+        for kind, subset in subsets:
+            absent = sum(summary.absent.get(modality, 0) for summary in subset)
+            unreadable = sum(summary.broken.get(modality, 0) for summary in subset)
+            rows = sum(summary.rows for summary in subset) - absent
+            contents = {c for s in subset for c in s.contents.get(modality, ())}
+            fault = ""
+            if unreadable and not rows:
+                fault = f"has {unreadable} cells in {absent} {kind}, and none can be "
+                fault, hint = f"{fault}read", ""
+            elif absent and not rows:
+                fault = f"is empty in all {absent} {kind}"
+            elif train and rows > 1 and len(contents) == 1:
+                fault = f"has the same content in all {rows} {kind} that have it"
+            if fault:
+                warnings.append(f"Column '{column}' {fault}{hint}.")
+                break
+    return warnings
+
+
+def warn_unlearned(labels: Mapping[str, Iterable[str]]) -> list[str]:
+    """Warns of classes that no training row has; `labels` are those of each split."""
+    names = {split: class_names(rows) for split, rows in labels.items()}
+    if not names[TRAIN]:  # a table to evaluate has no training rows
+        return []
+    unknown = sorted((names[VAL] | names[TEST]) - names[TRAIN])
+    warning = f"No training row has {format_names(unknown)}, so it cannot be learned."
+    return [warning] if unknown else []
+
+
+def class_names(labels: Iterable[str]) -> set[str]:
+    """Returns the classes in labels of rows, which "|" joins."""
+    return {name for label in labels for name in label.split(LABEL_SEPARATOR)}
+
+
+def _duplicates(summaries: Iterable[ShardSummary]) -> list[BadRow]:
+    """Returns rows with the image, audio or vector of a row in another split."""
+    first: dict[tuple[str, str], tuple[str, int]] = {}
+    rows = []
+    for summary in summaries:
+        for modality, pairs in summary.digests.items():
+            for line, row_id, digest in pairs:
+                split, first_line = first.setdefault(
+                    (modality, digest), (summary.split, line)
+                )
+                if split != summary.split:
+                    problem = f"{modality} of line {first_line} ({split}) and of "
+                    problem += f"line {line} ({summary.split})"
+                    rows.append(BadRow(line=line, id=row_id, problem=problem))
+    return sorted(rows, key=lambda row: (row.line, row.problem))
+
+
+def _warn_of_ids(column, fault, rows) -> list[str]:
+    cells = f"{len(rows)} cells" if len(rows) > 1 else "one cell"
+    names = [f"id '{shorten(row.id, 20)}'" for row in rows]
+    return _warn_of_rows(f"Column '{column}' has {cells} {fault}", names)
+
+
+def _warn_of_rows(text: str, names: Sequence[str]) -> list[str]:
+    """Returns a warning with the names of the first rows, or [] without a row.
+
+    Example:
+        _warn_of_rows("Silent", ["id 'r1'", "id 'r4'", "id 'r7'"])
+        # ["Silent: id 'r1', id 'r4', and 1 more in warnings.csv."]
+    """
+    more = len(names) - _SHOWN
+    shown = ", ".join([*names[:_SHOWN], *([f"and {more} more"] * (more > 0))])
+    return [f"{text}: {shown} in {WARNINGS_FILE}."] if names else []

@@ -1,0 +1,23 @@
+"""Names that users write: classes, columns and ids, without invisible differences."""
+
+import re
+from unicodedata import normalize
+
+# Characters that no font draws: soft hyphen, zero-width space, directions, word joiner
+# and its neighbours, byte order mark.
+_INVISIBLE = re.compile(
+    "[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+)
+_JOINERS = "\u200c\u200d "  # of these, those at the ends are invisible
+
+
+def clean_name(text: str) -> str:
+    """Returns the text in Unicode's form NFC, without characters that cannot be seen.
+
+    Blanks at the ends are dropped, and those inside become one space each.
+
+    Example:
+        clean_name("\ufeffcafe\u0301 ")  # "café"
+    """
+    visible = normalize("NFC", _INVISIBLE.sub("", text))
+    return " ".join(visible.split()).strip(_JOINERS)
