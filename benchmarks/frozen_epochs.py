@@ -13,7 +13,7 @@ import keras
 
 from benchmarks.pairs import end_times
 from benchmarks.tables import prepare_batches
-from mmkeras.config import Config, ImageConfig
+from mmkeras.config import Config, ImageConfig, TrainConfig
 from mmkeras.data.feature_cache import image_vectors
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.models.losses import build_loss
@@ -38,7 +38,10 @@ def epoch_seconds(model: keras.Model, batches: Batches, epochs: int) -> float:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        config = Config(image=ImageConfig(weights="none", frozen="yes"))
+        config = Config(
+            image=ImageConfig(weights="none", frozen="yes"),
+            train=TrainConfig(batch_size=32),
+        )
         plain = prepare_batches(Path(folder), config, ROWS)
         model = build_model(plain.config, plain.preprocessor.state)
         encoder = model.get_layer(IMAGE_ENCODER)

@@ -27,6 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
+from mmkeras.cli import run_program
 from mmkeras.config import Config
 from mmkeras.config.presets import PRESETS
 from mmkeras.data.demo_dataset import TABLE_FILE, make_dataset
@@ -225,13 +226,13 @@ def measure(name: str, seeds: int) -> dict[str, list[float]]:
     return {**result, "scikit-learn": [fit_scikit_learn(*parts)]}
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tables", default=",".join(TABLES))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     names = arguments.tables.split(",")
     for name in names:
         if name not in TABLES:
@@ -249,4 +250,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

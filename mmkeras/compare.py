@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
         "print one table of accuracy, size and cost. The same command resumes.",
     )
     args = comparison_run.parse_args(parser, argv)
-    models = [comparison_run.plan_runs(args, preset) for preset in args.presets]
+    models = comparison_run.plan_models(args)
     with comparison_run.locked_folder(args, models):
         comparison_run.train_all(models)
         rows = [model.row() for model in models]

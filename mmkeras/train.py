@@ -88,10 +88,12 @@ def _check_cluster(cluster, config, output) -> None:
             f"TF_CONFIG names {cluster.workers} workers, which need one --output: a "
             "run folder that all can read."
         )
-    if cluster.workers > 1 and config.evaluate.trained_alone:
+    alone, linear = config.evaluate.trained_alone, config.fusion.kind == "linear"
+    if cluster.workers > 1 and (alone or linear):
+        name = "fusion.kind=linear" if linear else "evaluate.trained_alone=true"
         raise UserError(
-            "evaluate.trained_alone=true trains in one process, and TF_CONFIG names "
-            f"{cluster.workers} workers. Unset one of the two."
+            f"{name} trains in one process, and TF_CONFIG names {cluster.workers} "
+            "workers. Unset one of the two."
         )
 
 

@@ -2,9 +2,10 @@
 
 import shlex
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from mmkeras.config import AudioConfig, Config, ImageConfig, TextConfig
+from mmkeras.config.train import AUTO
 from mmkeras.config.validation import check, check_range
 from mmkeras.errors import UserError, did_you_mean
 
@@ -65,7 +66,7 @@ class TuneConfig:
 
     Attributes:
         trials: Number of models to train.
-        epochs: Epochs per trial.
+        epochs: Epochs per trial; auto is a third of those of the training.
         learning_rate_low: Lowest learning rate.
         learning_rate_high: Highest learning rate.
         widths: Fusion widths, separated by commas.
@@ -73,7 +74,7 @@ class TuneConfig:
     """
 
     trials: int = 0
-    epochs: int = 10
+    epochs: int | Literal["auto"] = AUTO
     learning_rate_low: float = 3e-4
     learning_rate_high: float = 1e-2
     widths: str = "64,128,256"
@@ -81,7 +82,8 @@ class TuneConfig:
 
     def __post_init__(self):
         check_range(self, "tune.trials", ge=0)
-        check_range(self, "tune.epochs", ge=1)
+        if self.epochs != AUTO:
+            check_range(self, "tune.epochs", ge=1)
         high = "tune.learning_rate_high"
         check_range(self, "tune.learning_rate_low", gt=0, lt=high)
         numbers = self.widths.replace(",", " ").split()

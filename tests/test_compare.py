@@ -77,6 +77,23 @@ def test_a_failing_preset_is_in_the_table_and_exits_with_1(table, trainer, tmp_p
     assert main(words) == 0 and len(trainer.trained_names) == 6
 
 
+def test_all_presets_have_a_row_and_a_reason_if_the_settings_do_not_fit(
+    table, trainer, tmp_path
+):
+    folder = tmp_path / "out"
+    words = [*arguments(table, folder, "all"), "--seeds", "1"]
+    assert main(words) == 0
+    lines = (folder / "compare.md").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("| linear ")]
+    assert line.split("|")[2].strip().startswith(".750 (.")
+    words[-3] = str(folder := tmp_path / "another")
+    assert main([*words, "--text.units", "64"]) == 1
+    page = (folder / "compare.md").read_text()
+    (line,) = [x for x in page.splitlines() if x.startswith("| linear ")]
+    assert line.split("|")[2].strip() == "failed"
+    assert "linear: fusion.kind=linear is" in page and page.count(".750 (.") > 10
+
+
 @pytest.mark.slow
 def test_an_interrupted_comparison_resumes_and_measures(table, tmp_path):
     folder = tmp_path / "my out"

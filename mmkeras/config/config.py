@@ -76,25 +76,31 @@ class Config:
 
     def _check_linear(self):
         """Checks that there are no weights but those of the classifier."""
-        trained = []
+        unused = []
         if self.image.encoder != "pixels" and not self.image.is_frozen:
-            trained += [f"image.encoder={self.image.encoder} (pixels or a frozen one)"]
+            unused += [f"image.encoder={self.image.encoder} (pixels or a frozen one)"]
         for name in (TEXT, AUDIO):
             branch = getattr(self, name)
             if branch.is_sequence:
-                trained += [f"{name}.encoder={branch.encoder} (one of vectors)"]
+                unused += [f"{name}.encoder={branch.encoder} (one of vectors)"]
             elif branch.units:
-                trained += [f"{name}.units={branch.units} (0)"]
+                unused += [f"{name}.units={branch.units} (0)"]
         for name in (*self.loss.classifiers(MODALITIES), *self.loss.pairs(MODALITIES)):
             name = name if isinstance(name, str) else "_".join(name)
-            trained += [f"loss.{name}={getattr(self.loss, name)} (0)"]
+            unused += [f"loss.{name}={getattr(self.loss, name)} (0)"]
         if self.train.fine_tune_epochs:
-            trained += [f"train.fine_tune_epochs={self.train.fine_tune_epochs} (0)"]
-        if trained:
+            unused += [f"train.fine_tune_epochs={self.train.fine_tune_epochs} (0)"]
+        if self.loss.kind != "cross_entropy":
+            unused += [f"loss.kind={self.loss.kind} (cross_entropy)"]
+        if self.train.oversample:
+            unused += ["train.oversample=True (false)"]
+        if unused:
+            remedy = "Set what is in parentheses"
+            if self.preset != "linear":
+                remedy += ", or start from --preset linear"
             raise UserError(
-                f"fusion.kind=linear trains the classifier alone: {', '.join(trained)} "
-                "would stay untrained. Set what is in parentheses, or start from "
-                "--preset linear."
+                "fusion.kind=linear is a logistic regression, fitted by scikit-learn, "
+                f"without {', '.join(unused)}. {remedy}."
             )
 
     @property

@@ -55,7 +55,8 @@ class TrainConfig:
             classes are equally common in training.
         label_smoothing: Fraction of each target spread over all classes.
         monitor: Metric of early stopping and of the best weights.
-        patience: Epochs without improvement before training stops; 0 is never.
+        patience: Epochs without improvement before training stops; 0 is never. auto is
+            10, or as many as have 200 steps.
         restore_best: Whether to restore the weights of the best epoch. With a few
             dozen validation rows the last weights of a full schedule are better.
         ema: Decay per step of the moving average of the weights, which is validated
@@ -78,7 +79,7 @@ class TrainConfig:
     oversample: bool = False
     label_smoothing: float = 0.1
     monitor: Literal["val_loss", "val_accuracy", "val_auc"] = "val_loss"
-    patience: int = 10
+    patience: int | Literal["auto"] = AUTO
     restore_best: bool = True
     ema: float = 0.98
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
@@ -87,13 +88,14 @@ class TrainConfig:
     fine_tune_learning_rate: float = 1e-5
 
     def __post_init__(self):
-        if self.batch_size != AUTO:
-            check_range(self, "train.batch_size", ge=1)
+        for name, lowest in (("batch_size", 1), ("patience", 0)):
+            if getattr(self, name) != AUTO:
+                check_range(self, f"train.{name}", ge=lowest)
         infinity = float("inf")
         names = ("train.learning_rate", "train.fine_tune_learning_rate")
         check_range(self, *names, gt=0, lt=infinity)
-        names = ("warmup_epochs", "weight_decay", "patience", "cache_mb")
-        names = (f"train.{name}" for name in (*names, "fine_tune_epochs"))
+        names = ("warmup_epochs", "weight_decay", "cache_mb", "fine_tune_epochs")
+        names = (f"train.{name}" for name in names)
         check_range(self, *names, ge=0, lt=infinity)
         names = ("train.label_smoothing", "train.ema", "train.class_beta")
         check_range(self, *names, ge=0, lt=1)

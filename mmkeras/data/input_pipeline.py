@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.config import Config, TrainConfig
-from mmkeras.config.schedule import steps_per_epoch
+from mmkeras.config.schedule import batch_rows, steps_per_epoch
 from mmkeras.data.dataset import Dataset
 from mmkeras.modalities.audio.augmentation import mask_frames
 from mmkeras.modalities.image.augmentation import augment_images
@@ -72,6 +72,7 @@ class Batches:
             shards; they replace the images.
         image_shape: Shape of the encoder's output per image: a vector, or tokens.
         class_weights: Weight of each class in the loss; () is 1 for all.
+        devices: Number of devices that share a batch of training.
 
     Example:
         batches = Batches(dataset=dataset, preprocessor=preprocessor, split="val")
@@ -84,6 +85,7 @@ class Batches:
     image_vectors: Path | None = None
     image_shape: tuple[int, ...] = ()
     class_weights: tuple[float, ...] = ()
+    devices: int = 1
 
     @property
     def config(self) -> Config:
@@ -119,15 +121,17 @@ class Batches:
     def train_batches(self, epochs: Sequence[int]) -> tf.data.Dataset:
         """Returns consecutive epochs, each shuffled and augmented differently.
 
-        All batches have the same size. The last one of an epoch is filled up with rows
-        of the first one, whose weight is 0: a batch of a few rows would distort the
-        statistics of batch normalization, and cannot be shared by several devices.
+        All batches have the same size, that of `batch_rows`. The last one of an epoch
+        is filled up with rows of the first one, whose weight is 0: a smaller batch
+        would distort the statistics of batch normalization, and could not be shared by
+        several devices.
 
         An epoch depends only on the seed and its number, so that a resumed run gets
         the batches of an uninterrupted one.
         """
         in_memory = self._fits(self._row_bytes())
-        size = min(self.config.train.batch_size, self.rows)
+        size = batch_rows(self.rows, self.config.train.batch_size, self.devices)
+        slots = self.steps * size
         # Decoded rows are shuffled if kept in memory, else the smaller encoded ones.
         source = self._rows()
         if in_memory:
@@ -139,11 +143,12 @@ class Batches:
             rows = self._oversampled(source, seed)
             rows = rows.shuffle(self._buffer_rows(), seed, False)
             rows = rows if in_memory else self._decode_rows(rows)
-            rows = rows.concatenate(rows.take(self.steps * size - self.rows))
+            fillers = slots - self.rows  # more than all rows if devices are many
+            rows = rows.concatenate(rows.take(fillers).repeat().take(fillers))
             finish_row = no_autograph(
                 lambda i, r: {
                     **self._finish_row(r, tf.stack([seed, i])),
-                    _WEIGHT: self._row_weight(i, self.steps * size),
+                    _WEIGHT: self._row_weight(i, slots),
                 }
             )
             finish_batch = no_autograph(

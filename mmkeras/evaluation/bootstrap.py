@@ -40,7 +40,8 @@ def interval(
 
     Where all rows are right, or all wrong, all resamples are equal. The interval then
     is Wilson's for a proportion of `rows` (exact for accuracy, precision and recall,
-    approximate for other metrics of 0 or 1).
+    approximate for other metrics of 0 or 1). A difference of 1 or -1 is one between two
+    such proportions, both uncertain.
 
     Args:
         rows: Number of rows that the value is measured on.
@@ -61,6 +62,8 @@ def interval(
     # Other constants are exact, such as the AUC of 0.5 of equal scores.
     if low == high and (value in (0, 1) or lowest < 0):
         margin = _Z**2 / (rows + _Z**2)
+        if lowest < 0:
+            margin *= 1 + abs(value)
         low, high = max(value - margin, lowest), min(value + margin, 1.0)
     return {"value": value, "low": low, "high": high}
 

@@ -39,6 +39,7 @@ from mmkeras.schema import (
     PREDICTIONS_FILE,
     REPORT_FILE,
     STATUS_SEPARATOR,
+    TEXT,
     TRAIN,
     UNREADABLE,
 )
@@ -206,5 +207,11 @@ def _baselines(trained_model, dataset, split, predictions, train_rows, metrics) 
     if config.fusion.kind == "linear":
         verdict = linear_verdict(metrics, measured["majority"])
     else:
-        verdict = baseline_verdict(metrics, measured["majority"], values, difference)
+        verdict = baseline_verdict(
+            metrics,
+            measured["majority"],
+            values,
+            difference,
+            config.text if TEXT in state.modalities else None,
+        )
     return {"baselines": measured, "difference": difference, "verdict": verdict}

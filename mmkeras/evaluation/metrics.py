@@ -256,18 +256,20 @@ def measure(
         {name: np.concatenate([c[i][name] for c in chunks]) for name in chunks[0][i]}
         for i in (0, 1)
     )
-    per_class = {}
+    per_class, counts = {}, [_class_rows(rows, c) for c in range(len(classes))]
     for c, name in enumerate(classes):
-        counts = _class_rows(rows, c)
         per_class[name] = {
-            m: interval(v[0, c], class_spread[m][:, c], counts[m])
+            m: interval(v[0, c], class_spread[m][:, c], counts[c][m])
             if len(classes) <= INTERVAL_CLASSES
             else _without_interval(v[0, c])
             for m, v in class_values.items()
-        } | {"support": counts["recall"]}
+        } | {"support": counts[c]["recall"]}
     return {
         "rows": n,
-        "metrics": {k: interval(v[0], spread[k], n) for k, v in values.items()},
+        "metrics": {
+            k: interval(v[0], spread[k], _smallest_class(k, counts, rows))
+            for k, v in values.items()
+        },
         "per_class": per_class,
         "confusion_matrix": _confusion(rows),
         "reliability": _reliability(rows.bins),
@@ -281,6 +283,15 @@ def _class_rows(rows: ScoredRows, c: int) -> dict[str, int]:
     fewer = min(support, len(rows.truth) - support)  # positive or negative rows
     counts = {"precision": int(rows.predicted[:, c].sum()), "recall": support}
     return counts | {"f1": support, "roc_auc": fewer, "pr_auc": fewer}
+
+
+def _smallest_class(metric: str, counts: list[dict[str, int]], rows: ScoredRows) -> int:
+    """Returns the rows of the smallest class in a mean over classes; else all rows."""
+    name = metric.removesuffix("_macro")
+    if metric == "balanced_accuracy":  # of recalls, in multilabel of specificities too
+        name = "roc_auc" if rows.multilabel else "recall"
+    known = [count[name] for count in counts if count.get(name)]
+    return min(known, default=len(rows.truth))
 
 
 def _without_interval(value: float) -> dict[str, float | None]:

@@ -11,7 +11,7 @@ from statistics import mean
 from mmkeras.cli import INTERRUPTED, Parser, add_settings, drop_flags
 from mmkeras.config import Config
 from mmkeras.config.presets import PRESETS
-from mmkeras.errors import UserError, did_you_mean
+from mmkeras.errors import UserError, did_you_mean, one_line
 from mmkeras.experiments.comparison_table import accuracy, read_predictions
 from mmkeras.experiments.cross_validation import check_no_folds
 from mmkeras.experiments.subprocess_run import (
@@ -37,7 +37,7 @@ class ComparisonArgs:
     """Parsed arguments of a comparison.
 
     `argv` is without --output; a `table` of None is the demo data set; `flags` are
-    the settings of all models.
+    the settings of all models; `is_all` is whether the presets are not named.
     """
 
     program: str
@@ -47,6 +47,7 @@ class ComparisonArgs:
     seeds: tuple[int, ...]
     folder: Path
     flags: tuple[str, ...]
+    is_all: bool = False
 
 
 @dataclass(kw_only=True)
@@ -54,7 +55,7 @@ class ModelRuns:
     """The runs of one model, and their results.
 
     Attributes:
-        runs: Seed -> planned run.
+        runs: Seed -> planned run; {} if the settings do not fit the preset.
         finished: Seed -> folder of the finished run.
         seconds: Time of each finished run, from start to report.
         measures_cost: Whether `mmkeras.cost` measures the first finished run.
@@ -151,6 +152,7 @@ def parse_args(
         seeds=tuple(range(parsed.seeds)),
         folder=Path(parsed.output or run_folder.new_folder(program.rpartition(".")[2])),
         flags=tuple(flags),
+        is_all=parsed.presets == ALL,
     )
 
 
@@ -182,6 +184,27 @@ def plan_runs(args: ComparisonArgs, preset: str, kind: str = "", flags=()) -> Mo
         folder = args.folder / f"{name.replace(' ', '-')}-seed{seed}"
         runs[seed] = plan_run(f"{name}, seed {seed}", folder, args.table, settings)
     return ModelRuns(name=name, runs=runs)
+
+
+def plan_models(args: ComparisonArgs) -> list[ModelRuns]:
+    """Plans the runs of all presets.
+
+    With --presets all, a preset that the settings do not fit has an error and no runs.
+
+    Raises:
+        UserError: The settings do not fit a preset that is named, or fit none.
+    """
+    models = []
+    for preset in args.presets:
+        try:
+            models.append(plan_runs(args, preset))
+        except UserError as error:
+            if not args.is_all:
+                raise
+            models.append(ModelRuns(name=preset, runs={}, error=one_line(error)))
+    if not any(model.runs for model in models):
+        raise UserError(models[0].error)
+    return models
 
 
 @contextmanager

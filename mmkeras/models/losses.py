@@ -163,6 +163,8 @@ class JointModel(keras.Model):
             vectors = y_pred[EMBEDDINGS[other]]
             if self._contrastive:
                 vectors = vectors * y_pred[ALIGNMENT_SCALE]
+            if sample_weight is not None:  # rows that fill up a batch count as absent
+                vectors = ops.where(sample_weight[:, None] != 0, vectors, 0.0)
             # L_ij and L_ji are the same number.
             total += 2 * weight * self._alignment_loss(y_pred[EMBEDDINGS[one]], vectors)
         return total

@@ -2,18 +2,22 @@
 
 from collections.abc import Mapping
 
+from mmkeras.config import TextConfig
+from mmkeras.config.presets import PRESETS
+
 
 def baseline_verdict(
     model: Mapping[str, dict],
     majority: Mapping[str, dict],
     logistic: Mapping[str, dict],
     difference: Mapping[str, float],
+    text: TextConfig | None,
 ) -> str:
     """Returns a sentence on whether the model is better than the baselines.
 
     Metrics are `measure(...)["metrics"]`, of which only accuracy is used; `difference`
     is {"value", "low", "high"} of the model's accuracy minus that of logistic
-    regression, in [-1, 1].
+    regression, in [-1, 1]; `text` is None for rows without texts.
     """
     accuracy, frequent, simple = (
         100 * metrics["accuracy"]["value"] for metrics in (model, majority, logistic)
@@ -32,12 +36,27 @@ def baseline_verdict(
     if high < 0:
         return (
             f"{start} is worse than {baseline} by {-points:.1f} points ({interval}): "
-            "use `--preset linear`, which trains in a second."
+            f"use {_linear_model(text)}, which trains in a second."
         )
     return (
         f"{start} is not clearly better than {baseline}: the difference is "
-        f"{points:+.1f} points ({interval}), and `--preset linear` trains in a second."
+        f"{points:+.1f} points ({interval}), and {_linear_model(text)} trains in a "
+        "second."
     )
+
+
+def _linear_model(text) -> str:
+    """Returns the flags of the logistic regression, on these features of texts."""
+    flags, preset = "--preset linear", PRESETS["linear"]()
+    if text is None or text.encoder == "vector":
+        return f"`{flags}`"
+    if text.encoder != "tfidf":
+        return f"a similar model (`{flags}`)"
+    for name in ("tokens", "max_ngram", "min_rows", "vocab_size"):
+        value = getattr(text, name)
+        if value != getattr(preset.text, name):
+            flags += f" --text.{name} {value}"
+    return f"`{flags}`"
 
 
 def linear_verdict(model: Mapping[str, dict], majority: Mapping[str, dict]) -> str:

@@ -58,8 +58,9 @@ def apply_temperature(
 def fit_temperature(targets: np.ndarray, probabilities: np.ndarray, task: str) -> float:
     """Returns the temperature in [0.05, 20] with the highest posterior density.
 
-    Its logarithm has a normal prior around 0, so that few rows change it little. It is
-    1.0 for no rows, and if no other temperature lowers the log loss.
+    Its logarithm has a normal prior around 0, so that few rows change it little. In
+    multilabel tasks, whose log likelihood is a sum over rows and classes, the prior is
+    weaker. It is 1.0 for no rows, and if no other temperature lowers the log loss.
 
     Source: Guo et al., 2017, https://arxiv.org/abs/1706.04599. Differs in the prior,
     and in that targets are smoothed by one extra row with all classes equal (Platt,

@@ -13,7 +13,7 @@ from mmkeras.errors import UserError
 from mmkeras.files import write_text
 from mmkeras.models.losses import JointModel, build_loss, build_metrics
 from mmkeras.models.model import HEAD, IMAGE_ENCODER, with_outputs
-from mmkeras.schema import EMBEDDING, HISTORY_FILE, PROBABILITIES
+from mmkeras.schema import EMBEDDING, HISTORY_FILE, MODALITIES, PROBABILITIES
 from mmkeras.training.checkpoints import (
     Checkpoints,
     TrainingState,
@@ -191,13 +191,37 @@ def _phase(model, train, val, epochs, state, checkpoints, logs):
         str(logs / f"phase{state.phase}"), write_graph=False, profile_batch=0
     )
     callbacks = [tensorboard, epoch_end]
-    train_epochs(model, train, val, range(state.epochs_done, epochs), callbacks)
+    name = progress_name(config, state.phase)
+    train_epochs(model, train, val, range(state.epochs_done, epochs), callbacks, name)
+    if state.epochs_done < epochs:
+        extreme = "lowest" if settings.monitor == "val_loss" else "highest"
+        print(
+            f"Stopped after {state.epochs_done} of {epochs} epochs: {settings.monitor} "
+            f"was {extreme} in epoch {state.best_epoch}."
+        )
 
 
-def train_epochs(model, train: Batches, val: Batches, epochs: range, callbacks) -> None:
-    """Trains a compiled model by `model.fit`, or by `distributed_fit` on workers."""
+def progress_name(config: Config, phase: int) -> str:
+    """Returns the name of a phase: "Training", "Fine-tuning on image alone"."""
+    only = config.table.modalities  # one for `evaluate.trained_alone`
+    alone = f" on {only} alone" if only in MODALITIES else ""
+    return ("Fine-tuning" if phase == 2 else "Training") + alone
+
+
+def train_epochs(
+    model,
+    train: Batches,
+    val: Batches,
+    epochs: range,
+    callbacks,
+    name: str = "Training",
+) -> None:
+    """Trains a compiled model by `model.fit`, or by `distributed_fit` on workers.
+
+    `name` is that of the progress bar.
+    """
     batches = train.train_batches(epochs), val.eval_batches(again=True)
-    progress = Progress(epochs, train.steps)
+    progress = Progress(epochs, train.steps, name)
     callbacks = [*callbacks, progress]
     try:
         if read_cluster().workers > 1:

@@ -5,12 +5,10 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.data.input_pipeline import Batches
-from mmkeras.errors import UserError
 from mmkeras.evaluation.baselines import fit_logistic_regression
 from mmkeras.modalities.preprocessing_state import BINARY
 from mmkeras.models.model import HEAD, class_probabilities, with_outputs
 from mmkeras.schema import EMBEDDING
-from mmkeras.training.cluster import read_cluster
 
 _MAX_ROWS = 20_000  # 1,411 features of 8 bytes each: 230 MB
 _MAX_ITERATIONS = 5000  # a few hundred reach convergence
@@ -21,15 +19,7 @@ def fit_linear(model: keras.Model, train: Batches) -> None:
 
     The first 20,000 training rows are used, in the order of the shards, which is
     random.
-
-    Raises:
-        UserError: There are several workers.
     """
-    if read_cluster().workers > 1:
-        raise UserError(
-            "fusion.kind=linear is fitted by scikit-learn in one process. Start it "
-            "without TF_CONFIG."
-        )
     head, state = model.get_layer(HEAD), train.preprocessor.state
     features, targets = _read_features(model, train)
     blocks = head.get_layer("concatenate").input

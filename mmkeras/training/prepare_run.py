@@ -73,10 +73,11 @@ def write_run_header(
     if run_folder.has_started(folder):
         _check_same_rows(folder, config, dataset, state)
     requested, rows = config, dataset.rows[TRAIN]
+    devices = strategy().num_replicas_in_sync
     config = with_detected_encoders(config, dataset)
     if run_folder.has_started(folder):
         config = run_folder.with_stored_schedule(folder, config)
-    config = with_schedule(config, rows, strategy().num_replicas_in_sync)
+    config = with_schedule(config, rows, devices)
     run_folder.write_config(folder, config)
     preprocessing_state.save(state, folder / ANALYSIS_FILE)
     if dataset.rejected:
@@ -89,8 +90,7 @@ def write_run_header(
     run_manifest.write_manifest(
         folder,
         data=data,
-        settings=to_dict(requested),
-        schedule={"epochs": config.epochs, "batch_size": config.train.batch_size},
+        **_settings(folder, requested, config),
         seed=config.seed,
         fingerprint=dataset.fingerprint,
         content=dataset.content,
@@ -99,8 +99,19 @@ def write_run_header(
     )
     _print_data(dataset, state)
     if config.fusion.kind != "linear":
-        print(describe_schedule(requested, config, rows))
+        print(describe_schedule(requested, config, rows, devices))
     return RunData(dataset=dataset, preprocessor=Preprocessor(config, state))
+
+
+def _settings(folder, requested, config) -> dict:
+    """Returns what the manifest has of the settings; the first request stays."""
+    if run_folder.has_started(folder):
+        return {}
+    settings = to_dict(requested)
+    before = run_folder.flatten(settings)
+    after = run_folder.flatten(to_dict(config))
+    resolved = {k: value for k, value in after.items() if value != before[k]}
+    return {"settings": settings, "resolved": resolved}
 
 
 def _check_settings(config, state):

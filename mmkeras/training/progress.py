@@ -16,13 +16,13 @@ class Progress(keras.callbacks.Callback):
         progress.close()
     """
 
-    def __init__(self, epochs: range, steps: int):
+    def __init__(self, epochs: range, steps: int, name: str = "Training"):
         """Starts the bar at the first of `epochs`, of `steps` each."""
         super().__init__()
         self._epochs, self._steps, self._epoch = epochs, steps, epochs[0]
         self._start_s = 0.0
         self._bar = tqdm(
-            desc="Training",
+            desc=name,
             initial=epochs[0] * steps,
             total=(epochs[-1] + 1) * steps,
             unit="step",
@@ -49,6 +49,10 @@ class Progress(keras.callbacks.Callback):
         else:
             shown = {k: v for k, v in values.items() if k == "val_loss"}
             self._bar.set_postfix({"epoch": number, **shown})
+
+    def on_train_end(self, logs=None):
+        self._bar.total = self._bar.n  # fewer epochs if training stopped early
+        self._bar.refresh()
 
     def _move(self, step: int) -> None:
         self._bar.update(step - self._bar.n)

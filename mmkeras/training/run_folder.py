@@ -19,6 +19,7 @@ from mmkeras.schema import CHECKPOINTS_DIR, CONFIG_FILE, MANIFEST_FILE
 
 DEMO_DATA = "the embedded data set"  # in the manifests of all versions
 MARKER_FILE = ".lock"  # marks a run folder; version 0.1 used it as the lock as well
+_SCHEDULED = ("epochs", "train.batch_size", "train.patience")
 _LOCK_FILE = ".running"  # some versions of filelock remove it on release
 
 
@@ -74,35 +75,56 @@ def check_unchanged(folder: Path, config: Config, data: str) -> None:
             f"'{folder}' holds a run on '{manifest['data']}', not on '{data}'. Give "
             "another --output."
         )
-    before, now = _flatten(manifest["settings"]), _flatten(to_dict(config))
-    for name in now:
-        if before.get(name) != now[name] and now[name] != AUTO:
-            raise UserError(
-                f"'{folder}' holds a run with {name}={before.get(name)}, and this one "
-                f"has {name}={now[name]}. Give another --output, or the same settings "
-                "to go on."
-            )
+    for name, (before, now) in differing_settings(folder, config).items():
+        raise UserError(
+            f"'{folder}' holds a run with {name}={before}, and this one has "
+            f"{name}={now}. Give another --output, or the same settings to go on."
+        )
+
+
+def differing_settings(folder: Path, config: Config) -> dict[str, tuple[Any, Any]]:
+    """Returns name -> (value of a started run, value in `config`) where they differ.
+
+    A value may be as the user gave it or as config.yaml has it; "auto" fits any number
+    of a schedule.
+    """
+    requested, resolved = stored_settings(folder)
+    return {
+        name: (resolved.get(name), value)
+        for name, value in flatten(to_dict(config)).items()
+        if value not in (requested.get(name), resolved.get(name))
+        and not (value == AUTO and name in _SCHEDULED)
+    }
+
+
+def stored_settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the settings of a run by dotted name: as requested, and as resolved.
+
+    The second have what follows the rows, such as numbers in the place of "auto".
+    """
+    manifest = read_manifest(folder)
+    requested = flatten(manifest["settings"])
+    return requested, requested | manifest.get("resolved", {})
 
 
 def with_stored_schedule(folder: Path, config: Config) -> Config:
-    """Returns the settings with the batch size and epochs of a started run.
-
-    Where they are "auto", they stay as they were when it began.
-    """
-    manifest = read_manifest(folder)
-    settings = manifest["settings"]  # has numbers in runs of version 0.2
-    stored = manifest.get("schedule") or {**settings, **settings["train"]}
-    size, epochs = config.train.batch_size, config.epochs
-    size = stored["batch_size"] if size == AUTO else size
-    epochs = stored["epochs"] if epochs == AUTO else epochs
-    return replace(config, epochs=epochs, train=replace(config.train, batch_size=size))
+    """Returns the settings with the numbers of a started run in the place of "auto"."""
+    _, stored = stored_settings(folder)
+    train = {
+        name: stored[f"train.{name}"]
+        for name in ("batch_size", "patience")
+        if getattr(config.train, name) == AUTO
+    }
+    epochs = stored["epochs"] if config.epochs == AUTO else config.epochs
+    return replace(config, epochs=epochs, train=replace(config.train, **train))
 
 
-def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested settings by dotted name, such as "train.batch_size"."""
     flat = {}
     for name, value in settings.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat
@@ -120,8 +142,12 @@ def data_name(table: Path | None) -> str:
 
 
 def has_started(folder: Path) -> bool:
-    """Whether an epoch has been trained; before that, settings may still change."""
-    return any((folder / CHECKPOINTS_DIR).glob("phase*"))
+    """Whether an epoch has been trained, or a linear model fitted.
+
+    Before that, settings may still change.
+    """
+    has_epoch = any((folder / CHECKPOINTS_DIR).glob("phase*"))
+    return has_epoch or bool(read_manifest(folder).get("fitted"))
 
 
 def is_finished(folder: Path) -> bool:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from mmkeras import schema
 from mmkeras.config import Config, to_dict
+from mmkeras.config.schedule import batch_rows
 from mmkeras.data.feature_cache import image_vectors
 from mmkeras.data.input_pipeline import Batches, class_weights, read_rows
 from mmkeras.errors import LostWorkerError, UserError
@@ -174,7 +175,8 @@ def fit_model(folder: Path, run_data: RunData) -> tuple[TrainedModel, list[dict]
 def _new_model(folder, run_data) -> keras.Model:
     config, state = run_data.config, run_data.state
     rows = run_data.dataset.rows[schema.TRAIN]
-    check_divisible_batch(min(config.train.batch_size, rows))
+    devices = strategy().num_replicas_in_sync
+    check_divisible_batch(batch_rows(rows, config.train.batch_size, devices))
     progress = vars(read_state(folder / schema.CHECKPOINTS_DIR))
     content = to_dict(config), run_data.dataset.content, progress
     assert_same_on_all_workers(json.dumps(content, default=str))
@@ -191,6 +193,7 @@ def _fit(folder, run_data, model) -> list[dict]:
     train, val = _batches(model, run_data)
     if run_data.config.fusion.kind == "linear":
         fit_linear(model, train)
+        run_manifest.write_manifest(folder, fitted=True)  # there are no checkpoints
         return []
     folders = folder / schema.CHECKPOINTS_DIR, folder / schema.LOGS_DIR
     return fit(model, train, val, *folders).history
@@ -217,6 +220,7 @@ def _batches(model, run_data) -> list[Batches]:
             preprocessor=run_data.preprocessor,
             split=split,
             class_weights=weights if split == schema.TRAIN else (),
+            devices=strategy().num_replicas_in_sync,
         )
         if schema.IMAGE in run_data.state.modalities and config.image.is_frozen:
             encoder = model.get_layer(IMAGE_ENCODER)

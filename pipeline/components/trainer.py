@@ -9,7 +9,7 @@ import keras_tuner
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.utils import io_utils
 
-from mmkeras.config import Config, from_dict, to_dict
+from mmkeras.config import Config, from_dict
 from mmkeras.data.dataset import Dataset, load_dataset, with_detected_encoders
 from mmkeras.errors import UserError
 from mmkeras.export import run_manifest
@@ -37,7 +37,7 @@ def run_fn(fn_args: FnArgs) -> None:
     code = fn_args.custom_config.get("code", "")
     with synced_folder(fn_args.model_run_dir) as folder:
         if not is_remote(fn_args.model_run_dir):
-            _adopt_unfinished_run(folder, config, _rows(fn_args), code)
+            _adopt_unfinished_run(folder, config, read_dataset(fn_args), code)
         # The folder is the run's, even if TFX has written to it.
         (folder / run_folder.MARKER_FILE).touch()
         with run_folder.locked_folder(folder):
@@ -62,14 +62,14 @@ def check_single_worker() -> None:
 
 def prepare(folder: Path, config: Config, fn_args: FnArgs, data: str) -> RunData:
     """Returns the rows with Transform's state, and writes the run header."""
-    dataset = _rows(fn_args)
+    dataset = read_dataset(fn_args)
     state = read_analysis(
         fn_args.transform_output, dataset, with_detected_encoders(config, dataset)
     )
     return write_run_header(folder, config, dataset, state, data)
 
 
-def _rows(fn_args: FnArgs) -> Dataset:
+def read_dataset(fn_args: FnArgs) -> Dataset:
     """Returns the rows, which TFX names by a file pattern."""
     return load_dataset(fn_args.train_files[0].partition("/Split-")[0])
 
@@ -102,6 +102,6 @@ def _is_same_and_unfinished(folder, config, dataset, code) -> bool:
         run_folder.has_started(folder)
         and not run_folder.is_finished(folder)
         and manifest["content"] == dataset.content
-        and manifest["settings"] == to_dict(config)
+        and not run_folder.differing_settings(folder, config)
         and manifest.get("code") == code
     )

@@ -10,9 +10,13 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
 from mmkeras.config import Config, from_dict
+from mmkeras.config.schedule import with_schedule
+from mmkeras.config.train import AUTO
+from mmkeras.schema import TRAIN
 from mmkeras.training import run_folder
+from mmkeras.training.distributed import strategy
 from mmkeras.training.steps import fit_model
-from pipeline.components.trainer import check_single_worker, prepare
+from pipeline.components.trainer import check_single_worker, prepare, read_dataset
 from pipeline.settings import (
     FUSION_DROPOUT,
     FUSION_UNITS,
@@ -58,6 +62,14 @@ class MultimodalTuner(keras_tuner.RandomSearch):
         return {_OBJECTIVE: min(epoch[_OBJECTIVE] for epoch in history)}
 
 
+def _epochs(tune, config, fn_args) -> int:
+    if tune.epochs != AUTO:
+        return tune.epochs
+    rows = read_dataset(fn_args).rows[TRAIN]
+    scheduled = with_schedule(config, rows, strategy().num_replicas_in_sync)
+    return -(-scheduled.epochs // 3)
+
+
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     """Returns the search for TFX to run."""
     check_single_worker()
@@ -65,7 +77,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     config = from_dict(json.loads(fn_args.custom_config["config"]))
     folder = Path(tempfile.mkdtemp(prefix="mmkeras-tuner-"))  # working_dir may be a URI
     search = MultimodalTuner(
-        replace(config, epochs=tune.epochs),
+        replace(config, epochs=_epochs(tune, config, fn_args)),
         fn_args,
         folder,
         hypermodel=_Space(tune),

@@ -2,7 +2,14 @@ import dataclasses
 
 import pytest
 
-from mmkeras.config import AudioConfig, Config, ImageConfig, LossConfig, TextConfig
+from mmkeras.config import (
+    AudioConfig,
+    Config,
+    ImageConfig,
+    LossConfig,
+    TextConfig,
+    TrainConfig,
+)
 from mmkeras.config.presets import PRESETS
 from mmkeras.errors import UserError
 
@@ -98,13 +105,24 @@ def test_fine_tuning_needs_a_frozen_encoder():
         ({"text": TextConfig()}, r"text.units=256 \(0\)"),
         ({"text": TextConfig(encoder="lstm")}, "text.encoder=lstm"),
         ({"audio": AudioConfig(units=3)}, "audio.units=3"),
-        ({"loss": LossConfig(image=0.5, text_audio=1.0)}, "image=0.5.*text_audio=1.0"),
+        (
+            {"loss": LossConfig(image=0.5, text_audio=1.0)},
+            "loss.image=0.5.*text_audio=1.0",
+        ),
+        ({"loss": LossConfig(kind="focal")}, r"loss.kind=focal \(cross_entropy\)"),
+        (
+            {"train": TrainConfig(oversample=True, class_weights="none")},
+            r"train.oversample=True \(false\)",
+        ),
     ],
 )
-def test_a_linear_model_has_no_other_weights(changes, message):
+def test_a_linear_model_has_no_other_weights_or_losses(changes, message):
     preset = PRESETS["linear"]()
-    with pytest.raises(UserError, match=f"linear trains .*{message}.*--preset linear"):
+    message = f"without {message}.*in parentheses"
+    with pytest.raises(UserError, match=rf"{message}\.$"):
         dataclasses.replace(preset, **changes)
+    with pytest.raises(UserError, match=f"{message}, or start from --preset linear"):
+        dataclasses.replace(preset, preset="early", **changes)
     dataclasses.replace(preset, image=ImageConfig(encoder="resnet50"))  # is frozen
 
 

@@ -106,19 +106,25 @@ def test_repeated_batches_stay_the_same(cache_mb, make):
         moved.rename(file)
 
 
-@pytest.mark.parametrize("cache_mb", [1024, 0])
-def test_every_row_is_trained_once_and_the_last_batch_is_filled_up(cache_mb, make):
-    batches = make(train={"batch_size": 10, "cache_mb": cache_mb})
+# 24 rows in batches of at most 11, of a multiple of the devices.
+@pytest.mark.parametrize(
+    ("cache_mb", "devices", "size"), [(1024, 1, 8), (1024, 5, 10), (0, 5, 10)]
+)
+def test_every_row_is_trained_once_and_the_last_batch_is_filled_up(
+    cache_mb, devices, size, make
+):
+    batches = make(train={"batch_size": 11, "cache_mb": cache_mb})
+    batches = replace(batches, devices=devices)
     epoch = as_numpy(batches.train_batches([0]))
-    assert batches.steps == 3 and [len(y) for _, y, _ in epoch] == [10, 10, 10]
-    weights = np.concatenate([weight for *_, weight in epoch])
-    np.testing.assert_allclose(weights, [30 / 24] * 24 + [0] * 6)
+    assert batches.steps == 3 and [len(y) for _, y, _ in epoch] == [size] * 3
+    weights, fillers = np.concatenate([weight for *_, weight in epoch]), 3 * size - 24
+    np.testing.assert_allclose(weights, [3 * size / 24] * 24 + [0] * fillers)
     assert weights.mean() == pytest.approx(1)
     names = [row.tobytes() for inputs, *_ in epoch for row in inputs["audio"]]
     evaluated = as_numpy(batches.eval_batches())
-    assert [len(y) for _, y, _ in evaluated] == [10, 10, 4]
+    assert [len(y) for _, y, _ in evaluated] == [11, 11, 2]
     rows = [row.tobytes() for inputs, *_ in evaluated for row in inputs["audio"]]
-    assert sorted(names[:24]) == sorted(rows) and names[24:] == names[:6]
+    assert sorted(names[:24]) == sorted(rows) and names[24:] == names[:fillers]
 
 
 def test_a_batch_is_not_larger_than_the_table(make):
@@ -126,6 +132,13 @@ def test_a_batch_is_not_larger_than_the_table(make):
         make(train={"batch_size": 99}).train_batches([0])
     )
     assert len(targets) == 24 and (weights == 1).all()
+
+
+def test_a_batch_has_a_row_for_each_of_many_devices(make):
+    batches = replace(make(train={"batch_size": 64}), devices=64)
+    ((inputs, _, weights),) = as_numpy(batches.train_batches([0]))
+    assert len(weights) == 64 and (weights > 0).sum() == 24
+    np.testing.assert_array_equal(inputs["audio"][:24], inputs["audio"][24:48])
 
 
 @pytest.mark.parametrize(("split", "absent"), [("train", 3), ("val", 0)])

@@ -46,8 +46,16 @@ def test_two_models_that_are_right_on_the_same_rows_have_an_uncertain_difference
     expected = {"value": 0.0, "low": -margin, "high": margin}
     assert difference == pytest.approx(expected, abs=1e-4)
     certain = compare_accuracies(np.ones(n), np.zeros(n), 200, 0)
-    expected = {"value": 1.0, "low": 1 - margin, "high": 1.0}
+    # The one is at least 1 - margin, the other at most margin.
+    expected = {"value": 1.0, "low": 1 - 2 * margin, "high": 1.0}
     assert certain == pytest.approx(expected, abs=1e-4)
+    reverse = compare_accuracies(np.zeros(n), np.ones(n), 200, 0)
+    assert reverse["high"] == -certain["low"]
+
+
+@pytest.mark.parametrize(("n", "is_clear"), [(1, 0), (2, 0), (3, 0), (4, 1), (9, 1)])
+def test_a_difference_on_all_of_three_rows_is_not_clear(n, is_clear):
+    assert (compare_accuracies(np.ones(n), np.zeros(n), 200, 0)["low"] > 0) == is_clear
 
 
 def test_a_constant_between_0_and_1_and_other_intervals_are_those_of_the_resamples():

@@ -198,7 +198,21 @@ def test_rows_that_are_all_right_or_all_wrong_have_the_interval_of_wilson(
     expected = {"value": float(is_right), "low": low, "high": high}
     assert entry["accuracy"] == pytest.approx(expected, abs=1e-6)
     if rows > 1:
+        low, high = wilson(rows // 2) if is_right else (0, 1 - wilson(rows // 2)[0])
+        expected = {"value": float(is_right), "low": low, "high": high}
         assert entry["roc_auc"] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_a_mean_over_classes_is_as_certain_as_its_smallest_class(task):
+    targets = np.eye(2)[np.arange(100) // 98]  # 98 rows and 2
+    entry = measure(targets, targets, "ab", task, QUICK, seed=0)["metrics"]
+    few = {name for name in entry if name.endswith("_macro")}
+    few |= {"balanced_accuracy", "roc_auc", "pr_auc"}
+    for name in set(entry) - {"log_loss", "ece"}:
+        low = wilson(2 if name in few else 100)[0]
+        expected = {"value": 1.0, "low": low, "high": 1.0}
+        assert entry[name] == pytest.approx(expected, abs=1e-6), name
 
 
 def test_an_edge_of_the_interval_contains_the_truth_as_often_as_promised():

@@ -10,6 +10,7 @@ from mmkeras.experiments.comparison_run import (
     build_parser,
     locked_folder,
     parse_args,
+    plan_models,
     plan_runs,
     train_all,
 )
@@ -33,12 +34,8 @@ def parse(*argv, extra_flags=()):
     return parse_args(parser, list(argv), extra_flags)
 
 
-def plan(args):
-    return [plan_runs(args, preset) for preset in args.presets]
-
-
 def train(args, models=None):
-    models = models or plan(args)
+    models = models or plan_models(args)
     with locked_folder(args, models):
         train_all(models)
     return models
@@ -48,7 +45,7 @@ def test_settings_hold_for_all_presets_and_seeds(argv):
     argv += ["--epochs", "7", "--extra", "9"]
     args = parse("--presets", "gated,late", *argv, extra_flags=["--extra"])
     assert args.flags == ("--epochs", "7")
-    runs = [run for model in plan(args) for run in model.runs.values()]
+    runs = [run for model in plan_models(args) for run in model.runs.values()]
     expected = [("gated", 0), ("gated", 1), ("late", 0), ("late", 1)]
     assert [(run.config.fusion.kind, run.config.seed) for run in runs] == expected
     assert {run.config.epochs for run in runs} == {7}
@@ -86,14 +83,29 @@ def test_another_model_of_a_preset_has_its_own_name_and_folder(tmp_path):
 )
 def test_a_mistake_is_refused_before_training(argv, message):
     with pytest.raises(UserError) as error:
-        plan(parse(*argv))
+        plan_models(parse(*argv))
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_all_presets_include_those_that_the_settings_do_not_fit(argv, trainer):
+    trainer.wrong = {"r16"}
+    flags = ["--text.units", "64", "--seeds", "1"]
+    models = train(parse("--presets", "all", *argv, *flags))
+    linear = models[list(PRESETS).index("linear")]
+    assert "without text.units=64 (0)" in linear.error and not linear.runs
+    assert linear.row()["accuracy"] is None and linear.row()["seeds"] == {}
+    others = [model for model in models if model is not linear]
+    assert {model.row()["accuracy"]["value"] for model in others} == {0.75}
+    with pytest.raises(UserError, match="without text.units=64"):
+        plan_models(parse("--presets", "linear,late", *argv, *flags))
+    with pytest.raises(UserError, match="text.dropout=2.0 is not possible"):
+        plan_models(parse("--presets", "all", *argv, "--text.dropout", "2"))
 
 
 def test_finished_runs_are_not_trained_again(argv, trainer, capsys):
     trainer.wrong = {"r16"}
     args = parse("--presets", "gated,late", *argv)
-    train(args, plan(args)[:1])
+    train(args, plan_models(args)[:1])
     capsys.readouterr()
     train(args)
     assert capsys.readouterr().out.splitlines() == [
@@ -153,7 +165,7 @@ def test_ctrl_c_prints_how_to_resume(argv, trainer, capsys):
 def test_other_settings_and_other_folders_are_refused(argv, trainer):
     argv = ["--presets", "late", *argv]
     train(parse(*argv))
-    with pytest.raises(UserError, match="epochs=30, .*epochs=3"):
+    with pytest.raises(UserError, match="epochs=auto, .*epochs=3"):
         train(parse(*argv, "--epochs", "3"))
     argv[-1] += "/late-seed0"
     with pytest.raises(UserError, match="holds a single run. .*--output"):

@@ -188,3 +188,11 @@ def test_the_joint_loss_is_the_weighted_sum(alignment):
     assert validation == pytest.approx(fused, rel=1e-5)  # of the served output
     metric = float(model.get_metrics_result()["auxiliary_loss"])
     assert metric == pytest.approx(auxiliary, rel=1e-5)
+
+    # A row of weight 0 fills up the batch.
+    weight[1], other = 0, {name: x.copy() for name, x in x.items()}
+    for name in ("probabilities", "text_probabilities"):
+        other[name][1] = [0.6, 0.3, 0.1]
+    other["text_embedding"][1], other["image_embedding"][1] = unit(rng, 2, 3)
+    filled, same = (float(model.compute_loss(z, y, z, weight)) for z in (x, other))
+    assert filled == pytest.approx(same, rel=1e-6) != pytest.approx(training, rel=1e-3)

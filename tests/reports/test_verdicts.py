@@ -3,18 +3,20 @@ import re
 import numpy as np
 import pytest
 
+from mmkeras.config import TextConfig
 from mmkeras.evaluation.bootstrap import compare_accuracies
 from mmkeras.reports.verdicts import baseline_verdict, fusion_verdict, linear_verdict
 
 ENDS = ("low", "value", "high")
 
 
-def verdict(accuracy, low, majority, logistic, difference):
+def verdict(accuracy, low, majority, logistic, difference, text=None):
     return baseline_verdict(
         {"accuracy": {"value": accuracy, "low": low}},
         {"accuracy": {"value": majority}},
         {"accuracy": {"value": logistic}},
         dict(zip(ENDS, difference, strict=True)),
+        text,
     )
 
 
@@ -32,6 +34,27 @@ def test_the_interval_of_the_difference_decides(accuracy, difference, words, num
     sentence = verdict(accuracy, 0.65, 0.5, 0.8, difference)
     assert words in sentence and "most frequent" not in sentence
     assert re.findall(r"[+-]?\d+\.\d", sentence) == numbers.split()
+
+
+@pytest.mark.parametrize("points", [-0.1, 0.0])
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        (None, "`--preset linear`"),
+        (TextConfig(tokens="char"), "`--preset linear`"),
+        (TextConfig(), "`--preset linear --text.tokens word`"),
+        (
+            TextConfig(tokens="char", max_ngram=4, vocab_size=99),
+            "`--preset linear --text.max_ngram 4 --text.vocab_size 99`",
+        ),
+        (TextConfig(encoder="vector"), "`--preset linear`"),
+        (TextConfig(encoder="lstm"), "a similar model (`--preset linear`)"),
+    ],
+)
+def test_the_linear_model_has_the_features_of_the_comparison(text, flags, points):
+    difference = (points - 0.05, points, points + 0.05)
+    sentence = verdict(0.8, 0.65, 0.5, 0.8, difference, text)
+    assert f" {flags}" in sentence and "trains in a second" in sentence
 
 
 def test_two_models_without_error_on_a_dozen_rows_are_not_compared_with_certainty():

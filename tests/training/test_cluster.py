@@ -104,6 +104,11 @@ def test_a_chief_is_reachable_while_its_port_is_open(monkeypatch):
             ["--output", "run", "--evaluate.trained_alone", "true"],
             "evaluate.trained_alone=true",
         ),
+        (
+            tf_config(PAIR),
+            ["--output", "run", "--preset", "linear"],
+            "fusion.kind=linear trains in one process, and TF_CONFIG names 2 workers",
+        ),
     ],
 )
 def test_a_mistake_makes_no_folder(text, argv, message, tmp_path, monkeypatch, capsys):

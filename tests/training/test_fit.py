@@ -14,7 +14,7 @@ from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.models.losses import build_loss
 from mmkeras.models.model import IMAGE_ENCODER, build_model
 from mmkeras.training.checkpoints import Checkpoints, latest_checkpoint, read_state
-from mmkeras.training.fit import build_optimizer, fit, is_better
+from mmkeras.training.fit import build_optimizer, fit, is_better, progress_name
 from tests import table_factory
 
 
@@ -161,12 +161,16 @@ def val_loss(model, val):
 WORSENING = {"optimizer": "adam", "learning_rate": 0.02, "warmup_epochs": 0.0}
 
 
-def test_early_stopping_stops_and_restores_the_best_weights(setup, tmp_path):
+def test_early_stopping_stops_and_restores_the_best_weights(setup, tmp_path, capsys):
     train = {**WORSENING, "ema": 0.0, "patience": 2, "restore_best": True}
     model, state, val = setup.train(tmp_path, epochs=20, train=train)
     losses = [entry["val_loss"] for entry in state.history]
     best = int(np.argmin(losses)) + 1
     assert len(losses) == best + 2 < 20
+    line = (
+        f"Stopped after {best + 2} of 20 epochs: val_loss was lowest in epoch {best}."
+    )
+    assert capsys.readouterr().out.splitlines()[-1] == line
     assert (state.best_epoch, state.kept_epoch) == (best, best)
     assert val_loss(model, val) == pytest.approx(min(losses), abs=1e-5)
     assert losses[-1] > min(losses) + 1e-3
@@ -178,6 +182,22 @@ def test_without_restoring_the_last_weights_are_kept_as_averaged(uninterrupted):
     assert state.kept_epoch == 3 != state.best_epoch
     assert val_loss(model, val) == pytest.approx(losses[-1], abs=1e-5)
     assert losses[-1] > min(losses) + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("modalities", "phase", "name"),
+    [
+        ("text,image,audio", 1, "Training"),
+        ("text,image", 2, "Fine-tuning"),
+        ("image", 1, "Training on image alone"),
+        ("image", 2, "Fine-tuning on image alone"),
+    ],
+)
+def test_each_phase_and_each_unimodal_model_has_a_name(
+    modalities, phase, name, tmp_path
+):
+    config = table_factory.tiny_config(tmp_path, table={"modalities": modalities})
+    assert progress_name(config, phase) == name
 
 
 def test_accuracy_is_better_when_larger_and_loss_when_smaller():

@@ -9,9 +9,9 @@ from mmkeras.data.input_pipeline import read_rows
 from mmkeras.errors import UserError
 from mmkeras.evaluation.baseline_features import read_baseline_features
 from mmkeras.evaluation.baselines import fit_logistic_regression
+from mmkeras.explain import explain
 from mmkeras.export.inference import Predictor, load_trained
-from mmkeras.training import linear, steps
-from mmkeras.training.cluster import Cluster
+from mmkeras.training import run_folder, steps
 from mmkeras.training.prepare_run import prepare_run
 from tests import table_factory
 
@@ -90,8 +90,43 @@ def test_a_run_of_the_preset_ends_with_an_export_and_a_report(folder, config, ca
     assert "The model, a logistic regression" in metrics["verdict"]
 
 
-def test_several_workers_are_refused(monkeypatch):
-    cluster = Cluster(addresses=("a:1", "b:1"), index=0)
-    monkeypatch.setattr(linear, "read_cluster", lambda: cluster)
-    with pytest.raises(UserError, match="in one process.*without TF_CONFIG"):
-        linear.fit_linear(None, None)
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_with_the_same_settings_and_rows_only(
+    folder, config, monkeypatch
+):
+    table = write_rows(folder / "data" / "data.csv", LABELS["binary"])
+    other = replace(config, text=replace(config.text, vocab_size=8))
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    def check(config, data):
+        run_folder.check_unchanged(folder, config, run_folder.data_name(data))
+
+    for step, has_started in (("fit_linear", False), ("evaluate", True)):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(steps, step, interrupt)
+            steps.train(folder, config, table)
+        assert run_folder.has_started(folder) == has_started
+        if not has_started:
+            check(other, folder / "b.csv")
+    weights = load_trained(folder).model.get_weights()
+    exported = (folder / "export" / "1" / "saved_model.pb").stat().st_mtime_ns
+    with pytest.raises(UserError, match="vocab_size=16, .*vocab_size=8"):
+        check(other, table)
+    with pytest.raises(UserError, match="not on '.*b.csv'"):
+        check(config, folder / "b.csv")
+
+    check(config, table)
+    steps.train(folder, config, table)
+    assert run_folder.is_finished(folder) and (folder / "report.html").exists()
+    (export,) = (folder / "export").iterdir()
+    assert (export / "saved_model.pb").stat().st_mtime_ns == exported
+    for a, b in zip(load_trained(folder).model.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    with pytest.raises(UserError, match="vocab_size=16, .*vocab_size=8"):
+        check(other, table)
+
+    assert explain(folder, table, folder / "explained", 2) == 2
+    explained = json.loads((folder / "explained" / "explanations.json").read_text())
+    assert set(explained[0]["shares"]) == {"text", "image", "audio"}

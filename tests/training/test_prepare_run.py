@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -36,12 +37,14 @@ def test_rows_settings_and_state_are_written(folder, table, tiny_config, capsys)
 def test_the_schedule_follows_the_training_rows_and_is_kept(
     folder, table, tiny_config, capsys, monkeypatch
 ):
-    config = tiny_config(epochs="auto", train={"batch_size": "auto"})
+    auto = {"batch_size": "auto", "patience": "auto"}
+    config = tiny_config(epochs="auto", train=auto)
     run_data = prepare_run(folder, config, table)
     settings = yaml.safe_load((folder / "config.yaml").read_text())
-    expected = (4, 100)  # 24 rows, 6 steps per epoch
-    assert (settings["train"]["batch_size"], settings["epochs"]) == expected
-    assert (run_data.config.train.batch_size, run_data.config.epochs) == expected
+    expected = [100, 4, 34]  # 24 rows, 6 steps per epoch
+    train = settings["train"]
+    assert [settings["epochs"], train["batch_size"], train["patience"]] == expected
+    assert settings == to_dict(run_data.config)
     printed = "Schedule: batches of 4 rows, 6 per epoch, 100 epochs. Fewer than"
     assert printed in capsys.readouterr().out
     manifest = run_manifest.read_manifest(folder)
@@ -50,8 +53,23 @@ def test_the_schedule_follows_the_training_rows_and_is_kept(
     start(folder)
     monkeypatch.setattr("mmkeras.config.schedule.MIN_BATCH_ROWS", 8)  # another version
     run_folder.check_unchanged(folder, config, str(table))
-    config = prepare_run(folder, config, table).config
-    assert (config.train.batch_size, config.epochs) == expected
+    assert prepare_run(folder, config, table).config == run_data.config
+
+
+@pytest.mark.parametrize("first", [5, "auto"])
+def test_numbers_and_auto_can_be_mixed_when_a_run_goes_on(
+    first, folder, table, tiny_config
+):
+    config = tiny_config(epochs=first, train={"batch_size": "auto"})
+    resolved = prepare_run(folder, config, table).config
+    start(folder)
+    automatic = replace(config, epochs="auto")
+    for again in (resolved, automatic, config):
+        run_folder.check_unchanged(folder, again, str(table))
+        assert prepare_run(folder, again, table).config == resolved
+    assert run_manifest.read_manifest(folder)["settings"] == to_dict(config)
+    with pytest.raises(UserError, match=f"epochs={resolved.epochs}, .* epochs=7"):
+        run_folder.check_unchanged(folder, replace(config, epochs=7), str(table))
 
 
 def test_missing_weights_are_known_before_a_row_is_read(
@@ -78,7 +96,9 @@ def test_detected_vectors_are_in_config_yaml_alone(folder, table, tiny_config):
     assert run_data.state.widths == {"text": 2}
     assert run_manifest.read_manifest(folder)["settings"]["text"]["encoder"] == "tfidf"
     start(folder)
-    run_folder.check_unchanged(folder, tiny_config(), str(table))  # same command
+    for config in (tiny_config(), run_data.config):  # same command, or config.yaml
+        run_folder.check_unchanged(folder, config, str(table))
+        assert prepare_run(folder, config, table).config == run_data.config
 
 
 def test_rejected_rows_are_written_with_a_problem(folder, table, tiny_config, capsys):

@@ -13,13 +13,17 @@ class Terminal(io.StringIO):
         return True
 
 
-def train(epochs, stdout, monkeypatch):
+def train(epochs, stdout, monkeypatch, stop_after=9, **settings):
     """Trains 3 steps per epoch; returns what is written to `stdout`."""
     monkeypatch.setattr("sys.stdout", stdout)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile(loss="mse", metrics=["mae"])
     rows = np.ones((6, 2)), np.ones((6, 1))
-    progress = Progress(epochs, steps=3)
+    progress = Progress(epochs, steps=3, **settings)
+
+    def stop(epoch, logs):
+        model.stop_training = epoch + 1 == stop_after
+
     model.fit(
         *rows,
         batch_size=2,
@@ -27,7 +31,7 @@ def train(epochs, stdout, monkeypatch):
         initial_epoch=epochs[0],
         epochs=epochs[-1] + 1,
         verbose=0,
-        callbacks=[progress],
+        callbacks=[progress, keras.callbacks.LambdaCallback(on_epoch_end=stop)],
     )
     progress.close()
     return stdout.getvalue()
@@ -55,3 +59,10 @@ def test_a_terminal_has_one_bar_of_all_epochs_with_the_time_left(
     states = re.findall(r"\| (\d+)/12 \[(\S+)<(\S+), ", text)
     assert [int(done) for done, *_ in (states[0], states[-1])] == [first, 12]
     assert "epoch=4/4, val_loss=" in text
+
+
+def test_a_bar_is_full_after_early_stopping_and_has_a_name(monkeypatch):
+    text = train(range(4), Terminal(), monkeypatch, stop_after=2, name="Fine-tuning")
+    last = text.rstrip().split("\r")[-1]
+    assert last.startswith("Fine-tuning: 100%") and "| 6/6 [" in last
+    assert "epoch=2/4" in last

@@ -2,15 +2,16 @@ from dataclasses import replace
 
 import pytest
 
-from mmkeras.config import to_dict
+from mmkeras.config import TrainConfig, to_dict
 from mmkeras.config.presets import small_concat
 from mmkeras.errors import UserError
 from mmkeras.export import run_manifest
 from mmkeras.training import run_folder
 from mmkeras.training.run_folder import check_unchanged, locked_folder
 
-CONFIG = small_concat()
-OLD = replace(CONFIG, epochs=30, train=replace(CONFIG.train, batch_size=32))
+CONFIG = replace(small_concat(), train=TrainConfig())
+OLD = replace(CONFIG, epochs=30, train=TrainConfig(batch_size=32, patience=10))
+RESOLVED = {"epochs": 47, "train.batch_size": 8, "train.patience": 20}
 
 
 def test_a_folder_of_something_else_is_refused_and_not_changed(tmp_path):
@@ -90,17 +91,26 @@ def test_another_table_or_setting_is_refused(started, change, data, message):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ({"schedule": {"epochs": 47, "batch_size": 8}}, (47, 8)),
-        ({"settings": to_dict(OLD)}, (30, 32)),  # of a version without auto
+        ({"resolved": RESOLVED}, (47, 8, 20)),
+        ({"settings": to_dict(OLD)}, (30, 32, 10)),  # of a version without auto
     ],
 )
-def test_a_started_run_keeps_its_batch_size_and_epochs(started, content, expected):
+def test_a_started_run_keeps_its_schedule(started, content, expected):
     run_manifest.write_manifest(started, **content)
     check_unchanged(started, CONFIG, "/a/data.csv")
     config = run_folder.with_stored_schedule(started, CONFIG)
-    assert (config.epochs, config.train.batch_size) == expected
-    explicit = run_folder.with_stored_schedule(started, replace(CONFIG, epochs=3))
-    assert (explicit.epochs, explicit.train.batch_size) == (3, expected[1])
+    numbers = (config.epochs, config.train.batch_size, config.train.patience)
+    assert numbers == expected
+    check_unchanged(started, config, "/a/data.csv")  # as in config.yaml
+    with pytest.raises(UserError, match=f"epochs={expected[0]}, .* epochs=3"):
+        check_unchanged(started, replace(CONFIG, epochs=3), "/a/data.csv")
+
+
+def test_only_a_schedule_may_be_auto_where_the_run_has_a_value(started):
+    settings = to_dict(replace(CONFIG, image=replace(CONFIG.image, frozen="yes")))
+    run_manifest.write_manifest(started, settings=settings)
+    with pytest.raises(UserError, match="image.frozen=yes, .* image.frozen=auto"):
+        check_unchanged(started, CONFIG, "/a/data.csv")
 
 
 def test_a_started_run_of_a_later_keras_is_refused_first(started, monkeypatch):
@@ -123,3 +133,15 @@ def test_a_started_run_is_copied_without_what_a_kill_left(started, tmp_path_fact
     check_unchanged(local_folder, CONFIG, "/a/data.csv")
     (path,) = (local_folder / "checkpoints").iterdir()
     assert path.name == "phase1-epoch00001"
+
+
+def test_a_fitted_linear_model_is_a_started_run(tmp_path):
+    settings = to_dict(CONFIG)
+    for is_fitted in (False, True):
+        run_manifest.write_manifest(tmp_path, data="a", settings=settings)
+        assert run_folder.has_started(tmp_path) == is_fitted
+        run_manifest.write_manifest(tmp_path, fitted=True)
+    (tmp_path / "local").mkdir()
+    run_folder.copy_started_run(tmp_path, tmp_path / "local")
+    with pytest.raises(UserError, match="seed=0, .* seed=1"):
+        check_unchanged(tmp_path / "local", replace(CONFIG, seed=1), "a")

@@ -128,9 +128,9 @@ def trained_inputs(monkeypatch):
     """Inputs of the model of each trained epoch."""
     inputs = []
 
-    def record(model, batches, val, epochs, callbacks):
+    def record(model, batches, val, epochs, *more):
         inputs.extend([sorted(set(model.input) - {"present"})] * len(epochs))
-        train_epochs(model, batches, val, epochs, callbacks)
+        train_epochs(model, batches, val, epochs, *more)
 
     train_epochs = fit.train_epochs
     monkeypatch.setattr(fit, "train_epochs", record)

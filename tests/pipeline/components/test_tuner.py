@@ -51,6 +51,18 @@ def test_trials_differ_and_the_best_one_has_the_lowest_loss(fn_args, tmp_path):
     assert config.fusion.units == values["fusion_units"]
 
 
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [(7, 3), ("auto", 34)],  # a third; 24 rows have 100 epochs of 6 steps
+)
+def test_by_default_a_trial_has_a_third_of_the_epochs(epochs, expected, fn_args):
+    content = json.loads(fn_args.custom_config["config"]) | {"epochs": epochs}
+    content["train"]["batch_size"] = "auto"
+    fn_args.custom_config["config"] = json.dumps(content)
+    fn_args.custom_config["tune"] = json.dumps(asdict(TuneConfig(trials=2)))
+    assert tuner.tuner_fn(fn_args).tuner.config.epochs == expected
+
+
 def test_components_depend_only_on_the_settings_they_use(tmp_path):
     config = table_factory.tiny_config(tmp_path)
     text = replace(config.text, units=3, vocab_size=9)

@@ -1,0 +1,7 @@
+from benchmarks.tables import prepare_batches
+from mmkeras.config.presets import small_concat
+
+
+def test_default_settings_have_a_batch_size(tmp_path):
+    batches = prepare_batches(tmp_path, small_concat(), rows=40)
+    assert batches.config.train.batch_size == 4 and batches.steps == 7
