@@ -64,7 +64,7 @@ def test_numbers_and_auto_can_be_mixed_when_a_run_goes_on(
     resolved = prepare_run(folder, config, table).config
     start(folder)
     automatic = replace(config, epochs="auto")
-    for again in (resolved, automatic, config):
+    for again in (config, resolved, automatic):
         run_folder.check_unchanged(folder, again, str(table))
         assert prepare_run(folder, again, table).config == resolved
     assert run_manifest.read_manifest(folder)["settings"] == to_dict(config)
