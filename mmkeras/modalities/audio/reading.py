@@ -103,8 +103,8 @@ def _with_real_size(data):
     if fmt.is_plain:
         _check_format(fmt.channels, fmt.rate_hz)
     if real != size:  # the data chunk is the last one
-        whole = real - real % fmt.frame_bytes if fmt.is_plain else real
-        data = _with_data_size(data, offset, whole)
+        byte_count = real - real % fmt.frame_bytes if fmt.is_plain else real
+        data = _with_data_size(data, offset, byte_count)
     return data, fmt, notes
 
 
