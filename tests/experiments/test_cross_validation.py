@@ -91,7 +91,7 @@ def test_another_number_of_folds_or_setting_is_refused(table, output):
     train(table, output)
     with pytest.raises(UserError, match="table.folds=4, .*table.folds=5"):
         train(table, output, folds=5)
-    with pytest.raises(UserError, match="epochs=30, .*epochs=9"):
+    with pytest.raises(UserError, match="epochs=auto, .*epochs=9"):
         train(table, output, "--epochs", "9")
 
 
