@@ -78,7 +78,7 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
     reads = map(reader.read, islice(table_rows, rows))
     with atomic_folder(output.absolute()) as tmp_folder:
         for read in tqdm(reads, "Explaining", rows, disable=None, leave=False):
-            present.update(m for m, cell in read.row.cells.items() if cell)
+            present |= read.row.present
             explanation = explainer.explain(read)
             content.append(as_json(read, explanation))
             cards.append(build_card(read, explanation, config, explainer.decoders))

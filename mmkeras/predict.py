@@ -1,7 +1,6 @@
 """Prediction program: one prediction per row of a table of any size."""
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 
 from mmkeras.cli import Parser, print_warnings, run_program
@@ -80,8 +79,7 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
             for row in _prediction_rows(predictor, batch):
                 writer.writerow(row)
                 unreadable += UNREADABLE in row[4]
-            cells = chain(*(read.row.cells.items() for read in batch))
-            present.update(m for m, cell in cells if cell)
+            present.update(*(read.row.present for read in batch))
             rows += len(batch)
             progress.update(len(batch))
     print_warnings(warn_absent(columns, present))

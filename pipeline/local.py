@@ -247,9 +247,8 @@ def _source(table: Path, config: PipelineConfig, columns: TableConfig | None = N
     only = TEST if columns else None
     plan = plan_ingest(table, config.plain, only=only, labeled=not columns)
     if columns:
-        rows = (row for shard in plan.shards for row in shard.rows)
-        present = {m for row in rows for m, cell in row.cells.items() if cell}
-        print_warnings(warn_absent(columns, present))
+        present = [row.present for shard in plan.shards for row in shard.rows]
+        print_warnings(warn_absent(columns, set().union(*present)))
     return DataSource(
         table=data_name(table),
         fingerprint=plan.fingerprint,

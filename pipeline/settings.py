@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from mmkeras.config import AudioConfig, Config, ImageConfig, TextConfig
-from mmkeras.config.train import AUTO
-from mmkeras.config.validation import check, check_range
+from mmkeras.config.validation import AUTO, check, check_range
 from mmkeras.errors import UserError, did_you_mean
 
 # Ids of components, as the settings `kubeflow.*` name them.
@@ -82,8 +81,7 @@ class TuneConfig:
 
     def __post_init__(self):
         check_range(self, "tune.trials", ge=0)
-        if self.epochs != AUTO:
-            check_range(self, "tune.epochs", ge=1)
+        check_range(self, "tune.epochs", ge=1, auto=True)
         high = "tune.learning_rate_high"
         check_range(self, "tune.learning_rate_low", gt=0, lt=high)
         numbers = self.widths.replace(",", " ").split()

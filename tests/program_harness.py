@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import shlex
 import subprocess
 import sys
@@ -90,3 +91,12 @@ def cached_model(run: Path):
         )
         patch.setattr(inference, "Predictor", lambda _: predictor)
         yield
+
+
+def run_python(code: str, stdout=subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    """Runs statements in a process of their own, at most a minute."""
+    env = {**os.environ, "PYTHONUNBUFFERED": ""}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, stdout=stdout, stderr=subprocess.PIPE, env=env, text=True, timeout=60
+    )

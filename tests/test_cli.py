@@ -1,8 +1,5 @@
 import argparse
 import json
-import os
-import subprocess
-import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +26,7 @@ from mmkeras.config.presets import PRESETS
 from mmkeras.errors import ExportMismatchError, UserError
 from mmkeras.training.run_folder import write_config
 from pipeline.settings import PipelineConfig
+from tests.program_harness import run_python
 
 
 def parse(*argv, kind=Config):
@@ -510,14 +508,6 @@ run_program(main)
 # Exit codes -------------------------------------------------------------------
 
 
-def run_python(code, stdout=subprocess.PIPE):
-    env = {**os.environ, "PYTHONUNBUFFERED": ""}
-    command = [sys.executable, "-c", code]
-    return subprocess.run(
-        command, stdout=stdout, stderr=subprocess.PIPE, env=env, text=True, timeout=60
-    )
-
-
 @pytest.mark.parametrize(
     ("error", "code", "err"),
     [
@@ -544,48 +534,6 @@ def test_a_program_ends_with_a_line_and_its_code(error, code, err, monkeypatch, 
     assert end.value.code == code
     out, line = capsys.readouterr()
     assert out == "" and line.startswith(err) and line.count("\n") == bool(error)
-
-
-def test_a_full_disk_is_one_line_also_with_unwritten_output():
-    code = """
-from mmkeras.cli import run_program
-def main(argv):
-    print("left")
-    raise OSError(28, "No space left on device", "out.csv")
-run_program(main)
-"""
-    with open("/dev/full", "w") as full:
-        result = run_python(code, stdout=full)
-    assert result.returncode == 1
-    assert result.stderr == (
-        "error: out.csv: No space left on device. Free some space, and repeat the "
-        "command.\n"
-    )
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "raise RuntimeError('a.h5: No space left on device')",
-        "raise OSError(27, 'File too large')",
-        "raise UserError('wrapped') from OSError(122, 'Disk quota exceeded')",
-        "raise ValueError('sqlite: database or disk is full')",
-        "raise ValueError('sqlite: disk I/O error')",
-    ],
-)
-def test_a_full_disk_is_one_line_and_exit_code_1_whoever_reports_it(statement):
-    program = f"""
-from mmkeras.cli import run_program
-from mmkeras.errors import UserError
-def main(argv):
-    {statement}
-run_program(main)
-"""
-    result = run_python(program)
-    (line,) = result.stderr.splitlines()
-    assert result.returncode == 1
-    assert line.startswith("error: ") and "Free some space" in line
-    assert "wrapped" not in line
 
 
 def test_output_that_cannot_be_written_at_the_end_is_an_error():

@@ -1,11 +1,9 @@
-import subprocess
-import sys
-
 import pytest
 
 from mmkeras.errors import UserError
 from mmkeras.files import atomic_folder, atomic_path, write_text
 from mmkeras.full_disk import find_full_disk
+from tests.program_harness import run_python
 
 
 def test_a_full_disk_is_named_by_the_outermost_path(tmp_path):
@@ -29,8 +27,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 run_program(lambda _: write_text("{tmp_path}/a.txt", "new" * 1000))
 """
     write_text(tmp_path / "a.txt", "old")
-    command = [sys.executable, "-c", program]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = run_python(program)
     (line,) = result.stderr.splitlines()
     assert result.returncode == 1 and f"{tmp_path}/a.txt: File too large" in line
     (path,) = tmp_path.iterdir()
@@ -43,3 +40,45 @@ def test_a_message_to_the_user_may_quote_the_text_of_a_full_disk(text):
     assert find_full_disk(error) is None
     error.__cause__ = RuntimeError(text)
     assert find_full_disk(error)
+
+
+def test_a_full_disk_is_one_line_also_with_unwritten_output():
+    code = """
+from mmkeras.cli import run_program
+def main(argv):
+    print("left")
+    raise OSError(28, "No space left on device", "out.csv")
+run_program(main)
+"""
+    with open("/dev/full", "w") as full:
+        result = run_python(code, stdout=full)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: out.csv: No space left on device. Free some space, and repeat the "
+        "command.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "raise RuntimeError('a.h5: No space left on device')",
+        "raise OSError(27, 'File too large')",
+        "raise UserError('wrapped') from OSError(122, 'Disk quota exceeded')",
+        "raise ValueError('sqlite: database or disk is full')",
+        "raise ValueError('sqlite: disk I/O error')",
+    ],
+)
+def test_a_full_disk_is_one_line_and_exit_code_1_whoever_reports_it(statement):
+    program = f"""
+from mmkeras.cli import run_program
+from mmkeras.errors import UserError
+def main(argv):
+    {statement}
+run_program(main)
+"""
+    result = run_python(program)
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 1
+    assert line.startswith("error: ") and "Free some space" in line
+    assert "wrapped" not in line

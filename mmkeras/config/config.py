@@ -10,8 +10,8 @@ from mmkeras.config.image import ImageConfig
 from mmkeras.config.loss import LossConfig
 from mmkeras.config.table import TableConfig
 from mmkeras.config.text import TextConfig
-from mmkeras.config.train import AUTO, AugmentConfig, TrainConfig
-from mmkeras.config.validation import check_range
+from mmkeras.config.train import AugmentConfig, TrainConfig
+from mmkeras.config.validation import AUTO, check_range
 from mmkeras.errors import UserError
 from mmkeras.files import is_remote
 from mmkeras.path_patterns import check_no_pattern
@@ -58,8 +58,7 @@ class Config:
     export: ExportConfig = field(default_factory=ExportConfig)
 
     def __post_init__(self):
-        if self.epochs != AUTO:
-            check_range(self, "epochs", ge=1)
+        check_range(self, "epochs", ge=1, auto=True)
         check_range(self, "seed", ge=0, le=2**31 - 1)
         for name in (TEXT, AUDIO):
             handle = getattr(self, name).hub_handle

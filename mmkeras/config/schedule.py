@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mmkeras.config.config import Config
-from mmkeras.config.train import AUTO
+from mmkeras.config.validation import AUTO
 
 # For tables with enough rows.
 BATCH_ROWS, EPOCHS, PATIENCE = 32, 30, 10

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mmkeras.config.validation import check_range
+from mmkeras.config.validation import AUTO, check_range
 from mmkeras.errors import UserError
-
-AUTO = "auto"  # value of settings that follow the number of training rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +86,8 @@ class TrainConfig:
     fine_tune_learning_rate: float = 1e-5
 
     def __post_init__(self):
-        for name, lowest in (("batch_size", 1), ("patience", 0)):
-            if getattr(self, name) != AUTO:
-                check_range(self, f"train.{name}", ge=lowest)
+        check_range(self, "train.batch_size", ge=1, auto=True)
+        check_range(self, "train.patience", ge=0, auto=True)
         infinity = float("inf")
         names = ("train.learning_rate", "train.fine_tune_learning_rate")
         check_range(self, *names, gt=0, lt=infinity)

@@ -7,6 +7,7 @@ from mmkeras.errors import UserError
 
 # How a sequence of tokens becomes one vector.
 Pooling = Literal["mean", "max", "last", "attention"]
+AUTO = "auto"  # value of settings that follow the number of training rows
 _WORDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
@@ -16,12 +17,15 @@ def check(is_allowed: bool, name: str, value: Any, allowed: str) -> None:
         raise UserError(f"{name}={value} is not possible: it must be {allowed}.")
 
 
-def check_range(settings: Any, *names: str, **limits: float | str) -> None:
+def check_range(
+    settings: Any, *names: str, auto: bool = False, **limits: float | str
+) -> None:
     """Checks that numbers are within limits.
 
     Args:
         settings: Dataclass with the values.
         names: Full names of its fields, "audio.hop_ms" for `settings.hop_ms`.
+        auto: Whether "auto" is allowed as well.
         limits: ge (at least), gt (above), le (at most) and lt (below). A limit is a
             number, or the full name of another field.
 
@@ -39,6 +43,8 @@ def check_range(settings: Any, *names: str, **limits: float | str) -> None:
         texts.append(f"{_WORDS[kind]} {text}")
     for name in names:
         value = _value(settings, name)
+        if auto and value == AUTO:
+            continue
         is_allowed = all(getattr(operator, k)(value, n) for k, n in numbers.items())
         check(is_allowed, name, value, " and ".join(texts))
 

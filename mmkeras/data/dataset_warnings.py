@@ -46,15 +46,15 @@ def warn_of_columns(plan: IngestPlan, summaries: Sequence[ShardSummary]) -> list
         others = ",".join(m for m in plan.modalities if m != modality)
         hint = f"; train with --table.modalities {others} to leave it out"
         hint = hint if others and train else ""
+        fault = ""
         for kind, subset in subsets:
             absent = sum(summary.absent.get(modality, 0) for summary in subset)
             unreadable = sum(summary.broken.get(modality, 0) for summary in subset)
             rows = sum(summary.rows for summary in subset) - absent
             contents = {c for s in subset for c in s.contents.get(modality, ())}
-            fault = ""
             if unreadable and not rows:
-                fault = f"has {unreadable} cells in {absent} {kind}, and none can be "
-                fault, hint = f"{fault}read", ""
+                cells = f"{unreadable} cells in {absent} {kind}"
+                fault, hint = f"has {cells}, and none can be read", ""
             elif absent and not rows:
                 fault = f"is empty in all {absent} {kind}"
             elif train and rows > 1 and len(contents) == 1:

@@ -50,6 +50,11 @@ class Row:
     group: str = ""
     problem: str = ""
 
+    @property
+    def present(self) -> set[str]:
+        """Modalities that have a cell."""
+        return {modality for modality, cell in self.cells.items() if cell}
+
 
 def table_modalities(
     path: str | Path, config: TableConfig, *, labeled: bool = True

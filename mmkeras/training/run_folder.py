@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from mmkeras.config import Config, to_dict
-from mmkeras.config.train import AUTO
+from mmkeras.config.validation import AUTO
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras, read_manifest
 from mmkeras.files import exclusive_lock, unused_path, write_text

@@ -11,7 +11,7 @@ from tfx.components.tuner.component import TunerFnResult
 
 from mmkeras.config import Config, from_dict
 from mmkeras.config.schedule import with_schedule
-from mmkeras.config.train import AUTO
+from mmkeras.config.validation import AUTO
 from mmkeras.schema import TRAIN
 from mmkeras.training import run_folder
 from mmkeras.training.distributed import strategy

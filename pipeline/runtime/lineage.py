@@ -152,7 +152,7 @@ def _rows(lineage, examples) -> dict[str, str]:
 def _config(run) -> dict[str, str]:
     manifest = read_json(run.uri, MANIFEST_FILE)
     settings = manifest["settings"]
-    epochs = manifest.get("schedule", settings)["epochs"]
+    epochs = manifest.get("resolved", {}).get("epochs", settings["epochs"])
     return {
         "Config": f"{join_path(run.uri, CONFIG_FILE)}  (preset {settings['preset']}, "
         f"seed {settings['seed']}, {epochs} epochs at most)"

@@ -119,7 +119,7 @@ def predict_table(
 
     def rows():
         for row in table.rows(client.describe()):
-            totals.present.update(m for m, cell in row.cells.items() if cell)
+            totals.present |= row.present
             pending.append(row)
             yield table.inputs(row)
 

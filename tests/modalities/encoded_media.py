@@ -11,6 +11,9 @@ import tensorflow as tf
 from hypothesis import strategies as st
 from PIL import Image
 
+from mmkeras.config import AudioConfig
+from mmkeras.modalities.audio.reading import prepare_audio
+
 RATE_HZ = 16_000
 PLAIN_WAVS = [("WAV", s) for s in "PCM_U8 PCM_16 PCM_24 PCM_32".split()]
 PLAIN_WAVS += [("WAV", s) for s in "FLOAT DOUBLE ULAW ALAW".split()]
@@ -96,3 +99,9 @@ def damage(data: bytes, cut: float | None, flips: list[tuple[float, int]]) -> by
     for offset, value in flips if result else ():
         result[int(offset**2 * (len(result) - 1))] = value
     return bytes(result)
+
+
+def decode_audio(data, clip_s=60.0):
+    """The samples of the file that `prepare_audio` makes of an encoded one."""
+    wav = prepare_audio(data, AudioConfig(clip_s=clip_s))
+    return soundfile.read(io.BytesIO(wav), dtype="float32")[0]

@@ -1,8 +1,5 @@
 import io
 import struct
-import tempfile
-from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,30 +12,11 @@ from mmkeras.modalities.audio.metadata import measure_audio
 from mmkeras.modalities.audio.reading import prepare_audio, read_audio
 from mmkeras.modalities.file import Unreadable
 from mmkeras.schema import AUDIO_CHANNELS, AUDIO_SECONDS
+from tests.modalities.phone_media import RATE_HZ, SECONDS, STEREO, encode_av
 
 CONFIG = AudioConfig(clip_s=1.0)
-RATE_HZ = 48_000
-SECONDS = 3
-TIME = np.arange(RATE_HZ * SECONDS) / RATE_HZ
-STEREO = np.stack([0.5 * np.sin(2 * np.pi * 440 * TIME), 0.3 * np.sin(7000 * TIME)])
 FORMATS = [("aac", "ipod"), ("aac", "mp4"), ("aac", "adts"), ("alac", "ipod")]
 FORMATS += [("libopus", "webm"), ("libopus", "matroska")]
-
-
-def encode(codec, container, samples=STEREO, rate_hz=RATE_HZ, **options):
-    av = pytest.importorskip("av")
-    layout = {1: "mono", 2: "stereo"}[len(samples)]
-    file = tempfile.NamedTemporaryFile()  # "faststart" reads what was written
-    with av.open(file.name, "w", format=container, options=options) as output:
-        stream = output.add_stream(codec, rate=rate_hz, layout=layout)
-        stream.bit_rate = 128_000
-        frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(samples, np.float32), format="fltp", layout=layout
-        )
-        frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
-        for packet in [*stream.encode(frame), *stream.encode(None)]:
-            output.mux(packet)
-    return Path(file.name).read_bytes()
 
 
 def error(samples, reference):
@@ -49,7 +27,7 @@ def error(samples, reference):
 
 @pytest.mark.parametrize(("codec", "container"), FORMATS)
 def test_the_samples_are_those_that_were_encoded(codec, container):
-    data = encode(codec, container)
+    data = encode_av(codec, container)
     audio = read_audio(data, CONFIG)
     samples, rate_hz = soundfile.read(io.BytesIO(audio.wav))
     assert rate_hz == RATE_HZ and samples.shape[1] == 2
@@ -64,7 +42,7 @@ def test_the_samples_are_those_that_were_encoded(codec, container):
 @pytest.mark.parametrize(("codec", "container"), FORMATS)
 def test_each_sample_of_the_decoder_is_kept(codec, container):
     av = pytest.importorskip("av")
-    data = encode(codec, container)
+    data = encode_av(codec, container)
     with av.open(io.BytesIO(data)) as file:
         frames = [frame.to_ndarray() for frame in file.decode(audio=0)]
     expected = np.concatenate(frames, axis=1).T
@@ -79,20 +57,20 @@ def test_each_sample_of_the_decoder_is_kept(codec, container):
 @pytest.mark.parametrize(("codec", "container"), FORMATS)
 def test_a_truncated_file_is_unreadable(codec, container, share):
     options = {"movflags": "faststart"} if container in ("mp4", "ipod") else {}
-    for data in (encode(codec, container), encode(codec, container, **options)):
+    for data in (encode_av(codec, container), encode_av(codec, container, **options)):
         with pytest.raises(Unreadable, match="^truncated .*(Invalid data|s of|audio)"):
             prepare_audio(data[: int(len(data) * share)], CONFIG)
 
 
 def test_a_rate_that_changes_is_unreadable():
-    other = encode("aac", "adts", rate_hz=RATE_HZ // 2)
+    other = encode_av("aac", "adts", rate_hz=RATE_HZ // 2)
     for clip_s in (0.5, 60):
         with pytest.raises(Unreadable, match="AAC whose rate or channels change"):
-            prepare_audio(encode("aac", "adts") + other, AudioConfig(clip_s=clip_s))
+            prepare_audio(encode_av("aac", "adts") + other, AudioConfig(clip_s=clip_s))
 
 
 def test_a_length_that_is_announced_too_long_is_noted():
-    data = encode("libopus", "webm")
+    data = encode_av("libopus", "webm")
     cut = data[: int(len(data) * 0.96)]
     audio = read_audio(cut, CONFIG)
     assert "the WebM announces 3" in audio.notes[0]
@@ -100,12 +78,12 @@ def test_a_length_that_is_announced_too_long_is_noted():
 
 
 def test_mono_stays_mono():
-    wav = prepare_audio(encode("aac", "ipod", STEREO[:1]), CONFIG)
+    wav = prepare_audio(encode_av("aac", "ipod", STEREO[:1]), CONFIG)
     assert soundfile.info(io.BytesIO(wav)).channels == 1
 
 
 def test_a_clip_is_all_that_is_returned():
-    data = encode("libopus", "webm")
+    data = encode_av("libopus", "webm")
     audio = decode_av(data, av_format(data), 0.5, 2**28)
     assert 0.5 * RATE_HZ <= len(audio.samples) < 0.6 * RATE_HZ
     assert audio.seconds == pytest.approx(SECONDS, abs=0.01)

@@ -1,8 +1,22 @@
+import io
+import struct
+
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmkeras.config import AudioConfig
 from mmkeras.modalities.audio.mp3 import announced_mp3, is_mpeg, without_id3
+from mmkeras.modalities.audio.reading import prepare_audio, read_audio
+from mmkeras.modalities.file import Unreadable
+from tests.modalities.encoded_media import decode_audio, encode_audio
+
+LONG = AudioConfig(clip_s=60.0)
+RNG = np.random.default_rng(0)
+RATE_HZ = 22_050
+TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE_HZ) / RATE_HZ)
 
 
 @given(st.binary(max_size=40), st.sampled_from([b"", b"ID3", b"\xff\xfb\x90\0"]))
@@ -32,3 +46,64 @@ def test_many_tags_are_removed():
 )
 def test_frames_of_mpeg_audio_are_told_from_other_data(header, expected):
     assert is_mpeg(header) == expected
+
+
+def test_a_bit_reservoir_of_many_frames_loses_no_samples():
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(6 * 44_100) / 44_100)
+    options = {"bitrate_mode": "CONSTANT", "compression_level": 0.99}
+    data = encode_audio(tone, "MP3", None, 44_100, **options)
+    assert len(data) < 6 * 33_000 / 8  # 32 kbit/s
+    middle = decode_audio(data)[44_100:-44_100]
+    loudness = np.abs(middle[: len(middle) // 441 * 441].reshape(-1, 441)).max(1)
+    assert loudness.min() > 0.45  # no gap in any 10 ms
+
+
+def vbr_mp3():
+    """A loud start, from which a guess of the length is far too short."""
+    noise = RNG.normal(0, 0.2, 3 * RATE_HZ)
+    samples = np.concatenate([noise, TONE, np.zeros(3 * RATE_HZ)])
+    options = {"bitrate_mode": "VARIABLE", "compression_level": 0.5}
+    data = encode_audio(samples, "MP3", None, RATE_HZ, **options)
+    second = data.find(data[:2], 4)
+    assert b"Xing" in data[:second]
+    return data, data[second:], len(samples)
+
+
+def ape(content):
+    numbers = struct.pack("<III", 2000, 32 + len(content), 1)
+    head, foot = (numbers + struct.pack("<I", flag << 29) for flag in (5, 4))
+    parts = (head, bytes(8), content, b"APETAGEX", foot, bytes(8))
+    return b"APETAGEX" + b"".join(parts)
+
+
+@pytest.mark.parametrize("tail", [b"", b"TAG" + bytes(125), ape(b"cover" * 999)])
+def test_vbr_mp3_without_a_written_length_is_read_whole(tail):
+    data, bare, samples = vbr_mp3()
+    audio = read_audio(bare + tail, LONG)
+    result, _ = soundfile.read(io.BytesIO(audio.wav))
+    assert samples < len(result) < samples + 3_000  # the delay of the encoder
+    assert audio.seconds == len(result) / RATE_HZ
+    assert len(decode_audio(data + tail)) == samples
+
+
+def test_an_mp3_that_announces_no_frames_is_read_whole():
+    data, _, length = vbr_mp3()
+    frames = data.find(b"Xing") + 8
+    unknown = data[:frames] + bytes(4) + data[frames + 4 :]
+    assert len(decode_audio(unknown)) >= length
+
+
+def test_an_mp3_behind_another_is_read_too():
+    data, bare, samples = vbr_mp3()
+    for second in (data, bare):
+        assert len(decode_audio(data + second)) > 2 * samples
+
+
+def test_damage_of_an_mp3_prints_nothing(capfd):
+    data, bare, _ = vbr_mp3()
+    for offset in RNG.integers(500, len(data), 30):
+        data = data[:offset] + b"\x55" + data[offset + 1 :]
+    for damaged in (data, bare + b"junk" * 999):
+        with pytest.raises(Unreadable):
+            prepare_audio(damaged, LONG)
+    assert capfd.readouterr() == ("", "")

@@ -1,11 +1,19 @@
+import io
 import struct
 
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmkeras.config import AudioConfig
 from mmkeras.modalities.audio.ogg import split_ogg
+from mmkeras.modalities.audio.reading import prepare_audio, read_audio
 from mmkeras.modalities.file import Unreadable
+from tests.modalities.encoded_media import decode_audio, encode_audio
+
+LONG = AudioConfig(clip_s=60.0)
 
 FIRST, LAST = 2, 4
 
@@ -62,3 +70,46 @@ def test_any_bytes_are_links_or_refused(noise, start):
 def test_bytes_behind_the_last_page_are_ignored():
     data = link(b"x") + b"TAG" + bytes(125)
     assert split_ogg(data) == ([data], True)
+
+
+def ogg(hz, subtype="VORBIS", rate_hz=16_000):
+    tone = 0.5 * np.sin(2 * np.pi * hz * np.arange(rate_hz) / rate_hz)
+    return encode_audio(tone, "OGG", subtype, rate_hz)
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_all_links_of_a_chained_ogg_are_read(subtype):
+    data = ogg(300, subtype) + ogg(900, subtype)
+    samples = decode_audio(data).reshape(2, 16_000)
+    assert np.argmax(np.abs(np.fft.rfft(samples)), axis=1).tolist() == [300, 900]
+    assert read_audio(data, LONG).seconds == 2
+    with pytest.raises(Unreadable, match="truncated"):
+        prepare_audio(data[:-99], LONG)
+
+
+def test_links_of_different_rates_are_refused():
+    with pytest.raises(Unreadable, match="OGG whose rate or channels change"):
+        prepare_audio(ogg(300) + ogg(300, rate_hz=8_000), LONG)
+
+
+def test_an_ogg_without_end_of_stream_is_read_with_a_note():
+    data = ogg(300)
+    last = data.rfind(b"OggS")
+    page = bytearray(data[last:])
+    page[5] &= ~4
+    page[22:26] = bytes(4)
+    page[22:26] = struct.pack("<I", ogg_checksum(page))
+    audio = read_audio(data[:last] + page, LONG)
+    assert audio.seconds == 1 and "no end-of-stream" in audio.notes[0]
+    samples, _ = soundfile.read(io.BytesIO(audio.wav))
+    np.testing.assert_array_equal(samples[:15_000], decode_audio(data)[:15_000])
+
+
+def ogg_checksum(page):
+    remainder = 0
+    for octet in page:
+        remainder ^= octet << 24
+        for _ in range(8):
+            high = remainder & 0x80000000
+            remainder = (remainder << 1 ^ (0x04C11DB7 if high else 0)) & 0xFFFFFFFF
+    return remainder

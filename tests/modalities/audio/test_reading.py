@@ -13,6 +13,7 @@ from tests.modalities.encoded_media import (
     AUDIO_FORMATS,
     PLAIN_WAVS,
     TRANSCODED_AUDIO,
+    decode_audio,
     encode_audio,
 )
 
@@ -123,13 +124,7 @@ def test_the_reason_names_why_audio_is_unreadable(data, reason):
         prepare_audio(data, CONFIG)
 
 
-LONG = AudioConfig(clip_s=60.0)
 RNG = np.random.default_rng(0)
-
-
-def decode(data, config=LONG):
-    """The samples of the transcoded file."""
-    return soundfile.read(io.BytesIO(prepare_audio(data, config)), dtype="float32")[0]
 
 
 def music(rate_hz, seconds=3, channels=1):
@@ -152,7 +147,7 @@ def test_lossy_audio_is_read_as_by_one_call(kind, subtype, rate_hz, mode, level)
     options = {"compression_level": level} | ({"bitrate_mode": mode} if mode else {})
     data = encode_audio(music(rate_hz), kind, subtype, rate_hz, **options)
     expected, _ = soundfile.read(io.BytesIO(data), dtype="float32")
-    samples = decode(data)
+    samples = decode_audio(data)
     np.testing.assert_allclose(samples, expected, atol=1e-6)
     of_ffmpeg = decode_by_ffmpeg(data)
     if (subtype, level) == ("OPUS", 0.99):  # resampled, and no decoder is prescribed
@@ -167,110 +162,6 @@ def decode_by_ffmpeg(data):
     with av.open(io.BytesIO(data)) as file:
         frames = [part for f in file.decode(audio=0) for part in to_float.resample(f)]
     return np.concatenate([frame.to_ndarray().ravel() for frame in frames])
-
-
-def test_a_bit_reservoir_of_many_frames_loses_no_samples():
-    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(6 * 44_100) / 44_100)
-    options = {"bitrate_mode": "CONSTANT", "compression_level": 0.99}
-    data = encode_audio(tone, "MP3", None, 44_100, **options)
-    assert len(data) < 6 * 33_000 / 8  # 32 kbit/s
-    middle = decode(data)[44_100:-44_100]
-    loudness = np.abs(middle[: len(middle) // 441 * 441].reshape(-1, 441)).max(1)
-    assert loudness.min() > 0.45  # no gap in any 10 ms
-
-
-def vbr_mp3():
-    """A loud start, from which a guess of the length is far too short."""
-    noise = RNG.normal(0, 0.2, 3 * RATE_HZ)
-    samples = np.concatenate([noise, TONE, np.zeros(3 * RATE_HZ)])
-    options = {"bitrate_mode": "VARIABLE", "compression_level": 0.5}
-    data = encode_audio(samples, "MP3", None, RATE_HZ, **options)
-    second = data.find(data[:2], 4)
-    assert b"Xing" in data[:second]
-    return data, data[second:], len(samples)
-
-
-def ape(content):
-    numbers = struct.pack("<III", 2000, 32 + len(content), 1)
-    head, foot = (numbers + struct.pack("<I", flag << 29) for flag in (5, 4))
-    parts = (head, bytes(8), content, b"APETAGEX", foot, bytes(8))
-    return b"APETAGEX" + b"".join(parts)
-
-
-@pytest.mark.parametrize("tail", [b"", b"TAG" + bytes(125), ape(b"cover" * 999)])
-def test_vbr_mp3_without_a_written_length_is_read_whole(tail):
-    data, bare, samples = vbr_mp3()
-    audio = read_audio(bare + tail, LONG)
-    result, _ = soundfile.read(io.BytesIO(audio.wav))
-    assert samples < len(result) < samples + 3_000  # the delay of the encoder
-    assert audio.seconds == len(result) / RATE_HZ
-    assert len(decode(data + tail)) == samples
-
-
-def test_an_mp3_that_announces_no_frames_is_read_whole():
-    data, _, length = vbr_mp3()
-    frames = data.find(b"Xing") + 8
-    unknown = data[:frames] + bytes(4) + data[frames + 4 :]
-    assert len(decode(unknown)) >= length
-
-
-def test_an_mp3_behind_another_is_read_too():
-    data, bare, samples = vbr_mp3()
-    for second in (data, bare):
-        assert len(decode(data + second)) > 2 * samples
-
-
-def test_damage_of_an_mp3_prints_nothing(capfd):
-    data, bare, _ = vbr_mp3()
-    for offset in RNG.integers(500, len(data), 30):
-        data = data[:offset] + b"\x55" + data[offset + 1 :]
-    for damaged in (data, bare + b"junk" * 999):
-        with pytest.raises(Unreadable):
-            prepare_audio(damaged, LONG)
-    assert capfd.readouterr() == ("", "")
-
-
-def ogg(hz, subtype="VORBIS", rate_hz=16_000):
-    tone = 0.5 * np.sin(2 * np.pi * hz * np.arange(rate_hz) / rate_hz)
-    return encode_audio(tone, "OGG", subtype, rate_hz)
-
-
-@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_all_links_of_a_chained_ogg_are_read(subtype):
-    data = ogg(300, subtype) + ogg(900, subtype)
-    samples = decode(data).reshape(2, 16_000)
-    assert np.argmax(np.abs(np.fft.rfft(samples)), axis=1).tolist() == [300, 900]
-    assert read_audio(data, CONFIG).seconds == 2
-    with pytest.raises(Unreadable, match="truncated"):
-        prepare_audio(data[:-99], CONFIG)
-
-
-def test_links_of_different_rates_are_refused():
-    with pytest.raises(Unreadable, match="OGG whose rate or channels change"):
-        prepare_audio(ogg(300) + ogg(300, rate_hz=8_000), CONFIG)
-
-
-def test_an_ogg_without_end_of_stream_is_read_with_a_note():
-    data = ogg(300)
-    last = data.rfind(b"OggS")
-    page = bytearray(data[last:])
-    page[5] &= ~4
-    page[22:26] = bytes(4)
-    page[22:26] = struct.pack("<I", ogg_checksum(page))
-    audio = read_audio(data[:last] + page, LONG)
-    assert audio.seconds == 1 and "no end-of-stream" in audio.notes[0]
-    samples, _ = soundfile.read(io.BytesIO(audio.wav))
-    np.testing.assert_array_equal(samples[:15_000], decode(data)[:15_000])
-
-
-def ogg_checksum(page):
-    remainder = 0
-    for octet in page:
-        remainder ^= octet << 24
-        for _ in range(8):
-            high = remainder & 0x80000000
-            remainder = (remainder << 1 ^ (0x04C11DB7 if high else 0)) & 0xFFFFFFFF
-    return remainder
 
 
 def test_a_flac_of_unknown_length_is_read_to_its_end():

@@ -13,26 +13,7 @@ from mmkeras.modalities.image.heif import AVIF, HEIC, heif_kind
 from mmkeras.modalities.image.metadata import measure_image
 from mmkeras.modalities.image.reading import prepare_image
 from mmkeras.schema import IMAGE_CHANNELS, IMAGE_HEIGHT, IMAGE_WIDTH
-
-Y, X = np.mgrid[0:48, 0:64]
-SMOOTH = np.stack([Y * 5, X * 3, (X + Y) * 2], -1).astype(np.uint8)
-ORIENTATION = 0x0112
-
-
-def encode(kind, orientation=1):
-    """Returns a smooth image; the first pixels are dark."""
-    file, exif = io.BytesIO(), Image.Exif()
-    exif[ORIENTATION] = orientation
-    image = Image.fromarray(SMOOTH)
-    if kind == HEIC:
-        pillow_heif = pytest.importorskip("pillow_heif")
-        pillow_heif.from_pillow(image).save(file, quality=100, exif=exif.tobytes())
-    else:
-        plugin = pytest.importorskip("PIL.AvifImagePlugin")
-        if not plugin.SUPPORTED:
-            pytest.skip("this Pillow has no AVIF")
-        image.save(file, "AVIF", quality=100, exif=exif)
-    return file.getvalue()
+from tests.modalities.phone_media import SMOOTH, encode_heif
 
 
 def pixels_of(png):
@@ -42,7 +23,7 @@ def pixels_of(png):
 
 @pytest.mark.parametrize("kind", [HEIC, AVIF])
 def test_the_pixels_become_a_png(kind):
-    data = encode(kind)
+    data = encode_heif(kind)
     assert heif_kind(data) == kind
     pixels = pixels_of(prepare_image(data, ImageConfig()))
     np.testing.assert_allclose(pixels, SMOOTH, atol=6)
@@ -53,7 +34,7 @@ def test_the_pixels_become_a_png(kind):
 @pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("kind", [HEIC, AVIF])
 def test_the_image_is_upright(kind, orientation):
-    pixels = pixels_of(prepare_image(encode(kind, orientation), ImageConfig()))
+    pixels = pixels_of(prepare_image(encode_heif(kind, orientation), ImageConfig()))
     turns = {
         2: (0, 1),
         3: (2, 0),
@@ -73,7 +54,7 @@ def test_the_image_is_upright(kind, orientation):
 @pytest.mark.parametrize("kind", [HEIC, AVIF])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 def test_a_truncated_image_is_unreadable(kind, share):
-    data = encode(kind)
+    data = encode_heif(kind)
     with pytest.raises(Unreadable, match=kind):
         prepare_image(data[: int(len(data) * share)], ImageConfig())
 

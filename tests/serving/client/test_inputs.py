@@ -12,12 +12,12 @@ from mmkeras.data.table import Row
 from mmkeras.errors import UserError
 from mmkeras.modalities.audio.reading import prepare_audio
 from mmkeras.modalities.audio.wav import wav_format
+from mmkeras.modalities.image.heif import AVIF, HEIC
 from mmkeras.modalities.image.reading import prepare_image
 from serving.client.inputs import check_names, list_modalities, prepare_row
 from serving.client.settings import Limits
 from tests import table_factory
-from tests.modalities.audio import test_av_decoder
-from tests.modalities.image import test_heif
+from tests.modalities.phone_media import encode_av, encode_heif
 
 
 def prepare(strict=True, limits=None, **row):
@@ -60,10 +60,10 @@ def test_other_audio_becomes_that_of_training(kind, subtype):
 @pytest.mark.parametrize(
     ("modality", "encode", "start"),
     [
-        ("image", lambda: test_heif.encode(test_heif.HEIC), b"\x89PNG"),
-        ("image", lambda: test_heif.encode(test_heif.AVIF), b"\x89PNG"),
-        ("audio", lambda: test_av_decoder.encode("aac", "ipod"), b"RIFF"),
-        ("audio", lambda: test_av_decoder.encode("libopus", "webm"), b"RIFF"),
+        ("image", lambda: encode_heif(HEIC), b"\x89PNG"),
+        ("image", lambda: encode_heif(AVIF), b"\x89PNG"),
+        ("audio", lambda: encode_av("aac", "ipod"), b"RIFF"),
+        ("audio", lambda: encode_av("libopus", "webm"), b"RIFF"),
     ],
     ids=["heic", "avif", "m4a", "webm"],
 )
