@@ -259,6 +259,7 @@ def test_an_error_names_the_component(tmp_path):
     argv = command(table, tmp_path / "root", "--table.cache_dir", tmp_path / "cache")
     argv = [word for word in argv if not word.endswith("config.yaml")]
     argv.remove("--config")
+    argv += ["--preset", "small-concat"]  # which downloads nothing
     with pytest.raises(UserError) as error:
         run(argv)
     first, second, *_ = str(error.value).splitlines()

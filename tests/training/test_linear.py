@@ -47,7 +47,14 @@ def write_rows(path, labels):
     return table_factory.write_table(path, rows)
 
 
-@pytest.mark.parametrize("task", LABELS)
+@pytest.mark.parametrize(
+    "task",
+    [
+        "multiclass",
+        pytest.param("binary", marks=pytest.mark.slow),
+        pytest.param("multilabel", marks=pytest.mark.slow),
+    ],
+)
 def test_the_served_model_is_the_logistic_regression_of_the_reports(
     task, folder, config
 ):
@@ -77,6 +84,7 @@ def test_the_served_model_is_the_logistic_regression_of_the_reports(
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_run_of_the_preset_ends_with_an_export_and_a_report(folder, config, capsys):
     table = write_rows(folder / "data" / "data.csv", LABELS["binary"])
     steps.train(folder, config, table)
