@@ -3,10 +3,12 @@ import shutil
 
 import pytest
 
+from mmkeras import train
 from mmkeras.errors import UserError
 from mmkeras.evaluate import evaluate_table, main
+from mmkeras.training import run_folder
 from tests import table_factory
-from tests.program_harness import cached_model, error_of, read_csv, to_argv
+from tests.program_harness import cached_model, error_of, output_of, read_csv, to_argv
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,27 @@ def test_the_runs_own_test_rows_have_the_same_metrics_again(run, output):
         assert again["metrics"][name] == pytest.approx(value, abs=1e-6), name
     # The logistic regression would need the training rows.
     assert set(again["baselines"]) == {"majority"}
+
+
+@pytest.mark.slow
+def test_labels_are_joined_as_in_training_also_in_a_folder_with_brackets(tmp_path):
+    rows = table_factory.texts()
+    for i, row in enumerate(rows):
+        row["label"] = row["label"].upper() if i % 3 else row["label"]
+    table = table_factory.write_table(tmp_path / "data" / "data.csv", rows)
+    config = table_factory.tiny_config(tmp_path / "cache", table={"join_labels": True})
+    run_folder.write_config(tmp_path, config)
+    folder, output = tmp_path / "my [1] run", tmp_path / "new [2]"
+    output_of(train.main, table_factory.run_flags(folder, table))
+
+    evaluate_table(folder, table, output, "test", "fail")
+
+    before, again = (
+        json.loads((path / "metrics.json").read_text()) for path in (folder, output)
+    )
+    assert again["classes"] == before["classes"] == ["a", "b"]
+    assert again["rows"] == before["rows"] == 8
+    assert (folder / "export" / "1" / "saved_model.pb").is_file()
 
 
 def test_predictions_and_report_are_written_with_the_metrics(output):

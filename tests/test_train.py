@@ -1,5 +1,7 @@
+import functools
 import json
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -88,6 +90,35 @@ def test_a_killed_run_resumes_to_the_same_metrics(complete_run, tmp_path):
     assert code == -signal.SIGKILL and not (folder / "metrics.json").exists()
 
     train(table, folder)
+
+    for name in ("metrics.json", "history.json", "predictions.csv"):
+        assert (folder / name).read_text() == (expected / name).read_text(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit_kb", [4, 60, 400])
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+    limit_kb, complete_run, tmp_path
+):
+    expected, table, _ = complete_run
+    folder = tmp_path / "run"
+    argv = table_factory.run_flags(folder, table)
+    command = [sys.executable, "-m", "mmkeras.train", *argv]
+    limit = functools.partial(
+        resource.setrlimit, resource.RLIMIT_FSIZE, (limit_kb * 1024,) * 2
+    )
+    failed = subprocess.run(
+        [*command, "--table.cache_dir", tmp_path / "cache"],
+        preexec_fn=limit,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert failed.returncode == 1
+    (line,) = failed.stderr.splitlines()
+    assert line.startswith("error: ") and "File too large" in line
+
+    train(table, folder, "--table.cache_dir", tmp_path / "cache")
 
     for name in ("metrics.json", "history.json", "predictions.csv"):
         assert (folder / name).read_text() == (expected / name).read_text(), name
