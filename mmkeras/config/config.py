@@ -1,6 +1,7 @@
 """All settings of a run."""
 
 from dataclasses import asdict, dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Literal
 
 from mmkeras.config.audio import AudioConfig
@@ -93,6 +94,11 @@ class Config:
             unused += [f"loss.kind={self.loss.kind} (cross_entropy)"]
         if self.train.oversample:
             unused += ["train.oversample=True (false)"]
+        if self.train.class_weights != "none":
+            unused += [f"train.class_weights={self.train.class_weights} (none)"]
+        for name in ("train.label_smoothing", "fusion.modality_dropout"):
+            if value := attrgetter(name)(self):
+                unused += [f"{name}={value} (0)"]
         if unused:
             remedy = "Set what is in parentheses"
             if self.preset != "linear":

@@ -98,6 +98,7 @@ def linear() -> Config:
         image=ImageConfig(encoder="pixels", size_px=64, weights="none"),
         text=TextConfig(tokens="char", units=0, dropout=0),
         audio=AudioConfig(units=0, dropout=0),
+        train=TrainConfig(class_weights="none", label_smoothing=0),
     )
 
 

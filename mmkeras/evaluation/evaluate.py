@@ -39,7 +39,6 @@ from mmkeras.schema import (
     PREDICTIONS_FILE,
     REPORT_FILE,
     STATUS_SEPARATOR,
-    TEXT,
     TRAIN,
     UNREADABLE,
 )
@@ -212,6 +211,7 @@ def _baselines(trained_model, dataset, split, predictions, train_rows, metrics) 
             measured["majority"],
             values,
             difference,
-            config.text if TEXT in state.modalities else None,
+            config,
+            state.modalities,
         )
     return {"baselines": measured, "difference": difference, "verdict": verdict}

@@ -23,6 +23,7 @@ from mmkeras.schema import METRICS_FILE
 from mmkeras.training import run_folder
 
 _SET_PARENT_DEATH_SIGNAL = 1  # of prctl(2)
+_POLL_S = 0.05
 _ERROR = "error: "  # prefix of the message that `run_program` prints
 
 
@@ -166,10 +167,12 @@ def _wait(process) -> tuple[float, bool]:
     The kernel also counts the memory that this process had at the fork.
     """
     was_interrupted = False
-    while True:
+    pid = 0
+    while pid == 0:
         try:
-            _, status, usage = os.wait4(process.pid, 0)
-            break
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid == 0:  # Ctrl-C just before a wait without limit would be lost
+                time.sleep(_POLL_S)
         except KeyboardInterrupt:  # the first lets it save its work
             sig = signal.SIGKILL if was_interrupted else signal.SIGTERM
             os.kill(process.pid, sig)

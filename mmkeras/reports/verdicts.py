@@ -1,9 +1,18 @@
 """Sentences that summarize an evaluation: model against baselines, value of fusion."""
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 
-from mmkeras.config import TextConfig
+from mmkeras.config import Config
 from mmkeras.config.presets import PRESETS
+from mmkeras.schema import AUDIO, TEXT
+
+# Settings of the features of a row, as far as the encoder has one vector per row.
+_FEATURE_SETTINGS = {
+    TEXT: "encoder hub_handle tokens max_ngram min_rows vocab_size".split(),
+    AUDIO: "encoder hub_handle rate_hz clip_s window_ms hop_ms bands low_hz high_hz "
+    "mfccs".split(),
+}
 
 
 def baseline_verdict(
@@ -11,13 +20,14 @@ def baseline_verdict(
     majority: Mapping[str, dict],
     logistic: Mapping[str, dict],
     difference: Mapping[str, float],
-    text: TextConfig | None,
+    config: Config,
+    modalities: Sequence[str],
 ) -> str:
     """Returns a sentence on whether the model is better than the baselines.
 
     Metrics are `measure(...)["metrics"]`, of which only accuracy is used; `difference`
     is {"value", "low", "high"} of the model's accuracy minus that of logistic
-    regression, in [-1, 1]; `text` is None for rows without texts.
+    regression, in [-1, 1]. The modalities are those of the model.
     """
     accuracy, frequent, simple = (
         100 * metrics["accuracy"]["value"] for metrics in (model, majority, logistic)
@@ -31,32 +41,33 @@ def baseline_verdict(
     points, low, high = (100 * difference[k] for k in ("value", "low", "high"))
     interval = f"95 % interval {low:+.1f} to {high:+.1f}"
     baseline = f"logistic regression on the same features ({simple:.1f} %)"
+    linear = _linear_model(config, modalities)
     if low > 0:
         return f"{start} is better than {baseline} by {points:.1f} points ({interval})."
     if high < 0:
         return (
             f"{start} is worse than {baseline} by {-points:.1f} points ({interval}): "
-            f"use {_linear_model(text)}, which trains in a second."
+            f"use {linear}, which trains in a second."
         )
     return (
         f"{start} is not clearly better than {baseline}: the difference is "
-        f"{points:+.1f} points ({interval}), and {_linear_model(text)} trains in a "
-        "second."
+        f"{points:+.1f} points ({interval}), and {linear} trains in a second."
     )
 
 
-def _linear_model(text) -> str:
-    """Returns the flags of the logistic regression, on these features of texts."""
-    flags, preset = "--preset linear", PRESETS["linear"]()
-    if text is None or text.encoder == "vector":
-        return f"`{flags}`"
-    if text.encoder != "tfidf":
-        return f"a similar model (`{flags}`)"
-    for name in ("tokens", "max_ngram", "min_rows", "vocab_size"):
-        value = getattr(text, name)
-        if value != getattr(preset.text, name):
-            flags += f" --text.{name} {value}"
-    return f"`{flags}`"
+def _linear_model(config: Config, modalities: Sequence[str]) -> str:
+    """Returns the flags of the logistic regression on the same features."""
+    flags, preset = ["--preset", "linear"], PRESETS["linear"]()
+    for m in (name for name in modalities if name in _FEATURE_SETTINGS):
+        branch = getattr(config, m)
+        if branch.is_sequence:  # measured on counts of tokens, or means of frames
+            return f"a similar model (`{shlex.join(flags[:2])}`)"
+        if branch.encoder != "vector":  # known from the table
+            for name in _FEATURE_SETTINGS[m]:
+                value = getattr(branch, name)
+                if value != getattr(getattr(preset, m), name):
+                    flags += [f"--{m}.{name}", str(value)]
+    return f"`{shlex.join(flags)}`"
 
 
 def linear_verdict(model: Mapping[str, dict], majority: Mapping[str, dict]) -> str:

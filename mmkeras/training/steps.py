@@ -65,6 +65,8 @@ def train_on(folder: Path, run_data: RunData) -> None:
     config = run_data.config
     with translate_worker_errors():
         trained_model, history = fit_model(folder, run_data)
+    if config.fusion.kind == "linear":  # it has no checkpoints
+        run_manifest.write_manifest(folder, fitted=True)
     base_path = folder / schema.EXPORT_DIR
     if latest_version(base_path) is None:
         export(trained_model, golden_rows(run_data), base_path)
@@ -193,7 +195,6 @@ def _fit(folder, run_data, model) -> list[dict]:
     train, val = _batches(model, run_data)
     if run_data.config.fusion.kind == "linear":
         fit_linear(model, train)
-        run_manifest.write_manifest(folder, fitted=True)  # there are no checkpoints
         return []
     folders = folder / schema.CHECKPOINTS_DIR, folder / schema.LOGS_DIR
     return fit(model, train, val, *folders).history

@@ -50,3 +50,29 @@ def test_scikit_learn_tells_the_classes_apart_by_each_column(names, rows):
 def test_an_unknown_table_is_refused():
     with pytest.raises(UserError, match="no table 'irs'. Did you mean 'iris'?"):
         small_tables.main(["--tables", "wine,irs"])
+
+
+def test_the_difference_is_that_of_the_default_to_the_better(monkeypatch, capsys):
+    means = {"iris": [0.9, 0.8, 0.95], "wine": [0.9, 0.8, 0.7]}
+    monkeypatch.setattr(small_tables, "measure", lambda name, seeds: means[name])
+    small_tables.main(["--tables", "iris,wine"])
+    _, _, *lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "| iris | 0.900 | 0.800 | 0.950 | -0.050 |",
+        "| wine | 0.900 | 0.800 | 0.700 | +0.100 |",
+        "Mean difference to the better of the two: +0.025",
+    ]
+
+
+def test_each_model_has_the_mean_accuracy_of_its_seeds(rows, monkeypatch):
+    seen = []
+
+    def train(table, config, folder):
+        seen.append((config.preset, config.seed, table.exists()))
+        return 0.5 + config.seed / 10
+
+    monkeypatch.setattr(small_tables, "train", train)
+    monkeypatch.setitem(small_tables.TABLES, "iris", lambda: rows)
+    assert small_tables.measure("iris", 2) == [0.55, 0.55, 1.0]
+    presets = ["small-concat"] * 2 + ["linear"] * 2
+    assert seen == list(zip(presets, [0, 1] * 2, [True] * 4, strict=True))

@@ -3,20 +3,21 @@ import re
 import numpy as np
 import pytest
 
-from mmkeras.config import TextConfig
+from mmkeras.config import AudioConfig, Config, TextConfig
 from mmkeras.evaluation.bootstrap import compare_accuracies
 from mmkeras.reports.verdicts import baseline_verdict, fusion_verdict, linear_verdict
 
 ENDS = ("low", "value", "high")
 
 
-def verdict(accuracy, low, majority, logistic, difference, text=None):
+def verdict(accuracy, low, majority, logistic, difference, config=None, names=()):
     return baseline_verdict(
         {"accuracy": {"value": accuracy, "low": low}},
         {"accuracy": {"value": majority}},
         {"accuracy": {"value": logistic}},
         dict(zip(ENDS, difference, strict=True)),
-        text,
+        config or Config(),
+        names,
     )
 
 
@@ -38,22 +39,43 @@ def test_the_interval_of_the_difference_decides(accuracy, difference, words, num
 
 @pytest.mark.parametrize("points", [-0.1, 0.0])
 @pytest.mark.parametrize(
-    ("text", "flags"),
+    ("names", "changes", "flags"),
     [
-        (None, "`--preset linear`"),
-        (TextConfig(tokens="char"), "`--preset linear`"),
-        (TextConfig(), "`--preset linear --text.tokens word`"),
+        ("image", {}, "`--preset linear`"),
+        ("text", {}, "`--preset linear --text.tokens word`"),
+        ("audio", {"text": TextConfig(encoder="lstm")}, "`--preset linear`"),
+        ("image text", {"text": TextConfig(tokens="char")}, "`--preset linear`"),
         (
-            TextConfig(tokens="char", max_ngram=4, vocab_size=99),
+            "text",
+            {"text": TextConfig(tokens="char", max_ngram=4, vocab_size=99)},
             "`--preset linear --text.max_ngram 4 --text.vocab_size 99`",
         ),
-        (TextConfig(encoder="vector"), "`--preset linear`"),
-        (TextConfig(encoder="lstm"), "a similar model (`--preset linear`)"),
+        ("text", {"text": TextConfig(encoder="vector")}, "`--preset linear`"),
+        (
+            "text audio",
+            {"audio": AudioConfig(encoder="hub", hub_handle="my net", units=0)},
+            "`--preset linear --text.tokens word --audio.encoder hub "
+            "--audio.hub_handle 'my net'`",
+        ),
+        (
+            "audio",
+            {"audio": AudioConfig(bands=48)},
+            "`--preset linear --audio.bands 48`",
+        ),
+        (
+            "text audio",
+            {"audio": AudioConfig(encoder="gru")},
+            "a similar model (`--preset linear`)",
+        ),
     ],
 )
-def test_the_linear_model_has_the_features_of_the_comparison(text, flags, points):
+def test_the_linear_model_has_the_features_of_the_comparison(
+    names, changes, flags, points
+):
     difference = (points - 0.05, points, points + 0.05)
-    sentence = verdict(0.8, 0.65, 0.5, 0.8, difference, text)
+    sentence = verdict(
+        0.8, 0.65, 0.5, 0.8, difference, Config(**changes), names.split()
+    )
     assert f" {flags}" in sentence and "trains in a second" in sentence
 
 

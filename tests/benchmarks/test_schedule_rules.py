@@ -1,0 +1,45 @@
+import csv
+
+import pytest
+
+from benchmarks import schedule_rules
+from benchmarks.schedule_rules import OTHER, OWN, RULES, cross_validate, with_rule
+from benchmarks.small_tables import Rows, split_rows
+from mmkeras.config import Config
+from mmkeras.config.schedule import with_schedule
+
+
+@pytest.mark.parametrize("rows", [10, 100, 700])
+def test_the_rule_of_mmkeras_is_compared(rows):
+    batch, steps, _ = next(rule for rule in RULES if rule[:2] == (4, 600))
+    config = with_rule(Config(), rows, batch, steps, OWN)
+    expected = with_schedule(Config(), rows)
+    assert config.epochs == expected.epochs
+    assert config.train.batch_size == expected.train.batch_size
+
+
+def test_the_other_weights_are_those_that_the_preset_does_not_keep():
+    train = with_rule(Config(), 100, 4, 600, OTHER).train
+    assert (train.restore_best, train.patience) == (False, 0)
+    train = with_rule(Config(), 100, 4, 600, OWN).train
+    assert (train.restore_best, train.patience) == (True, 10)
+
+
+def test_each_row_but_test_rows_is_held_out_once(monkeypatch):
+    labels = ["a", "b"] * 15
+    rows = Rows(labels=labels, columns={"text": [f"w{i}" for i in range(30)]})
+    held_out = []
+
+    def train(table, config, folder):
+        with table.open(newline="") as file:
+            tested = [r["text"] for r in csv.DictReader(file) if r["split"] == "test"]
+        held_out.extend(tested)
+        return len(tested) / 10
+
+    monkeypatch.setattr(schedule_rules, "train", train)
+    result = cross_validate(rows, RULES[:1], 3)
+    splits = split_rows(rows)
+    assert result == pytest.approx([2 / 3])
+    assert sorted(held_out) == sorted(
+        f"w{i}" for i in range(30) if splits[i] == "train"
+    )
