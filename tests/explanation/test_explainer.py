@@ -98,7 +98,7 @@ def test_a_coloured_object_has_an_effect_and_the_white_background_has_none(expla
     explanation = explained(**EMPTY | {"image": png_bytes(pixels)})
     sign = 1 if explanation.explained == "red" else -1
     effect = sign * explanation.image
-    assert effect[1:4, 4:7].mean() > 0.001
+    assert effect[1:4, 4:7].mean() > 0.1 * np.abs(effect).max() > 0.001
     assert np.abs(effect[6:, :2]).max() < 1e-6
     assert np.unravel_index(effect.argmax(), effect.shape)[0] < 5
 
