@@ -122,9 +122,9 @@ class Batches:
         """Returns consecutive epochs, each shuffled and augmented differently.
 
         All batches have the same size, that of `batch_rows`. The last one of an epoch
-        is filled up with rows of the first one, whose weight is 0: a smaller batch
-        would distort the statistics of batch normalization, and could not be shared by
-        several devices.
+        is filled up with the first rows of the shards, whose weight is 0: a smaller
+        batch would distort the statistics of batch normalization, and could not be
+        shared by several devices.
 
         An epoch depends only on the seed and its number, so that a resumed run gets
         the batches of an uninterrupted one.
@@ -142,9 +142,9 @@ class Batches:
             seed = epoch + 1_000_003 * self.config.seed
             rows = self._oversampled(source, seed)
             rows = rows.shuffle(self._buffer_rows(), seed, False)
+            # More than all rows if devices are many; shuffling would read all again.
+            rows = rows.concatenate(source.repeat().take(slots - self.rows))
             rows = rows if in_memory else self._decode_rows(rows)
-            fillers = slots - self.rows  # more than all rows if devices are many
-            rows = rows.concatenate(rows.take(fillers).repeat().take(fillers))
             finish_row = no_autograph(
                 lambda i, r: {
                     **self._finish_row(r, tf.stack([seed, i])),

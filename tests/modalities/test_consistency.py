@@ -97,6 +97,37 @@ def test_audio_has_the_same_samples_raw_and_prepared(data, cut, flips):
     check(prepare_audio, decode_wave, WAVE, media.damage(data, cut, flips))
 
 
+# What docs/serving.md lists as decoded by the graph.
+OPAQUE = NOISE.convert("RGB")
+DECODED_IMAGES = {
+    "JPEG": media.encode_image(OPAQUE, "JPEG"),
+    "JPEG gray": media.encode_image(OPAQUE, "JPEG", "L"),
+    "JPEG CMYK": media.encode_image(OPAQUE, "JPEG", "CMYK"),
+    "JPEG turned": media.encode_image(OPAQUE, "JPEG", exif=media.exif(6)),
+    "PNG": media.encode_image(NOISE),
+    "PNG palette": media.encode_image(QUANTIZED),
+    "GIF": media.encode_image(QUANTIZED, "GIF"),
+    "BMP 24 bits": media.encode_image(OPAQUE, "BMP"),
+    "BMP 32 bits": media.encode_image(NOISE, "BMP"),
+}
+
+
+@pytest.mark.parametrize("name", DECODED_IMAGES)
+def test_the_graph_decodes_the_images_that_the_docs_list(name):
+    pixels = media.traced(decode_image, PIXELS)(DECODED_IMAGES[name]).numpy()
+    assert pixels.std() > 10
+    check(prepare_image, decode_image, PIXELS, DECODED_IMAGES[name])
+
+
+@pytest.mark.parametrize(("kind", "subtype"), media.PLAIN_WAVS)
+@pytest.mark.parametrize("rate_hz", [8000, 44_100])
+def test_the_graph_decodes_the_audio_that_the_docs_list(kind, subtype, rate_hz):
+    data = media.encode_audio(TONE, kind, subtype, rate_hz)
+    wave = media.traced(decode_wave, WAVE)(data).numpy()
+    assert 0.2 < wave.std() < 0.5  # of a sine of 0.5
+    check(prepare_audio, decode_wave, WAVE, data)
+
+
 SIZES = st.sampled_from([0, 1, 2, 40, 0x7FFF0000, 2**32 - 1]) | st.integers(0, 300)
 NAMES = st.sampled_from([b"data", b"fmt ", b"fact", b"LIST", b"\1\2\3\4"])
 

@@ -96,8 +96,8 @@ def _decode(data, name, reader, clip_s, max_samples) -> DecodedAudio:
                 for part in to_float.resample(frame):
                     blocks.append(part.to_ndarray().reshape(-1, channels))
             frames += frame.samples
-            if frames * channels >= max_samples:
-                announced_s = 0  # the rest is not checked
+            if frames * channels >= max_samples:  # the rest is not checked
+                frames = max(frames, round(announced_s * rate_hz))
                 break
     if not frames:
         raise Unreadable("no audio samples")

@@ -12,7 +12,12 @@ from mmkeras.config import AudioConfig
 from mmkeras.modalities.audio import wav
 from mmkeras.modalities.audio.av_decoder import av_format, decode_av
 from mmkeras.modalities.audio.c_stderr import no_c_stderr
-from mmkeras.modalities.audio.mp3 import announced_mp3, is_mpeg, without_id3
+from mmkeras.modalities.audio.mp3 import (
+    announced_mp3,
+    is_mpeg,
+    whole_frames,
+    without_id3,
+)
 from mmkeras.modalities.audio.ogg import split_ogg
 from mmkeras.modalities.file import Unreadable, translate_errors
 
@@ -184,21 +189,25 @@ class _SequentialFile(soundfile.SoundFile):
 
 
 def _transcode(data, config):
-    links, has_end, has_length = [data], True, True
+    links, has_length, notes = [data], True, ()
     if data.startswith(b"OggS"):
         links, has_end = split_ogg(data)
+        notes = () if has_end else ("the Ogg stream has no end-of-stream page",)
     elif is_mpeg(data):
         link, has_length = announced_mp3(data)
+        if not has_length:
+            link, notes = whole_frames(link)
         links = [link]
     elif data.startswith(b"fLaC") and data.find(_STREAM_START, 4) > 0:
         raise Unreadable("several FLAC streams in one file; re-encode it")
-    notes = () if has_end else ("the Ogg stream has no end-of-stream page",)
     try:
         with no_c_stderr():
             content = _read_links(links, has_length, config)
     except soundfile.LibsndfileError as error:
         if error.code == 1:  # SF_ERR_UNRECOGNISED_FORMAT
             raise Unreadable(f"unsupported format ({_SUPPORTED})") from None
+        if is_mpeg(data):  # libsndfile only knows an "unspecified internal error"
+            raise Unreadable("damaged or truncated MP3") from error
         reason = error.error_string.removeprefix("Error : ")
         raise Unreadable(f"truncated or unreadable audio: {reason}") from error
     return content._replace(notes=notes + content.notes)

@@ -72,9 +72,8 @@ def _is_jpeg(data):
 
 def _is_plain_jpeg(data):
     def is_plain():
-        offset, is_exif, is_frame = header_ops.find_exif_or_frame(data)
-        is_cmyk = is_frame & (bytes_at(data, offset + 9, 1) == b"\4")
-        return ~is_exif & ~is_cmyk
+        offset, _, is_frame = header_ops.find_exif_or_frame(data)
+        return is_frame & (bytes_at(data, offset + 9, 1) != b"\4")
 
     return tf.cond(_is_jpeg(data), is_plain, lambda: tf.constant(False))
 
@@ -107,7 +106,9 @@ def _decode_other(data, config, kinds):
 
 def _decode_special_jpeg(data, config):
     orientation = header_ops.exif_orientation(header_ops.jpeg_exif(data))
-    is_cmyk = tf.image.extract_jpeg_shape(data)[2] == 4
+    *_, is_frame = header_ops.find_exif_or_frame(data, skip_exif=True)
+    with require(is_frame, "a truncated or damaged JPEG: no frame header"):
+        is_cmyk = tf.image.extract_jpeg_shape(data)[2] == 4
     # A marker of the file itself comes later and prevails.
     marked = tf.strings.join([bytes_at(data, 0, 2), _ADOBE, bytes_at(data, 2, -1)])
     data = tf.where(is_cmyk, marked, data)

@@ -20,8 +20,12 @@ for _kind, _markers in (
     _MARKERS[[m - 0xFEFF for m in _markers]] = _kind
 
 
-def find_exif_or_frame(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def find_exif_or_frame(
+    data: tf.Tensor, skip_exif: bool = False
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Finds the first Exif segment of a JPEG before its frame header, or that header.
+
+    With `skip_exif` only the frame header.
 
     Returns the () int32 offset of its marker, () bool: whether it is an Exif segment,
     and () bool: whether it is a frame header; neither in a damaged file.
@@ -33,6 +37,7 @@ def find_exif_or_frame(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor
         is_exif = (marker == headers.EXIF_MARKER) & (
             bytes_at(data, offset + 4, 6) == headers.EXIF
         )
+        is_exif &= not skip_exif
         kind = tf.gather(_MARKERS, tf.maximum(marker - 0xFEFF, 0))
         kind = tf.where(offset + 4 <= tf.strings.length(data), kind, _END)
         step = tf.where(kind == _SEGMENT, 2 + tf.cast(size, tf.int32), kind)
@@ -44,7 +49,8 @@ def find_exif_or_frame(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor
         read(tf.constant(2)),
         maximum_iterations=headers.MAX_STEPS,
     )
-    return offset, is_exif, kind == _FRAME
+    is_frame = (kind == _FRAME) & (offset + 10 <= tf.strings.length(data))
+    return offset, is_exif, is_frame
 
 
 def jpeg_exif(data: tf.Tensor) -> tf.Tensor:

@@ -15,6 +15,7 @@ FILL = 0xFFFF
 SINGLE = [0xFF00, 0xFF01, *range(0xFFD0, 0xFFD8)]
 FRAME_HEADERS = [m for m in range(0xFFC0, 0xFFD0) if m not in (0xFFC4, 0xFFC8, 0xFFCC)]
 SEGMENTS = [0xFFC4, 0xFFC8, 0xFFCC, *range(0xFFDB, FILL + 1)]
+SCAN = 0xFFDA  # before the pixels
 GIF_EXTENSION, GIF_CONTROL, GIF_IMAGE = 0x21, 0xF9, 0x2C
 
 
@@ -22,29 +23,31 @@ def jpeg_header(data: bytes) -> tuple[bytes | None, tuple[int, int, int]]:
     """Returns a JPEG's Exif block, and height, width and components.
 
     The block is that of the first Exif segment before the frame header, or None. The
-    numbers are 0 if there is no frame header.
+    numbers are 0 if there is no frame header, or if the data end before the pixels.
 
     Source: ISO 10918-1, annex B.1.1 (markers) and B.2.2 (frame header).
     """
-    offset, block = 2, None
+    offset, block, numbers = 2, None, None
     for _ in range(MAX_STEPS + 1):
         head = data[offset : offset + 10]
-        if len(head) < 4:
-            break
+        if len(head) < 10:
+            return block, (0, 0, 0)
         marker, size = struct.unpack(">HH", head[:4])
-        if marker in FRAME_HEADERS and len(head) == 10:
-            return block, struct.unpack(">HHB", head[5:])
-        if marker == EXIF_MARKER and head[4:] == EXIF and block is None:
+        if marker in FRAME_HEADERS and numbers is None:
+            numbers = struct.unpack(">HHB", head[5:])
+        is_exif = marker == EXIF_MARKER and head[4:] == EXIF
+        if is_exif and block is None and numbers is None:
             block = data[offset + 10 : offset + 2 + size]
         if marker == FILL or marker < 0xFF00:
             offset += 1
         elif marker in SINGLE:
             offset += 2
-        elif marker in SEGMENTS:
+        elif marker in SEGMENTS or marker in FRAME_HEADERS:
             offset += 2 + size
         else:
             break
-    return block, (0, 0, 0)
+    is_cut = marker == SCAN and offset + 2 + size >= len(data)
+    return block, (0, 0, 0) if is_cut or numbers is None else numbers
 
 
 def png_exif(data: bytes) -> bytes:

@@ -11,9 +11,10 @@ _WIDTH_TAG, _HEIGHT_TAG = 256, 257  # of TIFF
 def measure_image(data: bytes) -> dict[str, int]:
     """Measures an image that `prepare_image` accepts, from its header alone.
 
-    Width and height are in px as stored, before any orientation is applied. Channels:
-    1 gray, 2 gray and alpha, 3 RGB or palette, 4 RGB and alpha, or CMYK. Empty for an
-    image that TensorFlow can decode and Pillow cannot open.
+    Width and height are in px as stored, before any orientation is applied; of HEIC
+    they are those of the upright image. Channels: 1 gray, 2 gray and alpha, 3 RGB or
+    palette, 4 RGB and alpha, or CMYK. Empty for an image that TensorFlow can decode
+    and Pillow cannot open.
     """
     try:
         kind, image = open_image(data)

@@ -67,8 +67,8 @@ def prepare_image(data: bytes, config: ImageConfig) -> bytes:
     canvas.
 
     Raises:
-        Unreadable: Empty, of another format, more than `config.max_megapixels`, or
-            (if it was transcoded) truncated or unreadable.
+        Unreadable: Empty, of another format, more than `config.max_megapixels`, a JPEG
+            that is cut in its header, or (if transcoded) truncated or unreadable.
 
     Example:
         png = prepare_image(Path("cow.webp").read_bytes(), ImageConfig())
@@ -108,7 +108,9 @@ def open_image(data: bytes) -> tuple[str, ImageFile]:
 def _header_size(kind, data):
     if kind == "JPEG":
         _, (height, width, components) = headers.jpeg_header(data)
-        return (width, height) if components else (1, 1)  # left to the decoder
+        if not components:  # libjpeg would print a message
+            raise Unreadable("truncated or damaged JPEG: its header is incomplete")
+        return width, height
     form, offset = {"PNG": (">II", 16), "GIF": ("<HH", 6), "BMP": ("<ii", 18)}[kind]
     width, height = struct.unpack_from(form, data, offset)
     return width, abs(height)

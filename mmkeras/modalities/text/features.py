@@ -76,7 +76,8 @@ def has_word(text: bytes) -> bool:
     """Returns whether a text has a word or an emoji, so a token of words or n-grams."""
     if any(character.isalnum() for character in text.decode("utf-8", "replace")):
         return True
-    return tf.size(tokenize(tf.constant([text]), TextConfig()).flat_values) > 0
+    tokens = tokenize(tf.constant([text]), TextConfig())
+    return len(tokens.flat_values) > 0
 
 
 def tfidf(

@@ -89,6 +89,13 @@ def test_a_clip_is_all_that_is_returned():
     assert audio.seconds == pytest.approx(SECONDS, abs=0.01)
 
 
+def test_the_length_is_that_of_the_whole_file_if_only_a_part_is_decoded():
+    data = encode_av("libopus", "webm")
+    audio = decode_av(data, av_format(data), 0.5, max_samples=RATE_HZ)
+    assert len(audio.samples) < RATE_HZ and not audio.notes
+    assert audio.seconds == pytest.approx(SECONDS, abs=0.05)
+
+
 def test_a_video_without_sound_is_unreadable():
     av = pytest.importorskip("av")
     file = io.BytesIO()

@@ -8,13 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmkeras.config import AudioConfig
-from mmkeras.modalities.audio.mp3 import announced_mp3, is_mpeg, without_id3
+from mmkeras.modalities.audio.mp3 import (
+    announced_mp3,
+    is_mpeg,
+    whole_frames,
+    without_id3,
+)
 from mmkeras.modalities.audio.reading import prepare_audio, read_audio
 from mmkeras.modalities.file import Unreadable
 from tests.modalities.encoded_media import decode_audio, encode_audio
 
 LONG = AudioConfig(clip_s=60.0)
-RNG = np.random.default_rng(0)
 RATE_HZ = 22_050
 TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE_HZ) / RATE_HZ)
 
@@ -24,6 +28,7 @@ def test_any_bytes_have_a_start_and_an_end(noise, start):
     data = without_id3(start + noise)
     content, has_length = announced_mp3(data)
     assert len(content) <= len(data) and has_length in (True, False)
+    assert data.startswith(whole_frames(data)[0])
 
 
 def test_many_tags_are_removed():
@@ -60,7 +65,7 @@ def test_a_bit_reservoir_of_many_frames_loses_no_samples():
 
 def vbr_mp3():
     """A loud start, from which a guess of the length is far too short."""
-    noise = RNG.normal(0, 0.2, 3 * RATE_HZ)
+    noise = np.random.default_rng(0).normal(0, 0.2, 3 * RATE_HZ)
     samples = np.concatenate([noise, TONE, np.zeros(3 * RATE_HZ)])
     options = {"bitrate_mode": "VARIABLE", "compression_level": 0.5}
     data = encode_audio(samples, "MP3", None, RATE_HZ, **options)
@@ -76,14 +81,52 @@ def ape(content):
     return b"APETAGEX" + b"".join(parts)
 
 
-@pytest.mark.parametrize("tail", [b"", b"TAG" + bytes(125), ape(b"cover" * 999)])
+ID3V1, APE = b"TAG" + bytes(125), ape(b"cover" * 999)
+ZEROS = bytes(20_000)
+TAILS = [b"", ID3V1, APE, APE + ID3V1, ZEROS]
+TAILS += [bytes(3000) + tag + ZEROS for tag in (ID3V1, APE, APE + ZEROS + ID3V1)]
+
+
+@pytest.mark.parametrize("tail", TAILS)
 def test_vbr_mp3_without_a_written_length_is_read_whole(tail):
     data, bare, samples = vbr_mp3()
     audio = read_audio(bare + tail, LONG)
     result, _ = soundfile.read(io.BytesIO(audio.wav))
     assert samples < len(result) < samples + 3_000  # the delay of the encoder
-    assert audio.seconds == len(result) / RATE_HZ
+    assert audio.seconds == len(result) / RATE_HZ and not audio.notes
     assert len(decode_audio(data + tail)) == samples
+
+
+@pytest.mark.parametrize("missing", [1, 12, 24])
+def test_an_incomplete_last_frame_without_announced_length_is_left_out(missing):
+    data, bare, _ = vbr_mp3()  # its last frames have 26 bytes
+    audio = read_audio(bare[:-missing] + ID3V1, LONG)
+    reference = read_audio(bare, LONG)
+    frame_s = 576 / RATE_HZ
+    assert audio.seconds == pytest.approx(reference.seconds - frame_s)
+    assert "last frame" in audio.notes[0] and not reference.notes
+    with pytest.raises(Unreadable, match="announced"):
+        read_audio(data[:-missing], LONG)
+
+
+@pytest.mark.parametrize(
+    ("header", "size"),  # FFmpeg has the same sizes
+    [
+        (b"\xff\xfb\x90\0", 417),
+        (b"\xff\xfb\x92\0", 418),  # padded
+        (b"\xff\xf3\x80\0", 208),  # MPEG 2
+        (b"\xff\xe3\x80\0", 417),  # MPEG 2.5
+        (b"\xff\xfd\xa4\0", 576),  # layer II
+        (b"\xff\xf5\xa4\0", 576),  # layer II of MPEG 2
+        (b"\xff\xff\xc0\0", 416),  # layer I
+    ],
+)
+def test_frames_have_the_size_of_their_header(header, size):
+    frames = 2 * (header + bytes(size - 5) + b"x")
+    assert whole_frames(frames) == (frames, ())
+    assert whole_frames(frames + bytes(9)) == (frames, ())
+    content, notes = whole_frames(frames[:-1])
+    assert content == frames[:size] and notes
 
 
 def test_an_mp3_that_announces_no_frames_is_read_whole():
@@ -101,9 +144,9 @@ def test_an_mp3_behind_another_is_read_too():
 
 def test_damage_of_an_mp3_prints_nothing(capfd):
     data, bare, _ = vbr_mp3()
-    for offset in RNG.integers(500, len(data), 30):
+    for offset in np.random.default_rng(1).integers(500, len(data), 30):
         data = data[:offset] + b"\x55" + data[offset + 1 :]
     for damaged in (data, bare + b"junk" * 999):
-        with pytest.raises(Unreadable):
+        with pytest.raises(Unreadable, match="truncated MP3"):
             prepare_audio(damaged, LONG)
     assert capfd.readouterr() == ("", "")

@@ -205,6 +205,7 @@ FLOATS = encode_image(ALPHA.astype(np.float32), "TIFF")
         (b"<svg></svg>", "unsupported SVG"),
         (TRANSCODED["webp"][:60], "truncated or unreadable WebP"),
         (TRANSCODED["tiff"][:300], "truncated or unreadable TIFF"),
+        (UNCHANGED["jpeg exif in front"][:90], "JPEG: its header is incomplete"),
         (FLOATS, "unsupported TIFF of signed, fl"),
         (encode_png(20_000, 10_000, 8, 2, []), "200 megapixels.*max_megapixels=50"),
     ],
@@ -212,3 +213,19 @@ FLOATS = encode_image(ALPHA.astype(np.float32), "TIFF")
 def test_the_reason_names_why_an_image_is_unreadable(data, reason):
     with pytest.raises(Unreadable, match=reason):
         prepare_image(data, CONFIG)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"exif": exif(6)}])
+def test_a_jpeg_that_is_cut_in_its_header_prints_nothing(options, capfd):
+    data = encode_image(NOISE, "JPEG", **options)
+    frame = data.find(b"\xff\xc2" if "progressive" in options else b"\xff\xc0")
+    pixels = data.find(b"\xff\xda") + 14
+    assert 0 < frame < pixels and prepare_image(data[: pixels + 1], CONFIG)
+    for size in (3, 20, frame, frame + 9, frame + 10, frame + 60, pixels - 9, pixels):
+        with pytest.raises(Unreadable, match="header is incomplete"):
+            prepare_image(data[:size], CONFIG)
+    for size in (3, 20, frame, frame + 9):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="no frame header"):
+            decode_image(tf.constant(data[:size]), CONFIG)
+    printed = capfd.readouterr().err
+    assert "JPEG library" not in printed and "read error" not in printed
