@@ -21,7 +21,7 @@ from mmkeras.data.table import (
 )
 from mmkeras.errors import Examples, UserError, warn_of_faults
 from mmkeras.modalities.file import find_file
-from mmkeras.schema import TEXT, UNREADABLE
+from mmkeras.schema import MODALITIES, TEXT, UNREADABLE
 from serving.client.client import Client
 from serving.client.model_info import ModelInfo
 from serving.client.output_writer import full_status
@@ -54,8 +54,16 @@ class Table:
         """Checks that the table can be read, and has all columns of the model.
 
         Raises:
-            UserError: A column is missing, or the table cannot be read.
+            UserError: A column is missing, or named for a modality that the model
+                lacks, or the table cannot be read.
         """
+        for m in MODALITIES:
+            column = getattr(self.columns, f"{m}_column")
+            if column != m and m not in model.modalities:
+                raise UserError(
+                    f"--{m}-column {column}: the model takes no {m}; it takes "
+                    f"{', '.join(model.modalities)}. Leave the flag out."
+                )
         remedy = "give its name by --{}-column, or add an empty one"
         config = self._config(model)
         with _flag_names():

@@ -79,6 +79,15 @@ def test_a_missing_column_is_refused_with_those_of_the_table(
     assert [("'img'" in x, "'audio'" in x) for x in warnings] == [(1, 0), (0, 1)]
 
 
+def test_a_column_for_a_modality_that_the_model_lacks_is_refused(
+    serve, text_server, write_texts, monkeypatch, capsys
+):
+    argv = ["--target", serve(text_server), "--data", write_texts(1)]
+    line = error_of(main, [*argv, "--audio-column", "wav"], monkeypatch, capsys)
+    assert "--audio-column wav: the model takes no audio; it takes text." in line
+    assert main([*argv, "--audio-column", "audio"]) == 0  # the default
+
+
 def test_faulty_files_that_are_read_whole_are_one_line(
     serve, trained_server, tmp_path, capsys
 ):
