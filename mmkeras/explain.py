@@ -9,6 +9,7 @@ from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.config import check
 from mmkeras.data.table import check_columns, model_columns, warn_absent
 from mmkeras.environment.tensorflow_import import import_tensorflow
+from mmkeras.errors import Examples, warn_of_faults
 from mmkeras.files import (
     atomic_folder,
     check_file,
@@ -74,11 +75,12 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
     check_columns(table, columns)
     reader, table_rows = unlabeled_rows(table, config, state.modalities, state.widths)
     explainer, cards, content = Explainer(trained_model), [], []
-    present = set()
+    present, faults = set(), Examples()
     reads = map(reader.read, islice(table_rows, rows))
     with atomic_folder(output.absolute()) as tmp_folder:
         for read in tqdm(reads, "Explaining", rows, disable=None, leave=False):
             present |= read.row.present
+            faults.add(read.faults)
             explanation = explainer.explain(read)
             content.append(as_json(read, explanation))
             cards.append(build_card(read, explanation, config, explainer.decoders))
@@ -86,7 +88,7 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
         write_text(tmp_folder / EXPLANATIONS_FILE, text)
         title = f"Explained predictions of {config.preset}"
         write_explanations(tmp_folder / EXPLANATIONS_PAGE, title, cards)
-    print_warnings(warn_absent(columns, present))
+    print_warnings([*warn_absent(columns, present), *warn_of_faults(faults)])
     return len(cards)
 
 

@@ -13,25 +13,38 @@ from mmkeras.errors import UserError
 _FULL = {n: os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
 _SQLITE_FULL = "database or disk is full"
 _SQLITE_IO = "disk I/O error"  # at a limit of the size of files, but not only then
+_LIBRARIES = {"tensorflow", "sqlite3", "sqlalchemy", "ml_metadata"}
 
 
 def find_full_disk(error: BaseException | None) -> OSError | None:
     """Returns the error of a full disk that an exception is, or follows from.
 
-    It has the path if one is known. The text of a UserError may quote anything, so only
-    what it follows from counts.
+    It has the path if one is known. Texts count if they are of an OSError, a
+    RuntimeError or a library's error; others may quote anything. Of errors that were
+    raised while another was handled, others than these and a UserError are mistakes.
 
     Example:
         >>> find_full_disk(RuntimeError("a.h5: No space left on device")).strerror
         'No space left on device'
     """
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return OSError(error.errno, _FULL[error.errno], error.filename)
-        if not isinstance(error, UserError) and (full := _find_in_text(str(error))):
+        if isinstance(error, OSError) and error.strerror:
+            if error.errno in _FULL or _SQLITE_IO in error.strerror:
+                return OSError(error.errno, error.strerror, error.filename)
+        is_known = _is_of_library(error)
+        if is_known and (full := _find_in_text(str(error))):
             return full
-        error = error.__cause__ or error.__context__
+        context = None if error.__suppress_context__ else error.__context__
+        is_known |= isinstance(error, UserError)
+        error = error.__cause__ or (context if is_known else None)
     return None
+
+
+def _is_of_library(error):
+    if isinstance(error, OSError | RuntimeError):
+        return True
+    modules = {base.__module__.partition(".")[0] for base in type(error).__mro__}
+    return bool(modules & _LIBRARIES)
 
 
 def _find_in_text(text):
@@ -41,7 +54,8 @@ def _find_in_text(text):
     if _SQLITE_FULL in text:
         return OSError(errno.ENOSPC, _FULL[errno.ENOSPC])
     if _SQLITE_IO in text:
-        return OSError(errno.EIO, f"A database cannot be written ({_SQLITE_IO})")
+        reason = f"{_SQLITE_IO}: the disk is full or faulty"
+        return OSError(errno.EIO, f"A database cannot be written ({reason})")
     return None
 
 

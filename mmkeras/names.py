@@ -4,9 +4,9 @@ import re
 from unicodedata import normalize
 
 # Characters that no font draws: soft hyphen, zero-width space, directions, word joiner
-# and its neighbours, byte order mark.
+# and its neighbours, byte order mark, selectors of an emoji's variant.
 _INVISIBLE = re.compile(
-    "[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+    "[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufe0e\ufe0f]"
 )
 _JOINERS = "\u200c\u200d "  # of these, those at the ends are invisible
 

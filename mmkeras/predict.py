@@ -11,6 +11,7 @@ from mmkeras.data.predictions_csv import (
 )
 from mmkeras.data.table import check_columns, model_columns, warn_absent
 from mmkeras.environment.tensorflow_import import import_tensorflow
+from mmkeras.errors import Examples, warn_of_faults
 from mmkeras.files import atomic_csv, check_file, check_output_file
 from mmkeras.schema import (
     LABEL,
@@ -69,7 +70,7 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
     predictor = Predictor(trained_model)
     settings = (config, predictor.modalities, state.widths)
     rows = unreadable = 0
-    present = set()
+    present, faults = set(), Examples()
     with (
         atomic_csv(output) as writer,
         tqdm(desc="Predicting", unit="row", disable=None) as progress,
@@ -79,10 +80,12 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
             for row in _prediction_rows(predictor, batch):
                 writer.writerow(row)
                 unreadable += UNREADABLE in row[4]
-            present.update(*(read.row.present for read in batch))
+            for read in batch:
+                present |= read.row.present
+                faults.add(read.faults)
             rows += len(batch)
             progress.update(len(batch))
-    print_warnings(warn_absent(columns, present))
+    print_warnings([*warn_absent(columns, present), *warn_of_faults(faults)])
     return rows, unreadable
 
 

@@ -4,10 +4,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmkeras.cli import Parser, run_program
+from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.config import check
 from mmkeras.environment.tensorflow_import import import_tensorflow
-from mmkeras.errors import UserError, one_line, shorten
+from mmkeras.errors import Examples, UserError, one_line, shorten, warn_of_faults
 from mmkeras.files import atomic_csv, check_file, check_output_file
 from mmkeras.schema import EMBEDDINGS, LABEL_SEPARATOR, MODALITIES, TEXT
 
@@ -84,12 +84,14 @@ def retrieve(
     trained_model = load_trained(folder)
     predictor = Predictor(trained_model)
     targets = _target_modalities(trained_model, modality, find, folder)
-    data = [_read_query(trained_model, modality, query)]
-    vector = _predict(predictor, data)[EMBEDDINGS[modality]][0]
+    read, faults = _read_query(trained_model, modality, query), Examples()
+    faults.add(f"--query-{modality}: {note}" for note in read.notes)
+    vector = _predict(predictor, [read.data])[EMBEDDINGS[modality]][0]
     if not vector.any():
         raise UserError(f"--query-{modality} has nothing that the model can read.")
     nearest = {m: NearestRows(vector, top) for m in targets}
-    _search(predictor, trained_model, table, nearest)
+    _search(predictor, trained_model, table, nearest, faults)
+    print_warnings(warn_of_faults(faults))
     if not any(rows.searched for rows in nearest.values()):
         raise UserError(f"No row of '{table}' has readable {' or '.join(targets)}.")
     return [
@@ -106,8 +108,11 @@ def retrieve(
     ]
 
 
-def _search(predictor, trained_model, table, nearest) -> None:
-    """Adds the embeddings of all rows of a table to `nearest`, by modality."""
+def _search(predictor, trained_model, table, nearest, faults) -> None:
+    """Adds the embeddings of all rows of a table to `nearest`, by modality.
+
+    Adds their faults to `faults`.
+    """
     from tqdm import tqdm
 
     from mmkeras.data.example_reader import read_batches
@@ -120,7 +125,9 @@ def _search(predictor, trained_model, table, nearest) -> None:
             outputs = _predict(predictor, [read.data for read in batch])
             for m, rows in nearest.items():
                 rows.add(outputs[EMBEDDINGS[m]], [read.row for read in batch])
-            unreadable += sum(bool(read.broken) for read in batch)
+            for read in batch:
+                unreadable += bool(read.broken)
+                faults.add(read.faults)
             progress.update(len(batch))
     if unreadable:
         print(f"{unreadable:,} rows have something unreadable.", file=sys.stderr)
@@ -145,7 +152,8 @@ def _target_modalities(trained_model, modality, find, folder) -> list[str]:
     return [find] if find else [m for m in aligned if m != modality]
 
 
-def _read_query(trained_model, modality, query) -> dict[str, bytes]:
+def _read_query(trained_model, modality, query):
+    """Returns the RowContent of the query."""
     from mmkeras.data.example_reader import RowReader
     from mmkeras.data.table import Row
 
@@ -155,7 +163,7 @@ def _read_query(trained_model, modality, query) -> dict[str, bytes]:
         raise UserError(f"--query-{modality}: {read.broken[modality]}.")
     if not read.data[modality]:
         raise UserError(f"--query-{modality} is empty.")
-    return read.data
+    return read
 
 
 def _predict(predictor, data):

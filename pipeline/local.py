@@ -1,5 +1,6 @@
 """Program `python -m pipeline.local`: runs the TFX pipeline on one machine."""
 
+import errno
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -174,11 +175,23 @@ def _run(args: LocalRunArgs, argv: Sequence[str]) -> int:
     except UserError as error:
         raise UserError(f"{current}: {error}" if current else str(error)) from error
     except Exception as error:
-        if current and not find_full_disk(error):
+        if full := find_full_disk(error):
+            raise _full_disk_error(full, args.root, current) from error
+        if current:
             print(f"\n{current} failed; see {log}.", file=sys.stderr)
         raise
     print(summary)
     return 0 if is_pushed else 1
+
+
+def _full_disk_error(full: OSError, root: Path, current: str) -> OSError:
+    """Returns the error with a path, and with the running component if there is one."""
+    from pipeline.runtime.lineage import METADATA_FILE
+
+    is_database = full.errno == errno.EIO
+    path = full.filename or str(root / METADATA_FILE if is_database else root)
+    text = f"{full.strerror}; {current} was running" if current else full.strerror
+    return OSError(full.errno, text, path)
 
 
 def _pipeline(args: LocalRunArgs):

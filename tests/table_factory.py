@@ -63,6 +63,12 @@ def tone(hz=440, kind="WAV", subtype="PCM_16", rate_hz=RATE_HZ, seconds=0.2) -> 
     return file.getvalue()
 
 
+def faulty_tone(**options) -> bytes:
+    """Returns a WAV whose data size counts the header; see `tone`."""
+    data = tone(**options)
+    return data[:40] + len(data).to_bytes(4, "little") + data[44:]
+
+
 def vector(numbers) -> bytes:
     """Returns a .npy file."""
     file = io.BytesIO()

@@ -105,6 +105,16 @@ def test_a_modality_that_no_row_has_is_a_warning(run, tmp_path, capsys):
     assert [("'image'" in x, "'audio'" in x) for x in warnings] == [(1, 0), (0, 1)]
 
 
+def test_faulty_files_that_are_read_whole_are_one_warning(run, tmp_path, capsys):
+    audio = table_factory.faulty_tone()
+    rows = [{"text": "a", "image": table_factory.image(), "audio": audio}] * 4
+    table = table_factory.write_table(tmp_path / "d.csv", rows)
+    explain(run[0], table, tmp_path / "out", 8)
+    (warning,) = (x for x in capsys.readouterr().err.splitlines() if "Warning" in x)
+    assert "read whole: line 2: the WAV announces" in warning
+    assert "line 3: the WAV" in warning and warning.endswith(", and 2 more.")
+
+
 @pytest.mark.parametrize("name", ["build_card", "write_explanations"])
 def test_ctrl_c_leaves_no_partial_output(name, run, tmp_path, monkeypatch):
     from mmkeras.explanation import page

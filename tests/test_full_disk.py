@@ -42,6 +42,22 @@ def test_a_message_to_the_user_may_quote_the_text_of_a_full_disk(text):
     assert find_full_disk(error)
 
 
+def test_a_mistake_keeps_its_traceback_whatever_it_quotes_or_follows():
+    assert find_full_disk(ValueError("label 'disk I/O error' is bad")) is None
+    for mistake in (KeyError("a"), RuntimeError("b")):
+        try:
+            try:
+                raise OSError(28, "No space left on device", "a.csv")
+            except OSError:
+                raise mistake  # noqa: B904
+        except Exception as error:
+            assert bool(find_full_disk(error)) == isinstance(error, RuntimeError)
+            error.__suppress_context__ = True
+            assert find_full_disk(error) is None
+            error.__cause__ = error.__context__
+            assert find_full_disk(error).filename == "a.csv"
+
+
 def test_a_full_disk_is_one_line_also_with_unwritten_output():
     code = """
 from mmkeras.cli import run_program
@@ -65,14 +81,18 @@ run_program(main)
         "raise RuntimeError('a.h5: No space left on device')",
         "raise OSError(27, 'File too large')",
         "raise UserError('wrapped') from OSError(122, 'Disk quota exceeded')",
-        "raise ValueError('sqlite: database or disk is full')",
-        "raise ValueError('sqlite: disk I/O error')",
+        "raise sqlite3.OperationalError('database or disk is full')",
+        "raise MetadataError('sqlite: disk I/O error')",
+        "raise OSError(5, 'A database cannot be written (disk I/O error)', 'a.db')",
     ],
 )
 def test_a_full_disk_is_one_line_and_exit_code_1_whoever_reports_it(statement):
     program = f"""
 from mmkeras.cli import run_program
 from mmkeras.errors import UserError
+import sqlite3
+class MetadataError(Exception):
+    __module__ = "ml_metadata.errors"
 def main(argv):
     {statement}
 run_program(main)

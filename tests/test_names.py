@@ -10,6 +10,8 @@ from mmkeras.names import clean_name
         ("hot\u00a0 dog\u200b", "hot dog"),
         ("👩\u200d💻\u200d", "👩\u200d💻"),
         ("\u200b\u00ad", ""),
+        ("❤\ufe0f", "❤"),
+        ("✔\ufe0e", "✔"),
     ],
 )
 def test_a_clean_name_has_nothing_invisible(text, name):

@@ -94,6 +94,16 @@ def test_a_modality_that_no_row_has_is_a_warning(run, tmp_path, capsys):
     assert status == {"image absent; audio absent"}
 
 
+def test_faulty_files_that_are_read_whole_are_one_warning(run, tmp_path, capsys):
+    audio = table_factory.faulty_tone()
+    rows = [{"text": "a", "image": table_factory.image(), "audio": audio}] * 4
+    table = table_factory.write_table(tmp_path / "d.csv", rows)
+    predict(run[0], table, tmp_path / "out.csv")
+    (warning,) = (x for x in capsys.readouterr().err.splitlines() if "Warning" in x)
+    assert "read whole: line 2: the WAV announces" in warning
+    assert "line 3: the WAV" in warning and warning.endswith(", and 2 more.")
+
+
 def test_a_long_table_is_read_a_few_rows_at_a_time(run, tmp_path, monkeypatch):
     """The number of rows read but not yet predicted is bounded."""
     texts = texts_only(f"word {i}" for i in range(300))

@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from mmkeras.data.example_reader import RowReader
 from mmkeras.errors import UserError
 from mmkeras.export.saved_model_session import load_saved_model
 from mmkeras.retrieve import main
@@ -44,6 +46,17 @@ def test_an_image_finds_texts_and_all_rows_are_searched(run, tmp_path):
     results = read_csv(path)
     assert len(results) == 40 and results[0]["content"].startswith("fresh grass")
     assert {row["id"] for row in results} == {f"r{i:02d}" for i in range(40)}
+
+
+def test_faulty_files_that_are_read_whole_are_one_warning(run, monkeypatch, capsys):
+    def read_with_note(reader, row):
+        return replace(read(reader, row), notes=("a fault",))
+
+    read = RowReader.read
+    monkeypatch.setattr(RowReader, "read", read_with_note)
+    main(argv(run, "--query-text", "fire"))
+    (warning,) = (x for x in capsys.readouterr().err.splitlines() if "Warning" in x)
+    assert "read whole: --query-text: a fault, line 2: a fault, and 39 more." in warning
 
 
 def test_rows_without_the_target_modality_are_not_results(run, tmp_path):

@@ -21,6 +21,9 @@ FILES = "config files"  # name of --config; no flag or YAML key has a space
 
 _METAVARS = {int: "INT", float: "FLOAT", bool: "{true,false}", str: "TEXT"}
 
+# Other words for columns of the table.
+_SYNONYMS = {"target": "label", "class": "label", "y": "label", "img": "image"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Flag:
@@ -213,7 +216,9 @@ class Parser(argparse.ArgumentParser):
         """Adds a value, or those of a group, to `values`."""
         flag, mapping = self.flags.get(name), self._mapping_of(name)
         if flag and flag.is_group:
-            for key, member in read_group(name, value).items():
+            column = f"table.{name}_column"
+            hint = f" Its column is --{column}." if column in self.flags else ""
+            for key, member in read_group(name, value, hint).items():
                 self._set(values, f"{name}.{key}", member)
         elif flag:
             values[name] = convert(flag.label, flag.hint, value)
@@ -246,10 +251,18 @@ class Parser(argparse.ArgumentParser):
             hint = f"Did you mean `{command}`?" if is_table else "See --help."
             return f"'{word}' belongs to no flag. {hint}"
         word = word.partition("=")[0]
-        # "--label" and "--label-column" are "--table.label_column".
+        # "--label", "--labels" and "--label-column" are "--table.label_column".
+        columns = {
+            w.rpartition(".")[2].removesuffix("_column"): w
+            for w in known
+            if w.endswith("_column") and "." in w
+        }
         name = word.lstrip("-").replace("-", "_").removesuffix("_column")
-        columns = [w for w in known if w.endswith(f".{name}_column")]
-        close = columns or get_close_matches(word, [*known, *self._switches], n=1)
+        name = _SYNONYMS.get(name, name)
+        column = get_close_matches(name, columns, n=1, cutoff=0.8)
+        close = [columns[c] for c in column] or get_close_matches(
+            word, [*known, *self._switches], n=1
+        )
         hint = f"Did you mean '{close[0]}'?" if close else "See --help for all flags."
         return f"There is no flag '{word}'. {hint}"
 

@@ -153,8 +153,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def read_group(name: str, value: Any) -> dict[str, Any]:
+def read_group(name: str, value: Any, hint: str = "") -> dict[str, Any]:
     """Returns the settings of a group: a mapping, its text, or a YAML file's path.
+
+    `hint` is added to the error.
 
     Raises:
         UserError: The value is none of these.
@@ -165,6 +167,6 @@ def read_group(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(
             f"{name} holds settings of its own, {describe(value)}. Give them by name, "
-            f"as --{name}.NAME VALUE."
+            f"as --{name}.NAME VALUE.{hint}"
         )
     return content

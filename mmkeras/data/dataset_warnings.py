@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from mmkeras.config import TableConfig
 from mmkeras.data.ingest_plan import BadRow, IngestPlan
 from mmkeras.data.shards import ShardSummary, bad_rows
-from mmkeras.errors import format_names, shorten
+from mmkeras.errors import Examples, format_names, shorten, warn_of_faults
 from mmkeras.schema import LABEL_SEPARATOR, TEST, TRAIN, VAL, WARNINGS_FILE
 
-_SHOWN = 2  # rows in one warning, about a line of text
+_IN_FILE = f" in {WARNINGS_FILE}"
 _REPEATED = "The same content is in different splits, so the test is too easy"
-_FAULTY = "Files with faults were read whole"
 _SILENT = "of silence from start to end"
 _WORDLESS = "without a word or emoji (no token with text.tokens=word or char)"
 
@@ -32,7 +31,7 @@ def warn_of_suspicious(
         *_warn_of_rows(_REPEATED, repeats),
         *_warn_of_ids(columns.audio_column, _SILENT, suspicious["silent"]),
         *_warn_of_ids(columns.text_column, _WORDLESS, suspicious["wordless"]),
-        *_warn_of_rows(_FAULTY, faults),
+        *warn_of_faults(Examples(faults), _IN_FILE),
     ]
 
 
@@ -110,6 +109,4 @@ def _warn_of_rows(text: str, names: Sequence[str]) -> list[str]:
         _warn_of_rows("Silent", ["id 'r1'", "id 'r4'", "id 'r7'"])
         # ["Silent: id 'r1', id 'r4', and 1 more in warnings.csv."]
     """
-    more = len(names) - _SHOWN
-    shown = ", ".join([*names[:_SHOWN], *([f"and {more} more"] * (more > 0))])
-    return [f"{text}: {shown} in {WARNINGS_FILE}."] if names else []
+    return [f"{text}: {Examples(names)}{_IN_FILE}."] if names else []

@@ -63,6 +63,11 @@ class RowContent:
         """Status of the unreadable modalities, or ""."""
         return unreadable_status(self.broken)
 
+    @property
+    def faults(self) -> list[str]:
+        """Notes with the line of the row."""
+        return [f"line {self.row.line}: {note}" for note in self.notes]
+
 
 class RowReader:
     """Thread-safe reader that checks the media of rows."""

@@ -2,7 +2,8 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
 from unicodedata import normalize
 
 from mmkeras.errors import shorten
@@ -10,7 +11,9 @@ from mmkeras.names import clean_name
 from mmkeras.schema import LABEL_SEPARATOR
 
 _VARIATION = re.compile("[\u200c\u200d\ufe0e\ufe0f]")
-_NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?")
+_NUMBER = re.compile(
+    r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?0*[0-9]{1,2})?"
+)
 _NOTHING = {"nan", "none", "null", "n/a", "na", "<na>"}
 # "[...]", or parts with commas or semicolons between, but no decimal comma.
 _LIST = re.compile(r"\[.*\]|(?![+-]?\d+,\d+$)[^,;]+[,;][,;\s]*[^,;\s].*", re.DOTALL)
@@ -20,15 +23,16 @@ _SHOWN_GROUPS, _SHOWN_CHARACTERS = 10, 40  # in one warning
 def fold_label(label: str) -> str:
     """Returns one name for labels that differ in form only.
 
-    Lower case, numbers without plus sign and zeros at the end ("1.0" is "1"), "none"
-    for nan, None, null, NA and N/A, and no selectors of an emoji's variant.
+    Lower case, one form of a number ("1.0", "+1" and "1e0" are "1"), "none" for nan,
+    None, null, NA and N/A, and no joiners.
     """
     folded = clean_name(_VARIATION.sub("", label).casefold()) or label
     if folded in _NOTHING:
         return "none"
     if _NUMBER.fullmatch(folded):
-        folded = folded.lstrip("+")
-        return folded.rstrip("0").rstrip(".") if "." in folded else folded
+        number = f"{Decimal(folded):f}"
+        number = number.rstrip("0").rstrip(".") if "." in number else number
+        return "0" if number == "-0" else number
     return folded
 
 
@@ -64,8 +68,13 @@ def warn_lookalikes(cells: Iterable[str], classes: Collection[str]) -> list[str]
     return [f"Labels look alike: {'; '.join(shown)}.{'' if are_joined else hint}"]
 
 
-def warn_lists(cells: Mapping[str, int]) -> list[str]:
-    """Warns if most label cells, cell -> number of rows, have other separators."""
+def warn_lists(
+    cells: Mapping[str, int], labels: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Warns if most label cells, cell -> number of rows, have other separators.
+
+    `labels` are those that each cell became.
+    """
     lists = [
         c for c in cells if LABEL_SEPARATOR not in c and _LIST.fullmatch(c.strip())
     ]
@@ -73,7 +82,7 @@ def warn_lists(cells: Mapping[str, int]) -> list[str]:
     if rows * 2 <= sum(cells.values()):
         return []
     parts = [part.strip(" \"'") for part in re.split("[,;]", lists[0].strip(" []"))]
-    classes = len(set(map(clean_name, lists)))
+    classes = len({label for cell in lists for label in labels[cell]})
     result = f"{classes} classes" if classes > 1 else "one class"
     return [
         f"{rows} label cells look like lists, such as {_quote(lists[0].strip())}; as "

@@ -101,7 +101,8 @@ def check_labels(rows: Sequence[Row]) -> list[str]:
     problem = "one row only, so it cannot be both learned and tested"
     warnings = [f"{which} {problem}: {format_names(single)}."] if single else []
     cells = Counter(row.label_cell for row in rows)
-    return [*warnings, *warn_lookalikes(cells, counts), *warn_lists(cells)]
+    labels = {row.label_cell: row.labels for row in rows}
+    return [*warnings, *warn_lookalikes(cells, counts), *warn_lists(cells, labels)]
 
 
 def _check_groups(rows, splits):

@@ -2,14 +2,15 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from mmkeras.cli import Parser, run_program
-from mmkeras.errors import UserError, did_you_mean
+from mmkeras.cli import Parser, print_warnings, run_program
+from mmkeras.errors import Examples, UserError, did_you_mean, warn_of_faults
 from mmkeras.schema import AUDIO, IMAGE, MODALITIES, TEXT
 
 _COLUMNS = (*MODALITIES, "id", "label")
@@ -130,12 +131,15 @@ def _predict_row(client, parsed) -> None:
     row = {m: getattr(parsed, m) for m in MODALITIES}
     if row[TEXT] is not None and parsed.text_files:
         row[TEXT] = Path(row[TEXT])
-    prediction = client.predict(**row)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # printed below
+        prediction = client.predict(**row)
     file_format = _file_format(parsed, JSON_LINES)
     classes = client.describe().classes
     with _open_output(parsed.output) as file:
         writer = OutputWriter(file, file_format, classes, parsed.target)
         writer.write(Row(line=1, id="0", cells={}), prediction)
+    print_warnings(warn_of_faults(Examples(prediction.notes)))
 
 
 def _predict_table(client, parsed) -> None:
@@ -169,7 +173,7 @@ def _predict_table(client, parsed) -> None:
 
             limits = {"in_flight": parsed.in_flight, "batch": parsed.batch}
             predict_table(client, table, write, totals, **limits)
-        table.warn_absent(model, totals)
+        table.warn(model, totals)
     finally:
         if totals.rows:  # after Ctrl-C and errors too
             count = f"{totals.unreadable:,} of them with something unreadable"

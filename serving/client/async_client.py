@@ -11,7 +11,7 @@ import tenacity
 from serving.client.errors import PredictError, closed_error
 from serving.client.inputs import Row, Value, check_names, list_modalities, prepare_row
 from serving.client.model_info import ModelInfo
-from serving.client.prediction import Prediction
+from serving.client.prediction import Prediction, warn_caller
 from serving.client.protocol import ClientProtocol, Flow
 from serving.client.retry import policy
 from serving.client.row_batch import RowBatch, batches, check_stream
@@ -62,11 +62,17 @@ class AsyncClient:
     ) -> Prediction:
         """As `Client.predict`."""
         row = {"image": image, "text": text, "audio": audio}
-        (prediction,) = await self.predict_rows([row])
-        return prediction
+        predictions = await self._predict_rows([row])
+        warn_caller(predictions)
+        return predictions[0]
 
     async def predict_rows(self, rows: Sequence[Row]) -> list[Prediction]:
         """As `Client.predict_rows`."""
+        predictions = await self._predict_rows(rows)
+        warn_caller(predictions)
+        return predictions
+
+    async def _predict_rows(self, rows: Sequence[Row]) -> list[Prediction]:
         if not rows:
             return []
         deadline_s, limits = self._deadline_s(), self.settings.limits

@@ -12,7 +12,7 @@ import tenacity
 from serving.client.errors import PredictError, closed_error, timeout_error
 from serving.client.inputs import Row, Value, check_names, list_modalities, prepare_row
 from serving.client.model_info import ModelInfo
-from serving.client.prediction import Prediction
+from serving.client.prediction import Prediction, warn_caller
 from serving.client.protocol import ClientProtocol, Flow
 from serving.client.retry import policy
 from serving.client.row_batch import RowBatch, batches, check_stream
@@ -77,6 +77,8 @@ class Client:
     ) -> Prediction:
         """Returns the prediction for one row; modalities that are left out are absent.
 
+        Warns of a faulty file that is read nevertheless.
+
         Args:
             image: Path, or content of a file.
             text: Text; or the path of a text file or a .npy vector.
@@ -87,17 +89,23 @@ class Client:
             PredictError: The server refuses the call, or cannot be reached.
         """
         row = {"image": image, "text": text, "audio": audio}
-        (prediction,) = self.predict_rows([row])
-        return prediction
+        predictions = self._predict_rows([row])
+        warn_caller(predictions)
+        return predictions[0]
 
     def predict_rows(self, rows: Sequence[Row]) -> list[Prediction]:
         """Returns one prediction per row, by as few requests as their size allows.
 
-        A row is modality -> value, as for `predict`.
+        A row is modality -> value, as for `predict`, with one warning for all rows.
 
         Raises:
             UserError, PredictError: As `predict`.
         """
+        predictions = self._predict_rows(rows)
+        warn_caller(predictions)
+        return predictions
+
+    def _predict_rows(self, rows: Sequence[Row]) -> list[Prediction]:
         if not rows:
             return []
         deadline_s = self._deadline_s()
@@ -114,9 +122,9 @@ class Client:
         """Yields one prediction per row, in the order of the rows.
 
         There are `batch` rows per request and up to `in_flight` concurrent requests. An
-        unreadable file is sent as absent; `status` and `problems` report it. A row that
-        is too large to send has no label. At most 2 * in_flight * batch rows are read
-        ahead.
+        unreadable file is sent as absent; `status` and `problems` report it, and
+        `notes` a faulty file that is read nevertheless. A row that is too large to send
+        has no label. At most 2 * in_flight * batch rows are read ahead.
 
         Raises:
             UserError, PredictError: As `predict`, after the predictions before it.

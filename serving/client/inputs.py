@@ -7,7 +7,6 @@ decodes is sent unchanged.
 import io
 import os
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -35,10 +34,12 @@ class PreparedRow:
     Attributes:
         data: Modality -> bytes, without absent and unreadable modalities.
         problems: Modality -> reason why it is unreadable.
+        notes: Faults of files that are read whole nevertheless.
     """
 
     data: dict[str, bytes]
     problems: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def check_names(row: Row, modalities: Sequence[str], model: str) -> None:
@@ -73,28 +74,27 @@ def prepare_row(row: Row, limits: Limits, *, strict: bool) -> PreparedRow:
     """Reads and transcodes the files of a row.
 
     Unless `strict`, an unreadable file is sent as absent, as by `mmkeras.predict`, with
-    the reason in `problems`. Warns of audio with a fault that loses no samples.
+    the reason in `problems`.
 
     Raises:
         UserError: A value has a wrong type, or `strict` and a file is unreadable.
     """
     from mmkeras.modalities.file import Unreadable
 
-    data, problems = {}, {}
+    data, problems, notes = {}, {}, []
     for modality, value in row.items():
         if is_absent(value):
             continue
         try:
             content = _content(modality, value, limits)
-            data[modality], notes = _transcode(modality, content, limits)
-            for note in notes:
-                warnings.warn(f"{modality} {_shorten(value)}: {note}.", stacklevel=2)
+            data[modality], faults = _transcode(modality, content, limits)
+            notes += [f"{modality} {_shorten(value)}: {fault}" for fault in faults]
         except Unreadable as error:
             reason = _SETTING.sub(r"\1", str(error))
             problems[modality] = f"{modality} {_shorten(value)}: {reason}"
             if strict:
                 raise UserError(f"Cannot use {problems[modality]}.") from None
-    return PreparedRow(data=data, problems=problems)
+    return PreparedRow(data=data, problems=problems, notes=tuple(notes))
 
 
 def _content(modality: str, value: Value, limits: Limits) -> bytes:

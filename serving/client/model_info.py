@@ -83,6 +83,7 @@ def make_predictions(
             status=merge_status(outputs.statuses[i], unreadable_status(row.problems)),
             version=outputs.version,
             problems=tuple(row.problems.values()),
+            notes=row.notes,
         )
         for i, row in enumerate(rows)
     ]

@@ -1,7 +1,10 @@
 """Prediction for one row."""
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mmkeras.errors import Examples, warn_of_faults
 from mmkeras.schema import UNREADABLE
 
 
@@ -16,6 +19,7 @@ class Prediction:
         status: "ok", or absent and unreadable inputs: "image absent; audio absent".
         version: Version of the model; None by REST, which does not report it.
         problems: Reasons of unreadable inputs.
+        notes: Faults of files that are read whole nevertheless.
     """
 
     label: str
@@ -24,6 +28,7 @@ class Prediction:
     status: str
     version: int | None = None
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def rejected_prediction(reason: str) -> Prediction:
@@ -31,3 +36,10 @@ def rejected_prediction(reason: str) -> Prediction:
     fields = {"label": "", "score": float("nan"), "probabilities": {}}
     status = f"row {UNREADABLE}: {reason}"
     return Prediction(**fields, status=status, problems=(reason,))
+
+
+def warn_caller(predictions: Sequence[Prediction]) -> None:
+    """Warns the caller of the calling function of the notes, once for all rows."""
+    faults = Examples(note for row in predictions for note in row.notes)
+    for text in warn_of_faults(faults):
+        warnings.warn(text, stacklevel=3)

@@ -19,9 +19,9 @@ from mmkeras.data.table import (
     table_modalities,
     warn_absent,
 )
-from mmkeras.errors import UserError
+from mmkeras.errors import Examples, UserError, warn_of_faults
 from mmkeras.modalities.file import find_file
-from mmkeras.schema import TEXT, UNREADABLE
+from mmkeras.schema import MODALITIES, TEXT, UNREADABLE
 from serving.client.client import Client
 from serving.client.model_info import ModelInfo
 from serving.client.output_writer import full_status
@@ -35,6 +35,7 @@ class Totals:
     rows: int = 0
     unreadable: int = 0  # rows with something unreadable
     present: set[str] = field(default_factory=set)  # modalities that a row has
+    faults: Examples = field(default_factory=Examples)  # of files that were read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +54,26 @@ class Table:
         """Checks that the table can be read, and has all columns of the model.
 
         Raises:
-            UserError: A column is missing, or the table cannot be read.
+            UserError: A column is missing, or named for a modality that the model
+                lacks, or the table cannot be read.
         """
+        for m in MODALITIES:
+            column = getattr(self.columns, f"{m}_column")
+            if column != m and m not in model.modalities:
+                raise UserError(
+                    f"--{m}-column {column}: the model takes no {m}; it takes "
+                    f"{', '.join(model.modalities)}. Leave the flag out."
+                )
         remedy = "give its name by --{}-column, or add an empty one"
         config = self._config(model)
         with _flag_names():
             check_columns(self.path, config, remedy)
             table_modalities(self.path, config, labeled=False)
 
-    def warn_absent(self, model: ModelInfo, totals: Totals) -> None:
-        """Warns of modalities that no row has, on stderr."""
-        print_warnings(warn_absent(self._config(model), totals.present))
+    def warn(self, model: ModelInfo, totals: Totals) -> None:
+        """Warns of faulty files and of modalities that no row has, on stderr."""
+        absent = warn_absent(self._config(model), totals.present)
+        print_warnings([*absent, *warn_of_faults(totals.faults)])
 
     def rows(self, model: ModelInfo) -> Iterator[Row]:
         """Yields the rows as they are read.
@@ -128,6 +138,7 @@ def predict_table(
         with _deferred_interrupt():
             write(row, prediction)
             totals.rows += 1
+            totals.faults.add(f"line {row.line}: {n}" for n in prediction.notes)
             totals.unreadable += UNREADABLE in full_status(row, prediction)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mmkeras.data.labels import parse_labels, warn_lists, warn_lookalikes
 
 # What real labels are made of, and what is invisible in them.
-PARTS = "Aaé1.0 n\u0301\u00a0\u00ad\u200b\u200c\u200d\u2060\ufe0f\ufeff❤👩💻|"
+PARTS = "Aae-é1.0 n\u0301\u00a0\u00ad\u200b\u200c\u200d\u2060\ufe0f\ufeff❤👩💻|"
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,8 @@ PARTS = "Aaé1.0 n\u0301\u00a0\u00ad\u200b\u200c\u200d\u2060\ufe0f\ufeff❤👩�
         ("cat| cat\u2060 |dog", ["cat", "dog"]),
         ("hot\u00a0 dog", ["hot dog"]),
         ("e\u200b\u0301", ["é"]),  # its accent is joined to it
-        ("👩\u200d💻|❤\ufe0f", ["👩\u200d💻", "❤\ufe0f"]),  # there it is visible
+        ("👩\u200d💻|❤", ["👩\u200d💻", "❤"]),  # there the joiner is visible
+        ("❤\ufe0f|❤|❤\ufe0e", ["❤"]),
         ("Cat|cat|1|1.0", ["Cat", "cat", "1", "1.0"]),
         ("\u200b|\ufeff", []),
     ],
@@ -33,10 +34,12 @@ def test_invisible_differences_are_joined_and_visible_ones_kept(cell, labels):
         ("Cat|cat|CAT", ["cat"]),
         ("True|true|TRUE", ["true"]),
         ("1|1.0|1.|+1|1.00", ["1"]),
-        ("0.5|0.50|-2.0", ["0.5", "-2"]),
-        ("10|100|1e2|007|7", ["10", "100", "1e2", "007", "7"]),
+        ("0.5|0.50|.5|5E-1|-2.0", ["0.5", "-2"]),
+        ("0|-0|-.0|+0.|0e5", ["0"]),
+        ("10|100|1e2|1e0|1|007|7", ["10", "100", "1", "007", "7"]),
+        ("1e-7|0.0000001|1e100|1e|e1|.", ["0.0000001", "1e100", "1e", "e1", "."]),
         ("nan|None|NULL|N/A", ["none"]),
-        ("❤\ufe0f|❤", ["❤"]),
+        ("क्\u200dष|क्ष", ["क्ष"]),
         ("Straße|STRASSE", ["strasse"]),
     ],
 )
@@ -94,6 +97,16 @@ def test_at_most_ten_groups_are_listed():
     assert warning.count("(2 classes)") == 10 and "; 2 more groups." in warning
 
 
+def lists_warning(cells, join=False):
+    return warn_lists(Counter(cells), {c: parse_labels(c, join) for c in cells})
+
+
+def test_classes_of_lists_are_those_really_made():
+    cells = {"a,b": 2, "A,B": 1}
+    assert "they became 2 classes" in lists_warning(cells)[0]
+    assert "they became one class" in lists_warning(cells, join=True)[0]
+
+
 @pytest.mark.parametrize(
     ("cells", "example"),
     [
@@ -104,13 +117,13 @@ def test_at_most_ten_groups_are_listed():
     ],
 )
 def test_most_cells_with_other_separators_are_warned_of(cells, example):
-    (warning,) = warn_lists(Counter(cells))
+    (warning,) = lists_warning(cells)
     before, between, after = example.split(".*")
     assert before in warning and between in warning and after in warning
 
 
 def test_few_cells_with_commas_and_cells_with_the_separator_are_no_lists():
-    assert warn_lists({"a,b": 1, "c": 1}) == []
-    assert warn_lists({"Paris, France|Rome, Italy": 9}) == []
-    assert warn_lists({"0,5": 5, "-1,25": 4, "dog,": 3, "cat ;": 2}) == []
-    assert warn_lists({}) == []
+    assert lists_warning({"a,b": 1, "c": 1}) == []
+    assert lists_warning({"Paris, France|Rome, Italy": 9}) == []
+    assert lists_warning({"0,5": 5, "-1,25": 4, "dog,": 3, "cat ;": 2}) == []
+    assert lists_warning({}) == []

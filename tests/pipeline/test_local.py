@@ -252,6 +252,24 @@ def test_a_changed_gate_evaluates_again_and_a_rejected_model_is_not_pushed(
     assert reasons and all("gate.min_accuracy=1" in line for line in reasons)
 
 
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_with_the_file_and_the_component(tmp_path):
+    table = table_factory.write_table(tmp_path / "d.csv", table_factory.make_rows())
+    words = (
+        f"-m pipeline.local --preset small-concat --data {table} --root {tmp_path}/r"
+    )
+    result = subprocess.run(
+        f"ulimit -f 60; {sys.executable} {words}",
+        shell=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 1 and f"{tmp_path}/r/metadata.sqlite" in line
+    assert "full or faulty" in line and "ExampleGen was running" in line
+
+
 def test_an_error_names_the_component(tmp_path):
     rows = table_factory.make_rows()
     rows[2]["image"], rows[5]["label"] = "gone.png", ""

@@ -33,6 +33,18 @@ def test_the_screen_has_a_line_for_each_component_and_the_file_the_rest(tmp_path
         assert line in text
 
 
+def test_output_that_a_full_disk_refuses_is_dropped_without_an_error(tmp_path):
+    (tmp_path / "run.log").symlink_to("/dev/full")
+    with captured_screen() as lines:
+        with redirect_output(tmp_path / "run.log", 1) as progress:
+            progress.begin("Trainer")
+            print("print of Trainer")  # remains in Python's buffer
+            progress.end(False)
+        print("after")
+    first, after = lines
+    assert first.startswith("[ 1/1] Trainer ") and after == "after"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_that_a_library_swallows_ends_the_run(number, monkeypatch):
     class SwallowingLauncher:

@@ -1,5 +1,6 @@
 """Predictions, retries, versions and streams of `Client` and of `AsyncClient`."""
 
+import asyncio
 import io
 import itertools
 import signal
@@ -13,7 +14,7 @@ import pytest
 import soundfile
 
 from mmkeras.errors import UserError
-from serving.client import Client, PredictError
+from serving.client import AsyncClient, Client, PredictError
 from tests import table_factory
 from tests.serving.client.blocking_async_client import BlockingAsyncClient
 from tests.serving.client.fake_server import Fault, make_model, serve_grpc
@@ -100,6 +101,30 @@ def test_the_model_is_described_once_for_all_calls_and_threads(
     calls = trained_server.calls
     assert calls["GetModelMetadata"] == calls["Classify"] == 1
     assert calls["Predict"] == 8 + 1 + 5
+
+
+def test_faulty_files_are_one_warning_at_the_line_of_the_caller(
+    open_client, trained_server
+):
+    client, row = open_client(trained_server), {"audio": table_factory.faulty_tone()}
+    for call in (
+        lambda: client.predict_rows([row] * 3),
+        lambda: [client.predict(**row)],
+        lambda: asyncio.run(predict_rows(client.settings.target, [row])),
+    ):
+        with pytest.warns(UserWarning, match="read whole: audio.*WAV") as seen:
+            predictions = call()
+        (warning,) = seen
+        assert warning.filename == __file__ and predictions[0].status.startswith("text")
+        has_more = "and 1 more" in str(warning.message)
+        assert has_more == (len(predictions) == 3)
+    (prediction,) = client.stream([row])  # without a warning
+    assert "WAV announces" in prediction.notes[0]
+
+
+async def predict_rows(target, rows):
+    async with AsyncClient(target) as client:
+        return await client.predict_rows(rows)
 
 
 def test_a_batch_is_one_request_and_no_rows_are_none(open_client, text_server):

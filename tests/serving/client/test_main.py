@@ -79,6 +79,31 @@ def test_a_missing_column_is_refused_with_those_of_the_table(
     assert [("'img'" in x, "'audio'" in x) for x in warnings] == [(1, 0), (0, 1)]
 
 
+def test_a_column_for_a_modality_that_the_model_lacks_is_refused(
+    serve, text_server, write_texts, monkeypatch, capsys
+):
+    argv = ["--target", serve(text_server), "--data", write_texts(1)]
+    line = error_of(main, [*argv, "--audio-column", "wav"], monkeypatch, capsys)
+    assert "--audio-column wav: the model takes no audio; it takes text." in line
+    assert main([*argv, "--audio-column", "audio"]) == 0  # the default
+
+
+def test_faulty_files_that_are_read_whole_are_one_line(
+    serve, trained_server, tmp_path, capsys
+):
+    row = {"text": "a", "image": table_factory.image()}
+    rows = [row | {"audio": table_factory.faulty_tone()}] * 4
+    path = table_factory.write_table(tmp_path / "d.csv", rows)
+    target = ["--target", serve(trained_server)]
+    assert main([*target, "--data", str(path), "--output", str(tmp_path / "o")]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Warning: Files with faults were read whole: line 2: audio")
+    assert "line 3: audio '" in line and line.endswith(", and 2 more.")
+    assert main([*target, "--audio", str(tmp_path / "000-audio.bin")]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Warning: Files with faults were read whole: audio '")
+
+
 def test_a_version_or_a_label_selects_the_model(serve, text_server, capsys):
     text_server.labels["stable"] = 3
     argv = ["--target", serve(text_server), "--text", "a"]
