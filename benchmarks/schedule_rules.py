@@ -5,8 +5,6 @@
 The tables are those of `benchmarks.small_tables`, without their test rows. Each row of
 the others is predicted once, by a model with default settings that is trained on the
 other folds. A rule has the smallest batch and the smallest number of steps of a run.
-It keeps the weights that the preset keeps, those of the last epoch or of the epoch that
-is best on validation rows, or the other ones.
 """
 
 import argparse
@@ -31,33 +29,20 @@ from mmkeras.cli import run_program
 from mmkeras.config import Config
 from mmkeras.config.schedule import BATCH_ROWS, EPOCHS, STEPS_PER_EPOCH, steps_per_epoch
 
-OWN, OTHER = "own", "other"
-# Smallest batch, smallest number of steps, weights; the first are fixed numbers.
-RULES = (
-    (32, 0, OWN),
-    (8, 600, OWN),
-    (4, 300, OWN),
-    (4, 600, OWN),
-    (4, 600, OTHER),
-    (4, 1200, OWN),
-    (2, 600, OWN),
-)
+# Smallest batch and smallest number of steps; the first are fixed numbers.
+RULES = ((32, 0), (4, 300), (4, 600), (4, 1200), (4, 1800), (8, 1200), (2, 1200))
 
 
-def with_rule(
-    config: Config, rows: int, min_batch: int, min_steps: int, weights: str
-) -> Config:
+def with_rule(config: Config, rows: int, min_batch: int, min_steps: int) -> Config:
     """Returns the settings with the numbers of a rule for this many training rows."""
     size = min(BATCH_ROWS, max(min_batch, rows // STEPS_PER_EPOCH))
     epochs = max(EPOCHS, -(-min_steps // steps_per_epoch(rows, size)))
-    restore_best = config.train.restore_best == (weights == OWN)
-    patience = -(-epochs // 3) if restore_best else 0
-    changes = {"patience": patience, "restore_best": restore_best}
-    train = replace(config.train, batch_size=size, **changes)
+    patience = config.train.patience and -(-epochs // 3)
+    train = replace(config.train, batch_size=size, patience=patience)
     return replace(config, epochs=epochs, train=train)
 
 
-def cross_validate(rows: Rows, rules: Sequence[tuple[int, int, str]], folds: int):
+def cross_validate(rows: Rows, rules: Sequence[tuple[int, int]], folds: int):
     """Returns the accuracy of each rule, the mean of the folds."""
     rows = rows.take(
         [i for i, split in enumerate(split_rows(rows)) if split == "train"]
@@ -85,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--tables", default=",".join(TABLES))
     arguments = parser.parse_args(argv)
     names = check_names(arguments.tables.split(","))
-    heads = [f"{batch}, {steps}, {weights}" for batch, steps, weights in RULES]
+    heads = [f"{batch} rows, {steps} steps" for batch, steps in RULES]
     print(f"| table | {' | '.join(heads)} |\n|{'---|' * (len(RULES) + 1)}")
     results = []
     for name in names:

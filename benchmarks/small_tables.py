@@ -31,7 +31,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mmkeras.cli import run_program
 from mmkeras.config import Config
-from mmkeras.config.presets import linear, small_concat
+from mmkeras.config.presets import linear, resnet50_concat, small_concat
 from mmkeras.data.demo_dataset import TABLE_FILE, make_dataset
 from mmkeras.errors import UserError, did_you_mean
 from mmkeras.files import csv_text, write_text
@@ -210,7 +210,7 @@ def _vector(cell) -> np.ndarray:
 
 def default_settings(rows: Rows) -> Config:
     """Returns the settings of a user, without those that need a download."""
-    return small_concat() if "image" in rows.columns else Config()
+    return small_concat() if "image" in rows.columns else resnet50_concat()
 
 
 def measure(name: str, seeds: int) -> list[float]:

@@ -26,8 +26,6 @@ def small_concat() -> Config:
     return Config(
         preset="small-concat",
         image=ImageConfig(encoder="small_cnn", size_px=64, weights="none"),
-        # Character n-grams also cover words outside the training rows.
-        text=TextConfig(tokens="char"),
         # Augmentation would blur the histograms in this encoder's first layer.
         augment=AugmentConfig(
             crop=0, colour=0, spec_bands=0, spec_frames=0, word_dropout=0
@@ -85,7 +83,7 @@ def early() -> Config:
         "early",
         FusionConfig(layers=2),
         image=ImageConfig(encoder="pixels", size_px=64, weights="none"),
-        text=TextConfig(tokens="char", units=0),
+        text=TextConfig(units=0),
         audio=AudioConfig(units=0),
     )
 
@@ -96,7 +94,7 @@ def linear() -> Config:
         "linear",
         FusionConfig(kind="linear", dropout=0, modality_dropout=0),
         image=ImageConfig(encoder="pixels", size_px=64, weights="none"),
-        text=TextConfig(tokens="char", units=0, dropout=0),
+        text=TextConfig(units=0, dropout=0),
         audio=AudioConfig(units=0, dropout=0),
         train=TrainConfig(class_weights="none", label_smoothing=0),
     )

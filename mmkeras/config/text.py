@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mmkeras.config.validation import Pooling, check, check_multiple, check_range
+from mmkeras.config.validation import AUTO, Pooling, check, check_multiple, check_range
 from mmkeras.errors import UserError
 
 TextEncoder = Literal["tfidf", "hub", "vector", "lstm", "gru", "transformer", "bert"]
@@ -18,8 +18,9 @@ class TextConfig:
             TF-Hub sentence encoder) or vector (.npy paths in the column). For token
             sequences: lstm, gru or transformer on learned embeddings, or bert
             (KerasHub's BERT).
-        tokens: word; char for character n-grams inside words; or wordpiece, the
-            longest pieces of a vocabulary, for encoders of sequences.
+        tokens: word; char for character n-grams inside words, which also cover words
+            outside the training rows; or wordpiece, the longest pieces of a vocabulary,
+            for encoders of sequences. auto is word for these, and else char.
         vocab_file: For wordpiece: a vocab.txt of BERT; empty learns the pieces from
             the training rows.
         max_ngram: Longest n-gram of characters.
@@ -38,7 +39,7 @@ class TextConfig:
     """
 
     encoder: TextEncoder = "tfidf"
-    tokens: Literal["word", "char", "wordpiece"] = "word"
+    tokens: Literal["auto", "word", "char", "wordpiece"] = AUTO
     vocab_file: str = ""
     max_ngram: int = 3
     min_rows: int = 2
@@ -82,6 +83,11 @@ class TextConfig:
     def is_sequence(self) -> bool:
         """Whether the encoder reads token ids, (max_tokens,) per row."""
         return self.encoder in ("lstm", "gru", "transformer", "bert")
+
+    @property
+    def has_words(self) -> bool:
+        """Whether tokens are words, rather than n-grams of characters or pieces."""
+        return self.tokens == "word" or (self.tokens == AUTO and self.is_sequence)
 
     @property
     def has_vocabulary(self) -> bool:

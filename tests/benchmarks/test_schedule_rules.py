@@ -3,7 +3,7 @@ import csv
 import pytest
 
 from benchmarks import schedule_rules
-from benchmarks.schedule_rules import OTHER, OWN, RULES, cross_validate, with_rule
+from benchmarks.schedule_rules import RULES, cross_validate, with_rule
 from benchmarks.small_tables import Rows, split_rows
 from mmkeras.config import Config
 from mmkeras.config.schedule import with_schedule
@@ -11,18 +11,10 @@ from mmkeras.config.schedule import with_schedule
 
 @pytest.mark.parametrize("rows", [10, 100, 700])
 def test_the_rule_of_mmkeras_is_compared(rows):
-    batch, steps, _ = next(rule for rule in RULES if rule[:2] == (4, 600))
-    config = with_rule(Config(), rows, batch, steps, OWN)
+    config = with_rule(Config(), rows, *RULES[3])
     expected = with_schedule(Config(), rows)
     assert config.epochs == expected.epochs
     assert config.train.batch_size == expected.train.batch_size
-
-
-def test_the_other_weights_are_those_that_the_preset_does_not_keep():
-    train = with_rule(Config(), 100, 4, 600, OTHER).train
-    assert (train.restore_best, train.patience) == (False, 0)
-    train = with_rule(Config(), 100, 4, 600, OWN).train
-    assert (train.restore_best, train.patience) == (True, 10)
 
 
 def test_each_row_but_test_rows_is_held_out_once(monkeypatch):

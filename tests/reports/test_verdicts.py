@@ -42,20 +42,19 @@ def test_the_interval_of_the_difference_decides(accuracy, difference, words, num
     ("names", "changes", "flags"),
     [
         ("image", {}, "`--preset linear`"),
-        ("text", {}, "`--preset linear --text.tokens word`"),
+        ("text", {"text": TextConfig(tokens="word")}, "linear --text.tokens word`"),
         ("audio", {"text": TextConfig(encoder="lstm")}, "`--preset linear`"),
-        ("image text", {"text": TextConfig(tokens="char")}, "`--preset linear`"),
+        ("image text", {"text": TextConfig(units=9)}, "`--preset linear`"),
         (
             "text",
-            {"text": TextConfig(tokens="char", max_ngram=4, vocab_size=99)},
+            {"text": TextConfig(max_ngram=4, vocab_size=99)},
             "`--preset linear --text.max_ngram 4 --text.vocab_size 99`",
         ),
         ("text", {"text": TextConfig(encoder="vector")}, "`--preset linear`"),
         (
             "text audio",
             {"audio": AudioConfig(encoder="hub", hub_handle="my net", units=0)},
-            "`--preset linear --text.tokens word --audio.encoder hub "
-            "--audio.hub_handle 'my net'`",
+            "`--preset linear --audio.encoder hub --audio.hub_handle 'my net'`",
         ),
         (
             "audio",

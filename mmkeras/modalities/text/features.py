@@ -63,7 +63,7 @@ def tokenize(texts: tf.Tensor, config: TextConfig) -> tf.RaggedTensor:
     symbols = tf.strings.regex_replace(lower, _VARIATION, r"\1")
     enclosed = tf.strings.regex_replace(symbols, _TOKEN, _ENCLOSED)
     words = tf.strings.split(tf.strings.regex_replace(enclosed, _OUTSIDE, " "))
-    if config.tokens == "word":
+    if config.has_words:
         return words
     marked = tf.strings.join([" ", words.flat_values, " "])
     letters = tf.strings.unicode_split(marked, "UTF-8")  # (words, letters) ragged
@@ -76,7 +76,7 @@ def has_word(text: bytes) -> bool:
     """Returns whether a text has a word or an emoji, so a token of words or n-grams."""
     if any(character.isalnum() for character in text.decode("utf-8", "replace")):
         return True
-    tokens = tokenize(tf.constant([text]), TextConfig())
+    tokens = tokenize(tf.constant([text]), TextConfig(tokens="word"))
     return len(tokens.flat_values) > 0
 
 

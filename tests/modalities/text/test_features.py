@@ -51,6 +51,14 @@ def test_words_are_runs_of_letters_and_digits_in_lower_case(text, expected):
 
 
 @pytest.mark.parametrize(
+    ("encoder", "expected"), [("tfidf", CHARS), ("lstm", WORDS), ("bert", WORDS)]
+)
+def test_auto_is_words_for_sequences_and_else_ngrams(encoder, expected):
+    config = TextConfig(encoder=encoder)
+    assert tokens("The cow", config) == tokens("The cow", expected)
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("so😀😡so", ["so", "😀", "😡", "so"]),
