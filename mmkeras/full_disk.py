@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,8 @@ def find_full_disk(error: BaseException | None) -> OSError | None:
     while error is not None:
         if isinstance(error, OSError) and error.strerror:
             if error.errno in _FULL or _SQLITE_IO in error.strerror:
-                return OSError(error.errno, error.strerror, error.filename)
+                text = _FULL.get(error.errno, error.strerror)
+                return OSError(error.errno, text, error.filename)
         is_known = _is_of_library(error)
         if is_known and (full := _find_in_text(str(error))):
             return full
@@ -57,6 +59,18 @@ def _find_in_text(text):
         reason = f"{_SQLITE_IO}: the disk is full or faulty"
         return OSError(errno.EIO, f"A database cannot be written ({reason})")
     return None
+
+
+def hide_in_finalizers() -> None:
+    """Makes finalizers silent about a full disk, of which HDF5's print dozens of lines.
+
+    The error that they follow is raised as any other.
+    """
+    print_error, print_ignored = sys.excepthook, sys.unraisablehook
+    sys.excepthook = lambda *args: find_full_disk(args[1]) or print_error(*args)
+    sys.unraisablehook = lambda args: (
+        find_full_disk(args.exc_value) or print_ignored(args)
+    )
 
 
 @contextmanager
