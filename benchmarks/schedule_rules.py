@@ -27,18 +27,19 @@ from benchmarks.small_tables import (
 )
 from mmkeras.cli import run_program
 from mmkeras.config import Config
-from mmkeras.config.schedule import BATCH_ROWS, EPOCHS, STEPS_PER_EPOCH, steps_per_epoch
+from mmkeras.config.schedule import BATCH_ROWS, EPOCHS, STEPS_PER_EPOCH, steps_per_pass
 
-# Smallest batch and smallest number of steps; the first are fixed numbers.
-RULES = ((32, 0), (4, 300), (4, 600), (4, 1200), (4, 1800), (8, 1200), (2, 1200))
+# Smallest batch, and smallest number of steps; with 0 an epoch is one pass.
+RULES = ((32, 0), (4, 600), (8, 600), (4, 1200), (8, 1200), (8, 1800))
 
 
 def with_rule(config: Config, rows: int, min_batch: int, min_steps: int) -> Config:
     """Returns the settings with the numbers of a rule for this many training rows."""
     size = min(BATCH_ROWS, max(min_batch, rows // STEPS_PER_EPOCH))
-    epochs = max(EPOCHS, -(-min_steps // steps_per_epoch(rows, size)))
-    patience = config.train.patience and -(-epochs // 3)
-    train = replace(config.train, batch_size=size, patience=patience)
+    steps = steps_per_pass(rows, size)
+    passes = -(-STEPS_PER_EPOCH // steps) if min_steps else 1
+    epochs = max(EPOCHS, -(-min_steps // (passes * steps)))
+    train = replace(config.train, batch_size=size, passes=passes)
     return replace(config, epochs=epochs, train=train)
 
 

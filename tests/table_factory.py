@@ -120,7 +120,9 @@ def tiny_config(cache_dir: Path, **changes) -> Config:
     Example:
         tiny_config(tmp_path, train={"batch_size": 4})
     """
-    train = TrainConfig(batch_size=8, learning_rate=0.01, warmup_epochs=1.0, ema=0.8)
+    train = TrainConfig(
+        batch_size=8, passes=1, learning_rate=0.01, warmup_epochs=1.0, ema=0.8
+    )
     config = replace(
         small_concat(),
         epochs=2,

@@ -39,7 +39,9 @@ class TrainConfig:
 
     Attributes:
         batch_size: Rows per step; auto follows the number of training rows: 32, or for
-            fewer than 640 rows as many as give 20 steps per epoch, at least 4.
+            fewer than 640 rows a twentieth of them, at least 8.
+        passes: Passes over the training rows per epoch; auto is 1, or without a number
+            of epochs as many as give 20 steps per epoch.
         optimizer: adam, adamw or sgd (with Nesterov momentum 0.9).
         learning_rate: Peak learning rate, after the warm-up.
         schedule: After the warm-up: constant, or cosine down to zero.
@@ -53,8 +55,7 @@ class TrainConfig:
             classes are equally common in training.
         label_smoothing: Fraction of each target spread over all classes.
         monitor: Metric of early stopping and of the best weights.
-        patience: Epochs without improvement before training stops; 0 is never. auto is
-            10, or as many as have 200 steps.
+        patience: Epochs without improvement before training stops; 0 is never.
         restore_best: Whether to restore the weights of the best epoch. With a few
             dozen validation rows the last weights of a full schedule are better.
         ema: Decay per step of the moving average of the weights, which is validated
@@ -67,6 +68,7 @@ class TrainConfig:
     """
 
     batch_size: int | Literal["auto"] = AUTO
+    passes: int | Literal["auto"] = AUTO
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float = 1.5e-3
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -77,7 +79,7 @@ class TrainConfig:
     oversample: bool = False
     label_smoothing: float = 0.1
     monitor: Literal["val_loss", "val_accuracy", "val_auc"] = "val_loss"
-    patience: int | Literal["auto"] = AUTO
+    patience: int = 10
     restore_best: bool = True
     ema: float = 0.98
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
@@ -86,8 +88,8 @@ class TrainConfig:
     fine_tune_learning_rate: float = 1e-5
 
     def __post_init__(self):
-        check_range(self, "train.batch_size", ge=1, auto=True)
-        check_range(self, "train.patience", ge=0, auto=True)
+        check_range(self, "train.batch_size", "train.passes", ge=1, auto=True)
+        check_range(self, "train.patience", ge=0)
         infinity = float("inf")
         names = ("train.learning_rate", "train.fine_tune_learning_rate")
         check_range(self, *names, gt=0, lt=infinity)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.config import Config, TrainConfig
-from mmkeras.config.schedule import batch_rows, steps_per_epoch
+from mmkeras.config.schedule import batch_rows, steps_per_pass
 from mmkeras.data.dataset import Dataset
 from mmkeras.modalities.audio.augmentation import mask_frames
 from mmkeras.modalities.image.augmentation import augment_images
@@ -98,7 +98,8 @@ class Batches:
     @property
     def steps(self) -> int:
         """Batches in one epoch of training, at least one."""
-        return steps_per_epoch(self.rows, self.config.train.batch_size)
+        train = self.config.train
+        return train.passes * steps_per_pass(self.rows, train.batch_size)
 
     def eval_batches(self, again: bool = False) -> tf.data.Dataset:
         """Returns one pass in the order of the shards, without augmentation.
@@ -119,27 +120,28 @@ class Batches:
         return self._finalize(batches, -(-self.rows // self.config.train.batch_size))
 
     def train_batches(self, epochs: Sequence[int]) -> tf.data.Dataset:
-        """Returns consecutive epochs, each shuffled and augmented differently.
+        """Returns consecutive epochs, each pass shuffled and augmented differently.
 
-        All batches have the same size, that of `batch_rows`. The last one of an epoch
-        is filled up with the first rows of the shards, whose weight is 0: a smaller
+        All batches have the same size, that of `batch_rows`. The last one of a pass is
+        filled up with the first rows of the shards, whose weight is 0: a smaller
         batch would distort the statistics of batch normalization, and could not be
         shared by several devices.
 
-        An epoch depends only on the seed and its number, so that a resumed run gets
-        the batches of an uninterrupted one.
+        A pass depends only on the seed and its number, so that a resumed run gets the
+        batches of an uninterrupted one.
         """
         in_memory = self._fits(self._row_bytes())
+        passes = self.config.train.passes
         size = batch_rows(self.rows, self.config.train.batch_size, self.devices)
-        slots = self.steps * size
+        slots = self.steps // passes * size
         # Decoded rows are shuffled if kept in memory, else the smaller encoded ones.
         source = self._rows()
         if in_memory:
             source = self._decode_rows(source).cache()
 
         @no_autograph
-        def one_epoch(epoch):
-            seed = epoch + 1_000_003 * self.config.seed
+        def one_pass(number):
+            seed = number + 1_000_003 * self.config.seed
             rows = self._oversampled(source, seed)
             rows = rows.shuffle(self._buffer_rows(), seed, False)
             # More than all rows if devices are many; shuffling would read all again.
@@ -158,15 +160,15 @@ class Batches:
             batches = rows.batch(size, drop_remainder=True)
             return batches.enumerate().map(finish_batch, AUTOTUNE)
 
-        numbers = tf.data.Dataset.range(epochs[0], epochs[-1] + 1)
-        return self._finalize(numbers.flat_map(one_epoch), self.steps * len(epochs))
+        numbers = tf.data.Dataset.range(passes * epochs[0], passes * (epochs[-1] + 1))
+        return self._finalize(numbers.flat_map(one_pass), self.steps * len(epochs))
 
     def _row_weight(self, i, slots):
         """Returns 0 from row `self.rows` on; the mean over all `slots` is 1."""
         return tf.where(i < self.rows, slots / max(self.rows, 1), 0.0)
 
     def _oversampled(self, rows, seed) -> tf.data.Dataset:
-        """Resamples the rows of an epoch so that classes are about equally frequent."""
+        """Resamples the rows of a pass so that classes are about equally frequent."""
         if not self.config.train.oversample:
             return rows
         counts = np.maximum(self.preprocessor.state.class_rows, 1)

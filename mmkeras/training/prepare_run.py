@@ -76,7 +76,7 @@ def write_run_header(
     devices = strategy().num_replicas_in_sync
     config = with_detected_encoders(config, dataset)
     if run_folder.has_started(folder):
-        config = run_folder.with_stored_schedule(folder, config)
+        config = run_folder.with_stored_values(folder, config)
     config = with_schedule(config, rows, devices)
     run_folder.write_config(folder, config)
     preprocessing_state.save(state, folder / ANALYSIS_FILE)
@@ -99,7 +99,7 @@ def write_run_header(
     )
     _print_data(dataset, state)
     if config.fusion.kind != "linear":
-        print(describe_schedule(requested, config, rows, devices))
+        print(describe_schedule(config, rows, devices))
     return RunData(dataset=dataset, preprocessor=Preprocessor(config, state))
 
 

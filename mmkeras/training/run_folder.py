@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from mmkeras.schema import CHECKPOINTS_DIR, CONFIG_FILE, MANIFEST_FILE
 
 DEMO_DATA = "the embedded data set"  # in the manifests of all versions
 MARKER_FILE = ".lock"  # marks a run folder; version 0.1 used it as the lock as well
-_SCHEDULED = ("epochs", "train.batch_size", "train.patience")
+# Settings whose "auto" fits any value of a started run, also of an earlier version.
+_AUTOMATIC = ("epochs", "train.batch_size", "train.passes", "text.tokens")
 _LOCK_FILE = ".running"  # some versions of filelock remove it on release
 
 
@@ -85,15 +87,14 @@ def check_unchanged(folder: Path, config: Config, data: str) -> None:
 def differing_settings(folder: Path, config: Config) -> dict[str, tuple[Any, Any]]:
     """Returns name -> (value of a started run, value in `config`) where they differ.
 
-    A value may be as the user gave it or as config.yaml has it; "auto" fits any number
-    of a schedule.
+    A value may be as the user gave it or as config.yaml has it.
     """
     requested, resolved = stored_settings(folder)
     return {
         name: (resolved.get(name), value)
         for name, value in flatten(to_dict(config)).items()
         if value not in (requested.get(name), resolved.get(name))
-        and not (value == AUTO and name in _SCHEDULED)
+        and not (value == AUTO and name in _AUTOMATIC)
     }
 
 
@@ -103,20 +104,21 @@ def stored_settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     The second have what follows the rows, such as numbers in the place of "auto".
     """
     manifest = read_manifest(folder)
-    requested = flatten(manifest["settings"])
+    requested = {"train.passes": 1} | flatten(manifest["settings"])  # 1 in version 0.1
     return requested, requested | manifest.get("resolved", {})
 
 
-def with_stored_schedule(folder: Path, config: Config) -> Config:
-    """Returns the settings with the numbers of a started run in the place of "auto"."""
+def with_stored_values(folder: Path, config: Config) -> Config:
+    """Returns the settings with the values of a started run in the place of "auto"."""
     _, stored = stored_settings(folder)
-    train = {
-        name: stored[f"train.{name}"]
-        for name in ("batch_size", "patience")
-        if getattr(config.train, name) == AUTO
-    }
-    epochs = stored["epochs"] if config.epochs == AUTO else config.epochs
-    return replace(config, epochs=epochs, train=replace(config.train, **train))
+    for name in _AUTOMATIC:
+        if attrgetter(name)(config) == AUTO:
+            part, _, key = name.rpartition(".")
+            change = {key: stored[name]}
+            if part:
+                change = {part: replace(getattr(config, part), **change)}
+            config = replace(config, **change)
+    return config
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -62,12 +62,13 @@ class MultimodalTuner(keras_tuner.RandomSearch):
         return {_OBJECTIVE: min(epoch[_OBJECTIVE] for epoch in history)}
 
 
-def _epochs(tune, config, fn_args) -> int:
+def _scheduled(tune, config, fn_args) -> Config:
+    """Returns the settings of a trial: a third of the epochs, or those of `tune`."""
     if tune.epochs != AUTO:
-        return tune.epochs
+        return replace(config, epochs=tune.epochs)
     rows = read_dataset(fn_args).rows[TRAIN]
-    scheduled = with_schedule(config, rows, strategy().num_replicas_in_sync)
-    return -(-scheduled.epochs // 3)
+    config = with_schedule(config, rows, strategy().num_replicas_in_sync)
+    return replace(config, epochs=-(-config.epochs // 3))
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
@@ -77,7 +78,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     config = from_dict(json.loads(fn_args.custom_config["config"]))
     folder = Path(tempfile.mkdtemp(prefix="mmkeras-tuner-"))  # working_dir may be a URI
     search = MultimodalTuner(
-        replace(config, epochs=_epochs(tune, config, fn_args)),
+        _scheduled(tune, config, fn_args),
         fn_args,
         folder,
         hypermodel=_Space(tune),

@@ -11,9 +11,10 @@ from mmkeras.config.schedule import with_schedule
 
 @pytest.mark.parametrize("rows", [10, 100, 700])
 def test_the_rule_of_mmkeras_is_compared(rows):
-    config = with_rule(Config(), rows, *RULES[3])
+    config = with_rule(Config(), rows, *RULES[4])
     expected = with_schedule(Config(), rows)
     assert config.epochs == expected.epochs
+    assert config.train.passes == expected.train.passes
     assert config.train.batch_size == expected.train.batch_size
 
 

@@ -8,51 +8,45 @@ from mmkeras.config import Config
 from mmkeras.config.schedule import (
     batch_rows,
     describe_schedule,
-    steps_per_epoch,
+    steps_per_pass,
     with_schedule,
 )
 
 AUTO = Config()
 
 
-def fixed(epochs="auto", batch_size="auto", patience="auto"):
-    train = replace(AUTO.train, batch_size=batch_size, patience=patience)
-    return replace(AUTO, epochs=epochs, train=train)
+def fixed(**train):
+    epochs = train.pop("epochs", "auto")
+    return replace(AUTO, epochs=epochs, train=replace(AUTO.train, **train))
 
 
 def numbers(config):
-    return config.train.batch_size, config.epochs, config.train.patience
+    return config.train.batch_size, config.train.passes, config.epochs
 
 
-@pytest.mark.parametrize("rows", [640, 1200, 5500, 10**8])
+@pytest.mark.parametrize("rows", [1280, 5500, 10**8])
 def test_tables_with_enough_rows_have_batches_of_32_and_30_epochs(rows):
-    assert numbers(with_schedule(AUTO, rows)) == (32, 30, 10)
+    assert numbers(with_schedule(AUTO, rows)) == (32, 1, 30)
 
 
 @given(st.integers(1, 100_000), st.sampled_from([1, 2, 3, 8]))
-def test_small_tables_have_600_steps_and_20_per_epoch_or_a_reason(rows, devices):
-    config = with_schedule(AUTO, rows, devices)
-    size, epochs, patience = numbers(config)
-    steps = steps_per_epoch(rows, size)
-    assert (steps - 1) * size < rows and 1 <= size <= 32 and size % devices == 0
-    assert steps * epochs >= 600 and epochs >= 30
-    # Early stopping waits for a third of them, as it does with 30 epochs.
-    assert steps * patience >= 200 and 10 <= patience <= -(-epochs // 3)
-    line = describe_schedule(AUTO, config, rows, devices)
-    assert steps >= 20 or "Fewer than 20" in line
-    assert steps >= 20 or ("each of 8 devices" in line) == (devices == 8)
-    assert ("batch normalization" in line) == (steps < 20 and devices < 8)
+def test_small_tables_have_1200_steps_and_20_per_epoch(rows, devices):
+    size, passes, epochs = numbers(with_schedule(AUTO, rows, devices))
+    steps = passes * steps_per_pass(rows, size)
+    assert 4 < size <= 32 and size % devices == 0
+    assert steps >= 20 and (passes == 1 or steps < 40)
+    assert steps * epochs >= 1200 and 30 <= epochs <= 60
 
 
 @given(st.integers(1, 10_000), st.integers(1, 500), st.integers(1, 500))
 def test_explicit_numbers_win(rows, batch_size, epochs):
-    config = fixed(batch_size=batch_size, epochs=epochs, patience=3)
+    config = fixed(batch_size=batch_size, epochs=epochs, passes=3)
     assert with_schedule(config, rows, devices=8) == config
-    assert "Fewer than" not in describe_schedule(config, config, rows)
-    one = with_schedule(fixed(batch_size=batch_size), rows)
-    assert one.train.batch_size == batch_size
-    assert one.epochs * steps_per_epoch(rows, batch_size) >= 600
-    assert with_schedule(fixed(epochs=epochs), rows).epochs == epochs
+    size, passes, more = numbers(with_schedule(fixed(batch_size=batch_size), rows))
+    assert size == batch_size
+    assert more * passes * steps_per_pass(rows, batch_size) >= 1200
+    one = with_schedule(fixed(epochs=epochs), rows)
+    assert (one.epochs, one.train.passes) == (epochs, 1)
 
 
 @given(st.integers(1, 10_000), st.integers(1, 500), st.sampled_from([1, 2, 8]))
@@ -60,7 +54,7 @@ def test_the_rows_are_spread_evenly_over_the_batches(rows, batch_size, devices):
     batch_size *= devices
     size, steps = (
         batch_rows(rows, batch_size, devices),
-        steps_per_epoch(rows, batch_size),
+        steps_per_pass(rows, batch_size),
     )
     fillers = size * steps - rows
     assert 0 <= fillers < devices * steps
@@ -68,13 +62,16 @@ def test_the_rows_are_spread_evenly_over_the_batches(rows, batch_size, devices):
 
 
 @pytest.mark.parametrize(
-    ("rows", "batch_size", "printed"),
+    ("rows", "batch_size", "passes", "printed"),
     [
-        (24, 99, "batches of 24 rows, 1 per epoch"),
-        (33, 32, "batches of 17 rows, 2 per epoch"),
+        (24, 99, 1, "batches of 24 rows, 1 per epoch"),
+        (33, 32, 1, "batches of 17 rows, 2 per epoch"),
+        (33, 32, 9, "batches of 17 rows, 18 per epoch (9 passes over the rows)"),
     ],
 )
-def test_the_line_has_the_rows_of_a_batch_and_the_steps(rows, batch_size, printed):
-    config = fixed(batch_size=batch_size, epochs=1000)
+def test_the_line_has_the_rows_of_a_batch_and_the_steps(
+    rows, batch_size, passes, printed
+):
+    config = fixed(batch_size=batch_size, passes=passes, epochs=1000)
     line = f"Schedule: {printed}, 1,000 epochs."
-    assert describe_schedule(config, config, rows) == line
+    assert describe_schedule(config, rows) == line

@@ -127,6 +127,12 @@ def test_every_row_is_trained_once_and_the_last_batch_is_filled_up(
     assert sorted(names[:24]) == sorted(rows) and names[24:] == rows[:fillers]
 
 
+def test_an_epoch_of_two_passes_has_the_batches_of_two_epochs(make, three_epochs):
+    batches = make(train={"passes": 2}, augment=AUGMENT)
+    assert batches.steps == 2 * make(augment=AUGMENT).steps
+    assert_equal(as_numpy(batches.train_batches([1])), three_epochs[3:])
+
+
 def test_a_batch_is_not_larger_than_the_table(make):
     ((_, targets, weights),) = as_numpy(
         make(train={"batch_size": 99}).train_batches([0])

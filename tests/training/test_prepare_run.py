@@ -37,21 +37,21 @@ def test_rows_settings_and_state_are_written(folder, table, tiny_config, capsys)
 def test_the_schedule_follows_the_training_rows_and_is_kept(
     folder, table, tiny_config, capsys, monkeypatch
 ):
-    auto = {"batch_size": "auto", "patience": "auto"}
+    auto = {"batch_size": "auto", "passes": "auto"}
     config = tiny_config(epochs="auto", train=auto)
     run_data = prepare_run(folder, config, table)
     settings = yaml.safe_load((folder / "config.yaml").read_text())
-    expected = [100, 4, 34]  # 24 rows, 6 steps per epoch
+    expected = [58, 8, 7]  # 24 rows, 3 steps per pass
     train = settings["train"]
-    assert [settings["epochs"], train["batch_size"], train["patience"]] == expected
+    assert [settings["epochs"], train["batch_size"], train["passes"]] == expected
     assert settings == to_dict(run_data.config)
-    printed = "Schedule: batches of 4 rows, 6 per epoch, 100 epochs. Fewer than"
+    printed = "batches of 8 rows, 21 per epoch (7 passes over the rows), 58 epochs."
     assert printed in capsys.readouterr().out
     manifest = run_manifest.read_manifest(folder)
     assert manifest["settings"]["epochs"] == "auto"
 
     start(folder)
-    monkeypatch.setattr("mmkeras.config.schedule.MIN_BATCH_ROWS", 8)  # another version
+    monkeypatch.setattr("mmkeras.config.schedule.MIN_BATCH_ROWS", 4)  # another version
     run_folder.check_unchanged(folder, config, str(table))
     assert prepare_run(folder, config, table).config == run_data.config
 
@@ -128,7 +128,7 @@ def test_unreadable_rows_and_warnings_are_printed(folder, table, tiny_config, ca
 def test_a_vocabulary_without_tokens_is_warned_of(folder, table, tiny_config, capsys):
     rows = [{**row, "text": f"word{i}"} for i, row in enumerate(table_factory.texts())]
     table_factory.write_table(table, rows)
-    run_data = prepare_run(folder, tiny_config(text={"min_rows": 2}), table)
+    run_data = prepare_run(folder, tiny_config(text={"tokens": "word"}), table)
     (warning,) = run_data.dataset.warnings
     assert "'text'" in warning and "text.min_rows=2" in warning
     assert f"Warning: {warning}" in capsys.readouterr().out

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from mmkeras.config import TrainConfig, to_dict
+from mmkeras.config import TextConfig, TrainConfig, to_dict
 from mmkeras.config.presets import small_concat
 from mmkeras.errors import UserError
 from mmkeras.export import run_manifest
@@ -10,8 +10,10 @@ from mmkeras.training import run_folder
 from mmkeras.training.run_folder import check_unchanged, locked_folder
 
 CONFIG = replace(small_concat(), train=TrainConfig())
-OLD = replace(CONFIG, epochs=30, train=TrainConfig(batch_size=32, patience=10))
-RESOLVED = {"epochs": 47, "train.batch_size": 8, "train.patience": 20}
+OLD = replace(CONFIG, epochs=30, text=TextConfig(tokens="char"))
+EARLIER = to_dict(replace(OLD, train=TrainConfig(batch_size=32)))
+del EARLIER["train"]["passes"]
+RESOLVED = {"epochs": 47, "train.batch_size": 8, "train.passes": 7}
 
 
 def test_a_folder_of_something_else_is_refused_and_not_changed(tmp_path):
@@ -91,16 +93,17 @@ def test_another_table_or_setting_is_refused(started, change, data, message):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ({"resolved": RESOLVED}, (47, 8, 20)),
-        ({"settings": to_dict(OLD)}, (30, 32, 10)),  # of a version without auto
+        ({"resolved": RESOLVED}, (47, 8, 7, "auto")),
+        ({"settings": EARLIER}, (30, 32, 1, "char")),
     ],
 )
 def test_a_started_run_keeps_its_schedule(started, content, expected):
     run_manifest.write_manifest(started, **content)
     check_unchanged(started, CONFIG, "/a/data.csv")
-    config = run_folder.with_stored_schedule(started, CONFIG)
-    numbers = (config.epochs, config.train.batch_size, config.train.patience)
-    assert numbers == expected
+    config = run_folder.with_stored_values(started, CONFIG)
+    train = config.train
+    stored = (config.epochs, train.batch_size, train.passes, config.text.tokens)
+    assert stored == expected
     check_unchanged(started, config, "/a/data.csv")  # as in config.yaml
     with pytest.raises(UserError, match=f"epochs={expected[0]}, .* epochs=3"):
         check_unchanged(started, replace(CONFIG, epochs=3), "/a/data.csv")
