@@ -53,14 +53,15 @@ def test_trials_differ_and_the_best_one_has_the_lowest_loss(fn_args, tmp_path):
 
 @pytest.mark.parametrize(
     ("epochs", "expected"),
-    [(7, 3), ("auto", 34)],  # a third; 24 rows have 100 epochs of 6 steps
+    [(7, (3, 1)), ("auto", (20, 7))],  # a third; 24 rows have 58 epochs
 )
 def test_by_default_a_trial_has_a_third_of_the_epochs(epochs, expected, fn_args):
     content = json.loads(fn_args.custom_config["config"]) | {"epochs": epochs}
-    content["train"]["batch_size"] = "auto"
+    content["train"] |= {"batch_size": "auto", "passes": "auto"}
     fn_args.custom_config["config"] = json.dumps(content)
     fn_args.custom_config["tune"] = json.dumps(asdict(TuneConfig(trials=2)))
-    assert tuner.tuner_fn(fn_args).tuner.config.epochs == expected
+    config = tuner.tuner_fn(fn_args).tuner.config
+    assert (config.epochs, config.train.passes) == expected
 
 
 def test_components_depend_only_on_the_settings_they_use(tmp_path):
