@@ -47,7 +47,8 @@ def prepare_batches(folder: Path, config, rows: int, **settings):
     from mmkeras.modalities.preprocessor import Preprocessor
 
     table = replace(config.table, cache_dir=str(folder / "cache"))
-    config = replace(config, table=table)
+    train = replace(config.train, passes=1)
+    config = replace(config, table=table, train=train)
     dataset = ingest(write_table(folder / "rows", rows, **settings), config)
     config = with_schedule(config, dataset.rows["train"])
     preprocessor = Preprocessor(config, fit_preprocessing(dataset, config))

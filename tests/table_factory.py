@@ -128,7 +128,7 @@ def tiny_config(cache_dir: Path, **changes) -> Config:
         epochs=2,
         table=TableConfig(cache_dir=str(cache_dir), workers=2),
         image=ImageConfig(encoder="small_cnn", size_px=32, weights="none", width=2),
-        text=TextConfig(vocab_size=16, units=8),
+        text=TextConfig(tokens="word", vocab_size=16, units=8),
         audio=AudioConfig(clip_s=0.5, bands=16, mfccs=8, units=8),
         fusion=FusionConfig(units=8),
         train=replace(train, patience=0, restore_best=False),

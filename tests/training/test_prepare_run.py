@@ -128,7 +128,7 @@ def test_unreadable_rows_and_warnings_are_printed(folder, table, tiny_config, ca
 def test_a_vocabulary_without_tokens_is_warned_of(folder, table, tiny_config, capsys):
     rows = [{**row, "text": f"word{i}"} for i, row in enumerate(table_factory.texts())]
     table_factory.write_table(table, rows)
-    run_data = prepare_run(folder, tiny_config(text={"tokens": "word"}), table)
+    run_data = prepare_run(folder, tiny_config(text={"min_rows": 2}), table)
     (warning,) = run_data.dataset.warnings
     assert "'text'" in warning and "text.min_rows=2" in warning
     assert f"Warning: {warning}" in capsys.readouterr().out

@@ -161,6 +161,7 @@ def is_opaque_gif(data: tf.Tensor) -> tf.Tensor:
     version = bytes_at(data, 0, 6)
     is_image = (version == b"GIF87a") | (version == b"GIF89a")
     is_image &= (octet(offset) == headers.GIF_IMAGE) & ~is_in_extension
+    is_image &= offset + 10 <= tf.strings.length(data)
     return is_image & fills & has_palette & ~is_transparent
 
 

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -87,6 +87,7 @@ def test_a_png_has_one_exif_block(data, cut, flips):
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(GIFS), CUTS, FLIPS)
+@example(b"GIF87a\1\0\1\0\x80\0\0" + 6 * b"c" + b",\0\0\0\0\1\0\1\0", None, [])
 def test_a_gif_is_opaque_or_not(data, cut, flips):
     data = damage(data, cut, flips)
     result = traced(header_ops.is_opaque_gif)(data).numpy()
