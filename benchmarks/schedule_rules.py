@@ -7,7 +7,6 @@ the others is predicted once, by a model with default settings that is trained o
 other folds. A rule has the smallest batch and the smallest number of steps of a run.
 """
 
-import argparse
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,31 +18,32 @@ from sklearn.model_selection import StratifiedKFold
 from benchmarks.small_tables import (
     TABLES,
     Rows,
-    check_names,
     default_settings,
+    read_arguments,
     split_rows,
     train,
     write_table,
 )
 from mmkeras.cli import run_program
 from mmkeras.config import Config
-from mmkeras.config.schedule import BATCH_ROWS, EPOCHS, STEPS_PER_EPOCH, steps_per_pass
+from mmkeras.config.schedule import BATCH_ROWS, EPOCHS, with_schedule
 
-# Smallest batch, and smallest number of steps; with 0 an epoch is one pass.
-RULES = ((32, 0), (4, 600), (8, 600), (4, 1200), (8, 1200), (8, 1800))
+# Smallest batch, and smallest number of steps. None: 30 epochs of one pass, batches of
+# 32 rows.
+RULES = (None, (4, 600), (8, 600), (4, 1200), (8, 1200), (8, 1800))
+Rule = tuple[int, int] | None
 
 
-def with_rule(config: Config, rows: int, min_batch: int, min_steps: int) -> Config:
+def with_rule(config: Config, rows: int, rule: Rule) -> Config:
     """Returns the settings with the numbers of a rule for this many training rows."""
-    size = min(BATCH_ROWS, max(min_batch, rows // STEPS_PER_EPOCH))
-    steps = steps_per_pass(rows, size)
-    passes = -(-STEPS_PER_EPOCH // steps) if min_steps else 1
-    epochs = max(EPOCHS, -(-min_steps // (passes * steps)))
-    train = replace(config.train, batch_size=size, passes=passes)
-    return replace(config, epochs=epochs, train=train)
+    if rule is None:
+        train = replace(config.train, batch_size=BATCH_ROWS)
+        return replace(config, epochs=EPOCHS, train=train)
+    batch_rows, steps = rule
+    return with_schedule(config, rows, min_batch_rows=batch_rows, min_steps=steps)
 
 
-def cross_validate(rows: Rows, rules: Sequence[tuple[int, int]], folds: int):
+def cross_validate(rows: Rows, rules: Sequence[Rule], folds: int) -> list[float]:
     """Returns the accuracy of each rule, the mean of the folds."""
     rows = rows.take(
         [i for i, split in enumerate(split_rows(rows)) if split == "train"]
@@ -57,25 +57,19 @@ def cross_validate(rows: Rows, rules: Sequence[tuple[int, int]], folds: int):
         with tempfile.TemporaryDirectory() as folder:
             table = write_table(Path(folder) / "table", rows, splits)
             for k, rule in enumerate(rules):
-                config = with_rule(default_settings(rows), trained, *rule)
+                config = with_rule(default_settings(rows), trained, rule)
                 config = replace(config, seed=fold)
                 accuracies[k].append(train(table, config, Path(folder) / f"run-{k}"))
     return [mean(values) for values in accuracies]
 
 
 def main(argv: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--tables", default=",".join(TABLES))
-    arguments = parser.parse_args(argv)
-    names = check_names(arguments.tables.split(","))
-    heads = [f"{batch} rows, {steps} steps" for batch, steps in RULES]
+    names, folds = read_arguments(argv, __doc__, "--folds")
+    heads = ["fixed"] + [f"{batch} rows, {steps} steps" for batch, steps in RULES[1:]]
     print(f"| table | {' | '.join(heads)} |\n|{'---|' * (len(RULES) + 1)}")
     results = []
     for name in names:
-        results.append(cross_validate(TABLES[name](), RULES, arguments.folds))
+        results.append(cross_validate(TABLES[name](), RULES, folds))
         print(f"| {name} | {' | '.join(f'{x:.3f}' for x in results[-1])} |", flush=True)
     means = [mean(column) for column in zip(*results, strict=True)]
     print(f"| mean | {' | '.join(f'{x:.3f}' for x in means)} |")

@@ -233,28 +233,33 @@ def measure(name: str, seeds: int) -> list[float]:
     return [*accuracies, fit_scikit_learn(*parts)]
 
 
-def check_names(names: list[str]) -> list[str]:
-    """Returns names of `TABLES`; raises UserError for others."""
+def read_arguments(argv: Sequence[str], doc: str, number: str) -> tuple[list[str], int]:
+    """Reads --tables and the flag of a number, 3 by default.
+
+    Raises:
+        UserError: A table does not exist.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(number, dest="number", type=int, default=3)
+    parser.add_argument("--tables", default=",".join(TABLES))
+    arguments = parser.parse_args(argv)
+    names = arguments.tables.split(",")
     for name in names:
         if name not in TABLES:
             hint = did_you_mean(name, list(TABLES))
             raise UserError(f"There is no table '{name}'.{hint}")
-    return names
+    return names, arguments.number
 
 
 def main(argv: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--tables", default=",".join(TABLES))
-    arguments = parser.parse_args(argv)
-    names = check_names(arguments.tables.split(","))
+    names, seeds = read_arguments(argv, __doc__, "--seeds")
     print(f"| table | {' | '.join(MODELS)} | difference |")
     print("|---|---|---|---|---|")
     differences = []
     for name in names:
-        means = measure(name, arguments.seeds)
+        means = measure(name, seeds)
         differences.append(means[0] - max(means[1:]))
         cells = [f"{x:.3f}" for x in means] + [f"{differences[-1]:+.3f}"]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)

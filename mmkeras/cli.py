@@ -19,7 +19,7 @@ from mmkeras.config.presets import DEMO, PRESETS
 from mmkeras.config.values import read_yaml
 from mmkeras.environment.extras import EXTRAS, missing_extra
 from mmkeras.errors import ExportMismatchError, LostWorkerError, UserError, did_you_mean
-from mmkeras.full_disk import find_full_disk, hide_in_finalizers
+from mmkeras.full_disk import find_full_disk, silence_finalizers
 
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
 
@@ -160,7 +160,7 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
 
 def _run(main: Callable[[Sequence[str]], int | None]) -> int:
     """Returns the exit code of a program; ends this process if the disk is full."""
-    hide_in_finalizers()
+    silence_finalizers()
     try:
         code = main(sys.argv[1:]) or 0
         if sys.stdout is not None:

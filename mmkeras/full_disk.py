@@ -61,8 +61,8 @@ def _find_in_text(text):
     return None
 
 
-def hide_in_finalizers() -> None:
-    """Makes finalizers silent about a full disk, of which HDF5's print dozens of lines.
+def silence_finalizers() -> None:
+    """Hides errors of finalizers on a full disk, of which HDF5 prints dozens of lines.
 
     The error that they follow is raised as any other.
     """

@@ -12,12 +12,21 @@ STEPS_PER_EPOCH, STEPS = 20, 1200
 MIN_BATCH_ROWS = 8  # the statistics of batch normalization need several rows
 
 
-def with_schedule(config: Config, rows: int, devices: int = 1) -> Config:
+def with_schedule(
+    config: Config,
+    rows: int,
+    devices: int = 1,
+    *,
+    min_batch_rows: int = MIN_BATCH_ROWS,
+    min_steps: int = STEPS,
+) -> Config:
     """Returns the settings with a number in the place of each "auto".
 
     Args:
         rows: Number of training rows.
         devices: Number of devices that share a batch; the batch size is a multiple.
+        min_batch_rows: Smallest batch size, but for the devices.
+        min_steps: Smallest number of steps of a run.
 
     Example:
         >>> config = with_schedule(Config(), rows=100)
@@ -26,7 +35,7 @@ def with_schedule(config: Config, rows: int, devices: int = 1) -> Config:
     """
     train, epochs = config.train, config.epochs
     if train.batch_size == AUTO:
-        size = min(BATCH_ROWS, max(MIN_BATCH_ROWS, rows // STEPS_PER_EPOCH))
+        size = min(BATCH_ROWS, max(min_batch_rows, rows // STEPS_PER_EPOCH))
         train = replace(train, batch_size=max(devices, size // devices * devices))
     if train.passes == AUTO:
         steps = steps_per_pass(rows, train.batch_size)
@@ -34,7 +43,7 @@ def with_schedule(config: Config, rows: int, devices: int = 1) -> Config:
         train = replace(train, passes=passes)
     if epochs == AUTO:
         steps = train.passes * steps_per_pass(rows, train.batch_size)
-        epochs = max(EPOCHS, -(-STEPS // steps))
+        epochs = max(EPOCHS, -(-min_steps // steps))
     return replace(config, epochs=epochs, train=train)
 
 
