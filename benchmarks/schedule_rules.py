@@ -26,11 +26,16 @@ from benchmarks.small_tables import (
 )
 from mmkeras.cli import run_program
 from mmkeras.config import Config
-from mmkeras.config.schedule import BATCH_ROWS, EPOCHS, with_schedule
+from mmkeras.config.schedule import (
+    BATCH_ROWS,
+    EPOCHS,
+    STEPS_PER_EPOCH,
+    with_schedule,
+)
 
-# Smallest batch, and smallest number of steps. None: 30 epochs of one pass, batches of
-# 32 rows.
-RULES = (None, (4, 600), (8, 600), (4, 1200), (8, 1200), (8, 1800))
+# Smallest batch, and smallest number of steps. A batch has a twentieth of the rows, from
+# the smallest to 32. None: 30 epochs of one pass, batches of 32.
+RULES = (None, (8, 600), (8, 1200), (16, 600), (32, 600), (32, 1200))
 Rule = tuple[int, int] | None
 
 
@@ -39,8 +44,10 @@ def with_rule(config: Config, rows: int, rule: Rule) -> Config:
     if rule is None:
         train = replace(config.train, batch_size=BATCH_ROWS)
         return replace(config, epochs=EPOCHS, train=train)
-    batch_rows, steps = rule
-    return with_schedule(config, rows, min_batch_rows=batch_rows, min_steps=steps)
+    smallest, steps = rule
+    size = min(BATCH_ROWS, max(smallest, rows // STEPS_PER_EPOCH))
+    config = replace(config, train=replace(config.train, batch_size=size))
+    return with_schedule(config, rows, min_steps=steps)
 
 
 def cross_validate(rows: Rows, rules: Sequence[Rule], folds: int) -> list[float]:

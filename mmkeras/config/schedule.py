@@ -5,38 +5,30 @@ from dataclasses import replace
 from mmkeras.config.config import Config
 from mmkeras.config.validation import AUTO
 
-BATCH_ROWS, EPOCHS = 32, 30  # for tables with enough rows
-# Small tables have smaller batches, several passes over the rows per epoch, and more
-# epochs. `benchmarks.schedule_rules` cross-validates the numbers.
-STEPS_PER_EPOCH, STEPS = 20, 1200
-MIN_BATCH_ROWS = 8  # the statistics of batch normalization need several rows
+# Small tables have several passes over the rows per epoch, so that it has enough steps.
+# `benchmarks.schedule_rules` cross-validates the numbers.
+BATCH_ROWS, EPOCHS, STEPS_PER_EPOCH, STEPS = 32, 30, 20, 600
 
 
 def with_schedule(
-    config: Config,
-    rows: int,
-    devices: int = 1,
-    *,
-    min_batch_rows: int = MIN_BATCH_ROWS,
-    min_steps: int = STEPS,
+    config: Config, rows: int, devices: int = 1, *, min_steps: int = STEPS
 ) -> Config:
     """Returns the settings with a number in the place of each "auto".
 
     Args:
         rows: Number of training rows.
         devices: Number of devices that share a batch; the batch size is a multiple.
-        min_batch_rows: Smallest batch size, but for the devices.
         min_steps: Smallest number of steps of a run.
 
     Example:
         >>> config = with_schedule(Config(), rows=100)
         >>> config.train.batch_size, config.train.passes, config.epochs
-        (8, 2, 47)
+        (32, 5, 30)
     """
     train, epochs = config.train, config.epochs
     if train.batch_size == AUTO:
-        size = min(BATCH_ROWS, max(min_batch_rows, rows // STEPS_PER_EPOCH))
-        train = replace(train, batch_size=max(devices, size // devices * devices))
+        size = max(devices, BATCH_ROWS // devices * devices)
+        train = replace(train, batch_size=size)
     if train.passes == AUTO:
         steps = steps_per_pass(rows, train.batch_size)
         passes = -(-STEPS_PER_EPOCH // steps) if epochs == AUTO else 1

@@ -38,8 +38,8 @@ class TrainConfig:
     """Optimisation.
 
     Attributes:
-        batch_size: Rows per step; auto follows the number of training rows: 32, or for
-            fewer than 640 rows a twentieth of them, at least 8.
+        batch_size: Rows per step; auto is 32, or a multiple of the devices below. The
+            rows are spread evenly over the batches.
         passes: Passes over the training rows per epoch; auto is 1, or without a number
             of epochs as many as give 20 steps per epoch.
         optimizer: adam, adamw or sgd (with Nesterov momentum 0.9).

@@ -6,13 +6,13 @@ from benchmarks import schedule_rules
 from benchmarks.schedule_rules import RULES, cross_validate, with_rule
 from benchmarks.small_tables import Rows, split_rows
 from mmkeras.config import Config
-from mmkeras.config.schedule import MIN_BATCH_ROWS, STEPS, with_schedule
+from mmkeras.config.schedule import BATCH_ROWS, STEPS, with_schedule
 
 
 @pytest.mark.parametrize("rows", [10, 100, 700])
 def test_the_rule_of_mmkeras_is_compared(rows):
-    assert (MIN_BATCH_ROWS, STEPS) in RULES
-    config = with_rule(Config(), rows, (MIN_BATCH_ROWS, STEPS))
+    assert (BATCH_ROWS, STEPS) in RULES
+    config = with_rule(Config(), rows, (BATCH_ROWS, STEPS))
     assert config == with_schedule(Config(), rows)
     assert config != with_rule(Config(), rows, None)
 

@@ -41,17 +41,17 @@ def test_the_schedule_follows_the_training_rows_and_is_kept(
     config = tiny_config(epochs="auto", train=auto)
     run_data = prepare_run(folder, config, table)
     settings = yaml.safe_load((folder / "config.yaml").read_text())
-    expected = [58, 8, 7]  # 24 rows, 3 steps per pass
+    expected = [30, 32, 20]  # 24 rows, 1 step per pass
     train = settings["train"]
     assert [settings["epochs"], train["batch_size"], train["passes"]] == expected
     assert settings == to_dict(run_data.config)
-    printed = "batches of 8 rows, 21 per epoch (7 passes over the rows), 58 epochs."
+    printed = "batches of 24 rows, 20 per epoch (20 passes over the rows), 30 epochs."
     assert printed in capsys.readouterr().out
     manifest = run_manifest.read_manifest(folder)
     assert manifest["settings"]["epochs"] == "auto"
 
     start(folder)
-    monkeypatch.setattr("mmkeras.config.schedule.MIN_BATCH_ROWS", 4)  # another version
+    monkeypatch.setattr("mmkeras.config.schedule.BATCH_ROWS", 4)  # another version
     run_folder.check_unchanged(folder, config, str(table))
     assert prepare_run(folder, config, table).config == run_data.config
 

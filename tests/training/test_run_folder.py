@@ -13,7 +13,7 @@ CONFIG = replace(small_concat(), train=TrainConfig())
 OLD = replace(CONFIG, epochs=30, text=TextConfig(tokens="char"))
 EARLIER = to_dict(replace(OLD, train=TrainConfig(batch_size=32)))
 del EARLIER["train"]["passes"]
-RESOLVED = {"epochs": 47, "train.batch_size": 8, "train.passes": 7}
+RESOLVED = {"epochs": 30, "train.batch_size": 32, "train.passes": 7}
 
 
 def test_a_folder_of_something_else_is_refused_and_not_changed(tmp_path):
@@ -93,7 +93,7 @@ def test_another_table_or_setting_is_refused(started, change, data, message):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ({"resolved": RESOLVED}, (47, 8, 7, "auto")),
+        ({"resolved": RESOLVED}, (30, 32, 7, "auto")),
         ({"settings": EARLIER}, (30, 32, 1, "char")),
     ],
 )

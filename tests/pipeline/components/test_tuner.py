@@ -53,7 +53,7 @@ def test_trials_differ_and_the_best_one_has_the_lowest_loss(fn_args, tmp_path):
 
 @pytest.mark.parametrize(
     ("epochs", "expected"),
-    [(7, (3, 1)), ("auto", (20, 7))],  # a third; 24 rows have 58 epochs
+    [(7, (3, 1)), ("auto", (10, 20))],  # a third; 24 rows have 30 epochs
 )
 def test_by_default_a_trial_has_a_third_of_the_epochs(epochs, expected, fn_args):
     content = json.loads(fn_args.custom_config["config"]) | {"epochs": epochs}
