@@ -33,8 +33,8 @@ from mmkeras.config.schedule import (
     with_schedule,
 )
 
-# Smallest batch, and smallest number of steps. A batch has a twentieth of the rows, from
-# the smallest to 32. None: 30 epochs of one pass, batches of 32.
+# Smallest batch, and smallest number of steps. A batch has a twentieth of the rows, at
+# least the smallest and at most 32. None: 30 epochs of one pass, batches of 32.
 RULES = (None, (8, 600), (8, 1200), (16, 600), (32, 600), (32, 1200))
 Rule = tuple[int, int] | None
 
