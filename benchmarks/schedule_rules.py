@@ -1,4 +1,4 @@
-"""Cross-validation of the rule that sets batch size and epochs from the number of rows.
+"""Cross-validation of rules that set batch size, passes and epochs by the rows.
 
     python -m benchmarks.schedule_rules [--folds 3] [--tables iris,wine]
 
@@ -26,12 +26,7 @@ from benchmarks.small_tables import (
 )
 from mmkeras.cli import run_program
 from mmkeras.config import Config
-from mmkeras.config.schedule import (
-    BATCH_ROWS,
-    EPOCHS,
-    STEPS_PER_EPOCH,
-    with_schedule,
-)
+from mmkeras.config.schedule import BATCH_ROWS, EPOCHS, STEPS_PER_EPOCH, with_schedule
 
 # Smallest batch, and smallest number of steps. A batch has a twentieth of the rows, at
 # least the smallest and at most 32. None: 30 epochs of one pass, batches of 32.

@@ -1,4 +1,4 @@
-"""Batch size and number of epochs that follow the number of training rows."""
+"""Batch size, passes over the rows per epoch, and epochs of a training run."""
 
 from dataclasses import replace
 

@@ -38,8 +38,8 @@ class TrainConfig:
     """Optimisation.
 
     Attributes:
-        batch_size: Rows per step; auto is 32, or a multiple of the devices below. The
-            rows are spread evenly over the batches.
+        batch_size: Rows per step, at most, as the rows are spread evenly over the
+            batches; auto is the largest multiple of the number of devices up to 32.
         passes: Passes over the training rows per epoch; auto is 1, or without a number
             of epochs as many as give 20 steps per epoch.
         optimizer: adam, adamw or sgd (with Nesterov momentum 0.9).
