@@ -66,6 +66,11 @@ def build_parser() -> Parser:
         help="Accept labels of versions that are not loaded yet.",
     )
     add("--batching-parameters-file", metavar="FILE", help="Settings of batching.")
+    add(
+        "--rest-cors",
+        action="store_true",
+        help="Let pages of other sites use the REST API (CORS).",
+    )
     add("--monitoring", action="store_true", help="Serve a metrics page.")
     add("--monitoring-config-file", metavar="FILE", help="Settings of that page.")
     add("--ssl-config-file", metavar="FILE", help="TLS keys of gRPC.")

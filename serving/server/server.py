@@ -23,7 +23,7 @@ from serving.server.errors import ServingError
 from serving.server.grpc.server import GrpcServer, address
 from serving.server.metrics import Metrics
 from serving.server.models.manager import Manager
-from serving.server.rest.app import build_app
+from serving.server.rest.app import RestApp
 from serving.server.rest.server import RestServer
 
 _SIGNAL_POLL_S = 0.5  # interval at which Python can run signal handlers
@@ -166,21 +166,13 @@ class Server:
         path = configs.METRICS_PATH if flags.monitoring else None
         if flags.monitoring_config_file:
             path = configs.read_monitoring(flags.monitoring_config_file)
-        app = build_app(
+        app = RestApp(
             data_plane,
+            limits,
             timeout_s=flags.rest_timeout_seconds,
             metrics_path=path,
-            max_body_bytes=limits.message_bytes,
-            max_parsed_bytes=limits.in_flight_bytes,
         )
-        return RestServer(
-            app,
-            flags.host,
-            flags.rest_port,
-            threads=limits.in_flight,
-            max_in_flight=limits.in_flight,
-            max_body_bytes=limits.message_bytes,
-        )
+        return RestServer(app, flags.host, flags.rest_port, cors=flags.rest_cors)
 
     def _load(self, name: str, version: int, path: str | os.PathLike) -> Servable:
         """Loads a version and warms it up."""

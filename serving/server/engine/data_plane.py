@@ -1,11 +1,10 @@
 """Transport-independent server API: protobuf requests to protobuf responses."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -70,7 +69,8 @@ class DataPlane:
         """
         limit = self._limits.message_bytes
         size_bytes = sum(tensor_bytes(p, limit) for p in request.inputs.values())
-        with self._admit(request, request, size_bytes) as handle:
+        extra_bytes = max(0, size_bytes - request.ByteSize())
+        with self.bytes.try_acquire(extra_bytes), self.admit(_spec(request)) as handle:
             return predict(handle.servable, request, deadline, limit)
 
     def classify(
@@ -134,17 +134,10 @@ class DataPlane:
         self._manager.apply(request.config, deadline)
         return model_management_pb2.ReloadConfigResponse(status={})
 
-    def signatures(
-        self, spec: model_pb2.ModelSpec
-    ) -> Mapping[str, meta_graph_pb2.SignatureDef]:
-        """Returns the signatures of the requested version."""
-        with self._manager.use(spec) as handle:
-            return handle.servable.signatures
-
     def _infer(
         self, run: Callable, request: Any, deadline: Deadline, spec_source: Any = None
     ):
-        with self._admit(request, spec_source or request) as handle:
+        with self.admit(_spec(spec_source or request)) as handle:
             examples = inference.count_examples(request.input)
             response = run(handle.servable, request, deadline)
         self.metrics.request_example_counts.observe(examples, model=handle.name)
@@ -152,20 +145,14 @@ class DataPlane:
         return response
 
     @contextmanager
-    def _admit(
-        self, request, spec_source, size_bytes: int = 0
-    ) -> Iterator[ModelHandle]:
-        """Acquires the semaphores and the version that `spec_source` names.
+    def admit(self, spec: model_pb2.ModelSpec) -> Iterator[ModelHandle]:
+        """Keeps the version that `spec` names open, for one request to a model.
 
-        The bytes of the request are already acquired; `size_bytes` is the size of
-        its tensors, which a few bytes may stand for.
+        Raises:
+            ServingError: Too many requests are running, or there is no such version.
         """
-        spec = _spec(spec_source)
-        with ExitStack() as stack:
-            stack.enter_context(self._requests.try_acquire(1))
-            extra_bytes = max(0, size_bytes - request.ByteSize())
-            stack.enter_context(self.bytes.try_acquire(extra_bytes))
-            yield stack.enter_context(self._manager.use(spec))
+        with self._requests.try_acquire(1), self._manager.use(spec) as handle:
+            yield handle
 
 
 def _spec(request) -> model_pb2.ModelSpec:

@@ -68,3 +68,19 @@ def decompress(
         acquire(len(part))
         parts.append(part)
     return b"".join(parts), stream.unused_data + data[at:]
+
+
+def decompress_gzip(body, limit, acquire, deadline):
+    parts, limit_left = [], limit
+    try:
+        while body:
+            part, body = decompress(body, GZIP, limit_left, acquire)
+            parts.append(part)
+            limit_left -= len(part)
+    except zlib.error as error:
+        from serving.server.errors import invalid_argument
+
+        raise invalid_argument(
+            f"The body cannot be decompressed as Content-Encoding: gzip: {error}."
+        ) from None
+    return b"".join(parts)

@@ -4,9 +4,11 @@ Source: TensorFlow Serving 2.16.1 (predict_util.cc) and TensorFlow 2.16
 (saved_model/util.cc), for the checks and the texts of errors.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from mmkeras.schema import SERVING_DEFAULT
@@ -38,6 +40,30 @@ def predict(
         ServingError: With the code and text of TensorFlow Serving.
     """
     name = request.model_spec.signature_name or SERVING_DEFAULT
+    signature = find_signature(servable, name)
+    _check_names(signature, request.inputs)
+    arrays = {
+        alias: _decode(alias, request.inputs[alias], max_tensor_bytes)
+        for alias in sorted(request.inputs)
+        if alias in signature.inputs
+    }
+    outputs = run_signature(
+        servable, signature, arrays, deadline, request.output_filter
+    )
+    response = predict_pb2.PredictResponse(
+        model_spec=response_spec(servable, request.model_spec, name)
+    )
+    for alias, array in outputs.items():
+        response.outputs[alias].CopyFrom(to_proto(array))
+    return response
+
+
+def find_signature(servable: Servable, name: str) -> SignatureDef:
+    """Returns the signature of that name.
+
+    Raises:
+        ServingError: There is none, or it is of another method than TF Serving knows.
+    """
     signature = servable.signatures.get(name)
     if signature is None:
         raise failed_precondition(f'Serving signature key "{name}" not found.')
@@ -46,16 +72,39 @@ def predict(
             "Expected prediction signature method_name to be one of "
             f"{{{', '.join(_METHODS)}}}. Was: {signature.method_name}"
         )
-    feeds = _feeds(signature, request, max_tensor_bytes)
-    aliases = _select_outputs(signature, request.output_filter)
+    return signature
+
+
+def run_signature(
+    servable: Servable,
+    signature: SignatureDef,
+    inputs: Mapping[str, np.ndarray],
+    deadline: Deadline,
+    output_filter: Iterable[str] = (),
+) -> dict[str, np.ndarray]:
+    """Runs a signature; returns {output: array}.
+
+    Args:
+        servable: Model version to run.
+        signature: One of its signatures.
+        inputs: {input: array}; the signature's defaults replace missing ones.
+        deadline: Deadline of the request.
+        output_filter: Names of outputs; empty: all.
+
+    Raises:
+        ServingError: With the code and text of TensorFlow Serving.
+    """
+    feeds, defaults = {}, signature.defaults
+    for alias in sorted(signature.inputs):
+        name = signature.inputs[alias].name
+        if alias in inputs:
+            feeds[name] = inputs[alias]
+        else:
+            feeds[name] = _decode(alias, defaults[alias], 2**31)
+    aliases = _select_outputs(signature, output_filter)
     fetches = [signature.outputs[alias].name for alias in aliases]
     arrays = servable.run(feeds, fetches, deadline, "Predict")
-    response = predict_pb2.PredictResponse(
-        model_spec=response_spec(servable, request.model_spec, name)
-    )
-    for alias, array in zip(aliases, arrays, strict=True):
-        response.outputs[alias].CopyFrom(to_proto(array))
-    return response
+    return dict(zip(aliases, arrays, strict=True))
 
 
 def response_spec(
@@ -67,31 +116,30 @@ def response_spec(
     return spec
 
 
-def _feeds(signature, request, max_tensor_bytes: int) -> dict[str, np.ndarray]:
-    inputs, known, defaults = request.inputs, signature.inputs, signature.defaults
-    if not 0 <= len(known) - len(inputs) <= len(defaults):
+def _check_names(signature: SignatureDef, inputs: Iterable[str]) -> None:
+    names, known = set(inputs), set(signature.inputs)
+    if not 0 <= len(known) - len(names) <= len(signature.defaults):
         raise invalid_argument(
-            f"input size does not match signature: {len(inputs)}!={len(known)} "
-            f"len({_format_set(inputs)}) != len({_format_set(known)}). "
-            f"Sent extra: {_format_set(set(inputs) - set(known))}. "
-            f"Missing but required: {_format_set(set(known) - set(inputs))}."
+            f"input size does not match signature: {len(names)}!={len(known)} "
+            f"len({_format_set(names)}) != len({_format_set(known)}). "
+            f"Sent extra: {_format_set(names - known)}. "
+            f"Missing but required: {_format_set(known - names)}."
         )
-    feeds = {}
-    for alias in sorted(known):
-        name = known[alias].name
-        if alias not in inputs and alias not in defaults:
-            raise invalid_argument(
-                f"Signature input alias: {alias}(feed name: {name}) not found in "
-                "request and no default value provided. Inputs expected to be in the "
-                f"request {_format_set(inputs)}, or default input alias set: "
-                f"{','.join(sorted(defaults))}"
-            )
-        proto = inputs[alias] if alias in inputs else defaults[alias]
-        try:
-            feeds[name] = to_array(proto, max_tensor_bytes)
-        except ValueError:
-            raise invalid_argument(f"tensor parsing error: {alias}") from None
-    return feeds
+    for alias in sorted(known - names - set(signature.defaults)):
+        raise invalid_argument(
+            f"Signature input alias: {alias}(feed name: "
+            f"{signature.inputs[alias].name}) not found in request and no default "
+            f"value provided. Inputs expected to be in the request "
+            f"{_format_set(names)}, or default input alias set: "
+            f"{','.join(sorted(signature.defaults))}"
+        )
+
+
+def _decode(alias: str, proto: TensorProto, max_bytes: int) -> np.ndarray:
+    try:
+        return to_array(proto, max_bytes)
+    except ValueError:
+        raise invalid_argument(f"tensor parsing error: {alias}") from None
 
 
 def _select_outputs(signature, names: Iterable[str]) -> list[str]:

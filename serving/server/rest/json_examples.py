@@ -1,78 +1,61 @@
-"""Conversion of the JSON body of :classify and :regress to a protobuf request.
+"""Conversion of the JSON body of :classify and :regress to tf.Examples.
 
 Source: tensorflow_serving/util/json_tensor.cc of TensorFlow Serving 2.16.1, for the
-rules and the texts of errors. This is stricter: a duplicate feature of an example is an
-error; TF Serving uses the last one.
+rules and the first words of errors.
 """
 
-from typing import Any, TypeVar
+from math import isfinite
+from typing import Any
 
 import numpy as np
 from tensorflow.core.example.example_pb2 import Example
 from tensorflow.core.example.feature_pb2 import Feature
-from tensorflow_serving.apis import classification_pb2, model_pb2, regression_pb2
+from tensorflow_serving.apis.input_pb2 import Input
 
 from serving.server.errors import invalid_argument
-from serving.server.rest.json_reader import DuplicateNames, locate_errors, read_json
-from serving.server.rest.json_tensor import (
-    check_lossless,
+from serving.server.rest.json_document import (
     decode_base64,
     is_base64,
     malformed_value,
+    quote,
     type_name,
 )
-from serving.server.rest.json_writer import is_float
-from serving.server.rest.predict_request import set_signature
+from serving.server.rest.json_rows import Document
 
-Request = TypeVar(
-    "Request",
-    classification_pb2.ClassificationRequest,
-    regression_pb2.RegressionRequest,
-)
-_KIND_NAMES = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
+_FLOAT_MAX = float(np.finfo(np.float32).max)
 _INT64_MAX = 2**63 - 1
+_KIND_NAMES = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 
 
-def parse_examples_request(
-    body: bytes, spec: model_pb2.ModelSpec, kind: type[Request]
-) -> Request:
-    """Converts a body, in a microsecond per value on top of reading the JSON.
-
-    Args:
-        body: JSON.
-        spec: Model of the request's path; the body may name a signature.
-        kind: ClassificationRequest or RegressionRequest.
+def parse_examples(document: Document) -> Input:
+    """Converts the "examples" and the "context" of a body.
 
     Raises:
         ServingError: The body has no examples, or a value is invalid.
     """
-    document = read_json(body)
-    request = kind(model_spec=spec)
-    with locate_errors(body):
-        set_signature(document, request)
-        examples = request.input.example_list.examples
-        if "context" in document:
-            context = request.input.example_list_with_context
-            context.context.CopyFrom(_example(document["context"]))
-            examples = context.examples
-        examples.extend(map(_example, _example_list(document)))
-    return request
+    members, data = document.members, Input()
+    _check_examples(document)
+    examples = data.example_list.examples
+    if "context" in members:
+        context = data.example_list_with_context
+        context.context.CopyFrom(_example(members["context"]))
+        examples = context.examples
+    for _, rows in document.groups():
+        examples.extend(map(_example, rows))
+    return data
 
 
-def _example_list(document: dict[str, Any]) -> list:
-    if "examples" not in document:
+def _check_examples(document: Document) -> None:
+    members = document.members
+    if "examples" not in members:
         raise malformed_value(
-            document,
+            members,
             "When method is classify, key 'examples' is expected and was not found",
         )
-    examples = document["examples"]
-    if not isinstance(examples, list):
-        raise malformed_value(
-            document, "Expecting 'examples' value to be an list/array"
-        )
-    if not examples:
-        raise malformed_value(document, "'examples' value is an empty array")
-    return examples
+    if not isinstance(members["examples"], list):
+        raise malformed_value(members, "Expecting 'examples' value to be an list/array")
+    if not document.count_rows():
+        raise malformed_value(members, "'examples' value is an empty array")
 
 
 def _example(value: Any) -> Example:
@@ -80,8 +63,6 @@ def _example(value: Any) -> Example:
         raise invalid_argument(
             f"Example must be JSON object but got JSON {type_name(value)}"
         )
-    if isinstance(value, DuplicateNames):
-        raise malformed_value(value, "names a feature twice")
     example = Example()
     for name, content in value.items():
         feature = example.features.feature[name]
@@ -100,10 +81,13 @@ def _append(value: Any, name: str, feature: Feature) -> None:
         raise invalid_argument(
             f"Feature: {name} has element with unexpected JSON type: {type_name(value)}"
         )
-    elif is_float(value):
-        values = _list_of("float_list", name, feature)
-        check_lossless(value, np.float32)
-        values.append(float(value))
+    elif isinstance(value, float):
+        if isfinite(value) and abs(value) > _FLOAT_MAX:
+            raise invalid_argument(
+                f"Cannot convert JSON value: {quote(value)} to float without loss of "
+                "precision."
+            )
+        _list_of("float_list", name, feature).append(value)
     else:
         values = _list_of("int64_list", name, feature)
         if value > _INT64_MAX:
