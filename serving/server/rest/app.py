@@ -54,7 +54,7 @@ class RestApp:
 
     Attributes:
         running: Requests whose body is complete and whose response is not.
-        lost: Such requests that were cancelled.
+        lost: Such requests that were cancelled when the server stopped.
     """
 
     def __init__(
@@ -89,7 +89,11 @@ class RestApp:
                 response = await self._respond(request, _target(scope), stack)
             except requests.ClientDisconnect:
                 return
-            await response(scope, receive, send)
+            try:
+                await response(scope, receive, send)
+            except asyncio.CancelledError:
+                self.lost += 1
+                raise
 
     def close(self) -> None:
         """Ends the threads; busy ones end with the process."""
@@ -102,7 +106,7 @@ class RestApp:
         path = target.partition("?")[0]
         if path == self._metrics_path:
             return self._render_metrics(target, path)
-        start_s, name, action = time.monotonic(), "", ""
+        start_s, name, action, body = time.monotonic(), "", "", None
         code, headers = grpc.StatusCode.OK, {}
         acquire = stack.enter_context(self._data_plane.bytes.acquire_incrementally())
         try:
@@ -134,9 +138,13 @@ class RestApp:
             if isinstance(error, TooLargeError):
                 status, content = 413, self._format_too_large()
             headers = self._close_unread(request)
-        except (requests.ClientDisconnect, asyncio.CancelledError):
+        except requests.ClientDisconnect:
             code = grpc.StatusCode.CANCELLED
             raise
+        except asyncio.CancelledError:  # uvicorn stops
+            self.lost += body is not None
+            code, status = grpc.StatusCode.UNAVAILABLE, 503
+            content = format_json({"error": "The server has stopped."})
         except Exception:
             _log.exception("%s %s has failed", request.method, target)
             code, status = grpc.StatusCode.INTERNAL, 500
@@ -171,9 +179,6 @@ class RestApp:
         self.running += 1
         try:
             yield
-        except asyncio.CancelledError:
-            self.lost += 1
-            raise
         finally:
             self.running -= 1
 

@@ -104,11 +104,11 @@ def read_document(
     view = memoryview(body)
     members = parse_json(b"".join((view[: start + 1], view[end:])))
     count = scan.commas_before(end) - scan.commas_before(start)
-    if count or view[start + 1 : end].tobytes().strip():
-        count += 1
+    if not count and not view[start + 1 : end].tobytes().strip():
+        return Document(members, key, 0)
     cuts = [start, *(at for at in scan.cuts if start < at < end), end]
     parse = partial(_parse_groups, body, cuts, acquire, deadline)
-    return Document(members, key, count, parse)
+    return Document(members, key, count + 1, parse)
 
 
 def _parse_groups(

@@ -186,10 +186,13 @@ class _Protocol(HttpToolsProtocol):
     def send_400_response(self, msg):
         status, message = self._error or (400, msg)
         content = format_json({"error": message})
-        head = (
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
-        )
+        lines = [
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+            "content-type: application/json",
+            f"content-length: {len(content)}",
+            "connection: close",
+        ]
+        head = "\r\n".join([*lines, "", ""])
         self.transport.write(head.encode() + content)
         self.transport.close()
 

@@ -24,9 +24,9 @@ def predict_request(values, name="halves", **spec):
     return request
 
 
-def serving_error(call, *args, **kwargs):
-    """Returns the ServingError that a call raises."""
-    with pytest.raises(ServingError) as caught:
+def serving_error(call, *args, match=None, **kwargs):
+    """Returns the ServingError that a call raises, whose text matches a pattern."""
+    with pytest.raises(ServingError, match=match) as caught:
         call(*args, **kwargs)
     return caught.value
 

@@ -2,6 +2,7 @@ import http.client
 import json
 import logging
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -9,35 +10,48 @@ from contextlib import closing, contextmanager
 import pytest
 
 from mmkeras.errors import UserError
-from serving.server.rest.app import build_app
+from serving.server.engine.data_plane import Limits
+from serving.server.rest import api
+from serving.server.rest.app import RestApp
 from serving.server.rest.server import RestServer
 from tests.serving.server.assertions import WAIT_S, wait_until
-from tests.serving.server.recording_data_plane import RecordingDataPlane
 
 PREDICT = "/v1/models/halves:predict"
 BODY = b'{"instances": [1, 2, 5]}'
 OK = (200, {"predictions": [2.5, 3.0, 4.5]})
+POST = b"POST / HTTP/1.1\r\n"
+POST_PREDICT = f"POST {PREDICT} HTTP/1.1\r\n".encode()
 
 
 @pytest.fixture
-def recorder(data_plane):
-    return RecordingDataPlane(data_plane)
+def gate(monkeypatch):
+    """Event that requests wait for; set at first."""
+    gate, run_action = threading.Event(), api.run_action
+    gate.set()
+
+    def run(data_plane, request):
+        assert gate.wait(WAIT_S)
+        return run_action(data_plane, request)
+
+    monkeypatch.setattr(api, "run_action", run)
+    return gate
 
 
 @pytest.fixture
-def serve(recorder):
-    """Starts servers on free ports."""
+def serve(data_plane, gate):
+    """Starts servers on free ports; each has its application as `app`."""
     servers = []
 
-    def serve(max_body_bytes=2**20, timeout_s=None, **settings):
-        app = build_app(recorder, timeout_s=timeout_s, max_body_bytes=max_body_bytes)
-        settings = {"threads": 2, "max_body_bytes": max_body_bytes, **settings}
+    def serve(message_bytes=2**20, **settings):
+        limits = Limits(in_flight=8, message_bytes=message_bytes)
+        app = RestApp(data_plane, limits, timeout_s=None)
         servers.append(RestServer(app, "127.0.0.1", 0, **settings))
+        servers[-1].app = app
         servers[-1].start()
         return servers[-1]
 
     yield serve
-    recorder.gate.set()
+    gate.set()
     for server in servers:
         server.stop(5)
 
@@ -61,8 +75,21 @@ def request_anew(server):
     with connected(server) as connection:
         try:
             return request(connection)
-        except http.client.RemoteDisconnected:
+        except (http.client.RemoteDisconnected, ConnectionResetError):
             return "disconnected"
+
+
+def send_raw(server, data):
+    """Sends bytes; returns all bytes of the response."""
+    with connect(server) as connection:
+        response = b""
+        try:
+            connection.sendall(data)
+            while part := connection.recv(65536):
+                response += part
+        except (ConnectionResetError, BrokenPipeError):  # it has not read all bytes
+            pass
+        return response
 
 
 @pytest.fixture
@@ -72,20 +99,18 @@ def pool():
 
 
 @pytest.fixture
-def blocked(recorder, pool):
-    """Context with futures of requests that wait in the data plane or the queue."""
+def blocked(gate, pool):
+    """Context with futures of requests that run and wait."""
 
     @contextmanager
     def blocked(server, count):
-        recorder.gate.clear()
+        gate.clear()
         try:
-            futures = []
-            for running in range(1, count + 1):
-                futures.append(pool.submit(request_anew, server))
-                wait_until(lambda n=running: server.dispatcher.in_flight == n)
+            futures = [pool.submit(request_anew, server) for _ in range(count)]
+            wait_until(lambda: server.app.running == count)
             yield futures
         finally:
-            recorder.gate.set()
+            gate.set()
 
     return blocked
 
@@ -94,22 +119,17 @@ def results(futures):
     return [future.result(WAIT_S) for future in futures]
 
 
-def send_raw(server, data):
-    """Sends bytes; returns all bytes of the response."""
-    with connect(server) as connection:
-        connection.sendall(data)
-        response = b""
-        try:
-            while part := connection.recv(65536):
-                response += part
-        except ConnectionResetError:  # the server has not read all bytes
-            pass
-        return response
+def test_the_port_is_closed_until_the_start(data_plane):
+    app = RestApp(data_plane, Limits())
+    server = RestServer(app, "127.0.0.1", 0)
+    with pytest.raises(ConnectionRefusedError):
+        connect(server)
+    assert server.stop(1)
 
 
 def test_a_connection_serves_many_requests_without_a_server_name(serve):
     with connected(serve()) as connection:
-        assert [request(connection) for _ in range(3)] == [OK] * 3
+        assert [request(connection) for _ in range(50)] == [OK] * 50
         assert request(connection, iter([BODY[:7], BODY[7:]])) == OK  # chunked
         connection.request("HEAD", PREDICT)
         connection.getresponse().read()
@@ -119,64 +139,55 @@ def test_a_connection_serves_many_requests_without_a_server_name(serve):
     assert "Server" not in headers
 
 
-def test_requests_above_the_limit_are_rejected_and_the_others_served(
-    serve, recorder, blocked
-):
-    server = serve(threads=1, max_in_flight=3)
-    with connected(server) as connection:
-        with blocked(server, 3) as futures:
-            for status, body in (request(connection), request(connection)):
-                assert status == 429
-                assert "Too many requests in flight: 3 of 3" in body["error"]
-        assert results(futures) == [OK] * 3
-        assert request(connection) == OK
-    page = recorder.metrics.render()
-    assert 'model_name="halves",status="RESOURCE_EXHAUSTED"} 2\n' in page
-
-
-def test_the_timeout_includes_the_time_in_the_queue(serve, recorder, blocked):
-    server = serve(threads=1, timeout_s=0.5)
-    with blocked(server, 2) as (first, second):
-        wait_until(lambda: recorder.requests)
-        time.sleep(0.6)
-    assert second.result(WAIT_S)[0] == 504
-    assert first.result(WAIT_S)[0] in (200, 504)
-    assert len(recorder.requests) == 2  # signatures and inputs of the first
-
-
-def test_a_client_may_send_the_next_request_at_once(serve):
-    with connected(serve(threads=1, max_in_flight=1)) as connection:
-        assert [request(connection) for _ in range(200)] == [OK] * 200
+@pytest.mark.parametrize("cors", [True, False])
+def test_pages_of_other_sites_may_use_the_api_if_cors_is_on(serve, cors):
+    with connected(serve(cors=cors)) as connection:
+        headers = {"Origin": "http://a", "Access-Control-Request-Method": "POST"}
+        connection.request("OPTIONS", PREDICT, headers=headers)
+        response = connection.getresponse()
+        response.read()
+        assert response.status == 200
+        assert (response.headers["Access-Control-Allow-Origin"] == "*") == cors
 
 
 def test_running_requests_are_finished_while_the_server_stops(serve, pool, blocked):
     server = serve()
     with connected(server) as idle:
-        assert request(idle)[0] == 200
-        wait_until(server.is_idle)
+        assert request(idle) == OK
         with blocked(server, 1) as futures:
             stopping = pool.submit(server.stop, WAIT_S)
-            wait_until(lambda: server.dispatcher.closing)
-            assert request(idle) == (503, {"error": "The server is shutting down."})
+            wait_until(lambda: request_anew_fails(server))
         assert results(futures) == [OK]
-        stopping.result(WAIT_S)
-        with pytest.raises(OSError):
-            connect(server)
+        assert stopping.result(WAIT_S) is True
+        with pytest.raises((OSError, http.client.HTTPException)):
+            request(idle)
 
 
-def test_a_request_longer_than_the_drain_time_is_disconnected(serve, blocked):
+def request_anew_fails(server):
+    try:
+        connect(server).close()
+        return False
+    except OSError:
+        return True
+
+
+def test_a_request_longer_than_the_drain_time_loses_its_result(serve, blocked):
     server = serve()
     with blocked(server, 1) as futures:
-        server.stop(0.1)
-        assert results(futures) == ["disconnected"]
+        assert server.stop(0.1) is False
+        assert results(futures) == [(503, {"error": "The server has stopped."})]
 
 
-def test_a_server_that_was_never_started_can_be_stopped(recorder):
-    RestServer(build_app(recorder), "127.0.0.1", 0, 1).stop(1)
+def test_a_body_that_does_not_arrive_before_the_stop_is_no_lost_request(serve):
+    server = serve()
+    with connect(server) as connection:
+        connection.sendall(POST_PREDICT + b"Content-Length: 9\r\n\r\nx")
+        time.sleep(0.2)
+        assert server.stop(0.1) is True
 
 
 def test_a_slow_client_gets_all_of_a_large_response(serve):
-    with connected(serve(max_body_bytes=2**24)) as connection:
+    with connected(serve(message_bytes=2**24)) as connection:
         body = {"signature_name": "echo", "instances": ["x" * 10_000] * 300}
         connection.request("POST", PREDICT, json.dumps(body))
         time.sleep(0.2)
@@ -184,30 +195,49 @@ def test_a_slow_client_gets_all_of_a_large_response(serve):
     assert [row["length"] for row in response["predictions"]] == [10_000] * 300
 
 
-POST = b"POST / HTTP/1.1\r\n"
+LENGTH_AND_CHUNKED = b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
     ("data", "status"),
     [
         (b"\x16\x03\x01\x02\x00\r\n\r\n", b"400 Bad Request"),
-        (b"GET / HTTP/1.1\r\nA: " + b"x" * 300_000 + b"\r\n\r\n", b"431 "),
-        (POST + b"Transfer-Encoding: zip\r\n\r\n", b"501 "),
-        (POST + b"Content-Length: 2500000\r\n\r\n", b"413 "),
-        (POST + b"Transfer-Encoding: chunked\r\n\r\n?\r\n\r\n", b"400 Bad Request"),
+        (POST + LENGTH_AND_CHUNKED, b"400 Bad Request"),
+        (CHUNKED + b"?\r\n\r\n", b"400 Bad Request"),
+        (b"GET / HTTP/1.1\r\n" + b"A: x\r\n" * 200 + b"\r\n", b"431 "),
+        (b"GET / HTTP/1.1\r\nA: " + b"x" * 100_000 + b"\r\n\r\n", b"431 "),
+        (b"GET / HTTP/1.1\r\nA: " + b"x" * 900_000, b"431 "),
+        (POST_PREDICT + b"Content-Length: 2500000\r\n\r\n", b"413 "),
     ],
 )
-def test_invalid_http_is_an_error_in_json(serve, data, status):
+def test_invalid_http_is_an_error_in_json_and_the_connection_is_closed(
+    serve, data, status
+):
     server = serve()
     head, _, body = send_raw(server, data).partition(b"\r\n\r\n")
     assert head.split(b" ", 1)[1].startswith(status)
-    assert b"Content-Type: application/json" in head
+    assert b"content-type: application/json" in head
     assert list(json.loads(body)) == ["error"]
     assert request_anew(server) == OK
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        CHUNKED + b"0\r\n" + b"A: x\r\n" * 200_000,  # trailers
+        CHUNKED + b"1;" + b"x" * 2_000_000,  # an extension of a chunk
+        b"GET / HTTP/1.1\r\n\r\n" * 100_000,  # requests that wait for responses
+    ],
+)
+def test_endless_heads_are_disconnected(serve, data):
+    server = serve()
+    assert len(send_raw(server, data)) < len(data)
+    assert request_anew(server) == OK
+
+
 def test_a_body_slightly_above_the_limit_gets_a_response(serve):
-    with connected(serve(max_body_bytes=1000)) as connection:
+    with connected(serve(message_bytes=1000)) as connection:
         status, body = request(connection, BODY.ljust(500_000))
         assert status == 413 and "more than 1000 bytes" in body["error"]
         assert request(connection) == OK
@@ -215,60 +245,70 @@ def test_a_body_slightly_above_the_limit_gets_a_response(serve):
 
 def test_slow_senders_and_idle_clients_are_disconnected(serve, pool):
     server = serve(receive_s=1.0)
-    half = POST + b"Content-Length: 9\r\n\r\nx"
-    idle = [pool.submit(send_raw, server, data) for data in (half, b"")]
-    with connect(server) as connection:
-        connection.settimeout(0.1)
-
-        def is_closed():
-            try:
-                connection.sendall(b"G")
-                return not connection.recv(1)
-            except TimeoutError:
-                return False
-            except OSError:
-                return True
-
-        wait_until(is_closed)
-    assert results(idle) == [b"", b""]
+    half = POST_PREDICT + b"Content-Length: 9\r\n\r\nx"
+    head = b"GET / HTTP/1.1\r\nA: "
+    idle = [pool.submit(send_raw, server, data) for data in (half, head, b"")]
+    assert results(idle) == [b"", b"", b""]
     assert request_anew(server) == OK
 
 
-def test_disconnected_clients_do_no_harm(serve, recorder):
+def test_a_client_that_reads_no_response_is_disconnected(serve):
+    server = serve(receive_s=1.0, message_bytes=2**24)
+    body = json.dumps({"signature_name": "echo", "instances": ["x" * 10_000] * 900})
+    head = f"POST {PREDICT} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    with connect(server) as connection:
+        connection.sendall(head.encode() + body.encode())
+        wait_until(lambda: server.app.running == 1)
+        wait_until(lambda: server.app.running == 0)
+    assert request_anew(server) == OK
+
+
+def test_disconnected_clients_do_no_harm(serve, gate):
     server = serve()
-    recorder.gate.clear()
+    gate.clear()
     head = f"POST {PREDICT} HTTP/1.1\r\nContent-Length: {len(BODY)}\r\n\r\n"
     for _ in range(5):
         with connect(server) as connection:
             connection.sendall(head.encode() + BODY)
-    wait_until(lambda: server.dispatcher.in_flight == 5)
-    recorder.gate.set()
-    wait_until(lambda: server.dispatcher.in_flight == 0)
+    wait_until(lambda: server.app.running == 5)
+    gate.set()
+    wait_until(lambda: server.app.running == 0)
     assert request_anew(server) == OK
 
 
-def test_connections_above_the_limit_wait(serve):
+def test_many_slow_connections_do_not_shut_the_port(serve, blocked):
     server = serve(max_connections=5)
-    for connection in [connect(server) for _ in range(10)]:
+    half = POST_PREDICT + b"Content-Length: 9\r\n\r\nx"
+    with blocked(server, 2) as futures:
+        slow = [connect(server) for _ in range(20)]
+        for connection in slow:
+            connection.sendall(half)
+        answer = ThreadPoolExecutor(1).submit(request_anew, server)
+        wait_until(lambda: server.app.running == 3)
+    assert results([*futures, answer]) == [OK] * 3
+    for connection in slow:
         connection.close()
-    assert request_anew(server) == OK
 
 
-def test_waitress_logs_nothing(capfd, caplog, serve, blocked):
+def test_nothing_is_logged_in_normal_use(capfd, caplog, serve, blocked):
     with caplog.at_level(logging.INFO):
-        with blocked(serve(threads=1), 4) as futures:
+        server = serve()
+        with blocked(server, 4) as futures:
             pass
         assert results(futures) == [OK] * 4
+        send_raw(server, b"nonsense\r\n\r\n")
+        server.stop(5)
     assert capfd.readouterr() == ("", "")
-    assert not [r for r in caplog.records if r.name.startswith("waitress")]
+    assert not [r for r in caplog.records if r.name.startswith("uvicorn")]
 
 
-def test_a_port_or_host_that_cannot_be_bound_is_a_users_mistake(serve, recorder):
+def test_a_port_or_host_that_cannot_be_bound_is_a_users_mistake(serve, data_plane):
     local, busy = "127.0.0.1", serve().port
+    app = RestApp(data_plane, Limits())
     for host, port, message in (
         (local, busy, f"port {busy} of '{local}'"),
         (local, 70_000, "must be 0 to 65535, received 70000"),
         ("no.such.host.invalid", 0, "of 'no.such.host.invalid' cannot be opened"),
     ):
         with pytest.raises(UserError, match=message):
-            RestServer(build_app(recorder), host, port, 1)
+            RestServer(app, host, port)

@@ -1,0 +1,93 @@
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.server.errors import ServingError
+from serving.server.rest.json_document import (
+    decode_base64,
+    parse_json,
+    parse_list,
+    quote,
+    signature_name,
+)
+from tests.serving.server.assertions import serving_error
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.text(), VALUES))
+def test_any_object_equals_the_standard_librarys(document):
+    body = json.dumps(document).encode()
+    try:
+        assert repr(parse_json(body)) == repr(json.loads(body))
+    except ServingError:  # json.dumps writes lone surrogates
+        assert rb"\ud" in body
+
+
+BROKEN = ["", " \n", "{", "{a:1}", '{"a":1,}', '{"a" 1}', '{"a":nul}', '{"a":"\n"}']
+BROKEN += ['{"a":"\\ud800"}', '{"a":1e999}', '{"a":' + "[" * 200_000, "{}x", '{"a":.1}']
+BROKEN += ['{"a":NaN', '{"a":-Infinityy}']
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_broken_document_is_refused(text):
+    error = serving_error(parse_json, text.encode())
+    assert error.code.name == "INVALID_ARGUMENT"
+    assert error.message.startswith("JSON Parse error: ")
+
+
+@given(st.binary() | st.text(alphabet='{}[]":,\\u0dD18eE+-.nulINa\n ').map(str.encode))
+def test_any_bytes_are_an_object_or_an_error(body):
+    try:
+        assert isinstance(parse_json(body), dict)
+    except ServingError as error:
+        assert error.code.name == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("text", ["[1]", "3.5", '"x"', "null"])
+def test_a_document_that_is_no_object_is_refused(text):
+    message = serving_error(parse_json, text.encode()).message
+    assert message == f"JSON Value: {text} Is not object"
+
+
+def test_nan_infinity_and_a_byte_order_mark_are_accepted():
+    assert repr(parse_json(b'{"a": [NaN, -Infinity]}')) == "{'a': [nan, -inf]}"
+    assert parse_json(b'\xef\xbb\xbf{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
+
+
+def test_a_list_has_its_values_without_brackets():
+    assert parse_list(b'1, "a"') == [1, "a"]
+    assert "Parse error" in serving_error(parse_list, b"1,").message
+
+
+def test_a_signature_name_is_a_text():
+    assert signature_name({"signature_name": "s"}) == "s"
+    assert signature_name({}) == ""
+    error = serving_error(signature_name, {"signature_name": 1})
+    assert "'signature_name' key must be a string value" in error.message
+
+
+@given(st.binary())
+def test_any_bytes_survive_base64_with_and_without_padding(content):
+    text = base64.b64encode(content).decode()
+    for variant in (text, text.rstrip("="), "\n".join(text)):
+        assert decode_base64({"b64": variant}) == content
+
+
+@pytest.mark.parametrize("text", ["e", "eA=", "eA===", "=", "é", "e=A=", "eA=x", 1])
+def test_invalid_base64_is_refused(text):
+    message = serving_error(decode_base64, {"b64": text}).message
+    assert "base64 d" in message
+
+
+def test_a_quotation_of_a_large_value_is_short():
+    large = {"a" * 5000: [["x" * 5000] * 1000] * 1000}
+    assert len(quote(large)) <= 203
+    assert quote({"a": [1.5, None, "é"]}) == '{"a": [1.5, null, "é"]}'
