@@ -1,33 +1,26 @@
 """Message classes of TensorFlow Serving's gRPC API, without importing TensorFlow.
 
 The stubs of tensorflow-serving-api import all of TensorFlow: seconds of start-up and
-600 MB. But each generated *_pb2.py has its descriptor as one literal of bytes, in a
-call of `AddSerializedFile`. `ast` reads these literals from the installed files into a
-separate pool; no module is executed and protobuf's default pool stays unchanged, so
-the same process can import TensorFlow before or after.
+600 MB. `tensorflow_serving.textproto` declares the fields that the client uses; others
+in a response are skipped. They are in a separate pool and protobuf's default pool stays
+unchanged, so the same process can import TensorFlow before or after.
+
+Source: names, numbers and types of the .proto files of TensorFlow Serving and of
+TensorFlow, Apache License 2.0, https://github.com/tensorflow/serving and
+https://github.com/tensorflow/tensorflow. Unlike there, all messages of a package are in
+one file, and no fields are in a `oneof`.
 """
 
-import ast
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf import any_pb2, text_format, wrappers_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from mmkeras.environment.protobuf import class_of
 
-# With their imports they declare all messages that the client uses.
-_ROOTS = (
-    "tensorflow_serving/apis/predict.proto",
-    "tensorflow_serving/apis/classification.proto",
-    "tensorflow_serving/apis/get_model_metadata.proto",
-    "tensorflow_serving/apis/get_model_status.proto",
-)
-_PROTOBUF = "google/protobuf/"  # installed with protobuf, can be imported
-# Packages that TensorFlow's wheel has in another folder.
-_MOVED = {"tsl/": "tensorflow/tsl/", "xla/": "tensorflow/compiler/xla/"}
+DESCRIPTORS_FILE = Path(__file__).with_name("tensorflow_serving.textproto")
 
 
 @cache
@@ -36,56 +29,16 @@ def message_class(name: str) -> type:
 
     Raises:
         KeyError: There is no such message.
-        ImportError: A package is not installed, or has files of an unknown form.
     """
     return class_of(_pool().FindMessageTypeByName(name))
 
 
 @cache
 def _pool() -> DescriptorPool:
-    pool, names = DescriptorPool(), set()
-
-    def add(name: str) -> None:  # imports first
-        if name not in names:
-            names.add(name)
-            content = _serialized(name)
-            for dependency in FileDescriptorProto.FromString(content).dependency:
-                add(dependency)
-            pool.AddSerializedFile(content)
-
-    for root in _ROOTS:
-        add(root)
+    pool = DescriptorPool()
+    for imported in (any_pb2, wrappers_pb2):
+        pool.AddSerializedFile(imported.DESCRIPTOR.serialized_pb)
+    text = DESCRIPTORS_FILE.read_text(encoding="utf-8")
+    for file in text_format.Parse(text, FileDescriptorSet()).file:
+        pool.AddSerializedFile(file.SerializeToString())
     return pool
-
-
-def _serialized(name: str) -> bytes:
-    """Returns the serialized FileDescriptorProto of a .proto file."""
-    module = name.removesuffix(".proto") + "_pb2"
-    if name.startswith(_PROTOBUF):
-        return import_module(module.replace("/", ".")).DESCRIPTOR.serialized_pb
-    for package, folder in _MOVED.items():
-        if module.startswith(package):
-            module = module.replace(package, folder, 1)
-    top, _, rest = module.partition("/")
-    path = _package_folder(top) / f"{rest}.py"
-    literals = [
-        ast.literal_eval(node.args[0])
-        for node in ast.walk(ast.parse(path.read_bytes()))
-        if isinstance(node, ast.Call)
-        and getattr(node.func, "attr", "") == "AddSerializedFile"
-    ]
-    if len(literals) != 1:
-        raise ImportError(f"{path} has {len(literals)} descriptors instead of one.")
-    return literals[0]
-
-
-@cache
-def _package_folder(package: str) -> Path:
-    """Returns the folder of an installed package without importing it."""
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError(
-            f"The package '{package}' is not installed, and gRPC needs its messages; "
-            "install tensorflow-serving-api, or use REST (http://HOST:PORT)."
-        )
-    return Path(next(iter(spec.submodule_search_locations)))

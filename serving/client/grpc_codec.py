@@ -55,7 +55,8 @@ def _decode(decode: Callable, name: str, target: str, content: bytes) -> Reply:
     try:
         response.ParseFromString(content)
         return decode(response)
-    except (DecodeError, ValueError) as error:
+    # RecursionError: nested groups, in protobuf's implementation in Python.
+    except (DecodeError, ValueError, RecursionError) as error:
         raise response_error(target, str(error)) from None
 
 

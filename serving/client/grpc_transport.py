@@ -29,6 +29,7 @@ from serving.client.requests import Call, Reply
 from serving.client.settings import Settings, Tls
 
 _STATE_S = 0.5  # gRPC reports the state of a channel within milliseconds
+_SIZE = re.compile(r"\d{1,19}")  # up to 2^63; int() refuses thousands of digits
 
 
 class _GrpcTransport:
@@ -168,7 +169,7 @@ def _refusal(
         return timeout_error(target, settings.timeout_s)
     is_transient = code in TRANSIENT
     if code == "RESOURCE_EXHAUSTED":
-        size, *limit = [int(number) for number in re.findall(r"\d+", text)] or [0]
+        size, *limit = [int(number) for number in _SIZE.findall(text)] or [0]
         if len(limit) == 1 and size > limit[0]:
             if limit[0] == settings.max_message_bytes and size != request_bytes:
                 return response_size_error(target, settings.max_message_bytes)

@@ -37,6 +37,15 @@ _CODES = {
 }
 _STRING_OVERHEAD = 16  # upper bound of the bytes around one string of a request
 _SHOWN_BYTES = 300  # of a response that is not JSON
+# Errors of the JSON parser and of the decoders, for any response.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OverflowError,  # a number beyond a double, or infinity as an integer
+    RecursionError,  # thousands of nested arrays
+)
 
 
 def encode(call: Call, target: str) -> EncodedCall:
@@ -90,7 +99,7 @@ def _decode(decode, target, status, retry_after, content) -> Reply:
         raise _error(target, status, retry_after, content)
     try:
         return decode(json.loads(content))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except _UNREADABLE as error:
         reason = f"{type(error).__name__} {error} in {_text(content)!r}"
         raise response_error(target, reason) from None
 
@@ -98,8 +107,8 @@ def _decode(decode, target, status, retry_after, content) -> Reply:
 def _error(target, status, retry_after, content) -> PredictError:
     code = _CODES.get(status, "UNKNOWN")
     try:
-        text = str(json.loads(content)["error"])
-    except (ValueError, KeyError, TypeError):
+        text = _string(json.loads(content)["error"])
+    except _UNREADABLE:
         text = _text(content) or f"HTTP status {status}"
     wait = (retry_after or "").strip()
     return PredictError(
@@ -115,29 +124,41 @@ def _text(content: bytes) -> str:
     return content[:_SHOWN_BYTES].decode("utf-8", "replace").strip()
 
 
+def _string(value) -> str:
+    """Returns the text of a value; JSON can have surrogates, which UTF-8 lacks."""
+    return str(value).encode("utf-8", "replace").decode()
+
+
 def _decode_metadata(body) -> ModelMetadata:
     signatures = body["metadata"]["signature_def"]["signature_def"]
     version = body["model_spec"].get("version")
     return ModelMetadata(
         version=None if version in (None, "") else int(version),
-        inputs={k: tuple(sorted(s.get("inputs", {}))) for k, s in signatures.items()},
-        outputs={k: tuple(sorted(s.get("outputs", {}))) for k, s in signatures.items()},
+        inputs={name: _names(s, "inputs") for name, s in signatures.items()},
+        outputs={name: _names(s, "outputs") for name, s in signatures.items()},
     )
+
+
+def _names(signature, side: str) -> tuple[str, ...]:
+    return tuple(sorted(map(_string, signature.get(side, {}).keys())))
 
 
 def _decode_classes(body) -> tuple[str, ...]:
     (row,) = body["results"]
-    return tuple(str(label) for label, _ in row)
+    return tuple(_string(label) for label, _ in row)
 
 
 def _decode_outputs(body) -> Outputs:
     outputs = body["outputs"]
+    probabilities = [list(map(float, row)) for row in outputs[schema.PROBABILITIES]]
+    if len({len(row) for row in probabilities}) > 1:
+        raise ValueError("rows of different lengths")
     return Outputs(
         version=None,
-        probabilities=[list(map(float, row)) for row in outputs[schema.PROBABILITIES]],
-        labels=list(map(str, outputs[schema.LABEL])),
+        probabilities=probabilities,
+        labels=list(map(_string, outputs[schema.LABEL])),
         scores=list(map(float, outputs[schema.SCORE])),
-        statuses=list(map(str, outputs[schema.STATUS])),
+        statuses=list(map(_string, outputs[schema.STATUS])),
     )
 
 

@@ -5,6 +5,7 @@ import struct
 
 FLOAT, DOUBLE, STRING = 1, 2, 7  # of tensorflow/core/framework/types.proto
 _MAX_ELEMENTS = 2**28  # a small message can declare any shape and hold one value
+_MAX_DIMENSIONS = 254  # of a TensorShape in TensorFlow
 _NUMBERS = {FLOAT: ("f", 4, "float_val"), DOUBLE: ("d", 8, "double_val")}
 
 
@@ -46,13 +47,15 @@ def floats(tensor) -> list[float]:
 def matrix(tensor) -> list[list[float]]:
     """Returns (B, C) numbers as B lists, or raises a ValueError."""
     shape = [dim.size for dim in tensor.tensor_shape.dim]
-    if len(shape) != 2:
-        raise ValueError(f"a tensor of shape {shape} instead of a matrix")
+    if len(shape) != 2 or shape[1] < 1:  # [2**60, 0] has no elements, and many rows
+        raise ValueError(f"a tensor of shape {shape[:3]} instead of a matrix")
     flat, width = floats(tensor), shape[1]
     return [flat[i * width : (i + 1) * width] for i in range(shape[0])]
 
 
 def _size(tensor) -> int:
+    if len(tensor.tensor_shape.dim) > _MAX_DIMENSIONS:  # their product takes hours
+        raise ValueError(f"a tensor of more than {_MAX_DIMENSIONS} dimensions")
     size = math.prod(dim.size for dim in tensor.tensor_shape.dim)
     if not 0 <= size <= _MAX_ELEMENTS:
         raise ValueError(f"a tensor of {size} elements")

@@ -31,6 +31,7 @@ from tests.serving.client.transport_calls import (
         ("Too many bytes of requests in flight: 9 of 1024, and 5 more asked for", True),
         ("currently 4 batches enqueued and max_enqueued_batches is 4", True),
         ("Run() timeout exceeded while waiting in batching queue", True),
+        pytest.param("9" * 5000, True, id="digits"),
         ("SERVER: Received message larger than max (5000000 vs. 4194304)", False),
         ("Received message larger than max (20 bytes, inflated)", False),
     ],

@@ -53,6 +53,7 @@ def test_strings_are_decoded_whatever_their_bytes():
         (tensors.floats, [b"a"], {}, "type 7 instead of floats"),
         (tensors.strings, [1.0], {}, "type 1 instead of strings"),
         (tensors.matrix, [1.0], {}, "instead of a matrix"),
+        (tensors.matrix, np.zeros((2, 0)), {}, "instead of a matrix"),
         (tensors.floats, [1.0, 2.0], {"tensor_content": b"abc"}, "3 bytes instead"),
         (tensors.strings, [b"a", b"b"], {"string_val": [b"a"]}, "1 strings instead"),
     ],
@@ -71,3 +72,12 @@ def test_a_small_message_cannot_declare_a_huge_tensor():
     proto.tensor_shape.dim[0].size = 2**40
     with pytest.raises(ValueError, match="elements"):
         tensors.floats(proto)
+
+
+@pytest.mark.parametrize("read", [tensors.floats, tensors.strings])
+def test_a_tensor_cannot_declare_many_dimensions(read):
+    proto = convert(tf.make_tensor_proto([b"a"] if read is tensors.strings else [0.5]))
+    for _ in range(254):
+        proto.tensor_shape.dim.add(size=1)
+    with pytest.raises(ValueError, match="more than 254 dimensions"):
+        read(proto)
