@@ -30,7 +30,7 @@ def parse_form(
     """
     try:
         return asyncio.run(_parse(body, content_type, deadline))
-    except (MultiPartException, KeyError, UnicodeError) as error:
+    except (MultiPartException, KeyError, ValueError) as error:
         raise invalid_argument(f"The form cannot be read: {error}") from None
 
 

@@ -79,7 +79,8 @@ class RestServer:
             timeout_notify=1,
             callback_notify=self._close_slow,
         )
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        for name in ("uvicorn.error", "python_multipart"):  # a line per bad request
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), name="rest", daemon=True
