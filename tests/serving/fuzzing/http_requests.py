@@ -27,12 +27,12 @@ _WORDS = ("", "warm fire", "a  b", "\0", "\N{SNOWMAN}", "x" * 300)
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """HTTP request for a WSGI application."""
+    """HTTP request for an ASGI application."""
 
     method: str
     target: str  # path and query, in Latin-1
     body: bytes
-    headers: dict[str, str]  # by their WSGI names
+    headers: dict[str, str]  # with _ for -
 
 
 def valid_body(signature: str, infos, rows: int) -> str:
@@ -91,15 +91,15 @@ def draw_http_requests(draw, model: str, signatures) -> HttpRequest:
     target = _PATHS[draw(st.integers(0, 4))] if easy else draw(st.sampled_from(_PATHS))
     target = target.replace("{m}", model)
     body = draw(draw_body(signatures)).encode("utf-8", "surrogatepass")
-    headers = {"CONTENT_TYPE": "application/json"}
+    headers = {"content_type": "application/json"}
     coding = draw(st.integers(0, 15))
     if coding == 0:
-        headers["HTTP_CONTENT_ENCODING"] = "gzip"
+        headers["content_encoding"] = "gzip"
     elif coding == 1:
-        headers["HTTP_CONTENT_ENCODING"] = draw(st.sampled_from(("gzip", "xgzip, br")))
+        headers["content_encoding"] = draw(st.sampled_from(("gzip", "xgzip, br")))
         body = gzip.compress(body)
     elif coding == 2:
-        headers["CONTENT_TYPE"] = draw(st.text(st.characters(max_codepoint=255)))
+        headers["content_type"] = draw(st.text(st.characters(max_codepoint=255)))
     if draw(st.integers(0, 15)) == 0:
         target = draw(st.text(st.characters(max_codepoint=255), max_size=30))
         target = "/v1/models/" * draw(st.booleans()) + target

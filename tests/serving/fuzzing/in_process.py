@@ -1,4 +1,4 @@
-"""Fuzzing of the server in this process, through its gRPC and WSGI handlers."""
+"""Fuzzing of the server in this process, through its gRPC and ASGI handlers."""
 
 import json
 import os
@@ -26,10 +26,10 @@ from serving.server.engine.servable import Servable
 from serving.server.grpc import server
 from serving.server.metrics import Metrics
 from serving.server.models.manager import Manager
-from serving.server.rest.app import build_app
+from serving.server.rest.app import RestApp
 from tests.serving.fuzzing import http_requests, messages, oracle
 from tests.serving.fuzzing.mutation import mutate, mutate_message
-from tests.serving.server.assertions import call_wsgi
+from tests.serving.server.asgi import call_asgi
 
 RELOAD = "HandleReloadConfigRequest"
 TIMEOUT_S = 20.0
@@ -38,7 +38,7 @@ _RELOAD_S = 0.02  # a reload waits for the first version until its deadline
 
 
 class InProcessServer:
-    """Models with the gRPC and WSGI handlers.
+    """Models with the gRPC and ASGI handlers.
 
     Attributes:
         signatures: {model: its signatures}.
@@ -59,13 +59,11 @@ class InProcessServer:
             )
         self._manager.apply(config)
         data_plane = DataPlane(self._manager, Metrics(), limits)
-        self._app = build_app(
-            data_plane, timeout_s=TIMEOUT_S, max_body_bytes=_MESSAGE_BYTES
-        )
-        self.signatures = {
-            name: dict(data_plane.signatures(model_pb2.ModelSpec(name=name)))
-            for name in models
-        }
+        self._app = RestApp(data_plane, limits, timeout_s=TIMEOUT_S)
+        self.signatures = {}
+        for name in models:
+            with data_plane.admit(model_pb2.ModelSpec(name=name)) as handle:
+                self.signatures[name] = dict(handle.servable.signatures)
         # Reloads use another manager, with fake models.
         self._reloaded = Manager(lambda *_: Mock(), poll_s=0.01, log=lambda line: 0)
         reloaded = DataPlane(self._reloaded, Metrics(), limits)
@@ -76,6 +74,7 @@ class InProcessServer:
         self._last_input = os.open(path, os.O_RDWR | os.O_CREAT)
 
     def close(self) -> None:
+        self._app.close()
         self._manager.close()
         self._reloaded.close()
         if self._scheduler:
@@ -100,17 +99,15 @@ class InProcessServer:
         return "OK", oracle.check_response(method, request, response)
 
     def send(self, request: http_requests.HttpRequest) -> tuple[str, str | None]:
-        """Calls the WSGI application; returns the result and its problem."""
+        """Calls the ASGI application; returns the result and its problem."""
         method, target, body = request.method, request.target, request.body
         self._note(f"{method} {target}", body)
-        line, headers, body = call_wsgi(
+        status, headers, body = call_asgi(
             self._app, method, target, body, **request.headers
         )
-        status = line.split()[0]
-        if method == "HEAD":
-            return status, "HEAD with a body" if body else None
-        headers = {name.lower(): value for name, value in headers.items()}
-        return status, oracle.check_http(int(status), headers, body)
+        if method in ("HEAD", "OPTIONS"):
+            return str(status), None
+        return str(status), oracle.check_http(status, headers, body)
 
 
 @dataclass

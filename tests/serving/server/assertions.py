@@ -1,7 +1,5 @@
-"""Helpers of the server's tests: requests, expected errors, waits and WSGI calls."""
+"""Helpers of the server's tests: requests, expected errors and waits."""
 
-import io
-import json
 import time
 
 import grpc
@@ -49,28 +47,3 @@ def wait_until(condition):
 def load_servable(path, rows=100, **settings):
     """Loads version 1 of model "m", with a limit of rows."""
     return Servable("m", 1, path, semaphore=WeightedSemaphore(rows, "rows"), **settings)
-
-
-def call_wsgi(app, method, target, body=b"", **environ):
-    """Returns the status line, the headers and the body of a WSGI response."""
-    responses = []
-    environ = {
-        "REQUEST_METHOD": method,
-        "REQUEST_URI": target,
-        "CONTENT_LENGTH": str(len(body)),
-        "wsgi.input": io.BytesIO(body),
-        **environ,
-    }
-    body = b"".join(app(environ, lambda *response: responses.append(response)))
-    ((status, headers),) = responses
-    return status, dict(headers), body
-
-
-def call_json(app, method, target, body=None, **environ):
-    """Returns the status number and the JSON of a WSGI response."""
-    if not isinstance(body, bytes):
-        body = b"" if body is None else json.dumps(body).encode()
-    status, headers, body = call_wsgi(app, method, target, body, **environ)
-    assert headers["Content-Type"] == "application/json"
-    assert int(headers["Content-Length"]) == len(body)
-    return int(status.split()[0]), json.loads(body)

@@ -19,6 +19,7 @@ from serving.server.metrics import Metrics
 from serving.server.rest import api
 from serving.server.rest.app import RestApp
 from tests.serving.fuzzing.http_requests import draw_body
+from tests.serving.server.asgi import run_asgi
 from tests.serving.server.assertions import WAIT_S, wait_until
 
 MODEL = "/v1/models/halves"
@@ -240,33 +241,24 @@ def test_too_many_rows_are_refused_before_they_are_parsed(client):
     assert status == 400 and "10001 rows, and the limit is 1000" in response["error"]
 
 
-async def send_chunks(app, chunks):
-    """Sends a body in chunks; returns (status, error) and the number of read chunks."""
-    read, sent = 0, []
-    scope = {"type": "http", "method": "POST", "headers": [], "query_string": b""}
-    scope |= {"path": PREDICT, "raw_path": PREDICT.encode()}
+SCOPE = {"type": "http", "method": "POST", "headers": [], "query_string": b""}
+SCOPE |= {"path": PREDICT, "raw_path": PREDICT.encode()}
 
-    async def receive():
-        nonlocal read
-        if read == len(chunks):
-            await asyncio.sleep(WAIT_S)
-        read += 1
-        return {"type": "http.request", "body": chunks[read - 1], "more_body": True}
 
-    async def send(message):
-        sent.append(message)
-
-    await app(scope, receive, send)
-    start, body = sent
-    return (start["status"], json.loads(body["body"])["error"]), read
+def chunks(*sizes):
+    return [
+        {"type": "http.request", "body": b" " * size, "more_body": True}
+        for size in sizes
+    ]
 
 
 def test_bytes_are_counted_as_they_arrive(client):
-    chunks = [b" " * (MIB // 2), b" " * MIB, b"unread"]
     with client.data_plane.bytes.try_acquire(7 * MIB):
-        (status, error), read = asyncio.run(send_chunks(client.app, chunks))
-    assert status == 429 and read == 2
-    assert "Too many bytes in flight: 7864320 of 8388608" in error
+        status, _, body = asyncio.run(
+            run_asgi(client.app, SCOPE, chunks(MIB // 2, MIB))  # and more to come
+        )
+    assert status == 429
+    assert b"Too many bytes in flight: 7864320 of 8388608" in body
     assert client.predict() == OUTPUT  # all bytes were released
     with client.data_plane.bytes.try_acquire(8 * MIB):
         assert client.predict()[0] == 429
@@ -274,17 +266,17 @@ def test_bytes_are_counted_as_they_arrive(client):
 
 def test_slow_bodies_leave_half_of_the_bytes_to_others(make_client):
     client = make_client(message_bytes=MIB, in_flight_bytes=2 * MIB)
-    chunks = [b" " * (3 * MIB // 4)]
 
     async def send_two():
-        slow = asyncio.create_task(send_chunks(client.app, chunks))
+        calls = [run_asgi(client.app, SCOPE, chunks(3 * MIB // 4)) for _ in range(2)]
+        slow = asyncio.create_task(calls[0])
         await asyncio.sleep(0)
-        response, _ = await send_chunks(client.app, chunks)
+        result = await calls[1]
         slow.cancel()
-        return response
+        return result
 
-    status, error = asyncio.run(send_two())
-    assert status == 429 and "Too many bytes of arriving requests" in error
+    status, _, body = asyncio.run(send_two())
+    assert status == 429 and b"Too many bytes of arriving requests" in body
     assert client.predict() == OUTPUT
 
 
