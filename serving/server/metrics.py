@@ -129,13 +129,15 @@ class Histogram(_Metric):
 
     def _samples(self, labels, cell):
         *counts, total = cell
-        lines = [
-            f"{self.name}_bucket{{{','.join([*labels, bound])}}} {count}"
-            for bound, count in zip(self._bounds, accumulate(counts), strict=True)
+        buckets = zip(self._bounds, accumulate(counts), strict=True)
+        return [
+            *(
+                f"{self.name}_bucket{{{','.join([*labels, b])}}} {n}"
+                for b, n in buckets
+            ),
+            f"{self.name}_sum{{{','.join(labels)}}} {total:.17g}",
+            f"{self.name}_count{{{','.join(labels)}}} {sum(counts)}",
         ]
-        lines.append(f"{self.name}_sum{{{','.join(labels)}}} {total:.17g}")
-        lines.append(f"{self.name}_count{{{','.join(labels)}}} {sum(counts)}")
-        return lines
 
 
 def exponential(first: float, growth: float, count: int) -> list[float]:
@@ -198,12 +200,12 @@ def _process_lines(started_s: float) -> list[str]:
     with open("/proc/self/statm", encoding="ascii") as file:
         pages = int(file.read().split()[1])
     numbers = {
-        ("process_cpu_seconds_total", "counter"): usage.ru_utime + usage.ru_stime,
-        ("process_open_fds", "gauge"): len(os.listdir("/proc/self/fd")),
-        ("process_resident_memory_bytes", "gauge"): pages * resource.getpagesize(),
-        ("process_start_time_seconds", "gauge"): started_s,
+        "cpu_seconds_total counter": usage.ru_utime + usage.ru_stime,
+        "open_fds gauge": len(os.listdir("/proc/self/fd")),
+        "resident_memory_bytes gauge": pages * resource.getpagesize(),
+        "start_time_seconds gauge": started_s,
     }
     lines = []
-    for (name, kind), number in numbers.items():
-        lines += [f"# TYPE {name} {kind}", f"{name} {number:.17g}"]
+    for text, number in numbers.items():
+        lines += [f"# TYPE process_{text}", f"process_{text.split()[0]} {number:.17g}"]
     return lines

@@ -5,7 +5,7 @@ util.cc), for the checks and the texts of errors. As there, a signature's method
 not checked, so that signatures of TensorFlow 2, which are all `predict`, can be run.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -76,8 +76,7 @@ def multi_inference(
 
 def count_examples(data: input_pb2.Input) -> int:
     """Returns the number of examples."""
-    kind = data.WhichOneof("kind")
-    return len(getattr(data, kind).examples) if kind else 0
+    return len(_examples(data))
 
 
 def serialized_bytes(data: input_pb2.Input) -> int:
@@ -85,16 +84,11 @@ def serialized_bytes(data: input_pb2.Input) -> int:
 
     The context is part of each example. What the graph makes of them is not counted.
     """
-    if not (count := count_examples(data)):
-        return 0
-    examples = getattr(data, data.WhichOneof("kind")).examples
     context_bytes = data.example_list_with_context.context.ByteSize()
-    size_bytes = count * context_bytes + sum(e.ByteSize() for e in examples)
-    return _COPIES * size_bytes
+    return _COPIES * sum(context_bytes + e.ByteSize() for e in _examples(data))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Task:
+class _Task(NamedTuple):
     """Signature to run as a method, with the tensors of its input and outputs."""
 
     model_spec: model_pb2.ModelSpec
@@ -146,15 +140,11 @@ def _build_task(spec, name: str, method: str, signature) -> _Task:
     classifies = method == CLASSIFY_METHOD
     kind = "classification" if classifies else "regression"
     keys = (_CLASSES, _SCORES) if classifies else (_OUTPUTS,)
-    count = len(signature.outputs)
     if len(signature.inputs) != 1:
         raise invalid_argument("Expected one input Tensor.")
-    if count not in range(1, 1 + len(keys)):
-        raise invalid_argument(
-            f"Expected one or two output Tensors, found {count}"
-            if classifies
-            else "Expected one output Tensor."
-        )
+    if not 1 <= (count := len(signature.outputs)) <= len(keys):
+        text = f"Expected one or two output Tensors, found {count}"
+        raise invalid_argument(text if classifies else "Expected one output Tensor.")
     if _INPUTS not in signature.inputs:
         raise invalid_argument(f"No {kind} inputs found in SignatureDef: {signature}")
     outputs = {k: signature.outputs[k].name for k in keys if k in signature.outputs}
@@ -165,14 +155,7 @@ def _build_task(spec, name: str, method: str, signature) -> _Task:
             if classifies
             else f"No regression outputs found in SignatureDef: {signature}"
         )
-    input_tensor = signature.inputs[_INPUTS].name
-    return _Task(
-        model_spec=spec,
-        name=name,
-        method=method,
-        input_tensor=input_tensor,
-        outputs=outputs,
-    )
+    return _Task(spec, name, method, signature.inputs[_INPUTS].name, outputs)
 
 
 def _results(servable, tasks: list[_Task], data, deadline: Deadline, api: str):
@@ -181,35 +164,35 @@ def _results(servable, tasks: list[_Task], data, deadline: Deadline, api: str):
     outputs = sorted({tensor for task in tasks for tensor in task.outputs.values()})
     servable.check_rows(count_examples(data), inputs, outputs)
     examples = serialize_examples(data)
-    feeds = dict.fromkeys(inputs, examples)
-    run_outputs = servable.run(feeds, outputs, deadline, api)
-    arrays = dict(zip(outputs, run_outputs, strict=True))
+    results = servable.run(dict.fromkeys(inputs, examples), outputs, deadline, api)
+    arrays = dict(zip(outputs, results, strict=True))
     return [_to_result(servable, task, arrays, len(examples)) for task in tasks]
 
 
 def _to_result(servable, task: _Task, arrays, count: int):
-    result = inference_pb2.InferenceResult(
-        model_spec=response_spec(servable, task.model_spec, task.name)
-    )
     outputs = {key: arrays[tensor] for key, tensor in task.outputs.items()}
     if task.method == CLASSIFY_METHOD:
-        classes = to_classification_result(outputs, count)
-        result.classification_result.CopyFrom(classes)
+        fields = {"classification_result": to_classification_result(outputs, count)}
     else:
         values = to_regression_result(outputs[_OUTPUTS], count)
-        result.regression_result.CopyFrom(values)
-    return result
+        fields = {"regression_result": values}
+    spec = response_spec(servable, task.model_spec, task.name)
+    return inference_pb2.InferenceResult(model_spec=spec, **fields)
 
 
 def serialize_examples(data: input_pb2.Input) -> np.ndarray:
     """Returns the examples as bytes, each one after the features of the context."""
-    if not (count := count_examples(data)):
+    if not (examples := _examples(data)):
         raise invalid_argument("Input is empty.")
     context = data.example_list_with_context.context.SerializeToString()
-    array = np.empty(count, object)
-    examples = getattr(data, data.WhichOneof("kind")).examples
+    array = np.empty(len(examples), object)
     array[:] = [context + example.SerializeToString() for example in examples]
     return array
+
+
+def _examples(data: input_pb2.Input):
+    kind = data.WhichOneof("kind")
+    return getattr(data, kind).examples if kind else ()
 
 
 def to_classification_result(arrays: dict[str, np.ndarray], count: int):
@@ -239,10 +222,8 @@ def _check_class_output(key: str, array: np.ndarray, count: int) -> None:
             f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}"
         )
     expected = "DT_STRING" if key == _CLASSES else "DT_FLOAT"
-    if _type(array) != expected:
-        raise invalid_argument(
-            f"Expected {key} Tensor of {expected}. Got: {_type(array)}"
-        )
+    if (dtype := _type(array)) != expected:
+        raise invalid_argument(f"Expected {key} Tensor of {expected}. Got: {dtype}")
     if len(array) != count:
         raise invalid_argument(
             f"Expected {key} output batch size of {count}. Got: {len(array)}"
@@ -260,14 +241,10 @@ def to_regression_result(array: np.ndarray, count: int):
             f"Input batch size did not match output batch size: {count} vs. "
             f"{len(array)}"
         )
-    if _type(array) != "DT_FLOAT":
-        raise invalid_argument(
-            f"Expected output Tensor of DT_FLOAT.  Got: {_type(array)}"
-        )
-    result = regression_pb2.RegressionResult()
-    for value in array.ravel().tolist():
-        result.regressions.add(value=value)
-    return result
+    if (dtype := _type(array)) != "DT_FLOAT":
+        raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {dtype}")
+    regressions = ({"value": value} for value in array.ravel().tolist())
+    return regression_pb2.RegressionResult(regressions=regressions)
 
 
 def _shape(array: np.ndarray) -> str:
