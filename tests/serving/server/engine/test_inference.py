@@ -17,6 +17,10 @@ from tests.serving.models import floats, save_shared
 from tests.serving.server.assertions import load_servable, serving_error
 
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
+METHODS = {
+    "classify": (inference.classify, ClassificationRequest),
+    "regress": (inference.regress, RegressionRequest),
+}
 BOTH = ("regress", REGRESS), ("classify", CLASSIFY)
 
 
@@ -35,16 +39,10 @@ def with_context(context, *examples):
     return Input(example_list_with_context=lists)
 
 
-def classify(servable, data, signature="classify"):
-    spec = {"name": "model", "signature_name": signature}
-    request = ClassificationRequest(model_spec=spec, input=data)
-    return inference.classify(servable, request, Deadline(30))
-
-
-def regress(servable, data, signature="regress"):
-    spec = {"name": "model", "signature_name": signature}
-    request = RegressionRequest(model_spec=spec, input=data)
-    return inference.regress(servable, request, Deadline(30))
+def run(servable, method, data, signature=None):
+    call, request = METHODS[method]
+    spec = {"name": "model", "signature_name": signature or method}
+    return call(servable, request(model_spec=spec, input=data), Deadline(30))
 
 
 def run_tasks(servable, data, *tasks):
@@ -56,7 +54,7 @@ def run_tasks(servable, data, *tasks):
 
 
 def test_classify_returns_labels_and_scores_per_example(servable):
-    response = classify(servable, example_list(-100, 100))
+    response = run(servable, "classify", example_list(-100, 100))
     low, high = response.result.classifications
     assert [item.label for item in low.classes] == ["low", "high"]
     assert [item.score for item in low.classes] == pytest.approx([1, 0])
@@ -71,7 +69,7 @@ def test_classify_returns_labels_and_scores_per_example(servable):
     [(example_list(1, 5), [2.5, 4.5]), (with_context(5, {}, floats(1)), [4.5, 2.5])],
 )
 def test_regress_returns_a_value_per_example_with_the_context(servable, data, values):
-    result = regress(servable, data).result
+    result = run(servable, "regress", data).result
     assert [item.value for item in result.regressions] == values
     assert inference.count_examples(data) == 2
 
@@ -114,41 +112,44 @@ def test_a_task_of_another_method_is_not_implemented(servable):
 
 
 @pytest.mark.parametrize("data", [Input(), example_list(), with_context(1)])
-@pytest.mark.parametrize("run", [classify, regress])
-def test_an_input_without_examples_is_refused(servable, run, data):
-    assert refusal(run, servable, data) == "Input is empty."
+@pytest.mark.parametrize("method", METHODS)
+def test_an_input_without_examples_is_refused(servable, method, data):
+    assert refusal(run, servable, method, data) == "Input is empty."
     assert inference.serialized_bytes(data) == 0
 
 
 @pytest.mark.parametrize(
-    ("run", "inputs", "outputs", "text"),
+    ("method", "inputs", "outputs", "text"),
     [
-        (classify, ["inputs", "x"], ["scores"], "Expected one input Tensor."),
-        (classify, ["inputs"], ["a", "b", "c"], "one or two output Tensors, found 3"),
-        (classify, ["x"], ["scores"], "No classification inputs found in SignatureD"),
-        (classify, ["inputs"], ["y"], 'contain at least one of "classes" or "scores"'),
-        (regress, ["inputs"], ["outputs", "y"], "Expected one output Tensor."),
-        (regress, ["x"], ["outputs"], "No regression inputs found in SignatureDef: "),
-        (regress, ["inputs"], ["y"], "No regression outputs found in SignatureDef: "),
+        ("classify", ["inputs", "x"], ["scores"], "Expected one input Tensor."),
+        ("classify", ["inputs"], ["a", "b", "c"], "one or two output Tensors, found 3"),
+        ("classify", ["x"], ["scores"], "No classification inputs found in SignatureD"),
+        (
+            "classify",
+            ["inputs"],
+            ["y"],
+            'contain at least one of "classes" or "scores"',
+        ),
+        ("regress", ["inputs"], ["outputs", "y"], "Expected one output Tensor."),
+        ("regress", ["x"], ["outputs"], "No regression inputs found in SignatureDef: "),
+        ("regress", ["inputs"], ["y"], "No regression outputs found in SignatureDef: "),
     ],
 )
 def test_a_signature_that_is_unknown_or_does_not_fit_is_refused(
-    run, inputs, outputs, text
+    method, inputs, outputs, text
 ):
     signature = SignatureDef(
         inputs={key: {"name": key} for key in inputs},
         outputs={key: {"name": key} for key in outputs},
     )
     servable = SimpleNamespace(signatures={"s": signature})
-    assert text in refusal(run, servable, example_list(1), "s")
+    assert text in refusal(run, servable, method, Input(), "s")
     text = "No signature was found with the name: z"
-    assert refusal(run, servable, example_list(1), "z") == text
+    assert refusal(run, servable, method, Input(), "z") == text
 
 
-TO_CLASSES, TO_VALUES = (
-    inference.to_classification_result,
-    inference.to_regression_result,
-)
+TO_CLASSES = inference.to_classification_result
+TO_VALUES = inference.to_regression_result
 TWO, MATRIX, LONG = np.ones(2, "f4"), np.ones((2, 2), "f4"), np.ones((3, 2), "f4")
 NAMES = np.full((2, 3), b"a", object)
 
@@ -181,10 +182,10 @@ def test_too_many_examples_are_refused_before_they_are_serialized(
     monkeypatch.setattr(inference, "serialize_examples", None)
     many = example_list(*[1] * 101)
     text = "The request has 101 rows, and the limit is 100"
-    assert refusal(classify, servable, many) == text
+    assert refusal(run, servable, "classify", many) == text
     scheduler = BatchScheduler(Batching(max_batch_size=8, num_batch_threads=1))
     batched = load_servable(halves / "1", scheduler=scheduler)
-    assert "Task size 101 is larger than" in refusal(regress, batched, many)
+    assert "Task size 101 is larger than" in refusal(run, batched, "regress", many)
     scheduler.close()
     batched.close()
 
