@@ -243,7 +243,7 @@ def to_regression_result(array: np.ndarray, count: int):
         )
     if (dtype := _type(array)) != "DT_FLOAT":
         raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {dtype}")
-    regressions = ({"value": value} for value in array.ravel().tolist())
+    regressions = [{"value": value} for value in array.ravel().tolist()]
     return regression_pb2.RegressionResult(regressions=regressions)
 
 
