@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import grpc
 import numpy as np
 import pytest
-from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest
 from tensorflow_serving.apis.input_pb2 import Input
@@ -139,8 +139,8 @@ def test_a_signature_that_is_unknown_or_does_not_fit_is_refused(
     method, inputs, outputs, text
 ):
     signature = SignatureDef(
-        inputs={key: {"name": key} for key in inputs},
-        outputs={key: {"name": key} for key in outputs},
+        inputs={key: TensorInfo(name=key) for key in inputs},
+        outputs={key: TensorInfo(name=key) for key in outputs},
     )
     servable = SimpleNamespace(signatures={"s": signature})
     assert text in refusal(run, servable, method, Input(), "s")

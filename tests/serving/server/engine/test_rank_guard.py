@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
 from serving.server.engine.rank_guard import RankGuard
 from tests.serving.server.assertions import serving_error
@@ -30,7 +30,8 @@ def test_only_a_rank_that_could_crash_onednn_is_refused(
     monkeypatch, operation, shape, rank, text
 ):
     shape = tf.TensorShape(shape).as_proto()
-    signature = SignatureDef(inputs={"x": {"name": "x:0", "tensor_shape": shape}})
+    info = TensorInfo(name="x:0", tensor_shape=shape)
+    signature = SignatureDef(inputs={"x": info})
     settings = {"s": signature}, {"s": {operation, "Identity"}}
     feeds = {"x:0": np.zeros([1] * rank, np.float32)}
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -61,8 +61,7 @@ def test_a_folder_without_a_model_is_an_error_with_tensorflows_code(tmp_path):
     ],
 )
 def test_a_model_is_refused_only_if_a_signature_calls_python(tmp_path, call, operation):
-    module = tf.Module()
-    inner = tf.function(lambda x: call(np.sin, [x], tf.float32))
+    module, inner = tf.Module(), tf.function(lambda x: call(np.sin, [x], tf.float32))
     module.outer = tf.function(
         lambda x: {"y": tf.cond(x[0] > 0, lambda: inner(x), lambda: tf.sin(x))},
         [FLOATS],
@@ -118,9 +117,8 @@ def test_rows_that_a_signature_fixes_are_not_counted(tmp_path):
     servable = load_servable(tmp_path, rows=9)
 
     def look_up(size, count):
-        arrays = {"table": np.arange(size, dtype="f4"), "at": np.arange(count)}
-        arrays["at"] = arrays["at"].astype("i4")
-        return run(servable, "look_up", ["y"], **arrays)[0].tolist()
+        table, at = np.arange(size, dtype="f4"), np.arange(count, dtype="i4")
+        return run(servable, "look_up", ["y"], table=table, at=at)[0].tolist()
 
     assert look_up(200, 9) == [*range(9)]
     for size, count in ((200, 10), (201, 1)):
