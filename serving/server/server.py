@@ -177,6 +177,7 @@ class Server:
     def _load(self, name: str, version: int, path: str | os.PathLike) -> Servable:
         """Loads a version and warms it up."""
         path = os.fspath(path)
+        self._metrics.request_count.add_model(name)
         servable = Servable(
             name,
             version,

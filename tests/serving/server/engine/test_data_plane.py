@@ -48,6 +48,22 @@ def test_examples_are_counted(data_plane):
     assert total() == before + 6
 
 
+@pytest.mark.parametrize("method", ["classify", "regress", "multi_inference"])
+def test_a_context_counts_towards_the_limit_once_per_example(data_plane, method):
+    context = floats(1)
+    context.features.feature["z"].bytes_list.value.append(b"z" * 2**22)
+    data = {"context": context, "examples": [floats(2)] * 200}
+    data = {"example_list_with_context": data}  # 4 MiB become 1600 MiB
+    request = {
+        "classify": ClassificationRequest(model_spec=CLASSIFY, input=data),
+        "regress": RegressionRequest(model_spec=SPEC, input=data),
+        "multi_inference": MultiInferenceRequest(tasks=[TASK], input=data),
+    }[method]
+    error = serving_error(getattr(data_plane, method), request, Deadline(30))
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.message.endswith(f"bytes of requests, and the limit is {2**30}")
+
+
 def test_the_metadata_are_the_signatures(data_plane):
     response = data_plane.get_model_metadata(
         GetModelMetadataRequest(model_spec=SPEC, metadata_field=["signature_def"])
