@@ -6,6 +6,7 @@ from serving.server.engine.batch_merge import count_rows, merge, split
 from tests.serving.server.assertions import serving_error
 
 ALLOWED = {"max_batch_size": 8, "allowed_batch_sizes": (4, 8)}
+WIDE = [[3, 4, 5], [6, 7, 8]]
 PADDED = {"pad_variable_length_inputs": True}
 
 
@@ -20,7 +21,7 @@ def request(*rows, dtype="f4"):
         (ALLOWED, [request(1, 2), request(3)], [1, 2, 3, 3]),
         (ALLOWED, [request(1, 2, 3, 4, 5)], [1, 2, 3, 4, 5, 1, 1, 1]),
         (ALLOWED, [request()], []),
-        (PADDED, [request([1, 2]), request([3, 4, 5])], [[1, 2, 1], [3, 4, 5]]),
+        (PADDED, [request([1, 2]), request(*WIDE)], [[1, 2, 1], *WIDE]),
     ],
 )
 def test_a_batch_has_the_rows_of_all_requests_and_padding(options, requests, batch):

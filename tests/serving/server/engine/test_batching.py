@@ -119,18 +119,22 @@ def test_queued_requests_are_run_when_the_scheduler_closes(doubler):
         assert "closed" in serving_error(run, scheduler, doubler, 1).message
 
 
-@pytest.mark.parametrize("options", [{}, {"max_execution_batch_size": 3, **SPLIT}])
-def test_a_full_queue_refuses_all_of_a_request_until_it_is_free(doubler, options):
+@pytest.mark.parametrize(
+    ("options", "batches"), [({}, 2), ({"max_execution_batch_size": 3, **SPLIT}, 1)]
+)
+def test_a_full_queue_refuses_all_of_a_request_until_it_is_free(
+    doubler, options, batches
+):
     with busy_queue(doubler, max_enqueued_batches=2, **options) as (scheduler, put):
-        futures = [put(1, 2, 3) for _ in range(2)]
+        futures = [put(1, 2, 3) for _ in range(batches)]
         error = serving_error(run, scheduler, doubler, 5, 6, 7, 8)
         assert error.code is grpc.StatusCode.UNAVAILABLE
-        text = "currently 2 batches enqueued and max_enqueued_batches is 2"
+        text = f"currently {batches} batches enqueued and max_enqueued_batches is 2"
         assert error.message.endswith(text)
         doubler.go.set()
-        assert [f.result(WAIT_S) for f in futures] == [[2, 4, 6]] * 2
+        assert [f.result(WAIT_S) for f in futures] == [[2, 4, 6]] * batches
         assert run(scheduler, doubler, 5) == [10]
-    assert doubler.batches[1:] == [[1, 2, 3], [1, 2, 3], [5]]
+    assert doubler.batches[1:] == [*[[1, 2, 3]] * batches, [5]]
 
 
 @pytest.mark.parametrize("is_cancelled", [True, False])
