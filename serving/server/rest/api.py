@@ -32,7 +32,7 @@ from serving.server.engine.decompression import decompress_gzip
 from serving.server.engine.predict import run_signature
 from serving.server.errors import invalid_argument
 from serving.server.rest import form
-from serving.server.rest.json_document import format_json, parse_value, signature_name
+from serving.server.rest.json_document import format_json, parse_json, signature_name
 from serving.server.rest.json_examples import parse_examples
 from serving.server.rest.json_inputs import InputType, parse_inputs
 from serving.server.rest.json_rows import Document, read_document
@@ -111,10 +111,11 @@ def _predict(data_plane: DataPlane, request: Request, body: bytes | bytearray) -
         signature = _find_signature(servable.signatures, name)
         types = _input_types(signature)
         if is_form:
-            document = Document({"instances": [_form_row(fields, types)]}, "instances")
+            rows = [_form_row(fields, types)]
+            document = Document({"instances": rows}, 1, lambda *_: iter([(0, rows)]))
         infos = (signature.inputs.values(), signature.outputs.values())
         tensors = ([info.name for info in side] for side in infos)
-        servable.check_rows(document.count_rows(), *tensors)
+        servable.check_rows(document.row_count, *tensors)
         arrays, by_row = parse_inputs(document, types)
         outputs = run_signature(servable, signature, arrays, request.deadline)
     return format_outputs(outputs, by_row)
@@ -151,7 +152,7 @@ def _form_row(fields: Mapping[str, bytes], types: Mapping[str, InputType]) -> di
     row: dict[str, Any] = {}
     for name, content in fields.items():
         is_json = name in types and types[name].name != "string"
-        row[name] = parse_value(content) if is_json else content
+        row[name] = parse_json(content) if is_json else content
     return row
 
 
