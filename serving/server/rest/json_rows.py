@@ -84,8 +84,13 @@ def read_document(
 def _parse_at_once(body: bytes | bytearray, key: str) -> Document:
     members = parse_object(body)
     rows = members.get(key)
-    count = len(rows) if isinstance(rows, list) else 0
-    return Document(members, count, lambda *_: iter([(0, rows)]))
+    return build_document(rows if isinstance(rows, list) else [], members)
+
+
+def build_document(rows: list, members: dict[str, Any] | None = None) -> Document:
+    """Returns a document of parsed rows, which are its "instances" by default."""
+    members = {"instances": rows} if members is None else members
+    return Document(members, len(rows), lambda *_: iter([(0, rows)]))
 
 
 def _parse_groups(
