@@ -17,7 +17,7 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
 from serving.server.server import log
 from tests.serving.models import save_halves
-from tests.serving.server.assertions import predict_request, wait_until
+from tests.serving.server.assertions import predict_request, rpc_error, wait_until
 from tests.serving.server_process import COMMAND, ROOT, start_server
 
 FREE_PORTS = ("--port", "0", "--rest-port", "0")
@@ -42,6 +42,8 @@ def test_grpc_and_rest_respond_and_are_counted(halves, tmp_path):
     log = tmp_path / "log"
     with start_server({"halves": halves}, log, "--monitoring") as server:
         with grpc.insecure_channel(server.grpc) as channel:
+            for i in range(101):  # they cannot hide the model's counts
+                rpc_error(predict, channel, name=f"unknown {i}")
             assert predict(channel).outputs["y"].float_val == [2.5]
         body = {"instances": [1.0, 2.0, 5.0]}
         response = json.loads(fetch(server, "/v1/models/halves:predict", body))
@@ -51,6 +53,7 @@ def test_grpc_and_rest_respond_and_are_counted(halves, tmp_path):
         page = fetch(server, "/monitoring/prometheus/metrics")
     # Two predictions and the status.
     assert ':request_count{model_name="halves",status="OK"} 3' in page
+    assert ':request_count{model_name="other",status="NOT_FOUND"} 1' in page
     assert ':runtime_latency_count{model_name="halves",API="Predict",run' in page
 
 
