@@ -123,6 +123,11 @@ class Server:
             self._manager.apply(config)
         except ServingError as error:
             raise UserError(error.message) from None
+        flags = self._flags
+        if flags.model_config_file_poll_wait_seconds:
+            self._manager.watch_config_file(
+                flags.model_config_file, flags.model_config_file_poll_wait_seconds
+            )
         self._grpc.start()
         log(f"gRPC: {address(self._flags.host, self._grpc.port)}")
         if self._rest:
