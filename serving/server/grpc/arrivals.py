@@ -69,7 +69,7 @@ class ArrivalGate:
         self._slot_returned_s = 0.0
         self._reading: dict[object, tuple[float, Callable[[], None]]] = {}
         self._waiting: deque[queue.SimpleQueue] = deque()
-        self._lock = threading.Lock()
+        self._lock, self._copies_turn = threading.Lock(), threading.Lock()
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="grpc-read")
 
     def read(
@@ -111,15 +111,24 @@ class ArrivalGate:
         return data
 
     def _reserve_copies(self, size: int, reservation, deadline: Deadline) -> None:
-        """Waits for the memory of a message's copies, as long as others are parsed."""
-        end_s = time.monotonic() + _COPIES_S
-        while True:
-            try:
-                return reservation.resize(min(int(COPIES * size), self._memory.limit))
-            except ServingError:
-                if deadline.is_over or time.monotonic() >= end_s:
-                    raise
-            time.sleep(_STEP_S)
+        """Reserves the memory of a message's copies; one call at a time waits for it.
+
+        Several would wait for each other.
+        """
+        units = min(int(COPIES * size), self._memory.limit)
+        end_s, waits = time.monotonic() + _COPIES_S, False
+        try:
+            while True:
+                try:
+                    return reservation.resize(units)
+                except ServingError:
+                    waits = waits or self._copies_turn.acquire(blocking=False)
+                    if not waits or deadline.is_over or time.monotonic() >= end_s:
+                        raise
+                time.sleep(_STEP_S)
+        finally:
+            if waits:
+                self._copies_turn.release()
 
     def _take_slot(self) -> object | None:
         try:
