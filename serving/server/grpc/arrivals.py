@@ -169,7 +169,7 @@ class ArrivalGate:
                 if box in self._waiting:
                     self._waiting.remove(box)
         if result is _REFUSED:
-            raise over_limit("slow requests", self.max_waiting, self.max_waiting, 1)
+            raise over_limit("arriving requests", self.max_waiting, self.max_waiting, 1)
         if isinstance(result, Exception):
             raise result
         return result

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
@@ -190,9 +189,7 @@ class GrpcServer:
         # All accepted calls have ended then, also those that wait, arrive or are sent.
         stopped = self._server.stop(drain_s + _GRACE_S)
         done = stopped.wait(max(drain_s, _MIN_DRAIN_S))
-        self._server.stop(None)  # cancels what is left
-        if self._socket:
-            Path(self._socket.removeprefix("unix:")).unlink(missing_ok=True)
+        self._server.stop(None)  # cancels what is left, and removes the UNIX socket
         return done
 
     def _open(self, target: str) -> None:

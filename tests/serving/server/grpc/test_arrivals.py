@@ -96,7 +96,8 @@ def test_the_oldest_slow_message_is_refused_if_there_are_many(pool):
     for messages in slow[1:]:
         calls.append(pool.submit(read, memory, gate, messages))
         wait_until(lambda messages=messages: messages.reading)
-    assert serving_error(calls[1].result, WAIT_S).code is EXHAUSTED
+    error = serving_error(calls[1].result, WAIT_S)
+    assert error.code is EXHAUSTED and "arriving requests" in error.message
     for messages in slow:
         messages.end.set()
     assert calls[0].result(WAIT_S)[0] == b"late"
