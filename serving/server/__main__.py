@@ -66,6 +66,7 @@ def build_parser() -> Parser:
     )
     add("--model-config-file", metavar="FILE", help="Models, as text protobuf.")
     add("--host", default="127.0.0.1", help="Address to bind.")
+    add("--grpc-socket-path", default="", metavar="PATH", help="UNIX socket of gRPC.")
     add(
         "--allow-version-labels-for-unavailable-models",
         action="store_true",

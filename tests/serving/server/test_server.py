@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -141,8 +142,15 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path):
         assert process.wait(60) in codes
 
 
-def test_a_signal_before_a_model_is_loaded_ends_the_process_well(tmp_path):
-    with waiting_server(tmp_path) as process:
+def test_before_the_models_are_loaded_ports_are_closed_and_a_signal_ends_well(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    path = tmp_path / "socket"
+    flags = ("--port", str(port), "--grpc-socket-path", str(path))
+    with waiting_server(tmp_path, *flags) as process:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        assert not path.exists()
         process.send_signal(signal.SIGINT)
         assert "Stopped before" in process.communicate(timeout=60)[0]
         assert process.returncode == 0
