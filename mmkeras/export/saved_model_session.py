@@ -66,8 +66,8 @@ class Session:
         """Runs the graph from the tensors of `feeds` to those of `fetches`.
 
         `feeds` maps names of tensors, as "x:0", to arrays; strings are bytes in arrays
-        of dtype object. TensorFlow checks the types and shapes. A `timeout_ms` of 0 is
-        no limit.
+        of dtype object; inputs of the same array share its copy. TensorFlow checks the
+        types and shapes. A `timeout_ms` of 0 is no limit.
 
         Raises:
             tf.errors.OpError: Subclass for TensorFlow's error code.
@@ -77,9 +77,12 @@ class Session:
         targets = (Output * len(fetches))(*map(self._output, fetches))
         options = run_options(timeout_ms) if timeout_ms else None
         inputs, results = (POINTER * len(sources))(), (POINTER * len(targets))()
+        tensors: dict[int, int] = {}
         try:
             for i, array in enumerate(feeds.values()):
-                inputs[i] = to_tensor(array)
+                if id(array) not in tensors:
+                    tensors[id(array)] = to_tensor(array)
+                inputs[i] = tensors[id(array)]
             with check_status() as status:
                 api.TF_SessionRun(
                     *(self._session, options, sources, inputs, len(inputs)),
@@ -87,7 +90,7 @@ class Session:
                 )
             return [to_array(tensor) for tensor in results]
         finally:
-            for tensor in filter(None, [*inputs, *results]):
+            for tensor in filter(None, [*tensors.values(), *results]):
                 api.TF_DeleteTensor(tensor)
 
     def close(self) -> None:

@@ -7,9 +7,9 @@ and TensorFlow (shared_batch_scheduler.h), for the fields, defaults and checks.
 
 import os
 import re
-from dataclasses import dataclass, field, fields
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from google.protobuf.message import Message
 from tensorflow_serving.config.model_server_config_pb2 import (
@@ -20,7 +20,9 @@ from tensorflow_serving.config.model_server_config_pb2 import (
 
 from mmkeras.errors import UserError
 from serving.server.errors import ServingError, failed_precondition, invalid_argument
-from serving.server.textproto import build_messages, read_text_proto
+from serving.text_proto import config_class, read_text_proto
+
+S = TypeVar("S", "Batching", "SslConfig")
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 _PLATFORM = "tensorflow"
@@ -28,28 +30,6 @@ _LIST = "model_config_list"
 # A URI, as in TensorFlow's io::ParseURI.
 _URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
 
-_INT, _BOOL = "google.protobuf.Int64Value", "google.protobuf.BoolValue"
-_FIELDS = {
-    "BatchingParameters": {
-        "max_batch_size": _INT,
-        "batch_timeout_micros": _INT,
-        "max_enqueued_batches": _INT,
-        "num_batch_threads": _INT,
-        "thread_pool_name": "google.protobuf.StringValue",
-        "allowed_batch_sizes": "repeated int64",
-        "pad_variable_length_inputs": "bool",
-        "enable_large_batch_splitting": _BOOL,
-        "max_execution_batch_size": _INT,
-    },
-    "PrometheusConfig": {"enable": "bool", "path": "string"},
-    "MonitoringConfig": {"prometheus_config": "PrometheusConfig"},
-    "SSLConfig": {
-        "server_key": "string",
-        "server_cert": "string",
-        "custom_ca": "string",
-        "client_verify": "bool",
-    },
-}
 _MODELS_EXAMPLE = (
     'model_config_list { config { name: "m" base_path: "/models/m" '
     'model_platform: "tensorflow" } }'
@@ -60,6 +40,13 @@ _SSL_EXAMPLE = (
     r'server_key: "-----BEGIN PRIVATE KEY-----\n..." '
     r'server_cert: "-----BEGIN CERTIFICATE-----\n..." client_verify: false'
 )
+_MINIMUMS = {
+    "max_batch_size": 1,
+    "batch_timeout_micros": 0,
+    "max_enqueued_batches": 1,
+    "num_batch_threads": 1,
+    "max_execution_batch_size": 1,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,29 +77,14 @@ class Batching:
     max_execution_batch_size: int | None = None
 
     def __post_init__(self):
-        splits, execution = (
-            self.enable_large_batch_splitting,
-            self.max_execution_batch_size,
-        )
-        if not splits or execution is None:
+        splits = self.enable_large_batch_splitting
+        if not splits or self.max_execution_batch_size is None:
             object.__setattr__(self, "max_execution_batch_size", self.max_batch_size)
         if self.max_enqueued_batches == 0 and not splits:  # TF Serving uses 1
             object.__setattr__(self, "max_enqueued_batches", 1)
-        for name in (
-            "max_batch_size",
-            "max_enqueued_batches",
-            "num_batch_threads",
-            "max_execution_batch_size",
-        ):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"{name} must be 1 or more, received {getattr(self, name)}."
-                )
-        if self.batch_timeout_micros < 0:
-            raise UserError(
-                "batch_timeout_micros must be 0 or more, received "
-                f"{self.batch_timeout_micros}."
-            )
+        for name, minimum in _MINIMUMS.items():
+            if (value := getattr(self, name)) < minimum:
+                raise UserError(f"{name} must be {minimum} or more, received {value}.")
         if self.max_execution_batch_size > self.max_batch_size:
             raise UserError(
                 f"max_execution_batch_size must be at most max_batch_size, "
@@ -122,14 +94,12 @@ class Batching:
 
     def _check_allowed(self):
         sizes = list(self.allowed_batch_sizes)
-        if not sizes:
-            return
-        if sizes[0] < 1 or sizes != sorted(set(sizes)):
+        if sizes != sorted({size for size in sizes if size > 0}):
             raise UserError(
                 "allowed_batch_sizes must be positive and ascend, received "
                 f"{', '.join(map(str, sizes))}."
             )
-        if sizes[-1] != self.max_batch_size:
+        if sizes and sizes[-1] != self.max_batch_size:
             raise UserError(
                 "Last entry in allowed_batch_sizes must match max_batch_size; last "
                 f"entry was {sizes[-1]}; expected {self.max_batch_size}."
@@ -140,8 +110,8 @@ class Batching:
 class SslConfig:
     """TLS settings: texts of PEM files, not their paths."""
 
-    server_key: str = field(repr=False)
-    server_cert: str
+    server_key: str = field(default="", repr=False)
+    server_cert: str = ""
     custom_ca: str = ""
     client_verify: bool = False
 
@@ -154,11 +124,6 @@ class SslConfig:
                     f"{name} must be the text of a PEM file, with a line "
                     f"'-----BEGIN ...', received {value}. It is not the file's path."
                 )
-
-
-@cache
-def _classes() -> dict[str, type[Message]]:
-    return build_messages(_FIELDS)
 
 
 def read_model_config(path: str | Path) -> ModelServerConfig:
@@ -184,18 +149,10 @@ def read_batching(path: str | Path) -> Batching:
     Raises:
         UserError: The file cannot be read, or has an unknown or impossible setting.
     """
-    message = read_text_proto(path, _classes()["BatchingParameters"], _BATCHING_EXAMPLE)
-    settings = {}
-    for descriptor, value in message.ListFields():
-        name = descriptor.name
-        if name == "allowed_batch_sizes":
-            settings[name] = tuple(value)
-        else:
-            settings[name] = value.value if isinstance(value, Message) else value
-    try:
-        return Batching(**settings)
-    except UserError as error:
-        raise UserError(f"The file '{path}': {error}") from None
+    message = read_text_proto(
+        path, config_class("BatchingParameters"), _BATCHING_EXAMPLE
+    )
+    return _build(Batching, message, path)
 
 
 def read_monitoring(path: str | Path) -> str | None:
@@ -204,7 +161,9 @@ def read_monitoring(path: str | Path) -> str | None:
     Raises:
         UserError: The file cannot be read, or the path is invalid.
     """
-    message = read_text_proto(path, _classes()["MonitoringConfig"], _MONITORING_EXAMPLE)
+    message = read_text_proto(
+        path, config_class("MonitoringConfig"), _MONITORING_EXAMPLE
+    )
     page = message.prometheus_config
     if page.path and not page.path.startswith("/"):
         raise UserError(
@@ -219,11 +178,22 @@ def read_ssl(path: str | Path) -> SslConfig:
     Raises:
         UserError: The file cannot be read, or lacks the key or the certificate.
     """
-    message = read_text_proto(path, _classes()["SSLConfig"], _SSL_EXAMPLE, secret=True)
+    message = read_text_proto(
+        path, config_class("SSLConfig"), _SSL_EXAMPLE, secret=True
+    )
+    return _build(SslConfig, message, path)
+
+
+def _build(settings: type[S], message: Message, path: str | Path) -> S:
+    """Returns the settings that the fields of a message set."""
+    values = {field.name: value for field, value in message.ListFields()}
+    for name, value in values.items():
+        if isinstance(value, Message):  # a number that may be absent
+            values[name] = value.value
+        elif name == "allowed_batch_sizes":
+            values[name] = tuple(value)
     try:
-        return SslConfig(
-            **{f.name: getattr(message, f.name) for f in fields(SslConfig)}
-        )
+        return settings(**values)
     except UserError as error:
         raise UserError(f"The file '{path}': {error}") from None
 
@@ -251,8 +221,8 @@ def check_models(
         raise invalid_argument(
             "Missing custom_model_config_loader in ServerCore Options"
         )
-    names = set()
-    for model in config.model_config_list.config:
+    models, names = config.model_config_list.config, set[str]()
+    for model in models:
         if not model.name:  # TF Serving loads it, but no request can name it
             raise invalid_argument("Expected every model in config list to have a name")
         if model.name in names:
@@ -260,32 +230,27 @@ def check_models(
                 f"Illegal to list model {model.name} multiple times in config list"
             )
         names.add(model.name)
-    for model in config.model_config_list.config:
+    for model in models:
         if not (model.base_path.startswith("/") or _URI.match(model.base_path)):
             raise invalid_argument(
                 f"Expected model {model.name} to have an absolute path or URI; got "
                 f"base_path()={model.base_path}"
             )
-    for model in config.model_config_list.config:
+    for model in models:
         _check_platform(model)
 
 
 def _check_platform(model: ModelConfig) -> None:
     kind, platform = model.model_type, model.model_platform
-    names = "ModelServerConfig::model_type (deprecated)"
+    types = "ModelServerConfig::model_type (deprecated)"
     if kind and platform:
-        raise invalid_argument(
-            f"Illegal setting both {names} and ModelServerConfig::model_platform."
-        )
-    if kind and kind != ModelType.TENSORFLOW:
-        raise invalid_argument(
-            f"ModelServerConfig::model_type choice {kind} not supported."
-        )
-    if not kind and not platform:
-        raise invalid_argument(
-            f"Illegal setting neither {names} nor ModelServerConfig::model_platform."
-        )
-    if not kind and platform != _PLATFORM:
-        raise invalid_argument(
-            f"Model {model.name} requests unsupported platform {platform}"
-        )
+        text = f"Illegal setting both {types} and ModelServerConfig::model_platform."
+    elif kind and kind != ModelType.TENSORFLOW:
+        text = f"ModelServerConfig::model_type choice {kind} not supported."
+    elif not kind and not platform:
+        text = f"Illegal setting neither {types} nor ModelServerConfig::model_platform."
+    elif not kind and platform != _PLATFORM:
+        text = f"Model {model.name} requests unsupported platform {platform}"
+    else:
+        return
+    raise invalid_argument(text)

@@ -17,9 +17,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-# Clients choose the model names in requests. Memory stays bounded: beyond this number
-# of label sets per metric, values are counted under _OTHER.
-_MAX_CELLS = 10_000
+# Memory stays bounded: beyond these numbers of label sets per metric and of unknown
+# model names, values are counted under _OTHER.
+_MAX_CELLS, _MAX_UNKNOWN_NAMES = 10_000, 100
 _OTHER = "other"
 _MAX_LABEL = 256  # characters; a client can send a model name of a megabyte
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -37,10 +37,13 @@ class _Metric(ABC):
         """Returns the cell of label values; the lock must be held."""
         if values.keys() != set(self.labels):
             raise TypeError(f"{self.name} has the labels {', '.join(self.labels)}.")
-        key = tuple(str(values[label])[:_MAX_LABEL] for label in self.labels)
+        key = self._key([str(values[label])[:_MAX_LABEL] for label in self.labels])
         if key not in self._cells and len(self._cells) >= _MAX_CELLS:
             key = (_OTHER,) * len(self.labels)
         return self._cells.setdefault(key, self._empty())
+
+    def _key(self, values: Sequence[str]) -> tuple[str, ...]:
+        return tuple(values)
 
     @abstractmethod
     def _empty(self) -> list:
@@ -80,6 +83,32 @@ class Counter(_Metric):
         return [f"{self.name}{{{','.join(labels)}}} {cell[0]}"]
 
 
+class RequestCounter(Counter):
+    """Requests by model_name and status; clients choose the names.
+
+    Models have their own cells. Unknown names have them too, as in TF Serving, but only
+    the first ones.
+    """
+
+    def __init__(self, name: str):
+        super().__init__(name, ["model_name", "status"])
+        self._models, self._unknown_names = set[str](), set[str]()
+
+    def add_model(self, name: str) -> None:
+        """Marks a name as that of a model."""
+        with self._lock:
+            self._models.add(name[:_MAX_LABEL])
+            self._unknown_names.discard(name[:_MAX_LABEL])
+
+    def _key(self, values):
+        name, status = values
+        if name not in self._models and name not in self._unknown_names:
+            if len(self._unknown_names) >= _MAX_UNKNOWN_NAMES:
+                return _OTHER, status
+            self._unknown_names.add(name)
+        return name, status
+
+
 class Histogram(_Metric):
     """Counts of values below each limit; a value equal to a limit counts above it."""
 
@@ -100,13 +129,15 @@ class Histogram(_Metric):
 
     def _samples(self, labels, cell):
         *counts, total = cell
-        lines = [
-            f"{self.name}_bucket{{{','.join([*labels, bound])}}} {count}"
-            for bound, count in zip(self._bounds, accumulate(counts), strict=True)
+        buckets = zip(self._bounds, accumulate(counts), strict=True)
+        return [
+            *(
+                f"{self.name}_bucket{{{','.join([*labels, b])}}} {n}"
+                for b, n in buckets
+            ),
+            f"{self.name}_sum{{{','.join(labels)}}} {total:.17g}",
+            f"{self.name}_count{{{','.join(labels)}}} {sum(counts)}",
         ]
-        lines.append(f"{self.name}_sum{{{','.join(labels)}}} {total:.17g}")
-        lines.append(f"{self.name}_count{{{','.join(labels)}}} {sum(counts)}")
-        return lines
 
 
 def exponential(first: float, growth: float, count: int) -> list[float]:
@@ -133,9 +164,7 @@ class Metrics:
         serving = ":tensorflow:serving:"
         session = f"{serving}batching_session:"
         latency = exponential(10.0, 1.8, 33)  # microseconds, to about 24 minutes
-        self.request_count = Counter(
-            f"{serving}request_count", ["model_name", "status"]
-        )
+        self.request_count = RequestCounter(f"{serving}request_count")
         self.request_latency = Histogram(
             f"{serving}request_latency", ["model_name", "API", "entrypoint"], latency
         )
@@ -171,12 +200,12 @@ def _process_lines(started_s: float) -> list[str]:
     with open("/proc/self/statm", encoding="ascii") as file:
         pages = int(file.read().split()[1])
     numbers = {
-        ("process_cpu_seconds_total", "counter"): usage.ru_utime + usage.ru_stime,
-        ("process_open_fds", "gauge"): len(os.listdir("/proc/self/fd")),
-        ("process_resident_memory_bytes", "gauge"): pages * resource.getpagesize(),
-        ("process_start_time_seconds", "gauge"): started_s,
+        "cpu_seconds_total counter": usage.ru_utime + usage.ru_stime,
+        "open_fds gauge": len(os.listdir("/proc/self/fd")),
+        "resident_memory_bytes gauge": pages * resource.getpagesize(),
+        "start_time_seconds gauge": started_s,
     }
     lines = []
-    for (name, kind), number in numbers.items():
-        lines += [f"# TYPE {name} {kind}", f"{name} {number:.17g}"]
+    for text, number in numbers.items():
+        lines += [f"# TYPE process_{text}", f"process_{text.split()[0]} {number:.17g}"]
     return lines

@@ -149,6 +149,21 @@ def test_neither_calls_nor_failures_nor_loads_keep_memory(path, call):
     assert resident_mb() - before < 300  # TensorFlow's threads keep some
 
 
+def test_inputs_of_the_same_array_share_one_tensor(session, monkeypatch):
+    copies, to_tensor = [], saved_model_session.to_tensor
+    monkeypatch.setattr(
+        saved_model_session,
+        "to_tensor",
+        lambda array: copies.append(array) or to_tensor(array),
+    )
+    echo, strict = session.signatures["echo"], session.signatures["strict"]
+    inputs = [s.inputs["text"].name for s in (echo, strict)]
+    outputs = [s.outputs["same"].name for s in (echo, strict)]
+    results = session.run(dict.fromkeys(inputs, np.array([b"a"], object)), outputs)
+    assert [array.tolist() for array in results] == [[b"a"], [b"a"]]
+    assert len(set(inputs)) == 2 and len(copies) == 1
+
+
 def test_the_graph_refuses_a_wrong_rank(call):
     for strings in (b"a", [[b"a"]]):
         with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible"):

@@ -68,18 +68,12 @@ def save_halves(base: Path, version: int = 1, bias: float = 2.0) -> Path:
     }
     tmp_folder = base / f".{version}"
     tf.saved_model.save(model, str(tmp_folder), signatures)
-    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(
-        str(tmp_folder)
-    )
-    for name in ("regress", "classify"):
-        updater.replace_method_name(name, f"tensorflow/serving/{name}", tags="serve")
-    updater.save()
     tmp_folder.rename(base / str(version))
     return base
 
 
 def save_shared(base: Path) -> Path:
-    """Saves a TensorFlow 1 model whose signatures share one tensor; returns `base`.
+    """Saves a TensorFlow 1 model whose signatures share an input; returns `base`.
 
     `regress` returns x / 2 + 2, and `classify` the same as its only score.
     """

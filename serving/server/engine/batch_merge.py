@@ -5,6 +5,7 @@ requests that share a batch, the padding and the texts of errors.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -74,12 +75,8 @@ def split(
     """
     for array in outputs:
         _check_rows(array, batch_rows)
-    parts, start = [], 0
-    for request in requests:
-        end = start + count_rows(request)
-        parts.append([array[start:end] for array in outputs])
-        start = end
-    return parts
+    ends = [*accumulate(map(count_rows, requests), initial=0)]
+    return [[array[i:j] for array in outputs] for i, j in pairwise(ends)]
 
 
 def _pad(arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -89,12 +86,12 @@ def _pad(arrays: list[np.ndarray]) -> list[np.ndarray]:
     longest = np.max([a.shape for a in arrays], axis=0)
     padded = []
     for array in arrays:
-        widths = [(0, 0)]
-        widths += [
-            (0, n - m) for n, m in zip(longest[1:], array.shape[1:], strict=True)
-        ]
+        missing = longest - array.shape
+        missing[0] = 0  # rows
         if array.size:
-            array = np.pad(array, widths, constant_values=array.flat[0])
+            array = np.pad(
+                array, [(0, n) for n in missing], constant_values=array.flat[0]
+            )
         padded.append(array)
     return padded
 

@@ -78,12 +78,12 @@ class BatchScheduler:
             self._changed.notify()
         try:
             results = [_wait(task) for task in tasks]
-        except ServingError:
-            _wait_for_all(tasks)
+        except ServingError:  # the session of the other tasks must stay open
+            wait([task.future for task in tasks if not task.future.cancel()])
             raise
         if len(results) == 1:
             return results[0]
-        return [np.concatenate(arrays) for arrays in zip(*results, strict=True)]
+        return [np.concatenate(parts) for parts in zip(*results, strict=True)]
 
     def remove_queue(self, key: Hashable) -> None:
         """Removes the queue of a key that is no longer used."""
@@ -118,13 +118,14 @@ class BatchScheduler:
             now_s = time.monotonic()
             for task in tasks:
                 self._observe((now_s - task.created_s) * 1e6)
-            _process([t for t in tasks if t.start()], queue.run, self._options)
+            if tasks := [task for task in tasks if task.start()]:
+                _process(tasks, queue.run, self._options)
 
     def _next(self) -> tuple["_Queue", list["_Task"]] | None:
         """Waits for a ready batch; returns None after `close`."""
         with self._changed:
             while True:
-                wait_s = None
+                waits_s = []
                 for key, queue in self._queues.items():
                     in_s = queue.ready_in_s(time.monotonic(), self._closed)
                     if in_s == 0:
@@ -133,10 +134,10 @@ class BatchScheduler:
                         self._changed.notify()  # another batch may be ready
                         return queue, queue.pop_batch()
                     if in_s is not None:
-                        wait_s = in_s if wait_s is None else min(wait_s, in_s)
-                if self._closed and wait_s is None:
+                        waits_s.append(in_s)
+                if self._closed and not waits_s:
                     return None
-                self._changed.wait(wait_s)
+                self._changed.wait(min(waits_s, default=None))
 
 
 class _Task:
@@ -173,13 +174,11 @@ class _Queue:
         Without splitting there is one part.
         """
         limit = self._options.max_execution_batch_size
-        end = limit - self._open_rows
-        if end <= 0 or not self._options.enable_large_batch_splitting:
-            end = limit
-        start = 0
-        while start < max(rows, 1):
+        free = limit - self._open_rows
+        end = free if free and self._options.enable_large_batch_splitting else limit
+        for start in (0, *range(end, rows, limit)):
             yield {name: a[start:end] for name, a in feeds.items()}
-            start, end = end, end + limit
+            end += limit
 
     def add(self, tasks: list[_Task]) -> None:
         """Adds all tasks, or raises ServingError (UNAVAILABLE) if the queue is full."""
@@ -194,8 +193,7 @@ class _Queue:
             )
         for task in tasks:
             if self._open_rows + task.rows > limit:
-                self._batches.append([])
-                self._open_rows = 0
+                self._open_batch()
             if not self._batches[-1]:
                 self._opened_s = task.created_s
             self._batches[-1].append(task)
@@ -214,56 +212,46 @@ class _Queue:
     def pop_batch(self) -> list[_Task]:
         """Removes and returns the oldest batch."""
         if len(self._batches) == 1:
-            self._batches.append([])
-            self._open_rows = 0
+            self._open_batch()
         return self._batches.popleft()
+
+    def _open_batch(self) -> None:
+        self._batches.append([])
+        self._open_rows = 0
 
 
 def _wait(task: _Task) -> list[np.ndarray]:
     try:
         return task.future.result(task.deadline.remaining_s())
-    except CancelledError:  # expired in the queue
-        pass
     except TimeoutError:
         if not task.future.cancel():  # it is running: its session must stay open
             return task.future.result()
+    except CancelledError:  # expired in the queue
+        pass
     raise ServingError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "Run() timeout exceeded while waiting in batching queue",
     )
 
 
-def _wait_for_all(tasks: list[_Task]) -> None:
-    """Cancels the queued tasks and waits for the running ones."""
-    wait([task.future for task in tasks if not task.future.cancel()])
-
-
 def _process(tasks: list[_Task], run: RunBatch, options: Batching) -> None:
     """Sets the outputs or the error of every task."""
-    if not tasks:
-        return
     requests = [task.feeds for task in tasks]
+    left_s = [task.deadline.remaining_s() for task in tasks]
+    timeout_ms = 0 if None in left_s else max(1, round(1000 * max(left_s)))
     try:
         feeds = merge(requests, options)
-        results = split(run(feeds, _timeout_ms(tasks)), requests, count_rows(feeds))
-    except Exception as error:  # run each task separately to see which one fails
+        results = split(run(feeds, timeout_ms), requests, count_rows(feeds))
+    except Exception as error:
         if len(tasks) == 1:
             tasks[0].future.set_exception(error)
-            return
-        for task in tasks:
-            _process([task], run, options)
-        return
-    for task, result in zip(tasks, results, strict=True):
-        task.future.set_result(result)
+        else:  # run each task separately to see which one fails
+            for task in tasks:
+                _process([task], run, options)
+    else:
+        for task, result in zip(tasks, results, strict=True):
+            task.future.set_result(result)
 
 
 def _unavailable(message: str) -> ServingError:
     return ServingError(grpc.StatusCode.UNAVAILABLE, message)
-
-
-def _timeout_ms(tasks: list[_Task]) -> int:
-    """Returns the time until the latest deadline; 0 if a task has none."""
-    left = [task.deadline.remaining_s() for task in tasks]
-    if None in left:
-        return 0
-    return max(1, round(1000 * max(left)))

@@ -137,7 +137,10 @@ class DataPlane:
     def _infer(
         self, run: Callable, request: Any, deadline: Deadline, spec_source: Any = None
     ):
-        with self.admit(_spec(spec_source or request)) as handle:
+        with (
+            self.admit(_spec(spec_source or request)) as handle,
+            self.bytes.try_acquire(inference.serialized_bytes(request.input)),
+        ):
             examples = inference.count_examples(request.input)
             response = run(handle.servable, request, deadline)
         self.metrics.request_example_counts.observe(examples, model=handle.name)

@@ -1,10 +1,15 @@
 """Classify, Regress and MultiInference APIs: tf.Examples to classes or values.
 
 Source: TensorFlow Serving 2.16.1 (classifier.cc, regressor.cc, multi_inference.cc,
-util.cc), for the checks and the texts of errors.
+util.cc), for the checks and the texts of errors. As there, a signature's method name is
+not checked, so that signatures of TensorFlow 2, which are all `predict`, can be run.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,
@@ -17,11 +22,11 @@ from mmkeras.schema import SERVING_DEFAULT
 from serving.server.deadline import Deadline
 from serving.server.engine.predict import CLASSIFY_METHOD, REGRESS_METHOD, response_spec
 from serving.server.engine.servable import Servable
-from serving.server.errors import failed_precondition, invalid_argument, unimplemented
+from serving.server.errors import invalid_argument, unimplemented
 
 _INPUTS, _CLASSES, _SCORES, _OUTPUTS = "inputs", "classes", "scores", "outputs"
-_KINDS = {CLASSIFY_METHOD: "classification", REGRESS_METHOD: "regression"}
-_APIS = {CLASSIFY_METHOD: "Classify", REGRESS_METHOD: "Regress"}
+# Each serialized example is held twice: in an array, and in TensorFlow's tensor.
+_COPIES = 2
 
 
 def classify(
@@ -71,8 +76,26 @@ def multi_inference(
 
 def count_examples(data: input_pb2.Input) -> int:
     """Returns the number of examples."""
-    kind = data.WhichOneof("kind")
-    return len(getattr(data, kind).examples) if kind else 0
+    return len(_examples(data))
+
+
+def serialized_bytes(data: input_pb2.Input) -> int:
+    """Returns the bytes of memory that all copies of the serialized examples take.
+
+    The context is part of each example. What the graph makes of them is not counted.
+    """
+    context_bytes = data.example_list_with_context.context.ByteSize()
+    return _COPIES * sum(context_bytes + e.ByteSize() for e in _examples(data))
+
+
+class _Task(NamedTuple):
+    """Signature to run as a method, with the tensors of its input and outputs."""
+
+    model_spec: model_pb2.ModelSpec
+    name: str
+    method: str
+    input_tensor: str
+    outputs: dict[str, str]
 
 
 def _run_single(servable, request, method: str, deadline: Deadline):
@@ -80,63 +103,16 @@ def _run_single(servable, request, method: str, deadline: Deadline):
     signature = servable.signatures.get(name)
     if signature is None:
         raise invalid_argument(f"No signature was found with the name: {name}")
-    task = _InferenceTask(request.model_spec, name, method, signature)
-    return _results(servable, [task], request.input, deadline, _APIS[method])[0]
+    task = _build_task(request.model_spec, name, method, signature)
+    api = "Classify" if method == CLASSIFY_METHOD else "Regress"
+    return _results(servable, [task], request.input, deadline, api)[0]
 
 
-class _InferenceTask:
-    """Signature of a request, with the input and output tensors to run."""
-
-    def __init__(
-        self, model_spec: model_pb2.ModelSpec, name: str, method: str, signature
-    ):
-        self.model_spec, self.name, self.method = model_spec, name, method
-        _check(signature, method)
-        self.input_tensor: str = signature.inputs[_INPUTS].name
-        keys = (_CLASSES, _SCORES) if method == CLASSIFY_METHOD else (_OUTPUTS,)
-        self.outputs: dict[str, str] = {
-            key: signature.outputs[key].name for key in keys if key in signature.outputs
-        }
-        if not self.outputs:
-            raise _no_outputs(method, signature)
-
-
-def _check(signature, method: str) -> None:
-    kind = _KINDS[method]
-    if signature.method_name != method:
-        raise invalid_argument(
-            f"Expected {kind} signature method_name to be {method}. Was: "
-            f"{signature.method_name}"
-        )
-    if len(signature.inputs) != 1:
-        raise invalid_argument("Expected one input Tensor.")
-    outputs = len(signature.outputs)
-    if method == REGRESS_METHOD and outputs != 1:
-        raise invalid_argument("Expected one output Tensor.")
-    if method == CLASSIFY_METHOD and outputs not in (1, 2):
-        raise invalid_argument(f"Expected one or two output Tensors, found {outputs}")
-    if _INPUTS not in signature.inputs:
-        raise failed_precondition(
-            f"No {kind} inputs found in SignatureDef: {signature}"
-        )
-
-
-def _no_outputs(method: str, signature):
-    if method == REGRESS_METHOD:
-        return failed_precondition(
-            f"No regression outputs found in SignatureDef: {signature}"
-        )
-    return failed_precondition(
-        "Expected classification signature outputs to contain at least one of "
-        f'"{_CLASSES}" or "{_SCORES}". Signature was: {signature}'
-    )
-
-
-def _tasks(servable, request) -> list[_InferenceTask]:
-    """Returns the tasks, checked to share the input and to differ in signature."""
-    tasks: list[_InferenceTask] = []
-    for model_spec in request.tasks:
-        spec = model_spec.model_spec
+def _tasks(servable, request) -> list[_Task]:
+    """Returns the tasks, checked to have one model and several signatures."""
+    tasks: list[_Task] = []
+    for task in request.tasks:
+        spec = task.model_spec
         if not spec.name:
             raise invalid_argument("Found ModelSpec with an empty model name.")
         if tasks and tasks[0].model_spec.name != spec.name:
@@ -152,54 +128,71 @@ def _tasks(servable, request) -> list[_InferenceTask]:
             raise invalid_argument(
                 f"Requested signature not found in model graph: {name}"
             )
-        if model_spec.method_name not in _KINDS:
+        if task.method_name not in (CLASSIFY_METHOD, REGRESS_METHOD):
             raise unimplemented(
-                f"Unsupported signature method_name: {model_spec.method_name}"
+                f"Unsupported signature method_name: {task.method_name}"
             )
-        tasks.append(_InferenceTask(spec, name, model_spec.method_name, signature))
-        if tasks[-1].input_tensor != tasks[0].input_tensor:
-            raise invalid_argument("Input tensor must be the same for all Signatures.")
+        tasks.append(_build_task(spec, name, task.method_name, signature))
     return tasks
 
 
-def _results(servable, tasks: list[_InferenceTask], data, deadline: Deadline, api: str):
-    """Runs all tasks at once; returns one InferenceResult per task."""
-    input_tensor = tasks[0].input_tensor
-    outputs = sorted({end for task in tasks for end in task.outputs.values()})
-    servable.check_rows(count_examples(data), [input_tensor], outputs)
-    examples = serialize_examples(data)
-    run_outputs = servable.run({input_tensor: examples}, outputs, deadline, api)
-    arrays = dict(zip(outputs, run_outputs, strict=True))
-    results = []
-    for task in tasks:
-        task_arrays = {key: arrays[end] for key, end in task.outputs.items()}
-        result = inference_pb2.InferenceResult(
-            model_spec=response_spec(servable, task.model_spec, task.name)
+def _build_task(spec, name: str, method: str, signature) -> _Task:
+    classifies = method == CLASSIFY_METHOD
+    kind = "classification" if classifies else "regression"
+    keys = (_CLASSES, _SCORES) if classifies else (_OUTPUTS,)
+    if len(signature.inputs) != 1:
+        raise invalid_argument("Expected one input Tensor.")
+    if not 1 <= (count := len(signature.outputs)) <= len(keys):
+        text = f"Expected one or two output Tensors, found {count}"
+        raise invalid_argument(text if classifies else "Expected one output Tensor.")
+    if _INPUTS not in signature.inputs:
+        raise invalid_argument(f"No {kind} inputs found in SignatureDef: {signature}")
+    outputs = {k: signature.outputs[k].name for k in keys if k in signature.outputs}
+    if not outputs:
+        raise invalid_argument(
+            "Expected classification signature outputs to contain at least one of "
+            f'"{_CLASSES}" or "{_SCORES}". Signature was: {signature}'
+            if classifies
+            else f"No regression outputs found in SignatureDef: {signature}"
         )
-        if task.method == CLASSIFY_METHOD:
-            result.classification_result.CopyFrom(
-                to_classification_result(task_arrays, len(examples))
-            )
-        else:
-            result.regression_result.CopyFrom(
-                to_regression_result(task_arrays[_OUTPUTS], len(examples))
-            )
-        results.append(result)
-    return results
+    return _Task(spec, name, method, signature.inputs[_INPUTS].name, outputs)
+
+
+def _results(servable, tasks: list[_Task], data, deadline: Deadline, api: str):
+    """Runs all tasks at once; returns one InferenceResult per task."""
+    inputs = sorted({task.input_tensor for task in tasks})
+    outputs = sorted({tensor for task in tasks for tensor in task.outputs.values()})
+    servable.check_rows(count_examples(data), inputs, outputs)
+    examples = serialize_examples(data)
+    results = servable.run(dict.fromkeys(inputs, examples), outputs, deadline, api)
+    arrays = dict(zip(outputs, results, strict=True))
+    return [_to_result(servable, task, arrays, len(examples)) for task in tasks]
+
+
+def _to_result(servable, task: _Task, arrays, count: int):
+    outputs = {key: arrays[tensor] for key, tensor in task.outputs.items()}
+    if task.method == CLASSIFY_METHOD:
+        fields = {"classification_result": to_classification_result(outputs, count)}
+    else:
+        values = to_regression_result(outputs[_OUTPUTS], count)
+        fields = {"regression_result": values}
+    spec = response_spec(servable, task.model_spec, task.name)
+    return inference_pb2.InferenceResult(model_spec=spec, **fields)
 
 
 def serialize_examples(data: input_pb2.Input) -> np.ndarray:
     """Returns the examples as bytes, each one after the features of the context."""
-    count = count_examples(data)
-    if not count:
+    if not (examples := _examples(data)):
         raise invalid_argument("Input is empty.")
-    context = b""
-    if data.WhichOneof("kind") == "example_list_with_context":
-        context = data.example_list_with_context.context.SerializeToString()
-    array = np.empty(count, object)
-    listed = getattr(data, data.WhichOneof("kind")).examples
-    array[:] = [context + example.SerializeToString() for example in listed]
+    context = data.example_list_with_context.context.SerializeToString()
+    array = np.empty(len(examples), object)
+    array[:] = [context + example.SerializeToString() for example in examples]
     return array
+
+
+def _examples(data: input_pb2.Input):
+    kind = data.WhichOneof("kind")
+    return getattr(data, kind).examples if kind else ()
 
 
 def to_classification_result(arrays: dict[str, np.ndarray], count: int):
@@ -228,9 +221,9 @@ def _check_class_output(key: str, array: np.ndarray, count: int) -> None:
         raise invalid_argument(
             f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}"
         )
-    expected, name = (object, "DT_STRING") if key == _CLASSES else ("f4", "DT_FLOAT")
-    if array.dtype != np.dtype(expected):
-        raise invalid_argument(f"Expected {key} Tensor of {name}. Got: {_type(array)}")
+    expected = "DT_STRING" if key == _CLASSES else "DT_FLOAT"
+    if (dtype := _type(array)) != expected:
+        raise invalid_argument(f"Expected {key} Tensor of {expected}. Got: {dtype}")
     if len(array) != count:
         raise invalid_argument(
             f"Expected {key} output batch size of {count}. Got: {len(array)}"
@@ -238,7 +231,7 @@ def _check_class_output(key: str, array: np.ndarray, count: int) -> None:
 
 
 def to_regression_result(array: np.ndarray, count: int):
-    if not (array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)):
+    if array.ndim != 1 and array.shape[1:] != (1,):
         raise invalid_argument(
             "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] "
             f"but got {_shape(array)}"
@@ -248,13 +241,9 @@ def to_regression_result(array: np.ndarray, count: int):
             f"Input batch size did not match output batch size: {count} vs. "
             f"{len(array)}"
         )
-    if array.dtype != np.float32:
-        raise invalid_argument(
-            f"Expected output Tensor of DT_FLOAT.  Got: {_type(array)}"
-        )
-    regressions = [
-        regression_pb2.Regression(value=value) for value in array.ravel().tolist()
-    ]
+    if (dtype := _type(array)) != "DT_FLOAT":
+        raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {dtype}")
+    regressions = [{"value": value} for value in array.ravel().tolist()]
     return regression_pb2.RegressionResult(regressions=regressions)
 
 
@@ -263,4 +252,4 @@ def _shape(array: np.ndarray) -> str:
 
 
 def _type(array: np.ndarray) -> str:
-    return "DT_STRING" if array.dtype == object else f"DT_{array.dtype.name.upper()}"
+    return types_pb2.DataType.Name(tf.as_dtype(array.dtype).as_datatype_enum)

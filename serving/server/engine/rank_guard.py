@@ -7,15 +7,16 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.server.errors import ServingError, invalid_argument
+from serving.server.errors import invalid_argument
 
 # Parts of the names of operations with oneDNN kernels. Some of these kernels end the
 # process on an array of another rank than the graph was built for, where TensorFlow's
 # own kernels return an error. Measured with float arrays of 0 to 32 dimensions
 # (TensorFlow 2.16): Conv2D, Conv3D, DepthwiseConv2dNative and MaxPool3D crash at a
 # wrong rank, x * sigmoid(x) at 13 and more.
-_FRAGILE = ("Conv", "MatMul", "Pool", "BatchNorm", "Einsum", "Softmax", "LRN", "Concat")
-_FRAGILE += ("BiasAdd", "Sigmoid")
+_FRAGILE = (
+    "Conv MatMul Pool BatchNorm Einsum Softmax LRN Concat BiasAdd Sigmoid".split()
+)
 _FATAL = ("Conv", "Pool3D")
 _MAX_RANK = 12  # DNNL_MAX_NDIMS
 
@@ -58,29 +59,22 @@ class RankGuard:
             shape = self._shapes.get(tensor)
             if shape is None or array.dtype == object or shape.rank == array.ndim:
                 continue
+            name = f"{tensor.partition(':')[0]} [{_sizes(array.shape)}]"
             if shape.rank is not None:
-                raise _incompatible(tensor, array, shape)
+                raise invalid_argument(
+                    f"Shape of tensor {name} is not compatible with expected shape "
+                    f"[{_sizes(shape)}]."
+                )
             if tensor in self._fatal or array.ndim > _MAX_RANK:
                 raise invalid_argument(
-                    f"Tensor {_name(tensor)} [{_sizes(array.shape)}] has no rank in "
-                    "its signature, and a wrong one could end the process. Export the "
-                    "model with a rank, or serve it with TF_ENABLE_ONEDNN_OPTS=0."
+                    f"Tensor {name} has no rank in its signature, and a wrong one "
+                    "could end the process. Export the model with a rank, or serve it "
+                    "with TF_ENABLE_ONEDNN_OPTS=0."
                 )
 
 
 def _contains_any(operations: Iterable[str], parts: Iterable[str]) -> bool:
     return any(part in operation for operation in operations for part in parts)
-
-
-def _incompatible(tensor: str, array, shape: tf.TensorShape) -> ServingError:
-    return invalid_argument(
-        f"Shape of tensor {_name(tensor)} [{_sizes(array.shape)}] is not compatible "
-        f"with expected shape [{_sizes(shape)}]."
-    )
-
-
-def _name(tensor: str) -> str:
-    return tensor.partition(":")[0]
 
 
 def _sizes(shape: Iterable[int | None]) -> str:

@@ -14,7 +14,10 @@ from serving.server.deadline import Deadline
 from serving.server.engine.admission import WeightedSemaphore
 from serving.server.engine.batching import BatchScheduler
 from serving.server.engine.rank_guard import RankGuard
-from serving.server.errors import from_tensorflow_error
+from serving.server.errors import from_tensorflow_error, unimplemented
+
+# Operations of tf.py_function, tf.numpy_function and tf.compat.v1.py_func.
+_PYTHON_OPERATIONS = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
 
 
 class Servable:
@@ -47,7 +50,8 @@ class Servable:
                 TensorFlow took; with batching, the queue's time too, as in TF Serving.
 
         Raises:
-            ServingError: With the code and text of TensorFlow.
+            ServingError: With the code and text of TensorFlow; UNIMPLEMENTED if a
+                signature calls Python.
         """
         self.name, self.version = name, version
         self._semaphore, self._scheduler, self._observe = semaphore, scheduler, observe
@@ -59,6 +63,7 @@ class Servable:
             self._session.signatures
         )
         try:
+            _check_operations(self._session.operations)
             self._batched = {_tensor_names(s) for s in self.signatures.values()}
             self._fixed_sizes = _fixed_sizes(self.signatures)
             self._ranks = RankGuard(self.signatures, self._session.operations)
@@ -145,6 +150,17 @@ class Servable:
             return self._session.run(feeds, names, timeout_ms)
         except tf.errors.OpError as error:
             raise from_tensorflow_error(error) from None
+
+
+def _check_operations(operations: Mapping[str, Iterable[str]]) -> None:
+    """Raises ServingError for a signature with a function of another process."""
+    for name, types in operations.items():
+        if calls := sorted(_PYTHON_OPERATIONS.intersection(types)):
+            raise unimplemented(
+                f"Signature '{name}' calls Python ({', '.join(calls)}), which a server "
+                "cannot run: the function is not in the SavedModel. Export the model "
+                "with TensorFlow operations only."
+            )
 
 
 def _tensor_names(signature) -> tuple[frozenset[str], frozenset[str]]:

@@ -23,6 +23,12 @@ _FIELDS = {
 }
 # A string costs a pointer in numpy and sizeof(TF_TString), without its content.
 _STRING_BYTES = 8 + 24
+_FIELDS_BY_NAME = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name
+_PACKED = {
+    types_pb2.DT_FLOAT: (_FIELDS_BY_NAME["float_val"], np.float32),
+    types_pb2.DT_DOUBLE: (_FIELDS_BY_NAME["double_val"], np.float64),
+}
+_LENGTH_DELIMITED = 2  # protobuf's wire type
 _MAX_RANK = 32  # numpy's
 
 
@@ -46,8 +52,12 @@ def to_array(proto: tensor_pb2.TensorProto, max_bytes: int) -> np.ndarray:
         raise ValueError(f"{size_bytes} bytes")
     if dtype == tf.string:
         return _strings(proto, size).reshape(shape)
-    if len(proto.tensor_content) == size_bytes and dtype != tf.bool:
-        return np.frombuffer(proto.tensor_content, dtype.as_numpy_dtype).reshape(shape)
+    content = proto.tensor_content  # a copy
+    if len(content) == size_bytes and dtype != tf.bool:
+        return np.frombuffer(content, dtype.as_numpy_dtype).reshape(shape)
+    del content
+    if (array := _packed_floats(proto, size)) is not None:
+        return array.reshape(shape)
     try:  # 20 to 67 times as fast as tf.make_ndarray
         return tf.io.parse_tensor(proto.SerializeToString(), dtype).numpy()
     except tf.errors.OpError as error:
@@ -106,6 +116,26 @@ def _strings(proto: tensor_pb2.TensorProto, size: int) -> np.ndarray:
     array[len(values) :] = values[-1] if values else b""
     array[: len(values)] = values
     return array
+
+
+def _packed_floats(proto: tensor_pb2.TensorProto, size: int) -> np.ndarray | None:
+    """Returns the values of float_val or double_val without more copies, or None.
+
+    They are the end of the serialized proto, behind their tag and their size.
+    """
+    field, dtype = _PACKED.get(proto.dtype, (None, None))
+    if field is None or not size or len(getattr(proto, field.name)) != size:
+        return None
+    data, size_bytes = proto.SerializeToString(), size * dtype().itemsize
+    start, end = len(data) - size_bytes, []
+    for number in (field.number << 3 | _LENGTH_DELIMITED, size_bytes):
+        while number > 127:
+            end.append(number & 127 | 128)
+            number >>= 7
+        end.append(number)
+    if not data.endswith(bytes(end), 0, start):  # fields of other types follow
+        return None
+    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<"), offset=start)
 
 
 def _shape_proto(array: np.ndarray) -> tensor_shape_pb2.TensorShapeProto:

@@ -2,14 +2,12 @@ from serving.server.deadline import Deadline
 
 
 def test_a_deadline_without_seconds_never_expires():
-    deadline = Deadline()
-    assert deadline.remaining_s() is None and not deadline.is_over
+    assert Deadline().remaining_s() is None and not Deadline().is_over
 
 
 def test_the_remaining_time_is_at_least_zero():
     assert 99 < Deadline(100).remaining_s() <= 100
-    expired = Deadline(-5)
-    assert expired.remaining_s() == 0 and expired.is_over
+    assert Deadline(-5).remaining_s() == 0 and Deadline(-5).is_over
 
 
 def test_a_cancelled_deadline_is_over():

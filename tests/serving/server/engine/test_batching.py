@@ -20,16 +20,16 @@ class Doubler:
 
     def __init__(self):
         self.batches, self.timeouts_ms = [], []
-        self.go, self.started = threading.Event(), threading.Event()
+        self.go, self.started = threading.Event(), threading.Semaphore(0)
         self.go.set()
 
     def __call__(self, feeds, timeout_ms):
         self.batches.append(feeds["x"].tolist())
         self.timeouts_ms.append(timeout_ms)
-        self.started.set()
-        assert self.go.wait(WAIT_S)
+        self.started.release()
         if (feeds["x"] < 0).any():
             raise invalid_argument("negative")
+        assert self.go.wait(WAIT_S)
         return [2 * feeds["x"]]
 
 
@@ -67,38 +67,46 @@ def busy_queue(doubler, **options):
             return future
 
         pool.submit(run, scheduler, doubler, 0, key="busy")
-        assert doubler.started.wait(WAIT_S)
+        assert doubler.started.acquire(timeout=WAIT_S)
         try:
             yield scheduler, put
         finally:
             doubler.go.set()
 
 
-def test_queued_requests_run_as_one_batch_and_get_their_own_results(doubler):
-    with busy_queue(doubler) as (scheduler, put):
-        one, two = put(1, 2), put(3)
-    assert one.result(WAIT_S) == [2, 4] and two.result(WAIT_S) == [6]
-    assert sorted(map(len, doubler.batches)) == [1, 3]
-    assert len(scheduler.waits_us) == 3
+@pytest.mark.parametrize(
+    ("requests", "options", "batches"),
+    [
+        ([(1, 2), (3,)], {}, [[1, 2, 3]]),
+        ([(1, 2), (3,), (4, 5)], {}, [[1, 2, 3], [4, 5]]),
+        ([([1, 2],), (3,)], {}, [[[1, 2]], [3]]),  # shapes differ
+        (
+            [(1,), (2, 3, 4, 5, 6, 7, 8, 9)],
+            {"max_batch_size": 8, "max_execution_batch_size": 4, **SPLIT},
+            [[1, 2, 3, 4], [5, 6, 7, 8], [9]],
+        ),
+    ],
+)
+def test_queued_requests_fill_batches_and_get_their_own_results(
+    doubler, requests, options, batches
+):
+    with busy_queue(doubler, **options) as (scheduler, put):
+        futures = [put(*rows, tasks=-(-len(rows) // 3)) for rows in requests]
+    for rows, future in zip(requests, futures, strict=True):
+        assert future.result(WAIT_S) == (2 * np.array(rows)).tolist()
+    assert doubler.batches[1:] == batches
+    assert len(scheduler.waits_us) >= 1 + len(requests)
     assert all(us > 0 for us in scheduler.waits_us)
-    assert len(scheduler.batches) == 2
-
-
-def test_a_batch_never_exceeds_the_maximum(doubler):
-    with busy_queue(doubler) as (scheduler, put):
-        futures = [put(i, i) for i in range(1, 8)]
-    assert [f.result(WAIT_S) for f in futures] == [[2 * i] * 2 for i in range(1, 8)]
-    assert [len(batch) for batch in doubler.batches[1:]] == [4, 4, 4, 2]
 
 
 def test_a_single_request_waits_for_the_timeout_and_a_full_batch_does_not(doubler):
     with open_scheduler(batch_timeout_micros=20_000) as scheduler:
         assert run(scheduler, doubler, 1) == [2]
-    assert 20_000 <= scheduler.waits_us[0]
-    with open_scheduler() as scheduler:
-        assert run(scheduler, doubler) == []
+    assert 20_000 <= scheduler.waits_us[0] and len(scheduler.batches) == 1
     with open_scheduler(batch_timeout_micros=10**9) as scheduler:
         assert run(scheduler, doubler, 1, 2, 3, 4) == [2, 4, 6, 8]
+    with open_scheduler() as scheduler:
+        assert run(scheduler, doubler) == []
 
 
 def test_queued_requests_are_run_when_the_scheduler_closes(doubler):
@@ -108,47 +116,47 @@ def test_queued_requests_are_run_when_the_scheduler_closes(doubler):
             wait_until(lambda: scheduler.queued_tasks("k"))
             scheduler.close()
             assert late.result(WAIT_S) == [2]
-        with pytest.raises(ServingError, match="closed"):
-            run(scheduler, doubler, 1)
+        assert "closed" in serving_error(run, scheduler, doubler, 1).message
 
 
-def test_a_full_queue_refuses_requests_until_it_is_free(doubler):
-    with busy_queue(doubler, max_enqueued_batches=2) as (scheduler, put):
-        futures = [put(1, 2, 3, 4) for _ in range(2)]
-        error = serving_error(run, scheduler, doubler, 5)
+@pytest.mark.parametrize(
+    ("options", "batches"), [({}, 2), ({"max_execution_batch_size": 3, **SPLIT}, 1)]
+)
+def test_a_full_queue_refuses_all_of_a_request_until_it_is_free(
+    doubler, options, batches
+):
+    with busy_queue(doubler, max_enqueued_batches=2, **options) as (scheduler, put):
+        futures = [put(1, 2, 3) for _ in range(batches)]
+        error = serving_error(run, scheduler, doubler, 5, 6, 7, 8)
         assert error.code is grpc.StatusCode.UNAVAILABLE
-        assert "currently 2 batches enqueued" in error.message
-        assert error.message.endswith("max_enqueued_batches is 2")
+        text = f"currently {batches} batches enqueued and max_enqueued_batches is 2"
+        assert error.message.endswith(text)
         doubler.go.set()
-        assert [f.result(WAIT_S) for f in futures] == [[2, 4, 6, 8]] * 2
+        assert [f.result(WAIT_S) for f in futures] == [[2, 4, 6]] * batches
         assert run(scheduler, doubler, 5) == [10]
+    assert doubler.batches[1:] == [*[[1, 2, 3]] * batches, [5]]
 
 
-def test_a_request_that_expires_in_the_queue_is_not_run(doubler):
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_a_request_that_ends_in_the_queue_is_not_run(doubler, is_cancelled):
+    deadline = Deadline(WAIT_S if is_cancelled else 0.05)
     with busy_queue(doubler) as (scheduler, put):
-        deadline = Deadline(0.05)
-        error = serving_error(run, scheduler, doubler, 7, deadline=deadline)
+        late = put(7, deadline=deadline)
+        if is_cancelled:
+            deadline.cancel()
+        wait_until(lambda: deadline.is_over)
         other = put(8)
-    assert other.result(WAIT_S) == [16]
+    error = serving_error(late.result, WAIT_S)
+    assert other.result(WAIT_S) == [16] and doubler.batches[1:] == [[8]]
     assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert error.message == "Run() timeout exceeded while waiting in batching queue"
-    assert doubler.batches[1:] == [[8]]
-
-
-def test_a_cancelled_request_is_not_run(doubler):
-    deadline = Deadline(WAIT_S)
-    with busy_queue(doubler) as (scheduler, put):
-        cancelled = put(7, deadline=deadline)
-        deadline.cancel()
-    serving_error(cancelled.result, WAIT_S)
-    assert doubler.batches == [[0]]
 
 
 def test_a_running_request_is_awaited_past_its_deadline(doubler):
     doubler.go.clear()
     with open_scheduler() as scheduler, ThreadPoolExecutor(1) as pool:
         late = pool.submit(run, scheduler, doubler, 1, deadline=Deadline(0.05))
-        assert doubler.started.wait(WAIT_S)
+        assert doubler.started.acquire(timeout=WAIT_S)
         with pytest.raises(TimeoutError):
             late.result(0.2)  # its session must stay open
         doubler.go.set()
@@ -167,14 +175,7 @@ def test_a_failing_request_does_not_fail_the_others_of_its_batch(doubler):
     with busy_queue(doubler) as (scheduler, put):
         good, bad = put(1), put(-1)
     assert good.result(WAIT_S) == [2]
-    with pytest.raises(ServingError, match="negative"):
-        bad.result(WAIT_S)
-
-
-def test_requests_of_different_shapes_run_separately(doubler):
-    with busy_queue(doubler) as (scheduler, put):
-        flat, deep = put(1), put([1, 2])
-    assert flat.result(WAIT_S) == [2] and deep.result(WAIT_S) == [[2, 4]]
+    assert serving_error(bad.result, WAIT_S).message == "negative"
 
 
 def test_a_request_larger_than_a_batch_is_refused_unless_it_may_be_split(doubler):
@@ -188,42 +189,18 @@ def test_a_request_larger_than_a_batch_is_refused_unless_it_may_be_split(doubler
     assert doubler.batches == [[0, 1], [2, 3], [4]]
 
 
-def test_a_split_request_is_queued_completely_or_not_at_all(doubler):
-    options = {"max_enqueued_batches": 2, "max_execution_batch_size": 1, **SPLIT}
-    with busy_queue(doubler, **options) as (scheduler, put):
-        with pytest.raises(ServingError, match="queue .* is full"):
-            run(scheduler, doubler, 1, 2, 3)
-        assert scheduler.queued_tasks("k") == 0
-
-
-def test_a_failing_part_fails_the_request_after_all_parts_have_ended():
-    go, started = threading.Event(), threading.Semaphore(0)
-
-    def run_part(feeds, timeout_ms):
-        started.release()
-        if feeds["x"][0] < 0:
-            raise invalid_argument("negative")
-        assert go.wait(WAIT_S)
-        return [feeds["x"]]
-
+def test_a_failing_part_fails_the_request_after_all_parts_have_ended(doubler):
+    doubler.go.clear()
     options = {"num_batch_threads": 2, "max_execution_batch_size": 1, **SPLIT}
     with open_scheduler(**options) as scheduler, ThreadPoolExecutor(1) as pool:
-        failing = pool.submit(run, scheduler, run_part, -1, 2)
-        assert started.acquire(timeout=WAIT_S) and started.acquire(timeout=WAIT_S)
+        failing = pool.submit(run, scheduler, doubler, -1, 2)
+        for _ in range(2):
+            assert doubler.started.acquire(timeout=WAIT_S)
         with pytest.raises(TimeoutError):
             failing.result(0.2)  # the session of the other part must stay open
-        go.set()
+        doubler.go.set()
         with pytest.raises(ServingError, match="negative"):
             failing.result(WAIT_S)
-
-
-def test_a_split_request_fills_the_open_batch_first(doubler):
-    options = {"max_batch_size": 8, "max_execution_batch_size": 4, **SPLIT}
-    with busy_queue(doubler, **options) as (scheduler, put):
-        one, many = put(1), put(*range(2, 10), tasks=3)
-    assert one.result(WAIT_S) == [2]
-    assert many.result(WAIT_S) == [2 * i for i in range(2, 10)]
-    assert doubler.batches[1:] == [[1, 2, 3, 4], [5, 6, 7, 8], [9]]
 
 
 def test_keys_take_turns(doubler):

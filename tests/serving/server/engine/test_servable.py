@@ -13,23 +13,16 @@ from serving.server.engine import servable as servable_module
 from serving.server.engine.admission import WeightedSemaphore
 from serving.server.engine.batching import BatchScheduler
 from serving.server.engine.servable import Servable
-from serving.server.errors import ServingError
 from tests.serving.server.assertions import WAIT_S, load_servable, serving_error
 
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+FLOATS = tf.TensorSpec([None], tf.float32, name="x")
 
-def tensor_names(servable, signature):
-    """Returns the tensors of a signature's inputs and outputs, by their keys."""
+
+def run(servable, signature, outputs, **arrays):
     definition = servable.signatures[signature]
-    return (
-        {key: info.name for key, info in definition.inputs.items()},
-        {key: info.name for key, info in definition.outputs.items()},
-    )
-
-
-def run(servable, signature, array, *outputs):
-    inputs, names = tensor_names(servable, signature)
-    feeds = {name: np.asarray(array) for name in inputs.values()}
-    fetches = [names[key] for key in outputs]
+    feeds = {definition.inputs[key].name: array for key, array in arrays.items()}
+    fetches = [definition.outputs[key].name for key in outputs]
     return servable.run(feeds, fetches, Deadline(WAIT_S), "Predict")
 
 
@@ -37,21 +30,20 @@ def test_outputs_are_in_the_requested_order(servable):
     text = np.array([b"abc", b""], object)
     expected = {"length": [3, 0], "s_bytes": [b"abc", b""]}
     for keys in (("length", "s_bytes"), ("s_bytes", "length")):
-        arrays = run(servable, "echo", text, *keys)
+        arrays = run(servable, "echo", keys, s=text)
         assert [a.tolist() for a in arrays] == [expected[key] for key in keys]
 
 
-def test_a_wrong_type_is_refused_with_tensorflows_text(servable):
-    error = serving_error(run, servable, "serving_default", np.ones(3), "y")
-    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert error.message == "Expects arg[0] to be float but double is provided"
-
-
-def test_a_wrong_rank_does_not_reach_operations_that_may_crash(servable):
-    with pytest.raises(ServingError, match=r"\[3\] is not compatible with expected sh"):
-        run(servable, "dense", np.ones(3, np.float32), "y")
-    (output,) = run(servable, "dense", np.ones((2, 3), np.float32), "y")
-    assert output.tolist() == [[0.5, 0.5]] * 2
+@pytest.mark.parametrize(
+    ("signature", "dtype", "text"),
+    [
+        ("serving_default", "f8", "Expects arg[0] to be float but double is provided"),
+        ("dense", "f4", "[3] is not compatible with expected shape [?,3]."),
+    ],
+)
+def test_a_wrong_type_or_rank_is_refused(servable, signature, dtype, text):
+    error = serving_error(run, servable, signature, ["y"], x=np.ones(3, dtype))
+    assert error.code is INVALID and error.message.endswith(text)
 
 
 def test_a_folder_without_a_model_is_an_error_with_tensorflows_code(tmp_path):
@@ -60,35 +52,49 @@ def test_a_folder_without_a_model_is_an_error_with_tensorflows_code(tmp_path):
     assert "Could not find SavedModel" in error.message
 
 
-@pytest.fixture
-def batched(halves):
+@pytest.mark.parametrize(
+    ("call", "operation"),
+    [
+        (tf.py_function, "EagerPyFunc"),
+        (tf.numpy_function, "PyFunc"),
+        (lambda *a: tf.compat.v1.py_func(*a, stateful=False), "PyFuncStateless"),
+    ],
+)
+def test_a_model_is_refused_only_if_a_signature_calls_python(tmp_path, call, operation):
+    module, inner = tf.Module(), tf.function(lambda x: call(np.sin, [x], tf.float32))
+    module.outer = tf.function(
+        lambda x: {"y": tf.cond(x[0] > 0, lambda: inner(x), lambda: tf.sin(x))},
+        [FLOATS],
+    )
+    module.sine = tf.function(lambda x: {"y": tf.sin(x)}, [FLOATS])
+    tf.saved_model.save(module, f"{tmp_path}/python", {"a": module.outer})
+    error = serving_error(load_servable, f"{tmp_path}/python")
+    assert error.code is grpc.StatusCode.UNIMPLEMENTED
+    assert f"Signature 'a' calls Python ({operation})" in error.message
+    tf.saved_model.save(module, f"{tmp_path}/unused", {"a": module.sine})
+    load_servable(f"{tmp_path}/unused").close()
+
+
+def test_requests_of_all_outputs_are_batched(halves):
     waits_us = []
+    options = {"max_batch_size": 8, "batch_timeout_micros": 10**9}
     scheduler = BatchScheduler(
-        Batching(max_batch_size=8, batch_timeout_micros=10**9, num_batch_threads=1),
-        waits_us.append,
+        Batching(**options, num_batch_threads=1), waits_us.append
     )
     servable = load_servable(halves / "1", scheduler=scheduler)
-    yield servable, waits_us
+
+    def halve(value):
+        array = np.full(4, value, np.float32)
+        return run(servable, "serving_default", ["y"], x=array)[0].tolist()
+
+    text = np.array([b"ab"], object)
+    assert run(servable, "echo", ["length"], s=text)[0].tolist() == [2]
+    assert not waits_us  # a part of the outputs is not batched
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(halve, (2, 4))) == [[3.0] * 4, [4.0] * 4]
+    assert len(waits_us) == 2
     scheduler.close()
     servable.close()
-
-
-def test_two_requests_of_four_rows_make_a_batch_of_eight(batched):
-    servable, waits_us = batched
-
-    def request(value):
-        array = np.full(4, value, np.float32)
-        return run(servable, "serving_default", array, "y")[0].tolist()
-
-    with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(request, (2, 4))) == [[3.0] * 4, [4.0] * 4]
-    assert len(waits_us) == 2
-
-
-def test_a_subset_of_the_outputs_is_not_batched(batched):
-    servable, waits_us = batched
-    (output,) = run(servable, "echo", np.array([b"ab"], object), "length")
-    assert output.tolist() == [2] and not waits_us
 
 
 def test_the_session_is_closed_when_the_signatures_cannot_be_read(halves, monkeypatch):
@@ -109,19 +115,15 @@ def test_rows_that_a_signature_fixes_are_not_counted(tmp_path):
     )
     tf.saved_model.save(module, str(tmp_path), {"look_up": module.look_up})
     servable = load_servable(tmp_path, rows=9)
-    inputs, outputs = tensor_names(servable, "look_up")
 
     def look_up(size, count):
-        feeds = {
-            inputs["table"]: np.arange(size, dtype=np.float32),
-            inputs["at"]: np.arange(count, dtype=np.int32),
-        }
-        return servable.run(feeds, [outputs["y"]], Deadline(WAIT_S), "Predict")[0]
+        table, at = np.arange(size, dtype="f4"), np.arange(count, dtype="i4")
+        return run(servable, "look_up", ["y"], table=table, at=at)[0].tolist()
 
-    assert look_up(200, 9).tolist() == [*range(9)]
+    assert look_up(200, 9) == [*range(9)]
     for size, count in ((200, 10), (201, 1)):
-        with pytest.raises(ServingError, match="rows, and the limit is 9"):
-            look_up(size, count)
+        error = serving_error(look_up, size, count)
+        assert "rows, and the limit is 9" in error.message
     servable.close()
 
 
@@ -144,6 +146,6 @@ def test_the_time_of_tensorflow_is_observed_without_the_wait(halves, monkeypatch
     settings = {"observe": lambda *call: observed.append(call)}
     slow = SlowSemaphore(9, "rows")
     servable = Servable("m", 1, halves / "1", semaphore=slow, **settings)
-    run(servable, "serving_default", np.ones(1, np.float32), "y")
+    run(servable, "serving_default", ["y"], x=np.ones(1, np.float32))
     servable.close()
     assert observed == [("Predict", 2e6)]

@@ -1,8 +1,8 @@
 import shutil
 
-import grpc
 import pytest
 import tensorflow as tf
+from grpc import StatusCode
 from tensorflow_serving.apis import prediction_log_pb2
 
 from mmkeras.schema import WARMUP_FILE
@@ -13,44 +13,42 @@ from tests.table_factory import trained_run
 
 
 def record(kind, **request):
-    """Returns a record of a Predict, Classify, Regress or Session request."""
-    return prediction_log_pb2.PredictionLog(**{f"{kind}_log": {"request": request}})
+    """Returns the bytes of a record with a request."""
+    log = prediction_log_pb2.PredictionLog(**{f"{kind}_log": {"request": request}})
+    return log.SerializeToString()
 
 
-def example_record(kind):
-    data = {"example_list": {"examples": [floats(1)]}}
-    return record(kind, model_spec={"signature_name": kind}, input=data)
-
-
+DATA = {"example_list": {"examples": [floats(1)]}}
+SPEC = {"name": "m", "signature_name": "classify"}
 PREDICT = record("predict", inputs={"x": tf.make_tensor_proto([1.0])})
 UNKNOWN_INPUT = record("predict", inputs={"z": tf.make_tensor_proto([1.0])})
-CLASSIFY, REGRESS = example_record("classify"), example_record("regress")
-SESSION = record("session_run", fetch=["y"])
+CLASSIFY = record("classify", model_spec=SPEC, input=DATA)
+REGRESS = record("regress", model_spec={"signature_name": "regress"}, input=DATA)
+TASK = {"model_spec": SPEC, "method_name": "tensorflow/serving/classify"}
+SEVERAL = record("multi_inference", tasks=[TASK], input=DATA)
 
 
 @pytest.fixture
 def path(tmp_path, halves):
     """A copy of the model without a warm-up file."""
-    return shutil.copytree(halves / "1", tmp_path / "1")
+    path = shutil.copytree(halves / "1", tmp_path / "1")
+    (path / WARMUP_FILE).parent.mkdir()
+    return path
 
 
 def write(path, *records):
-    (path / WARMUP_FILE).parent.mkdir()
     with tf.io.TFRecordWriter(str(path / WARMUP_FILE)) as writer:
         for item in records:
-            writer.write(item if type(item) is bytes else item.SerializeToString())
-
-
-def test_without_a_file_nothing_is_run(servable, path):
-    assert warm_up(servable, path, 2**20) == 0
+            writer.write(item)
 
 
 def test_each_request_is_run_once(path):
-    write(path, PREDICT, CLASSIFY, REGRESS, PREDICT)
     calls = []
     servable = load_servable(path, observe=lambda api, us: calls.append(api))
-    assert warm_up(servable, path, 2**20) == 4
-    assert calls == ["Predict", "Classify", "Regress", "Predict"]
+    assert warm_up(servable, path, 2**20) == 0  # without a file
+    write(path, PREDICT, CLASSIFY, REGRESS, SEVERAL, PREDICT)
+    assert warm_up(servable, path, 2**20) == 5
+    assert calls == ["Predict", "Classify", "Regress", "MultiInference", "Predict"]
     servable.close()
 
 
@@ -67,8 +65,8 @@ def test_the_warm_up_file_of_an_export_is_run(tmp_path_factory):
     [
         ([PREDICT, UNKNOWN_INPUT], "Signature input alias: x"),
         ([b"\xff\xff"], "Failed to parse warmup record"),
-        ([PREDICT.SerializeToString() + b"\0"], "Failed to parse warmup record"),
-        ([SESSION], "Unsupported log_type for warmup: session_run_log"),
+        ([PREDICT + b"\0"], "Failed to parse warmup record"),
+        ([record("session_run")], "Unsupported log_type for warmup: session_run_log"),
         ([b""], "Unsupported log_type for warmup: None"),
         ([PREDICT] * (MAX_RECORDS + 1), "exceeds the maximum (1000)"),
     ],
@@ -79,13 +77,11 @@ def test_an_invalid_record_fails_the_load(servable, path, records, text):
 
 
 def test_an_unreadable_file_fails_the_load(servable, path):
-    file = path / WARMUP_FILE
-    file.mkdir(parents=True)
+    (path / WARMUP_FILE).mkdir()
     error = serving_error(warm_up, servable, path, 2**20)
-    assert error.code is grpc.StatusCode.FAILED_PRECONDITION
-    assert "directory" in error.message
-    file.rmdir()
-    file.write_bytes(b"no records at all, but text")
+    assert error.code is StatusCode.FAILED_PRECONDITION and "directory" in error.message
+    (path / WARMUP_FILE).rmdir()
+    (path / WARMUP_FILE).write_bytes(b"no records at all, but text")
     error = serving_error(warm_up, servable, path, 2**20)
-    assert error.code is grpc.StatusCode.DATA_LOSS
+    assert error.code is StatusCode.DATA_LOSS
     assert "data is in TFRecord format" in error.message
