@@ -181,15 +181,11 @@ def test_a_batch_has_the_latest_deadline_and_fails_only_its_failing_request(doub
     assert serving_error(bad.result, WAIT_S).message == "negative"
 
 
-def test_a_request_larger_than_a_batch_is_refused_unless_it_may_be_split(doubler):
+def test_a_request_above_the_batch_size_is_refused(doubler):
     with open_scheduler() as scheduler:
         error = serving_error(run, scheduler, doubler, *range(5))
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
     assert error.message == "Task size 5 is larger than maximum input batch size 4"
-    options = {"max_batch_size": 5, "max_execution_batch_size": 2, **SPLIT}
-    with open_scheduler(**options) as scheduler:
-        assert run(scheduler, doubler, *range(5)) == [0, 2, 4, 6, 8]
-    assert doubler.batches == [[0, 1], [2, 3], [4]]
 
 
 def test_a_failing_part_fails_the_request_after_all_parts_have_ended(doubler):

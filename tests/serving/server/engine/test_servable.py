@@ -12,7 +12,6 @@ from serving.server.deadline import Deadline
 from serving.server.engine import servable as servable_module
 from serving.server.engine.admission import WeightedSemaphore
 from serving.server.engine.batching import BatchScheduler
-from serving.server.engine.servable import Servable
 from tests.serving.server.assertions import WAIT_S, load_servable, serving_error
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -125,24 +124,17 @@ def test_rows_that_a_signature_fixes_are_not_counted(tmp_path):
 
 
 def test_the_time_of_tensorflow_is_observed_without_the_wait(halves, monkeypatch):
-    now_s, observed = [0.0], []
+    now_s, observed, times_s = [0.0], [], {WeightedSemaphore: 100, Session: 2}
+    for kind, method in ((WeightedSemaphore, "acquire"), (Session, "run")):
 
-    class SlowSemaphore(WeightedSemaphore):
-        def acquire(self, units, deadline):
-            now_s[0] += 100
-            return super().acquire(units, deadline)
+        def slow(self, *args, kind=kind, call=getattr(kind, method)):
+            now_s[0] += times_s[kind]
+            return call(self, *args)
 
-    class SlowSession(Session):
-        def run(self, *args):
-            now_s[0] += 2
-            return super().run(*args)
-
+        monkeypatch.setattr(kind, method, slow)
     clock = SimpleNamespace(perf_counter=lambda: now_s[0])
     monkeypatch.setattr(servable_module, "time", clock)
-    monkeypatch.setattr(servable_module, "Session", SlowSession)
-    settings = {"observe": lambda *call: observed.append(call)}
-    slow = SlowSemaphore(9, "rows")
-    servable = Servable("m", 1, halves / "1", semaphore=slow, **settings)
+    servable = load_servable(halves / "1", observe=lambda *call: observed.append(call))
     run(servable, "serving_default", ["y"], x=np.ones(1, np.float32))
     servable.close()
     assert observed == [("Predict", 2e6)]
