@@ -124,12 +124,16 @@ def test_rows_that_a_signature_fixes_are_not_counted(tmp_path):
 
 
 def test_the_time_of_tensorflow_is_observed_without_the_wait(halves, monkeypatch):
-    now_s, observed, times_s = [0.0], [], {WeightedSemaphore: 100, Session: 2}
-    for kind, method in ((WeightedSemaphore, "acquire"), (Session, "run")):
+    now_s, observed = [0.0], []
+    for kind, method, step_s in (
+        (WeightedSemaphore, "acquire", 100),
+        (Session, "run", 2),
+    ):
+        call = getattr(kind, method)
 
-        def slow(self, *args, kind=kind, call=getattr(kind, method)):
-            now_s[0] += times_s[kind]
-            return call(self, *args)
+        def slow(*args, call=call, step_s=step_s):
+            now_s[0] += step_s
+            return call(*args)
 
         monkeypatch.setattr(kind, method, slow)
     clock = SimpleNamespace(perf_counter=lambda: now_s[0])
