@@ -127,6 +127,7 @@ def check_wheel(wheel: Path) -> None:
     assert "mmkeras = " in scripts and "mmkeras-serve = " in scripts
     assert "mmkeras/reports/report.html.j2" in names
     assert "serving/client/tensorflow_serving.textproto" in names
+    assert "serving/config_messages.textproto" in names
     assert not any(n.startswith(("tests/", "benchmarks/")) for n in names)
 
 

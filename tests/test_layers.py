@@ -15,8 +15,7 @@ ORDER = {
     "explanation training experiments",
     "pipeline": "settings fingerprint components graph runtime compiler local kubeflow",
     "serving.client": "",
-    "serving.server": "errors deadline textproto configs metrics models engine grpc "
-    "rest server",
+    "serving.server": "errors deadline configs metrics models engine grpc rest server",
     "serving.deploy": "",
 }
 PROGRAMS = "train evaluate predict compare explain retrieve cost prove doctor".split()

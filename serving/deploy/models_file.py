@@ -5,8 +5,10 @@ from pathlib import Path
 
 from mmkeras.errors import UserError, did_you_mean
 from mmkeras.files import atomic_path
+from serving.text_proto import read_text_proto
 
 _MAX_BACKUPS = 10
+_EXAMPLE = 'model_config_list { config { name: "m" base_path: "/models/m" } }'
 
 
 def read_models(path: Path):
@@ -15,18 +17,9 @@ def read_models(path: Path):
     Raises:
         UserError: The file cannot be read, or lists no models.
     """
-    from google.protobuf import text_format
     from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-    try:
-        text = path.read_text(encoding="utf-8")
-        config = text_format.Parse(text, ModelServerConfig())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The file '{path}' cannot be read: {error}.") from None
-    except text_format.ParseError as error:
-        raise UserError(
-            f"The file '{path}' is not a model_config_list of TF Serving: {error}."
-        ) from None
+    config = read_text_proto(path, ModelServerConfig, _EXAMPLE)
     if not config.model_config_list.config:
         raise UserError(f"The file '{path}' lists no models in a model_config_list.")
     return config

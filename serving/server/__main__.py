@@ -15,6 +15,12 @@ _NUMBERS = {
     "port": (8500, 0, 65535, "gRPC port; 0: any free port."),
     "rest-port": (8501, -1, 65535, "REST port; 0: any free port; -1: no REST."),
     "poll-seconds": (1.0, 0.01, 1e6, "Interval between checks for new versions."),
+    "model-config-file-poll-wait-seconds": (
+        0.0,
+        0,
+        1e6,
+        "Interval between reads of the model config file; 0: it is read once.",
+    ),
     "load-retries": (5, 0, 1e6, "Retries of a version that does not load."),
     "load-retry-seconds": (60.0, 0, 1e6, "Interval between these retries."),
     "max-in-flight": (256, 1, 10_000, "Maximum number of concurrent requests."),
@@ -60,6 +66,7 @@ def build_parser() -> Parser:
     )
     add("--model-config-file", metavar="FILE", help="Models, as text protobuf.")
     add("--host", default="127.0.0.1", help="Address to bind.")
+    add("--grpc-socket-path", default="", metavar="PATH", help="UNIX socket of gRPC.")
     add(
         "--allow-version-labels-for-unavailable-models",
         action="store_true",
@@ -87,6 +94,11 @@ def _check(parsed: Namespace) -> None:
             raise UserError(
                 f"--{name} must be from {minimum:g} to {maximum:g}, received {value:g}."
             )
+    if parsed.model_config_file_poll_wait_seconds and not parsed.model_config_file:
+        raise UserError(
+            "--model-config-file-poll-wait-seconds needs --model-config-file FILE, the "
+            "file to read."
+        )
     if parsed.max_in_flight_mib < parsed.max_message_mib:
         raise UserError(
             "--max-in-flight-mib must be at least --max-message-mib, "

@@ -8,7 +8,6 @@ and TensorFlow (shared_batch_scheduler.h), for the fields, defaults and checks.
 import os
 import re
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +20,7 @@ from tensorflow_serving.config.model_server_config_pb2 import (
 
 from mmkeras.errors import UserError
 from serving.server.errors import ServingError, failed_precondition, invalid_argument
-from serving.server.textproto import build_messages, read_text_proto
+from serving.text_proto import config_class, read_text_proto
 
 S = TypeVar("S", "Batching", "SslConfig")
 
@@ -31,28 +30,6 @@ _LIST = "model_config_list"
 # A URI, as in TensorFlow's io::ParseURI.
 _URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
 
-_INT, _BOOL = "google.protobuf.Int64Value", "google.protobuf.BoolValue"
-_FIELDS = {
-    "BatchingParameters": {
-        "max_batch_size": _INT,
-        "batch_timeout_micros": _INT,
-        "max_enqueued_batches": _INT,
-        "num_batch_threads": _INT,
-        "thread_pool_name": "google.protobuf.StringValue",
-        "allowed_batch_sizes": "repeated int64",
-        "pad_variable_length_inputs": "bool",
-        "enable_large_batch_splitting": _BOOL,
-        "max_execution_batch_size": _INT,
-    },
-    "PrometheusConfig": {"enable": "bool", "path": "string"},
-    "MonitoringConfig": {"prometheus_config": "PrometheusConfig"},
-    "SSLConfig": {
-        "server_key": "string",
-        "server_cert": "string",
-        "custom_ca": "string",
-        "client_verify": "bool",
-    },
-}
 _MODELS_EXAMPLE = (
     'model_config_list { config { name: "m" base_path: "/models/m" '
     'model_platform: "tensorflow" } }'
@@ -149,11 +126,6 @@ class SslConfig:
                 )
 
 
-@cache
-def _classes() -> dict[str, type[Message]]:
-    return build_messages(_FIELDS)
-
-
 def read_model_config(path: str | Path) -> ModelServerConfig:
     """Reads the file of --model-config-file.
 
@@ -177,7 +149,9 @@ def read_batching(path: str | Path) -> Batching:
     Raises:
         UserError: The file cannot be read, or has an unknown or impossible setting.
     """
-    message = read_text_proto(path, _classes()["BatchingParameters"], _BATCHING_EXAMPLE)
+    message = read_text_proto(
+        path, config_class("BatchingParameters"), _BATCHING_EXAMPLE
+    )
     return _build(Batching, message, path)
 
 
@@ -187,7 +161,9 @@ def read_monitoring(path: str | Path) -> str | None:
     Raises:
         UserError: The file cannot be read, or the path is invalid.
     """
-    message = read_text_proto(path, _classes()["MonitoringConfig"], _MONITORING_EXAMPLE)
+    message = read_text_proto(
+        path, config_class("MonitoringConfig"), _MONITORING_EXAMPLE
+    )
     page = message.prometheus_config
     if page.path and not page.path.startswith("/"):
         raise UserError(
@@ -202,7 +178,9 @@ def read_ssl(path: str | Path) -> SslConfig:
     Raises:
         UserError: The file cannot be read, or lacks the key or the certificate.
     """
-    message = read_text_proto(path, _classes()["SSLConfig"], _SSL_EXAMPLE, secret=True)
+    message = read_text_proto(
+        path, config_class("SSLConfig"), _SSL_EXAMPLE, secret=True
+    )
     return _build(SslConfig, message, path)
 
 

@@ -8,6 +8,14 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 # Source: TensorFlow Serving 2.16.1, which truncates messages to this length.
 _MAX_BYTES = 1024
 _TRUNCATED = "...TRUNCATED"
+# Codes of Python's errors of files, formats and memory.
+_LOAD_CODES = (
+    (FileNotFoundError, grpc.StatusCode.NOT_FOUND),
+    (PermissionError, grpc.StatusCode.PERMISSION_DENIED),
+    (OSError, grpc.StatusCode.UNKNOWN),
+    (ValueError, grpc.StatusCode.INVALID_ARGUMENT),
+    (MemoryError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+)
 
 
 class ServingError(Exception):
@@ -54,6 +62,17 @@ def from_tensorflow_error(error: tf.errors.OpError) -> ServingError:
     return ServingError(_CODES[error.error_code], error.message)
 
 
+def from_load_error(error: Exception) -> ServingError | None:
+    """Converts an error of loading a model; returns None if it is a bug."""
+    if isinstance(error, ServingError):
+        return error
+    if isinstance(error, tf.errors.OpError):
+        return from_tensorflow_error(error)
+    codes = (code for kind, code in _LOAD_CODES if isinstance(error, kind))
+    code = next(codes, None)
+    return code and ServingError(code, str(error) or type(error).__name__)
+
+
 def deadline_exceeded(message: str) -> ServingError:
     """Returns the error of an expired request."""
     return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message)
@@ -62,6 +81,11 @@ def deadline_exceeded(message: str) -> ServingError:
 def internal(message: str) -> ServingError:
     """Returns the error of unreadable bytes, or of a bug of the server."""
     return ServingError(grpc.StatusCode.INTERNAL, message)
+
+
+def unavailable(message: str) -> ServingError:
+    """Returns the error of a server that stops."""
+    return ServingError(grpc.StatusCode.UNAVAILABLE, message)
 
 
 def unimplemented(message: str) -> ServingError:

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -20,7 +22,8 @@ from serving.server.engine.data_plane import DataPlane, Limits
 from serving.server.engine.servable import Servable
 from serving.server.engine.warmup import warm_up
 from serving.server.errors import ServingError
-from serving.server.grpc.server import GrpcServer, address
+from serving.server.grpc.addresses import address
+from serving.server.grpc.server import GrpcServer
 from serving.server.metrics import Metrics
 from serving.server.models.manager import Manager
 from serving.server.rest.app import RestApp
@@ -39,8 +42,12 @@ def serve(flags: Any, models: Iterable[tuple[str, str]]) -> int:
     Raises:
         UserError: A file, a port or a model cannot be used.
     """
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.basicConfig(
+        format="%(message)s", level=logging.WARNING, handlers=[_LogHandler(sys.stderr)]
+    )
     stop, server, done = _SignalWaiter(), None, True
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)  # open connections
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     try:
         server = Server(flags)
         server.open(_build_config(flags, models))
@@ -65,15 +72,26 @@ def log(line: str) -> None:
     One write per line: `print` writes the line and its end apart, and lines of several
     threads would mix.
     """
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    with _output_lock:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+
+_output_lock = threading.RLock()
+
+
+class _LogHandler(logging.StreamHandler):
+    """Handler whose records do not mix with the lines of `log`, as in one pipe."""
+
+    def createLock(self) -> None:
+        self.lock = _output_lock
 
 
 class Server:
     """Models with their gRPC and REST servers."""
 
     def __init__(self, flags: Any):
-        """Reads the files that the flags name, and binds the ports.
+        """Reads the files that the flags name, and reserves the ports.
 
         Raises:
             UserError: A file or a port cannot be used.
@@ -107,24 +125,32 @@ class Server:
             threads=self._limits.in_flight,
             message_bytes=self._limits.message_bytes,
             ssl=ssl or None,
+            socket_path=flags.grpc_socket_path,
         )
         self._rest = (
             self._build_rest_server(data_plane) if flags.rest_port >= 0 else None
         )
 
     def open(self, config: ModelServerConfig) -> None:
-        """Loads the models, then starts to serve.
+        """Loads the models, then opens the ports.
 
         Raises:
-            UserError: A model cannot be served.
+            UserError: A model cannot be served, or a port cannot be opened any more.
         """
         start_s = time.monotonic()
         try:
             self._manager.apply(config)
         except ServingError as error:
             raise UserError(error.message) from None
+        flags = self._flags
+        if flags.model_config_file_poll_wait_seconds:
+            self._manager.watch_config_file(
+                flags.model_config_file, flags.model_config_file_poll_wait_seconds
+            )
         self._grpc.start()
         log(f"gRPC: {address(self._flags.host, self._grpc.port)}")
+        if self._flags.grpc_socket_path:
+            log(f"gRPC: unix:{self._flags.grpc_socket_path}")
         if self._rest:
             self._rest.start()
             log(f"REST: {address(self._flags.host, self._rest.port)}")
@@ -135,22 +161,19 @@ class Server:
         log(f"Serving: {listed} (after {time.monotonic() - start_s:.1f} s)")
 
     def close(self) -> bool:
-        """Finishes the running requests and closes all; returns whether all ended."""
+        """Finishes the running requests and closes all.
+
+        Returns whether all accepted requests have their answers.
+        """
         drain_s = self._flags.drain_seconds
         end_s = time.monotonic() + drain_s
-        threads = [
-            threading.Thread(target=server.stop, args=(drain_s,))
-            for server in (self._grpc, self._rest)
-            if server
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        done = self._manager.close(max(0.0, end_s - time.monotonic()))
-        if done and self._scheduler:
+        servers = [server for server in (self._grpc, self._rest) if server]
+        with ThreadPoolExecutor(len(servers)) as pool:
+            done = list(pool.map(lambda server: server.stop(drain_s), servers))
+        done.append(self._manager.close(max(0.0, end_s - time.monotonic())))
+        if done[-1] and self._scheduler:
             self._scheduler.close()
-        return done
+        return False not in done
 
     def _build_scheduler(self, batching: configs.Batching) -> BatchScheduler:
         observe = partial(

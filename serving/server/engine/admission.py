@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import grpc
@@ -70,24 +70,12 @@ class WeightedSemaphore:
             acquire(units)
             yield
 
-    @contextmanager
-    def acquire_incrementally(self) -> Iterator[Callable[[int], None]]:
-        """Yields acquire(units), which adds units without waiting, as `try_acquire`.
+    def acquire_incrementally(self) -> "Reservation":
+        """Returns a context whose value adds units without waiting, as `try_acquire`.
 
         The context releases all of them at its end.
         """
-        held = 0
-
-        def acquire(units: int) -> None:
-            nonlocal held
-            self.check(held + units)
-            self._acquire(units)
-            held += units
-
-        try:
-            yield acquire
-        finally:
-            self._release(held)
+        return Reservation(self)
 
     def _wait(self, units: int, deadline: Deadline) -> None:
         if deadline.is_over:
@@ -97,7 +85,14 @@ class WeightedSemaphore:
         left_s = deadline.remaining_s()
         self._changed.wait(_POLL_S if left_s is None else min(left_s, _POLL_S))
 
-    def _acquire(self, units: int) -> None:
+    def add(self, units: int) -> None:
+        """Takes units without waiting, or gives units back if the number is negative.
+
+        Raises:
+            ServingError: RESOURCE_EXHAUSTED if too few are free.
+        """
+        if units <= 0:
+            return self._release(-units)
         with self._changed:
             if self._used + units > self.limit:
                 raise over_limit(self._unit, self._used, self.limit, units)
@@ -107,6 +102,32 @@ class WeightedSemaphore:
         with self._changed:
             self._used -= units
             self._changed.notify_all()
+
+
+class Reservation:
+    """Units of a semaphore that one request holds; a call adds units."""
+
+    def __init__(self, semaphore: WeightedSemaphore):
+        self._semaphore, self.held = semaphore, 0
+
+    def __call__(self, units: int) -> None:
+        self.resize(self.held + units)
+
+    def resize(self, units: int) -> None:
+        """Holds `units` instead of the present number, without waiting.
+
+        Raises:
+            ServingError: As `WeightedSemaphore.try_acquire`; the number is unchanged.
+        """
+        self._semaphore.check(units)
+        self._semaphore.add(units - self.held)
+        self.held = units
+
+    def __enter__(self) -> "Reservation":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.resize(0)
 
 
 def over_limit(unit: str, used: int, limit: int, extra: int) -> ServingError:

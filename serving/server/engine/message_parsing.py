@@ -1,5 +1,6 @@
 """Strict parsing of protobuf messages."""
 
+import warnings
 from functools import cache
 from typing import TypeVar
 
@@ -14,16 +15,34 @@ _Kind = TypeVar("_Kind", bound=Message)
 def parse_message(kind: type[_Kind], data: bytes) -> _Kind:
     """Parses a message of type `kind`, as a field of another message.
 
-    At top level, protobuf's C++ parser only warns if a zero or an end-of-group tag cuts
-    a message short; inside another message it reports an error.
+    At top level, protobuf's former C++ parser (Python 3.10) only warns if a zero or an
+    end-of-group tag cuts a message short; inside another message it reports an error.
 
     Raises:
         DecodeError: The bytes are not such a message.
     """
+    if _is_strict():
+        return _from_string(kind, data)
     # Field 1 of BytesValue has the wire format of a message in field 1.
     wrapped = wrappers_pb2.BytesValue(value=data).SerializeToString()
+    return _from_string(_wrapper_type(kind), wrapped).message
+
+
+@cache
+def _is_strict() -> bool:
+    """Whether the parser reports an error where a tag cuts a message short."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            wrappers_pb2.BytesValue.FromString(b"\x00")
+            return False
+        except DecodeError:
+            return True
+
+
+def _from_string(kind: type[_Kind], data: bytes) -> _Kind:
     try:
-        return _wrapper_type(kind).FromString(wrapped).message
+        return kind.FromString(data)
     except UnicodeDecodeError:
         raise DecodeError("a text is not UTF-8") from None
 

@@ -34,6 +34,12 @@ _TYPES = {
 }
 # A string costs a pointer in numpy and sizeof(TF_TString), without its content.
 _STRING_BYTES = 8 + 24
+_FIELDS_BY_NAME = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name
+_PACKED = {
+    types_pb2.DT_FLOAT: (_FIELDS_BY_NAME["float_val"], np.dtype("<f4")),
+    types_pb2.DT_DOUBLE: (_FIELDS_BY_NAME["double_val"], np.dtype("<f8")),
+}
+_LENGTH_DELIMITED = 2  # protobuf's wire type
 _MAX_RANK = 32  # numpy's
 
 
@@ -46,8 +52,12 @@ def to_array(proto: tensor_pb2.TensorProto, max_bytes: int) -> np.ndarray:
     shape, dtype, size_bytes = _measure(proto, max_bytes)
     if dtype == tf.string:
         return _strings(proto, math.prod(shape)).reshape(shape)
-    if len(proto.tensor_content) == size_bytes and dtype != tf.bool:
-        return np.frombuffer(proto.tensor_content, dtype.as_numpy_dtype).reshape(shape)
+    content = proto.tensor_content  # a copy
+    if len(content) == size_bytes and dtype != tf.bool:
+        return np.frombuffer(content, dtype.as_numpy_dtype).reshape(shape)
+    del content
+    if (array := _packed_floats(proto, size_bytes)) is not None:
+        return array.reshape(shape)
     try:  # 20 to 67 times as fast as tf.make_ndarray
         return tf.io.parse_tensor(proto.SerializeToString(), dtype).numpy()
     except tf.errors.OpError as error:
@@ -101,3 +111,25 @@ def _strings(proto: tensor_pb2.TensorProto, size: int) -> np.ndarray:
     array[len(values) :] = values[-1] if values else b""
     array[: len(values)] = values
     return array
+
+
+def _packed_floats(proto: tensor_pb2.TensorProto, size_bytes: int) -> np.ndarray | None:
+    """Returns the values of float_val or double_val without more copies, or None.
+
+    They are the end of the serialized proto, behind their tag and their size.
+    """
+    field, dtype = _PACKED.get(proto.dtype, (None, None))
+    if not (field and size_bytes):
+        return None
+    if len(getattr(proto, field.name)) * dtype.itemsize != size_bytes:
+        return None
+    data, header = proto.SerializeToString(), []
+    start = len(data) - size_bytes
+    for number in (field.number << 3 | _LENGTH_DELIMITED, size_bytes):
+        while number > 127:
+            header.append(number & 127 | 128)
+            number >>= 7
+        header.append(number)
+    if not data.endswith(bytes(header), 0, start):  # fields of other types follow
+        return None
+    return np.frombuffer(data, dtype, offset=start)

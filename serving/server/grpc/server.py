@@ -1,9 +1,8 @@
 """gRPC server with TensorFlow Serving's services and the health service."""
 
 import logging
-import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -21,13 +20,20 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from mmkeras.errors import UserError
 from serving.server.configs import SslConfig
 from serving.server.deadline import Deadline
 from serving.server.engine.data_plane import DataPlane
 from serving.server.engine.decompression import decompress_message
 from serving.server.engine.message_parsing import parse_message
 from serving.server.errors import ServingError, deadline_exceeded, internal
+from serving.server.grpc.addresses import (
+    address,
+    build_credentials,
+    check_socket_path,
+    port_error,
+    reserve_port,
+)
+from serving.server.grpc.arrivals import COPIES, ArrivalGate
 
 _log = logging.getLogger(__name__)
 _PACKAGE = "tensorflow.serving"
@@ -35,6 +41,8 @@ _SERVICES = ("PredictionService", "ModelService")
 # Threads for calls without a model (health, status) while all others run models.
 _SPARE_THREADS = 32
 _MAX_PENDING = 100_000  # calls that gRPC holds before they reach Python
+_MIN_DRAIN_S = 0.1  # an idle server stops within this time
+_GRACE_S = 60.0  # time after which gRPC would cancel calls itself
 _NO_DEADLINE_S = 1e9  # gRPC reports 292 years for a client without a deadline
 
 
@@ -105,7 +113,11 @@ def build_calls(data_plane: DataPlane) -> list[Call]:
 
 
 class GrpcServer:
-    """gRPC server of a data plane; `port` is the bound port."""
+    """gRPC server of a data plane.
+
+    Attributes:
+        port: Reserved or open port.
+    """
 
     def __init__(
         self,
@@ -116,8 +128,9 @@ class GrpcServer:
         threads: int,
         message_bytes: int,
         ssl: SslConfig | None = None,
+        socket_path: str = "",
     ):
-        """Binds the port; `start` listens on it.
+        """Reserves the port, which refuses connections until `start`.
 
         Args:
             data_plane: Data plane that runs the requests.
@@ -126,29 +139,18 @@ class GrpcServer:
             threads: Requests to models that run at once.
             message_bytes: Maximum size of a request.
             ssl: TLS keys and certificates; None: no TLS.
+            socket_path: Path of a UNIX socket that is served too; empty: none.
 
         Raises:
-            UserError: The port cannot be opened, or the keys cannot be used.
+            UserError: The port or the socket cannot be opened, or the keys cannot be
+                used.
         """
-        threads += _SPARE_THREADS
-        self._server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
-            options=[
-                ("grpc.max_receive_message_length", message_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),
-                # gRPC would decompress a whole message before it checks the length.
-                ("grpc.per_message_decompression", 0),
-                # Above these gRPC cancels calls at random, without a useful code;
-                # `maximum_concurrent_rpcs` rejects them with a code instead.
-                ("grpc.server.max_pending_requests", _MAX_PENDING),
-                ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
-            ],
-            maximum_concurrent_rpcs=threads,
-        )
+        gate = ArrivalGate(data_plane.bytes, message_bytes, threads)
+        threads += gate.max_waiting + _SPARE_THREADS
+        self._server = _build_server(threads, message_bytes)
         for service in _SERVICES:
             handlers = {
-                call.name: build_handler(call, data_plane, message_bytes)
+                call.name: build_handler(call, data_plane, gate)
                 for call in build_calls(data_plane)
                 if call.service == service
             }
@@ -158,47 +160,64 @@ class GrpcServer:
             self._server.add_generic_rpc_handlers([generic])
         self._health = _Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self.port: int = self._bind(host, port, ssl)
+        self._credentials = ssl and build_credentials(ssl)
+        self._socket = check_socket_path(socket_path) if socket_path else None
+        self._host, self._reserved = host, reserve_port(host, port)
+        self.port: int = self._reserved.getsockname()[1]
 
     def start(self) -> None:
-        """Starts to serve and reports it in the health service."""
+        """Opens the addresses, serves, and reports it in the health service.
+
+        Raises:
+            UserError: An address cannot be opened any more.
+        """
         for service in ("", *_SERVICES):
             self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._reserved.close()
+        self._open(address(self._host, self.port))
+        if self._socket:
+            self._open(self._socket)
         self._server.start()
 
-    def stop(self, drain_s: float) -> None:
-        """Rejects new requests; running ones have `drain_s` to finish."""
+    def stop(self, drain_s: float) -> bool:
+        """Rejects new requests; running ones have `drain_s` to finish.
+
+        Returns whether all accepted requests have their answers.
+        """
+        self._reserved.close()
         self._health.end()
-        self._server.stop(drain_s).wait()
+        # All accepted calls have ended then, also those that wait, arrive or are sent.
+        stopped = self._server.stop(drain_s + _GRACE_S)
+        done = stopped.wait(max(drain_s, _MIN_DRAIN_S))
+        self._server.stop(None)  # cancels what is left, and removes the UNIX socket
+        return done
 
-    def _bind(self, host: str, port: int, ssl: SslConfig | None) -> int:
+    def _open(self, target: str) -> None:
         try:
-            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            if ssl is None:
-                return self._server.add_insecure_port(address(host, port))
-            credentials = grpc.ssl_server_credentials(
-                [(ssl.server_key.encode(), ssl.server_cert.encode())],
-                ssl.custom_ca.encode() or None,
-                ssl.client_verify,
-            )
-            return self._server.add_secure_port(address(host, port), credentials)
-        except OSError as error:
-            raise UserError(
-                f"--host '{host}' is no address: {error.strerror}. Use an address of "
-                "this machine, as 127.0.0.1."
-            ) from None
+            if self._credentials is None:
+                self._server.add_insecure_port(target)
+            else:
+                self._server.add_secure_port(target, self._credentials)
         except RuntimeError:
-            reason = "the keys of --ssl-config-file cannot be used, or " if ssl else ""
-            raise UserError(
-                f"The address {address(host, port)} cannot be opened: {reason}another "
-                "program has it, or it is not one of this machine. Choose another "
-                "--port or --host."
-            ) from None
+            raise port_error(target) from None
 
 
-def address(host: str, port: int) -> str:
-    """Returns HOST:PORT, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _build_server(threads: int, message_bytes: int) -> grpc.Server:
+    return grpc.server(
+        ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+        options=[
+            ("grpc.max_receive_message_length", message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+            # gRPC would decompress a whole message before it checks the length.
+            ("grpc.per_message_decompression", 0),
+            # Above these gRPC cancels calls at random, without a useful code;
+            # `maximum_concurrent_rpcs` rejects them with a code instead.
+            ("grpc.server.max_pending_requests", _MAX_PENDING),
+            ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+        ],
+        maximum_concurrent_rpcs=threads,
+    )
 
 
 class _Health(health.HealthServicer):
@@ -221,33 +240,46 @@ class _Health(health.HealthServicer):
 
 
 def build_handler(
-    call: Call, data_plane: DataPlane, max_bytes: int
+    call: Call, data_plane: DataPlane, gate: ArrivalGate
 ) -> grpc.RpcMethodHandler:
-    """Builds a handler of raw bytes, which parses and counts the request."""
+    """Builds a handler that reads raw bytes, and parses and counts the request.
 
-    def handle(data: bytes, context: grpc.ServicerContext) -> Message:
+    It has the type of a client stream, so that it decides when the message is read.
+    """
+
+    def handle(messages: Iterator[bytes], context: grpc.ServicerContext) -> Message:
         start_s, request = time.perf_counter(), call.request()
         deadline = Deadline(_remaining_s(context))
         context.add_callback(deadline.cancel)
-        code, details = grpc.StatusCode.OK, ""
+        code, details, counted = grpc.StatusCode.OK, "", call.counted
         try:
             if deadline.is_over:
                 raise deadline_exceeded("Deadline Exceeded")
-            with data_plane.bytes.acquire_incrementally() as take:
-                take(len(data))
-                request = _parse(call, decompress_message(data, max_bytes, take))
+            with data_plane.bytes.acquire_incrementally() as memory:
+                data = gate.read(messages, memory, deadline, context.cancel)
+                data = decompress_message(
+                    data,
+                    gate.message_bytes,
+                    lambda n: memory(int(COPIES * n)),
+                    deadline,
+                )
+                request = _parse(call, data)
+                del data
                 return call.run(request, deadline)
         except ServingError as error:
             code, details = error.code, error.truncated_message
+        except grpc.RpcError:  # the client has left before its message arrived
+            counted = False
+            raise
         except Exception:
             _log.exception("%s failed", call.name)
             code, details = grpc.StatusCode.INTERNAL, "The server failed; see its log."
         finally:
-            if call.counted:
+            if counted:
                 _count(data_plane, call, request, code, time.perf_counter() - start_s)
         _abort(context, code, details)
 
-    return grpc.unary_unary_rpc_method_handler(
+    return grpc.stream_unary_rpc_method_handler(
         handle, response_serializer=lambda response: response.SerializeToString()
     )
 

@@ -1,8 +1,6 @@
 """Manager of the served models: follows a config, base paths and version labels."""
 
-import threading
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -17,19 +15,14 @@ from tensorflow_serving.config.model_server_config_pb2 import (
     ModelServerConfig,
 )
 
-from serving.server.configs import check_models
+from mmkeras.errors import UserError
+from serving.server import errors
+from serving.server.configs import check_models, read_model_config
 from serving.server.deadline import Deadline
-from serving.server.errors import (
-    ServingError,
-    failed_precondition,
-    invalid_argument,
-    not_found,
-)
-from serving.server.models.model_loader import Load, ModelLoader
-from serving.server.models.version_states import AVAILABLE, END, Version, VersionStates
-from serving.server.models.versions import BasePathWatcher
-
-_POLLER_TIMEOUT_S = 5.0  # maximum wait of `close` for a running check of base paths
+from serving.server.errors import ServingError
+from serving.server.models.base_paths import find_versions
+from serving.server.models.lifecycle import END, Lifecycle, Load, Log, Model, Version
+from serving.server.models.polling import Poller
 
 
 class ModelHandle(NamedTuple):
@@ -49,19 +42,15 @@ class _HandleContext:
         self._manager, self._spec = manager, spec
 
     def __enter__(self) -> ModelHandle:
-        version = self._version = self._manager._acquire_version(self._spec)
+        version = self._version = self._manager._acquire(self._spec)
         return ModelHandle(version.name, version.number, version.servable)
 
     def __exit__(self, *_) -> None:
-        self._manager._loader.release(self._version)
+        self._manager._lifecycle.release(self._version)
 
 
 class Manager:
-    """Loads and unloads the models of a config as their base paths change.
-
-    Attributes:
-        watcher: Lists the base paths.
-    """
+    """Loads and unloads the models of a config as their base paths change."""
 
     def __init__(
         self,
@@ -71,7 +60,7 @@ class Manager:
         load_retries: int = 5,
         retry_s: float = 60.0,
         allow_unavailable_labels: bool = False,
-        log: Callable[[str], object] = print,
+        log: Log = print,
     ):
         """Creates a manager without models.
 
@@ -88,19 +77,15 @@ class Manager:
 
         Source of the defaults: TensorFlow Serving 2.16.1, main.cc.
         """
-        self._loader = ModelLoader(
-            load, load_retries=load_retries, retry_s=retry_s, log=log
-        )
-        self._changed, self._lock = self._loader.changed, self._loader.lock
-        self._poll_s = poll_s
+        self._lifecycle = Lifecycle(load, load_retries, retry_s, log)
+        self._changed, self._lock = self._lifecycle.changed, self._lifecycle.lock
         self._allow_unavailable_labels = allow_unavailable_labels
         self._config = ModelServerConfig()
         self._models: dict[str, ModelConfig] = {}
         self._labels: dict[tuple[str, str], int] = {}
         self._is_closed = False
-        self._check_now = threading.Event()
-        self.watcher = BasePathWatcher(self._loader.log)
-        self._poller = threading.Thread(target=self._poll, name="poll", daemon=True)
+        self._pollers: list[Poller] = []
+        self._poll(self._check_base_path, lambda: list(self._models.values()), poll_s)
 
     def apply(
         self, config: ModelServerConfig, deadline: Deadline | None = None
@@ -116,22 +101,33 @@ class Manager:
             ServingError: The config is refused, or a new model did not load; or, during
                 the wait: the deadline passed, the manager closed, a later config came.
         """
-        config_copy = ModelServerConfig.FromString(config.SerializeToString())
-        with self._changed:
-            previous, is_first = self._models, not self._config.WhichOneof("config")
-            new_models = self._replace(config_copy)
-            moved = [
-                name
-                for name, model in self._models.items()
-                if name in previous and previous[name].base_path != model.base_path
-            ]
-        for name in moved:
-            self._loader.log(
-                f"Model {name} has another base path. A version that serves is not "
-                "loaded again from there, as in TF Serving: give it another number."
-            )
-        self._check_now.set()
-        self._wait_for(new_models, config_copy, deadline or Deadline(), is_first)
+        noun = "model" if self._config.WhichOneof("config") else "servable"
+        config = ModelServerConfig.FromString(config.SerializeToString())
+        self._wait_for(self._replace(config), config, deadline or Deadline(), noun)
+
+    def watch_config_file(self, path: str, interval_s: float) -> None:
+        """Applies the file of the current config again when its models change.
+
+        New models are not awaited, so that a later change can correct them. A refused
+        file is tried again at each check: its labels may need versions that still load.
+        """
+        content = self._config
+
+        def check(path: str) -> Iterator[str]:
+            nonlocal content
+            try:
+                config = read_model_config(path)
+                if config not in (content, self._config):
+                    self._replace(config)
+                    self._lifecycle.log(f"The changed file '{path}' is applied.")
+                content = config
+            except UserError as error:
+                yield f"The served models stay. {error}"
+            except ServingError as error:
+                reason = f"The file '{path}' cannot be served: {error.message}"
+                yield f"The served models stay. {reason}"
+
+        self._poll(check, lambda: [path], interval_s)
 
     def use(self, spec: ModelSpec) -> AbstractContextManager[ModelHandle]:
         """Returns a context that keeps the requested version open.
@@ -150,98 +146,79 @@ class Manager:
             ServingError: The version is unknown, or the model has none.
         """
         response = GetModelStatusResponse()
-        with self._changed:
-            states = self._loader.version_states.get(spec.name)
-            versions = states.versions if states else {}
+        with self._lock:
+            model = self._lifecycle.models.get(spec.name, Model(spec.name))
+            numbers = sorted(model.versions, reverse=True)
             if spec.WhichOneof("version_choice") == "version":
-                number = spec.version.value
-                if number not in versions:
-                    raise not_found(
-                        f"Could not find version {number} of model {spec.name}"
-                    )
-                versions = {number: versions[number]}
-            elif not versions:
-                raise not_found(f"Could not find any versions of model {spec.name}")
-            for number in sorted(versions, reverse=True):
-                _describe(versions[number], response.model_version_status.add())
+                numbers = [n for n in numbers if n == spec.version.value]
+                target = f"version {spec.version.value}"
+            else:
+                target = "any versions"
+            if not numbers:
+                raise errors.not_found(f"Could not find {target} of model {spec.name}")
+            for number in numbers:
+                _describe(model.versions[number], response.model_version_status.add())
         return response
 
     def available(self) -> dict[str, tuple[int, ...]]:
         """Returns {model of the config: its available versions, ascending}."""
-        with self._changed:
-            return {
-                name: tuple(
-                    v.number for v in self._loader.version_states[name].available
-                )
-                for name in self._models
-            }
+        with self._lock:
+            models = self._lifecycle.models
+            return {name: tuple(models[name].available) for name in self._models}
 
     def close(self, drain_s: float = 30.0) -> bool:
-        """Stops the poller, waits for users, closes all; returns whether it could.
+        """Stops the pollers, waits for users, closes all; returns whether it could.
 
         Versions in use for longer than `drain_s` stay open.
         """
         with self._changed:
             self._is_closed, self._models = True, {}
             self._changed.notify_all()
-        self._check_now.set()
-        all_closed = self._loader.close(drain_s)
-        if self._poller.is_alive():
-            self._poller.join(_POLLER_TIMEOUT_S)
-        return all_closed
+        for poller in self._pollers:
+            poller.stop()
+        return self._lifecycle.close(drain_s)
 
-    def _replace(self, config: ModelServerConfig) -> list[str]:
-        """Sets a new config; returns the new models' names. The lock must be held."""
-        if self._is_closed:
-            raise ServingError(StatusCode.UNAVAILABLE, "The server has stopped")
-        check_models(config, self._config)
-        labels = self._check_labels(config)
-        models = {model.name: model for model in config.model_config_list.config}
-        new_models = [name for name in models if name not in self._models]
-        removed = [name for name in self._models if name not in models]
-        self._config, self._models, self._labels = config, models, labels
-        for name in models:
-            self._loader.version_states.setdefault(name, VersionStates(name))
-        for name in removed:
-            self._loader.set_desired_versions(name, {})
-        self._changed.notify_all()
-        if self._poller.ident is None:
-            self._poller.start()
-        return new_models
+    def _poll(
+        self, check: Callable[[Any], Iterable[str]], items: Callable, interval_s: float
+    ) -> None:
+        self._pollers.append(Poller(check, items, interval_s, self._lifecycle.log))
 
-    def _acquire_version(self, spec: ModelSpec) -> Version:
-        name, choice = spec.name, spec.WhichOneof("version_choice")
-        if not name:
-            raise invalid_argument("ModelSpec has no name specified.")
-        number = spec.version.value if choice == "version" else None
-        with self._lock:
-            if choice == "version_label":
-                number = self._labels.get((name, spec.version_label))
-                if number is None:
-                    raise invalid_argument(
-                        f"Unrecognized servable version label: {spec.version_label}"
-                    )
-            version = self._loader.acquire(name, number)
-        if version is None:
-            target = (
-                f"Latest({name})" if number is None else f"Specific({name}, {number})"
-            )
-            raise not_found(f"Servable not found for request: {target}")
-        return version
+    def _replace(self, config: ModelServerConfig) -> list[Model]:
+        """Sets a config, which must not change later; returns the new models."""
+        with self._changed:
+            if self._is_closed:
+                raise errors.unavailable("The server has stopped")
+            check_models(config, self._config)
+            labels = self._check_labels(config)
+            previous = self._models
+            models = {model.name: model for model in config.model_config_list.config}
+            self._config, self._models, self._labels = config, models, labels
+            for name in models:
+                self._lifecycle.models.setdefault(name, Model(name))
+            for name in previous.keys() - models.keys():
+                self._lifecycle.set_desired(name, {})
+            self._changed.notify_all()
+        for name in previous.keys() & models.keys():
+            if previous[name].base_path != models[name].base_path:
+                self._lifecycle.log(
+                    f"Model {name} has another base path. A version that serves is not "
+                    "loaded again from there, as in TF Serving: give it another number."
+                )
+        self._pollers[0].wake()
+        return [self._lifecycle.models[n] for n in models if n not in previous]
 
     def _check_labels(self, config: ModelServerConfig) -> dict[tuple[str, str], int]:
         labels = {}
         for model in config.model_config_list.config:
-            states = self._loader.version_states.get(model.name)
+            states = self._lifecycle.models.get(model.name)
             for label, number in sorted(model.version_labels.items()):
-                version = states.versions.get(number) if states else None
                 key = model.name, label
                 is_free = (
                     self._allow_unavailable_labels
                     and self._labels.get(key, number) == number
                 )
-                if not is_free and (version is None or version.state != AVAILABLE):
-                    raise failed_precondition(
+                if not (is_free or (states and number in states.available)):
+                    raise errors.failed_precondition(
                         f"Request to assign label to version {number} of model "
                         f"{model.name}, which is not currently available for inference"
                     )
@@ -250,59 +227,69 @@ class Manager:
 
     def _wait_for(
         self,
-        names: list[str],
+        models: list[Model],
         config: ModelServerConfig,
         deadline: Deadline,
-        first: bool,
+        noun: str,
     ) -> None:
         with self._changed:
-            version_states = [self._loader.version_states[name] for name in names]
             self._changed.wait_for(
                 lambda: (
                     self._is_closed
                     or self._config is not config
                     or deadline.is_over
-                    or all(states.is_settled for states in version_states)
+                    or all(model.is_settled for model in models)
                 ),
                 deadline.remaining_s(),
             )
-            failed = [states for states in version_states if not states.serves]
+            failed = [model for model in models if not model.serves]
             if not failed:
                 return
-            listed = ", ".join(states.name for states in failed)
+            listed = ", ".join(model.name for model in failed)
             if self._is_closed:
-                raise ServingError(StatusCode.UNAVAILABLE, "The server has stopped")
+                raise errors.unavailable("The server has stopped")
             if self._config is not config:
                 text = f"A later config came while waiting for: {listed}"
                 raise ServingError(StatusCode.ABORTED, text)
-            if not all(states.is_settled for states in failed):
-                text = f"The time was over while waiting for: {listed}"
-                raise ServingError(StatusCode.DEADLINE_EXCEEDED, text)
-            raise _unavailable(failed, "servable" if first else "model")
+            if not all(model.is_settled for model in failed):
+                raise errors.deadline_exceeded(
+                    f"The time was over while waiting for: {listed}"
+                )
+            reasons = "".join(f"{{{model.failure()}}}, " for model in failed)
+        text = f"{len(failed)} {noun}(s) did not become available: {{{reasons}}}"
+        raise ServingError(StatusCode.UNKNOWN, text)
 
-    def _poll(self) -> None:
-        while not self._is_closed:
-            self._check_now.clear()
-            for model in list(self._models.values()):
-                try:
-                    self._check(model)
-                except Exception:  # one model must not end the polling of the others
-                    self._loader.log(traceback.format_exc())
-            self._check_now.wait(self._poll_s)
+    def _acquire(self, spec: ModelSpec) -> Version:
+        name, choice = spec.name, spec.WhichOneof("version_choice")
+        if not name:
+            raise errors.invalid_argument("ModelSpec has no name specified.")
+        number = spec.version.value if choice == "version" else None
+        with self._lock:
+            if choice == "version_label":
+                number = self._labels.get((name, spec.version_label))
+                if number is None:
+                    raise errors.invalid_argument(
+                        f"Unrecognized servable version label: {spec.version_label}"
+                    )
+            model = self._lifecycle.models.get(name)
+            available = model.available if model else {}
+            latest = max(available, default=None)
+            version = available.get(latest if number is None else number)
+            if version is not None:
+                version.users += 1
+                return version
+        target = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+        raise errors.not_found(f"Servable not found for request: {target}")
 
-    def _check(self, model: ModelConfig) -> None:
-        locations = self.watcher.check_base_path(model)
+    def _check_base_path(self, model: ModelConfig) -> list[str]:
+        """Sets the desired versions of a model; returns warnings."""
+        locations, warnings = find_versions(model)
         with self._changed:
             # The config may have changed meanwhile.
             if locations is not None and self._models.get(model.name) is model:
-                self._loader.set_desired_versions(model.name, locations)
-
-
-def _unavailable(version_states: list[VersionStates], noun: str) -> ServingError:
-    """Returns the error of models that failed to load, in TF Serving's words."""
-    reasons = "".join(f"{{{states.failure()}}}, " for states in version_states)
-    text = f"{len(version_states)} {noun}(s) did not become available: {{{reasons}}}"
-    return ServingError(StatusCode.UNKNOWN, text)
+                self._lifecycle.set_desired(model.name, locations)
+            self._changed.notify_all()  # a waiting reload may have been cancelled
+        return warnings
 
 
 def _describe(version: Version, status: ModelVersionStatus) -> None:

@@ -32,10 +32,10 @@ from serving.server.engine.decompression import decompress_gzip
 from serving.server.engine.predict import run_signature
 from serving.server.errors import invalid_argument
 from serving.server.rest import form
-from serving.server.rest.json_document import format_json, parse_value, signature_name
+from serving.server.rest.json_document import format_json, parse_json, signature_name
 from serving.server.rest.json_examples import parse_examples
 from serving.server.rest.json_inputs import InputType, parse_inputs
-from serving.server.rest.json_rows import Document, read_document
+from serving.server.rest.json_rows import build_document, read_document
 from serving.server.rest.json_tensors import format_outputs
 from serving.server.rest.routes import Route
 
@@ -47,17 +47,7 @@ _INFERENCES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Complete request.
-
-    Attributes:
-        route: Parsed path.
-        body: Body, perhaps compressed.
-        content_type: Header Content-Type.
-        is_gzip: Whether the body is compressed.
-        max_bytes: Maximum size of the decompressed body.
-        acquire: acquire(bytes) reserves memory, or raises ServingError.
-        deadline: Deadline of the request.
-    """
+    """Complete request; `acquire(bytes)` reserves memory, or raises ServingError."""
 
     route: Route
     body: bytes | bytearray
@@ -69,12 +59,8 @@ class Request:
 
 
 def run_action(data_plane: DataPlane, request: Request) -> bytes:
-    """Returns the JSON of the response.
-
-    Raises:
-        ServingError: With TensorFlow Serving's code and the first words of its text.
-    """
-    route = request.route
+    """Returns the JSON of the response, or raises ServingError."""
+    route, deadline = request.route, request.deadline
     if route.action == "status":
         status = GetModelStatusRequest(model_spec=route.spec)
         return format_json(_to_dict(data_plane.get_model_status(status)))
@@ -82,17 +68,15 @@ def run_action(data_plane: DataPlane, request: Request) -> bytes:
         return _format_metadata(data_plane, route)
     body = request.body
     if request.is_gzip:
-        body = decompress_gzip(
-            body, request.max_bytes, request.acquire, request.deadline
-        )
+        body = decompress_gzip(body, request.max_bytes, request.acquire, deadline)
     if route.action == "predict":
         return _predict(data_plane, request, body)
-    document = read_document(body, "examples", request.acquire, request.deadline)
+    document = read_document(body, "examples", request.acquire, deadline)
     inference = _INFERENCES[route.action](model_spec=route.spec)
     inference.model_spec.signature_name = signature_name(document.members)
     inference.input.CopyFrom(parse_examples(document))
-    run = getattr(data_plane, route.action)
-    return format_json({"results": _results(run(inference, request.deadline).result)})
+    response = getattr(data_plane, route.action)(inference, deadline)
+    return format_json({"results": _results(response.result)})
 
 
 def _predict(data_plane: DataPlane, request: Request, body: bytes | bytearray) -> bytes:
@@ -100,8 +84,8 @@ def _predict(data_plane: DataPlane, request: Request, body: bytes | bytearray) -
     with data_plane.admit(request.route.spec) as handle:
         servable = handle.servable
         if is_form:
-            fields = form.parse_form(body, request.content_type, request.deadline)
             request.acquire(len(body))
+            fields = form.parse_form(body, request.content_type, request.deadline)
             name = fields.pop("signature_name", b"").decode(errors="replace")
         else:
             document = read_document(
@@ -111,10 +95,10 @@ def _predict(data_plane: DataPlane, request: Request, body: bytes | bytearray) -
         signature = _find_signature(servable.signatures, name)
         types = _input_types(signature)
         if is_form:
-            document = Document({"instances": [_form_row(fields, types)]}, "instances")
+            document = build_document([_form_row(fields, types)])
         infos = (signature.inputs.values(), signature.outputs.values())
         tensors = ([info.name for info in side] for side in infos)
-        servable.check_rows(document.count_rows(), *tensors)
+        servable.check_rows(document.row_count, *tensors)
         arrays, by_row = parse_inputs(document, types)
         outputs = run_signature(servable, signature, arrays, request.deadline)
     return format_outputs(outputs, by_row)
@@ -151,7 +135,7 @@ def _form_row(fields: Mapping[str, bytes], types: Mapping[str, InputType]) -> di
     row: dict[str, Any] = {}
     for name, content in fields.items():
         is_json = name in types and types[name].name != "string"
-        row[name] = parse_value(content) if is_json else content
+        row[name] = parse_json(content) if is_json else content
     return row
 
 

@@ -67,11 +67,8 @@ class RestApp:
     ):
         """Creates the application and its threads.
 
-        Args:
-            data_plane: Runs the requests.
-            limits: Limits of the bodies and of the concurrent requests.
-            timeout_s: Timeout of a request from its arrival; None: no timeout.
-            metrics_path: Path of the Prometheus page; None: no page.
+        The timeout counts from the end of a request's body; None: no timeout. Without a
+        path there is no metrics page.
         """
         self._data_plane, self._limits = data_plane, limits
         self._timeout_s, self._metrics_path = timeout_s, metrics_path
@@ -107,7 +104,7 @@ class RestApp:
         if path == self._metrics_path:
             return self._render_metrics(target, path)
         start_s, name, action, body = time.monotonic(), "", "", None
-        code, headers = grpc.StatusCode.OK, {}
+        code, status, headers = grpc.StatusCode.OK, 200, {}
         acquire = stack.enter_context(self._data_plane.bytes.acquire_incrementally())
         try:
             route = parse_route(request.method, target)
@@ -117,43 +114,26 @@ class RestApp:
             body = await self._read_body(request, acquire)
             start_s = time.monotonic()
             stack.enter_context(self._count_running())
-            content = await asyncio.get_running_loop().run_in_executor(
-                self._threads,
-                self._run,
-                api.Request(
-                    route=route,
-                    body=body,
-                    content_type=request.headers.get("content-type", ""),
-                    is_gzip="gzip" in request.headers.get("content-encoding", ""),
-                    max_bytes=self._limits.message_bytes,
-                    acquire=acquire,
-                    deadline=Deadline(self._timeout_s),
-                ),
-            )
+            content = await self._run(request, route, body, acquire)
             acquire(len(content))
-            status = 200
         except ServingError as error:
             code, status = error.code, _STATUS.get(error.code, 500)
+            status = 413 if isinstance(error, TooLargeError) else status
             content = format_json({"error": error.truncated_message})
-            if isinstance(error, TooLargeError):
-                status, content = 413, self._format_too_large()
             headers = self._close_unread(request)
-        except requests.ClientDisconnect:
-            code = grpc.StatusCode.CANCELLED
-            raise
         except asyncio.CancelledError:  # uvicorn stops
             self.lost += body is not None
             code, status = grpc.StatusCode.UNAVAILABLE, 503
             content = format_json({"error": "The server has stopped."})
+        except requests.ClientDisconnect:
+            code = grpc.StatusCode.CANCELLED
+            raise
         except Exception:
             _log.exception("%s %s has failed", request.method, target)
             code, status = grpc.StatusCode.INTERNAL, 500
-            content = format_json(
-                {"error": "Internal error: the server's log has more."}
-            )
+            content = format_json({"error": "Internal error: see the server's log."})
         finally:
-            if action != "options":
-                self._count(name, action, code, time.monotonic() - start_s)
+            self._count(name, action, code, time.monotonic() - start_s)
         return _build_response(content, status, headers)
 
     async def _read_body(
@@ -161,12 +141,16 @@ class RestApp:
     ) -> bytes | bytearray:
         """Reads a body, whose bytes are acquired as they come."""
         limit, body = self._limits.message_bytes, bytearray()
+        too_large = TooLargeError(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"The body has more than {limit} bytes, which is the limit.",
+        )
         if _content_length(request) > limit:
-            raise TooLargeError(grpc.StatusCode.RESOURCE_EXHAUSTED, "")
+            raise too_large
         with self._arriving.acquire_incrementally() as acquire_arriving:
             async for chunk in request.stream():
                 if len(body) + len(chunk) > limit:
-                    raise TooLargeError(grpc.StatusCode.RESOURCE_EXHAUSTED, "")
+                    raise too_large
                 acquire_arriving(len(chunk))
                 acquire(len(chunk))
                 body += chunk
@@ -182,15 +166,24 @@ class RestApp:
         finally:
             self.running -= 1
 
-    def _run(self, request: api.Request) -> bytes:
-        if request.deadline.is_over:
-            raise deadline_exceeded("The time for the request was over in the queue.")
-        return api.run_action(self._data_plane, request)
+    async def _run(self, request: requests.Request, route, body, acquire) -> bytes:
+        """Runs the request in a thread; returns the content of the response."""
+        complete = api.Request(
+            route=route,
+            body=body,
+            content_type=request.headers.get("content-type", ""),
+            is_gzip="gzip" in request.headers.get("content-encoding", ""),
+            max_bytes=self._limits.message_bytes,
+            acquire=acquire,
+            deadline=Deadline(self._timeout_s),
+        )
 
-    def _format_too_large(self) -> bytes:
-        limit = self._limits.message_bytes
-        message = f"The body has more than {limit} bytes, which is the most that is "
-        return format_json({"error": f"{message}taken."})
+        def run() -> bytes:
+            if complete.deadline.is_over:
+                raise deadline_exceeded("The time was over in the queue.")
+            return api.run_action(self._data_plane, complete)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
     def _close_unread(self, request: requests.Request) -> dict[str, str]:
         """Returns the header that ends the connection, if much of a body is unread."""
@@ -201,6 +194,8 @@ class RestApp:
         return {}
 
     def _count(self, name: str, action: str, code: grpc.StatusCode, seconds: float):
+        if action == "options":
+            return
         metrics = self._data_plane.metrics
         metrics.request_count.increment(model_name=name, status=code.name)
         if code is grpc.StatusCode.OK and action in ("predict", "classify", "regress"):

@@ -17,16 +17,9 @@ _MAX_FIELDS = 1000
 def parse_form(
     body: bytes | bytearray, content_type: str, deadline: Deadline
 ) -> dict[str, bytes]:
-    """Returns the content of each field, and of each file.
+    """Returns the content of each field and file, or raises ServingError.
 
-    Args:
-        body: Form.
-        content_type: Header Content-Type, with the boundary.
-        deadline: Deadline of the request.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT if the form cannot be read or has a field twice,
-            DEADLINE_EXCEEDED.
+    The header Content-Type has the boundary between the fields.
     """
     try:
         return asyncio.run(_parse(body, content_type, deadline))

@@ -1,9 +1,8 @@
-"""JSON documents of REST requests and responses: parsing, writing, quoting."""
+"""JSON of REST requests and responses: parsing, writing and quoting."""
 
 import binascii
 import json
 from base64 import b64decode
-from itertools import islice
 from typing import Any
 
 import orjson
@@ -15,72 +14,47 @@ _MAX_QUOTE = 200  # characters of a value in an error
 _BOM = b"\xef\xbb\xbf"
 
 
-def parse_json(body: bytes | bytearray) -> dict[str, Any]:
-    """Returns the JSON object of a request's body.
-
-    Raises:
-        ServingError: The body is not JSON, or not an object.
-    """
-    if not body:
-        raise invalid_argument("JSON Parse error: The document is empty")
-    document = parse_value(body.removeprefix(_BOM))
-    if not isinstance(document, dict):
-        raise invalid_argument(f"JSON Value: {quote(document)} Is not object")
-    return document
-
-
-def parse_list(items: bytes) -> list:
-    """Returns the values of a JSON list, given without its brackets.
-
-    Raises:
-        ServingError: The bytes are no JSON values with commas between them.
-    """
-    return parse_value(b"[%b]" % items)
-
-
-def parse_value(text: bytes | bytearray) -> Any:
-    """Returns any JSON value.
-
-    Raises:
-        ServingError: The text is not JSON.
-    """
+def parse_json(text: bytes | bytearray) -> Any:
+    """Returns a JSON value, or raises ServingError (INVALID_ARGUMENT)."""
+    text = text.removeprefix(_BOM)
     try:
         return orjson.loads(text)
     except ValueError as error:
-        return _parse_nonfinite(text, error)
-
-
-def _parse_nonfinite(body: bytes | bytearray, error: ValueError) -> Any:
-    """Parses JSON with NaN or Infinity, which orjson refuses and TF Serving takes."""
-    if b"NaN" in body or b"Infinity" in body:
+        reason = str(error).partition(": line ")[0]
+    if b"NaN" in text or b"Infinity" in text:  # TF Serving takes them, unlike orjson
         try:
-            document = json.loads(body)
-            orjson.dumps(document)  # refuses lone surrogates and deep nesting
-            return document
+            value = json.loads(text)
+            orjson.dumps(value)  # refuses lone surrogates and deep nesting
+            return value
         except (ValueError, TypeError, RecursionError):
             pass
-    reason = str(error).partition(": line ")[0]
-    raise invalid_argument(f"JSON Parse error: {reason}") from None
+    raise invalid_argument(f"JSON Parse error: {reason}")
 
 
-def signature_name(document: dict[str, Any]) -> str:
-    """Returns the signature that a body names, or "".
-
-    Raises:
-        ServingError: The name is not a text.
-    """
-    name = document.get("signature_name", "")
-    if not isinstance(name, str):
-        raise malformed_value(
-            document,
-            "not formatted correctly. 'signature_name' key must be a string value.",
-        )
-    return name
+def parse_object(body: bytes | bytearray) -> dict[str, Any]:
+    """Returns the JSON object of a body, or raises ServingError."""
+    if not body:
+        raise invalid_argument("JSON Parse error: The document is empty")
+    document = parse_json(body)
+    if not isinstance(document, dict):
+        raise malformed_value(document, "Is not object")
+    return document
 
 
 def format_json(document: Any) -> bytes:
     """Returns the JSON of a document, which may have arrays of numpy."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def signature_name(document: dict[str, Any]) -> str:
+    """Returns the signature that a body names, or ""."""
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise invalid_argument(
+            f"JSON Value: {quote(name)} not formatted correctly. 'signature_name' key "
+            "must be a string value."
+        )
+    return name
 
 
 def is_base64(value: Any) -> bool:
@@ -105,34 +79,21 @@ def decode_base64(value: dict[str, Any]) -> bytes:
 
 def type_name(value: Any) -> str:
     """Returns RapidJSON's name of a value's type."""
-    return (
-        str(value)
-        if isinstance(value, bool)
-        else _TYPE_NAMES.get(type(value), "Number")
-    )
+    if isinstance(value, bool):
+        return str(value)
+    return _TYPE_NAMES.get(type(value), "Number")
 
 
 def quote(value: Any) -> str:
-    """Returns the JSON of a value for an error, cut off if it is long."""
-    if isinstance(value, str | list | dict):
-        value = _shorten(value, 4)
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _MAX_QUOTE else f"{text[:_MAX_QUOTE]}..."
-
-
-def _shorten(value: Any, levels: int) -> Any:
-    """Returns the start of a value, so that quoting a large one is cheap."""
-    if isinstance(value, str):
-        return value[:_MAX_QUOTE]
-    if isinstance(value, list | dict) and not levels:
-        return "..."
-    if isinstance(value, list):
-        return [_shorten(item, levels - 1) for item in value[:10]]
-    if isinstance(value, dict):
-        names = islice(value, 10)
-        return {name[:_MAX_QUOTE]: _shorten(value[name], levels - 1) for name in names}
-    return value
+    """Returns the JSON of a value for an error, without the end of a long one."""
+    text = ""
+    for piece in json.JSONEncoder(ensure_ascii=False, default=repr).iterencode(value):
+        text += piece[:_MAX_QUOTE]
+        if len(text) > _MAX_QUOTE:
+            return f"{text[:_MAX_QUOTE]}..."
+    return text
 
 
 def malformed_value(value: Any, message: str) -> ServingError:
+    """Returns the error that quotes the value."""
     return invalid_argument(f"JSON Value: {quote(value)} {message}")

@@ -28,13 +28,19 @@ _KIND_NAMES = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int6
 
 
 def parse_examples(document: Document) -> Input:
-    """Converts the "examples" and the "context" of a body.
-
-    Raises:
-        ServingError: The body has no examples, or a value is invalid.
-    """
+    """Converts the "examples" and the "context" of a body, or raises ServingError."""
     members, data = document.members, Input()
-    _check_examples(document)
+    if "examples" not in members:
+        raise malformed_value(
+            list(members),
+            "When method is classify, key 'examples' is expected and was not found",
+        )
+    if not isinstance(members["examples"], list):
+        raise malformed_value(
+            members["examples"], "Expecting 'examples' value to be an list/array"
+        )
+    if not document.row_count:
+        raise malformed_value([], "'examples' value is an empty array")
     examples = data.example_list.examples
     if "context" in members:
         context = data.example_list_with_context
@@ -43,19 +49,6 @@ def parse_examples(document: Document) -> Input:
     for _, rows in document.groups():
         examples.extend(map(_example, rows))
     return data
-
-
-def _check_examples(document: Document) -> None:
-    members = document.members
-    if "examples" not in members:
-        raise malformed_value(
-            members,
-            "When method is classify, key 'examples' is expected and was not found",
-        )
-    if not isinstance(members["examples"], list):
-        raise malformed_value(members, "Expecting 'examples' value to be an list/array")
-    if not document.count_rows():
-        raise malformed_value(members, "'examples' value is an empty array")
 
 
 def _example(value: Any) -> Example:

@@ -16,14 +16,13 @@ import numpy as np
 
 from serving.server.deadline import Deadline
 from serving.server.errors import deadline_exceeded, invalid_argument
-from serving.server.rest.json_document import parse_json, parse_list
+from serving.server.rest.json_document import parse_json, parse_object
 
 _SMALL = 2**14  # bytes of a body that is parsed at once
 _STEP = 2**20  # bytes that are scanned at once
 _GROUP = 2**18  # bytes of rows that are parsed at once, or one row
-_MAX_LISTS = 64  # lists and objects in the document's object
-# Values that are parsed at once, in about half a second.
-_MAX_VALUES = 2**22
+_MAX_EDGES = 128  # ends of lists and objects in the document's object
+_MAX_VALUES = 2**22  # that are parsed at once, in about half a second
 # Memory of a value as an object and in an array, and of a list or an object.
 _VALUE_BYTES, _CONTAINER_BYTES = 64, 200
 NUMBER_BYTES = 16  # of a number in arrays, which are joined at the end
@@ -37,46 +36,24 @@ Acquire = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Document:
-    """JSON object of a body, perhaps without its rows.
+    """JSON object of a body.
 
     Attributes:
-        members: Object; the list of rows is empty if `unparsed` is not None.
-        key: Name of the rows, "instances" or "examples".
-        unparsed: Number of rows that are not parsed yet; None: `members` has all.
+        members: Object, perhaps without its rows.
+        row_count: Number of rows; 0 if there is no list of rows.
+        groups: groups(bytes per value) iterates over the index of the first row of a
+            group, and its rows. Memory is reserved for each value that it parses.
     """
 
     members: dict[str, Any]
-    key: str
-    unparsed: int | None = None
-    _parse: Callable[[int], Iterator[tuple[int, list]]] = lambda value_bytes: iter(())
-
-    def count_rows(self) -> int:
-        """Returns the number of rows; 0 if there is no list of rows."""
-        rows = self.members.get(self.key)
-        if self.unparsed is None:
-            return len(rows) if isinstance(rows, list) else 0
-        return self.unparsed
-
-    def groups(self, value_bytes: int = _VALUE_BYTES) -> Iterator[tuple[int, list]]:
-        """Iterates over the index of the first row of a group, and its rows.
-
-        Memory is reserved for `value_bytes` of each value, as long as the request runs.
-        """
-        if self.unparsed is None:
-            return iter([(0, self.members[self.key])])
-        return self._parse(value_bytes)
+    row_count: int
+    groups: Callable[..., Iterator[tuple[int, list]]]
 
 
 def read_document(
     body: bytes | bytearray, key: str, acquire: Acquire, deadline: Deadline
 ) -> Document:
-    """Returns the document of a body.
-
-    Args:
-        body: JSON.
-        key: Name of the rows, "instances" or "examples".
-        acquire: Reserves the memory of the parsed values.
-        deadline: Deadline of the request, also of the iteration.
+    """Returns the document of a body, whose rows are named "instances" or "examples".
 
     Raises:
         ServingError: INVALID_ARGUMENT if the body is no JSON object or has too many
@@ -84,48 +61,53 @@ def read_document(
     """
     if len(body) <= _SMALL:
         acquire(len(body) * _VALUE_BYTES // 2)
-        return Document(parse_json(body), key)
+        return _parse_at_once(body, key)
     scan = _Scan()
     scan.run(body, deadline)
     span = scan.find_rows(body, key)
     if span is None:
-        if scan.values + scan.containers > _MAX_VALUES:
+        if scan.commas + scan.containers > _MAX_VALUES:
             raise invalid_argument(
-                f"The body has {scan.values + scan.containers} values, and the limit "
+                f"The body has {scan.commas + scan.containers} values, and the limit "
                 f"is {_MAX_VALUES} without rows in '{key}'"
             )
-        acquire(
-            2 * len(body)
-            + _VALUE_BYTES * scan.values
-            + _CONTAINER_BYTES * scan.containers
-        )
-        return Document(parse_json(body), key)
-    start, end = span
-    view = memoryview(body)
-    members = parse_json(b"".join((view[: start + 1], view[end:])))
-    count = scan.commas_before(end) - scan.commas_before(start)
-    if not count and not view[start + 1 : end].tobytes().strip():
-        return Document(members, key, 0)
+        values_bytes = _VALUE_BYTES * scan.commas + _CONTAINER_BYTES * scan.containers
+        acquire(2 * len(body) + values_bytes)
+        return _parse_at_once(body, key)
+    start, end, row_count = span
+    members = parse_object(body[: start + 1] + body[end:])
     cuts = [start, *(at for at in scan.cuts if start < at < end), end]
-    parse = partial(_parse_groups, body, cuts, acquire, deadline)
-    return Document(members, key, count + 1, parse)
+    groups = partial(_parse_groups, body, cuts, acquire, deadline)
+    return Document(members, row_count, groups)
+
+
+def _parse_at_once(body: bytes | bytearray, key: str) -> Document:
+    members = parse_object(body)
+    rows = members.get(key)
+    return build_document(rows if isinstance(rows, list) else [], members)
+
+
+def build_document(rows: list, members: dict[str, Any] | None = None) -> Document:
+    """Returns a document of parsed rows, which are its "instances" by default."""
+    members = {"instances": rows} if members is None else members
+    return Document(members, len(rows), lambda *_: iter([(0, rows)]))
 
 
 def _parse_groups(
-    body, cuts, acquire: Acquire, deadline: Deadline, value_bytes: int
+    body, cuts: list[int], acquire, deadline: Deadline, value_bytes: int = _VALUE_BYTES
 ) -> Iterator[tuple[int, list]]:
     index = 0
     for start, end in pairwise(cuts):
         if deadline.is_over:
             raise deadline_exceeded("The time was over while the rows were read.")
-        part = bytes(memoryview(body)[start + 1 : end])
+        part = b"[%b]" % body[start + 1 : end]
         values = part.count(b",")
         if values > _MAX_VALUES:
             raise invalid_argument(
                 f"Row {index} has {values} values, and the limit is {_MAX_VALUES}"
             )
         acquire(len(part) + value_bytes * values)
-        rows = parse_list(part)
+        rows = parse_json(part)
         if not rows:
             raise invalid_argument(f"JSON Parse error: row {index} is missing")
         yield index, rows
@@ -134,76 +116,70 @@ def _parse_groups(
 
 @dataclass
 class _Scan:
-    """Positions in a body, found by a scan of its brackets, commas and strings.
+    """Scan of a body's brackets, commas and strings.
 
     Attributes:
+        commas: Commas outside strings.
+        containers: Lists and objects.
         cuts: Commas between values in lists of the document's object, about _GROUP
             bytes apart.
-        values: Commas outside strings.
-        containers: Lists and objects.
+        edges: Where lists and objects of the document's object begin and end, with the
+            number of commas between their values before.
     """
 
-    cuts: list[int] = field(default_factory=list)
-    values: int = 0
+    commas: int = 0
     containers: int = 0
-    _edges: list[int] = field(default_factory=list)  # where such lists begin and end
-    _counts: list[int] = field(default_factory=list)  # commas in such lists before
+    cuts: list[int] = field(default_factory=list)
+    edges: list[tuple[int, int]] = field(default_factory=list)
     _depth: int = 0
     _in_string: int = 0
-    _commas: int = 0
+    _row_commas: int = 0
 
     def run(self, body: bytes | bytearray, deadline: Deadline) -> None:
-        """Scans the body."""
+        """Scans a body in steps."""
         at = 0
         while at < len(body):
             if deadline.is_over:
                 raise deadline_exceeded("The time was over while the body was read.")
-            part = bytes(memoryview(body)[at : at + _STEP])
+            part = body[at : at + _STEP]
             if (len(part) - len(part.rstrip(b"\\"))) % 2:  # within an escape
-                part = bytes(memoryview(body)[at : at + _STEP + 1])
+                part = body[at : at + _STEP + 1]
             self._add(part.replace(rb"\\", b"--").replace(rb"\"", b"--"), at)
             at += len(part)
 
-    def _add(self, part: bytes, offset: int) -> None:
+    def _add(self, part: bytes | bytearray, offset: int) -> None:
         characters = np.frombuffer(part, np.uint8)
-        in_string = np.cumsum(characters == ord('"'), dtype=np.uint8) + self._in_string
-        outside = (in_string & 1) == 0
-        self._in_string = int(in_string[-1]) & 1
+        quotes = np.cumsum(characters == ord('"'), dtype=np.uint8) + self._in_string
+        outside, self._in_string = (quotes & 1) == 0, int(quotes[-1]) & 1
         change = _DEPTH[characters] * outside
         depth = np.cumsum(change, dtype=np.int32) + np.int32(self._depth)
         self._depth = int(depth[-1])
         commas = (characters == ord(",")) & outside
-        self.values += int(np.count_nonzero(commas))
+        self.commas += int(np.count_nonzero(commas))
         self.containers += int(np.count_nonzero(change == 1))
-        at_edge = ((change == 1) & (depth == 2)) | ((change == -1) & (depth == 1))
         between_rows = np.flatnonzero(commas & (depth == 2)) + offset
-        for edge in np.flatnonzero(at_edge)[: 2 * _MAX_LISTS + 1].tolist():
-            self._edges.append(edge + offset)
-            before = int(np.searchsorted(between_rows, edge + offset))
-            self._counts.append(self._commas + before)
-        while True:
-            last = self.cuts[-1] if self.cuts else 0
-            index = int(np.searchsorted(between_rows, last + _GROUP))
-            if index == len(between_rows):
-                break
-            self.cuts.append(int(between_rows[index]))
-        self._commas += len(between_rows)
+        is_edge = ((change == 1) & (depth == 2)) | ((change == -1) & (depth == 1))
+        for at in (np.flatnonzero(is_edge)[: _MAX_EDGES + 1] + offset).tolist():
+            before = self._row_commas + int(np.searchsorted(between_rows, at))
+            self.edges.append((at, before))
+        last = self.cuts[-1] if self.cuts else 0
+        while (i := np.searchsorted(between_rows, last + _GROUP)) < len(between_rows):
+            last = int(between_rows[i])
+            self.cuts.append(last)
+        self._row_commas += len(between_rows)
 
-    def commas_before(self, edge: int) -> int:
-        """Returns the number of commas in lists of the document before an edge."""
-        return self._counts[self._edges.index(edge)]
+    def find_rows(self, body: bytes, key: str) -> tuple[int, int, int] | None:
+        """Returns where the list of rows begins and ends, and their number, if any.
 
-    def find_rows(self, body: bytes | bytearray, key: str) -> tuple[int, int] | None:
-        """Returns where the list of rows begins and ends; None: there is no such list.
-
-        Also None if the body is no valid JSON.
+        Returns None if there is no such list, or the body is no valid JSON.
         """
-        edges = self._edges
-        if self._depth or self._in_string or len(edges) > 2 * _MAX_LISTS:
+        if self._depth or self._in_string or len(self.edges) > _MAX_EDGES:
             return None
-        for start, end in zip(edges[::2], edges[1::2], strict=False):
-            before = bytes(memoryview(body)[max(0, start - 100) : start])
-            name = _NAME.search(before)
+        edges = zip(self.edges[::2], self.edges[1::2], strict=False)
+        for (start, before), (end, commas) in edges:
+            name = _NAME.search(body[max(0, start - 100) : start])
             if body[start] == ord("[") and name and name[1].decode() == key:
-                return start, end
+                count = commas - before
+                is_empty = not count and not body[start + 1 : end].strip()
+                return None if is_empty else (start, end, count + 1)
         return None

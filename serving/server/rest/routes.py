@@ -25,24 +25,14 @@ _LARGEST_VERSION = 2**63 - 1
 
 @dataclass(frozen=True)
 class Route:
-    """Parsed path.
+    """Parsed path."""
 
-    Attributes:
-        action: "predict", "classify", "regress", "status", "metadata" or "options".
-        spec: Model, with its version or label.
-    """
-
-    action: str
+    action: str  # predict, classify, regress, status, metadata, options
     spec: ModelSpec
 
 
 def parse_route(method: str, target: str) -> Route:
-    """Parses the method and the path of a request, with its query.
-
-    Raises:
-        ServingError: NOT_FOUND outside the API, INVALID_ARGUMENT for an unknown path
-            of it.
-    """
+    """Parses the method and the path of a request, or raises ServingError."""
     if not _API.fullmatch(target):
         raise not_found(f"There is nothing at {method} {target}")
     match = None

@@ -28,11 +28,7 @@ _MAX_PIPELINED = 16  # requests of a connection that wait for the previous respo
 
 
 class RestServer:
-    """HTTP server of the application.
-
-    Attributes:
-        port: Bound port.
-    """
+    """HTTP server of the application; `port` is the bound port."""
 
     def __init__(
         self,
@@ -44,12 +40,12 @@ class RestServer:
         receive_s: float = 120.0,
         cors: bool = False,
     ):
-        """Binds the port; `start` listens on it.
+        """Binds the port, which is free if 0; `start` listens on it.
 
         Args:
             app: Application.
-            host: Address to bind.
-            port: Port; 0: any free port.
+            host: Address.
+            port: Port.
             max_connections: Open connections; for a new one above that, the connection
                 that has sent no complete request for longest is closed.
             receive_s: Maximum time to send a request or to read the response, and
@@ -95,13 +91,9 @@ class RestServer:
             raise RuntimeError("The REST server has not started.")
 
     def stop(self, drain_s: float) -> bool:
-        """Closes the port and finishes the running requests.
+        """Closes the port and finishes the running requests, for at most `drain_s`.
 
-        Args:
-            drain_s: Maximum time for running requests; later ones get no response.
-
-        Returns:
-            Whether all requests got their response.
+        Returns whether all requests got their response.
         """
         if self._thread.is_alive():
             self._server.config.timeout_graceful_shutdown = drain_s

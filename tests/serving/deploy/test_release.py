@@ -298,12 +298,12 @@ def test_a_mistake_of_the_user_is_one_line(path, argv, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model_config_list { name: 3 }", "is not a model_config_list"),
-        ("", "lists no models"),
-        ("\xff", "cannot be read"),
+        ("model_config_list { name: 3 }", ": Error parsing text-format"),
+        ("", " lists no models"),
+        ("\xff", " is not text in UTF-8"),
     ],
 )
 def test_a_file_without_models_is_named(path, text, message):
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match=f"^The file '.*models.config' {message}"):
+    with pytest.raises(UserError, match=f"file.* '.*models.config'{message}"):
         main(["status", "--config", str(path)])

@@ -24,6 +24,7 @@ from serving.server.engine.data_plane import DataPlane, Limits
 from serving.server.engine.message_parsing import parse_message
 from serving.server.engine.servable import Servable
 from serving.server.grpc import server
+from serving.server.grpc.arrivals import ArrivalGate
 from serving.server.metrics import Metrics
 from serving.server.models.manager import Manager
 from serving.server.rest.app import RestApp
@@ -91,7 +92,7 @@ class InProcessServer:
         handler = self._handlers[method]
         context = _Context(_RELOAD_S if method == RELOAD else TIMEOUT_S)
         try:
-            response = handler.unary_unary(data, context)
+            response = handler.stream_unary(iter([data]), context)
         except _Aborted as error:
             return error.code.name, oracle.check_error(method, error.code, error.text)
         response = type(response).FromString(handler.response_serializer(response))
@@ -121,6 +122,7 @@ class _Context:
 
     def __init__(self, seconds: float):
         self.time_remaining = lambda: seconds
+        self.cancel = lambda: None
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
         return True
@@ -130,8 +132,9 @@ class _Context:
 
 
 def _handlers(data_plane: DataPlane):
+    gate = ArrivalGate(data_plane.bytes, _MESSAGE_BYTES, 4)
     calls = server.build_calls(data_plane)
-    return {c.name: server.build_handler(c, data_plane, _MESSAGE_BYTES) for c in calls}
+    return {c.name: server.build_handler(c, data_plane, gate) for c in calls}
 
 
 def run_examples(

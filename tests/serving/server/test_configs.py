@@ -152,7 +152,7 @@ def test_an_ssl_file_contains_the_texts_of_pem_files(read):
         (BATCHING, f"{SPLIT} max_enqueued_batches {{ }}", "must be 1 or more"),
         (BATCHING, f"{SPLIT} {LARGE}", "most max_batch_size, 1000, received 1001"),
         (BATCHING, "max_batchsize { value: 1 }", "Did you mean 'max_batch_size'?"),
-        (BATCHING, "max_batch_size: 32", "as in: max_batch_size { value: 32 }"),
+        (BATCHING, "max_batch_size: 32", "Example: max_batch_size { value: 32 }"),
         (PAGE, 'prometheus_config { path: "m" }', "must begin with '/', received 'm'"),
         (SSL, f'server_cert: "{PEM}"', "server_key must be .*received nothing"),
         (SSL, f'server_key: "{PEM}" server_cert: "/c.pem"', "not the file's path"),

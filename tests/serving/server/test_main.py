@@ -22,6 +22,10 @@ MODEL = ["--model", "m=/tmp"]
         ([*MODEL, "--max-in-flight-mib", "9"], "--max-message-mib, 256, received 9"),
         ([*MODEL, "--monitoring", "--monitoring-config-file", "f"], "not both"),
         ([*MODEL, "--monitoring", "--rest-port", "-1"], "switches off"),
+        (
+            [*MODEL, "--model-config-file-poll-wait-seconds", "1"],
+            "seconds needs --model-config-file FILE",
+        ),
         ([*MODEL, "--poll-seconds", "0"], "--poll-seconds must be"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -17,7 +18,7 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
 from serving.server.server import log
 from tests.serving.models import save_halves
-from tests.serving.server.assertions import predict_request, wait_until
+from tests.serving.server.assertions import predict_request, rpc_error, wait_until
 from tests.serving.server_process import COMMAND, ROOT, start_server
 
 FREE_PORTS = ("--port", "0", "--rest-port", "0")
@@ -42,6 +43,8 @@ def test_grpc_and_rest_respond_and_are_counted(halves, tmp_path):
     log = tmp_path / "log"
     with start_server({"halves": halves}, log, "--monitoring") as server:
         with grpc.insecure_channel(server.grpc) as channel:
+            for i in range(101):  # they cannot hide the model's counts
+                rpc_error(predict, channel, name=f"unknown {i}")
             assert predict(channel).outputs["y"].float_val == [2.5]
         body = {"instances": [1.0, 2.0, 5.0]}
         response = json.loads(fetch(server, "/v1/models/halves:predict", body))
@@ -51,6 +54,7 @@ def test_grpc_and_rest_respond_and_are_counted(halves, tmp_path):
         page = fetch(server, "/monitoring/prometheus/metrics")
     # Two predictions and the status.
     assert ':request_count{model_name="halves",status="OK"} 3' in page
+    assert ':request_count{model_name="other",status="NOT_FOUND"} 1' in page
     assert ':runtime_latency_count{model_name="halves",API="Predict",run' in page
 
 
@@ -138,8 +142,15 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path):
         assert process.wait(60) in codes
 
 
-def test_a_signal_before_a_model_is_loaded_ends_the_process_well(tmp_path):
-    with waiting_server(tmp_path) as process:
+def test_before_the_models_are_loaded_ports_are_closed_and_a_signal_ends_well(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    path = tmp_path / "socket"
+    flags = ("--port", str(port), "--grpc-socket-path", str(path))
+    with waiting_server(tmp_path, *flags) as process:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        assert not path.exists()
         process.send_signal(signal.SIGINT)
         assert "Stopped before" in process.communicate(timeout=60)[0]
         assert process.returncode == 0

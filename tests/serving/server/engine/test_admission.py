@@ -90,3 +90,14 @@ def test_units_that_add_up_to_more_than_the_limit_are_an_invalid_request():
             error = serving_error(acquire, units)
             assert error.code is INVALID and "the limit is 10" in error.message
     enter(semaphore.try_acquire(10))
+
+
+def test_a_reservation_is_resized_or_left_as_it_is():
+    semaphore = WeightedSemaphore(10, "bytes")
+    with semaphore.acquire_incrementally() as first, semaphore.try_acquire(3):
+        first.resize(7)
+        error = serving_error(first.resize, 8)
+        assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and first.held == 7
+        first.resize(2)
+        enter(semaphore.try_acquire(5))
+    enter(semaphore.try_acquire(10))

@@ -139,9 +139,9 @@ def test_a_full_queue_refuses_all_of_a_request_until_it_is_free(
 
 
 def test_a_request_above_all_free_batches_leaves_no_queue(doubler):
-    options = {"max_execution_batch_size": 1, "max_enqueued_batches": 2, **SPLIT}
+    options = {"max_execution_batch_size": 1, "max_enqueued_batches": 1, **SPLIT}
     with open_scheduler(**options) as scheduler:
-        error = serving_error(run, scheduler, doubler, 1, 2, 3)
+        error = serving_error(run, scheduler, doubler, 1, 2)
         assert error.code is grpc.StatusCode.UNAVAILABLE
         assert run(scheduler, doubler, 5) == [10]
 

@@ -1,24 +1,22 @@
 import gzip
 import re
+import socket
 import threading
-import time
 from unittest.mock import Mock
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import prediction_service_pb2_grpc
-from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
-from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest
-from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from mmkeras.errors import UserError
 from serving.server.configs import SslConfig
 from serving.server.errors import ServingError
 from serving.server.grpc import server as grpc_server
-from serving.server.grpc.server import GrpcServer, address, build_calls, build_handler
+from serving.server.grpc.addresses import address
+from serving.server.grpc.arrivals import ArrivalGate
+from serving.server.grpc.server import GrpcServer, build_calls, build_handler
 from tests.serving.client.certificates import write_certificates
-from tests.serving.models import floats
 from tests.serving.server.assertions import (
     WAIT_S,
     predict_request,
@@ -30,6 +28,7 @@ from tests.serving.server.recording_data_plane import RecordingDataPlane
 HEALTH = health_pb2.HealthCheckRequest()
 MIB = 2**20
 CALLS = build_calls(Mock())
+EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def bind(data_plane, port=0, host="127.0.0.1", **settings):
@@ -91,40 +90,22 @@ def start_predict(recorder):
     return start
 
 
-def health_of(channel):
-    return health_pb2_grpc.HealthStub(channel)
+def check_health(channel, service=""):
+    request = health_pb2.HealthCheckRequest(service=service)
+    return health_pb2_grpc.HealthStub(channel).Check(request, timeout=WAIT_S).status
 
 
-def test_examples_are_classified_and_regressed(serve):
-    stub = prediction_service_pb2_grpc.PredictionServiceStub(serve()[1])
-    data = {"example_list": {"examples": [floats(1)]}}
-    spec = {"name": "halves", "signature_name": "classify"}
-    request = ClassificationRequest(model_spec=spec, input=data)
-    (row,) = stub.Classify(request, timeout=WAIT_S).result.classifications
-    assert row.classes[1].label == "high"
-    task = {"model_spec": spec, "method_name": "tensorflow/serving/classify"}
-    request = MultiInferenceRequest(tasks=[task], input=data)
-    (result,) = stub.MultiInference(request, timeout=WAIT_S).results
-    assert list(result.classification_result.classifications) == [row]
-    spec["signature_name"] = "regress"
-    request = RegressionRequest(model_spec=spec, input=data)
-    (row,) = stub.Regress(request, timeout=WAIT_S).result.regressions
-    assert row.value == 2.5
-
-
-def test_requests_are_counted_by_model_and_status(serve, recorder):
+def test_requests_are_counted_and_keep_their_deadline(serve, recorder):
     _, channel = serve()
-    predict(channel)
-    code, details = rpc_error(predict, channel, name="no")
-    assert code is grpc.StatusCode.NOT_FOUND and details.endswith("Latest(no)")
+    predict(channel, timeout=20)
+    predict(channel, timeout=None)
+    assert 10 < recorder.deadlines[0].remaining_s() < 21
+    assert recorder.deadlines[1].remaining_s() is None
+    assert rpc_error(predict, channel, name="no")[0] is grpc.StatusCode.NOT_FOUND
     page = recorder.metrics.render()
-    for name, code in (("halves", "OK"), ("no", "NOT_FOUND")):
-        labels = f'model_name="{name}",status="{code}"'
-        assert f":tensorflow:serving:request_count{{{labels}}} 1\n" in page
-    latency = ":tensorflow:serving:request_latency_count"
-    labels = 'model_name="halves",API="Predict",entrypoint="GRPC"'
-    assert f"{latency}{{{labels}}} 1\n" in page
-    assert f'{latency}{{model_name="no"' not in page
+    assert ':request_count{model_name="halves",status="OK"} 2' in page
+    assert ':request_count{model_name="no",status="NOT_FOUND"} 1' in page
+    assert ':request_latency_count{model_name="halves",API="Predict",entry' in page
 
 
 def test_a_bug_is_an_error_and_the_next_request_is_served(serve, recorder, caplog):
@@ -138,21 +119,6 @@ def test_a_bug_is_an_error_and_the_next_request_is_served(serve, recorder, caplo
     predict(channel)
 
 
-def test_the_deadline_is_that_of_the_client(serve, recorder):
-    _, channel = serve()
-    predict(channel, timeout=20)
-    predict(channel, timeout=None)
-    first, second = recorder.deadlines
-    assert 10 < first.remaining_s() < 21 and second.remaining_s() is None
-
-
-def test_a_client_that_cancels_ends_the_deadline(serve, recorder, start_predict):
-    _, channel = serve()
-    (call,) = start_predict(channel)
-    call.cancel()
-    wait_until(lambda: recorder.deadlines[0].cancelled)
-
-
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 def test_bytes_that_are_no_message_are_an_error(serve, call):
     code, details = call_bytes(serve()[1], call, b"\xff\xff\xff")
@@ -160,23 +126,25 @@ def test_bytes_that_are_no_message_are_an_error(serve, call):
     assert details == f"The request is no {call.request.DESCRIPTOR.full_name} message"
 
 
-def test_an_unknown_method_is_unimplemented(serve):
+def test_unknown_methods_and_calls_without_a_message_are_unimplemented(serve):
     _, channel = serve()
     for name in ("tensorflow.serving.SessionService/SessionRun", "no.Such/Method"):
         code, _ = rpc_error(channel.unary_unary(f"/{name}"), b"", timeout=WAIT_S)
         assert code is grpc.StatusCode.UNIMPLEMENTED
+    method = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+    code, details = rpc_error(method, iter([]), timeout=WAIT_S)
+    assert code is grpc.StatusCode.UNIMPLEMENTED and "one request" in details
 
 
 @pytest.mark.parametrize("compression", list(grpc.Compression))
 def test_compressed_requests_are_read_up_to_the_limit(serve, compression):
     _, channel = serve()
     request = predict_request([1] * 1000, "no").SerializeToString()
-    for data, expected in (
-        (bytes(2 * MIB), grpc.StatusCode.RESOURCE_EXHAUSTED),
+    for data, code in (
+        (bytes(2 * MIB), EXHAUSTED),
         (request, grpc.StatusCode.NOT_FOUND),
     ):
-        code, _ = call_bytes(channel, CALLS[0], data, compression=compression)
-        assert code is expected
+        assert call_bytes(channel, CALLS[0], data, compression=compression)[0] is code
 
 
 class Abort:
@@ -190,17 +158,16 @@ class Abort:
 def handle(data_plane, data, remaining_s=None):
     """Calls the handler of Predict; returns the code and text of its error."""
     context = Mock(**{"time_remaining.return_value": remaining_s, "abort": Abort()})
+    gate = ArrivalGate(data_plane.bytes, 2 * MIB, threads=4)
     with pytest.raises(ZeroDivisionError):
-        build_handler(CALLS[0], data_plane, 64 * MIB).unary_unary(data, context)
+        build_handler(CALLS[0], data_plane, gate).stream_unary(iter([data]), context)
     return context.abort.args
 
 
 def test_decompression_stops_where_the_shared_memory_ends(recorder):
-    with recorder.bytes.try_acquire(4 * MIB):
-        code, text = handle(recorder, gzip.compress(bytes(6 * MIB)))
-    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    match = re.match(r"Too many bytes .*flight: (\d+) of 8388608", text)
-    assert 6 * MIB < int(match[1]) <= 8 * MIB
+    with recorder.bytes.try_acquire(6 * MIB):
+        code, text = handle(recorder, gzip.compress(bytes(2 * MIB)))
+    assert code is EXHAUSTED and re.match("Too many bytes", text)
     with recorder.bytes.try_acquire(8 * MIB):  # all memory was released
         pass
 
@@ -211,24 +178,37 @@ def test_an_expired_call_is_not_parsed(recorder, monkeypatch):
     assert code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-def test_health_is_reported_by_service(serve):
-    _, channel = serve()
-    for service in ("", "PredictionService", "ModelService"):
-        request = health_pb2.HealthCheckRequest(service=service)
-        assert health_of(channel).Check(request, timeout=WAIT_S).status == 1
-    request = health_pb2.HealthCheckRequest(service="Other")
-    code, _ = rpc_error(health_of(channel).Check, request, timeout=WAIT_S)
-    assert code is grpc.StatusCode.NOT_FOUND
-
-
-def test_health_responds_while_all_threads_for_models_are_busy(
+def test_health_is_reported_while_all_threads_for_models_are_busy(
     serve, recorder, start_predict
 ):
     _, channel = serve(threads=2)
     calls = start_predict(channel, 8)
-    assert health_of(channel).Check(HEALTH, timeout=WAIT_S).status == 1
+    for service in ("", "PredictionService", "ModelService"):
+        assert check_health(channel, service) == 1
+    code, _ = rpc_error(check_health, channel, "Other")
+    assert code is grpc.StatusCode.NOT_FOUND
     recorder.gate.set()
     assert all(call.result(WAIT_S).outputs for call in calls)
+
+
+def test_slow_streams_do_not_block_other_clients(serve):
+    server, channel = serve(threads=4)
+    method = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+    end = threading.Event()
+
+    def wait():  # for a message that does not come
+        end.wait(WAIT_S)
+        return
+        yield
+
+    slow = [method.future(wait(), timeout=WAIT_S) for _ in range(80)]
+    for _ in range(5):
+        predict(channel)
+        assert check_health(channel) == 1
+    wait_until(lambda: sum(call.done() for call in slow) >= 79)
+    codes = {call.code() for call in slow if call.done()}
+    end.set()
+    assert codes == {EXHAUSTED}
 
 
 def test_running_requests_are_finished_while_the_server_stops(
@@ -236,49 +216,73 @@ def test_running_requests_are_finished_while_the_server_stops(
 ):
     server, channel = serve()
     (call,) = start_predict(channel)
-    stopping = threading.Thread(target=server.stop, args=(WAIT_S,))
+    results = []
+    stopping = threading.Thread(target=lambda: results.append(server.stop(WAIT_S)))
     stopping.start()
-    with pytest.raises(grpc.RpcError) as caught:
-        while True:  # until the port is closed
-            with grpc.insecure_channel(f"127.0.0.1:{server.port}") as late:
-                health_of(late).Check(HEALTH, timeout=2)
-    codes = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED]
-    codes += [grpc.StatusCode.CANCELLED]  # a call in the moment of closing
-    assert caught.value.code() in codes
+    wait_until(lambda: refuses(server.port))
     recorder.gate.set()
     assert call.result(WAIT_S).outputs["y"].float_val == [2.5]
     stopping.join(WAIT_S)
+    assert results == [True]
+
+
+def test_requests_that_lose_their_answers_are_reported(serve, recorder, start_predict):
+    server, channel = serve()
+    (call,) = start_predict(channel)
+    assert server.stop(0) is False
+    rpc_error(call.result)
+    assert serve()[0].stop(0) is True
 
 
 def test_watchers_of_the_health_do_not_delay_the_stop(serve):
     server, channel = serve()
-    watch = health_of(channel).Watch(HEALTH)
+    watch = health_pb2_grpc.HealthStub(channel).Watch(HEALTH)
     assert next(watch).status == 1
-    start_s = time.monotonic()
-    server.stop(60)
-    assert time.monotonic() - start_s < 30
-    with pytest.raises(grpc.RpcError):
-        list(watch)
+    assert server.stop(WAIT_S)  # it waits for calls, up to this time
 
 
-def test_an_ipv6_address_has_brackets():
-    assert address("::1", 8500) == "[::1]:8500"
-    assert address("localhost", 8500) == "localhost:8500"
+def refuses(port):
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_the_addresses_are_open_from_the_start_to_the_stop_only(recorder, tmp_path):
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    server = bind(recorder, socket_path=str(path))
+    assert refuses(server.port)
+    server.start()
+    for target in (f"127.0.0.1:{server.port}", f"unix:{path}"):
+        with grpc.insecure_channel(target) as channel:
+            predict(channel)
+    with pytest.raises(UserError, match="another program serves it"):
+        bind(recorder, socket_path=str(path))
+    server.stop(0)
+    assert refuses(server.port) and not path.exists()
 
 
 BEGIN = "-----BEGIN CERTIFICATE-----\n"
 BAD_KEYS = SslConfig(server_key=f"{BEGIN}no key", server_cert=f"{BEGIN}none")
 
 
-def test_an_address_or_keys_that_cannot_be_used_are_a_users_mistake(serve, recorder):
+def test_an_address_or_keys_that_cannot_be_used_are_a_users_mistake(
+    serve, recorder, tmp_path
+):
     port = serve()[0].port
+    (tmp_path / "file").write_text("text")
     for settings, message in (
         ({"port": port}, f"127.0.0.1:{port} cannot be opened"),
         ({"host": "no.such.host.invalid"}, "--host 'no.such.host.invalid' is no addre"),
-        ({"ssl": BAD_KEYS}, "the keys of --ssl-config-file cannot be used"),
+        ({"ssl": BAD_KEYS}, "keys of --ssl-config-file cannot be used"),
+        ({"socket_path": str(tmp_path / "file")}, "a file that is no socket is there"),
+        ({"socket_path": str(tmp_path / "no" / "file")}, "does not exist"),
+        ({"socket_path": str(tmp_path / ("x" * 108))}, "more than 107 bytes"),
     ):
         with pytest.raises(UserError, match=message):
             bind(recorder, **settings)
+    assert (tmp_path / "file").read_text() == "text"
+    assert (address("::1", 1), address("h", 1)) == ("[::1]:1", "h:1")
 
 
 @pytest.mark.parametrize("mutual", [False, True])

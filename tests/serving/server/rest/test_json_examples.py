@@ -65,7 +65,7 @@ ONE = '{"examples": [{"f": %s}]}'
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("{}", "JSON Value: {} When method is classify, key 'examples' is expected "),
+        ("{}", "When method is classify, key 'examples' is expected "),
         ('{"examples": 1}', "Expecting 'examples' value to be an list/array"),
         ('{"examples": []}', "'examples' value is an empty array"),
         ('{"examples": [1]}', "Example must be JSON object but got JSON Number"),

@@ -2,14 +2,7 @@ import pytest
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from mmkeras.errors import UserError
-from serving.server.textproto import build_messages, read_text_proto
-
-MESSAGES = build_messages(
-    {
-        "Inner": {"flag": "bool", "words": "repeated string"},
-        "Outer": {"inner": "Inner", "count": "google.protobuf.Int64Value"},
-    }
-)
+from serving.text_proto import config_class, read_text_proto
 
 
 @pytest.fixture
@@ -23,10 +16,11 @@ def parse(tmp_path):
 
 
 def test_messages_nest_repeat_and_distinguish_absent_fields(parse):
-    message = parse(b'inner { words: "a" words: "b" flag: true }', MESSAGES["Outer"])
-    assert list(message.inner.words) == ["a", "b"] and message.inner.flag
-    assert not message.HasField("count")
-    assert parse(b"count { value: 0 }", MESSAGES["Outer"]).HasField("count")
+    kind = config_class("BatchingParameters")
+    message = parse(b"allowed_batch_sizes: 1 allowed_batch_sizes: 2", kind)
+    assert list(message.allowed_batch_sizes) == [1, 2]
+    assert not message.HasField("max_batch_size")
+    assert parse(b"max_batch_size { value: 0 }", kind).HasField("max_batch_size")
 
 
 @pytest.mark.parametrize(
@@ -34,25 +28,30 @@ def test_messages_nest_repeat_and_distinguish_absent_fields(parse):
     [
         (
             b'model_config_list {\n config { base_pth: "/m" }\n}',
-            "line 2: .*'base_pth' in ModelConfig.*'base_path'.*as in: an example",
+            "text-format tensorflow.serving.ModelServerConfig: 2:11: Message type "
+            '"tensorflow.serving.ModelConfig" has no field named "base_pth".*base_path',
         ),
         (b"model_config_list { zzz {} }", "Known: config"),
-        (b"model_config_list {", 'line 1: Expected "}".'),
-        (b"\n\nmodel_config_list { config { name: 3 } }", "line 3: Expected string"),
+        (b"model_config_list {", '1:19 : .*Expected "}".'),
+        (b"\n\nmodel_config_list { config { name: 3 } }", "3:36 : .*Expected string"),
         (b"custom_model_config { [type.googleapis.com/x.Y] {} }", "Type x.Y not found"),
-        (b"\xff\xfe", "is not text in UTF-8"),
     ],
 )
 def test_an_error_names_the_line_and_what_is_allowed(parse, content, reason):
-    with pytest.raises(UserError, match=f"file.config.*{reason}") as caught:
+    with pytest.raises(UserError, match=f"file.config': .*{reason}") as caught:
         parse(content)
     assert "\n" not in str(caught.value)
 
 
 def test_an_error_does_not_quote_a_secret(parse):
-    with pytest.raises(UserError, match="line 1") as caught:
-        parse(b"words: hunter2 \n", MESSAGES["Inner"], secret=True)
+    with pytest.raises(UserError, match="1:13: it is not text protobuf") as caught:
+        parse(b"server_key: hunter2 \n", config_class("SSLConfig"), secret=True)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_in_another_encoding_is_refused(parse):
+    with pytest.raises(UserError, match="file.config' is not text in UTF-8"):
+        parse(b"\xff\xfe")
 
 
 def test_a_missing_file_is_named(tmp_path):
