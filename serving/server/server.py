@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -45,6 +46,8 @@ def serve(flags: Any, models: Iterable[tuple[str, str]]) -> int:
         format="%(message)s", level=logging.WARNING, handlers=[_LogHandler(sys.stderr)]
     )
     stop, server, done = _SignalWaiter(), None, True
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)  # open connections
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     try:
         server = Server(flags)
         server.open(_build_config(flags, models))
