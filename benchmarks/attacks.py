@@ -31,6 +31,7 @@ from tensorflow_serving.apis import (
 from benchmarks.http2_stream import Script, Stream
 
 MODEL = "mmkeras"  # the name under which `start_server` serves
+CLASSIFIER = "classifier"
 METRICS_PATH = "/monitoring/prometheus/metrics"
 TIMEOUT_S = 10  # of a request, in the server
 _SERVICE = "tensorflow.serving.PredictionService"
@@ -174,7 +175,8 @@ def _slow_numbers() -> Script:
 
 def _context() -> bytes:
     request = classification_pb2.ClassificationRequest()
-    request.model_spec.name, request.model_spec.signature_name = MODEL, "classify"
+    request.model_spec.name = CLASSIFIER
+    request.model_spec.signature_name = "classify"
     examples = request.input.example_list_with_context
     examples.context.features.feature["x"].float_list.value.append(1.0)
     examples.context.features.feature["y"].bytes_list.value.append(bytes(4 * _MIB))
@@ -260,7 +262,7 @@ ATTACKS = {
     "REST: trailers of 64 MiB": Attack(
         1, lambda: [_chunks(1) + b"0\r\n" + b"a: b\r\n" * (64 * _MIB // 6), _HOLD_S]
     ),
-    "REST: 50 responses of 9 MiB, unread for 5 s": Attack(
-        50, lambda: [_post(_echo_json()), _HOLD_S]
+    "REST: 50 responses of 9 MiB, unread for 9 s": Attack(
+        50, lambda: [_post(_echo_json()), 9.0]
     ),
 }

@@ -26,7 +26,7 @@ import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from benchmarks.attacks import ATTACKS, MODEL, TIMEOUT_S, run_attack
+from benchmarks.attacks import ATTACKS, CLASSIFIER, MODEL, TIMEOUT_S, run_attack
 from benchmarks.process_watch import (
     cpu_s,
     deleted_mib,
@@ -35,7 +35,7 @@ from benchmarks.process_watch import (
     reset_peak,
 )
 from benchmarks.serving_load import Server, start_server
-from tests.serving.models import save_halves
+from tests.serving.models import save_halves, save_shared
 
 FLAGS = ("--monitoring", "--rest-timeout-seconds", str(TIMEOUT_S))
 FLAGS += ("--drain-seconds", "0")
@@ -169,14 +169,17 @@ def measure(server: Server, name: str, clients: ProcessPoolExecutor) -> Result |
 
 
 @contextmanager
-def start_servers(trees: list[Path], export: Path) -> Iterator[list[Server]]:
+def start_servers(
+    trees: list[Path], export: Path, classifier: Path
+) -> Iterator[list[Server]]:
     """Starts a server of each checkout, all at the same time."""
     with ExitStack() as stack, ThreadPoolExecutor(len(trees)) as threads:
 
         def start(tree: Path) -> Server:
             path = f"{tree}:{os.environ.get('PYTHONPATH', '')}"
             process = {"cwd": tree, "env": {**os.environ, "PYTHONPATH": path}}
-            server = start_server(tree.name, export, *FLAGS, **process)
+            models = ("--model", f"{CLASSIFIER}={classifier}")
+            server = start_server(tree.name, export, *FLAGS, *models, **process)
             return stack.enter_context(server)
 
         yield list(threads.map(start, trees))
@@ -229,11 +232,12 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(1, spawn) as clients,
     ):
-        export = save_halves(Path(folder))
+        export = save_halves(Path(folder, "halves"))
+        classifier = save_shared(Path(folder, "shared"))
         for name in ATTACKS:
             if not any(part in name for part in flags.only):
                 continue
-            with start_servers(trees, export) as servers:
+            with start_servers(trees, export, classifier) as servers:
                 rows = [columns(measure(server, name, clients)) for server in servers]
             cells = [cell for pair in zip(*rows, strict=True) for cell in pair]
             print(f"| {' | '.join([name, *cells])} |", flush=True)
