@@ -36,7 +36,7 @@ from serving.server.rest.json_document import format_json, parse_json, signature
 from serving.server.rest.json_examples import parse_examples
 from serving.server.rest.json_inputs import InputType, parse_inputs
 from serving.server.rest.json_rows import build_document, read_document
-from serving.server.rest.json_tensors import format_outputs
+from serving.server.rest.json_tensors import estimate_bytes, format_outputs
 from serving.server.rest.routes import Route
 
 _INFERENCES = {
@@ -101,6 +101,7 @@ def _predict(data_plane: DataPlane, request: Request, body: bytes | bytearray) -
         servable.check_rows(document.row_count, *tensors)
         arrays, by_row = parse_inputs(document, types)
         outputs = run_signature(servable, signature, arrays, request.deadline)
+    request.acquire(estimate_bytes(outputs))
     return format_outputs(outputs, by_row)
 
 

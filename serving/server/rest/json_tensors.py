@@ -147,6 +147,13 @@ def format_outputs(outputs: Mapping[str, np.ndarray], by_row: bool) -> bytes:
     return json.dumps(document, default=np.ndarray.tolist, ensure_ascii=False).encode()
 
 
+def estimate_bytes(outputs: Mapping[str, np.ndarray]) -> int:
+    """Estimates the memory of `format_outputs`: texts and copies of strings."""
+    strings = [array for array in outputs.values() if array.dtype == object]
+    content = sum(len(value) for array in strings for value in array.flat)
+    return 3 * content + 40 * sum(array.size for array in outputs.values())
+
+
 def _check_batch_size(outputs: Mapping[str, np.ndarray]) -> None:
     sizes = {}
     for name, array in outputs.items():
