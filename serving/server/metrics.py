@@ -77,11 +77,7 @@ class Counter(_Metric):
 
 
 class RequestCounter(Counter):
-    """Requests by model_name and status; clients choose the names.
-
-    Models have their own cells. Unknown names have them too, as in TF Serving, but only
-    the first ones.
-    """
+    """Requests by model_name and status, with cells of only the first unknown names."""
 
     def __init__(self, name: str):
         super().__init__(name, ["model_name", "status"])

@@ -11,13 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
-from tensorflow_serving.apis import (
-    classification_pb2,
-    inference_pb2,
-    model_pb2,
-    regression_pb2,
-)
+from tensorflow_serving.apis import classification_pb2, inference_pb2, regression_pb2
 from tensorflow_serving.apis.input_pb2 import Input
+from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 from mmkeras.schema import SERVING_DEFAULT
 from serving.server.deadline import Deadline
@@ -98,7 +94,7 @@ def serialized_bytes(data: Input) -> int:
 class _Task(NamedTuple):
     """Signature to run as a method, with the tensors of its input and outputs."""
 
-    response_spec: model_pb2.ModelSpec
+    response_spec: ModelSpec
     method: str
     input_tensor: str
     outputs: dict[str, str]
@@ -174,10 +170,8 @@ def to_classification_result(arrays: dict[str, np.ndarray], count: int):
     """Returns the classes of `count` examples as a message, after checks."""
     for key, array in arrays.items():
         if array.ndim != 2:
-            raise invalid_argument(
-                "Expected Tensor shape: [batch_size num_classes] but got "
-                f"{_shape(array)}"
-            )
+            text = "Expected Tensor shape: [batch_size num_classes] but got "
+            raise invalid_argument(text + _shape(array))
         expected = "DT_STRING" if key == _CLASSES else "DT_FLOAT"
         if (dtype := _type(array)) != expected:
             raise invalid_argument(f"Expected {key} Tensor of {expected}. Got: {dtype}")
@@ -193,10 +187,9 @@ def to_classification_result(arrays: dict[str, np.ndarray], count: int):
         )
     fields = ["label" if key == _CLASSES else "score" for key in arrays]
     result = classification_pb2.ClassificationResult()
-    for row in zip(*(array.tolist() for array in arrays.values()), strict=True):
-        classes = [
-            dict(zip(fields, item, strict=True)) for item in zip(*row, strict=True)
-        ]
+    for row in range(count):
+        columns = zip(*(array[row].tolist() for array in arrays.values()), strict=True)
+        classes = [dict(zip(fields, column, strict=True)) for column in columns]
         result.classifications.add(classes=classes)
     return result
 

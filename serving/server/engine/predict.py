@@ -44,8 +44,8 @@ def predict(
         for alias in sorted(request.inputs)
         if alias in signature.inputs
     }
-    filter_ = request.output_filter
-    arrays = run_signature(servable, signature, inputs, deadline, filter_)
+    names = request.output_filter
+    arrays = run_signature(servable, signature, inputs, deadline, names)
     return predict_pb2.PredictResponse(
         model_spec=response_spec(servable, request.model_spec, name),
         outputs={alias: to_proto(array) for alias, array in arrays.items()},
@@ -65,11 +65,9 @@ def run_signature(
     """
     feeds, defaults = {}, signature.defaults
     for alias in sorted(signature.inputs):
-        feeds[signature.inputs[alias].name] = (
-            inputs[alias]
-            if alias in inputs
-            else _decode(alias, defaults[alias], max_bytes=2**31)
-        )
+        if (array := inputs.get(alias)) is None:
+            array = _decode(alias, defaults[alias], max_bytes=2**31)
+        feeds[signature.inputs[alias].name] = array
     aliases = list(output_filter)
     for i, alias in enumerate(aliases):
         if alias not in signature.outputs:

@@ -89,11 +89,8 @@ def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
 def _measure(proto, max_bytes: int) -> tuple[tuple[int, ...], tf.DType, int]:
     """Returns the shape, the type and the bytes of a tensor, all checked."""
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if (
-        min(shape, default=0) < 0
-        or len(shape) > _MAX_RANK
-        or proto.tensor_shape.unknown_rank
-    ):
+    has_rank = len(shape) <= _MAX_RANK and not proto.tensor_shape.unknown_rank
+    if not has_rank or min(shape, default=0) < 0:
         raise ValueError(f"shape {shape}")
     if not (dtype := _TYPES.get(proto.dtype)):
         raise ValueError(f"type {proto.dtype}")

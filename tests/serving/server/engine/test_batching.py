@@ -143,6 +143,7 @@ def test_a_request_above_all_free_batches_leaves_no_queue(doubler):
     with open_scheduler(**options) as scheduler:
         error = serving_error(run, scheduler, doubler, 1, 2)
         assert error.code is grpc.StatusCode.UNAVAILABLE
+        assert run(scheduler, doubler, 5, key="other") == [10]
         assert run(scheduler, doubler, 5) == [10]
 
 

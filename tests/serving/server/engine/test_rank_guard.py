@@ -31,12 +31,10 @@ NO_RANK = "could end the process."
 def test_only_a_rank_that_could_crash_onednn_is_refused(
     monkeypatch, operation, shape, rank, text
 ):
-    shape = tf.TensorShape(shape).as_proto()
-    info = TensorInfo(name="x:0", tensor_shape=shape)
-    signature = SignatureDef(inputs={"x": info})
-    session = SimpleNamespace(
-        signatures={"s": signature}, operations={"s": {operation, "Identity"}}
-    )
+    info = TensorInfo(name="x:0", tensor_shape=tf.TensorShape(shape).as_proto())
+    signatures = {"s": SignatureDef(inputs={"x": info})}
+    operations = {"s": {operation, "Identity"}}
+    session = SimpleNamespace(signatures=signatures, operations=operations)
     feeds = {"x:0": np.zeros([1] * rank, np.float32)}
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     RankGuard(session).check(feeds)

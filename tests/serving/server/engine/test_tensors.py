@@ -50,12 +50,15 @@ def test_values_are_in_the_field_of_their_type():
     ("message", "values"),
     [
         (proto(float_val=[1, 2]), [[1, 2, 2], [2, 2, 2]]),
+        (proto(shape=(2,), float_val=[1, 2], int_val=[7]), [1, 2]),  # of another type
         (proto(types_pb2.DT_STRING, (3,), string_val=[b"a", b"b"]), [b"a", b"b", b"b"]),
         (proto(types_pb2.DT_STRING, (2,)), [b"", b""]),
         (proto(types_pb2.DT_STRING, (1,), string_val=[b"a", b"b"]), [b"a"]),
     ],
 )
-def test_the_last_value_is_repeated_where_values_are_missing(message, values):
+def test_missing_values_repeat_the_last_one_and_superfluous_ones_are_ignored(
+    message, values
+):
     assert to_array(message, MAX_BYTES).tolist() == values
 
 
