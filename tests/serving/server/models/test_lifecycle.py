@@ -3,14 +3,8 @@
 import pytest
 
 from serving.server.errors import not_found
-from serving.server.models.lifecycle import (
-    AVAILABLE,
-    END,
-    LOADING,
-    START,
-    UNLOADING,
-    Model,
-)
+from serving.server.models import lifecycle
+from serving.server.models.lifecycle import AVAILABLE, END, LOADING, START, Model
 
 ERROR = not_found("no such file")
 
@@ -67,11 +61,7 @@ def test_the_latest_old_version_stays_until_a_new_one_is_available():
     load(model)
     assert unloads(model) == [1, 2, 3] and model.serves
     assert unloads(desire(model)) == [1, 2, 3, 4]
-
-
-def test_an_old_version_that_is_desired_again_stays():
-    model = desire(desire(served(1), 2), 1)
-    assert unloads(model) == [] and model.serves
+    assert unloads(desire(model, 2, 3)) == [1, 4]  # desired again
 
 
 def test_a_failed_version_is_retried_after_a_time_and_a_number_of_times():
@@ -111,24 +101,13 @@ def test_a_version_that_is_withdrawn_while_it_loads_is_never_available(change):
     model.set_desired(change)
     assert model.versions[1] is version and version.state == LOADING
     version.finish_load("servable")
-    assert (version.state, unloads(model), model.available) == (UNLOADING, [], {})
+    assert (unloads(model), model.available) == ([], {})
     assert version.error.message == "Loading of servable cancelled"
 
 
 def test_an_unloading_version_starts_anew_after_its_end():
     version = (model := served(1)).versions[1]
-    version.state = UNLOADING
+    version.state = lifecycle.UNLOADING
     assert desire(model, 1).versions[1] is version and not version.desired
     version.state = END
     assert desire(model, 1).versions[1].state == START
-
-
-@pytest.mark.parametrize("is_good", [True, False])
-def test_a_model_is_settled_when_one_version_is_available_or_all_have_failed(is_good):
-    assert not (model := Model("m")).is_settled
-    assert fail(desire(model, 1, 2)).version == 2 and not model.is_settled
-    load(model) if is_good else fail(model)
-    model.update_available()
-    assert model.is_settled and model.serves == is_good
-    error = "{name: m version: 2} due to error: NOT_FOUND: no such file"
-    assert model.failure() == error
