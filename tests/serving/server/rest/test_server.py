@@ -207,12 +207,15 @@ def test_many_slow_connections_do_not_shut_the_port(serve):
     server = serve(max_connections=5)
     futures = block(server, 2)
     with ExitStack() as stack:
-        for _ in range(20):
-            stack.enter_context(connect(server)).sendall(HALF)
+        slow = [stack.enter_context(connect(server)) for _ in range(20)]
+        for connection in slow:
+            connection.sendall(HALF)
         futures.append(POOL.submit(predict, server))
         wait_until(lambda: server.app.running == 3)
         server.gate.set()
         assert [future.result() for future in futures] == [OK] * 3
+        with suppress(ConnectionResetError):
+            assert slow[0].recv(1) == b""  # it has waited longest
 
 
 def test_nothing_is_logged_in_normal_use(capfd, caplog, serve):
