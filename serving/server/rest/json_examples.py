@@ -7,7 +7,6 @@ rules and the first words of errors.
 from math import isfinite
 from typing import Any
 
-import numpy as np
 from tensorflow.core.example.example_pb2 import Example
 from tensorflow.core.example.feature_pb2 import Feature
 from tensorflow_serving.apis.input_pb2 import Input
@@ -22,7 +21,7 @@ from serving.server.rest.json_document import (
 )
 from serving.server.rest.json_rows import Document
 
-_FLOAT_MAX = float(np.finfo(np.float32).max)
+_FLOAT_LIMIT = 2.0**128 - 2.0**103  # from here on a float32 is infinite
 _INT64_MAX = 2**63 - 1
 _KIND_NAMES = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 
@@ -75,7 +74,7 @@ def _append(value: Any, name: str, feature: Feature) -> None:
             f"Feature: {name} has element with unexpected JSON type: {type_name(value)}"
         )
     elif isinstance(value, float):
-        if isfinite(value) and abs(value) > _FLOAT_MAX:
+        if isfinite(value) and abs(value) >= _FLOAT_LIMIT:
             raise invalid_argument(
                 f"Cannot convert JSON value: {quote(value)} to float without loss of "
                 "precision."

@@ -106,17 +106,18 @@ def _to_floats(values: list, kind: str) -> np.ndarray:
         numbers = np.array(values, np.float64)
     except OverflowError:
         raise invalid_argument("JSON Parse error: Number too big") from None
-    magnitudes = np.abs(numbers)
-    invalid = (magnitudes > info.max) & np.isfinite(numbers)
+    with np.errstate(over="ignore"):
+        floats = numbers.astype(info.dtype)
+    invalid = np.isinf(floats) & np.isfinite(numbers)
     if int in set(map(type, values)):
         is_integer = [type(v) is int for v in values]
-        invalid |= (magnitudes >= 2 ** (info.nmant + 1)) & is_integer
+        invalid |= (np.abs(numbers) >= 2 ** (info.nmant + 1)) & is_integer
     if invalid.any():
         raise invalid_argument(
             f"Cannot convert JSON value: {quote(values[int(invalid.argmax())])} to "
             f"{kind} without loss of precision."
         )
-    return numbers.astype(info.dtype)
+    return floats
 
 
 def _wrong_type(value: Any, kind: str):

@@ -43,6 +43,7 @@ def test_other_values_become_an_array():
         (7, "float", 7.0),
         ([[], []], "int32", [[], []]),
         ([1, 2.0**70], "float", [1.0, 2.0**70]),
+        (3.4028235e38, "float", float(np.finfo(np.float32).max)),
     ):
         assert to_array(value, name).tolist() == values
 
