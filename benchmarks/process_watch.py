@@ -1,7 +1,8 @@
-"""Memory, file descriptors and threads of other processes."""
+"""Memory, CPU time, file descriptors and threads of other processes."""
 
 import os
 import re
+import stat
 import subprocess
 import sys
 import tempfile
@@ -84,3 +85,46 @@ def bounds(samples: list[Sample], noun: str) -> tuple[float, float]:
     """Returns the minimum and maximum of the field `noun`."""
     values = [getattr(sample, noun) for sample in samples]
     return min(values), max(values)
+
+
+def process_tree(pid: int) -> list[int]:
+    """Returns a process and all its descendants."""
+    pids = [pid]
+    for parent in pids:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            pids += map(int, task.read_text().split())
+    return pids
+
+
+def memory_mib(pids: list[int], field: str = "VmRSS") -> float:
+    """Returns the sum of a field of /proc/PID/status, as VmRSS or VmHWM (peak)."""
+    texts = (Path(f"/proc/{pid}/status").read_text() for pid in pids)
+    return sum(int(re.search(rf"{field}:\s+(\d+)", text)[1]) for text in texts) / 1024
+
+
+def reset_peak(pids: list[int]) -> None:
+    """Sets VmHWM of each process to its present memory."""
+    for pid in pids:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def cpu_s(pids: list[int]) -> float:
+    """Returns the CPU time of all threads of the processes."""
+    texts = (Path(f"/proc/{pid}/stat").read_text() for pid in pids)
+    fields = (text.rpartition(")")[2].split() for text in texts)
+    ticks = sum(int(values[11]) + int(values[12]) for values in fields)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def deleted_mib(pids: list[int]) -> float:
+    """Returns the disk space of open files without a name: temporary files."""
+    blocks = 0
+    for pid in pids:
+        for file in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                status = file.stat()
+            except OSError:  # closed since
+                continue
+            if stat.S_ISREG(status.st_mode) and not status.st_nlink:
+                blocks += status.st_blocks
+    return blocks * 512 / 2**20

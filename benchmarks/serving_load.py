@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import tensorflow as tf
@@ -52,9 +53,17 @@ class Server:
 
 @contextmanager
 def start_server(
-    name: str, export: Path, *flags: str, batching: str = ""
+    name: str, export: Path, *flags: str, batching: str = "", **popen: Any
 ) -> Iterator[Server]:
-    """Serves `export` as the model "mmkeras"; `batching` are text proto settings."""
+    """Serves `export` as the model "mmkeras".
+
+    Args:
+        name: Name of the server in tables.
+        export: Folder with versions.
+        flags: More flags of the server.
+        batching: Text proto with the settings of batching; empty: none.
+        popen: Arguments of `subprocess.Popen`, as `cwd` and `env`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "serving.server", *flags]
         command += ["--model", f"mmkeras={export}", "--port", "0", "--rest-port", "0"]
@@ -64,7 +73,7 @@ def start_server(
             command += ["--batching-parameters-file", str(file)]
         log = Path(folder) / "log"
         with log.open("w") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=output)
+            process = subprocess.Popen(command, stdout=output, stderr=output, **popen)
         try:
             end_s = time.monotonic() + START_S
             while not re.search(r"^Serving: ", log.read_text(), re.MULTILINE):

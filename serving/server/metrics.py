@@ -12,11 +12,12 @@ import os
 import resource
 import threading
 import time
-from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
+_PREFIX = ":tensorflow:serving:"
+_SESSION = f"{_PREFIX}batching_session:"
 # Memory stays bounded: beyond these numbers of label sets per metric and of unknown
 # model names, values are counted under _OTHER.
 _MAX_CELLS, _MAX_UNKNOWN_NAMES = 10_000, 100
@@ -25,29 +26,15 @@ _MAX_LABEL = 256  # characters; a client can send a model name of a megabyte
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
-class _Metric(ABC):
-    """Name, label names, and one cell per set of label values."""
+class _Metric:
+    """Name, label names, and one cell of numbers per set of label values."""
 
-    def __init__(self, name: str, labels: Sequence[str], kind: str):
-        self.name, self.labels, self.kind = name, tuple(labels), kind
-        self._cells: dict[tuple[str, ...], list] = {}
-        self._lock = threading.Lock()
+    kind = "counter"
 
-    def _cell(self, values: dict[str, str]) -> list:
-        """Returns the cell of label values; the lock must be held."""
-        if values.keys() != set(self.labels):
-            raise TypeError(f"{self.name} has the labels {', '.join(self.labels)}.")
-        key = self._key([str(values[label])[:_MAX_LABEL] for label in self.labels])
-        if key not in self._cells and len(self._cells) >= _MAX_CELLS:
-            key = (_OTHER,) * len(self.labels)
-        return self._cells.setdefault(key, self._empty())
-
-    def _key(self, values: Sequence[str]) -> tuple[str, ...]:
-        return tuple(values)
-
-    @abstractmethod
-    def _empty(self) -> list:
-        """Returns a new cell."""
+    def __init__(self, name: str, labels: Sequence[str], cell_size: int = 1):
+        self.name, self.labels = name, tuple(labels)
+        self._empty, self._lock = [0] * cell_size, threading.Lock()
+        self._cells: dict[tuple[str, ...], list[float]] = {}
 
     def lines(self) -> list[str]:
         """Returns the metric in Prometheus' text format."""
@@ -57,38 +44,40 @@ class _Metric(ABC):
         for key, cell in cells:
             values = (value.translate(_ESCAPES) for value in key)
             pairs = zip(self.labels, values, strict=True)
-            lines += self._samples([f'{n}="{v}"' for n, v in pairs], cell)
+            labels = [f'{name}="{value}"' for name, value in pairs]
+            for suffix, label, number in self._samples(cell):
+                text = ",".join(labels + label)
+                lines.append(f"{self.name}{suffix}{{{text}}} {number:.17g}")
         return lines
 
-    @abstractmethod
-    def _samples(self, labels: list[str], cell: list) -> list[str]:
-        """Returns the lines of a cell."""
+    def _cell(self, values: dict[str, str]) -> list[float]:
+        """Returns the cell of label values; the lock must be held."""
+        if values.keys() != set(self.labels):
+            raise TypeError(f"{self.name} has the labels {', '.join(self.labels)}.")
+        key = self._key([str(values[label])[:_MAX_LABEL] for label in self.labels])
+        if key not in self._cells and len(self._cells) >= _MAX_CELLS:
+            key = (_OTHER,) * len(self.labels)
+        return self._cells.setdefault(key, self._empty.copy())
+
+    def _key(self, values: list[str]) -> tuple[str, ...]:
+        return tuple(values)
+
+    def _samples(self, cell: list[float]) -> Iterator[tuple[str, list[str], float]]:
+        """Yields (suffix of the name, more labels, number)."""
+        yield "", [], cell[0]
 
 
 class Counter(_Metric):
     """Number that only grows."""
-
-    def __init__(self, name: str, labels: Sequence[str]):
-        super().__init__(name, labels, "counter")
 
     def increment(self, by: int = 1, **labels: str) -> None:
         """Adds `by` to the cell of these labels; TypeError for unknown labels."""
         with self._lock:
             self._cell(labels)[0] += by
 
-    def _empty(self) -> list:
-        return [0]
-
-    def _samples(self, labels, cell):
-        return [f"{self.name}{{{','.join(labels)}}} {cell[0]}"]
-
 
 class RequestCounter(Counter):
-    """Requests by model_name and status; clients choose the names.
-
-    Models have their own cells. Unknown names have them too, as in TF Serving, but only
-    the first ones.
-    """
+    """Requests by model_name and status, with cells of only the first unknown names."""
 
     def __init__(self, name: str):
         super().__init__(name, ["model_name", "status"])
@@ -112,10 +101,11 @@ class RequestCounter(Counter):
 class Histogram(_Metric):
     """Counts of values below each limit; a value equal to a limit counts above it."""
 
+    kind = "histogram"
+
     def __init__(self, name: str, labels: Sequence[str], limits: Sequence[float]):
-        super().__init__(name, labels, "histogram")
+        super().__init__(name, labels, len(limits) + 2)  # the last is the sum
         self._limits = limits
-        self._bounds = [f'le="{limit:g}"' for limit in limits] + ['le="+Inf"']
 
     def observe(self, value: float, **labels: str) -> None:
         """Counts a value in the cell of these labels; TypeError for unknown labels."""
@@ -124,20 +114,13 @@ class Histogram(_Metric):
             cell[bisect_right(self._limits, value)] += 1
             cell[-1] += value
 
-    def _empty(self) -> list:
-        return [0] * len(self._bounds) + [0.0]  # the last is the sum
-
-    def _samples(self, labels, cell):
+    def _samples(self, cell):
         *counts, total = cell
-        buckets = zip(self._bounds, accumulate(counts), strict=True)
-        return [
-            *(
-                f"{self.name}_bucket{{{','.join([*labels, b])}}} {n}"
-                for b, n in buckets
-            ),
-            f"{self.name}_sum{{{','.join(labels)}}} {total:.17g}",
-            f"{self.name}_count{{{','.join(labels)}}} {sum(counts)}",
-        ]
+        bounds = [*(f"{limit:g}" for limit in self._limits), "+Inf"]
+        for bound, count in zip(bounds, accumulate(counts), strict=True):
+            yield "_bucket", [f'le="{bound}"'], count
+        yield "_sum", [], total
+        yield "_count", [], sum(counts)
 
 
 def exponential(first: float, growth: float, count: int) -> list[float]:
@@ -146,46 +129,35 @@ def exponential(first: float, growth: float, count: int) -> list[float]:
 
 
 class Metrics:
-    """All metrics of one server; thread-safe.
+    """All metrics of one server; thread-safe. Latencies are in microseconds.
 
-    Attributes:
-        request_count: Requests by model_name and status, as "OK" or "NOT_FOUND".
-        request_latency: Microseconds of successful requests, by model_name, API
-            ("predict"; "Predict" over gRPC) and entrypoint ("REST").
-        runtime_latency: Microseconds in TensorFlow, by model_name, API, runtime.
-        request_example_counts: Examples per request, by model.
-        request_example_count_total: Total examples, by model.
-        model_warmup_latency: Microseconds of a warm-up, by model_path and status.
-        queuing_latency: Microseconds in the batch queue, by thread_pool_name.
-        wrapped_run_count: Batches that were run.
+    APIs are "predict" over REST and "Predict" over gRPC, an entrypoint is "REST", and a
+    status "OK" or "NOT_FOUND".
     """
 
     def __init__(self):
-        serving = ":tensorflow:serving:"
-        session = f"{serving}batching_session:"
-        latency = exponential(10.0, 1.8, 33)  # microseconds, to about 24 minutes
-        self.request_count = RequestCounter(f"{serving}request_count")
+        latency = exponential(10.0, 1.8, 33)  # to about 24 minutes
+        queuing = exponential(100.0, 1.2, 52)  # to about 1.1 s
+        self.request_count = RequestCounter(f"{_PREFIX}request_count")
         self.request_latency = Histogram(
-            f"{serving}request_latency", ["model_name", "API", "entrypoint"], latency
+            f"{_PREFIX}request_latency", ["model_name", "API", "entrypoint"], latency
         )
         self.runtime_latency = Histogram(
-            f"{serving}runtime_latency", ["model_name", "API", "runtime"], latency
+            f"{_PREFIX}runtime_latency", ["model_name", "API", "runtime"], latency
         )
-        self.request_example_counts = Histogram(
-            f"{serving}request_example_counts", ["model"], exponential(1.0, 2.0, 15)
+        self.request_example_counts = Histogram(  # examples per request
+            f"{_PREFIX}request_example_counts", ["model"], exponential(1.0, 2.0, 15)
         )
         self.request_example_count_total = Counter(
-            f"{serving}request_example_count_total", ["model"]
+            f"{_PREFIX}request_example_count_total", ["model"]
         )
         self.model_warmup_latency = Histogram(
-            f"{serving}model_warmup_latency", ["model_path", "status"], latency
+            f"{_PREFIX}model_warmup_latency", ["model_path", "status"], latency
         )
         self.queuing_latency = Histogram(
-            f"{session}queuing_latency",
-            ["thread_pool_name"],
-            exponential(100.0, 1.2, 52),  # microseconds, to about 1.1 s
+            f"{_SESSION}queuing_latency", ["thread_pool_name"], queuing
         )
-        self.wrapped_run_count = Counter(f"{session}wrapped_run_count", [])
+        self.wrapped_run_count = Counter(f"{_SESSION}wrapped_run_count", [])  # batches
         self._started_s = time.time()
 
     def render(self) -> str:
@@ -195,17 +167,15 @@ class Metrics:
         return "\n".join([*sum(lines, []), *_process_lines(self._started_s)]) + "\n"
 
 
-def _process_lines(started_s: float) -> list[str]:
+def _process_lines(started_s: float) -> Iterator[str]:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     with open("/proc/self/statm", encoding="ascii") as file:
         pages = int(file.read().split()[1])
-    numbers = {
-        "cpu_seconds_total counter": usage.ru_utime + usage.ru_stime,
-        "open_fds gauge": len(os.listdir("/proc/self/fd")),
-        "resident_memory_bytes gauge": pages * resource.getpagesize(),
-        "start_time_seconds gauge": started_s,
-    }
-    lines = []
-    for text, number in numbers.items():
-        lines += [f"# TYPE process_{text}", f"process_{text.split()[0]} {number:.17g}"]
-    return lines
+    for name, kind, number in (
+        ("cpu_seconds_total", "counter", usage.ru_utime + usage.ru_stime),
+        ("open_fds", "gauge", len(os.listdir("/proc/self/fd"))),
+        ("resident_memory_bytes", "gauge", pages * resource.getpagesize()),
+        ("start_time_seconds", "gauge", started_s),
+    ):
+        yield f"# TYPE process_{name} {kind}"
+        yield f"process_{name} {number:.17g}"

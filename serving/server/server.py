@@ -1,7 +1,9 @@
 """Server process: loads the models, serves gRPC and REST, drains at a signal."""
 
+import ctypes
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -28,6 +30,8 @@ from serving.server.models.manager import Manager
 from serving.server.rest.app import RestApp
 from serving.server.rest.server import RestServer
 
+# M_MMAP_THRESHOLD: freed blocks of this size go back to the system at once.
+_RETURN_LARGE_BLOCKS = -3, 2**22
 _SIGNAL_POLL_S = 0.5  # interval at which Python can run signal handlers
 
 
@@ -45,6 +49,10 @@ def serve(flags: Any, models: Iterable[tuple[str, str]]) -> int:
         format="%(message)s", level=logging.WARNING, handlers=[_LogHandler(sys.stderr)]
     )
     stop, server, done = _SignalWaiter(), None, True
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)  # open connections
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+    if set_option := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc only
+        set_option(*_RETURN_LARGE_BLOCKS)
     try:
         server = Server(flags)
         server.open(_build_config(flags, models))

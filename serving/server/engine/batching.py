@@ -9,19 +9,21 @@ that one task cannot fail the others.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import CancelledError, Future, TimeoutError, wait
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import grpc
 import numpy as np
 
 from serving.server.configs import Batching
 from serving.server.deadline import Deadline
-from serving.server.engine.batch_merge import count_rows, merge, split
+from serving.server.engine.batch_merge import Feeds, count_rows, merge, split
 from serving.server.errors import ServingError, invalid_argument
 
 # run(feeds, timeout in ms, 0 for none) -> output arrays
-RunBatch = Callable[[Mapping[str, np.ndarray], int], list[np.ndarray]]
+RunBatch = Callable[[Feeds, int], list[np.ndarray]]
 
 
 class BatchScheduler:
@@ -35,13 +37,11 @@ class BatchScheduler:
     ):
         """Starts the threads.
 
-        Args:
-            options: Batch sizes and timeouts.
-            observe: Receives the microseconds that each task waited.
-            count: Called once per batch.
+        `observe` receives the microseconds that each task waited; `count` is called
+        once per batch.
         """
         self._options, self._observe, self._count = options, observe, count
-        self._queues: dict[Hashable, _Queue] = {}
+        self._queues: dict[Hashable, _Queue] = {}  # those with tasks
         self._changed = threading.Condition()
         self._closed = False
         self._threads = [
@@ -52,29 +52,17 @@ class BatchScheduler:
             thread.start()
 
     def run(
-        self,
-        key: Hashable,
-        run: RunBatch,
-        feeds: Mapping[str, np.ndarray],
-        deadline: Deadline,
+        self, key: Hashable, run: RunBatch, feeds: Feeds, deadline: Deadline
     ) -> list[np.ndarray]:
-        """Runs the arrays in a batch with other requests of the same key.
-
-        Raises:
-            ServingError: INVALID_ARGUMENT for inputs that cannot be batched,
-                UNAVAILABLE if the queue is full, RESOURCE_EXHAUSTED if the deadline
-                passed in the queue; also any error of `run`.
-        """
+        """Runs the arrays in a batch with other requests of the same key."""
         rows = count_rows(feeds)
         self.check_size(rows)
         with self._changed:
             if self._closed:
                 raise _unavailable("The batch scheduler is closed.")
-            queue = self._queues.get(key)
-            if queue is None:
-                queue = self._queues[key] = _Queue(run, self._options)
-            tasks = [_Task(part, deadline) for part in queue.split_task(feeds, rows)]
-            queue.add(tasks)
+            queue = self._queues.get(key) or _Queue(run, self._options)
+            tasks = queue.add(feeds, rows, deadline)
+            self._queues[key] = queue
             self._changed.notify()
         try:
             results = [_wait(task) for task in tasks]
@@ -85,15 +73,11 @@ class BatchScheduler:
             return results[0]
         return [np.concatenate(parts) for parts in zip(*results, strict=True)]
 
-    def remove_queue(self, key: Hashable) -> None:
-        """Removes the queue of a key that is no longer used."""
-        with self._changed:
-            self._queues.pop(key, None)
-
     def queued_tasks(self, key: Hashable) -> int:
         """Returns the number of tasks in the queue of a key."""
         with self._changed:
-            return self._queues[key].task_count if key in self._queues else 0
+            queue = self._queues.get(key)
+            return sum(map(len, queue.batches)) if queue else 0
 
     def close(self) -> None:
         """Runs all queued tasks, then ends the threads."""
@@ -112,42 +96,41 @@ class BatchScheduler:
             )
 
     def _work(self) -> None:
-        while (batch := self._next()) is not None:
-            queue, tasks = batch
+        while batch := self._next():
+            run, tasks = batch
             self._count()
             now_s = time.monotonic()
             for task in tasks:
                 self._observe((now_s - task.created_s) * 1e6)
             if tasks := [task for task in tasks if task.start()]:
-                _process(tasks, queue.run, self._options)
+                _process(tasks, run, self._options)
 
-    def _next(self) -> tuple["_Queue", list["_Task"]] | None:
+    def _next(self) -> tuple[RunBatch, list["_Task"]] | None:
         """Waits for a ready batch; returns None after `close`."""
         with self._changed:
-            while True:
-                waits_s = []
+            while self._queues or not self._closed:
+                now_s, ready_s = time.monotonic(), []
                 for key, queue in self._queues.items():
-                    in_s = queue.ready_in_s(time.monotonic(), self._closed)
-                    if in_s == 0:
-                        # Round robin: this queue moves behind the others.
-                        self._queues[key] = self._queues.pop(key)
+                    ready_s.append(queue.ready_s())
+                    if self._closed or ready_s[-1] <= now_s:
+                        batch = queue.batches.popleft()
+                        del self._queues[key]
+                        if queue.batches:  # round robin: it moves behind the others
+                            self._queues[key] = queue
                         self._changed.notify()  # another batch may be ready
-                        return queue, queue.pop_batch()
-                    if in_s is not None:
-                        waits_s.append(in_s)
-                if self._closed and not waits_s:
-                    return None
-                self._changed.wait(min(waits_s, default=None))
+                        return queue.run, batch
+                self._changed.wait(min(ready_s) - now_s if ready_s else None)
+        return None
 
 
+@dataclass(eq=False)
 class _Task:
-    """Arrays of one request, with the future of its outputs."""
+    """Arrays of one request or of a part, with the future of its outputs."""
 
-    def __init__(self, feeds: Mapping[str, np.ndarray], deadline: Deadline):
-        self.feeds, self.deadline = feeds, deadline
-        self.rows = count_rows(feeds)
-        self.created_s = time.monotonic()
-        self.future: Future[list[np.ndarray]] = Future()
+    feeds: Feeds
+    deadline: Deadline
+    created_s: float = field(default_factory=time.monotonic)
+    future: Future[list[np.ndarray]] = field(default_factory=Future)
 
     def start(self) -> bool:
         """Marks the task as running; returns False if it was cancelled or expired."""
@@ -161,73 +144,54 @@ class _Queue:
 
     def __init__(self, run: RunBatch, options: Batching):
         self.run, self._options = run, options
-        self._batches: deque[list[_Task]] = deque([[]])
-        self._open_rows, self._opened_s = 0, 0.0
+        self.batches: deque[list[_Task]] = deque([[]])
+        self._open_rows = 0
 
-    @property
-    def task_count(self) -> int:
-        return sum(map(len, self._batches))
-
-    def split_task(self, feeds, rows: int) -> Iterator[dict[str, np.ndarray]]:
-        """Yields the parts of a task, the first one as large as the open batch's rest.
-
-        Without splitting there is one part.
-        """
+    def add(self, feeds: Feeds, rows: int, deadline: Deadline) -> list[_Task]:
+        """Adds a request as one task, or as parts that fill up the open batch."""
         limit = self._options.max_execution_batch_size
         free = limit - self._open_rows
         end = free if free and self._options.enable_large_batch_splitting else limit
-        for start in (0, *range(end, rows, limit)):
-            yield {name: a[start:end] for name, a in feeds.items()}
-            end += limit
-
-    def add(self, tasks: list[_Task]) -> None:
-        """Adds all tasks, or raises ServingError (UNAVAILABLE) if the queue is full."""
-        limit, enqueued = self._options.max_execution_batch_size, len(self._batches)
-        free_batches = self._options.max_enqueued_batches - enqueued
-        fits_open = self._open_rows + tasks[0].rows <= limit
-        if len(tasks) - fits_open > free_batches:
+        slices = list(pairwise([0, *range(end, rows, limit), rows]))
+        enqueued, fits_open = len(self.batches), slices[0][1] <= free
+        if enqueued + len(slices) - fits_open > self._options.max_enqueued_batches:
             raise _unavailable(
                 "The batch scheduling queue to which this task was submitted is full; "
                 f"currently {enqueued} batches enqueued and max_enqueued_batches is "
                 f"{self._options.max_enqueued_batches}"
             )
-        for task in tasks:
-            if self._open_rows + task.rows > limit:
-                self._open_batch()
-            if not self._batches[-1]:
-                self._opened_s = task.created_s
-            self._batches[-1].append(task)
-            self._open_rows += task.rows
+        tasks = []
+        for start, end in slices:
+            part = {name: array[start:end] for name, array in feeds.items()}
+            tasks.append(_Task(part, deadline))
+            if self._open_rows + end - start > limit:
+                self.batches.append([])
+                self._open_rows = 0
+            self.batches[-1].append(tasks[-1])
+            self._open_rows += end - start
+        return tasks
 
-    def ready_in_s(self, now_s: float, closed: bool) -> float | None:
-        """Returns the seconds until a batch is ready; None: the queue is empty."""
-        if len(self._batches) > 1:
-            return 0
-        if not self._batches[-1]:
-            return None
+    def ready_s(self) -> float:
+        """Returns the `time.monotonic()` from which the oldest batch is ready."""
         full = self._open_rows >= self._options.max_execution_batch_size
-        end_s = self._opened_s + self._options.batch_timeout_micros / 1e6
-        return 0 if full or closed else max(0, end_s - now_s)
+        if full or len(self.batches) > 1:
+            return 0.0
+        timeout_s = self._options.batch_timeout_micros / 1e6
+        return self.batches[0][0].created_s + timeout_s
 
-    def pop_batch(self) -> list[_Task]:
-        """Removes and returns the oldest batch."""
-        if len(self._batches) == 1:
-            self._open_batch()
-        return self._batches.popleft()
 
-    def _open_batch(self) -> None:
-        self._batches.append([])
-        self._open_rows = 0
+def timeout_ms(deadlines: Iterable[Deadline]) -> int:
+    """Returns the time limit of a run for requests with these deadlines; 0: none."""
+    left_s = [deadline.remaining_s() for deadline in deadlines]
+    return 0 if None in left_s else max(1, round(1000 * max(left_s)))
 
 
 def _wait(task: _Task) -> list[np.ndarray]:
     try:
         return task.future.result(task.deadline.remaining_s())
-    except TimeoutError:
+    except (TimeoutError, CancelledError):
         if not task.future.cancel():  # it is running: its session must stay open
             return task.future.result()
-    except CancelledError:  # expired in the queue
-        pass
     raise ServingError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "Run() timeout exceeded while waiting in batching queue",
@@ -237,11 +201,10 @@ def _wait(task: _Task) -> list[np.ndarray]:
 def _process(tasks: list[_Task], run: RunBatch, options: Batching) -> None:
     """Sets the outputs or the error of every task."""
     requests = [task.feeds for task in tasks]
-    left_s = [task.deadline.remaining_s() for task in tasks]
-    timeout_ms = 0 if None in left_s else max(1, round(1000 * max(left_s)))
     try:
         feeds = merge(requests, options)
-        results = split(run(feeds, timeout_ms), requests, count_rows(feeds))
+        outputs = run(feeds, timeout_ms(task.deadline for task in tasks))
+        results = split(outputs, requests, count_rows(feeds))
     except Exception as error:
         if len(tasks) == 1:
             tasks[0].future.set_exception(error)

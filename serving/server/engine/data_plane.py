@@ -23,7 +23,8 @@ from serving.server.engine.predict import predict
 from serving.server.engine.tensors import expanded_bytes
 from serving.server.errors import invalid_argument
 from serving.server.metrics import Metrics
-from serving.server.models.manager import Manager, ModelHandle
+from serving.server.models.lifecycle import Version as ModelHandle
+from serving.server.models.manager import Manager
 
 _SIGNATURE_DEF = "signature_def"
 

@@ -28,42 +28,8 @@ def predict(
     deadline: Deadline,
     max_tensor_bytes: int,
 ) -> predict_pb2.PredictResponse:
-    """Returns the outputs of the request's signature.
-
-    Args:
-        servable: Model version to run.
-        request: Tensors under the input names of the signature.
-        deadline: Deadline of the request.
-        max_tensor_bytes: Maximum size of one input tensor.
-
-    Raises:
-        ServingError: With the code and text of TensorFlow Serving.
-    """
+    """Returns the outputs of the request's signature."""
     name = request.model_spec.signature_name or SERVING_DEFAULT
-    signature = find_signature(servable, name)
-    _check_names(signature, request.inputs)
-    arrays = {
-        alias: _decode(alias, request.inputs[alias], max_tensor_bytes)
-        for alias in sorted(request.inputs)
-        if alias in signature.inputs
-    }
-    outputs = run_signature(
-        servable, signature, arrays, deadline, request.output_filter
-    )
-    response = predict_pb2.PredictResponse(
-        model_spec=response_spec(servable, request.model_spec, name)
-    )
-    for alias, array in outputs.items():
-        response.outputs[alias].CopyFrom(to_proto(array))
-    return response
-
-
-def find_signature(servable: Servable, name: str) -> SignatureDef:
-    """Returns the signature of that name.
-
-    Raises:
-        ServingError: There is none, or it is of another method than TF Serving knows.
-    """
     signature = servable.signatures.get(name)
     if signature is None:
         raise failed_precondition(f'Serving signature key "{name}" not found.')
@@ -72,7 +38,18 @@ def find_signature(servable: Servable, name: str) -> SignatureDef:
             "Expected prediction signature method_name to be one of "
             f"{{{', '.join(_METHODS)}}}. Was: {signature.method_name}"
         )
-    return signature
+    _check_names(signature, request.inputs)
+    inputs = {
+        alias: _decode(alias, request.inputs[alias], max_tensor_bytes)
+        for alias in sorted(request.inputs)
+        if alias in signature.inputs
+    }
+    names = request.output_filter
+    arrays = run_signature(servable, signature, inputs, deadline, names)
+    return predict_pb2.PredictResponse(
+        model_spec=response_spec(servable, request.model_spec, name),
+        outputs={alias: to_proto(array) for alias, array in arrays.items()},
+    )
 
 
 def run_signature(
@@ -82,26 +59,25 @@ def run_signature(
     deadline: Deadline,
     output_filter: Iterable[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Runs a signature; returns {output: array}.
+    """Runs a signature, with its defaults for missing inputs; returns {output: array}.
 
-    Args:
-        servable: Model version to run.
-        signature: One of its signatures.
-        inputs: {input: array}; the signature's defaults replace missing ones.
-        deadline: Deadline of the request.
-        output_filter: Names of outputs; empty: all.
-
-    Raises:
-        ServingError: With the code and text of TensorFlow Serving.
+    An empty filter selects all outputs.
     """
     feeds, defaults = {}, signature.defaults
     for alias in sorted(signature.inputs):
-        name = signature.inputs[alias].name
-        if alias in inputs:
-            feeds[name] = inputs[alias]
-        else:
-            feeds[name] = _decode(alias, defaults[alias], 2**31)
-    aliases = _select_outputs(signature, output_filter)
+        if (array := inputs.get(alias)) is None:
+            array = _decode(alias, defaults[alias], max_bytes=2**31)
+        feeds[signature.inputs[alias].name] = array
+    aliases = list(output_filter)
+    for i, alias in enumerate(aliases):
+        if alias not in signature.outputs:
+            raise invalid_argument(
+                f"output tensor alias not found in signature: {alias} Outputs expected "
+                f"to be in the set {_format_set(signature.outputs)}."
+            )
+        if alias in aliases[:i]:
+            raise invalid_argument(f"duplicate output tensor alias: {alias}")
+    aliases = aliases or sorted(signature.outputs)
     fetches = [signature.outputs[alias].name for alias in aliases]
     arrays = servable.run(feeds, fetches, deadline, "Predict")
     return dict(zip(aliases, arrays, strict=True))
@@ -111,9 +87,10 @@ def response_spec(
     servable: Servable, request_spec: model_pb2.ModelSpec, signature: str
 ) -> model_pb2.ModelSpec:
     """Returns the ModelSpec of a response: version and signature that were run."""
-    spec = model_pb2.ModelSpec(name=request_spec.name, signature_name=signature)
-    spec.version.value = servable.version
-    return spec
+    version = {"value": servable.version}
+    return model_pb2.ModelSpec(
+        name=request_spec.name, version=version, signature_name=signature
+    )
 
 
 def _check_names(signature: SignatureDef, inputs: Iterable[str]) -> None:
@@ -140,21 +117,6 @@ def _decode(alias: str, proto: TensorProto, max_bytes: int) -> np.ndarray:
         return to_array(proto, max_bytes)
     except ValueError:
         raise invalid_argument(f"tensor parsing error: {alias}") from None
-
-
-def _select_outputs(signature, names: Iterable[str]) -> list[str]:
-    """Returns the requested output names, by default all."""
-    aliases: list[str] = []
-    for alias in names:
-        if alias not in signature.outputs:
-            raise invalid_argument(
-                f"output tensor alias not found in signature: {alias} Outputs expected "
-                f"to be in the set {_format_set(signature.outputs)}."
-            )
-        if alias in aliases:
-            raise invalid_argument(f"duplicate output tensor alias: {alias}")
-        aliases.append(alias)
-    return aliases or sorted(signature.outputs)
 
 
 def _format_set(names: Iterable[str]) -> str:

@@ -2,36 +2,28 @@
 
 import os
 import re
-from pathlib import Path
+from collections.abc import Iterable
+from typing import Any
 
-from tensorflow_serving.config.file_system_storage_path_source_pb2 import (
-    FileSystemStoragePathSourceConfig,
-)
+import tensorflow as tf
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from mmkeras.files import is_remote, join_path
 
-Policy = FileSystemStoragePathSourceConfig.ServableVersionPolicy
-# Folder of a version; a URI stays text, as Path would drop a slash.
-Location = Path | str
-
 # Source: safe_strto64 of TensorFlow 2.16 (tsl/platform/numbers.cc), by which TF Serving
 # reads the names of folders: zeros may lead, white space may surround.
-_NUMBER = re.compile(r"[ \t\n\v\f\r]*(-?[0-9]+)[ \t\n\v\f\r]*", re.ASCII)
-_LOWEST, _HIGHEST = -(2**63), 2**63 - 1
+_NUMBER = re.compile(r"[ \t\n\v\f\r]*(-?)0*([0-9]{1,19})[ \t\n\v\f\r]*", re.ASCII)
 
 
 def parse_version(name: str) -> int | None:
     """Returns a folder's version number; None if its name is not one."""
     match = _NUMBER.fullmatch(name)
-    if not match or len(match[1].lstrip("-0")) > 19:  # digits of the highest
-        return None
-    number = int(match[1])
-    return number if _LOWEST <= number <= _HIGHEST else None
+    number = int(match[1] + match[2]) if match else None
+    return number if match and -(2**63) <= number < 2**63 else None
 
 
-def choose_versions(versions: list[int], policy: Policy) -> list[int]:
-    """Returns the versions that the policy selects."""
+def _choose(versions: Iterable[int], policy: Any) -> list[int]:
+    """Returns the versions that a model_version_policy selects, ascending."""
     kind = policy.WhichOneof("policy_choice")
     if kind == "all":
         return sorted(versions)
@@ -40,22 +32,21 @@ def choose_versions(versions: list[int], policy: Policy) -> list[int]:
     return sorted(versions)[-max(policy.latest.num_versions, 1) :]
 
 
-def find_versions(model: ModelConfig) -> tuple[dict[int, Location] | None, list[str]]:
-    """Lists the versions under a model's base path that its policy selects.
+def find_versions(model: ModelConfig) -> tuple[dict[int, str] | None, list[str]]:
+    """Returns the {version: path} that a model's policy selects, and warnings.
 
-    As in TF Serving, a file with a number as name counts as a version, which fails to
-    load.
-
-    Returns:
-        {version: location}, None if the base path cannot be listed; and warnings.
+    The first is None if the base path cannot be listed. As in TF Serving, a file with a
+    number as name counts as a version, which fails to load.
     """
+    base_path, policy = model.base_path, model.model_version_policy
     try:
-        names = _list(model.base_path)
-    except OSError as error:
-        text = f"Could not find base path {model.base_path} for servable "
-        return None, [f"{text}{model.name} with error {error.strerror or error}."]
+        names = sorted(_list(base_path))
+    except (OSError, ValueError) as error:  # ValueError: a name is not UTF-8
+        reason = getattr(error, "strerror", None) or error
+        text = f"Could not find base path {base_path} for servable {model.name}"
+        return None, [f"{text} with error {reason}."]
     folders, warnings = {}, []
-    for name in sorted(names):
+    for name in names:
         number = parse_version(name)
         if number in folders:
             warnings.append(
@@ -64,29 +55,24 @@ def find_versions(model: ModelConfig) -> tuple[dict[int, Location] | None, list[
             )
         if number is not None:
             folders[number] = name
-    policy = model.model_version_policy
     for number in sorted(set(policy.specific.versions) - set(folders)):
         warnings.append(
             f"Version {number} of servable {model.name}, which was requested to "
             "be served as a 'specific' version in the servable's version policy, "
             "was not found in the file system."
         )
-    chosen = choose_versions(list(folders), policy)
-    if not chosen:
+    numbers = _choose(folders, policy)
+    if not numbers:
         warnings.append(
-            f"No versions of servable {model.name} found under base path "
-            f"{model.base_path}. Did you forget to name your leaf directory as a "
-            "number (eg. '/1/')?"
+            f"No versions of servable {model.name} found under base path {base_path}. "
+            "Did you forget to name your leaf directory as a number (eg. '/1/')?"
         )
-    paths = {number: join_path(model.base_path, folders[number]) for number in chosen}
-    return {n: p if is_remote(p) else Path(p) for n, p in paths.items()}, warnings
+    return {n: join_path(base_path, folders[n]) for n in numbers}, warnings
 
 
 def _list(base_path: str) -> set[str]:
     if not is_remote(base_path):
         return set(os.listdir(base_path))
-    import tensorflow as tf
-
     try:
         names = tf.io.gfile.listdir(base_path)
     except tf.errors.OpError as error:

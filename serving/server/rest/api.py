@@ -36,9 +36,12 @@ from serving.server.rest.json_document import format_json, parse_json, signature
 from serving.server.rest.json_examples import parse_examples
 from serving.server.rest.json_inputs import InputType, parse_inputs
 from serving.server.rest.json_rows import build_document, read_document
-from serving.server.rest.json_tensors import format_outputs
+from serving.server.rest.json_tensors import content_bytes, format_outputs
 from serving.server.rest.routes import Route
 
+# Copies of the inputs while they run, and of the outputs until their JSON is written:
+# TensorFlow's tensors and arrays; texts, base64 and JSON.
+_RUN_COPIES, _JSON_COPIES = 3, 5
 _INFERENCES = {
     "classify": ClassificationRequest,
     "regress": RegressionRequest,
@@ -100,7 +103,9 @@ def _predict(data_plane: DataPlane, request: Request, body: bytes | bytearray) -
         tensors = ([info.name for info in side] for side in infos)
         servable.check_rows(document.row_count, *tensors)
         arrays, by_row = parse_inputs(document, types)
+        request.acquire(_RUN_COPIES * content_bytes(arrays))
         outputs = run_signature(servable, signature, arrays, request.deadline)
+    request.acquire(_JSON_COPIES * content_bytes(outputs))
     return format_outputs(outputs, by_row)
 
 

@@ -115,7 +115,8 @@ class RestApp:
             start_s = time.monotonic()
             stack.enter_context(self._count_running())
             content = await self._run(request, route, body, acquire)
-            acquire(len(content))
+            # The body and its values are not needed any more.
+            acquire.resize(len(content))
         except ServingError as error:
             code, status = error.code, _STATUS.get(error.code, 500)
             status = 413 if isinstance(error, TooLargeError) else status

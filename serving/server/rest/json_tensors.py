@@ -33,6 +33,7 @@ _TYPES: dict[str, tuple[set[type], Any]] = {
 }
 _WRITABLE = {"bool", "float32", "float64", *_INTEGERS}  # numpy's names
 _BYTES_SUFFIX = "_bytes"
+_STRING_BYTES = 33  # of an empty one
 _MAX_RANK = 32  # numpy's, before 2.0
 
 
@@ -145,6 +146,16 @@ def format_outputs(outputs: Mapping[str, np.ndarray], by_row: bool) -> bytes:
     if all(map(_is_finite, outputs.values())):
         return format_json(document)
     return json.dumps(document, default=np.ndarray.tolist, ensure_ascii=False).encode()
+
+
+def content_bytes(arrays: Mapping[str, np.ndarray]) -> int:
+    """Returns the bytes of arrays: strings with their content and their objects."""
+    size = 0
+    for array in arrays.values():
+        size += array.nbytes
+        if array.dtype == object:
+            size += sum(map(len, array.flat)) + _STRING_BYTES * array.size
+    return size
 
 
 def _check_batch_size(outputs: Mapping[str, np.ndarray]) -> None:

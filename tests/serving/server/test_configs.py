@@ -20,11 +20,12 @@ MODEL = 'name: "m" base_path: "/m" model_platform: "tensorflow"'
 TYPE = 'name: "m" base_path: "file:///m" model_type:'
 CUSTOM = "custom_model_config {}"
 SPLIT = "enable_large_batch_splitting { value: true }"
+LARGE = "max_execution_batch_size { value: 1001 }"
 BATCHING, PAGE, SSL = configs.read_batching, configs.read_monitoring, configs.read_ssl
 # Words of such files, so that random text is parsed beyond its first word.
 WORDS = (
-    r"""model_config_list config name base_path max_batch_size value allowed_batch_sizes
-prometheus_config enable path server_key custom_model_config version_labels key all
+    r"""model_config_list config name base_path max_batch_size value prometheus_config
+allowed_batch_sizes enable path server_key custom_model_config version_labels key all
 model_version_policy specific versions enable_large_batch_splitting num_batch_threads
 { } : : "a" '/m' "\377" "\ud800" 1 -1 true 9223372036854775808 0x7f 1e9 nan [ ] , ; # é
 [type.googleapis.com/google.protobuf.Struct] 😀""".split()
@@ -67,10 +68,7 @@ def test_all_fields_of_a_model_list_are_read(read):
         ([MODEL.replace("/m", "m")], "absolute path or URI; got base_path()=m"),
         ([MODEL.replace("/m", "")], "absolute path or URI; got base_path()="),
         ([f"{TYPE} 0"], "Illegal setting neither ModelServerConfig"),
-        (
-            [f"{MODEL} model_type: TENSORFLOW"],
-            "Illegal setting both ModelServerConfig::model_type (deprecated) and",
-        ),
+        ([f"{MODEL} model_type: TENSORFLOW"], "both ModelServerConfig::model_type ("),
         ([f"{TYPE} OTHER"], "model_type choice 2 not"),
         ([MODEL.replace("tensorflow", "caffe")], "m requests unsupported platform caf"),
         ([MODEL.replace('"m"', '""')], "every model in config list to have a name"),
@@ -146,29 +144,16 @@ def test_an_ssl_file_contains_the_texts_of_pem_files(read):
     ("reader", "text", "message"),
     [
         (BATCHING, "allowed_batch_sizes: 4", "max_batch_size.* was 4; expected 1000"),
-        (BATCHING, "allowed_batch_sizes: [4, 2, 1000]", "be positive and ascend"),
         (BATCHING, "allowed_batch_sizes: [4, 4, 1000]", "be positive and ascend"),
         (BATCHING, "allowed_batch_sizes: [0, 1000]", "be positive and ascend"),
-        (
-            BATCHING,
-            "max_batch_size { }",
-            "max_batch_size must be 1 or more, received 0",
-        ),
+        (BATCHING, "max_batch_size { }", "_batch_size must be 1 or more, received 0"),
         (BATCHING, "num_batch_threads { }", "num_batch_threads must be 1 or more"),
         (BATCHING, "batch_timeout_micros { value: -1 }", "must be 0 or more"),
         (BATCHING, f"{SPLIT} max_enqueued_batches {{ }}", "must be 1 or more"),
-        (
-            BATCHING,
-            f"{SPLIT} max_execution_batch_size {{ value: 1001 }}",
-            "must be at most max_batch_size, 1000, received 1001",
-        ),
+        (BATCHING, f"{SPLIT} {LARGE}", "most max_batch_size, 1000, received 1001"),
         (BATCHING, "max_batchsize { value: 1 }", "Did you mean 'max_batch_size'?"),
         (BATCHING, "max_batch_size: 32", "Example: max_batch_size { value: 32 }"),
-        (
-            PAGE,
-            'prometheus_config { path: "m" }',
-            "path must begin with '/', rec.* 'm'",
-        ),
+        (PAGE, 'prometheus_config { path: "m" }', "must begin with '/', received 'm'"),
         (SSL, f'server_cert: "{PEM}"', "server_key must be .*received nothing"),
         (SSL, f'server_key: "{PEM}" server_cert: "/c.pem"', "not the file's path"),
         (SSL, f'{KEYS} custom_ca: "x"', "custom_ca must be the text of a PEM file"),
@@ -183,10 +168,7 @@ def test_an_invalid_file_is_refused_with_what_is_allowed(read, reader, text, mes
 
 
 @settings(max_examples=400, deadline=None)
-@given(
-    text=st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join)
-    | st.text(max_size=40)
-)
+@given(st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join) | st.text())
 @pytest.mark.parametrize("reader", [read_model_config, BATCHING, PAGE, SSL])
 def test_random_text_is_read_or_refused_in_one_line(tmp_path_factory, reader, text):
     path = tmp_path_factory.getbasetemp() / "random.config"

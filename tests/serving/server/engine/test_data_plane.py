@@ -1,3 +1,4 @@
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import MagicMock
@@ -27,56 +28,48 @@ CLASSIFY = {**SPEC, "signature_name": "classify"}
 TASK = {"model_spec": CLASSIFY, "method_name": "tensorflow/serving/classify"}
 MODEL = {"name": "m", "base_path": "relative", "model_platform": "tensorflow"}
 RELATIVE = {"model_config_list": {"config": [MODEL]}}
+TWO = {"example_list": {"examples": [floats(1), floats(2)]}}
+CONTEXT = floats(1)
+CONTEXT.features.feature["z"].bytes_list.value.append(b"z" * 2**22)
+HUGE = {"context": CONTEXT, "examples": [floats(2)] * 200}  # 4 MiB become 1600 MiB
+HUGE = {"example_list_with_context": HUGE}
 
 
-def test_examples_are_counted(data_plane):
-    def total():
-        for line in data_plane.metrics.render().splitlines():
-            if line.startswith(":tensorflow:serving:request_example_count_total{"):
-                return int(line.split()[-1])
-        return 0
-
-    before, deadline = total(), Deadline(30)
-    data = {"example_list": {"examples": [floats(1), floats(2)]}}
-    spec = {**SPEC, "signature_name": "regress"}
-    data_plane.regress(RegressionRequest(model_spec=spec, input=data), deadline)
-    classification = ClassificationRequest(model_spec=CLASSIFY, input=data)
-    data_plane.classify(classification, deadline)
-    several = MultiInferenceRequest(tasks=[TASK], input=data)
-    data_plane.multi_inference(several, deadline)
-    assert total() == before + 6
+def infer(data_plane, method, data):
+    request = {
+        "classify": ClassificationRequest(model_spec=CLASSIFY),
+        "regress": RegressionRequest(model_spec={**SPEC, "signature_name": "regress"}),
+        "multi_inference": MultiInferenceRequest(tasks=[TASK]),
+    }[method]
+    request.input.MergeFrom(type(request.input)(**data))
+    return getattr(data_plane, method)(request, Deadline(30))
 
 
 @pytest.mark.parametrize("method", ["classify", "regress", "multi_inference"])
-def test_a_context_counts_towards_the_limit_once_per_example(data_plane, method):
-    context = floats(1)
-    context.features.feature["z"].bytes_list.value.append(b"z" * 2**22)
-    data = {"context": context, "examples": [floats(2)] * 200}
-    data = {"example_list_with_context": data}  # 4 MiB become 1600 MiB
-    request = {
-        "classify": ClassificationRequest(model_spec=CLASSIFY, input=data),
-        "regress": RegressionRequest(model_spec=SPEC, input=data),
-        "multi_inference": MultiInferenceRequest(tasks=[TASK], input=data),
-    }[method]
-    error = serving_error(getattr(data_plane, method), request, Deadline(30))
+def test_examples_are_counted_and_their_contexts_limited(data_plane, method):
+    def total():
+        page = data_plane.metrics.render()
+        return sum(map(int, re.findall(r"example_count_total\{.*\} (\d+)", page)))
+
+    before = total()
+    infer(data_plane, method, TWO)
+    assert total() == before + 2
+    error = serving_error(infer, data_plane, method, HUGE)
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
     assert error.message.endswith(f"bytes of requests, and the limit is {2**30}")
 
 
-def test_the_metadata_are_the_signatures(data_plane):
-    response = data_plane.get_model_metadata(
-        GetModelMetadataRequest(model_spec=SPEC, metadata_field=["signature_def"])
-    )
-    content = SignatureDefMap()
-    assert response.metadata["signature_def"].Unpack(content)
-    signatures = content.signature_def
-    assert set(signatures) >= {"serving_default", "classify", "regress"}
-    assert signatures["serving_default"].inputs["x"].dtype == 1
-    assert response.model_spec.version.value == 1
-
-
 def metadata(*fields):
     return GetModelMetadataRequest(model_spec=SPEC, metadata_field=fields)
+
+
+def test_the_metadata_are_the_signatures(data_plane):
+    response = data_plane.get_model_metadata(metadata("signature_def"))
+    content = SignatureDefMap()
+    assert response.metadata["signature_def"].Unpack(content)
+    assert set(content.signature_def) >= {"serving_default", "classify", "regress"}
+    assert content.signature_def["serving_default"].inputs["x"].dtype == 1
+    assert response.model_spec.version.value == 1
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -29,15 +31,15 @@ NO_RANK = "could end the process."
 def test_only_a_rank_that_could_crash_onednn_is_refused(
     monkeypatch, operation, shape, rank, text
 ):
-    shape = tf.TensorShape(shape).as_proto()
-    info = TensorInfo(name="x:0", tensor_shape=shape)
-    signature = SignatureDef(inputs={"x": info})
-    settings = {"s": signature}, {"s": {operation, "Identity"}}
+    info = TensorInfo(name="x:0", tensor_shape=tf.TensorShape(shape).as_proto())
+    signatures = {"s": SignatureDef(inputs={"x": info})}
+    operations = {"s": {operation, "Identity"}}
+    session = SimpleNamespace(signatures=signatures, operations=operations)
     feeds = {"x:0": np.zeros([1] * rank, np.float32)}
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    RankGuard(*settings).check(feeds)
+    RankGuard(session).check(feeds)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
-    guard = RankGuard(*settings)
+    guard = RankGuard(session)
     if text:
         assert text in serving_error(guard.check, feeds).message
     else:

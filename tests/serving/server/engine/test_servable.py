@@ -12,7 +12,6 @@ from serving.server.deadline import Deadline
 from serving.server.engine import servable as servable_module
 from serving.server.engine.admission import WeightedSemaphore
 from serving.server.engine.batching import BatchScheduler
-from serving.server.engine.servable import Servable
 from tests.serving.server.assertions import WAIT_S, load_servable, serving_error
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -47,9 +46,8 @@ def test_a_wrong_type_or_rank_is_refused(servable, signature, dtype, text):
 
 
 def test_a_folder_without_a_model_is_an_error_with_tensorflows_code(tmp_path):
-    error = serving_error(load_servable, tmp_path)
+    error = serving_error(load_servable, tmp_path, match="Could not find SavedModel")
     assert error.code is grpc.StatusCode.NOT_FOUND
-    assert "Could not find SavedModel" in error.message
 
 
 @pytest.mark.parametrize(
@@ -77,10 +75,10 @@ def test_a_model_is_refused_only_if_a_signature_calls_python(tmp_path, call, ope
 
 def test_requests_of_all_outputs_are_batched(halves):
     waits_us = []
-    options = {"max_batch_size": 8, "batch_timeout_micros": 10**9}
-    scheduler = BatchScheduler(
-        Batching(**options, num_batch_threads=1), waits_us.append
+    options = Batching(
+        max_batch_size=8, batch_timeout_micros=10**9, num_batch_threads=1
     )
+    scheduler = BatchScheduler(options, waits_us.append)
     servable = load_servable(halves / "1", scheduler=scheduler)
 
     def halve(value):
@@ -98,8 +96,7 @@ def test_requests_of_all_outputs_are_batched(halves):
 
 
 def test_the_session_is_closed_when_the_signatures_cannot_be_read(halves, monkeypatch):
-    closed = []
-    close = Session.close
+    closed, close = [], Session.close
     monkeypatch.setattr(Session, "close", lambda s: closed.append(close(s)))
     monkeypatch.setattr(servable_module, "RankGuard", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -122,30 +119,26 @@ def test_rows_that_a_signature_fixes_are_not_counted(tmp_path):
 
     assert look_up(200, 9) == [*range(9)]
     for size, count in ((200, 10), (201, 1)):
-        error = serving_error(look_up, size, count)
-        assert "rows, and the limit is 9" in error.message
+        serving_error(look_up, size, count, match="rows, and the limit is 9")
     servable.close()
 
 
 def test_the_time_of_tensorflow_is_observed_without_the_wait(halves, monkeypatch):
     now_s, observed = [0.0], []
+    for kind, method, step_s in (
+        (WeightedSemaphore, "acquire", 100),
+        (Session, "run", 2),
+    ):
+        call = getattr(kind, method)
 
-    class SlowSemaphore(WeightedSemaphore):
-        def acquire(self, units, deadline):
-            now_s[0] += 100
-            return super().acquire(units, deadline)
+        def slow(*args, call=call, step_s=step_s):
+            now_s[0] += step_s
+            return call(*args)
 
-    class SlowSession(Session):
-        def run(self, *args):
-            now_s[0] += 2
-            return super().run(*args)
-
+        monkeypatch.setattr(kind, method, slow)
     clock = SimpleNamespace(perf_counter=lambda: now_s[0])
     monkeypatch.setattr(servable_module, "time", clock)
-    monkeypatch.setattr(servable_module, "Session", SlowSession)
-    settings = {"observe": lambda *call: observed.append(call)}
-    slow = SlowSemaphore(9, "rows")
-    servable = Servable("m", 1, halves / "1", semaphore=slow, **settings)
+    servable = load_servable(halves / "1", observe=lambda *call: observed.append(call))
     run(servable, "serving_default", ["y"], x=np.ones(1, np.float32))
     servable.close()
     assert observed == [("Predict", 2e6)]

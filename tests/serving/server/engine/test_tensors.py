@@ -4,7 +4,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
+from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from serving.server.engine.tensors import tensor_bytes, to_array, to_proto
 
@@ -14,9 +14,8 @@ NUMBERS += ["c8", "c16"]
 
 
 def proto(dtype=types_pb2.DT_FLOAT, shape=(2, 3), **fields):
-    dims = [tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in shape]
-    shape_proto = tensor_shape_pb2.TensorShapeProto(dim=dims)
-    return tensor_pb2.TensorProto(dtype=dtype, tensor_shape=shape_proto, **fields)
+    shape = {"dim": [{"size": size} for size in shape]}
+    return tensor_pb2.TensorProto(dtype=dtype, tensor_shape=shape, **fields)
 
 
 @given(
@@ -44,19 +43,22 @@ def test_values_are_in_the_field_of_their_type():
     assert to_proto(np.array([1.5], "f4")).float_val == [1.5]
     assert to_proto(np.array([b"a"], object)).string_val == [b"a"]
     assert to_proto(np.array([3], "u1")).int_val == [3]
-    assert not to_proto(np.ones(3, "f4")).tensor_content
+    assert to_proto(np.array([1], tf.bfloat16.as_numpy_dtype)).half_val == [0x3F80]
 
 
 @pytest.mark.parametrize(
     ("message", "values"),
     [
         (proto(float_val=[1, 2]), [[1, 2, 2], [2, 2, 2]]),
+        (proto(shape=(2,), float_val=[1, 2], int_val=[7]), [1, 2]),  # of another type
         (proto(types_pb2.DT_STRING, (3,), string_val=[b"a", b"b"]), [b"a", b"b", b"b"]),
         (proto(types_pb2.DT_STRING, (2,)), [b"", b""]),
         (proto(types_pb2.DT_STRING, (1,), string_val=[b"a", b"b"]), [b"a"]),
     ],
 )
-def test_the_last_value_is_repeated_where_values_are_missing(message, values):
+def test_missing_values_repeat_the_last_one_and_superfluous_ones_are_ignored(
+    message, values
+):
     assert to_array(message, MAX_BYTES).tolist() == values
 
 

@@ -6,40 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.server.errors import ServingError
-from serving.server.rest.json_document import (
-    decode_base64,
-    parse_object,
-    quote,
-    signature_name,
-)
+from serving.server.rest.json_document import decode_base64, parse_object, quote
 from tests.serving.server.assertions import serving_error
 
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
-)
+LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats()
+VALUES = st.recursive(LEAVES, lambda v: st.lists(v) | st.dictionaries(st.text(), v))
 
 
 @given(st.dictionaries(st.text(), VALUES))
 def test_any_object_equals_the_standard_librarys(document):
     body = json.dumps(document).encode()
-    try:
-        assert repr(parse_object(body)) == repr(json.loads(body))
-    except ServingError:  # json.dumps writes lone surrogates
-        assert rb"\ud" in body
-
-
-BROKEN = ["", " \n", "{", "{a:1}", '{"a":1,}', '{"a" 1}', '{"a":nul}', '{"a":"\n"}']
-BROKEN += ['{"a":"\\ud800"}', '{"a":1e999}', '{"a":' + "[" * 200_000, "{}x", '{"a":.1}']
-BROKEN += ['{"a":NaN', '{"a":-Infinityy}']
-
-
-@pytest.mark.parametrize("text", BROKEN)
-def test_a_broken_document_is_refused(text):
-    error = serving_error(parse_object, text.encode())
-    assert error.code.name == "INVALID_ARGUMENT"
-    assert error.message.startswith("JSON Parse error: ")
+    assert repr(parse_object(body)) == repr(json.loads(body))
 
 
 @given(st.binary() | st.text(alphabet='{}[]":,\\u0dD18eE+-.nulINa\n ').map(str.encode))
@@ -50,22 +27,22 @@ def test_any_bytes_are_an_object_or_an_error(body):
         assert error.code.name == "INVALID_ARGUMENT"
 
 
-@pytest.mark.parametrize("text", ["[1]", "3.5", '"x"', "null"])
-def test_a_document_that_is_no_object_is_refused(text):
-    message = serving_error(parse_object, text.encode()).message
-    assert message == f"JSON Value: {text} Is not object"
-
-
 def test_nan_infinity_and_a_byte_order_mark_are_accepted():
     assert repr(parse_object(b'{"a": [NaN, -Infinity]}')) == "{'a': [nan, -inf]}"
     assert parse_object(b'\xef\xbb\xbf{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
 
 
-def test_a_signature_name_is_a_text():
-    assert signature_name({"signature_name": "s"}) == "s"
-    assert signature_name({}) == ""
-    error = serving_error(signature_name, {"signature_name": 1})
-    assert "'signature_name' key must be a string value" in error.message
+BROKEN = ["", " \n", "{", "{a:1}", '{"a":1,}', '{"a" 1}', '{"a":nul}', '{"a":"\n"}']
+BROKEN += ['{"a":"\\ud800"}', '{"a":1e999}', '{"a":' + "[" * 200_000, "{}x", '{"a":.1}']
+BROKEN += ['{"a":NaN', '{"a":-Infinityy}', '{"a":NaN,"b":"\\ud800"}']
+VALID = ["[1]", "3.5", '"x"', "null"]
+
+
+@pytest.mark.parametrize("text", BROKEN + VALID)
+def test_a_document_that_is_broken_or_no_object_is_refused(text):
+    error = serving_error(parse_object, text.encode())
+    start = f"JSON Value: {text} Is not" if text in VALID else "JSON Parse error: "
+    assert error.code.name == "INVALID_ARGUMENT" and error.message.startswith(start)
 
 
 @given(st.binary())
@@ -77,8 +54,8 @@ def test_any_bytes_survive_base64_with_and_without_padding(content):
 
 @pytest.mark.parametrize("text", ["e", "eA=", "eA===", "=", "é", "e=A=", "eA=x", 1])
 def test_invalid_base64_is_refused(text):
-    message = serving_error(decode_base64, {"b64": text}).message
-    assert "base64 d" in message
+    error = serving_error(decode_base64, {"b64": text}, match="base64 d(ecode|ata)$")
+    assert error.code.name == "INVALID_ARGUMENT"
 
 
 def test_a_quotation_of_a_large_value_is_short():
