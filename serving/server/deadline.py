@@ -1,5 +1,6 @@
 """Deadline and cancellation of a request."""
 
+import copy
 import threading
 import time
 
@@ -21,6 +22,13 @@ class Deadline:
         since_s = time.monotonic() if since_s is None else since_s
         self.at_s = None if seconds is None else since_s + seconds
         self._cancelled = threading.Event()
+
+    def within(self, seconds: float) -> "Deadline":
+        """Returns a deadline in `seconds` or earlier, which is cancelled with this."""
+        at_s = time.monotonic() + seconds
+        result = copy.copy(self)
+        result.at_s = at_s if self.at_s is None else min(at_s, self.at_s)
+        return result
 
     def cancel(self) -> None:
         """Marks the request as cancelled by its client."""

@@ -17,7 +17,7 @@ class WeightedSemaphore:
     """Weighted semaphore with FIFO order and deadlines; thread-safe.
 
     Attributes:
-        waiters: One ticket per caller that waits in `acquire`, the oldest first.
+        waiters: One ticket per caller that waits, the oldest first.
     """
 
     def __init__(self, limit: int, unit: str):
@@ -42,21 +42,9 @@ class WeightedSemaphore:
             ServingError: INVALID_ARGUMENT for units above the limit,
                 DEADLINE_EXCEEDED if the deadline passed or the client left.
         """
-        self.check(units)
-        ticket = object()
-        with self._changed:
-            self.waiters.append(ticket)
-            try:
-                while self.waiters[0] is not ticket or self._used + units > self.limit:
-                    self._wait(units, deadline)
-                self._used += units
-            finally:
-                self.waiters.remove(ticket)
-                self._changed.notify_all()
-        try:
+        with self.acquire_incrementally() as reservation:
+            reservation.wait_for(units, deadline)
             yield
-        finally:
-            self._release(units)
 
     @contextmanager
     def try_acquire(self, units: int) -> Iterator[None]:
@@ -77,30 +65,29 @@ class WeightedSemaphore:
         """
         return Reservation(self)
 
-    def _wait(self, units: int, deadline: Deadline) -> None:
-        if deadline.is_over:
-            raise deadline_exceeded(
-                f"No room for {units} {self._unit} before the deadline"
-            )
-        left_s = deadline.remaining_s()
-        self._changed.wait(_POLL_S if left_s is None else min(left_s, _POLL_S))
+    def wait_for(self, units: int, deadline: Deadline) -> None:
+        """Takes units as `acquire` does."""
+        ticket = object()
+        with self._changed:
+            self.waiters.append(ticket)
+            try:
+                while self.waiters[0] is not ticket or self._used + units > self.limit:
+                    if deadline.is_over:
+                        raise deadline_exceeded(
+                            f"No room for {units} {self._unit} before the deadline"
+                        )
+                    self._changed.wait(deadline.within(_POLL_S).remaining_s())
+                self._used += units
+            finally:
+                self.waiters.remove(ticket)
+                self._changed.notify_all()
 
     def add(self, units: int) -> None:
-        """Takes units without waiting, or gives units back if the number is negative.
-
-        Raises:
-            ServingError: RESOURCE_EXHAUSTED if too few are free.
-        """
-        if units <= 0:
-            return self._release(-units)
+        """Takes units as `try_acquire` does; gives them back if they are negative."""
         with self._changed:
-            if self._used + units > self.limit:
+            if units > 0 and self._used + units > self.limit:
                 raise over_limit(self._unit, self._used, self.limit, units)
             self._used += units
-
-    def _release(self, units: int) -> None:
-        with self._changed:
-            self._used -= units
             self._changed.notify_all()
 
 
@@ -114,13 +101,15 @@ class Reservation:
         self.resize(self.held + units)
 
     def resize(self, units: int) -> None:
-        """Holds `units` instead of the present number, without waiting.
-
-        Raises:
-            ServingError: As `WeightedSemaphore.try_acquire`; the number is unchanged.
-        """
+        """Holds `units` instead of the present number, without waiting."""
         self._semaphore.check(units)
         self._semaphore.add(units - self.held)
+        self.held = units
+
+    def wait_for(self, units: int, deadline: Deadline) -> None:
+        """Holds `units` instead of the present number; waits if they are more."""
+        self._semaphore.check(units)
+        self._semaphore.wait_for(units - self.held, deadline)
         self.held = units
 
     def __enter__(self) -> "Reservation":

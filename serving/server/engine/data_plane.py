@@ -20,7 +20,7 @@ from serving.server.deadline import Deadline
 from serving.server.engine import inference
 from serving.server.engine.admission import WeightedSemaphore
 from serving.server.engine.predict import predict
-from serving.server.engine.tensors import tensor_bytes
+from serving.server.engine.tensors import expanded_bytes
 from serving.server.errors import invalid_argument
 from serving.server.metrics import Metrics
 from serving.server.models.lifecycle import Version as ModelHandle
@@ -69,8 +69,7 @@ class DataPlane:
             ServingError: With TensorFlow Serving's code and text, as all methods here.
         """
         limit = self._limits.message_bytes
-        size_bytes = sum(tensor_bytes(p, limit) for p in request.inputs.values())
-        extra_bytes = max(0, size_bytes - request.ByteSize())
+        extra_bytes = sum(expanded_bytes(p, limit) for p in request.inputs.values())
         with self.bytes.try_acquire(extra_bytes), self.admit(_spec(request)) as handle:
             return predict(handle.servable, request, deadline, limit)
 

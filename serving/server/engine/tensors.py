@@ -72,6 +72,20 @@ def tensor_bytes(proto: tensor_pb2.TensorProto, max_bytes: int) -> int:
         return 0
 
 
+def expanded_bytes(proto: tensor_pb2.TensorProto, max_bytes: int) -> int:
+    """Returns the bytes of `to_array`'s result above those of the proto, about.
+
+    `ByteSize` would serialize the proto.
+    """
+    size_bytes = tensor_bytes(proto, max_bytes)
+    if proto.dtype in _PACKED:
+        field, dtype = _PACKED[proto.dtype]
+        size_bytes -= len(getattr(proto, field.name)) * dtype().itemsize
+    elif proto.dtype in _FIELDS:  # a value has at least one byte
+        size_bytes -= len(getattr(proto, _FIELDS[proto.dtype]))
+    return size_bytes and max(0, size_bytes - len(proto.tensor_content))
+
+
 def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
     """Returns an array as a proto, with values in the field of their type.
 

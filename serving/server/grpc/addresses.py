@@ -1,7 +1,7 @@
 """Addresses of the gRPC server: checked at start-up, opened after the models' load."""
 
+import errno
 import socket
-import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,8 +9,6 @@ import grpc
 
 from mmkeras.errors import UserError
 from serving.server.configs import SslConfig
-
-_MAX_PATH_BYTES = 107  # of sockaddr_un
 
 
 def address(host: str, port: int) -> str:
@@ -27,29 +25,29 @@ def reserve_port(host: str, port: int) -> socket.socket:
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise UserError(
-            f"--host '{host}' is no address: {error.strerror}. Use an address of "
-            "this machine, as 127.0.0.1."
-        ) from None
-    for family, kind, protocol, _, target in infos:
+        raise address_error(address(host, port), error.strerror) from None
+    reason = None
+    for family, *_, target in infos:
         try:
-            sock = socket.socket(family, kind, protocol)
-        except OSError:  # no IPv6 on this machine
+            sock = socket.socket(family)
+        except OSError as error:  # no IPv6 on this machine
+            reason = error.strerror
             continue
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(target)
             return sock
-        except OSError:
+        except OSError as error:
             sock.close()
-    raise port_error(address(host, port))
+            reason = error.strerror
+    raise address_error(address(host, port), reason)
 
 
-def port_error(target: str) -> UserError:
+def address_error(target: str, reason: object) -> UserError:
     """Returns the error of an address that cannot be opened."""
     return UserError(
-        f"The address {target} cannot be opened: another program has it, or it is not "
-        "one of this machine. Choose another --port, --host or --grpc-socket-path."
+        f"The address {target} cannot be opened: {reason}. "
+        "Choose another --port, --host or --grpc-socket-path."
     )
 
 
@@ -59,32 +57,18 @@ def check_socket_path(path: str) -> str:
     Raises:
         UserError: The path is in use, or cannot be a socket.
     """
-    file, reason = Path(path).absolute(), ""
-    if len(bytes(file)) > _MAX_PATH_BYTES:
-        reason = f"it has more than {_MAX_PATH_BYTES} bytes"
-    elif not file.parent.is_dir():
-        reason = f"the folder '{file.parent}' does not exist"
-    elif file.is_symlink() or file.exists():
-        if not stat.S_ISSOCK(file.lstat().st_mode):
-            reason = "a file that is no socket is there"
-        elif _is_served(file):
-            reason = "another program serves it"
-    if reason:
-        raise UserError(
-            f"--grpc-socket-path '{path}' cannot be used: {reason}. Use another path."
-        )
+    file = Path(path).absolute()
+    try:
+        if file.is_socket():
+            with socket.socket(socket.AF_UNIX) as sock:
+                if sock.connect_ex(str(file)) == errno.ECONNREFUSED:
+                    file.unlink()
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(file))
+            file.unlink()
+    except OSError as error:
+        raise address_error(f"unix:{file}", error.strerror or error) from None
     return f"unix:{file}"
-
-
-def _is_served(file: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as sock:
-        try:
-            sock.connect(str(file))
-        except ConnectionRefusedError:
-            return False
-        except OSError:  # no permission
-            return True
-    return True
 
 
 def build_credentials(ssl: SslConfig) -> grpc.ServerCredentials:

@@ -4,40 +4,30 @@ gRPC keeps a message from the moment it is read until it is complete, whatever i
 Before that, a call holds no more than its flow-control window, 64 KiB.
 """
 
-import ctypes
 import queue
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from contextlib import ExitStack, suppress
 
 from serving.server.deadline import Deadline
 from serving.server.engine.admission import Reservation, WeightedSemaphore, over_limit
+from serving.server.engine.decompression import decompress_message
 from serving.server.errors import ServingError, deadline_exceeded, unimplemented
+from serving.server.grpc.memory import LARGE_BYTES, trim_memory
+from serving.server.grpc.turns import Turns
 
-# Memory of a request in multiples of its size: gRPC copies a complete message twice;
-# later bytes, parsed form and arrays are in memory, up to three at once. The rest keeps
-# the largest message from being parsed while another one is completed.
-COPIES = 3.5
-_ARRIVING = 1.5  # gRPC copies one message at a time
-_TURN_S = 0.02  # wait for a slot, as long as slots are returned
-_YOUNG_S = 0.05  # time in which a small message arrives, even from far away
-_GIVE_UP_S = 0.1  # age at which a message without a reservation is refused
-_STEP_S = 0.025
-_COPIES_S = 1.0  # time in which another request may end
-_REFUSED = object()
-LARGE_BYTES = 2**24  # messages after which free memory goes back to the system
-_TRIM_S = 0.05
+# Memory of a request in multiples of its size. gRPC copies a complete message twice;
+# later its bytes, its parsed form and its arrays are in memory.
+COPIES = 3
+_SLOT_S = 0.5  # wait for a slot, as long as slots are returned
 
 
 class ArrivalGate:
-    """Reads requests; a message that arrives slowly needs a reservation of memory.
+    """Reads requests. A message that arrives slowly needs a slot.
 
-    Few calls read at a time in their own threads, each with a reservation for the
-    largest message. The others read in a second thread, which costs time, but can be
-    refused while their messages arrive.
+    A slot reserves memory for the largest message. Calls without a slot read in turns,
+    in a second thread: that costs time, but they can be refused meanwhile.
     """
 
     def __init__(
@@ -46,30 +36,30 @@ class ArrivalGate:
         message_bytes: int,
         threads: int,
         receive_s: float = 120.0,
+        turn_s: float = 0.05,
     ):
         """Creates a gate.
 
         Args:
             memory: Semaphore of the bytes of all requests.
             message_bytes: Maximum size of a message.
-            threads: Threads of the server; slow messages have at most half of them.
+            threads: Threads of the server; half as many calls can wait for a turn.
             receive_s: Maximum time in which a message arrives.
+            turn_s: Time in which a small message arrives, even from far away.
         """
-        self._memory, self._receive_s = memory, receive_s
-        self.message_bytes, self.max_waiting = message_bytes, max(1, threads // 2)
-        # A quarter of the memory is left for complete messages.
-        self._reserved_bytes = min(
-            int(_ARRIVING * message_bytes), memory.limit * 3 // 8
-        )
-        slots = min(memory.limit * 3 // 4 // self._reserved_bytes, threads // 4)
-        self.slots = max(1, slots)
-        self._slots: queue.SimpleQueue[object] = queue.SimpleQueue()
-        for _ in range(self.slots):
-            self._slots.put(object())
+        self._memory, self._message_bytes = memory, message_bytes
+        self._receive_s, self._turn_s = receive_s, turn_s
+        self.max_waiting = max(1, threads // 2)
+        # A quarter of the memory is left for other messages, most of it for a turn.
+        self._slot_bytes = min(COPIES * message_bytes, memory.limit * 3 // 4)
+        self._turn_bytes = memory.limit * 3 // 16
+        self.slots = memory.limit * 3 // 4 // self._slot_bytes
+        self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for slot in range(self.slots):
+            self._slots.put(slot)
         self._slot_returned_s = 0.0
-        self._reading: dict[object, tuple[float, Callable[[], None]]] = {}
-        self._waiting: deque[queue.SimpleQueue] = deque()
-        self._lock, self._copies_turn = threading.Lock(), threading.Lock()
+        self._reading: dict[int, tuple[float, Callable[[], None]]] = {}
+        self._turns = Turns(self.max_waiting)
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="grpc-read")
 
     def read(
@@ -79,7 +69,7 @@ class ArrivalGate:
         deadline: Deadline,
         cancel: Callable[[], None],
     ) -> bytes:
-        """Returns the message of a call, and reserves the bytes of its copies.
+        """Returns the decompressed message of a call; reserves its copies' bytes.
 
         Args:
             messages: Messages of the call.
@@ -92,110 +82,81 @@ class ArrivalGate:
                 the message arrives too slowly, UNIMPLEMENTED if there is none.
             grpc.RpcError: The client has left.
         """
-        slot = self._take_slot()
-        if slot and self._reserve(reservation, slot):
-            self._reading[slot] = time.monotonic(), cancel
-            try:
-                data = next(messages, None)
-            finally:
-                del self._reading[slot]
-                self._return_slot(slot)
-        else:
-            data = self._read_in_second_thread(messages, reservation, deadline)
+
+        def grow(extra: int) -> None:
+            if reservation.held < self._slot_bytes:  # else it has room for any message
+                units = reservation.held + COPIES * extra
+                reservation.resize(min(units, self._memory.limit))
+
+        data = self._read(messages, reservation, deadline, cancel)
         if data is None:
             raise unimplemented("The method requires exactly one request message.")
-        reservation.resize(len(data))
+        grow(len(data))
+        data = decompress_message(data, self._message_bytes, grow, deadline)
+        reservation.resize(min(COPIES * len(data), self._memory.limit))
         if len(data) >= LARGE_BYTES:
             trim_memory()
-        self._reserve_copies(len(data), reservation, deadline)
         return data
 
-    def _reserve_copies(self, size: int, reservation, deadline: Deadline) -> None:
-        """Reserves the memory of a message's copies; one call at a time waits for it.
-
-        Several would wait for each other.
-        """
-        units = min(int(COPIES * size), self._memory.limit)
-        end_s, waits = time.monotonic() + _COPIES_S, False
+    def _read(self, messages, reservation, deadline, cancel) -> bytes | None:
+        slot = self._take_slot(reservation)
+        if slot is None and time.monotonic() - self._slot_returned_s <= _SLOT_S:
+            slot = self._take_slot(reservation, deadline.within(_SLOT_S))
+        if slot is None:
+            self._cancel_late_readers()
+            deadline = deadline.within(self._receive_s)
+            return self._read_in_turn(messages, reservation, deadline)
+        self._reading[slot] = time.monotonic(), cancel
         try:
-            while True:
-                try:
-                    return reservation.resize(units)
-                except ServingError:
-                    waits = waits or self._copies_turn.acquire(blocking=False)
-                    if not waits or deadline.is_over or time.monotonic() >= end_s:
-                        raise
-                time.sleep(_STEP_S)
+            return next(messages, None)
         finally:
-            if waits:
-                self._copies_turn.release()
+            del self._reading[slot]
+            self._return_slot(slot)
 
-    def _take_slot(self) -> object | None:
+    def _take_slot(self, reservation, wait: Deadline | None = None) -> int | None:
+        """Returns a slot, with its memory, or None; waits if `wait` is not None."""
         try:
-            return self._slots.get(block=False)
+            slot = self._slots.get(wait is not None, wait and wait.remaining_s())
         except queue.Empty:
-            if time.monotonic() - self._slot_returned_s > _TURN_S:
-                return None  # slow messages have all of them
+            return None  # slow messages have all of them
         try:
-            return self._slots.get(timeout=_TURN_S)
-        except queue.Empty:
+            if wait:
+                reservation.wait_for(self._slot_bytes, wait)
+            else:
+                reservation.resize(self._slot_bytes)
+            return slot
+        except ServingError:
+            self._return_slot(slot)
             return None
 
-    def _return_slot(self, slot: object) -> None:
+    def _return_slot(self, slot: int) -> None:
         self._slot_returned_s = time.monotonic()
         self._slots.put(slot)
 
-    def _reserve(self, reservation: Reservation, slot: object) -> bool:
-        """Reserves memory for the largest message; gives the slot back if it cannot."""
+    def _read_in_turn(self, messages, reservation, deadline) -> bytes | None:
+        with ExitStack() as turn:
+            turn.enter_context(self._turns.take(deadline))
+            memory = turn.enter_context(self._memory.acquire_incrementally())
+            with suppress(ServingError):
+                memory.wait_for(self._turn_bytes, deadline.within(_SLOT_S))
+            memory.resize(self._turn_bytes)  # refused if it has waited in vain
+            future = self._readers.submit(next, messages, None)
+            try:
+                return future.result(deadline.within(self._turn_s).remaining_s())
+            except TimeoutError:
+                slot = self._take_slot(reservation)
+            if slot is None:
+                # gRPC keeps the bytes until it has ended the call.
+                turn.callback(trim_memory)
+                end = turn.pop_all()
+                future.add_done_callback(lambda _: end.close())
+                raise over_limit("slow requests", self.slots, self.slots, 1)
         try:
-            reservation.resize(self._reserved_bytes)
-            return True
-        except ServingError:
+            return future.result(deadline.remaining_s())
+        except TimeoutError:
+            raise deadline_exceeded("The request has not arrived in time") from None
+        finally:
             self._return_slot(slot)
-            return False
-
-    def _read_in_second_thread(self, messages, reservation, deadline) -> bytes | None:
-        self._cancel_late_readers()
-        box: queue.SimpleQueue = queue.SimpleQueue()
-        with self._lock:
-            self._waiting.append(box)
-            if len(self._waiting) > self.max_waiting:
-                self._waiting.popleft().put(_REFUSED)  # the oldest
-        self._readers.submit(_read, messages, box)
-        try:
-            result = self._wait(box, reservation, deadline)
-        finally:
-            with self._lock:
-                if box in self._waiting:
-                    self._waiting.remove(box)
-        if result is _REFUSED:
-            raise over_limit("arriving requests", self.max_waiting, self.max_waiting, 1)
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    def _wait(self, box: queue.SimpleQueue, reservation, deadline: Deadline):
-        """Waits for the message, and for a reservation once it is slow."""
-        start_s, wait_s, slot = time.monotonic(), _YOUNG_S, None
-        try:
-            while True:
-                left_s = deadline.remaining_s()
-                left_s = wait_s if left_s is None else min(left_s, wait_s)
-                try:
-                    return box.get(timeout=left_s)
-                except queue.Empty:
-                    age_s = time.monotonic() - start_s
-                if deadline.is_over or age_s >= self._receive_s:
-                    raise deadline_exceeded("The request has not arrived in time")
-                if not slot and not self._slots.empty():
-                    slot = self._take_slot()
-                    slot = slot if slot and self._reserve(reservation, slot) else None
-                if not slot and age_s >= _GIVE_UP_S:
-                    raise over_limit("slow requests", self.slots, self.slots, 1)
-                wait_s = self._receive_s - age_s if slot else _STEP_S
-        finally:
-            if slot:
-                self._return_slot(slot)
 
     def _cancel_late_readers(self) -> None:
         """Cancels calls that have had a slot for too long; another call needs one."""
@@ -203,33 +164,3 @@ class ArrivalGate:
         for start_s, cancel in list(self._reading.values()):
             if start_s < latest_s:
                 cancel()
-
-
-def _read(messages: Iterator[bytes], box: queue.SimpleQueue) -> None:
-    result = None
-    try:
-        result = next(messages, None)
-    except Exception as error:  # the client has left
-        result = error
-    box.put(result)
-    if not isinstance(result, bytes):
-        trim_memory()
-
-
-def trim_memory() -> None:
-    """Returns free memory to the system, at most every 50 ms.
-
-    glibc keeps it otherwise, since gRPC allocates a message in many small parts.
-    """
-    global _trimmed_s
-    if time.monotonic() - _trimmed_s > _TRIM_S and (trim := _malloc_trim()):
-        trim(0)
-        _trimmed_s = time.monotonic()
-
-
-_trimmed_s = 0.0
-
-
-@cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)  # None: no glibc

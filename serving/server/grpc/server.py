@@ -5,35 +5,32 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
-    predict_pb2,
-    regression_pb2,
-)
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from serving.server.configs import SslConfig
 from serving.server.deadline import Deadline
 from serving.server.engine.data_plane import DataPlane
-from serving.server.engine.decompression import decompress_message
 from serving.server.engine.message_parsing import parse_message
 from serving.server.errors import ServingError, deadline_exceeded, internal
 from serving.server.grpc.addresses import (
     address,
+    address_error,
     build_credentials,
     check_socket_path,
-    port_error,
     reserve_port,
 )
-from serving.server.grpc.arrivals import COPIES, ArrivalGate
+from serving.server.grpc.arrivals import ArrivalGate
 
 _log = logging.getLogger(__name__)
 _PACKAGE = "tensorflow.serving"
@@ -65,49 +62,30 @@ class Call:
     counted: bool = False
 
 
-def build_calls(data_plane: DataPlane) -> list[Call]:
+def build_calls(plane: DataPlane) -> list[Call]:
+    """Returns the methods of all services."""
     prediction, model = _SERVICES
     return [
+        Call("Predict", prediction, PredictRequest, plane.predict, True),
+        Call("Classify", prediction, ClassificationRequest, plane.classify, True),
+        Call("Regress", prediction, RegressionRequest, plane.regress, True),
         Call(
-            "Predict", prediction, predict_pb2.PredictRequest, data_plane.predict, True
-        ),
-        Call(
-            "Classify",
-            prediction,
-            classification_pb2.ClassificationRequest,
-            data_plane.classify,
-            True,
-        ),
-        Call(
-            "Regress",
-            prediction,
-            regression_pb2.RegressionRequest,
-            data_plane.regress,
-            True,
-        ),
-        Call(
-            "MultiInference",
-            prediction,
-            inference_pb2.MultiInferenceRequest,
-            data_plane.multi_inference,
+            "MultiInference", prediction, MultiInferenceRequest, plane.multi_inference
         ),
         Call(
             "GetModelMetadata",
             prediction,
-            get_model_metadata_pb2.GetModelMetadataRequest,
-            lambda request, _: data_plane.get_model_metadata(request),
+            GetModelMetadataRequest,
+            lambda request, _: plane.get_model_metadata(request),
         ),
         Call(
             "GetModelStatus",
             model,
-            get_model_status_pb2.GetModelStatusRequest,
-            lambda request, _: data_plane.get_model_status(request),
+            GetModelStatusRequest,
+            lambda request, _: plane.get_model_status(request),
         ),
         Call(
-            "HandleReloadConfigRequest",
-            model,
-            model_management_pb2.ReloadConfigRequest,
-            data_plane.reload_config,
+            "HandleReloadConfigRequest", model, ReloadConfigRequest, plane.reload_config
         ),
     ]
 
@@ -199,7 +177,7 @@ class GrpcServer:
             else:
                 self._server.add_secure_port(target, self._credentials)
         except RuntimeError:
-            raise port_error(target) from None
+            raise address_error(target, "another program has it") from None
 
 
 def _build_server(threads: int, message_bytes: int) -> grpc.Server:
@@ -257,12 +235,6 @@ def build_handler(
                 raise deadline_exceeded("Deadline Exceeded")
             with data_plane.bytes.acquire_incrementally() as memory:
                 data = gate.read(messages, memory, deadline, context.cancel)
-                data = decompress_message(
-                    data,
-                    gate.message_bytes,
-                    lambda n: memory(int(COPIES * n)),
-                    deadline,
-                )
                 request = _parse(call, data)
                 del data
                 return call.run(request, deadline)
@@ -276,8 +248,13 @@ def build_handler(
             code, details = grpc.StatusCode.INTERNAL, "The server failed; see its log."
         finally:
             if counted:
-                _count(data_plane, call, request, code, time.perf_counter() - start_s)
-        _abort(context, code, details)
+                model, metrics = request.model_spec.name, data_plane.metrics
+                metrics.request_count.increment(model_name=model, status=code.name)
+                if code is grpc.StatusCode.OK:
+                    us = 1e6 * (time.perf_counter() - start_s)
+                    labels = {"API": call.name, "entrypoint": "GRPC"}
+                    metrics.request_latency.observe(us, model_name=model, **labels)
+        context.abort(code, details)
 
     return grpc.stream_unary_rpc_method_handler(
         handle, response_serializer=lambda response: response.SerializeToString()
@@ -296,16 +273,3 @@ def _parse(call: Call, data: bytes) -> Message:
         raise internal(
             f"The request is no {call.request.DESCRIPTOR.full_name} message"
         ) from None
-
-
-def _count(data_plane: DataPlane, call: Call, request, code, seconds: float) -> None:
-    name = request.model_spec.name
-    data_plane.metrics.request_count.increment(model_name=name, status=code.name)
-    if code is grpc.StatusCode.OK:
-        data_plane.metrics.request_latency.observe(
-            1e6 * seconds, model_name=name, API=call.name, entrypoint="GRPC"
-        )
-
-
-def _abort(context: grpc.ServicerContext, code, details: str) -> NoReturn:
-    context.abort(code, details)  # raises
