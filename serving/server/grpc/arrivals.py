@@ -5,29 +5,37 @@ Before that, a call holds no more than its flow-control window, 64 KiB.
 """
 
 import queue
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from concurrent.futures import (
+    Future,
+    InvalidStateError,
+    ThreadPoolExecutor,
+    TimeoutError,
+)
+from contextlib import suppress
+from functools import partial
 
 from serving.server.deadline import Deadline
 from serving.server.engine.admission import Reservation, WeightedSemaphore, over_limit
 from serving.server.engine.decompression import decompress_message
 from serving.server.errors import ServingError, deadline_exceeded, unimplemented
-from serving.server.grpc.memory import LARGE_BYTES, trim_memory
-from serving.server.grpc.turns import Turns
+from serving.server.grpc.memory import LARGE_BYTES, ProcessMemory, trim_memory
 
 # Memory of a request in multiples of its size. gRPC copies a complete message twice;
 # later its bytes, its parsed form and its arrays are in memory.
 COPIES = 3
-_SLOT_S = 0.5  # wait for a slot, as long as slots are returned
+_SLOT_S, _FULL_S = 0.02, 0.5  # wait for a slot, and while much memory is used
+_YOUNG_S, _YOUNG_STEP_S, _STEP_S = 0.2, 0.02, 0.1  # looks at a slow message
 
 
 class ArrivalGate:
-    """Reads requests. A message that arrives slowly needs a slot.
+    """Reads requests. While much memory is used, a slow message needs a slot.
 
-    A slot reserves memory for the largest message. Calls without a slot read in turns,
-    in a second thread: that costs time, but they can be refused meanwhile.
+    A slot reserves memory for the largest message. Calls without a slot read in a
+    second thread: that costs time, but they can be refused meanwhile.
     """
 
     def __init__(
@@ -36,30 +44,30 @@ class ArrivalGate:
         message_bytes: int,
         threads: int,
         receive_s: float = 120.0,
-        turn_s: float = 0.05,
+        growth_bytes: Callable[[], int] | None = None,
     ):
         """Creates a gate.
 
         Args:
             memory: Semaphore of the bytes of all requests.
             message_bytes: Maximum size of a message.
-            threads: Threads of the server; half as many calls can wait for a turn.
+            threads: Threads of the server; half as many calls can read without a slot.
             receive_s: Maximum time in which a message arrives.
-            turn_s: Time in which a small message arrives, even from far away.
+            growth_bytes: Returns the memory of the process above that without requests.
         """
         self._memory, self._message_bytes = memory, message_bytes
-        self._receive_s, self._turn_s = receive_s, turn_s
-        self.max_waiting = max(1, threads // 2)
-        # A quarter of the memory is left for other messages, most of it for a turn.
+        self._receive_s, self.max_waiting = receive_s, max(1, threads // 2)
+        # A quarter of the memory is left for messages without a slot.
         self._slot_bytes = min(COPIES * message_bytes, memory.limit * 3 // 4)
-        self._turn_bytes = memory.limit * 3 // 16
+        self._free_bytes = memory.limit // 4
+        self._growth_bytes = growth_bytes or ProcessMemory().growth_bytes
         self.slots = memory.limit * 3 // 4 // self._slot_bytes
         self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(self.slots):
             self._slots.put(slot)
-        self._slot_returned_s = 0.0
         self._reading: dict[int, tuple[float, Callable[[], None]]] = {}
-        self._turns = Turns(self.max_waiting)
+        self._waiting: deque[Future] = deque()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="grpc-read")
 
     def read(
@@ -99,19 +107,21 @@ class ArrivalGate:
         return data
 
     def _read(self, messages, reservation, deadline, cancel) -> bytes | None:
-        slot = self._take_slot(reservation)
-        if slot is None and time.monotonic() - self._slot_returned_s <= _SLOT_S:
-            slot = self._take_slot(reservation, deadline.within(_SLOT_S))
+        slot, is_full = self._take_slot(reservation), False
+        if slot is None:
+            is_full = self._growth_bytes() > self._free_bytes
+            wait_s = _FULL_S if is_full else _SLOT_S
+            slot = self._take_slot(reservation, deadline.within(wait_s))
         if slot is None:
             self._cancel_late_readers()
             deadline = deadline.within(self._receive_s)
-            return self._read_in_turn(messages, reservation, deadline)
+            return self._read_without_slot(messages, reservation, deadline, is_full)
         self._reading[slot] = time.monotonic(), cancel
         try:
             return next(messages, None)
         finally:
             del self._reading[slot]
-            self._return_slot(slot)
+            self._slots.put(slot)
 
     def _take_slot(self, reservation, wait: Deadline | None = None) -> int | None:
         """Returns a slot, with its memory, or None; waits if `wait` is not None."""
@@ -126,37 +136,57 @@ class ArrivalGate:
                 reservation.resize(self._slot_bytes)
             return slot
         except ServingError:
-            self._return_slot(slot)
+            self._slots.put(slot)
             return None
 
-    def _return_slot(self, slot: int) -> None:
-        self._slot_returned_s = time.monotonic()
-        self._slots.put(slot)
-
-    def _read_in_turn(self, messages, reservation, deadline) -> bytes | None:
-        with ExitStack() as turn:
-            turn.enter_context(self._turns.take(deadline))
-            memory = turn.enter_context(self._memory.acquire_incrementally())
-            with suppress(ServingError):
-                memory.wait_for(self._turn_bytes, deadline.within(_SLOT_S))
-            memory.resize(self._turn_bytes)  # refused if it has waited in vain
-            future = self._readers.submit(next, messages, None)
-            try:
-                return future.result(deadline.within(self._turn_s).remaining_s())
-            except TimeoutError:
-                slot = self._take_slot(reservation)
-            if slot is None:
-                # gRPC keeps the bytes until it has ended the call.
-                turn.callback(trim_memory)
-                end = turn.pop_all()
-                future.add_done_callback(lambda _: end.close())
-                raise over_limit("slow requests", self.slots, self.slots, 1)
+    def _read_without_slot(
+        self, messages, reservation, deadline: Deadline, is_full: bool
+    ) -> bytes | None:
+        """Reads in a second thread; while much memory is used, one call at a time."""
+        if is_full and not self._turn.acquire(timeout=_FULL_S):
+            raise self._refuse()
+        arrival: Future = Future()
+        reading = self._readers.submit(next, messages, None)
+        reading.add_done_callback(partial(_copy_result, arrival))
+        if is_full:  # gRPC keeps the bytes of a refused call until it has ended it
+            reading.add_done_callback(lambda _: self._turn.release())
+        with self._lock:
+            self._waiting.append(arrival)
+            if len(self._waiting) > self.max_waiting:
+                _set_error(self._waiting.popleft(), self._refuse())  # the oldest
         try:
-            return future.result(deadline.remaining_s())
-        except TimeoutError:
-            raise deadline_exceeded("The request has not arrived in time") from None
+            return self._wait(arrival, reservation, deadline)
+        except ServingError:
+            reading.add_done_callback(lambda _: trim_memory())
+            raise
         finally:
-            self._return_slot(slot)
+            with self._lock:
+                if arrival in self._waiting:
+                    self._waiting.remove(arrival)
+
+    def _wait(self, arrival: Future, reservation, deadline: Deadline) -> bytes | None:
+        """Waits for a message, and takes a slot once much memory is used."""
+        slot, start_s = None, time.monotonic()
+        try:
+            while True:
+                is_young = time.monotonic() - start_s < _YOUNG_S
+                step = deadline.within(_YOUNG_STEP_S if is_young else _STEP_S)
+                try:
+                    return arrival.result(step.remaining_s())
+                except TimeoutError:
+                    pass
+                if deadline.is_over:
+                    raise deadline_exceeded("The request has not arrived in time")
+                if slot is None and self._growth_bytes() > self._free_bytes:
+                    slot = self._take_slot(reservation)
+                    if slot is None:
+                        raise self._refuse()
+        finally:
+            if slot is not None:
+                self._slots.put(slot)
+
+    def _refuse(self) -> ServingError:
+        return over_limit("slow requests", self.slots, self.slots, 1)
 
     def _cancel_late_readers(self) -> None:
         """Cancels calls that have had a slot for too long; another call needs one."""
@@ -164,3 +194,16 @@ class ArrivalGate:
         for start_s, cancel in list(self._reading.values()):
             if start_s < latest_s:
                 cancel()
+
+
+def _copy_result(arrival: Future, reading: Future) -> None:
+    if error := reading.exception():  # the client has left
+        _set_error(arrival, error)
+    else:
+        with suppress(InvalidStateError):  # it was refused
+            arrival.set_result(reading.result())
+
+
+def _set_error(arrival: Future, error: BaseException) -> None:
+    with suppress(InvalidStateError):
+        arrival.set_exception(error)

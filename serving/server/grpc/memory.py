@@ -1,9 +1,34 @@
-"""Return of free memory to the system."""
+"""Memory of the process: its growth, and the return of free memory to the system."""
 
 import ctypes
+import resource
+import time
+from collections import deque
 from functools import cache
 
 LARGE_BYTES = 2**24  # messages after which memory is returned
+# Periods whose minimum is the memory without requests. It adapts to memory that stays.
+_PERIODS, _PERIOD_S = 10, 30.0
+
+
+class ProcessMemory:
+    """Memory of the process above its minimum of the last periods."""
+
+    def __init__(self):
+        self._minimums: deque[tuple[int, int]] = deque(maxlen=_PERIODS)
+        self.growth_bytes()
+
+    def growth_bytes(self) -> int:
+        """Returns the present growth, in about 10 microseconds."""
+        with open("/proc/self/statm", encoding="ascii") as file:
+            used = int(file.read().split()[1]) * resource.getpagesize()
+        period = int(time.monotonic() / _PERIOD_S)
+        if self._minimums and self._minimums[-1][0] == period:
+            used_before = self._minimums.pop()[1]
+            self._minimums.append((period, min(used, used_before)))
+        else:
+            self._minimums.append((period, used))
+        return used - min(minimum for _, minimum in list(self._minimums))
 
 
 def trim_memory() -> None:
