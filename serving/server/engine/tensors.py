@@ -80,7 +80,7 @@ def expanded_bytes(proto: tensor_pb2.TensorProto, max_bytes: int) -> int:
     size_bytes = tensor_bytes(proto, max_bytes)
     if proto.dtype in _PACKED:
         field, dtype = _PACKED[proto.dtype]
-        size_bytes -= len(getattr(proto, field.name)) * dtype().itemsize
+        size_bytes -= len(getattr(proto, field.name)) * dtype.itemsize
     elif proto.dtype in _FIELDS:  # a value has at least one byte
         size_bytes -= len(getattr(proto, _FIELDS[proto.dtype]))
     return size_bytes and max(0, size_bytes - len(proto.tensor_content))
