@@ -187,6 +187,8 @@ def _build_server(threads: int, message_bytes: int) -> grpc.Server:
             ("grpc.max_receive_message_length", message_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
+            # With it, up to 4 MiB per connection arrive before a message is read.
+            ("grpc.http2.bdp_probe", 0),
             # gRPC would decompress a whole message before it checks the length.
             ("grpc.per_message_decompression", 0),
             # Above these gRPC cancels calls at random, without a useful code;
