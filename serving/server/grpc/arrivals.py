@@ -28,7 +28,7 @@ from serving.server.grpc.memory import LARGE_BYTES, ProcessMemory, trim_memory
 # later its bytes, its parsed form and its arrays are in memory.
 COPIES = 3
 _SLOT_S, _FULL_S = 0.02, 0.5  # wait for a slot, and while much memory is used
-_YOUNG_S, _YOUNG_STEP_S, _STEP_S = 0.2, 0.02, 0.1  # looks at a slow message
+_YOUNG_S, _YOUNG_STEP_S, _STEP_S = 0.1, 0.02, 0.1  # looks at a slow message
 
 
 class ArrivalGate:
@@ -59,7 +59,7 @@ class ArrivalGate:
         self._receive_s, self.max_waiting = receive_s, max(1, threads // 2)
         # A quarter of the memory is left for messages without a slot.
         self._slot_bytes = min(COPIES * message_bytes, memory.limit * 3 // 4)
-        self._free_bytes = memory.limit // 4
+        self._free_bytes = memory.limit * 3 // 8
         self._growth_bytes = growth_bytes or ProcessMemory().growth_bytes
         self.slots = memory.limit * 3 // 4 // self._slot_bytes
         self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -177,7 +177,8 @@ class ArrivalGate:
                     pass
                 if deadline.is_over:
                     raise deadline_exceeded("The request has not arrived in time")
-                if slot is None and self._growth_bytes() > self._free_bytes:
+                is_full = self._growth_bytes() > self._free_bytes
+                if slot is None and is_full and not is_young:
                     slot = self._take_slot(reservation)
                     if slot is None:
                         raise self._refuse()
