@@ -36,6 +36,7 @@ EXPECTED = (
     "OK",
     "UNAVAILABLE: The batch scheduling queue",
     "RESOURCE_EXHAUSTED: Too many requests in flight",
+    "RESOURCE_EXHAUSTED: Too many slow requests in flight",
     "RESOURCE_EXHAUSTED: Too many bytes of requests in flight",
     "RESOURCE_EXHAUSTED: Concurrent RPC limit exceeded",
     "RESOURCE_EXHAUSTED: Run() timeout exceeded",
