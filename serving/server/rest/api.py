@@ -4,7 +4,9 @@ Source: model_servers/http_rest_api_handler.cc and http_rest_api_util.cc of Tens
 Serving 2.16.1. Difference: `predict` takes a form as one row.
 """
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +32,8 @@ from serving.server.deadline import Deadline
 from serving.server.engine.data_plane import DataPlane
 from serving.server.engine.decompression import decompress_gzip
 from serving.server.engine.predict import run_signature
-from serving.server.errors import invalid_argument
+from serving.server.engine.servable import Servable
+from serving.server.errors import deadline_exceeded, invalid_argument
 from serving.server.rest import form
 from serving.server.rest.json_document import format_json, parse_json, signature_name
 from serving.server.rest.json_examples import parse_examples
@@ -41,7 +44,8 @@ from serving.server.rest.routes import Route
 
 # Copies of the inputs while they run, and of the outputs until their JSON is written:
 # TensorFlow's tensors and arrays; texts, base64 and JSON.
-_RUN_COPIES, _JSON_COPIES = 3, 5
+_RUN_COPIES, _JSON_COPIES = 3, 6
+_LARGE_BYTES = 2**20
 _INFERENCES = {
     "classify": ClassificationRequest,
     "regress": RegressionRequest,
@@ -50,7 +54,11 @@ _INFERENCES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Complete request; `acquire(bytes)` reserves memory, or raises ServingError."""
+    """Complete request.
+
+    `acquire(bytes)` reserves memory, or raises ServingError. `large` limits the large
+    bodies and outputs that are converted at once: each step of it blocks other threads.
+    """
 
     route: Route
     body: bytes | bytearray
@@ -59,6 +67,19 @@ class Request:
     max_bytes: int
     acquire: Callable[[int], None]
     deadline: Deadline
+    large: threading.Semaphore
+
+    @contextmanager
+    def convert(self, size: int) -> Iterator[None]:
+        """Waits for a turn to convert `size` bytes, if they are many."""
+        is_large = size >= _LARGE_BYTES
+        if is_large and not self.large.acquire(timeout=self.deadline.remaining_s()):
+            raise deadline_exceeded("The time was over in the queue of large bodies.")
+        try:
+            yield
+        finally:
+            if is_large:
+                self.large.release()
 
 
 def run_action(data_plane: DataPlane, request: Request) -> bytes:
@@ -71,42 +92,53 @@ def run_action(data_plane: DataPlane, request: Request) -> bytes:
         return _format_metadata(data_plane, route)
     body = request.body
     if request.is_gzip:
-        body = decompress_gzip(body, request.max_bytes, request.acquire, deadline)
+        with request.convert(len(body)):
+            body = decompress_gzip(body, request.max_bytes, request.acquire, deadline)
     if route.action == "predict":
         return _predict(data_plane, request, body)
-    document = read_document(body, "examples", request.acquire, deadline)
-    inference = _INFERENCES[route.action](model_spec=route.spec)
-    inference.model_spec.signature_name = signature_name(document.members)
-    inference.input.CopyFrom(parse_examples(document))
+    with request.convert(len(body)):
+        document = read_document(body, "examples", request.acquire, deadline)
+        inference = _INFERENCES[route.action](model_spec=route.spec)
+        inference.model_spec.signature_name = signature_name(document.members)
+        inference.input.CopyFrom(parse_examples(document))
     response = getattr(data_plane, route.action)(inference, deadline)
     return format_json({"results": _results(response.result)})
 
 
 def _predict(data_plane: DataPlane, request: Request, body: bytes | bytearray) -> bytes:
-    is_form = request.content_type.lower().startswith(form.CONTENT_TYPE)
     with data_plane.admit(request.route.spec) as handle:
         servable = handle.servable
-        if is_form:
-            request.acquire(len(body))
-            fields = form.parse_form(body, request.content_type, request.deadline)
-            name = fields.pop("signature_name", b"").decode(errors="replace")
-        else:
-            document = read_document(
-                body, "instances", request.acquire, request.deadline
-            )
-            name = signature_name(document.members)
-        signature = _find_signature(servable.signatures, name)
-        types = _input_types(signature)
-        if is_form:
-            document = build_document([_form_row(fields, types)])
-        infos = (signature.inputs.values(), signature.outputs.values())
-        tensors = ([info.name for info in side] for side in infos)
-        servable.check_rows(document.row_count, *tensors)
-        arrays, by_row = parse_inputs(document, types)
+        with request.convert(len(body)):
+            signature, arrays, by_row = _parse_inputs(servable, request, body)
         request.acquire(_RUN_COPIES * content_bytes(arrays))
         outputs = run_signature(servable, signature, arrays, request.deadline)
-    request.acquire(_JSON_COPIES * content_bytes(outputs))
-    return format_outputs(outputs, by_row)
+    size = content_bytes(outputs)
+    request.acquire(_JSON_COPIES * size)
+    with request.convert(size):
+        return format_outputs(outputs, by_row)
+
+
+def _parse_inputs(
+    servable: Servable, request: Request, body: bytes | bytearray
+) -> tuple[SignatureDef, dict[str, np.ndarray], bool]:
+    """Returns the signature of a body, its arrays, and whether it has rows."""
+    is_form = request.content_type.lower().startswith(form.CONTENT_TYPE)
+    if is_form:
+        request.acquire(len(body))
+        fields = form.parse_form(body, request.content_type, request.deadline)
+        name = fields.pop("signature_name", b"").decode(errors="replace")
+    else:
+        document = read_document(body, "instances", request.acquire, request.deadline)
+        name = signature_name(document.members)
+    signature = _find_signature(servable.signatures, name)
+    types = _input_types(signature)
+    if is_form:
+        document = build_document([_form_row(fields, types)])
+    infos = (signature.inputs.values(), signature.outputs.values())
+    tensors = ([info.name for info in side] for side in infos)
+    servable.check_rows(document.row_count, *tensors)
+    arrays, by_row = parse_inputs(document, types)
+    return signature, arrays, by_row
 
 
 def _find_signature(signatures: Mapping[str, SignatureDef], name: str) -> SignatureDef:

@@ -7,6 +7,7 @@ size limit as a plain one; latencies are observed for predictions only.
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ _log = logging.getLogger(__name__)
 _JSON = "application/json"
 # Bytes above the limit that are read of a body, so that its client gets the response.
 _UNREAD_BYTES = 2**20
+_MAX_LARGE = 2  # large bodies and outputs that are converted at once
 _PIECE = 2**18  # bytes of a response that are written at once
 _STATUS = {
     grpc.StatusCode.OK: 200,
@@ -76,6 +78,7 @@ class RestApp:
         arriving_bytes = max(limits.in_flight_bytes // 2, limits.message_bytes)
         self._arriving = WeightedSemaphore(arriving_bytes, "bytes of arriving requests")
         self._threads = ThreadPoolExecutor(limits.in_flight, "rest")
+        self._large = threading.Semaphore(_MAX_LARGE)
         self.running = self.lost = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -177,6 +180,7 @@ class RestApp:
             max_bytes=self._limits.message_bytes,
             acquire=acquire,
             deadline=Deadline(self._timeout_s),
+            large=self._large,
         )
 
         def run() -> bytes:
