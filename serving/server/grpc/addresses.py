@@ -1,6 +1,5 @@
 """Addresses of the gRPC server: checked at start-up, opened after the models' load."""
 
-import errno
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,17 +51,15 @@ def address_error(target: str, reason: object) -> UserError:
 
 
 def check_socket_path(path: str) -> str:
-    """Returns the address of a UNIX socket, which a dead server may have left there.
+    """Returns the address of a UNIX socket; the socket of another server is replaced.
 
     Raises:
-        UserError: The path is in use, or cannot be a socket.
+        UserError: The path cannot be a socket.
     """
     file = Path(path).absolute()
     try:
         if file.is_socket():
-            with socket.socket(socket.AF_UNIX) as sock:
-                if sock.connect_ex(str(file)) == errno.ECONNREFUSED:
-                    file.unlink()
+            file.unlink()
         with socket.socket(socket.AF_UNIX) as sock:
             sock.bind(str(file))
             file.unlink()

@@ -28,6 +28,7 @@ from serving.server.grpc.memory import LARGE_BYTES, ProcessMemory, trim_memory
 # later its bytes, its parsed form and its arrays are in memory.
 COPIES = 3
 _SLOT_S, _FULL_S = 0.02, 0.5  # wait for a slot, and while much memory is used
+_WATCH_S = 5.0  # interval of looks at calls with slots
 _YOUNG_S, _YOUNG_STEP_S, _STEP_S = 0.1, 0.02, 0.1  # looks at a slow message
 
 
@@ -44,7 +45,7 @@ class ArrivalGate:
         message_bytes: int,
         threads: int,
         receive_s: float = 120.0,
-        growth_bytes: Callable[[], int] | None = None,
+        process: ProcessMemory | None = None,
     ):
         """Creates a gate.
 
@@ -53,22 +54,32 @@ class ArrivalGate:
             message_bytes: Maximum size of a message.
             threads: Threads of the server; half as many calls can read without a slot.
             receive_s: Maximum time in which a message arrives.
-            growth_bytes: Returns the memory of the process above that without requests.
+            process: Memory of the process.
         """
         self._memory, self._message_bytes = memory, message_bytes
         self._receive_s, self.max_waiting = receive_s, max(1, threads // 2)
         # A quarter of the memory is left for messages without a slot.
         self._slot_bytes = min(COPIES * message_bytes, memory.limit * 3 // 4)
         self._free_bytes = memory.limit * 3 // 8
-        self._growth_bytes = growth_bytes or ProcessMemory().growth_bytes
+        self._process = process or ProcessMemory()
         self.slots = memory.limit * 3 // 4 // self._slot_bytes
         self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(self.slots):
             self._slots.put(slot)
+        self._slot_returned_s, self._stopped = 0.0, threading.Event()
         self._reading: dict[int, tuple[float, Callable[[], None]]] = {}
         self._waiting: deque[Future] = deque()
         self._lock, self._turn = threading.Lock(), threading.Lock()
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="grpc-read")
+
+    def start(self) -> None:
+        """Starts to cancel calls that have had a slot for too long."""
+        self._process.reset()
+        threading.Thread(target=self._watch, name="grpc-watch", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ends that."""
+        self._stopped.set()
 
     def read(
         self,
@@ -109,11 +120,9 @@ class ArrivalGate:
     def _read(self, messages, reservation, deadline, cancel) -> bytes | None:
         slot, is_full = self._take_slot(reservation), False
         if slot is None:
-            is_full = self._growth_bytes() > self._free_bytes
-            wait_s = _FULL_S if is_full else _SLOT_S
-            slot = self._take_slot(reservation, deadline.within(wait_s))
+            is_full = self._process.growth_bytes() > self._free_bytes
+            slot = self._wait_for_slot(reservation, deadline.within(_FULL_S), is_full)
         if slot is None:
-            self._cancel_late_readers()
             deadline = deadline.within(self._receive_s)
             return self._read_without_slot(messages, reservation, deadline, is_full)
         self._reading[slot] = time.monotonic(), cancel
@@ -121,7 +130,18 @@ class ArrivalGate:
             return next(messages, None)
         finally:
             del self._reading[slot]
+            self._slot_returned_s = time.monotonic()
             self._slots.put(slot)
+
+    def _wait_for_slot(self, reservation, deadline: Deadline, is_full: bool):
+        """Waits while memory is short, or other calls give slots back."""
+        while True:
+            wait = deadline if is_full else deadline.within(_SLOT_S)
+            if (slot := self._take_slot(reservation, wait)) is not None:
+                return slot
+            is_moving = time.monotonic() - self._slot_returned_s < _SLOT_S
+            if deadline.is_over or not is_moving:
+                return None
 
     def _take_slot(self, reservation, wait: Deadline | None = None) -> int | None:
         """Returns a slot, with its memory, or None; waits if `wait` is not None."""
@@ -177,7 +197,7 @@ class ArrivalGate:
                     pass
                 if deadline.is_over:
                     raise deadline_exceeded("The request has not arrived in time")
-                is_full = self._growth_bytes() > self._free_bytes
+                is_full = self._process.growth_bytes() > self._free_bytes
                 if slot is None and is_full and not is_young:
                     slot = self._take_slot(reservation)
                     if slot is None:
@@ -189,12 +209,12 @@ class ArrivalGate:
     def _refuse(self) -> ServingError:
         return over_limit("slow requests", self.slots, self.slots, 1)
 
-    def _cancel_late_readers(self) -> None:
-        """Cancels calls that have had a slot for too long; another call needs one."""
-        latest_s = time.monotonic() - self._receive_s
-        for start_s, cancel in list(self._reading.values()):
-            if start_s < latest_s:
-                cancel()
+    def _watch(self) -> None:
+        while not self._stopped.wait(min(self._receive_s, _WATCH_S)):
+            latest_s = time.monotonic() - self._receive_s
+            for start_s, cancel in list(self._reading.values()):
+                if start_s < latest_s:
+                    cancel()
 
 
 def _copy_result(arrival: Future, reading: Future) -> None:

@@ -2,6 +2,7 @@
 
 import ctypes
 import resource
+import threading
 import time
 from collections import deque
 from functools import cache
@@ -12,10 +13,16 @@ _PERIODS, _PERIOD_S = 10, 30.0
 
 
 class ProcessMemory:
-    """Memory of the process above its minimum of the last periods."""
+    """Memory of the process above its minimum of the last periods; thread-safe."""
 
     def __init__(self):
-        self._minimums: deque[tuple[int, int]] = deque(maxlen=_PERIODS)
+        self._minimums: deque[tuple[int, int]] = deque()
+        self._lock = threading.Lock()
+
+    def reset(self) -> None:
+        """Makes the present memory the minimum."""
+        with self._lock:
+            self._minimums.clear()
         self.growth_bytes()
 
     def growth_bytes(self) -> int:
@@ -23,12 +30,14 @@ class ProcessMemory:
         with open("/proc/self/statm", encoding="ascii") as file:
             used = int(file.read().split()[1]) * resource.getpagesize()
         period = int(time.monotonic() / _PERIOD_S)
-        if self._minimums and self._minimums[-1][0] == period:
-            used_before = self._minimums.pop()[1]
-            self._minimums.append((period, min(used, used_before)))
-        else:
-            self._minimums.append((period, used))
-        return used - min(minimum for _, minimum in list(self._minimums))
+        with self._lock:
+            minimum = used
+            if self._minimums and self._minimums[-1][0] == period:
+                minimum = min(used, self._minimums.pop()[1])
+            self._minimums.append((period, minimum))
+            while self._minimums[0][0] <= period - _PERIODS:
+                self._minimums.popleft()
+            return used - min(minimum for _, minimum in self._minimums)
 
 
 def trim_memory() -> None:

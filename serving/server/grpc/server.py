@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -40,6 +41,7 @@ _SPARE_THREADS = 32
 _MAX_PENDING = 100_000  # calls that gRPC holds before they reach Python
 _MIN_DRAIN_S = 0.1  # an idle server stops within this time
 _GRACE_S = 60.0  # time after which gRPC would cancel calls itself
+_RESPONSE_COPIES = 2  # the message, and its bytes
 _NO_DEADLINE_S = 1e9  # gRPC reports 292 years for a client without a deadline
 
 
@@ -123,7 +125,7 @@ class GrpcServer:
             UserError: The port or the socket cannot be opened, or the keys cannot be
                 used.
         """
-        gate = ArrivalGate(data_plane.bytes, message_bytes, threads)
+        self._gate = gate = ArrivalGate(data_plane.bytes, message_bytes, threads)
         threads += gate.max_waiting + _SPARE_THREADS
         self._server = _build_server(threads, message_bytes)
         for service in _SERVICES:
@@ -155,6 +157,7 @@ class GrpcServer:
         self._open(address(self._host, self.port))
         if self._socket:
             self._open(self._socket)
+        self._gate.start()
         self._server.start()
 
     def stop(self, drain_s: float) -> bool:
@@ -167,6 +170,7 @@ class GrpcServer:
         # All accepted calls have ended then, also those that wait, arrive or are sent.
         stopped = self._server.stop(drain_s + _GRACE_S)
         done = stopped.wait(max(drain_s, _MIN_DRAIN_S))
+        self._gate.stop()
         self._server.stop(None)  # cancels what is left, and removes the UNIX socket
         return done
 
@@ -232,14 +236,18 @@ def build_handler(
         deadline = Deadline(_remaining_s(context))
         context.add_callback(deadline.cancel)
         code, details, counted = grpc.StatusCode.OK, "", call.counted
+        memory, is_held = data_plane.bytes.acquire_incrementally(), False
         try:
             if deadline.is_over:
                 raise deadline_exceeded("Deadline Exceeded")
-            with data_plane.bytes.acquire_incrementally() as memory:
-                data = gate.read(messages, memory, deadline, context.cancel)
-                request = _parse(call, data)
-                del data
-                return call.run(request, deadline)
+            data = gate.read(messages, memory, deadline, context.cancel)
+            request = _parse(call, data)
+            del data
+            response = call.run(request, deadline)
+            memory.resize(_RESPONSE_COPIES * response.ByteSize())
+            # Until the client has read it, or has left.
+            is_held = context.add_callback(partial(memory.resize, 0))
+            return response
         except ServingError as error:
             code, details = error.code, error.truncated_message
         except grpc.RpcError:  # the client has left before its message arrived
@@ -249,6 +257,8 @@ def build_handler(
             _log.exception("%s failed", call.name)
             code, details = grpc.StatusCode.INTERNAL, "The server failed; see its log."
         finally:
+            if not is_held:
+                memory.resize(0)
             if counted:
                 model, metrics = request.model_spec.name, data_plane.metrics
                 metrics.request_count.increment(model_name=model, status=code.name)

@@ -38,13 +38,15 @@ from serving.server.rest import form
 from serving.server.rest.json_document import format_json, parse_json, signature_name
 from serving.server.rest.json_examples import parse_examples
 from serving.server.rest.json_inputs import InputType, parse_inputs
-from serving.server.rest.json_rows import build_document, read_document
-from serving.server.rest.json_tensors import content_bytes, format_outputs
+from serving.server.rest.json_rows import build_document, read_document, reserve_values
+from serving.server.rest.json_tensors import content_bytes, format_outputs, is_finite
 from serving.server.rest.routes import Route
 
 # Copies of the inputs while they run, and of the outputs until their JSON is written:
 # TensorFlow's tensors and arrays; texts, base64 and JSON.
 _RUN_COPIES, _JSON_COPIES = 3, 6
+_NONFINITE_COPIES = 4  # lists of Python's numbers
+_FORM_COPIES = 6  # parts, texts of four bytes per character, and values
 _LARGE_BYTES = 2**20
 _INFERENCES = {
     "classify": ClassificationRequest,
@@ -113,6 +115,8 @@ def _predict(data_plane: DataPlane, request: Request, body: bytes | bytearray) -
         request.acquire(_RUN_COPIES * content_bytes(arrays))
         outputs = run_signature(servable, signature, arrays, request.deadline)
     size = content_bytes(outputs)
+    if not all(map(is_finite, outputs.values())):
+        size *= _NONFINITE_COPIES
     request.acquire(_JSON_COPIES * size)
     with request.convert(size):
         return format_outputs(outputs, by_row)
@@ -124,7 +128,7 @@ def _parse_inputs(
     """Returns the signature of a body, its arrays, and whether it has rows."""
     is_form = request.content_type.lower().startswith(form.CONTENT_TYPE)
     if is_form:
-        request.acquire(len(body))
+        request.acquire(_FORM_COPIES * len(body))
         fields = form.parse_form(body, request.content_type, request.deadline)
         name = fields.pop("signature_name", b"").decode(errors="replace")
     else:
@@ -133,7 +137,8 @@ def _parse_inputs(
     signature = _find_signature(servable.signatures, name)
     types = _input_types(signature)
     if is_form:
-        document = build_document([_form_row(fields, types)])
+        row = _form_row(fields, types, request.acquire)
+        document = build_document([row])
     infos = (signature.inputs.values(), signature.outputs.values())
     tensors = ([info.name for info in side] for side in infos)
     servable.check_rows(document.row_count, *tensors)
@@ -167,11 +172,15 @@ def _input_types(signature: SignatureDef) -> dict[str, InputType]:
     return types
 
 
-def _form_row(fields: Mapping[str, bytes], types: Mapping[str, InputType]) -> dict:
+def _form_row(
+    fields: Mapping[str, bytes], types: Mapping[str, InputType], acquire: Callable
+) -> dict[str, Any]:
     """Returns a row: content for inputs of strings, and JSON for the others."""
     row: dict[str, Any] = {}
     for name, content in fields.items():
         is_json = name in types and types[name].name != "string"
+        if is_json:
+            reserve_values(content, acquire, name)
         row[name] = parse_json(content) if is_json else content
     return row
 

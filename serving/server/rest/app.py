@@ -55,8 +55,9 @@ class RestApp:
     """ASGI application of the REST API.
 
     Attributes:
-        running: Requests whose body is complete and whose response is not.
-        lost: Such requests that were cancelled when the server stopped.
+        running: Requests whose body is complete and that have no response yet.
+        sending: Responses that are being sent.
+        lost: Such requests and responses that were cancelled when the server stopped.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class RestApp:
         self._arriving = WeightedSemaphore(arriving_bytes, "bytes of arriving requests")
         self._threads = ThreadPoolExecutor(limits.in_flight, "rest")
         self._large = threading.Semaphore(_MAX_LARGE)
-        self.running = self.lost = 0
+        self.running = self.sending = self.lost = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Responds to a request."""
@@ -89,11 +90,14 @@ class RestApp:
                 response = await self._respond(request, _target(scope), stack)
             except requests.ClientDisconnect:
                 return
+            self.sending += 1
             try:
                 await response(scope, receive, send)
             except asyncio.CancelledError:
                 self.lost += 1
                 raise
+            finally:
+                self.sending -= 1
 
     def close(self) -> None:
         """Ends the threads; busy ones end with the process."""
@@ -116,8 +120,8 @@ class RestApp:
                 return Response(headers={"allow": "GET, POST, OPTIONS"})
             body = await self._read_body(request, acquire)
             start_s = time.monotonic()
-            stack.enter_context(self._count_running())
-            content = await self._run(request, route, body, acquire)
+            with self._count_running():
+                content = await self._run(request, route, body, acquire)
             # The body and its values are not needed any more.
             acquire.resize(len(content))
         except ServingError as error:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -28,8 +29,11 @@ def parse_form(
 
 
 async def _parse(body, content_type: str, deadline: Deadline) -> dict[str, bytes]:
+    # Not the client's charset, whose decoder may be slow.
+    _, parameters = parse_options_header(content_type)
+    boundary = parameters[b"boundary"].decode("latin-1")
     parser = MultiPartParser(
-        Headers({"content-type": content_type}),
+        Headers({"content-type": f'{CONTENT_TYPE}; boundary="{boundary}"'}),
         _pieces(body, deadline),
         max_files=_MAX_FIELDS,
         max_fields=_MAX_FIELDS,

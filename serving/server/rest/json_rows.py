@@ -75,7 +75,9 @@ def read_document(
         acquire(2 * len(body) + values_bytes)
         return _parse_at_once(body, key)
     start, end, row_count = span
-    members = parse_object(body[: start + 1] + body[end:])
+    rest = body[: start + 1] + body[end:]
+    reserve_values(rest, acquire, "The body without its rows")
+    members = parse_object(rest)
     cuts = [start, *(at for at in scan.cuts if start < at < end), end]
     groups = partial(_parse_groups, body, cuts, acquire, deadline)
     return Document(members, row_count, groups)
@@ -101,17 +103,27 @@ def _parse_groups(
         if deadline.is_over:
             raise deadline_exceeded("The time was over while the rows were read.")
         part = b"[%b]" % body[start + 1 : end]
-        values = part.count(b",")
-        if values > _MAX_VALUES:
-            raise invalid_argument(
-                f"Row {index} has {values} values, and the limit is {_MAX_VALUES}"
-            )
-        acquire(len(part) + value_bytes * values)
+        reserve_values(part, acquire, f"Row {index}", value_bytes)
         rows = parse_json(part)
         if not rows:
             raise invalid_argument(f"JSON Parse error: row {index} is missing")
         yield index, rows
         index += len(rows)
+
+
+def reserve_values(
+    text: bytes | bytearray, acquire: Acquire, name: str, value_bytes=_VALUE_BYTES
+) -> None:
+    """Reserves the memory of parsed JSON, or raises ServingError for too many values.
+
+    Commas and brackets in strings count too.
+    """
+    values, containers = text.count(b","), text.count(b"[") + text.count(b"{")
+    if values + containers > _MAX_VALUES:
+        raise invalid_argument(
+            f"{name} has {values + containers} values, and the limit is {_MAX_VALUES}"
+        )
+    acquire(len(text) + value_bytes * values + _CONTAINER_BYTES * containers)
 
 
 @dataclass

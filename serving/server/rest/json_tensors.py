@@ -144,9 +144,11 @@ def format_outputs(outputs: Mapping[str, np.ndarray], by_row: bool) -> bytes:
         rows = zip(*content.values(), strict=True)
         content = [dict(zip(outputs, row, strict=True)) for row in rows]
     document = {"predictions" if by_row else "outputs": content}
-    if all(map(_is_finite, outputs.values())):
+    if all(map(is_finite, outputs.values())):
         return format_json(document)
-    return json.dumps(document, default=np.ndarray.tolist, ensure_ascii=False).encode()
+    # In small pieces, between which other threads run.
+    encoder = json.JSONEncoder(default=np.ndarray.tolist, ensure_ascii=False)
+    return b"".join(piece.encode() for piece in encoder.iterencode(document))
 
 
 def content_bytes(arrays: Mapping[str, np.ndarray]) -> int:
@@ -173,7 +175,8 @@ def _check_batch_size(outputs: Mapping[str, np.ndarray]) -> None:
             )
 
 
-def _is_finite(array: np.ndarray) -> bool:
+def is_finite(array: np.ndarray) -> bool:
+    """Whether an array has no NaN and no infinity."""
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
@@ -186,7 +189,7 @@ def _to_json(name: str, array: np.ndarray) -> Any:
     if array.dtype.name not in _WRITABLE:
         kind = {"float16": "half"}.get(array.dtype.name, array.dtype.name)
         raise invalid_argument(f"Failed to write JSON value for tensor type: {kind}")
-    if not array.ndim or not _is_finite(array):  # orjson writes null for NaN
+    if not array.ndim or not is_finite(array):  # orjson writes null for NaN
         return array.tolist()
     return np.ascontiguousarray(array)
 

@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 import time
+from contextlib import suppress
 from http import HTTPStatus
 
 import uvicorn
@@ -19,6 +20,7 @@ from serving.server.rest.json_document import format_json
 
 _LAST_PORT = 65535
 _POLL_S = 0.01
+_STOP_S = 1.0  # for uvicorn to end, after the drain time
 _BACKLOG = 2048  # connections that the kernel holds
 _MAX_HEADERS = 100
 # Bytes of a request besides its body: request line, headers, sizes of chunks, trailers.
@@ -98,10 +100,17 @@ class RestServer:
         if self._thread.is_alive():
             self._server.config.timeout_graceful_shutdown = drain_s
             self._server.should_exit = True
-            self._thread.join()
+            self._thread.join(drain_s)
+            # uvicorn cancels the requests soon, and would wait for these clients.
+            for protocol in list(self._server.server_state.connections):
+                if self._thread.is_alive() and protocol.flow.write_paused:
+                    self._app.lost += 1
+                    with suppress(RuntimeError):  # it has just ended
+                        protocol.loop.call_soon_threadsafe(protocol.transport.abort)
+            self._thread.join(_STOP_S)
         self._socket.close()
         self._app.close()
-        return not (self._app.running or self._app.lost)
+        return not (self._app.running or self._app.sending or self._app.lost)
 
     def _build_protocol(self, **settings) -> "_Protocol":
         protocol = _Protocol(**settings)
@@ -138,6 +147,7 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport):
         self.since_s, self._head_bytes, self._error = time.monotonic(), 0, None
+        self._is_full = False
         super().connection_made(transport)
         self.make_room()
 
@@ -145,9 +155,12 @@ class _Protocol(HttpToolsProtocol):
     def is_running(self) -> bool:
         """Whether a complete request waits for its response."""
         cycle = self.cycle
-        return bool(cycle and not cycle.more_body and not cycle.response_started)
+        is_answered = self.flow.write_paused or not cycle or cycle.response_started
+        return not is_answered and not cycle.more_body
 
     def data_received(self, data):
+        if self._is_full:
+            return
         self._head_bytes += len(data)  # until a callback has taken the body off
         super().data_received(data)
         if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -156,7 +169,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self):
         if len(self.pipeline) >= _MAX_PIPELINED:
-            self._error = 400, "Too many requests wait for the previous response."
+            self._is_full, self.cycle.keep_alive = True, False
             raise ValueError
         super().on_message_begin()
         self.since_s, self._head_bytes, self._header_bytes = time.monotonic(), 0, 0
@@ -173,10 +186,13 @@ class _Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body):
-        self._head_bytes -= (1 + _CHUNK_OVERHEAD) * len(body)
+        body_bytes = (1 + _CHUNK_OVERHEAD) * len(body)
+        self._head_bytes = max(0, self._head_bytes - body_bytes)
         super().on_body(body)
 
     def send_400_response(self, msg):
+        if self._is_full:  # the last response closes the connection
+            return
         status, message = self._error or (400, msg)
         content = format_json({"error": message})
         lines = [

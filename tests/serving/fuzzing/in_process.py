@@ -95,6 +95,9 @@ class InProcessServer:
             response = handler.stream_unary(iter([data]), context)
         except _Aborted as error:
             return error.code.name, oracle.check_error(method, error.code, error.text)
+        finally:
+            for callback in context.callbacks:
+                callback()
         response = type(response).FromString(handler.response_serializer(response))
         request = parse_message(messages.REQUESTS[method], data)
         return "OK", oracle.check_response(method, request, response)
@@ -123,8 +126,10 @@ class _Context:
     def __init__(self, seconds: float):
         self.time_remaining = lambda: seconds
         self.cancel = lambda: None
+        self.callbacks: list[Callable[[], None]] = []
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
+        self.callbacks.append(callback)
         return True
 
     def abort(self, code, details):

@@ -30,6 +30,11 @@ def test_an_invalid_form_is_refused(body, kind, message):
     assert error.code.name == "INVALID_ARGUMENT"
 
 
+def test_the_charset_of_a_client_is_ignored():
+    kind = f"{TYPE}; charset=punycode"
+    assert parse_form(TEXT + END, kind, Deadline()) == {"text": "wärm".encode()}
+
+
 def test_the_deadline_ends_the_parsing():
     error = serving_error(parse_form, TEXT + END, TYPE, Deadline(0))
     assert error.code.name == "DEADLINE_EXCEEDED"

@@ -184,11 +184,19 @@ def test_clients_that_send_or_read_nothing_are_disconnected(serve):
     server = serve(receive_s=1.0, message_bytes=2**24)
     slow = [POOL.submit(send, server, data) for data in (HALF, POST + b"A: ", b"")]
     with connect(server) as reader:
-        reader.sendall(echo(900))
-        wait_until(lambda: server.app.running == 1)
-        wait_until(lambda: server.app.running == 0)
+        reader.sendall(echo(900) + b"GET / HTTP/1.1\r\n\r\n")
+        wait_until(lambda: server.app.sending == 1)
+        wait_until(lambda: server.app.sending == 0)
     assert [future.result() for future in slow] == [b"", b"", b""]
     assert predict(server) == OK
+
+
+def test_a_stop_does_not_wait_for_a_client_that_reads_nothing(serve):
+    server = serve(message_bytes=2**24)
+    with connect(server) as reader:
+        reader.sendall(echo(900))
+        wait_until(lambda: server.app.sending == 1)
+        assert server.stop(0.1) is False
 
 
 def test_disconnected_clients_do_no_harm(serve):
