@@ -232,10 +232,10 @@ def test_slow_streams_do_not_block_other_clients(serve):
     method = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
     end = threading.Event()
     slow = [method.future(no_message(end), timeout=WAIT_S) for _ in range(80)]
+    wait_until(lambda: sum(call.done() for call in slow) >= 70)
     for _ in range(5):
         predict(channel)
         assert check_health(channel) == 1
-    wait_until(lambda: sum(call.done() for call in slow) >= 70)
     codes = {call.code() for call in slow if call.done()}
     end.set()
     assert codes == {EXHAUSTED}
