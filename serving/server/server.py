@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -50,7 +51,8 @@ def serve(flags: Any, models: Iterable[tuple[str, str]]) -> int:
     )
     stop, server, done = _SignalWaiter(), None, True
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)  # open connections
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+    with suppress(ValueError, OSError):  # macOS has another maximum
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     if set_option := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc only
         set_option(*_RETURN_LARGE_BLOCKS)
     try:

@@ -8,6 +8,7 @@ from collections import deque
 from functools import cache
 
 LARGE_BYTES = 2**24  # messages after which memory is returned
+_USED_PAGES = "/proc/self/statm"
 # Periods whose minimum is the memory without requests. It adapts to memory that stays.
 _PERIODS, _PERIOD_S = 10, 30.0
 
@@ -26,9 +27,12 @@ class ProcessMemory:
         self.growth_bytes()
 
     def growth_bytes(self) -> int:
-        """Returns the present growth, in about 10 microseconds."""
-        with open("/proc/self/statm", encoding="ascii") as file:
-            used = int(file.read().split()[1]) * resource.getpagesize()
+        """Returns the present growth, in about 10 microseconds; 0 without /proc."""
+        try:
+            with open(_USED_PAGES, encoding="ascii") as file:
+                used = int(file.read().split()[1]) * resource.getpagesize()
+        except FileNotFoundError:
+            return 0
         period = int(time.monotonic() / _PERIOD_S)
         with self._lock:
             minimum = used
