@@ -66,13 +66,10 @@ def read_document(
     scan.run(body, deadline)
     span = scan.find_rows(body, key)
     if span is None:
-        if scan.commas + scan.containers > _MAX_VALUES:
-            raise invalid_argument(
-                f"The body has {scan.commas + scan.containers} values, and the limit "
-                f"is {_MAX_VALUES} without rows in '{key}'"
-            )
-        values_bytes = _VALUE_BYTES * scan.commas + _CONTAINER_BYTES * scan.containers
-        acquire(2 * len(body) + values_bytes)
+        name = f"The body without rows in '{key}'"
+        # Strings are copied once more than in groups of rows.
+        size = 2 * len(body)
+        _reserve(acquire, name, size, scan.commas, scan.containers, _VALUE_BYTES)
         return _parse_at_once(body, key)
     start, end, row_count = span
     rest = body[: start + 1] + body[end:]
@@ -119,11 +116,17 @@ def reserve_values(
     Commas and brackets in strings count too.
     """
     values, containers = text.count(b","), text.count(b"[") + text.count(b"{")
+    _reserve(acquire, name, len(text), values, containers, value_bytes)
+
+
+def _reserve(
+    acquire, name: str, size: int, values: int, containers: int, value_bytes: int
+) -> None:
     if values + containers > _MAX_VALUES:
         raise invalid_argument(
             f"{name} has {values + containers} values, and the limit is {_MAX_VALUES}"
         )
-    acquire(len(text) + value_bytes * values + _CONTAINER_BYTES * containers)
+    acquire(size + value_bytes * values + _CONTAINER_BYTES * containers)
 
 
 @dataclass

@@ -79,7 +79,11 @@ def test_values_outside_rows_and_in_one_row_are_limited(step, monkeypatch):
     monkeypatch.setattr(json_rows, "_MAX_VALUES", 10)
     values = json.dumps([1] * 21)
     assert rows_of(read(f'{{"instances": {values}}}')) == [1] * 21
-    serving_error(read, f'{{"inputs": {values}}}', match="^The body has 22 values, and")
+    serving_error(
+        read,
+        f'{{"inputs": {values}}}',
+        match="^The body without rows in 'instances' has 22 values, and",
+    )
     row = read(f'{{"instances": [{values}]}}')
     serving_error(rows_of, row, match="^Row 0 has 22 values, and the limit is 10$")
     nested = read(f'{{"instances": [{"[" * 11}{"]" * 11}]}}')
