@@ -1,0 +1,275 @@
+"""What a modality is: the interface between a column of the table and all steps.
+
+A column has a type (text, image, ..., numeric). A branch is what one encoder of the
+model reads: one column, or all columns of numbers and categories together. The steps
+loop over columns and branches and know no type by name; `types.py` lists the types.
+
+No module that is imported here needs TensorFlow, so that clients can prepare rows
+without it; graphs and encoders are imported by the methods that build them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mmkeras.modalities.file import Unreadable, find_file, read_file
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from mmkeras.config import AugmentConfig, Config
+
+State = dict[str, Any]  # what a column learned from the training rows; JSON
+# Contents of one column with a part hidden -> (V,) effects on the probability.
+Effects = Callable[[Iterable[Any]], "np.ndarray"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """Content of a cell that can be used.
+
+    Attributes:
+        data: Value of the tf.Example and of the served input.
+        digest: Bytes whose hash finds duplicates; the file as it is on disk.
+        metadata: Suffix of a feature -> property, such as "width_px".
+        notes: Faults of a file that is read whole nevertheless.
+        formats: Formats that occur, which the graph must decode.
+        warning: Kind of warning that lists this row, such as "silent", or "".
+    """
+
+    data: bytes | float
+    digest: bytes
+    metadata: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+    warning: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileReader:
+    """Reader of the files that cells name, relative to the folder of the table."""
+
+    folder: str | Path
+    max_file_mb: int
+
+    def read(self, cell: str | bytes) -> bytes:
+        """Returns the content of a file, or the cell if it is the content itself.
+
+        Raises:
+            Unreadable: The file is missing, empty or too large.
+        """
+        if not isinstance(cell, bytes):
+            return read_file(find_file(self.folder, cell), self.max_file_mb)
+        if not cell:
+            raise Unreadable("file is empty")
+        return cell
+
+    def find(self, cell: str) -> str:
+        """Returns the path of the file that a cell names."""
+        return find_file(self.folder, cell)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Statistic: the number of training rows that contain each token.
+
+    `tokens` is a graph function from (B,) values to (B, L) ragged strings. `min_rows`
+    leaves out rarer tokens.
+    """
+
+    tokens: "Callable[[tf.Tensor], tf.RaggedTensor]"
+    min_rows: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments:
+    """Statistic: mean and deviation of each number over the training rows.
+
+    `vector` is a graph function from one () value to (D,), or to (T, D) frames.
+    """
+
+    vector: "Callable[[tf.Tensor], tf.Tensor]"
+    width: int
+    is_sequence: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantiles:
+    """Statistic: `count` quantiles of each number over the training rows.
+
+    `vector` is a graph function from one () value to (D,); NaN is left out.
+    """
+
+    vector: "Callable[[tf.Tensor], tf.Tensor]"
+    width: int
+    count: int
+
+
+class Column(ABC):
+    """A named, typed column of the table.
+
+    Attributes:
+        type: Name of the type in settings, such as "text".
+        takes_strings: Whether the served input is a string, "" if absent; otherwise it
+            is float32, NaN if absent.
+        has_files: Whether cells name files.
+    """
+
+    type: ClassVar[str]
+    takes_strings: ClassVar[bool] = True
+    has_files: ClassVar[bool] = False
+
+    def __init__(self, name: str, settings: Any):
+        self.name, self.settings = name, settings
+
+    @classmethod
+    @abstractmethod
+    def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
+        """Returns why a column of present cells looks like this type, or ""."""
+
+    @abstractmethod
+    def read(self, cell: Any, files: FileReader) -> Content:
+        """Reads a present cell.
+
+        Raises:
+            Unreadable: The cell cannot be used; the message is the reason.
+        """
+
+    def prepare(self, content: bytes) -> tuple[bytes, tuple[str, ...]]:
+        """Returns what a client sends for the content of a file, and its faults."""
+        return content, ()
+
+    @abstractmethod
+    def statistics(self) -> Counts | Moments | Quantiles | None:
+        """Returns what the training rows must be asked for."""
+
+    @abstractmethod
+    def fit(self, result: Any) -> State:
+        """Returns the state from the result of the statistic.
+
+        The result is (counts, rows) with counts token -> rows for `Counts`; (mean,
+        deviation), each (D,), for `Moments`, and quantiles (count, D) for `Quantiles`,
+        both None if no training row has the column; None without a statistic.
+        """
+
+    # Reports and explanations.
+
+    noise_levels: ClassVar[tuple[float | None, ...]] = ()
+    noise_unit: ClassVar[str] = ""
+
+    def corrupt(self, data: Any, level: float, seed: Sequence[int]) -> Any:
+        """Returns data with noise of a level of `noise_levels`, of which the first is
+        the unchanged data. Without levels a column has no curve of noise.
+
+        Raises:
+            Unreadable: The data cannot be decoded, which is so for the model, too.
+        """
+        raise NotImplementedError
+
+    def explain(self, data: Any, effects: Effects) -> dict[str, Any] | None:
+        """Returns the effects of the parts of a present value, ready for JSON.
+
+        `effects` is a function from contents with a part hidden to (V,) effects: by
+        how much the probability falls. None if the value has no parts.
+        """
+        return None
+
+    def draw(self, data: Any, explained: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the values of the page for a result of `explain`, with a "kind"."""
+        raise NotImplementedError
+
+    def preview(self, data: Any) -> dict[str, Any]:
+        """Returns values for reports: "kind" (text, image, audio) and "content"."""
+        return {"kind": "text", "content": ""}
+
+
+class Branch(ABC):
+    """Columns that one encoder of the model reads, under one presence.
+
+    Attributes:
+        name: Name in reports and under "present".
+        key: Name in Keras and TensorFlow, which allow letters, digits and "_" only.
+        columns: Its columns, in order.
+    """
+
+    name: str
+    key: str
+    columns: tuple[Column, ...]
+    is_frozen = False
+
+    @abstractmethod
+    def graph(self, state: Mapping[str, State]) -> "BranchGraph":
+        """Builds the preprocessing in the graph; `state` is by column."""
+
+    def build_backbone(self, tokens: bool) -> "keras.Model | None":
+        """Builds the encoder whose output can be computed once and cached, if any."""
+        return None
+
+    def build_encoder(
+        self, x: "keras.KerasTensor", state: Mapping[str, State], tokens: bool
+    ) -> "keras.KerasTensor | tuple | list":
+        """Applies the encoder inside the head: `x` is the input, or the backbone's.
+
+        Returns (B, D), or with `tokens` also (B, L, D) and (B, L) bool.
+        """
+        return x
+
+    def linear_features(
+        self, x: "np.ndarray", state: Mapping[str, State]
+    ) -> "np.ndarray":
+        """Returns (B, D) features for the linear baseline of the model's input."""
+        return x
+
+
+class BranchGraph(ABC):
+    """Preprocessing of one branch in the graph, from raw values to the model's input.
+
+    A row is decoded, finished, and then finished as part of a batch; only the first
+    can fail. Training augments in the later two. Serving calls the same functions.
+
+    Attributes:
+        branch: Its branch.
+        resources: Objects that an export must track, such as tables.
+        input_spec: tf.TensorSpec of a row of the model's input.
+    """
+
+    branch: Branch
+    resources: Sequence[Any] = ()
+    input_spec: "tf.TensorSpec"
+
+    @abstractmethod
+    def decode(self, values: "Mapping[str, tf.Tensor]", formats: Any) -> Any:
+        """Decodes a row, () values by column; zeros if all are absent.
+
+        `formats` is column -> formats that occur, or {} for all.
+
+        Raises:
+            tf.errors.InvalidArgumentError: The row is broken.
+        """
+
+    def finish_row(self, decoded, seed=None, augment: "AugmentConfig | None" = None):
+        """Finishes a decoded row; with a seed (2,) it is augmented."""
+        return decoded
+
+    def finish_batch(self, batch, seed=None, augment: "AugmentConfig | None" = None):
+        """Turns finished rows of a batch into the input of the model."""
+        return batch
+
+    @abstractmethod
+    def __call__(
+        self, data: "Mapping[str, tf.Tensor]"
+    ) -> "tuple[tf.Tensor, dict[str, tuple[tf.Tensor, tf.Tensor]]]":
+        """Preprocesses (B,) values by column, row-safe.
+
+        Returns:
+            The model's input; and column -> ((B,) bool whether it is usable, (B,) bool
+            whether the row has it).
+        """
+
+    def decoded_bytes(self, encoded_bytes: int) -> int:
+        """Estimates the size of a decoded row beside its encoded one."""
+        return 0
