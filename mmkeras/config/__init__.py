@@ -7,9 +7,11 @@ from mmkeras.config.fusion import FusionConfig
 from mmkeras.config.image import ImageConfig
 from mmkeras.config.loss import LossConfig
 from mmkeras.config.table import TableConfig
+from mmkeras.config.tabular import TabularConfig
 from mmkeras.config.text import TextConfig
 from mmkeras.config.train import AugmentConfig, TrainConfig
 from mmkeras.config.validation import check, check_range
+from mmkeras.config.vector import VectorConfig
 
 __all__ = [
     "AudioConfig",
@@ -21,8 +23,10 @@ __all__ = [
     "ImageConfig",
     "LossConfig",
     "TableConfig",
+    "TabularConfig",
     "TextConfig",
     "TrainConfig",
+    "VectorConfig",
     "check",
     "check_range",
     "from_dict",

@@ -1,8 +1,8 @@
 """All settings of a run."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from mmkeras.config.audio import AudioConfig
 from mmkeras.config.evaluate import EvaluateConfig, ExportConfig
@@ -10,10 +10,13 @@ from mmkeras.config.fusion import FusionConfig
 from mmkeras.config.image import ImageConfig
 from mmkeras.config.loss import LossConfig
 from mmkeras.config.table import TableConfig
+from mmkeras.config.tabular import TabularConfig
 from mmkeras.config.text import TextConfig
 from mmkeras.config.train import AugmentConfig, TrainConfig
 from mmkeras.config.validation import AUTO, check_range
-from mmkeras.errors import UserError
+from mmkeras.config.values import convert
+from mmkeras.config.vector import VectorConfig
+from mmkeras.errors import UserError, did_you_mean
 from mmkeras.files import is_remote
 from mmkeras.path_patterns import check_no_pattern
 from mmkeras.schema import AUDIO, MODALITIES, TEXT
@@ -31,10 +34,14 @@ class Config:
         on_bad_row: fail stops before training and lists bad rows; reject drops them
             and writes rejected.csv; absent treats an unreadable modality as missing
             in that row.
+        columns: Column -> its type, or {type: TYPE, SETTING: VALUE, ...} with settings
+            of that type, such as {title: {type: text, encoder: lstm}}.
         table: Columns and splits.
         image: Image branch.
         text: Text branch.
         audio: Audio branch.
+        vector: Branch of precomputed vectors.
+        tabular: Branch of numbers, categories and dates.
         fusion: Fusion of the branches.
         loss: Loss of the classifier, and auxiliary losses.
         augment: Augmentation.
@@ -47,10 +54,13 @@ class Config:
     seed: int = 0
     epochs: int | Literal["auto"] = AUTO
     on_bad_row: Literal["fail", "reject", "absent"] = "fail"
+    columns: dict[str, Any] = field(default_factory=dict)
     table: TableConfig = field(default_factory=TableConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
     text: TextConfig = field(default_factory=TextConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
+    vector: VectorConfig = field(default_factory=VectorConfig)
+    tabular: TabularConfig = field(default_factory=TabularConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -85,7 +95,9 @@ class Config:
                 unused += [f"{name}.encoder={branch.encoder} (one of vectors)"]
             elif branch.units:
                 unused += [f"{name}.units={branch.units} (0)"]
-        for name in (*self.loss.classifiers(MODALITIES), *self.loss.pairs(MODALITIES)):
+        types = dict.fromkeys((*MODALITIES, "vector", "tabular"))
+        types = {name: name for name in types}
+        for name in (*self.loss.classifiers(types), *self.loss.pairs(types)):
             name = name if isinstance(name, str) else "_".join(name)
             unused += [f"loss.{name}={getattr(self.loss, name)} (0)"]
         if self.train.fine_tune_epochs:
@@ -135,6 +147,16 @@ def from_dict(content: dict[str, Any], kind: type = Config) -> Any:
     )
 
 
-def vector_columns(config: Config) -> set[str]:
-    """Returns the modalities with precomputed vectors in their columns."""
-    return {m for m in (TEXT, AUDIO) if getattr(config, m).encoder == "vector"}
+def override(settings: Any, section: str, values: dict[str, Any]) -> Any:
+    """Returns settings of a section with some values of a column in their place.
+
+    Raises:
+        UserError: There is no such setting, or its value is not possible.
+    """
+    hints = get_type_hints(type(settings))
+    for name in values:
+        if name not in hints:
+            hint = did_you_mean(name, list(hints))
+            raise UserError(f"There is no setting '{name}' in '{section}'.{hint}")
+    converted = {k: convert(f"{section}.{k}", hints[k], v) for k, v in values.items()}
+    return replace(settings, **converted)

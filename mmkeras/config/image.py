@@ -17,6 +17,7 @@ ImageEncoder = Literal[
     "vit",
     "kerashub_vit",
     "pixels",
+    "vector",
 ]
 WITH_IMAGENET = ("resnet50", "resnet101", "efficientnetv2", "convnext", "mobilenetv3")
 
@@ -32,6 +33,7 @@ class ImageConfig:
             convolutions of 16 and 32 filters, then 128); cnn_lstm (two blocks of 32 and
             64 filters, then an LSTM of 128 over the positions); vit (Transformer over
             patches); kerashub_vit (KerasHub's ViT); pixels (small pixels, no weights).
+            Without an encoder: vector (.npy paths in the column).
         size_px: Side of the square to which images are resized.
         weights: For keras.applications: imagenet (downloaded once), none, or the path
             of a .weights.h5/.h5 file without top. For kerashub_vit: the path of a

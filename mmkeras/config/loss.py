@@ -1,17 +1,19 @@
 """Settings of the training loss."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
 from mmkeras.config.validation import check_range
-from mmkeras.schema import MODALITIES
+
+_ALONE = ("text", "image", "audio", "vector", "tabular")
+_PAIRS = ("text_image", "text_audio", "image_audio")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Loss of the classifier, and auxiliary losses per modality and per pair.
+    """Loss of the classifier, and auxiliary losses per branch and per pair.
 
     The total is L + Σ_i [λ_i·L_i + Σ_j≠i w_ij·L_ij]: L_i is the loss of a classifier
     on modality i alone, L_ij the distance between a row's embeddings of i and j. A
@@ -21,12 +23,14 @@ class LossConfig:
         kind: Form of L and L_i: cross_entropy; or focal, which reduces the weight of
             rows that are classified well.
         focal_gamma: Exponent of the focal loss.
-        text: λ of the classifier on text alone.
-        image: λ of the classifier on images alone.
-        audio: λ of the classifier on audio alone.
-        text_image: w of text and image, in both directions.
-        text_audio: w of text and audio.
-        image_audio: w of image and audio.
+        text: λ of the classifier on each column of text alone.
+        image: λ of the classifier on each column of images alone.
+        audio: λ of the classifier on each column of audio alone.
+        vector: λ of the classifier on each column of vectors alone.
+        tabular: λ of the classifier on numbers and categories alone.
+        text_image: w of each pair of a text and an image, in both directions.
+        text_audio: w of each pair of a text and audio.
+        image_audio: w of each pair of an image and audio.
         alignment: contrastive (symmetric, over the rows of a batch, with a learned
             temperature) or cosine.
         width: Width of the aligned vectors.
@@ -37,6 +41,8 @@ class LossConfig:
     text: float = 0.0
     image: float = 0.0
     audio: float = 0.0
+    vector: float = 0.0
+    tabular: float = 0.0
     text_image: float = 0.0
     text_audio: float = 0.0
     image_audio: float = 0.0
@@ -44,30 +50,37 @@ class LossConfig:
     width: int = 64
 
     def __post_init__(self):
-        pairs = ("_".join(pair) for pair in combinations(MODALITIES, 2))
-        names = (f"loss.{name}" for name in ("focal_gamma", *MODALITIES, *pairs))
+        names = (f"loss.{name}" for name in ("focal_gamma", *_ALONE, *_PAIRS))
         check_range(self, *names, ge=0, lt=float("inf"))
         check_range(self, "loss.width", ge=1)
 
-    def classifiers(self, modalities: Sequence[str]) -> dict[str, float]:
-        """Returns modality -> λ of those with an auxiliary classifier."""
-        weights = {m: getattr(self, m) for m in modalities}
-        return {m: weight for m, weight in weights.items() if weight}
+    def classifiers(self, types: Mapping[str, str]) -> dict[str, float]:
+        """Returns branch -> λ of those with an auxiliary classifier.
 
-    def pairs(self, modalities: Sequence[str]) -> dict[tuple[str, str], float]:
-        """Returns pair -> w of the aligned pairs of `modalities`."""
-        pairs = [p for p in combinations(MODALITIES, 2) if set(p) <= set(modalities)]
-        weights = {pair: getattr(self, "_".join(pair)) for pair in pairs}
+        `types` is branch -> its type, here and below.
+        """
+        weights = {name: getattr(self, kind, 0.0) for name, kind in types.items()}
+        return {name: weight for name, weight in weights.items() if weight}
+
+    def pairs(self, types: Mapping[str, str]) -> dict[tuple[str, str], float]:
+        """Returns pair -> w of the aligned pairs of branches."""
+        weights = {
+            (a, b): max(
+                getattr(self, f"{types[x]}_{types[y]}", 0.0)
+                for x, y in ((a, b), (b, a))
+            )
+            for a, b in combinations(types, 2)
+        }
         return {pair: weight for pair, weight in weights.items() if weight}
 
-    def unavailable(self, modalities: Sequence[str]) -> list[str]:
-        """Returns the settings that need a modality outside `modalities`."""
-        needed = {"_".join(pair): set(pair) for pair in combinations(MODALITIES, 2)}
-        needed |= {m: {m} for m in MODALITIES}
-        missing = [name for name, need in needed.items() if need - set(modalities)]
+    def unavailable(self, types: Mapping[str, str]) -> list[str]:
+        """Returns the settings that need a type that no branch has."""
+        needed = {name: {name} for name in _ALONE}
+        needed |= {name: set(name.split("_")) for name in _PAIRS}
+        missing = [name for name, need in needed.items() if need - set(types.values())]
         return [name for name in missing if getattr(self, name)]
 
-    def aligned(self, modalities: Sequence[str]) -> list[str]:
-        """Returns those of `modalities` that are in an aligned pair."""
-        pairs = self.pairs(modalities)
-        return [m for m in modalities if any(m in pair for pair in pairs)]
+    def aligned(self, types: Mapping[str, str]) -> list[str]:
+        """Returns the branches that are in an aligned pair."""
+        pairs = self.pairs(types)
+        return [name for name in types if any(name in pair for pair in pairs)]

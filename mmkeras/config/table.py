@@ -3,25 +3,36 @@
 from dataclasses import dataclass
 
 from mmkeras.config.validation import check, check_range
-from mmkeras.schema import MODALITIES
+
+# Types that have a flag of their own; others are declared by the setting `columns`.
+TYPES = ("text", "image", "audio", "vector", "numeric", "category", "date")
+# Earlier names of settings.
+ALIASES = {f"{name}_column": name for name in ("text", "image", "audio", "label")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableConfig:
     """Columns of the table, and its division into splits.
 
+    Columns of several names have commas between. What is not declared is found: columns
+    named text, image and audio, and if no column is declared, others by their content.
+
     Attributes:
-        text_column: Header of the text column.
-        image_column: Header of the column of image paths.
-        audio_column: Header of the column of audio paths.
-        label_column: Header of the label column.
+        text: Columns of text.
+        image: Columns of image paths.
+        audio: Columns of audio paths.
+        vector: Columns of paths of .npy vectors, or of lists of numbers.
+        numeric: Columns of numbers.
+        category: Columns of categories.
+        date: Columns of dates and times.
+        ignore: Columns that are not used, whatever they hold.
+        label: Label column.
         id_column: Header of the row identifier; optional in the table.
         split_column: Header of the train/val/test column; optional in the table.
         group_column: Header of the group column; a group is in one split only.
         join_labels: Whether labels that differ in case, in the form of a number (1 and
             1.0) or in the word for nothing (nan and None) are one class.
-        modalities: Modalities to use, if the table has them: any of text, image and
-            audio, with commas between.
+        modalities: Types or columns to use, with commas between; empty is all.
         val_share: Fraction of rows for validation if the table has no splits.
         test_share: Fraction of rows for the test if the table has no splits.
         folds: Number of folds for cross-validation, whatever the split column; 0 is
@@ -33,15 +44,20 @@ class TableConfig:
         cache_dir: Folder of ingested tables; empty is ~/.cache/mmkeras.
     """
 
-    text_column: str = "text"
-    image_column: str = "image"
-    audio_column: str = "audio"
-    label_column: str = "label"
+    text: str = ""
+    image: str = ""
+    audio: str = ""
+    vector: str = ""
+    numeric: str = ""
+    category: str = ""
+    date: str = ""
+    ignore: str = ""
+    label: str = "label"
     id_column: str = "id"
     split_column: str = "split"
     group_column: str = "group"
     join_labels: bool = False
-    modalities: str = "text,image,audio"
+    modalities: str = ""
     val_share: float = 0.15
     test_share: float = 0.15
     folds: int = 0
@@ -65,13 +81,20 @@ class TableConfig:
         check_range(self, "table.max_file_mb", "table.rows_per_shard", ge=1)
         check_range(self, "table.workers", ge=0)
         names = self.modality_names
-        check(
-            set(names) <= set(MODALITIES) and 0 < len(set(names)) == len(names),
-            "table.modalities",
-            self.modalities,
-            "any of text, image and audio, each once, with commas between",
-        )
+        allowed = "types or columns, each once, with commas between"
+        is_allowed = len(set(names)) == len(names)
+        check(is_allowed, "table.modalities", self.modalities, allowed)
 
     @property
     def modality_names(self) -> tuple[str, ...]:
-        return tuple(n.strip() for n in self.modalities.split(",") if n.strip())
+        return split_names(self.modalities)
+
+    @property
+    def declared(self) -> dict[str, str]:
+        """Column -> type of those that are declared here."""
+        return {name: t for t in TYPES for name in split_names(getattr(self, t))}
+
+
+def split_names(names: str) -> tuple[str, ...]:
+    """Returns the names of a setting with commas between."""
+    return tuple(n.strip() for n in names.split(",") if n.strip())

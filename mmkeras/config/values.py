@@ -28,13 +28,15 @@ def convert(name: str, hint: Any, value: Any) -> Any:
 
     Args:
         name: Setting or flag, for errors.
-        hint: str, int, float, bool, Literal of strings, dict[str, T] or list[T]; or a
-            union of one of these and a Literal.
+        hint: Any, str, int, float, bool, Literal of strings, dict[str, T] or list[T];
+            or a union of one of these and a Literal.
         value: Text of the command line, or a parsed YAML value.
 
     Raises:
         UserError: The value has another type, or is none of the choices.
     """
+    if hint is Any:
+        return parse_text(value)
     if get_origin(hint) in (Union, UnionType):
         hint, words = get_args(hint)
         if value in get_args(words):

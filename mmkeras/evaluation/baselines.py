@@ -113,28 +113,6 @@ def fit_logistic_regression(
     )
 
 
-def count_tokens(tokens: np.ndarray, vocabulary_size: int) -> np.ndarray:
-    """Returns (N, vocabulary_size) float32: log(1 + count of each token) per row.
-
-    `tokens` are (N, L) int from 1 to `vocabulary_size`, 0 in padding.
-    """
-    counts = np.zeros((len(tokens), vocabulary_size + 1), "float32")
-    np.add.at(counts, (np.arange(len(tokens))[:, None], tokens), 1)
-    return np.log1p(counts[:, 1:])
-
-
-def summarize_frames(frames: np.ndarray) -> np.ndarray:
-    """Returns (N, 2 F): mean and standard deviation over each row's frames.
-
-    `frames` are (N, T, F), all zeros in padding.
-    """
-    is_frame = (frames != 0).any(axis=2, keepdims=True)
-    count = np.maximum(is_frame.sum(axis=1), 1)
-    mean = frames.sum(axis=1) / count
-    squares = (is_frame * (frames - mean[:, None]) ** 2).sum(axis=1) / count
-    return np.concatenate([mean, np.sqrt(squares)], axis=1)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Block:
     """A block of features, standardised (mean, deviation), projected and scaled."""

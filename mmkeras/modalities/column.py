@@ -10,7 +10,7 @@ without it; graphs and encoders are imported by the methods that build them.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,7 +38,7 @@ class Content:
         metadata: Suffix of a feature -> property, such as "width_px".
         notes: Faults of a file that is read whole nevertheless.
         formats: Formats that occur, which the graph must decode.
-        warning: Kind of warning that lists this row, such as "silent", or "".
+        warning: Kind of the warning that lists this row, of `Column.warnings`, or "".
     """
 
     data: bytes | float
@@ -119,12 +119,34 @@ class Column(ABC):
         has_files: Whether cells name files.
     """
 
-    type: ClassVar[str]
+    type: str
     takes_strings: ClassVar[bool] = True
     has_files: ClassVar[bool] = False
+    section: ClassVar[str] = ""  # of the settings; "" is that of the type
+    # Kind of a warning, such as "is silent" -> the same of several cells.
+    warnings: ClassVar[Mapping[str, str]] = {}
+    # Whether equal content in two splits is a duplicate, even if other columns differ.
+    identifies_row: ClassVar[bool] = False
 
     def __init__(self, name: str, settings: Any):
         self.name, self.settings = name, settings
+
+    @property
+    def absent(self) -> bytes | float:
+        """Value of the served input of a row without the column."""
+        return b"" if self.takes_strings else float("nan")
+
+    def is_absent(self, data: Any) -> bool:
+        """Whether a value is that of a row without the column."""
+        return data != data if isinstance(data, float) else not data
+
+    def read_key(self) -> Any:
+        """Returns the settings that `read` depends on, ready for JSON."""
+        return [self.type]
+
+    def fit_key(self) -> Any:
+        """Returns the settings that `fit` depends on, ready for JSON."""
+        return [self.type, asdict(self.settings)]
 
     @classmethod
     @abstractmethod
@@ -156,10 +178,20 @@ class Column(ABC):
         both None if no training row has the column; None without a statistic.
         """
 
+    def fetch(self) -> None:
+        """Fetches what the encoder needs, before the rows are read.
+
+        Raises:
+            UserError: It is neither in its cache nor can be fetched.
+        """
+
     # Reports and explanations.
 
     noise_levels: ClassVar[tuple[float | None, ...]] = ()
+    # Of the chart: heading, unit of a level, and factor of a level to that unit.
+    noise_heading: ClassVar[str] = ""
     noise_unit: ClassVar[str] = ""
+    noise_factor: ClassVar[float] = 1
 
     def corrupt(self, data: Any, level: float, seed: Sequence[int]) -> Any:
         """Returns data with noise of a level of `noise_levels`, of which the first is
@@ -192,14 +224,21 @@ class Branch(ABC):
 
     Attributes:
         name: Name in reports and under "present".
+        type: Name of its settings in `loss`, such as "text".
         key: Name in Keras and TensorFlow, which allow letters, digits and "_" only.
         columns: Its columns, in order.
     """
 
     name: str
     key: str
+    type: str
     columns: tuple[Column, ...]
     is_frozen = False
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether the encoder reads a sequence of tokens or frames."""
+        return getattr(self.settings, "is_sequence", False)
 
     @abstractmethod
     def graph(self, state: Mapping[str, State]) -> "BranchGraph":
@@ -223,6 +262,14 @@ class Branch(ABC):
     ) -> "np.ndarray":
         """Returns (B, D) features for the linear baseline of the model's input."""
         return x
+
+
+class BranchColumn(Column, Branch):
+    """Column that is a branch of its own."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return (self,)
 
 
 class BranchGraph(ABC):

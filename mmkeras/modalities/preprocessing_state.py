@@ -1,10 +1,11 @@
-"""Statistics of the training rows for preprocessing: vocabulary, classes, scales."""
+"""Statistics of the training rows for preprocessing: classes, and those of columns."""
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,35 +20,24 @@ NO_TOKENS = ("",)  # vocabulary without tokens: a vector has at least one elemen
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale:
-    """Mean and deviation of each number of a vector over the training rows."""
-
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class PreprocessingState:
     """Statistics of the training rows; with the settings they define preprocessing.
 
     Attributes:
-        modalities: Names in the order of the branches.
+        branches: Branch -> its columns, in the order of the branches.
+        columns: Column -> what it learned: `Column.fit`.
         task: binary, multiclass or multilabel.
         classes: Names in the order of the probability columns.
         class_rows: Number of training rows per class.
-        vocabulary: Tokens, the most frequent first; or word pieces.
-        widths: Input widths of text and audio.
+        rows: Number of training rows.
     """
 
-    modalities: tuple[str, ...]
+    branches: dict[str, tuple[str, ...]]
+    columns: dict[str, dict[str, Any]]
     task: str
     classes: tuple[str, ...]
     class_rows: tuple[int, ...]
     rows: int = 0
-    vocabulary: tuple[str, ...] = ()
-    idf: tuple[float, ...] = ()
-    widths: dict[str, int] = field(default_factory=dict)
-    scales: dict[str, Scale] = field(default_factory=dict)
 
 
 def find_classes(labels: Iterable[Sequence[str]]) -> tuple[str, tuple[str, ...]]:
@@ -78,25 +68,6 @@ def count_rows(rows: Iterable[Iterable[bytes]]) -> tuple[Counter[bytes], int]:
     return counts, total
 
 
-def choose_vocabulary(
-    counts: Mapping[bytes, int], total: int, size: int, min_rows: int
-) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Returns the `size` tokens with the most rows, at least `min_rows`, and their idf.
-
-    `counts` is token -> number of rows that contain it, of `total`. Equal counts are
-    ordered by the token's bytes, so that the order of the rows does not matter. Without
-    any token the vocabulary is `NO_TOKENS`.
-
-    Source: idf as in scikit-learn, ln((1 + N) / (1 + df)) + 1.
-    """
-    common = [item for item in counts.items() if item[1] >= min_rows]
-    top = sorted(common, key=lambda item: (-item[1], item[0]))[:size]
-    if not top:
-        return NO_TOKENS, (1.0,)
-    idf = [float(np.log((1 + total) / (1 + df)) + 1) for _, df in top]
-    return tuple(token.decode() for token, _ in top), tuple(idf)
-
-
 class Moments:
     """Running mean and deviation of batches of vectors.
 
@@ -119,23 +90,26 @@ class Moments:
         self.mean = self.mean + delta * rows / total
         self.rows = total
 
-    def scale(self, width: int) -> Scale:
-        """Returns the scale; a constant element gets deviation 1."""
+    def result(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Returns mean and deviation, (D,) float64; None without any vector."""
         if not self.rows:
-            return unscaled(width)
-        return make_scale(self.mean, np.sqrt(self.squares / self.rows))
+            return None, None
+        return self.mean, np.sqrt(self.squares / self.rows)
 
 
-def unscaled(width: int) -> Scale:
-    """Returns the identity: mean 0 and deviation 1."""
-    return Scale(mean=(0.0,) * width, deviation=(1.0,) * width)
+def scale_state(
+    result: tuple[np.ndarray | None, np.ndarray | None], width: int
+) -> dict[str, list[float]]:
+    """Returns mean and deviation, rounded to the float32 of the graph.
 
-
-def make_scale(mean: np.ndarray, deviation: np.ndarray) -> Scale:
-    """Returns the scale, rounded to the float32 of the graph."""
+    A constant element gets the deviation 1. Without rows the scale is the identity.
+    """
+    mean, deviation = result
+    if mean is None:
+        return {"mean": [0.0] * width, "deviation": [1.0] * width}
     deviation = np.where(deviation > 1e-6, deviation, 1.0)
-    mean, deviation = (x.astype(np.float32).tolist() for x in (mean, deviation))
-    return Scale(mean=tuple(mean), deviation=tuple(deviation))
+    scale = {"mean": mean, "deviation": deviation}
+    return {name: x.astype(np.float32).tolist() for name, x in scale.items()}
 
 
 def save(state: PreprocessingState, path: Path) -> None:
@@ -148,14 +122,27 @@ def save(state: PreprocessingState, path: Path) -> None:
 def load(path: Path) -> PreprocessingState:
     """Reads a file that `save` has written."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    for name, value in content.items():
-        content[name] = tuple(value) if isinstance(value, list) else value
-    content["scales"] = {
-        name: Scale(mean=tuple(s["mean"]), deviation=tuple(s["deviation"]))
-        for name, s in content["scales"].items()
-    }
+    if "modalities" in content:
+        content = _from_earlier_version(content)
+    for name in ("classes", "class_rows"):
+        content[name] = tuple(content[name])
+    content["branches"] = {b: tuple(names) for b, names in content["branches"].items()}
     # Earlier versions kept invisible characters, which labels of a table have no more.
     clean = tuple(map(clean_name, content["classes"]))
     if all(clean) and len(set(clean)) == len(clean):
         content["classes"] = clean
     return PreprocessingState(**content)
+
+
+def _from_earlier_version(content: dict[str, Any]) -> dict[str, Any]:
+    """Converts a state of version 0.2, whose columns were text, image and audio."""
+    old = {name: content.pop(name) for name in ("modalities", "widths", "scales")}
+    words = {name: content.pop(name) for name in ("vocabulary", "idf")}
+    columns = {name: dict(old["scales"].get(name, {})) for name in old["modalities"]}
+    for name, width in old["widths"].items():
+        if name in columns:
+            columns[name]["width"] = width
+    if words["vocabulary"]:
+        columns["text"] |= words
+    branches = {name: [name] for name in columns}
+    return {**content, "branches": branches, "columns": columns}

@@ -74,6 +74,16 @@ def load_hub_audio_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
     return _Encoder(module, call)
 
 
+def hub_text_width(handle: str) -> int:
+    """Returns the width of a sentence encoder's vectors; loads the module."""
+    return load_hub_encoder(handle)(tf.constant([""])).shape[1]
+
+
+def hub_audio_width(handle: str, rate_hz: int) -> int:
+    """Returns the width of an audio module's vectors; loads the module."""
+    return load_hub_audio_encoder(handle)(tf.zeros([rate_hz])).shape[0]
+
+
 def fetch(handle: str, modality: str) -> str:
     """Returns the folder of a module, fetched once into TF-Hub's own cache.
 

@@ -17,7 +17,10 @@ _CNN_FILTERS = (16, 32)  # of all blocks but the last, which has `units`
 
 
 def build_audio_encoder(
-    config: AudioConfig, shape: Sequence[int], tokens: bool = False
+    config: AudioConfig,
+    shape: Sequence[int],
+    tokens: bool = False,
+    name: str = "audio_encoder",
 ) -> keras.Model:
     """Builds the audio branch.
 
@@ -26,22 +29,22 @@ def build_audio_encoder(
     tokens, (B, L, D), and the mask (B, L) bool, instead of one vector (B, D).
     """
     if not config.is_sequence:
-        return _dense(config, shape)
+        return _dense(config, shape, name)
     frames = keras.Input(shape, name="audio_frames")
     build = {"cnn": _cnn, "gru": _gru}[config.encoder]
     x, mask = build(frames, config)
     x = Dropout(config.dropout, name="audio_dropout")(x)
     if not tokens:
         x = TokenPooling(config.pooling, name="audio_pool")(x, mask)
-    return keras.Model(frames, [x, mask] if tokens else x, name="audio_encoder")
+    return keras.Model(frames, [x, mask] if tokens else x, name=name)
 
 
-def _dense(config, shape):
+def _dense(config, shape, name):
     vector = keras.Input(shape, name="audio_vector")
     x = Dropout(config.dropout, name="audio_dropout")(vector)
     if config.units:
         x = layers.Dense(config.units, activation="relu", name="audio_dense")(x)
-    return keras.Model(vector, x, name="audio_encoder")
+    return keras.Model(vector, x, name=name)
 
 
 def _gru(frames, config):

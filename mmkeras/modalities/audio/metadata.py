@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from mmkeras import schema
 from mmkeras.modalities.audio.reading import AudioContent
 from mmkeras.modalities.audio.wav import (
     IEEE_FLOAT,
@@ -46,11 +45,11 @@ def measure_audio(audio: AudioContent, clip_s: float) -> dict[str, int | float]:
     if fmt.code not in (PCM, IEEE_FLOAT):
         full_scale = law_samples(fmt.code).max()
     return {
-        schema.AUDIO_SECONDS: audio.seconds,
-        schema.AUDIO_RATE: fmt.rate_hz,
-        schema.AUDIO_CHANNELS: channels,
-        schema.AUDIO_CLIPPED: _clipped(samples, full_scale),
-        schema.AUDIO_SILENT: _silent(samples, fmt.rate_hz),
+        "seconds": audio.seconds,
+        "rate_hz": fmt.rate_hz,
+        "channels": channels,
+        "clipped": _clipped(samples, full_scale),
+        "silent": _silent(samples, fmt.rate_hz),
     }
 
 

@@ -40,6 +40,9 @@ _RATE_RATIO = 100  # more than that of the bit rates of MP3, 8 to 320 kbit/s
 _STREAM_START = b"fLaC\0\0\0\x22"  # of a FLAC
 
 
+_MAGICS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"riff", b"caff")
+
+
 class AudioContent(NamedTuple):
     """Audio that the served graph decodes.
 
@@ -95,6 +98,11 @@ def read_audio(data: bytes, config: AudioConfig) -> AudioContent:
         return AudioContent(content, audio.seconds, notes + audio.notes)
     content = _transcode(data, config)
     return content._replace(notes=(*notes, *content.notes))
+
+
+def is_audio(data: bytes) -> bool:
+    """Whether a file has the signature of a supported format."""
+    return data.startswith(_MAGICS) or is_mpeg(data) or bool(av_format(data))
 
 
 def _with_real_size(data):

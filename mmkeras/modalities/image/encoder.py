@@ -18,7 +18,9 @@ _BUILDERS = dict.fromkeys(APPLICATIONS, application) | {
 }
 
 
-def build_image_encoder(config: ImageConfig, tokens: bool = False) -> keras.Model:
+def build_image_encoder(
+    config: ImageConfig, tokens: bool = False, name: str = "image_encoder"
+) -> keras.Model:
     """Builds the image branch: (B, S, S, 3) uint8 RGB to (B, D) float32.
 
     With `tokens`, encoders with positions or patches return all of them, (B, L, D).
@@ -33,4 +35,4 @@ def build_image_encoder(config: ImageConfig, tokens: bool = False) -> keras.Mode
     """
     pixels = keras.Input((config.size_px,) * 2 + (3,), dtype="uint8", name="pixels")
     x = _BUILDERS[config.encoder](pixels, config, tokens)
-    return keras.Model(pixels, x, name="image_encoder")
+    return keras.Model(pixels, x, name=name)

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from mmkeras.modalities.decoders import MediaDecoders
+from mmkeras.modalities.decoder import Decoder
 from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.image.reading import decode_upright
 
@@ -19,17 +19,17 @@ def png_bytes(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def upright_image(data: bytes, decoders: MediaDecoders) -> Image.Image:
+def upright_image(data: bytes, decoder: Decoder) -> Image.Image:
     """Decodes an image for display; by the graph if Pillow cannot open it."""
     try:
         return decode_upright(data)
     except Unreadable:
-        return Image.fromarray(decoders.pixels(data))
+        return Image.fromarray(decoder(data))
 
 
-def make_thumbnail(data: bytes, decoders: MediaDecoders) -> bytes:
+def make_thumbnail(data: bytes, decoder: Decoder) -> bytes:
     """Returns a small upright PNG of an encoded image."""
-    image = upright_image(data, decoders)
+    image = upright_image(data, decoder)
     image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
     file = io.BytesIO()
     image.save(file, "PNG")

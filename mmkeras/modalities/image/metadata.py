@@ -2,7 +2,6 @@
 
 from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.image.reading import open_image
-from mmkeras.schema import IMAGE_CHANNELS, IMAGE_HEIGHT, IMAGE_WIDTH
 
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by color type; 3 is a palette
 _WIDTH_TAG, _HEIGHT_TAG = 256, 257  # of TIFF
@@ -26,4 +25,4 @@ def measure_image(data: bytes) -> dict[str, int]:
     channels = 3 if image.mode == "P" else len(image.getbands())
     if kind == "PNG":  # Pillow reports 16 bits of gray and alpha as RGBA
         channels = _PNG_CHANNELS.get(data[25], channels)
-    return {IMAGE_WIDTH: width, IMAGE_HEIGHT: height, IMAGE_CHANNELS: channels}
+    return {"width_px": width, "height_px": height, "channels": channels}

@@ -96,6 +96,14 @@ def _format(data):
     return kind
 
 
+def is_image(data: bytes) -> bool:
+    """Whether a file has the signature of a supported format."""
+    try:
+        return bool(_format(data))
+    except Unreadable:
+        return False
+
+
 def open_image(data: bytes) -> tuple[str, ImageFile]:
     """Returns the format and Pillow's reader of an image, or raises Unreadable."""
     kind = _format(data)

@@ -10,7 +10,11 @@ from mmkeras.modalities.kerashub import bert
 
 
 def build_text_encoder(
-    config: TextConfig, width: int, vocabulary_size: int = 0, tokens: bool = False
+    config: TextConfig,
+    width: int,
+    vocabulary_size: int = 0,
+    tokens: bool = False,
+    name: str = "text_encoder",
 ) -> keras.Model:
     """Builds the text branch.
 
@@ -20,22 +24,22 @@ def build_text_encoder(
     (B, width) bool, instead of one vector (B, D).
     """
     if not config.is_sequence:
-        return _dense(config, width)
+        return _dense(config, width, name)
     ids = keras.Input((width,), dtype="int32", name="text_numbers")
     mask = ops.not_equal(ids, 0)  # (B, L)
     x = _encode_sequence(ids, mask, config, vocabulary_size)
     x = Dropout(config.dropout, name="text_dropout")(x)
     if not tokens:
         x = TokenPooling(config.pooling, name="text_pool")(x, mask)
-    return keras.Model(ids, [x, mask] if tokens else x, name="text_encoder")
+    return keras.Model(ids, [x, mask] if tokens else x, name=name)
 
 
-def _dense(config, width):
+def _dense(config, width, name):
     vector = keras.Input((width,), name="text_vector")
     x = Dropout(config.dropout, name="text_dropout")(vector)
     if config.units:
         x = layers.Dense(config.units, activation="relu", name="text_dense")(x)
-    return keras.Model(vector, x, name="text_encoder")
+    return keras.Model(vector, x, name=name)
 
 
 def _encode_sequence(ids, mask, config, vocabulary_size):

@@ -3,8 +3,6 @@
 import numpy as np
 from PIL import Image
 
-from mmkeras.explanation.occlusion import Spectrum
-from mmkeras.modalities.audio.mel import hz_to_mel, mel_to_hz
 from mmkeras.modalities.image.encoding import png_bytes
 
 MIN_SCALE = 0.02  # weaker effects are drawn pale, even if they are the strongest
@@ -12,11 +10,9 @@ MIN_SCALE = 0.02  # weaker effects are drawn pale, even if they are the stronges
 POSITIVE, NEGATIVE = (217, 95, 2), (31, 104, 196)
 _MAX_ALPHA = 0.8  # opacity of the colour at the strongest effect
 _CONTRAST = 0.45  # remaining contrast of the image below
-_RANGE_DB = 60
-_SPECTROGRAM_PX = (320, 160)
 
 
-def scale_of(effects: np.ndarray) -> float:
+def scale_of(effects: np.ndarray | list[float]) -> float:
     """Returns the effect that is drawn in full colour."""
     return max(float(np.abs(effects).max(initial=0)), MIN_SCALE)
 
@@ -35,17 +31,3 @@ def overlay(image: np.ndarray, effects: np.ndarray) -> bytes:
     colour = np.where(share > 0, POSITIVE, NEGATIVE)
     alpha = _MAX_ALPHA * np.abs(share)
     return png_bytes(np.round(gray * (1 - alpha) + colour * alpha).astype(np.uint8))
-
-
-def spectrogram_image(spectrum: Spectrum) -> np.ndarray:
-    """Draws (H, W, 3) uint8: loud parts dark, low frequencies at the bottom."""
-    width, height = _SPECTROGRAM_PX
-    loudness = np.abs(spectrum.values)  # (N, T)
-    decibels = 20 * np.log10(np.maximum(loudness / max(loudness.max(), 1e-12), 1e-6))
-    nyquist_hz = spectrum.rate_hz / 2
-    hz = mel_to_hz((np.arange(height)[::-1] + 0.5) / height * hz_to_mel(nyquist_hz))
-    rows = np.minimum(hz / nyquist_hz * len(loudness), len(loudness) - 1)
-    columns = np.arange(width) * loudness.shape[1] // width
-    pixels_db = decibels[rows.astype(int)[:, None], columns]
-    gray = 255 * np.clip(-pixels_db / _RANGE_DB, 0, 1)
-    return np.repeat(np.round(gray)[..., None], 3, axis=2).astype(np.uint8)

@@ -1,69 +1,22 @@
-"""Occlusion: contents of a row with one region, word, or time and frequency hidden."""
+"""Audio with one band and time hidden at a time, and the effects over a spectrogram."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import signal
 
+from mmkeras.modalities import heatmap
 from mmkeras.modalities.audio.mel import hz_to_mel, mel_to_hz
 from mmkeras.modalities.audio.wav import wav_bytes
-from mmkeras.modalities.image.encoding import png_bytes
 
-IMAGE_GRID = (8, 8)
-_AUDIO_GRID = (8, 12)  # bands, steps of time
-_WINDOW_CELLS = 2  # side of a window; windows overlap by one cell
+_GRID = (8, 12)  # bands, steps of time
 _FRAME_S = 0.032
 _MIN_SAMPLES = 64
 _QUIET_PERCENTILE = 10
-MAX_WORDS = 200
-# Chinese and Japanese have no spaces between words: each character is one.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")
-
-
-def windows(grid: tuple[int, int]) -> np.ndarray:
-    """Returns (W, rows, columns) bool: which cells each of W windows hides."""
-    rows, columns = grid
-    height, width = min(_WINDOW_CELLS, rows), min(_WINDOW_CELLS, columns)
-    masks = []
-    for top in range(rows - height + 1):
-        for left in range(columns - width + 1):
-            mask = np.zeros(grid, bool)
-            mask[top : top + height, left : left + width] = True
-            masks.append(mask)
-    return np.stack(masks)
-
-
-def average_over_windows(effects: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Returns (rows, columns): the mean effect (W,) of the windows over each cell."""
-    return np.tensordot(effects, masks, 1) / masks.sum(axis=0)
-
-
-def hide_regions(pixels: np.ndarray, masks: np.ndarray) -> Iterator[bytes]:
-    """Yields the image as PNG with one window at a time in the colour of its edge.
-
-    That is the median along the four sides, usually the background. `pixels` are
-    (S, S, 3) uint8, `masks` (W, rows, columns) bool.
-    """
-    sides = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
-    fill = np.median(np.concatenate(sides), axis=0).astype(np.uint8)
-    size = len(pixels)
-    rows, columns = (np.arange(size) * cells // size for cells in masks.shape[1:])
-    for mask in masks:
-        hidden = mask[rows[:, None], columns][..., None]  # (S, S, 1)
-        yield png_bytes(np.where(hidden, fill, pixels))
-
-
-def find_words(text: str) -> list[tuple[int, int]]:
-    """Returns (start, end) of the first words, at most `MAX_WORDS`."""
-    return [match.span() for match in _WORD.finditer(text)][:MAX_WORDS]
-
-
-def remove_words(text: str, spans: list[tuple[int, int]]) -> Iterator[bytes]:
-    """Yields the text in UTF-8 without one word at a time."""
-    for start, end in spans:
-        yield (text[:start] + text[end:]).strip().encode()
+_RANGE_DB = 60
+_SPECTROGRAM_PX = (320, 160)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +47,9 @@ def compute_spectrum(wave: np.ndarray, rate_hz: int) -> Spectrum | None:
         return None
     frame = _frame_samples(len(wave), rate_hz)
     hz, _, values = signal.stft(wave, rate_hz, nperseg=frame, noverlap=frame * 3 // 4)
-    bands = _AUDIO_GRID[0]
+    bands = _GRID[0]
     edges_hz = mel_to_hz(np.linspace(0, hz_to_mel(rate_hz / 2), bands + 1))
-    steps = min(_AUDIO_GRID[1], values.shape[1])
+    steps = min(_GRID[1], values.shape[1])
     return Spectrum(
         values=values,
         band=np.clip(np.searchsorted(edges_hz, hz, "right") - 1, 0, bands - 1),
@@ -133,3 +86,31 @@ def _invert(values, spectrum) -> bytes:
     _, wave = signal.istft(values, nperseg=frame, noverlap=frame * 3 // 4)
     wave = np.pad(wave, (0, max(samples - len(wave), 0)))[:samples]
     return wav_bytes(wave.astype(np.float32)[:, None], 32, rate_hz)
+
+
+def spectrogram_image(spectrum: Spectrum) -> np.ndarray:
+    """Draws (H, W, 3) uint8: loud parts dark, low frequencies at the bottom."""
+    width, height = _SPECTROGRAM_PX
+    loudness = np.abs(spectrum.values)  # (N, T)
+    decibels = 20 * np.log10(np.maximum(loudness / max(loudness.max(), 1e-12), 1e-6))
+    nyquist_hz = spectrum.rate_hz / 2
+    hz = mel_to_hz((np.arange(height)[::-1] + 0.5) / height * hz_to_mel(nyquist_hz))
+    rows = np.minimum(hz / nyquist_hz * len(loudness), len(loudness) - 1)
+    columns = np.arange(width) * loudness.shape[1] // width
+    pixels_db = decibels[rows.astype(int)[:, None], columns]
+    gray = 255 * np.clip(-pixels_db / _RANGE_DB, 0, 1)
+    return np.repeat(np.round(gray)[..., None], 3, axis=2).astype(np.uint8)
+
+
+def draw_effects(
+    wave: np.ndarray, rate_hz: int, explained: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns a spectrogram with the effects (bands, steps) in colour."""
+    effects = np.array(explained["effects"])
+    image = spectrogram_image(compute_spectrum(wave, rate_hz))
+    return {
+        "heatmap": heatmap.overlay(image, effects[::-1]),  # low at the bottom
+        "scale": heatmap.scale_of(effects),
+        "seconds": explained["seconds"],
+        "top_hz": explained["band_edges_hz"][-1],
+    }

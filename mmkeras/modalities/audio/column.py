@@ -1,0 +1,169 @@
+"""Columns of audio."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+from mmkeras.modalities.column import (
+    BranchColumn,
+    Content,
+    Effects,
+    FileReader,
+    Moments,
+)
+from mmkeras.modalities.media import count_media
+
+SUFFIXES = tuple(
+    ".wav .flac .ogg .oga .opus .mp3 .aiff .aif .au .w64 .rf64 .caf .m4a .aac "
+    ".webm".split()
+)
+
+
+class Audio(BranchColumn):
+    """Column of paths of audio files, or of their content."""
+
+    type = "audio"
+    has_files = True
+    identifies_row = True
+    warnings = {"is silent": "of silence from start to end"}
+    noise_levels = (None, 40.0, 20.0, 10.0, 0.0, -10.0)  # signal to noise in dB
+    noise_heading, noise_factor = "Audio with noise", 1
+    noise_unit = "signal to noise, dB"
+
+    @classmethod
+    def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
+        return count_media(cells, files, SUFFIXES, cls._is_audio, "audio")
+
+    @staticmethod
+    def _is_audio(data: bytes) -> bool:
+        from mmkeras.modalities.audio.reading import is_audio
+
+        return is_audio(data)
+
+    @cached_property
+    def decoder(self):
+        """Decoder of the graph for Python code: the model's mono wave."""
+        from mmkeras.modalities.audio.features import decode_wave
+        from mmkeras.modalities.decoder import Decoder
+
+        return Decoder(lambda data: decode_wave(data, self.settings), self.type)
+
+    def read(self, cell: Any, files: FileReader) -> Content:
+        from mmkeras.modalities.audio.metadata import measure_audio
+        from mmkeras.modalities.audio.reading import read_audio
+
+        content = files.read(cell)
+        audio = read_audio(content, self.settings)
+        metadata = measure_audio(audio, self.settings.clip_s)
+        return Content(
+            data=self._mono_wave(audio.wav),
+            digest=content,
+            metadata=metadata,
+            notes=audio.notes,
+            warning="is silent" if metadata["silent"] == 1.0 else "",
+        )
+
+    def prepare(self, content: bytes) -> tuple[bytes, tuple[str, ...]]:
+        from mmkeras.modalities.audio.reading import read_audio
+
+        audio = read_audio(content, self.settings)
+        return audio.wav, audio.notes
+
+    def _mono_wave(self, data):
+        """Returns a WAV of the right rate unchanged, else converts it to floats."""
+        from mmkeras.modalities.audio.wav import wav_bytes, wav_format
+
+        wave, rate_hz = self.decoder(data), self.settings.rate_hz
+        if wav_format(data).rate_hz == rate_hz:
+            return data
+        return wav_bytes(wave[:, None], 32, rate_hz)
+
+    def read_key(self) -> Any:
+        # A row that is unreadable without a decoder is readable once it is installed.
+        has_av = find_spec("av") is not None
+        return [self.type, self.settings.rate_hz, self.settings.clip_s, has_av]
+
+    def statistics(self) -> Moments | None:
+        if self.settings.encoder == "hub":
+            return None
+        graph = self.graph({self.name: {"width": self._width()}})
+        return Moments(
+            vector=lambda data: graph.finish_row(graph.decode_bytes(data)),
+            width=self._width(),
+            is_sequence=self.settings.is_sequence,
+        )
+
+    def _width(self) -> int:
+        from mmkeras.modalities.audio import features
+        from mmkeras.modalities.tf_hub import hub_audio_width
+
+        if self.settings.encoder == "hub":
+            return hub_audio_width(self.settings.hub_handle, self.settings.rate_hz)
+        if self.settings.is_sequence:
+            return features.frame_width(self.settings)
+        return features.stats_width(self.settings)
+
+    def fit(self, result: Any) -> dict[str, Any]:
+        from mmkeras.modalities.preprocessing_state import scale_state
+
+        scale = {} if self.settings.encoder == "hub" else scale_state(result, self._width())
+        return {"width": self._width(), **scale}
+
+    def graph(self, state):
+        from mmkeras.modalities.audio.graph import AudioGraph
+
+        return AudioGraph(self, state[self.name])
+
+    def build_encoder(self, x, state, tokens):
+        from mmkeras.modalities.audio.encoder import build_audio_encoder
+
+        name = f"{self.key}_encoder"
+        return build_audio_encoder(self.settings, x.shape[1:], tokens, name)(x)
+
+    def linear_features(self, x, state):
+        from mmkeras.modalities.audio.linear_features import summarize_frames
+
+        return summarize_frames(x) if self.is_sequence else x
+
+    def fetch(self) -> None:
+        if self.settings.encoder == "hub":
+            from mmkeras.modalities import tf_hub
+
+            tf_hub.fetch(self.settings.hub_handle, self.type)
+
+    def corrupt(self, data: bytes, level: float, seed: Sequence[int]) -> bytes:
+        from mmkeras.modalities.audio.corruption import add_noise
+
+        return add_noise(data, level, self.settings.rate_hz, self.decoder, seed)
+
+    def explain(self, data: bytes, effects: Effects) -> dict[str, Any] | None:
+        """Returns the effects of bands and times, low frequencies first."""
+        from mmkeras.modalities.audio import occlusion
+        from mmkeras.modalities.windows import average_over_windows, windows
+
+        rate_hz, wave = self.settings.rate_hz, self.decoder(data)
+        spectrum = occlusion.compute_spectrum(wave, rate_hz)
+        if spectrum is None:
+            return None
+        masks = windows(spectrum.grid)
+        values = effects(occlusion.hide_bands(spectrum, masks))
+        return {
+            "effects": average_over_windows(values, masks).tolist(),
+            "band_edges_hz": list(spectrum.edges_hz),
+            "seconds": len(wave) / rate_hz,
+        }
+
+    def draw(self, data: bytes, explained) -> dict[str, Any]:
+        from mmkeras.modalities.audio.occlusion import draw_effects
+
+        wave, rate_hz = self.decoder(data), self.settings.rate_hz
+        excerpt = self.preview(data)["content"]
+        drawn = draw_effects(wave, rate_hz, explained)
+        return {"kind": "audio", "excerpt": excerpt, **drawn}
+
+    def preview(self, data: bytes) -> dict[str, Any]:
+        from mmkeras.modalities.audio.excerpt import wave_excerpt
+
+        excerpt = wave_excerpt(self.decoder(data), self.settings.rate_hz)
+        return {"kind": "audio", "content": excerpt}

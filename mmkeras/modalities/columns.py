@@ -1,0 +1,83 @@
+"""The columns and branches of a model, built from the settings."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mmkeras.config import Config
+from mmkeras.config.config import override
+from mmkeras.errors import UserError, did_you_mean
+from mmkeras.modalities.column import Branch, Column
+from mmkeras.modalities.types import TYPES
+from mmkeras.modalities.vector.column import Vector
+from mmkeras.schema import MODALITIES
+
+# Members of an entry of `Config.columns` that are no settings of the type.
+_TYPE, _KEY, _WIDTH = "type", "key", "vector_width"
+
+
+def column_entry(name: str, value: Any) -> dict[str, Any]:
+    """Returns the entry of a column in `Config.columns` as a dict with its type.
+
+    Raises:
+        UserError: There is no such type.
+    """
+    entry = dict(value) if isinstance(value, Mapping) else {_TYPE: value}
+    kind = entry.get(_TYPE)
+    if kind not in TYPES:
+        hint = did_you_mean(str(kind), list(TYPES))
+        raise UserError(f"columns.{name} has the type '{kind}', which is none.{hint}")
+    return entry
+
+
+def build_columns(config: Config) -> tuple[Column, ...]:
+    """Returns the columns of `config.columns`, in the order of the branches.
+
+    Settings without columns are those of a model of text, image and audio.
+
+    Raises:
+        UserError: A type or a setting of a column is not possible.
+
+    Example:
+        text, image = build_columns(Config(columns={"title": "text", "cat": "image"}))
+    """
+    entries = config.columns or dict(zip(MODALITIES, MODALITIES, strict=True))
+    columns = [_build_column(n, column_entry(n, v), config) for n, v in entries.items()]
+    _set_keys(columns, entries)
+    order = list(TYPES)
+    return tuple(sorted(columns, key=lambda column: order.index(column.type)))
+
+
+def _build_column(name: str, entry: dict[str, Any], config: Config) -> Column:
+    kind = TYPES[entry[_TYPE]]
+    section = kind.section or kind.type
+    values = {k: v for k, v in entry.items() if k not in (_TYPE, _KEY, _WIDTH)}
+    settings = override(getattr(config, section), section, values)
+    if kind is Vector or getattr(settings, "encoder", "") == "vector":
+        if not hasattr(settings, "dropout"):
+            settings = config.vector
+        return Vector(name, settings, entry.get(_WIDTH, 0), kind.type)
+    return kind(name, settings)
+
+
+def _set_keys(columns: Iterable[Column], entries: Mapping[str, Any]) -> None:
+    """Gives each column a key, which Keras and TensorFlow accept as a name."""
+    keys = set()
+    for column in columns:
+        entry = column_entry(column.name, entries[column.name])
+        key = entry.get(_KEY) or re.sub(r"[^A-Za-z0-9_]", "_", column.name)
+        key = key if key[:1].isalpha() else f"column_{key}"
+        while key in keys:
+            key += "_"
+        keys.add(key)
+        column.key = key
+
+
+def build_branches(columns: Iterable[Column], config: Config) -> tuple[Branch, ...]:
+    """Returns the branches of a model: what each encoder reads."""
+    return tuple(column for column in columns if isinstance(column, Branch))
+
+
+def branch_types(branches: Iterable[Branch]) -> dict[str, str]:
+    """Returns branch -> its type, as `LossConfig` takes it."""
+    return {branch.name: branch.type for branch in branches}

@@ -1,0 +1,130 @@
+"""Columns of images."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+from mmkeras.modalities.column import BranchColumn, Content, Effects, FileReader
+from mmkeras.modalities.media import count_media
+
+SUFFIXES = tuple(
+    ".jpg .jpeg .png .gif .bmp .tif .tiff .webp .heic .heif .avif".split()
+)
+
+
+class Image(BranchColumn):
+    """Column of paths of images, or of their content."""
+
+    type = "image"
+    has_files = True
+    identifies_row = True
+    # Standard deviation of the blur as a share of the side.
+    noise_levels = (0.0, 0.01, 0.02, 0.05, 0.1)
+    noise_heading, noise_unit, noise_factor = "Blurred images", "blur, % of the side", 100
+
+    @classmethod
+    def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
+        return count_media(cells, files, SUFFIXES, cls._is_image, "images")
+
+    @staticmethod
+    def _is_image(data: bytes) -> bool:
+        from mmkeras.modalities.image.reading import is_image
+
+        return is_image(data)
+
+    @cached_property
+    def decoder(self):
+        """Decoder of the graph for Python code."""
+        from mmkeras.modalities.decoder import Decoder
+        from mmkeras.modalities.image.decoding import decode_image
+
+        return Decoder(lambda data: decode_image(data, self.settings), self.type)
+
+    def read(self, cell: Any, files: FileReader) -> Content:
+        from mmkeras.modalities.image.decoding import image_kind
+        from mmkeras.modalities.image.metadata import measure_image
+
+        content = files.read(cell)
+        data, _ = self.prepare(content)
+        self.decoder(data)  # raises what the served graph would
+        return Content(
+            data=data,
+            digest=content,
+            metadata=measure_image(content),
+            formats=(image_kind(data),),
+        )
+
+    def prepare(self, content: bytes) -> tuple[bytes, tuple[str, ...]]:
+        from mmkeras.modalities.image.reading import prepare_image
+
+        return prepare_image(content, self.settings), ()
+
+    def read_key(self) -> Any:
+        from mmkeras.modalities.image.heif import can_open_avif
+
+        size, limit = self.settings.size_px, self.settings.max_megapixels
+        # A row that is unreadable without a decoder is readable once it is installed.
+        has_heif = find_spec("pillow_heif") is not None
+        return [self.type, size, limit, can_open_avif(), has_heif]
+
+    def statistics(self) -> None:
+        return None
+
+    def fit(self, result: Any) -> dict[str, Any]:
+        return {}
+
+    def fit_key(self) -> Any:
+        return [self.type]
+
+    def graph(self, state):
+        from mmkeras.modalities.image.graph import ImageGraph
+
+        return ImageGraph(self)
+
+    @property
+    def is_frozen(self) -> bool:
+        return self.settings.is_frozen
+
+    def build_backbone(self, tokens):
+        from mmkeras.modalities.image.encoder import build_image_encoder
+
+        return build_image_encoder(self.settings, tokens, f"{self.key}_encoder")
+
+    def fetch(self) -> None:
+        from mmkeras.modalities.image.applications import APPLICATIONS, fetch_imagenet
+
+        application = APPLICATIONS.get(self.settings.encoder)
+        if application and self.settings.weights == "imagenet":
+            fetch_imagenet(application)
+
+    def linear_features(self, x, state):
+        """Returns the pixels of images of 16 px."""
+        from mmkeras.modalities.image.linear_features import small_pixels
+
+        return small_pixels(x)
+
+    def corrupt(self, data: bytes, level: float, seed: Sequence[int]) -> bytes:
+        from mmkeras.modalities.image.corruption import blur
+
+        return blur(data, level, self.decoder)
+
+    def explain(self, data: bytes, effects: Effects) -> dict[str, Any]:
+        """Returns the effects of regions, (rows, columns)."""
+        from mmkeras.modalities.image import occlusion
+        from mmkeras.modalities.windows import average_over_windows, windows
+
+        masks = windows(occlusion.GRID)
+        contents = occlusion.hide_regions(self.decoder(data), masks)
+        return {"effects": average_over_windows(effects(contents), masks).tolist()}
+
+    def draw(self, data: bytes, explained) -> dict[str, Any]:
+        from mmkeras.modalities.image.occlusion import draw_effects
+
+        effects = explained["effects"]
+        return {"kind": "image", **draw_effects(data, effects, self.decoder)}
+
+    def preview(self, data: bytes) -> dict[str, Any]:
+        from mmkeras.modalities.image.encoding import make_thumbnail
+
+        return {"kind": "image", "content": make_thumbnail(data, self.decoder)}

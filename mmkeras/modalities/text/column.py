@@ -1,0 +1,137 @@
+"""Columns of text."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mmkeras.modalities.column import BranchColumn, Content, Counts, Effects, FileReader
+from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.text import occlusion
+from mmkeras.modalities.text.corruption import drop_words
+
+
+class Text(BranchColumn):
+    """Column of text."""
+
+    type = "text"
+    warnings = {
+        "has no word or emoji": "without a word or emoji (no token with "
+        "text.tokens=word or char)"
+    }
+    noise_levels = (0.0, 0.25, 0.5, 0.75, 1.0)  # probability that a word is dropped
+    noise_heading, noise_unit, noise_factor = "Dropped words", "% of the words", 100
+
+    @classmethod
+    def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
+        texts = [cell for cell in cells if isinstance(cell, str)]
+        words = sum(bool(re.search(r"\w\W+\w", text)) for text in texts)
+        return "texts of several words" if words > len(cells) / 2 else ""
+
+    def read(self, cell: Any, files: FileReader) -> Content:
+        from mmkeras.modalities.text.features import has_word
+
+        parts = cell if isinstance(cell, tuple) else (cell,)
+        data = b" ".join(p.encode() if isinstance(p, str) else p for p in parts)
+        characters = len(data.decode("utf-8", "replace"))
+        if not isinstance(cell, str):
+            self._check_utf8(data)
+        return Content(
+            data=data,
+            digest=data,
+            metadata={"characters": characters},
+            warning="" if has_word(data) else "has no word or emoji",
+        )
+
+    def prepare(self, content: bytes) -> tuple[bytes, tuple[str, ...]]:
+        return content, ()
+
+    def _check_utf8(self, data):
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            raise Unreadable("bytes that are not UTF-8") from None
+
+    def fit_key(self) -> Any:
+        return [self.type, asdict(self.settings), self._pieces()]
+
+    def _pieces(self) -> Sequence[str]:
+        """Returns the pieces of the vocabulary file, if any."""
+        from mmkeras.modalities.text.wordpiece import read_pieces
+
+        file = self.settings.vocab_file
+        return read_pieces(file) if file else ()
+
+    def statistics(self) -> Counts | None:
+        from mmkeras.modalities.text.features import tokenize
+
+        if not self.settings.has_vocabulary:
+            return None
+        has_pieces = self.settings.tokens == "wordpiece"  # rare words have common ones
+        return Counts(
+            tokens=lambda texts: tokenize(texts, self.settings),
+            min_rows=1 if has_pieces else self.settings.min_rows,
+        )
+
+    def fit(self, result: Any) -> dict[str, Any]:
+        from mmkeras.modalities.text.vocabulary import fit_vocabulary
+
+        settings = self.settings
+        if settings.encoder == "hub":
+            return {"width": self._hub_width()}
+        vocabulary, idf = fit_vocabulary(*result, settings)
+        width = settings.max_tokens if settings.is_sequence else len(vocabulary)
+        return {"width": width, "vocabulary": list(vocabulary), "idf": list(idf)}
+
+    def _hub_width(self):
+        from mmkeras.modalities.tf_hub import hub_text_width
+
+        return hub_text_width(self.settings.hub_handle)
+
+    def graph(self, state):
+        from mmkeras.modalities.text.graph import TextGraph
+
+        return TextGraph(self, state[self.name])
+
+    def build_encoder(self, x, state, tokens):
+        from mmkeras.modalities.preprocessing_state import RESERVED
+        from mmkeras.modalities.text.encoder import build_text_encoder
+
+        vocabulary = RESERVED + len(state[self.name].get("vocabulary", ()))
+        width, name = x.shape[1], f"{self.key}_encoder"
+        encoder = build_text_encoder(self.settings, width, vocabulary, tokens, name)
+        return encoder(x)
+
+    def linear_features(self, x, state):
+        from mmkeras.modalities.preprocessing_state import RESERVED
+        from mmkeras.modalities.text.linear_features import count_tokens
+
+        if not self.is_sequence:
+            return x
+        # All tokens but padding.
+        return count_tokens(x, RESERVED - 1 + len(state[self.name]["vocabulary"]))
+
+    def fetch(self) -> None:
+        if self.settings.encoder == "hub":
+            from mmkeras.modalities import tf_hub
+
+            tf_hub.fetch(self.settings.hub_handle, self.type)
+
+    def corrupt(self, data: bytes, level: float, seed: Sequence[int]) -> bytes:
+        return drop_words(data, level, seed)
+
+    def explain(self, data: bytes, effects: Effects) -> list[dict[str, Any]]:
+        """Returns the effect of each of the first words."""
+        text = data.decode()
+        spans = occlusion.find_words(text)
+        values = effects(occlusion.remove_words(text, spans)) if spans else ()
+        return [
+            {"word": text[start:end], "start": start, "effect": float(effect)}
+            for (start, end), effect in zip(spans, values, strict=True)
+        ]
+
+    def draw(self, data: bytes, explained) -> dict[str, Any]:
+        return {"kind": "words", **occlusion.colour_words(data.decode(), explained)}
+
+    def preview(self, data: bytes) -> dict[str, Any]:
+        return {"kind": "text", "content": data.decode("utf-8", "replace")}
