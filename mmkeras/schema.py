@@ -1,33 +1,19 @@
 """Names shared by tables, tf.Examples, models, signatures and files."""
 
-TEXT, IMAGE, AUDIO = "text", "image", "audio"
-# Order in which branches are concatenated, as in the reference model.
-MODALITIES = (TEXT, IMAGE, AUDIO)
+# Columns that need no declaration, in the order of the branches, and their types.
+MODALITIES = ("text", "image", "audio")
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
 
-# Features of a tf.Example, which also has one bytes feature per present modality. SPLIT
-# exists in rows of a labelled table.
+# Features of a tf.Example, which also has one feature per present column, named by
+# `feature_name`. SPLIT exists in rows of a labelled table.
 ID, LABEL, STATUS, SPLIT = "id", "label", "status", "split"
-# Features with properties of the original files; see metadata.py of each modality.
-IMAGE_WIDTH, IMAGE_HEIGHT = "image_width_px", "image_height_px"
-IMAGE_CHANNELS = "image_channels"
-AUDIO_SECONDS, AUDIO_RATE, AUDIO_CHANNELS = (
-    "audio_seconds",
-    "audio_rate_hz",
-    "audio_channels",
-)
-AUDIO_CLIPPED, AUDIO_SILENT = "audio_clipped", "audio_silent"
-TEXT_CHARACTERS = "text_characters"
-
-# Input of the Keras model next to those per modality: 1.0 if present, else 0.0.
+# Input of the Keras model next to those per branch: 1.0 if present, else 0.0.
 PRESENT = "present"
 
 # Outputs of the signatures.
 PROBABILITIES, SCORE, EMBEDDING = "probabilities", "score", "embedding"
-# One vector per aligned modality.
-EMBEDDINGS = {m: f"{m}_embedding" for m in MODALITIES}
 SERVING_DEFAULT, CLASSIFY, EMBED = "serving_default", "classify", "embed"
 CLASSIFY_INPUT, CLASSIFY_CLASSES, CLASSIFY_SCORES = "inputs", "classes", "scores"
 
@@ -57,5 +43,15 @@ EXPLANATIONS_FILE, EXPLANATIONS_PAGE = "explanations.json", "explain.html"
 LABELS_FILE = "labels.txt"
 INGESTED_FILE = "ingested.json"  # in a folder of TFRecord shards
 LOGS_DIR, CHECKPOINTS_DIR, EXPORT_DIR = "logs", "checkpoints", "export"
-ALONE_DIR = "alone"  # models trained on one modality each
+ALONE_DIR = "alone"  # models trained on one branch each
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+
+
+def feature_name(column: str) -> str:
+    """Returns the feature of a column in a tf.Example of training data."""
+    return f"column_{column}" if column in (ID, LABEL, STATUS, SPLIT) else column
+
+
+def embedding_name(branch: str) -> str:
+    """Returns the name of the output with the vectors of an aligned branch."""
+    return f"{branch}_{EMBEDDING}"

@@ -90,6 +90,10 @@ class TableConfig:
         return split_names(self.modalities)
 
     @property
+    def ignored(self) -> tuple[str, ...]:
+        return split_names(self.ignore)
+
+    @property
     def declared(self) -> dict[str, str]:
         """Column -> type of those that are declared here."""
         return {name: t for t in TYPES for name in split_names(getattr(self, t))}

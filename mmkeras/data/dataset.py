@@ -19,17 +19,7 @@ from mmkeras.data.ingest_plan import BadRow, IngestPlan, rejection_message
 from mmkeras.data.shards import ShardSummary, bad_rows
 from mmkeras.errors import UserError
 from mmkeras.files import csv_text, join_path, read_json
-from mmkeras.modalities.image.decoding import KINDS
-from mmkeras.schema import (
-    AUDIO,
-    INGESTED_FILE,
-    LABEL_SEPARATOR,
-    SPLITS,
-    TEXT,
-    TRAIN,
-)
-
-VECTOR = "vector"
+from mmkeras.schema import INGESTED_FILE, LABEL_SEPARATOR, SPLITS, TRAIN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,25 +30,23 @@ class Dataset:
 
     Attributes:
         folder: Folder of the shards; local or a URI.
-        encoders: "text" and "audio" -> "vector", if the column has .npy paths. Runs
-            with different encoders share the shards of other columns.
+        columns: Column -> its entry in `Config.columns`.
         shards: Split -> file names.
         rows: Split -> number of rows.
         labels: Split -> {labels of a row joined by "|": number of rows}.
-        absent: Modality -> number of rows without it, in all splits.
+        absent: Column -> number of rows without it, in all splits.
+        formats: Column -> formats of its files that occur.
         suspicious: Usable rows that a warning is about, and the reason.
         content: Hash of the rows' content, independent of paths and times.
     """
 
     folder: str | Path
-    modalities: tuple[str, ...]
-    encoders: dict[str, str]
-    widths: dict[str, int]
+    columns: dict[str, Any]
     shards: dict[str, list[str]]
     rows: dict[str, int]
     labels: dict[str, dict[str, int]]
     absent: dict[str, int]
-    image_kinds: tuple[str, ...]
+    formats: dict[str, list[str]]
     unreadable: tuple[BadRow, ...]
     rejected: tuple[BadRow, ...]
     warnings: tuple[str, ...]
@@ -84,17 +72,13 @@ def load_dataset(folder: str | Path) -> Dataset:
     content = read_json(folder, INGESTED_FILE)
     for name in ("unreadable", "rejected", "suspicious"):
         content[name] = tuple(BadRow(**bad) for bad in content[name])
-    for name in ("modalities", "image_kinds", "warnings"):
-        content[name] = tuple(content[name])
+    content["warnings"] = tuple(content["warnings"])
     return Dataset(folder=folder, **content)
 
 
-def with_detected_encoders(config: Config, dataset: Dataset) -> Config:
-    """Returns the settings with encoder "vector" for columns of .npy paths."""
-    for modality, encoder in dataset.encoders.items():
-        settings = replace(getattr(config, modality), encoder=encoder)
-        config = replace(config, **{modality: settings})
-    return config
+def with_columns(config: Config, dataset: Dataset) -> Config:
+    """Returns the settings with the columns of the data set."""
+    return replace(config, columns=dataset.columns)
 
 
 def bad_rows_csv(rows: Sequence[BadRow]) -> str:
@@ -118,7 +102,7 @@ def summarize_shards(
         raise UserError(rejection_message(rejected, plan.rows))
     rows, labels = dict.fromkeys(SPLITS, 0), {split: Counter() for split in SPLITS}
     shards = {split: [] for split in SPLITS}
-    absent = Counter(dict.fromkeys(plan.modalities, 0))
+    absent = Counter(dict.fromkeys(plan.columns, 0))
     for summary in summaries:
         rows[summary.split] += summary.rows
         labels[summary.split].update(summary.labels)
@@ -128,25 +112,25 @@ def summarize_shards(
     if problem := _find_empty({shard.split for shard in plan.shards}, rows, labels):
         bad = rejection_message(rejected, plan.rows) if rejected else ""
         raise UserError(f"{problem}\n{bad}".rstrip())
-    kinds = {kind for summary in summaries for kind in summary.image_kinds}
+    formats = {name: set() for name in plan.columns}
+    for summary in summaries:
+        for name, kinds in summary.formats.items():
+            formats[name].update(kinds)
     contents = "".join(summary.content for summary in summaries)
     suspicious = suspicious_rows(summaries)
-    vectors = [m for m in (TEXT, AUDIO) if getattr(plan.config, m).encoder == VECTOR]
     return {
-        "modalities": list(plan.modalities),
-        "encoders": dict.fromkeys(vectors, VECTOR),
-        "widths": plan.widths,
+        "columns": plan.config.columns,
         "shards": shards,
         "rows": rows,
         "labels": labels,
         "absent": absent,
-        "image_kinds": [kind for kind in KINDS if kind in kinds],
+        "formats": {name: sorted(kinds) for name, kinds in formats.items()},
         "unreadable": [asdict(row) for row in bad_rows(summaries, "unreadable")],
         "rejected": [asdict(row) for row in rejected],
         "warnings": [
             *plan.warnings,
             *warn_of_columns(plan, summaries),
-            *warn_of_suspicious(suspicious, plan.config.table),
+            *warn_of_suspicious(suspicious, summaries, plan.config),
             *warn_unlearned(labels),
         ],
         "suspicious": [asdict(row) for rows in suspicious.values() for row in rows],

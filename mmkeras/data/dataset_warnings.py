@@ -2,55 +2,69 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from mmkeras.config import TableConfig
+from mmkeras.config import Config
 from mmkeras.data.ingest_plan import BadRow, IngestPlan
 from mmkeras.data.shards import ShardSummary, bad_rows
 from mmkeras.errors import Examples, format_names, shorten, warn_of_faults
+from mmkeras.modalities.columns import build_columns
 from mmkeras.schema import LABEL_SEPARATOR, TEST, TRAIN, VAL, WARNINGS_FILE
 
 _IN_FILE = f" in {WARNINGS_FILE}"
 _REPEATED = "The same content is in different splits, so the test is too easy"
-_SILENT = "of silence from start to end"
-_WORDLESS = "without a word or emoji (no token with text.tokens=word or char)"
 
 
 def suspicious_rows(summaries: Sequence[ShardSummary]) -> dict[str, list[BadRow]]:
     """Returns kind -> usable rows that a warning is about."""
-    kinds = ("silent", "wordless", "faulty")
-    rows = {kind: bad_rows(summaries, kind) for kind in kinds}
-    return {"repeated": _duplicates(summaries), **rows}
+    warned = [
+        BadRow(**row)
+        for summary in summaries
+        for kinds in summary.warned.values()
+        for rows in kinds.values()
+        for row in rows
+    ]
+    return {
+        "repeated": _duplicates(summaries),
+        "warned": sorted(warned, key=lambda row: row.line),
+        "faulty": bad_rows(summaries, "faulty"),
+    }
 
 
 def warn_of_suspicious(
-    suspicious: Mapping[str, Sequence[BadRow]], columns: TableConfig
+    suspicious: Mapping[str, Sequence[BadRow]],
+    summaries: Sequence[ShardSummary],
+    config: Config,
 ) -> list[str]:
     """Warns of the rows of `suspicious_rows`."""
     repeats = [row.problem for row in suspicious["repeated"]]
     faults = [f"line {row.line}: {row.problem}" for row in suspicious["faulty"]]
-    return [
-        *_warn_of_rows(_REPEATED, repeats),
-        *_warn_of_ids(columns.audio_column, _SILENT, suspicious["silent"]),
-        *_warn_of_ids(columns.text_column, _WORDLESS, suspicious["wordless"]),
-        *warn_of_faults(Examples(faults), _IN_FILE),
-    ]
+    warnings = _warn_of_rows(_REPEATED, repeats)
+    for column in build_columns(config):
+        for kind, fault in column.warnings.items():
+            rows = [
+                BadRow(**row)
+                for summary in summaries
+                for row in summary.warned.get(column.name, {}).get(kind, ())
+            ]
+            rows.sort(key=lambda row: row.line)
+            warnings += _warn_of_ids(column.name, fault, rows)
+    return [*warnings, *warn_of_faults(Examples(faults), _IN_FILE)]
 
 
 def warn_of_columns(plan: IngestPlan, summaries: Sequence[ShardSummary]) -> list[str]:
-    """Warns of modalities that are empty or the same in all rows or training rows."""
+    """Warns of columns that are empty or the same in all rows or training rows."""
     warnings = []
     train = [summary for summary in summaries if summary.split == TRAIN]
     subsets = [("rows", summaries), ("training rows", train)]
-    for modality in plan.modalities:
-        column = getattr(plan.config.table, f"{modality}_column")
-        others = ",".join(m for m in plan.modalities if m != modality)
+    for column in plan.columns:
+        others = ",".join(name for name in plan.columns if name != column)
         hint = f"; train with --table.modalities {others} to leave it out"
         hint = hint if others and train else ""
         fault = ""
         for kind, subset in subsets:
-            absent = sum(summary.absent.get(modality, 0) for summary in subset)
-            unreadable = sum(summary.broken.get(modality, 0) for summary in subset)
+            absent = sum(summary.absent.get(column, 0) for summary in subset)
+            unreadable = sum(summary.broken.get(column, 0) for summary in subset)
             rows = sum(summary.rows for summary in subset) - absent
-            contents = {c for s in subset for c in s.contents.get(modality, ())}
+            contents = {c for s in subset for c in s.contents.get(column, ())}
             if unreadable and not rows:
                 cells = f"{unreadable} cells in {absent} {kind}"
                 fault, hint = f"has {cells}, and none can be read", ""
@@ -97,6 +111,8 @@ def _duplicates(summaries: Iterable[ShardSummary]) -> list[BadRow]:
 
 
 def _warn_of_ids(column, fault, rows) -> list[str]:
+    if not rows:
+        return []
     cells = f"{len(rows)} cells" if len(rows) > 1 else "one cell"
     names = [f"id '{shorten(row.id, 20)}'" for row in rows]
     return _warn_of_rows(f"Column '{column}' has {cells} {fault}", names)

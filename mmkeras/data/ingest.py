@@ -23,13 +23,7 @@ def cache_dir(config: Config) -> Path:
     return Path(config.table.cache_dir or default_cache_dir())
 
 
-def ingest(
-    table: Path,
-    config: Config,
-    *,
-    only: str | None = None,
-    widths: dict[str, int] | None = None,
-) -> Dataset:
+def ingest(table: Path, config: Config, *, only: str | None = None) -> Dataset:
     """Checks all rows and writes shards, unless the cache has them.
 
     Arguments are those of `plan_ingest`.
@@ -42,7 +36,7 @@ def ingest(
         dataset = ingest(Path("data.csv"), small_concat())
         dataset.rows  # {"train": 70, "val": 15, "test": 15}
     """
-    plan = plan_ingest(table, config, only=only, widths=widths)
+    plan = plan_ingest(table, config, only=only)
     folder = cache_dir(config) / f"table-{plan.fingerprint}"
     if not _is_complete(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +66,7 @@ def _write(plan: IngestPlan, folder: Path) -> None:
     _remove_leftovers(folder)
     with atomic_folder(folder) as tmp_folder:
         tmp_folder.chmod(0o700)  # training data is private
-        reader = RowReader(plan.folder, plan.config, plan.widths)
+        reader = RowReader(plan.folder, plan.config)
         rows = sum(len(shard.rows) for shard in plan.shards)
         with tqdm(desc="Checking rows", total=rows, unit="row", disable=None) as bar:
             summaries = [

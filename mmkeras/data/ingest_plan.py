@@ -5,23 +5,22 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from mmkeras import files
 from mmkeras.config import Config
-from mmkeras.data.example_reader import common_widths
+from mmkeras.data.columns import find_columns
 from mmkeras.data.splits import assign_splits, check_labels
-from mmkeras.data.table import Row, read_rows, table_modalities
+from mmkeras.data.table import Row, read_rows
 from mmkeras.errors import UserError
+from mmkeras.modalities.columns import build_columns
 from mmkeras.modalities.file import find_file
-from mmkeras.modalities.image.heif import can_open_avif
-from mmkeras.schema import AUDIO, IMAGE, SPLITS, TEST, TEXT, TRAIN
+from mmkeras.schema import SPLITS, TEST, TRAIN
 
 # Cache version. Increment when records or statistics change for the same input.
-FORMAT = 7
+FORMAT = 8
 _LISTED = 20  # rows in one message
 
 
@@ -49,9 +48,7 @@ class IngestPlan:
 
     Attributes:
         folder: Base of relative paths in the table; local or a URI.
-        config: Settings, with encoders resolved from the columns.
-        modalities: Modalities in use, in the order of the branches.
-        widths: Widths of precomputed vectors, by modality.
+        config: Settings, with the columns of the table.
         rejected: Rows already left out, and the reason.
         rows: Number of rows, rejected ones included.
         fingerprint: Hash of the table, the settings and each file's size and times.
@@ -60,8 +57,6 @@ class IngestPlan:
 
     folder: str
     config: Config
-    modalities: tuple[str, ...]
-    widths: dict[str, int]
     shards: tuple[Shard, ...]
     rejected: tuple[BadRow, ...]
     rows: int
@@ -69,13 +64,17 @@ class IngestPlan:
     fingerprint: str
     split_fingerprint: str
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns, in the order of the branches."""
+        return tuple(self.config.columns)
+
 
 def plan_ingest(
     table: str | Path,
     config: Config,
     *,
     only: str | None = None,
-    widths: dict[str, int] | None = None,
     labeled: bool = True,
 ) -> IngestPlan:
     """Reads and checks the table, without its media, and divides the rows.
@@ -83,9 +82,9 @@ def plan_ingest(
     Args:
         table: CSV file, local or a URI.
         config: Columns, checks and the handling of bad rows.
-        only: For evaluation: rows of this split (all, if the table has no split)
-            become the test rows, and their classes are not checked.
-        widths: For evaluation: widths of the model's precomputed vectors.
+        only: For evaluation, with the settings of a trained model: rows of this split
+            (all, if the table has no split) become the test rows, and their classes
+            are not checked.
         labeled: Whether rows need a label; if not, `only` is required.
 
     Raises:
@@ -93,9 +92,11 @@ def plan_ingest(
     """
     if only:  # folds belong to the training table
         config = replace(config, table=replace(config.table, folds=0, fold=0))
+    else:
+        config, _ = find_columns(table, config)
     folder = files.parent_path(table)
-    modalities = table_modalities(table, config.table, labeled=labeled)
-    all_rows = read_rows(table, config.table, labeled=labeled)
+    columns = [column.name for column in build_columns(config)]
+    all_rows = read_rows(table, config.table, columns, labeled=labeled)
     rows = [row for row in all_rows if not row.problem]
     rejected = [bad_row(row, row.problem) for row in all_rows if row.problem]
     if rejected and not rows:
@@ -110,18 +111,14 @@ def plan_ingest(
             )
     else:
         warnings, splits = _assign_splits(rows, rejected, all_rows, config)
-        config = resolve_encoders(rows, config)
-    widths = widths or common_widths(rows, folder, config)
     return IngestPlan(
         folder=folder,
         config=config,
-        modalities=modalities,
-        widths=widths,
         shards=_shards(rows, splits, config.table.rows_per_shard),
         rejected=tuple(rejected),
         rows=len(rows) + len(rejected),
         warnings=tuple(warnings),
-        fingerprint=_fingerprint(table, rows, splits, widths, config),
+        fingerprint=_fingerprint(table, rows, splits, config),
         split_fingerprint=_split_fingerprint(rows, splits),
     )
 
@@ -145,17 +142,6 @@ def _assign_splits(rows, rejected, all_rows, config):
 
 def _count_classes(rows) -> int:
     return len({label for row in rows for label in row.labels})
-
-
-def resolve_encoders(rows: Sequence[Row], config: Config) -> Config:
-    """Sets encoder "vector" for columns of which each cell is a path of a .npy."""
-    for modality in (TEXT, AUDIO):
-        cells = [row.cells.get(modality) for row in rows]
-        cells = [cell for cell in cells if cell]
-        if cells and all(cell.strip().endswith(".npy") for cell in cells):
-            settings = replace(getattr(config, modality), encoder="vector")
-            config = replace(config, **{modality: settings})
-    return config
 
 
 def bad_row(row: Row, problem: str) -> BadRow:
@@ -197,7 +183,7 @@ def _shards(rows, splits, rows_per_shard) -> tuple[Shard, ...]:
     return tuple(shards)
 
 
-def _fingerprint(table, rows, splits, widths, config: Config) -> str:
+def _fingerprint(table, rows, splits, config: Config) -> str:
     """Hashes all inputs of the records; files by size and times of change.
 
     Objects behind URIs are assumed not to change: new content has a new name.
@@ -206,30 +192,20 @@ def _fingerprint(table, rows, splits, widths, config: Config) -> str:
     content = files.read_remote(table) if remote else Path(table).read_bytes()
     digest = hashlib.sha256(content)
     folder = files.parent_path(table)
+    columns = build_columns(config)
     settings = {
         "format": FORMAT,
         "folder": folder if remote else str(Path(folder).resolve()),
         "on_bad_row": config.on_bad_row,
         "table": asdict(replace(config.table, workers=0, cache_dir="")),
-        "vectors": [b.encoder == "vector" for b in (config.text, config.audio)],
-        "widths": widths,
-        "audio": [config.audio.rate_hz, config.audio.clip_s],
-        "image": [config.image.max_megapixels, config.image.size_px],
-        # A row that is unreadable without a decoder is readable once it is installed.
-        "decoders": [
-            can_open_avif(),
-            *(find_spec(module) is not None for module in ("av", "pillow_heif")),
-        ],
+        "columns": {column.name: column.read_key() for column in columns},
         "rows": [(row.line, split) for row, split in zip(rows, splits, strict=True)],
     }
     digest.update(json.dumps(settings).encode())
-    paths = [m for m in (IMAGE, AUDIO) if rows and m in rows[0].cells]
-    if config.text.encoder == "vector":
-        paths.append(TEXT)
+    names = [column.name for column in columns if column.has_files]
     for row in rows:
-        for modality in paths:
-            if cell := row.cells[modality]:
-                digest.update(_stamp(find_file(folder, cell)))
+        for cell in filter(None, map(row.cells.get, names)):
+            digest.update(_stamp(find_file(folder, cell)))
     return digest.hexdigest()[:24]
 
 

@@ -1,9 +1,10 @@
 """tf.data input pipeline: TFRecords to batches for training and evaluation."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,41 +12,52 @@ import tensorflow as tf
 from mmkeras.config import Config, TrainConfig
 from mmkeras.config.schedule import batch_rows, steps_per_pass
 from mmkeras.data.dataset import Dataset
-from mmkeras.modalities.audio.augmentation import mask_frames
-from mmkeras.modalities.image.augmentation import augment_images
+from mmkeras.modalities.column import Column
 from mmkeras.modalities.preprocessing_state import BINARY
 from mmkeras.modalities.preprocessor import Preprocessor
-from mmkeras.modalities.text.augmentation import drop_tokens
 from mmkeras.schema import (
-    AUDIO,
     ID,
-    IMAGE,
     LABEL,
     LABEL_SEPARATOR,
     PRESENT,
     STATUS,
-    TEXT,
+    feature_name,
 )
 
 AUTOTUNE = tf.data.AUTOTUNE
 # For functions that are graph code already; converting them would take seconds.
 no_autograph = tf.autograph.experimental.do_not_convert
-TARGET, _VECTOR, _WEIGHT = "target", "image_vector", "weight"
+COLUMNS, TARGET, _FEATURES, _WEIGHT = "columns", "target", "features", "weight"
 # Memory of the shuffle buffer; training shards are in a random order already.
 _SHUFFLE_BYTES = 256_000_000
 
 
-def read_rows(files: Sequence[str], modalities: Sequence[str]) -> tf.data.Dataset:
-    """Reads tf.Examples in order: () strings by modality, id, label and status.
+def read_rows(files: Sequence[str], columns: Iterable[Column]) -> tf.data.Dataset:
+    """Reads tf.Examples in order: id, label, status, and under COLUMNS () values.
 
     Raises:
         tf.errors.DataLossError: A shard is damaged.
     """
-    names = [*modalities, ID, LABEL, STATUS]
-    features = {name: tf.io.FixedLenFeature([], tf.string, "") for name in names}
-    parse = no_autograph(lambda r: tf.io.parse_example(r, features))
+    text = tf.io.FixedLenFeature([], tf.string, "")
+    number = tf.io.FixedLenFeature([], tf.float32, float("nan"))
+    columns = {c.name: c.takes_strings for c in columns}
+    features = dict.fromkeys((ID, LABEL, STATUS), text)
+    for name, is_text in columns.items():
+        features[feature_name(name)] = text if is_text else number
+
+    @no_autograph
+    def parse(records):
+        row = tf.io.parse_example(records, features)
+        values = {name: row.pop(feature_name(name)) for name in columns}
+        return {**row, COLUMNS: values}
+
     records = tf.data.TFRecordDataset(list(files)).batch(64)
     return records.map(parse, AUTOTUNE).unbatch()
+
+
+def is_present(value: tf.Tensor) -> tf.Tensor:
+    """Returns () bool: whether a row has a column of this () value."""
+    return value != "" if value.dtype == tf.string else ~tf.math.is_nan(value)
 
 
 def class_weights(rows: Sequence[int], config: TrainConfig) -> tuple[float, ...]:
@@ -63,14 +75,22 @@ def class_weights(rows: Sequence[int], config: TrainConfig) -> tuple[float, ...]
     return tuple(weights.tolist())
 
 
+class Features(NamedTuple):
+    """File of a frozen encoder's outputs, in the order of the shards.
+
+    `shape` is that of the output for a row: a vector, or tokens.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batches:
     """Batches of one split: (inputs, target, weight), as `fit` takes them.
 
     Attributes:
-        image_vectors: File of a frozen image encoder's outputs, in the order of the
-            shards; they replace the images.
-        image_shape: Shape of the encoder's output per image: a vector, or tokens.
+        features: Branch -> outputs of its frozen encoder, which replace its columns.
         class_weights: Weight of each class in the loss; () is 1 for all.
         devices: Number of devices that share a batch of training.
 
@@ -82,8 +102,7 @@ class Batches:
     dataset: Dataset
     preprocessor: Preprocessor
     split: str
-    image_vectors: Path | None = None
-    image_shape: tuple[int, ...] = ()
+    features: Mapping[str, Features] = field(default_factory=dict)
     class_weights: tuple[float, ...] = ()
     devices: int = 1
 
@@ -193,32 +212,31 @@ class Batches:
         return batches.prefetch(AUTOTUNE).with_options(options)
 
     def _rows(self) -> tf.data.Dataset:
-        """Reads encoded rows in the order of the shards, with image vectors if any."""
-        files = self.dataset.files(self.split)
-        rows = read_rows(files, self.preprocessor.modalities)
-        if self.image_vectors is None:
+        """Reads encoded rows in the order of the shards, with features if any."""
+        files, preprocessor = self.dataset.files(self.split), self.preprocessor
+        columns = (c for b in preprocessor.branches.values() for c in b.columns)
+        rows = read_rows(files, columns)
+        if not self.features:
             return rows
-        size = 4 * math.prod(self.image_shape)
-        vectors = tf.data.FixedLengthRecordDataset(str(self.image_vectors), size)
-        rows = tf.data.Dataset.zip((rows, vectors))
-        return rows.map(no_autograph(lambda r, v: {**r, _VECTOR: v}))
+        features = {
+            name: tf.data.FixedLengthRecordDataset(str(path), 4 * math.prod(shape))
+            for name, (path, shape) in self.features.items()
+        }
+        rows = tf.data.Dataset.zip((rows, features))
+        return rows.map(no_autograph(lambda r, f: {**r, _FEATURES: f}))
 
     def _decode_rows(self, rows) -> tf.data.Dataset:
         return rows.map(no_autograph(self._decode_row), AUTOTUNE)
 
     def _row_bytes(self) -> int:
-        """Estimates the size of a decoded row; mel frames for audio of 16 bits."""
+        """Estimates the size of a decoded row."""
         files = self.dataset.files(self.split)
         size = sum(tf.io.gfile.stat(file).length for file in files)
         size //= max(self.rows, 1)
-        audio = self.config.audio
-        if AUDIO in self.preprocessor.modalities and self._has_frames():
-            size += size * 4 * audio.bands // (2 * max(audio.hop, 1))
-        elif AUDIO in self.preprocessor.modalities and audio.encoder == "hub":
-            size += 2 * size  # the wave as floats
-        if IMAGE in self.preprocessor.modalities and self.image_vectors is None:
-            size += 3 * self.config.image.size_px**2
-        return size + 4 * math.prod(self.image_shape)
+        graphs = self.preprocessor.graphs.items()
+        decoded = [g.decoded_bytes(size) for n, g in graphs if n not in self.features]
+        features = [4 * math.prod(shape) for _, shape in self.features.values()]
+        return size + sum(decoded) + sum(features)
 
     def _fits(self, row_bytes: int) -> bool:
         return row_bytes * self.rows <= self.config.train.cache_mb * 1_000_000
@@ -230,10 +248,11 @@ class Batches:
 
     def _decode_row(self, row):
         out, present = {}, []
-        for m in self.preprocessor.modalities:
-            is_present = row[m] != ""
-            out[m] = self._decode(m, row, is_present)
-            present.append(tf.cast(is_present, tf.float32))
+        for name, branch in self.preprocessor.branches.items():
+            values = {c.name: row[COLUMNS][c.name] for c in branch.columns}
+            exists = tf.reduce_any([is_present(x) for x in values.values()])
+            present.append(tf.cast(exists, tf.float32))
+            out[branch.key] = self._decode(name, values, row)
         out[PRESENT] = tf.stack(present)  # (M,)
         out[TARGET] = self._target(row[LABEL])
         return out
@@ -244,37 +263,26 @@ class Batches:
         is_label = tf.reduce_any(names[:, None] == classes[None, :], axis=0)
         return tf.cast(is_label, tf.float32)
 
-    def _decode(self, modality, row, is_present):
-        if modality == IMAGE and self.image_vectors is not None:
-            vector = tf.io.decode_raw(row[_VECTOR], tf.float32)
-            return tf.reshape(vector, self.image_shape)
-        if self.preprocessor.is_text(modality):
-            return row[modality]
-        spec = self.preprocessor.decoded_spec(modality)
-        shape = [size or 1 for size in spec.shape]
-        decode, kinds = self.preprocessor.decode, self.dataset.image_kinds
-        decoded = tf.cond(
-            is_present,
-            lambda: decode(modality, row[modality], kinds),
-            lambda: tf.zeros(shape, spec.dtype),
-        )
-        return tf.ensure_shape(decoded, spec.shape)
+    def _decode(self, name, values, row):
+        if name in self.features:
+            vector = tf.io.decode_raw(row[_FEATURES][name], tf.float32)
+            return tf.reshape(vector, self.features[name].shape)
+        return self.preprocessor.graphs[name].decode(values, self.dataset.formats)
+
+    def _graphs(self):
+        """Yields key and graph of each branch without features."""
+        for name, graph in self.preprocessor.graphs.items():
+            if name not in self.features:
+                yield self.preprocessor.branches[name].key, graph
 
     def _finish_row(self, row, seed):
-        """Masks and finishes the modalities that are not batched: audio and vectors."""
         row = dict(row)
-        for m in self.preprocessor.modalities:
-            if m == AUDIO and seed is not None and self._has_frames():
-                row[m] = mask_frames(row[m], seed, self.config.augment)
-            if m != IMAGE and not self.preprocessor.is_text(m):
-                row[m] = self.preprocessor.finish(m, row[m])
+        for key, graph in self._graphs():
+            row[key] = graph.finish_row(row[key], seed, self.config.augment)
         return row
 
-    def _has_frames(self):
-        return self.config.audio.encoder not in ("vector", "hub")
-
     def _finish_batch(self, batch, seed):
-        batch, augment = dict(batch), self.config.augment
+        batch = dict(batch)
         target = batch.pop(TARGET)  # (B, C)
         weight = batch.pop(_WEIGHT, tf.ones(tf.shape(target)[:1]))
         if self.class_weights:
@@ -282,21 +290,11 @@ class Batches:
             weight *= tf.math.divide_no_nan(
                 tf.reduce_sum(each, axis=1), tf.reduce_sum(target, axis=1)
             )
-        if IMAGE in batch and seed is not None and self.image_vectors is None:
-            batch[IMAGE] = augment_images(batch[IMAGE], seed, augment)
-        if TEXT in batch and self.preprocessor.is_text(TEXT):
-            batch[TEXT] = self._text(batch[TEXT], seed)
+        for key, graph in self._graphs():
+            batch[key] = graph.finish_batch(batch[key], seed, self.config.augment)
         if self.preprocessor.state.task == BINARY:
             target = target[:, 1:]
         return batch, target, weight
-
-    def _text(self, texts, seed):
-        if not self.config.text.has_vocabulary:
-            return self.preprocessor.text_input(texts)
-        tokens = self.preprocessor.tokens(texts)
-        if seed is not None and self.config.augment.word_dropout:
-            tokens = drop_tokens(tokens, seed, self.config.augment)
-        return self.preprocessor.text_input(texts, tokens)
 
 
 def _row_bytes_of(batch_spec) -> int:
@@ -304,10 +302,13 @@ def _row_bytes_of(batch_spec) -> int:
     return sum(math.prod(spec.shape[1:]) * spec.dtype.size for spec in specs)
 
 
-def image_batches(dataset: Dataset, preprocessor: Preprocessor, split: str):
-    """Returns (B, S, S, 3) uint8 in the order of the shards; zeros where absent."""
-    only_images = Preprocessor(
-        preprocessor.config, replace(preprocessor.state, modalities=(IMAGE,))
-    )
-    batches = Batches(dataset=dataset, preprocessor=only_images, split=split)
-    return batches.eval_batches().map(no_autograph(lambda inputs, *_: inputs[IMAGE]))
+def branch_batches(
+    dataset: Dataset, preprocessor: Preprocessor, branch: str, split: str
+) -> tf.data.Dataset:
+    """Returns (B, ...) inputs of one branch in the order of the shards."""
+    state = preprocessor.state
+    branches = {branch: state.branches[branch]}
+    alone = Preprocessor(preprocessor.config, replace(state, branches=branches))
+    batches = Batches(dataset=dataset, preprocessor=alone, split=split)
+    key = alone.branches[branch].key
+    return batches.eval_batches().map(no_autograph(lambda inputs, *_: inputs[key]))

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
@@ -13,9 +13,8 @@ from mmkeras.config import Config
 from mmkeras.data.example_reader import RowContent, RowReader, make_example, read_all
 from mmkeras.data.ingest_plan import BadRow, Shard, bad_row
 from mmkeras.files import atomic_path, is_remote, join_path, parent_path
-from mmkeras.modalities.image.decoding import image_kind
-from mmkeras.modalities.text.features import has_word
-from mmkeras.schema import AUDIO_SILENT, IMAGE, LABEL_SEPARATOR, TEXT
+from mmkeras.modalities.column import Column
+from mmkeras.schema import LABEL_SEPARATOR
 
 
 @dataclass(kw_only=True)
@@ -24,16 +23,15 @@ class ShardSummary:
 
     Attributes:
         rows: Number of rows written; without any there is no file.
-        unreadable: Rows with a modality that counts as missing, and the reason.
-        absent: Modality -> number of rows without it.
-        broken: Modality -> number of these in which it cannot be read.
+        unreadable: Rows with a column that counts as missing, and the reason.
+        absent: Column -> number of rows without it.
+        broken: Column -> number of these in which it cannot be read.
         labels: Labels of a row joined by "|" -> number of rows.
-        image_kinds: Kinds of images that occur, as `decode_image` takes them.
-        silent: Rows with silent audio.
-        wordless: Rows with a text that has no token.
+        formats: Column -> formats of its files that occur.
+        warned: Column -> kind of a warning -> rows that it is about.
         faulty: Rows with a faulty file that was read whole nevertheless.
-        digests: Modality -> (line, id, hash of the content), to find duplicates.
-        contents: Modality -> hashes of its contents, at most two.
+        digests: Column -> (line, id, hash of the content), to find duplicates.
+        contents: Column -> hashes of its contents, at most two.
         content: Hash of the rows' content, independent of paths and times.
     """
 
@@ -45,9 +43,8 @@ class ShardSummary:
     absent: dict[str, int] = field(default_factory=Counter)
     broken: dict[str, int] = field(default_factory=Counter)
     labels: dict[str, int] = field(default_factory=Counter)
-    image_kinds: list[str] = field(default_factory=list)
-    silent: list[dict] = field(default_factory=list)
-    wordless: list[dict] = field(default_factory=list)
+    formats: dict[str, list[str]] = field(default_factory=dict)
+    warned: dict[str, dict[str, list]] = field(default_factory=dict)
     faulty: list[dict] = field(default_factory=list)
     digests: dict[str, list] = field(default_factory=dict)
     contents: dict[str, list[str]] = field(default_factory=dict)
@@ -73,7 +70,7 @@ def write_shard(
             if _is_usable(row, reader.config, summary):
                 example = make_example(row, shard.split)
                 writer.write(example.SerializeToString(deterministic=True))
-                _add_row(row, summary, content, reader.config)
+                _add_row(row, summary, content, reader.columns)
     if not summary.rows:
         tf.io.gfile.remove(path)
     summary.content = content.hexdigest()
@@ -104,37 +101,44 @@ def _is_usable(row: RowContent, config: Config, summary: ShardSummary) -> bool:
     if not problem:
         return True
     bad = asdict(bad_row(row.row, problem))
-    if config.on_bad_row != "absent" or not any(row.data.values()):
+    if config.on_bad_row != "absent" or not row.contents:
         summary.rejected.append(bad)
         return False
     summary.unreadable.append(bad)
     return True
 
 
-def _add_row(row: RowContent, summary: ShardSummary, content, config: Config) -> None:
+def _add_row(
+    row: RowContent, summary: ShardSummary, content, columns: Mapping[str, Column]
+) -> None:
     summary.rows += 1
     summary.labels[LABEL_SEPARATOR.join(row.row.labels)] += 1
-    for modality, data in row.data.items():
-        summary.absent[modality] += not data
-        summary.broken[modality] += modality in row.broken
-    kind = image_kind(row.data.get(IMAGE, b""))
-    if kind not in summary.image_kinds:
-        summary.image_kinds.append(kind)
-    if row.metadata.get(AUDIO_SILENT) == 1.0:
-        summary.silent.append(asdict(bad_row(row.row, "audio is silent")))
     summary.faulty += [asdict(bad_row(row.row, note)) for note in row.notes]
-    text = row.data.get(TEXT) if config.text.encoder != "vector" else b""
-    if text and not has_word(text):
-        summary.wordless.append(asdict(bad_row(row.row, "text has no word or emoji")))
-    for modality, digest in row.digest.items():
-        contents = summary.contents.setdefault(modality, [])
-        if len(contents) < 2 and digest.hex() not in contents:
-            contents.append(digest.hex())
-        if modality != TEXT or len(row.digest) == 1:
+    digests = {}
+    for name in row.data:
+        summary.absent[name] += name not in row.contents
+        summary.broken[name] += name in row.broken
+    for name, part in row.contents.items():
+        digest = hashlib.blake2b(part.digest, digest_size=12).digest()
+        digests[name] = digest
+        _add_content(row, name, part, digest.hex(), summary)
+        if columns[name].identifies_row or len(row.contents) == 1:
             # The same text with another image is no duplicate.
-            pairs = summary.digests.setdefault(modality, [])
+            pairs = summary.digests.setdefault(name, [])
             pairs.append((row.row.line, row.row.id, digest.hex()))
-    content.update(repr((row.row.id, row.row.labels, row.digest)).encode())
+    content.update(repr((row.row.id, row.row.labels, digests)).encode())
+
+
+def _add_content(row, name, part, digest, summary) -> None:
+    """Adds the properties of a column's content to the summary."""
+    formats = summary.formats.setdefault(name, [])
+    formats += [kind for kind in part.formats if kind not in formats]
+    contents = summary.contents.setdefault(name, [])
+    if len(contents) < 2 and digest not in contents:
+        contents.append(digest)
+    if part.warning:
+        rows = summary.warned.setdefault(name, {}).setdefault(part.warning, [])
+        rows.append(asdict(bad_row(row.row, f"{name} {part.warning}")))
 
 
 def bad_rows(summaries: Iterable[ShardSummary], name: str) -> list[BadRow]:

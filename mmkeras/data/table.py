@@ -3,9 +3,10 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -15,10 +16,12 @@ from mmkeras.data.labels import parse_labels
 from mmkeras.errors import UserError, format_names
 from mmkeras.files import is_remote, read_remote
 from mmkeras.names import clean_name
-from mmkeras.schema import MODALITIES, SPLITS, TEST, TRAIN, VAL
+from mmkeras.schema import SPLITS, TEST, TRAIN, VAL
 
 _SPLIT_NAMES = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST}
 _SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), VAL)
+# Settings of columns that are no inputs of the model.
+_ROLES = ("label", "id_column", "split_column", "group_column")
 # Longest cell, in characters: limits what an unclosed quote can take in.
 _MAX_CELL = 2**27
 # Replaces a NUL, which Python 3.10's csv refuses. Never in decoded UTF-8, and none of
@@ -33,7 +36,7 @@ class Row:
     Attributes:
         line: Line of the file where the row starts; the header is line 1.
         id: Content of the id column, else the number of the row: "0", "1", ...
-        cells: Modality -> its cell as written, "" if absent or blank.
+        cells: Column -> its cell as written, "" if absent or blank.
         labels: Labels without duplicates, in the order written; see `parse_labels`.
         label_cell: Label cell as written.
         split: train, val, test, or "".
@@ -52,92 +55,94 @@ class Row:
 
     @property
     def present(self) -> set[str]:
-        """Modalities that have a cell."""
-        return {modality for modality, cell in self.cells.items() if cell}
+        """Columns that have a cell."""
+        return {name for name, cell in self.cells.items() if cell}
 
 
-def table_modalities(
-    path: str | Path, config: TableConfig, *, labeled: bool = True
-) -> tuple[str, ...]:
-    """Returns the configured modalities that the table has, in schema order.
-
-    With `labeled` the label column is required.
+def read_sample(path: str | Path, rows: int) -> tuple[list[str], list[dict]]:
+    """Returns the names of the columns, and the first rows as column -> cell.
 
     Raises:
-        UserError: The file is missing, a folder, empty, not UTF-8, without rows, or
-            lacks a required column; or two columns have the same name.
+        UserError: The file is missing, a folder, empty, not UTF-8 or without rows, or
+            two columns have the same name.
     """
     records = _records(path)
-    modalities = _modalities(path, _header(path, records), config, labeled)
-    if next(records, None) is None:
+    header = _header(path, records)
+    sample = [record for _, record in islice(records, rows)]
+    if not sample:
         raise UserError(f"{path} has a header and no rows. Add at least one row.")
-    return modalities
-
-
-def model_columns(config: TableConfig, modalities: Sequence[str]) -> TableConfig:
-    """Returns the columns that a model of these modalities reads."""
-    return replace(config, modalities=",".join(modalities))
+    cells = [dict(zip(header, r, strict=True)) for r in sample if len(r) == len(header)]
+    return header, cells
 
 
 def check_columns(
-    path: str | Path, config: TableConfig, remedy: str = "add an empty one"
+    path: str | Path, columns: Sequence[str], remedy: str = "add an empty one"
 ) -> None:
-    """Checks that the table has a column of each modality that a model has.
+    """Checks that the table has the columns of a trained model.
 
     Args:
-        config: Columns of the model; see `model_columns`.
+        columns: Names of the columns.
         remedy: What else the user can do than to rename the column; "{}" is replaced
-            by the modality.
+            by its name.
 
     Raises:
-        UserError: A column is missing; or as `table_modalities`.
+        UserError: A column is missing, or the table cannot be read.
     """
-    header, names = _header(path, _records(path)), config.modality_names
-    if missing := [m for m in names if _column(config, m) not in header]:
-        columns = [_column(config, m) for m in missing]
-        *first, last = map(repr, columns)
+    header, _ = read_sample(path, 1)
+    if missing := [name for name in columns if clean_name(name) not in header]:
+        *first, last = map(repr, missing)
         names = f"columns {', '.join(first)} and {last}" if first else f"column {last}"
         lack = f"lacks the {names} that the model was trained on"
-        raise _no_column(path, header, columns, lack, remedy.format(missing[0]))
+        raise no_column(path, header, missing, lack, remedy.format(missing[0]))
 
 
-def warn_absent(config: TableConfig, present: Collection[str]) -> list[str]:
-    """Returns a warning per modality of the model that no row has."""
+def warn_absent(columns: Iterable[str], present: Collection[str]) -> list[str]:
+    """Returns a warning per column of the model that no row has."""
     return [
-        f"Column '{_column(config, name)}' is empty in all rows that were "
-        f"read, so the model gets no {name}."
-        for name in config.modality_names
+        f"Column '{name}' is empty in all rows that were read, so the model gets none."
+        for name in columns
         if name not in present
     ]
 
 
 def iter_rows(
-    path: str | Path, config: TableConfig, *, labeled: bool = True
+    path: str | Path,
+    config: TableConfig,
+    columns: Sequence[str],
+    *,
+    labeled: bool = True,
 ) -> Iterator[Row]:
     """Reads a UTF-8 CSV row by row, in bounded memory; skips blank lines and a BOM.
 
-    With `labeled`, a row without a label or any modality has a problem.
+    `columns` are those of the model, as `find_columns` finds them; one that the table
+    lacks is absent in all rows. With `labeled`, a row without a label or any of the
+    columns has a problem.
 
     Raises:
-        UserError: As `table_modalities`, or the quotes of a row do not match.
+        UserError: As `read_sample`; a column is missing that must be there; or the
+            quotes of a row do not match.
     """
     records = _records(path)
     header = _header(path, records)
-    modalities = _modalities(path, header, config, labeled)
+    _check_roles(path, header, config, labeled)
     for number, (line, record) in enumerate(records):
         if len(record) == len(header):
             cells = dict(zip(header, record, strict=True))
-            yield _row(str(number), line, cells, modalities, config, labeled)
+            yield _row(str(number), line, cells, columns, config, labeled)
         else:
             problem = f"{len(record)} cells where the header has {len(header)}"
-            cells = dict.fromkeys(modalities, "")
+            cells = dict.fromkeys(columns, "")
             yield Row(line=line, id=str(number), cells=cells, problem=problem)
 
 
 def read_rows(
-    path: str | Path, config: TableConfig, *, labeled: bool = True
+    path: str | Path,
+    config: TableConfig,
+    columns: Sequence[str],
+    *,
+    labeled: bool = True,
 ) -> list[Row]:
-    """Reads all rows and checks ids and splits; `labeled` as in `iter_rows`.
+    """Reads all rows and checks ids and splits; arguments as for `iter_rows`.
 
     Rows that repeat an id get a problem, and so do rows without split if others have
     one. With `config.folds` no row has a split.
@@ -145,7 +150,7 @@ def read_rows(
     Raises:
         UserError: As `iter_rows`.
     """
-    rows = list(iter_rows(path, config, labeled=labeled))
+    rows = list(iter_rows(path, config, columns, labeled=labeled))
     has_split = labeled and any(row.split for row in rows)
     first_lines: dict[str, int] = {}
     for i, row in enumerate(rows):
@@ -221,29 +226,23 @@ def _header(path, records):
     return header
 
 
-def _modalities(path, header, config, labeled):
-    columns = {name: _column(config, name) for name in MODALITIES}
-    configured = [name for name in MODALITIES if name in config.modality_names]
-    present = tuple(name for name in configured if columns[name] in header)
-    if not present:
-        names = [columns[name] for name in configured]
-        lack = f"has no column {' or '.join(map(repr, names))}"
-        remedy = f"set table.{configured[0]}_column"
-        raise _no_column(path, header, names, lack, remedy)
-    required = ["label"] if labeled and _column(config, "label") not in header else []
+def _check_roles(path, header, config, labeled):
+    """Checks that the columns are there that a user named, and the label."""
     defaults = {field.name: field.default for field in fields(TableConfig)}
-    for kind in (*configured, "id", "split", "group"):
-        name = _column(config, kind)
-        if name != defaults[f"{kind}_column"] and name not in header:
-            required.append(kind)  # a column that the user named
-    for kind in required:
-        name, remedy = _column(config, kind), f"set table.{kind}_column"
-        lack = f"has no column '{name}'"
-        raise _no_column(path, header, [name], lack, remedy)
-    return present
+    names = ["label"] if labeled else []
+    names += ["id_column", "split_column", "group_column"]
+    for name in names:
+        column = clean_name(getattr(config, name))
+        is_required = name == "label" or getattr(config, name) != defaults[name]
+        if is_required and column not in header:
+            lack, remedy = f"has no column '{column}'", f"set table.{name}"
+            raise no_column(path, header, [column], lack, remedy)
 
 
-def _no_column(path, header, names, lack, remedy):
+def no_column(
+    path: str | Path, header: Sequence[str], names: Sequence[str], lack: str, remedy: str
+) -> UserError:
+    """Returns the error of a table that lacks columns; suggests close names."""
     for mark, word in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and mark in header[0]:
             return UserError(
@@ -259,47 +258,43 @@ def _no_column(path, header, names, lack, remedy):
     )
 
 
-def _column(config, kind) -> str:
-    """Returns the header of a column as `_header` cleans it."""
-    return clean_name(getattr(config, f"{kind}_column"))
-
-
 def _is_broken(cell):
     return any("\ud800" <= character <= "\udfff" for character in cell)
 
 
-def _row(number, line, cells, modalities, config, labeled) -> Row:
-    names = (*modalities, "id", "group", "split", "label")
-    columns = {name: _column(config, name) for name in names}
+def _row(number, line, cells, names, config, labeled) -> Row:
+    columns = {role: clean_name(getattr(config, role)) for role in _ROLES}
     values, problems = {}, []
-    for name, column in columns.items():
+    for name, column in [*columns.items(), *((n, clean_name(n)) for n in names)]:
         value = cells.get(column, "")
         if not value.isascii() and _is_broken(value):
             fault = "a NUL byte" if _NUL in value else "bytes that are not UTF-8"
             problems.append(f"column '{column}' has {fault}")
             value = ""
-        values[name] = value if value.strip() else ""
-    labels = parse_labels(values["label"], config.join_labels)
+        values[name, column] = value if value.strip() else ""
+    roles = {role: values[role, column] for role, column in columns.items()}
+    labels = parse_labels(roles["label"], config.join_labels)
     if config.folds:
-        values["split"] = ""
-    split_cell = clean_name(values["split"])
+        roles["split_column"] = ""
+    split_cell = clean_name(roles["split_column"])
     split = _SPLIT_NAMES.get(split_cell.lower(), "")
     if labeled and split_cell and not split:
         allowed = ", ".join(SPLITS)
         problems.append(f"split is '{split_cell}' (allowed: {allowed})")
     if labeled and not labels:
         problems.append("label is missing")
-    if labeled and not any(values[name] for name in modalities):
+    own = {name: values[name, clean_name(name)] for name in names}
+    if labeled and not any(own.values()):
         problems.append("no modality present")
-    if labeled and columns["id"] in cells and not clean_name(values["id"]):
+    if labeled and columns["id_column"] in cells and not clean_name(roles["id_column"]):
         problems.append("id is missing")
     return Row(
         line=line,
-        id=values["id"].strip() or number,
-        cells={name: values[name] for name in modalities},
+        id=roles["id_column"].strip() or number,
+        cells=own,
         labels=labels,
-        label_cell=values["label"],
+        label_cell=roles["label"],
         split=split,
-        group=clean_name(values["group"]),
+        group=clean_name(roles["group_column"]),
         problem="; ".join(problems),
     )

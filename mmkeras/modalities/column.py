@@ -49,12 +49,12 @@ class Content:
     warning: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class FileReader:
     """Reader of the files that cells name, relative to the folder of the table."""
 
     folder: str | Path
-    max_file_mb: int
+    max_file_mb: int = 64
 
     def read(self, cell: str | bytes) -> bytes:
         """Returns the content of a file, or the cell if it is the content itself.
@@ -122,6 +122,8 @@ class Column(ABC):
     type: str
     takes_strings: ClassVar[bool] = True
     has_files: ClassVar[bool] = False
+    is_fallback: ClassVar[bool] = False  # of cells that no other type recognises
+    has_encoder_of_vectors: ClassVar[bool] = False  # its settings have such an encoder
     section: ClassVar[str] = ""  # of the settings; "" is that of the type
     # Kind of a warning, such as "is silent" -> the same of several cells.
     warnings: ClassVar[Mapping[str, str]] = {}
@@ -243,6 +245,10 @@ class Branch(ABC):
     @abstractmethod
     def graph(self, state: Mapping[str, State]) -> "BranchGraph":
         """Builds the preprocessing in the graph; `state` is by column."""
+
+    @abstractmethod
+    def input(self, state: Mapping[str, State]) -> tuple[tuple[int, ...], str]:
+        """Returns shape and dtype of a row of the Keras input."""
 
     def build_backbone(self, tokens: bool) -> "keras.Model | None":
         """Builds the encoder whose output can be computed once and cached, if any."""

@@ -10,10 +10,12 @@ from mmkeras.errors import UserError, did_you_mean
 from mmkeras.modalities.column import Branch, Column
 from mmkeras.modalities.types import TYPES
 from mmkeras.modalities.vector.column import Vector
-from mmkeras.schema import MODALITIES
+from mmkeras.schema import MODALITIES, PRESENT
 
+# Names of other tensors of a batch.
+_RESERVED = (PRESENT, "target", "weight")
 # Members of an entry of `Config.columns` that are no settings of the type.
-_TYPE, _KEY, _WIDTH = "type", "key", "vector_width"
+_TYPE, _KEY, WIDTH = "type", "key", "vector_width"
 
 
 def column_entry(name: str, value: Any) -> dict[str, Any]:
@@ -51,18 +53,20 @@ def build_columns(config: Config) -> tuple[Column, ...]:
 def _build_column(name: str, entry: dict[str, Any], config: Config) -> Column:
     kind = TYPES[entry[_TYPE]]
     section = kind.section or kind.type
-    values = {k: v for k, v in entry.items() if k not in (_TYPE, _KEY, _WIDTH)}
+    values = {k: v for k, v in entry.items() if k not in (# Names of other tensors of a batch.
+_RESERVED = (PRESENT, "target", "weight")
+_TYPE, _KEY, WIDTH)}
     settings = override(getattr(config, section), section, values)
     if kind is Vector or getattr(settings, "encoder", "") == "vector":
         if not hasattr(settings, "dropout"):
             settings = config.vector
-        return Vector(name, settings, entry.get(_WIDTH, 0), kind.type)
+        return Vector(name, settings, entry.get(WIDTH, 0), kind.type)
     return kind(name, settings)
 
 
 def _set_keys(columns: Iterable[Column], entries: Mapping[str, Any]) -> None:
     """Gives each column a key, which Keras and TensorFlow accept as a name."""
-    keys = set()
+    keys = set(_RESERVED)
     for column in columns:
         entry = column_entry(column.name, entries[column.name])
         key = entry.get(_KEY) or re.sub(r"[^A-Za-z0-9_]", "_", column.name)

@@ -1,4 +1,4 @@
-"""Auxiliary heads per modality: classifiers and embeddings for the training loss."""
+"""Auxiliary heads per branch: classifiers and embeddings for the training loss."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,23 +8,29 @@ from keras import layers, ops
 
 from mmkeras.config import LossConfig
 from mmkeras.layers.sequence import TokenPooling
-from mmkeras.schema import EMBEDDINGS, MODALITIES
+from mmkeras.modalities.column import Branch
+from mmkeras.modalities.columns import branch_types
+from mmkeras.schema import embedding_name
 
-# Outputs of the head that only training uses.
-UNIMODAL_PROBABILITIES = {m: f"{m}_probabilities" for m in MODALITIES}
+# Output of the head that only training uses, as are those of `probabilities_name`.
 ALIGNMENT_SCALE = "alignment_scale"
 
-Branches = Mapping[str, keras.KerasTensor | Sequence[keras.KerasTensor]]
+Encoded = Mapping[str, keras.KerasTensor | Sequence[keras.KerasTensor]]
 
 
-def unimodal_logits(modality: str, vector: keras.KerasTensor, units: int):
-    """Applies a classifier to one modality: (B, D) to logits (B, units) float32."""
-    dense = layers.Dense(units, dtype="float32", name=f"{modality}_logits")
-    return dense(vector)
+def probabilities_name(branch: str) -> str:
+    """Returns the name of the output of a branch's auxiliary classifier."""
+    return f"{branch}_probabilities"
+
+
+def unimodal_logits(key: str, vector: keras.KerasTensor, units: int):
+    """Applies a classifier to one branch: (B, D) to logits (B, units) float32."""
+    return layers.Dense(units, dtype="float32", name=f"{key}_logits")(vector)
 
 
 def auxiliary_outputs(
-    branches: Branches,
+    branches: Sequence[Branch],
+    encoded: Encoded,
     present: keras.KerasTensor,
     config: LossConfig,
     *,
@@ -35,39 +41,42 @@ def auxiliary_outputs(
     """Builds the outputs whose weights in `config` are not 0.
 
     Args:
-        branches: By modality, in the order of `present`: a vector (B, D), or tokens
-            (B, L, D) and their mask (B, L).
+        branches: Those of the model, in the order of `present`.
+        encoded: By branch: a vector (B, D), or tokens (B, L, D) and their mask (B, L).
         present: (B, M), 1.0 where the branch has data, else 0.0.
         units, activation: Those of each classifier.
-        logits: By modality, logits that late fusion has already computed.
+        logits: By branch, logits that late fusion has already computed.
 
     Returns:
         By name: "text_probabilities" (B, units); "text_embedding" (B, config.width),
         of length 1, or zeros where absent; "alignment_scale" (B, 1).
     """
-    modalities, outputs = list(branches), {}
-    classifiers, aligned = config.classifiers(modalities), config.aligned(modalities)
-    used = [m for m in modalities if m in classifiers or m in aligned]
-    vectors = {m: _vector(m, branches[m]) for m in used}
-    for m in classifiers:
-        x = logits[m] if m in logits else unimodal_logits(m, vectors[m], units)
-        name = UNIMODAL_PROBABILITIES[m]
-        outputs[name] = layers.Activation(activation, dtype="float32", name=name)(x)
-    for m in aligned:
-        project = layers.Dense(config.width, name=f"{m}_aligned")
-        column = present[:, modalities.index(m)][:, None]
-        unit = UnitVector(dtype="float32", name=EMBEDDINGS[m])
-        outputs[EMBEDDINGS[m]] = unit(project(vectors[m]), column)
+    names, outputs = [branch.name for branch in branches], {}
+    types, keys = branch_types(branches), {b.name: b.key for b in branches}
+    classifiers, aligned = config.classifiers(types), config.aligned(types)
+    used = [name for name in names if name in classifiers or name in aligned]
+    vectors = {name: _vector(keys[name], encoded[name]) for name in used}
+    for name in classifiers:
+        x = logits.get(name)
+        x = unimodal_logits(keys[name], vectors[name], units) if x is None else x
+        layer = probabilities_name(keys[name])
+        activate = layers.Activation(activation, dtype="float32", name=layer)
+        outputs[probabilities_name(name)] = activate(x)
+    for name in aligned:
+        project = layers.Dense(config.width, name=f"{keys[name]}_aligned")
+        column = present[:, names.index(name)][:, None]
+        unit = UnitVector(dtype="float32", name=embedding_name(keys[name]))
+        outputs[embedding_name(name)] = unit(project(vectors[name]), column)
     if aligned and config.alignment == "contrastive":
         scale = AlignmentScale(dtype="float32", name=ALIGNMENT_SCALE)
         outputs[ALIGNMENT_SCALE] = scale(present)
     return outputs
 
 
-def _vector(modality, branch):
+def _vector(key, branch):
     if not isinstance(branch, list | tuple):
         return branch
-    return TokenPooling(name=f"{modality}_single")(*branch)
+    return TokenPooling(name=f"{key}_single")(*branch)
 
 
 @keras.saving.register_keras_serializable(package="mmkeras")

@@ -1,12 +1,14 @@
 """Losses and metrics per task, and the model that trains with auxiliary losses."""
 
+from collections.abc import Mapping
+
 import keras
 from keras import ops
 
 from mmkeras.config import LossConfig
 from mmkeras.modalities.preprocessing_state import MULTICLASS, MULTILABEL
-from mmkeras.models.auxiliary_heads import ALIGNMENT_SCALE, UNIMODAL_PROBABILITIES
-from mmkeras.schema import EMBEDDINGS, PRESENT, PROBABILITIES
+from mmkeras.models.auxiliary_heads import ALIGNMENT_SCALE, probabilities_name
+from mmkeras.schema import PRESENT, PROBABILITIES, embedding_name
 
 
 def build_loss(
@@ -112,20 +114,20 @@ class JointModel(keras.Model):
         inputs: dict,
         outputs: dict,
         *,
-        modalities: tuple[str, ...],
+        types: Mapping[str, str],
         config: LossConfig,
         replicas: int = 1,
     ):
         """Wraps all outputs of a head, by name.
 
-        `modalities` are the columns of the input "present"; `replicas` is the number
-        of devices that share a batch.
+        `types` is branch -> type in the order of the input "present"; `replicas` is the
+        number of devices that share a batch.
         """
         super().__init__(inputs=inputs, outputs=outputs)
-        self._columns = {m: i for i, m in enumerate(modalities)}
+        self._columns = {name: i for i, name in enumerate(types)}
         self._replicas = replicas
-        self._classifiers = config.classifiers(modalities)
-        self._pairs = [(*pair, w) for pair, w in config.pairs(modalities).items()]
+        self._classifiers = config.classifiers(types)
+        self._pairs = [(*pair, w) for pair, w in config.pairs(types).items()]
         self._contrastive = config.alignment == "contrastive"
         self._alignment_loss = Contrastive() if self._contrastive else Cosine()
         self._auxiliary_mean = keras.metrics.Mean(name="auxiliary_loss")
@@ -157,14 +159,14 @@ class JointModel(keras.Model):
             rows = present[:, self._columns[m]]
             if sample_weight is not None:
                 rows = rows * sample_weight
-            probabilities = y_pred[UNIMODAL_PROBABILITIES[m]]
+            probabilities = y_pred[probabilities_name(m)]
             total += weight * self._class_loss(y, probabilities, rows)
         for one, other, weight in self._pairs:
-            vectors = y_pred[EMBEDDINGS[other]]
+            vectors = y_pred[embedding_name(other)]
             if self._contrastive:
                 vectors = vectors * y_pred[ALIGNMENT_SCALE]
             if sample_weight is not None:  # rows that fill up a batch count as absent
                 vectors = ops.where(sample_weight[:, None] != 0, vectors, 0.0)
             # L_ij and L_ji are the same number.
-            total += 2 * weight * self._alignment_loss(y_pred[EMBEDDINGS[one]], vectors)
+            total += 2 * weight * self._alignment_loss(y_pred[embedding_name(one)], vectors)
         return total

@@ -5,20 +5,18 @@ from keras import layers, ops
 
 from mmkeras.config import Config
 from mmkeras.layers.sequence import FullMask
-from mmkeras.modalities.audio.encoder import build_audio_encoder
-from mmkeras.modalities.image.encoder import build_image_encoder
+from mmkeras.modalities.column import Branch
+from mmkeras.modalities.columns import build_branches, build_columns
 from mmkeras.modalities.preprocessing_state import (
     BINARY,
     MULTICLASS,
-    RESERVED,
     PreprocessingState,
 )
-from mmkeras.modalities.text.encoder import build_text_encoder
 from mmkeras.models.auxiliary_heads import auxiliary_outputs, unimodal_logits
 from mmkeras.models.fusion import average_classifiers, fuse
-from mmkeras.schema import AUDIO, EMBEDDING, IMAGE, PRESENT, PROBABILITIES, TEXT
+from mmkeras.schema import EMBEDDING, PRESENT, PROBABILITIES
 
-IMAGE_ENCODER, HEAD, TEMPERATURE = "image_encoder", "head", "temperature"
+HEAD, TEMPERATURE = "head", "temperature"
 
 
 @keras.saving.register_keras_serializable(package="mmkeras")
@@ -42,49 +40,48 @@ class Temperature(layers.Layer):
 def build_model(config: Config, state: PreprocessingState) -> keras.Model:
     """Builds the complete model: preprocessed inputs to probabilities.
 
-    Inputs, by name: "image" (B, S, S, 3) uint8; "text" (B, D) float32, or (B, L) int32
-    token ids, 0 in padding, for encoders of sequences; "audio" (B, D) float32, or
-    (B, T, F), zeros in padding; each only where in use; and "present" (B, M) float32
-    in the order of `state.modalities`. Output: (B, 1) for binary tasks, else (B, C),
-    float32.
+    Inputs, by key of the branch: what its preprocessing gives, such as (B, S, S, 3)
+    uint8 of images, (B, D) float32, or (B, L) int32 token ids, 0 in padding; and
+    "present" (B, M) float32 in the order of `state.branches`. Output: (B, 1) for binary
+    tasks, else (B, C), float32.
 
-    The image encoder and the rest (the "head") are nested models, so that a frozen
-    encoder's output can be computed once and the head trained alone.
+    Encoders that can be frozen (backbones) and the rest (the "head") are nested models,
+    so that a frozen encoder's output can be computed once and the head trained alone.
 
     Example:
         config = small_concat()  # of mmkeras.config.presets
         model = build_model(config, fit_preprocessing(dataset, config))
     """
-    inputs = {m: _input(m, config, state) for m in state.modalities}
-    inputs[PRESENT] = keras.Input((len(state.modalities),), name=PRESENT)
+    branches = list_branches(config, state)
+    inputs = {b.key: _input(b, state) for b in branches}
+    inputs[PRESENT] = keras.Input((len(branches),), name=PRESENT)
     head_inputs = dict(inputs)
-    if IMAGE in inputs:
-        encoder = build_image_encoder(config.image, config.fusion.takes_tokens)
-        encoder.trainable = not config.image.is_frozen
-        head_inputs[IMAGE] = encoder(inputs[IMAGE])
+    for branch in branches:
+        if backbone := branch.build_backbone(config.fusion.takes_tokens):
+            backbone.trainable = not branch.is_frozen
+            head_inputs[branch.key] = backbone(inputs[branch.key])
     head = build_head(config, state, head_inputs)
     return keras.Model(inputs, head(head_inputs)[PROBABILITIES], name="mmkeras")
 
 
-def _input(modality, config, state):
-    if modality == IMAGE:
-        shape = (config.image.size_px, config.image.size_px, 3)
-        return keras.Input(shape, dtype="uint8", name=IMAGE)
-    if modality == TEXT and config.text.is_sequence:
-        return keras.Input((config.text.max_tokens,), dtype="int32", name=TEXT)
-    width = state.widths[modality]
-    if modality == AUDIO and config.audio.is_sequence:
-        return keras.Input((config.audio.max_frames, width), name=AUDIO)
-    return keras.Input((width,), name=modality)
+def list_branches(config: Config, state: PreprocessingState) -> list[Branch]:
+    """Returns the branches of a model, in order."""
+    branches = {b.name: b for b in build_branches(build_columns(config), config)}
+    return [branches[name] for name in state.branches]
+
+
+def _input(branch, state):
+    shape, dtype = branch.input(state.columns)
+    return keras.Input(shape, dtype=dtype, name=branch.key)
 
 
 def build_head(
     config: Config, state: PreprocessingState, like: dict[str, keras.KerasTensor]
 ) -> keras.Model:
-    """Builds the model after the image encoder.
+    """Builds the model after the backbones.
 
-    `like` has, by name, a tensor of each input's shape and dtype; the image is the
-    output of the image encoder. Outputs, by name: "probabilities" as in `build_model`;
+    `like` has, by name, a tensor of each input's shape and dtype, which may be the
+    output of a backbone. Outputs, by name: "probabilities" as in `build_model`;
     "embedding" (B, D), the fused vector; and those of `auxiliary_outputs`.
     """
     inputs = {
@@ -92,15 +89,15 @@ def build_head(
         for name, x in like.items()
     }
     present = inputs[PRESENT]
-    branches = {
-        m: _encode_modality(m, inputs[m], config, state) for m in state.modalities
-    }
+    parts = list_branches(config, state)
+    branches = {b.name: _encode_branch(b, inputs[b.key], config, state) for b in parts}
+    keys = {b.name: b.key for b in parts}
     fused = fuse(list(branches.values()), present, config.fusion)
     units = 1 if state.task == BINARY else len(state.classes)
     activation = "softmax" if state.task == MULTICLASS else "sigmoid"
     unimodal = {}
     if config.fusion.kind == "late":
-        unimodal = {m: unimodal_logits(m, x, units) for m, x in branches.items()}
+        unimodal = {b: unimodal_logits(keys[b], x, units) for b, x in branches.items()}
         each = list(unimodal.values())
         logits = average_classifiers(each, present, activation, config.fusion)
     else:
@@ -108,42 +105,46 @@ def build_head(
     logits = Temperature(dtype="float32", name=TEMPERATURE)(logits)
     out = layers.Activation(activation, dtype="float32", name="probabilities")(logits)
     settings = {"units": units, "activation": activation, "logits": unimodal}
-    auxiliary = auxiliary_outputs(branches, present, config.loss, **settings)
+    auxiliary = auxiliary_outputs(parts, branches, present, config.loss, **settings)
     outputs = {PROBABILITIES: out, EMBEDDING: fused, **auxiliary}
     return keras.Model(inputs, outputs, name=HEAD)
 
 
-def _encode_modality(modality, x, config, state):
+def _encode_branch(branch, x, config, state):
     """Returns one vector (B, D), or tokens and mask where fusion takes tokens."""
     tokens = config.fusion.takes_tokens
-    if modality == TEXT:
-        vocabulary = RESERVED + len(state.vocabulary)
-        encoder = build_text_encoder(config.text, x.shape[1], vocabulary, tokens)
-        x = encoder(x)
-    if modality == AUDIO:
-        x = build_audio_encoder(config.audio, x.shape[1:], tokens)(x)
+    x = branch.build_encoder(x, state.columns, tokens)
     if not tokens or isinstance(x, list | tuple):
         return x
     if len(x.shape) == 2:  # a vector is one token
-        x = layers.Reshape((1, x.shape[1]), name=f"{modality}_token")(x)
-    return x, FullMask(name=f"{modality}_mask")(x)
+        x = layers.Reshape((1, x.shape[1]), name=f"{branch.key}_token")(x)
+    return x, FullMask(name=f"{branch.key}_mask")(x)
+
+
+def backbones(model: keras.Model) -> dict[str, keras.Model]:
+    """Returns the nested encoders of a model by input, those that can be frozen."""
+    names = {f"{key}_encoder": key for key in model.input}
+    return {names[x.name]: x for x in model.layers if x.name in names}
 
 
 def with_outputs(model: keras.Model) -> keras.Model:
     """Returns the model with all outputs of its head, by name, in float32."""
     inputs = dict(model.input)
     head_inputs = dict(inputs)
-    if IMAGE in inputs:
-        head_inputs[IMAGE] = model.get_layer(IMAGE_ENCODER)(inputs[IMAGE])
+    for key, backbone in backbones(model).items():
+        head_inputs[key] = backbone(inputs[key])
     outputs = model.get_layer(HEAD)(head_inputs)
     outputs = {name: ops.cast(x, "float32") for name, x in outputs.items()}
     return keras.Model(inputs, outputs)
 
 
 def encode(model: keras.Model, inputs: dict) -> dict:
-    """Runs the image encoder: inputs of a model with images to inputs of its head."""
-    encoded = model.get_layer(IMAGE_ENCODER)(inputs[IMAGE], training=False)
-    return {**inputs, IMAGE: encoded}
+    """Runs the backbones: inputs of a model, or some of them, to inputs of its head."""
+    encoders = backbones(model)
+    return {
+        key: encoders[key](x, training=False) if key in encoders else x
+        for key, x in inputs.items()
+    }
 
 
 def classify(model: keras.Model, head_inputs: dict):

@@ -24,6 +24,7 @@ class Audio(BranchColumn):
     """Column of paths of audio files, or of their content."""
 
     type = "audio"
+    has_encoder_of_vectors = True
     has_files = True
     identifies_row = True
     warnings = {"is silent": "of silence from start to end"}
@@ -114,6 +115,11 @@ class Audio(BranchColumn):
         from mmkeras.modalities.audio.graph import AudioGraph
 
         return AudioGraph(self, state[self.name])
+
+    def input(self, state):
+        width = state[self.name]["width"]
+        shape = (self.settings.max_frames, width) if self.is_sequence else (width,)
+        return shape, "float32"
 
     def build_encoder(self, x, state, tokens):
         from mmkeras.modalities.audio.encoder import build_audio_encoder

@@ -17,6 +17,7 @@ class Image(BranchColumn):
     """Column of paths of images, or of their content."""
 
     type = "image"
+    has_encoder_of_vectors = True
     has_files = True
     identifies_row = True
     # Standard deviation of the blur as a share of the side.
@@ -81,6 +82,9 @@ class Image(BranchColumn):
         from mmkeras.modalities.image.graph import ImageGraph
 
         return ImageGraph(self)
+
+    def input(self, state):
+        return (self.settings.size_px, self.settings.size_px, 3), "uint8"
 
     @property
     def is_frozen(self) -> bool:

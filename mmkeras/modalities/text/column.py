@@ -15,6 +15,8 @@ class Text(BranchColumn):
     """Column of text."""
 
     type = "text"
+    is_fallback = True
+    has_encoder_of_vectors = True
     warnings = {
         "has no word or emoji": "without a word or emoji (no token with "
         "text.tokens=word or char)"
@@ -92,6 +94,10 @@ class Text(BranchColumn):
         from mmkeras.modalities.text.graph import TextGraph
 
         return TextGraph(self, state[self.name])
+
+    def input(self, state):
+        dtype = "int32" if self.is_sequence else "float32"
+        return (state[self.name]["width"],), dtype
 
     def build_encoder(self, x, state, tokens):
         from mmkeras.modalities.preprocessing_state import RESERVED

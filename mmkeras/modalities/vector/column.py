@@ -72,6 +72,9 @@ class Vector(BranchColumn):
     def is_sequence(self) -> bool:
         return False
 
+    def input(self, state):
+        return (self.width,), "float32"
+
     def build_encoder(self, x, state, tokens):
         from mmkeras.modalities.vector.encoder import build_vector_encoder
 

@@ -1,0 +1,194 @@
+"""Roles of a table's columns: declared by settings, or recognised by their content."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmkeras import files
+from mmkeras.config import Config
+from mmkeras.data.table import no_column, read_sample
+from mmkeras.errors import UserError, shorten
+from mmkeras.modalities.column import FileReader
+from mmkeras.modalities.columns import WIDTH, column_entry
+from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.types import TYPES
+from mmkeras.modalities.vector.column import Vector
+from mmkeras.modalities.vector.reading import prepare_vector, vector_width
+from mmkeras.names import clean_name
+from mmkeras.schema import MODALITIES
+
+_SAMPLE_ROWS = 2000  # that are looked at
+_WIDTH_CELLS = 100  # whose width of a vector is read
+_ID_NAME = re.compile(r"(^|[\W_])(id|uid|uuid|guid|key|index)s?$", re.IGNORECASE)
+_IGNORED = "table.ignore"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """What a column of the table is used for, and why.
+
+    `use` is the name of a type, label, id, split or group, or "" if it is not used.
+    """
+
+    column: str
+    use: str
+    reason: str = ""
+
+
+def find_columns(table: str | Path, config: Config) -> tuple[Config, list[Role]]:
+    """Returns the settings with the columns of a table, and the role of each column.
+
+    Declared are columns by `config.columns` and by `config.table`. A column named text,
+    image or audio has that type, unless others are declared for it. If nothing is
+    declared, the type of each other column is recognised by its content.
+
+    Raises:
+        UserError: A declared column is missing, no column can be used, a column of
+            vectors has none that can be read, or a column that holds media files has no
+            role.
+    """
+    header, sample = read_sample(table, _SAMPLE_ROWS)
+    reader = FileReader(files.parent_path(table), config.table.max_file_mb)
+    cells = {n: [r[n] for r in sample if str(r[n]).strip()] for n in header if n}
+    entries, roles = _declared(table, header, config)
+    is_declared = bool(entries)
+    _add_default_names(entries, roles, header)
+    for name in cells:
+        if name not in roles:
+            roles[name] = _recognise(name, cells[name], reader)
+            if is_declared:
+                roles[name] = _left_out(roles[name], entries)
+            elif roles[name].use:
+                entries[name] = {"type": roles[name].use}
+    _keep_chosen(entries, roles, config)
+    if not entries:
+        raise _no_input(table, header, config)
+    entries = {n: _with_vectors(n, e, cells[n], reader) for n, e in entries.items()}
+    order = list(TYPES)
+    entries = dict(sorted(entries.items(), key=lambda x: order.index(x[1]["type"])))
+    return replace(config, columns=entries), [roles[name] for name in cells]
+
+
+def describe_roles(roles: Sequence[Role]) -> str:
+    """Returns a line with the role of each column, used or not, and why."""
+    parts = []
+    for role in roles:
+        reason = f" ({role.reason})" if role.reason else ""
+        parts.append(f"{role.column}: {role.use or 'not used'}{reason}")
+    return f"Columns: {'; '.join(parts)}."
+
+
+def _declared(table, header, config) -> tuple[dict[str, dict], dict[str, Role]]:
+    """Returns the entries of declared columns, and the roles of all that are named."""
+    settings, roles = config.table, {}
+    for use in ("id", "split", "group"):
+        name = clean_name(getattr(settings, f"{use}_column"))
+        roles[name] = Role(column=name, use=use)
+    for name in map(clean_name, settings.label.split(",")):
+        roles[name] = Role(column=name, use="label")
+    for name in settings.ignored:
+        roles[clean_name(name)] = Role(column=name, use="", reason=_IGNORED)
+    entries = {}
+    for name, value in {**settings.declared, **config.columns}.items():
+        entry, name = column_entry(name, value), clean_name(name)
+        if name not in header:
+            flag = f"set --table.{entry['type']} to its name"
+            raise no_column(table, header, [name], f"has no column '{name}'", flag)
+        entries[name] = entry
+        roles[name] = Role(column=name, use=entry["type"], reason="declared")
+    return entries, roles
+
+
+def _add_default_names(entries, roles, header) -> None:
+    """Adds columns named text, image and audio for types without a column."""
+    for name in MODALITIES:
+        is_free = name not in {entry["type"] for entry in entries.values()}
+        if is_free and name in header and name not in roles:
+            entries[name] = {"type": name}
+            roles[name] = Role(column=name, use=name, reason="by its name")
+
+
+def _recognise(name: str, cells: Sequence[Any], reader: FileReader) -> Role:
+    if not cells:
+        return Role(column=name, use="", reason="empty")
+    if reason := _like_id(name, cells):
+        return Role(column=name, use="", reason=reason)
+    for kind in sorted(TYPES.values(), key=lambda kind: kind.is_fallback):
+        if reason := kind.recognise(cells, reader):
+            return Role(column=name, use=kind.type, reason=reason)
+    is_distinct = len(set(cells)) == len(cells) > 1
+    reason = "all values differ" if is_distinct else "its content fits no type"
+    return Role(column=name, use="", reason=reason)
+
+
+def _like_id(name: str, cells: Sequence[Any]) -> str:
+    """Returns why a column seems to name or count the rows, or ""."""
+    if len(set(cells)) < len(cells) or len(cells) < 3:
+        return ""
+    if _ID_NAME.search(name):
+        return "an id, by its name, and all values differ"
+    words = [str(cell).strip() for cell in cells]
+    if all(word.isdecimal() and len(word) < 19 for word in words):
+        numbers = [int(word) for word in words]
+        steps = {b - a for a, b in zip(numbers, numbers[1:], strict=False)}
+        if steps == {1}:
+            return "counts the rows"
+    return ""
+
+
+def _left_out(role: Role, entries: Mapping[str, dict]) -> Role:
+    """Returns the role of a column that is not declared, where others are.
+
+    Raises:
+        UserError: It holds media files.
+    """
+    kind = TYPES.get(role.use)
+    if kind is None or not kind.has_files:
+        return Role(column=role.column, use="", reason=role.reason or "not declared")
+    names = [name for name, entry in entries.items() if entry["type"] == role.use]
+    flag = f"--table.{role.use} {','.join([*names, role.column])}"
+    raise UserError(
+        f"Column '{role.column}' holds {role.reason} and has no role, as other columns "
+        f"are declared. Use it by {flag}, or leave it out by --table.ignore "
+        f"{role.column}."
+    )
+
+
+def _keep_chosen(entries, roles, config) -> None:
+    """Drops the columns that `table.modalities` leaves out, by type or by name."""
+    chosen = {clean_name(name) for name in config.table.modality_names}
+    for name, entry in list(entries.items()):
+        if chosen and not chosen & {name, entry["type"]}:
+            del entries[name]
+            roles[name] = Role(column=name, use="", reason="table.modalities")
+
+
+def _no_input(table, header, config) -> UserError:
+    names = config.table.modality_names or MODALITIES
+    lack = f"has no column {' or '.join(map(repr, names))}, and none whose type is known"
+    return no_column(table, header, names, lack, f"set table.{MODALITIES[0]}")
+
+
+def _with_vectors(name, entry, cells, reader) -> dict[str, Any]:
+    """Returns the entry with encoder and width of a column of vectors."""
+    kind = TYPES[entry["type"]]
+    if kind.has_encoder_of_vectors and cells and Vector.recognise(cells, reader):
+        entry = {**entry, "encoder": "vector"}
+    is_vector = kind is Vector or entry.get("encoder") == "vector"
+    if not is_vector or entry.get(WIDTH) or not cells:
+        return entry
+    widths = Counter()
+    for cell in cells[:_WIDTH_CELLS]:
+        try:
+            widths[vector_width(prepare_vector(reader.read(cell)))] += 1
+        except Unreadable as error:  # reported when the row is read
+            reason = f"'{shorten(str(cell), 80)}': {error}"
+    if not widths:
+        raise UserError(
+            f"The {name} column should hold .npy vectors, and none of the first "
+            f"{len(cells[:_WIDTH_CELLS])} can be read ({reason}). Correct the paths."
+        )
+    return {**entry, WIDTH: widths.most_common(1)[0][0]}
