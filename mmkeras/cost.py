@@ -66,13 +66,13 @@ def measure(folder: Path) -> dict[str, float]:
     if version is None:
         raise UserError(f"'{folder}' holds no export; finish its training first.")
     rows = cycle(_test_rows(trained_model, folder))
-    modalities = trained_model.state.modalities
+    columns = trained_model.preprocessor.columns
 
     with load_saved_model(version) as call:
 
         def predict(count: int) -> None:
             batch = list(islice(rows, count))
-            call(SERVING_DEFAULT, {m: [row[m] for row in batch] for m in modalities})
+            call(SERVING_DEFAULT, {c: [row[c] for row in batch] for c in columns})
 
         row_s = _time_calls(lambda: predict(1))
         batch_s = _time_calls(lambda: predict(BATCH))
@@ -84,16 +84,17 @@ def measure(folder: Path) -> dict[str, float]:
     }
 
 
-def _test_rows(trained_model, folder) -> list[dict[str, bytes]]:
-    """Returns the encoded modalities of test rows of the run."""
+def _test_rows(trained_model, folder) -> list[dict[str, bytes | float]]:
+    """Returns the values by column of test rows of the run."""
     from mmkeras.data.demo_dataset import table_or_demo
     from mmkeras.data.ingest import ingest
-    from mmkeras.data.input_pipeline import read_rows
+    from mmkeras.data.input_pipeline import COLUMNS, read_rows
 
-    data, modalities = read_manifest(folder)["data"], trained_model.state.modalities
+    data = read_manifest(folder)["data"]
     table = table_or_demo(None if data == DEMO_DATA else Path(data))
     files = ingest(table, trained_model.config).files(TEST)
-    return list(read_rows(files, modalities).take(_ROWS).as_numpy_iterator())
+    rows = read_rows(files, trained_model.preprocessor.columns.values()).take(_ROWS)
+    return [row[COLUMNS] for row in rows.as_numpy_iterator()]
 
 
 def _time_calls(call: Callable[[], None]) -> list[float]:

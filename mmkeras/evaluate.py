@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmkeras.cli import Parser, print_warnings, run_program
-from mmkeras.data.table import check_columns, model_columns
+from mmkeras.data.table import check_columns
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.export.run_manifest import read_manifest
 from mmkeras.files import check_file, check_output_folder, write_text
@@ -90,9 +90,8 @@ def _ingest(trained_model, folder, table, split, on_bad_row):
     """Returns the data set with the rows to use, and their split in it."""
     from mmkeras.data.ingest import ingest
 
-    config, state = trained_model.config, trained_model.state
-    config = replace(config, table=model_columns(config.table, state.modalities))
-    check_columns(table, config.table)
+    config = trained_model.config
+    check_columns(table, list(trained_model.preprocessor.columns))
     manifest = read_manifest(folder)
     if manifest["data"] == data_name(table):
         # The table of the run: its cached data set has the same splits.
@@ -100,7 +99,7 @@ def _ingest(trained_model, folder, table, split, on_bad_row):
         if dataset.content == manifest["content"]:
             return dataset, split
     config = replace(config, on_bad_row=on_bad_row)
-    return ingest(table, config, only=split, widths=state.widths), TEST
+    return ingest(table, config, only=split), TEST
 
 
 if __name__ == "__main__":

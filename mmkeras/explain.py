@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.config import check
-from mmkeras.data.table import check_columns, model_columns, warn_absent
+from mmkeras.data.table import warn_absent
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import Examples, warn_of_faults
 from mmkeras.files import (
@@ -70,10 +70,8 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
     from mmkeras.export.inference import load_trained
 
     trained_model = load_trained(folder)
-    config, state = trained_model.config, trained_model.state
-    columns = model_columns(config.table, state.modalities)
-    check_columns(table, columns)
-    reader, table_rows = unlabeled_rows(table, config, state.modalities, state.widths)
+    config, columns = trained_model.config, trained_model.preprocessor.columns
+    reader, table_rows = unlabeled_rows(table, config)
     explainer, cards, content = Explainer(trained_model), [], []
     present, faults = set(), Examples()
     reads = map(reader.read, islice(table_rows, rows))
@@ -83,7 +81,7 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
             faults.add(read.faults)
             explanation = explainer.explain(read)
             content.append(as_json(read, explanation))
-            cards.append(build_card(read, explanation, config, explainer.decoders))
+            cards.append(build_card(read, explanation, columns))
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         write_text(tmp_folder / EXPLANATIONS_FILE, text)
         title = f"Explained predictions of {config.preset}"

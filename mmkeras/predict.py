@@ -9,7 +9,7 @@ from mmkeras.data.predictions_csv import (
     prediction_row,
     predictions_header,
 )
-from mmkeras.data.table import check_columns, model_columns, warn_absent
+from mmkeras.data.table import check_columns, warn_absent
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import Examples, warn_of_faults
 from mmkeras.files import atomic_csv, check_file, check_output_file
@@ -65,10 +65,8 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
 
     trained_model = load_trained(folder)
     config, state = trained_model.config, trained_model.state
-    columns = model_columns(config.table, state.modalities)
-    check_columns(table, columns)
+    check_columns(table, list(trained_model.preprocessor.columns))
     predictor = Predictor(trained_model)
-    settings = (config, predictor.modalities, state.widths)
     rows = unreadable = 0
     present, faults = set(), Examples()
     with (
@@ -76,7 +74,7 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
         tqdm(desc="Predicting", unit="row", disable=None) as progress,
     ):
         writer.writerow(predictions_header(state.classes))
-        for batch in read_batches(table, *settings, _BATCH_ROWS):
+        for batch in read_batches(table, config, _BATCH_ROWS):
             for row in _prediction_rows(predictor, batch):
                 writer.writerow(row)
                 unreadable += UNREADABLE in row[4]
@@ -85,12 +83,14 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
                 faults.add(read.faults)
             rows += len(batch)
             progress.update(len(batch))
-    print_warnings([*warn_absent(columns, present), *warn_of_faults(faults)])
+    print_warnings([*warn_absent(predictor.columns, present), *warn_of_faults(faults)])
     return rows, unreadable
 
 
 def _prediction_rows(predictor, batch) -> Iterator[list[str]]:
-    data = {m: [r.data.get(m, b"") for r in batch] for m in predictor.modalities}
+    from mmkeras.data.example_reader import batch_data
+
+    data = batch_data(predictor.columns, batch)
     outputs = predictor(data)
     for i, read in enumerate(batch):
         status = outputs[STATUS][i].decode()

@@ -56,24 +56,24 @@ def prove_export(model: Path, run: Path, rows: Path) -> str:
     from mmkeras.export.verification import read_rows, verify_export
 
     trained_model = load_trained(run)
-    modalities = trained_model.state.modalities
-    batches = _batches(read_rows(rows, modalities, MAX_ROWS), modalities)
+    columns = trained_model.preprocessor.columns
+    batches = _batches(read_rows(rows, columns, MAX_ROWS), columns)
     tolerance = trained_model.config.export.tolerance
     largest = verify_export(model, trained_model, batches, tolerance)
-    count = sum(len(batch[modalities[0]]) for batch in batches.values())
+    count = sum(len(next(iter(batch.values()))) for batch in batches.values())
     counts = f"{len(batches)} batches, {count:,} rows"
     return f"Proved: {counts}, largest difference {largest:.2g}."
 
 
-def _batches(rows, modalities) -> dict[str, dict[str, list[bytes]]]:
+def _batches(rows, columns) -> dict[str, dict[str, list[bytes | float]]]:
     """Returns the golden batches, and batches of all rows in their order."""
     from mmkeras.export.verification import golden_batches
 
-    batches = golden_batches(rows, modalities)
+    batches = golden_batches(rows, columns)
     for start in range(0, len(rows), _BATCH_ROWS):
         batch = rows[start : start + _BATCH_ROWS]
-        name = f"rows {start + 1} to {start + len(batch)}"
-        batches[name] = {m: [row[m] for row in batch] for m in modalities}
+        title = f"rows {start + 1} to {start + len(batch)}"
+        batches[title] = {name: [row[name] for row in batch] for name in columns}
     return batches
 
 

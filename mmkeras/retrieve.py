@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mmkeras.cli import Parser, print_warnings, run_program
@@ -9,7 +10,7 @@ from mmkeras.config import check
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import Examples, UserError, one_line, shorten, warn_of_faults
 from mmkeras.files import atomic_csv, check_file, check_output_file
-from mmkeras.schema import EMBEDDINGS, LABEL_SEPARATOR, MODALITIES, TEXT
+from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, embedding_name
 
 _BATCH_ROWS = 64
 _COLUMNS = ("found", "rank", "cosine", "id", "label", "content")
@@ -25,23 +26,32 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--model", required=True, metavar="RUN", help="Run folder.")
     parser.add_argument("--data", required=True, metavar="FILE.csv", help="Table.")
-    for m in MODALITIES:
-        metavar = "STR" if m == TEXT else "FILE"
-        parser.add_argument(f"--query-{m}", metavar=metavar, help=f"Query by {m}.")
+    for kind in MODALITIES:
+        parser.add_argument(
+            f"--query-{kind}",
+            metavar="CELL",
+            help=f"Query by the column named {kind}: its cell, a text or a path.",
+        )
+    parser.add_argument("--query", metavar="CELL", help="Query by another column.")
+    parser.add_argument("--column", metavar="NAME", help="Column of --query.")
     parser.add_argument(
-        "--find", metavar="MODALITY", help="Modality to search; else all others."
+        "--find", metavar="COLUMN", help="Column to search; else all others."
     )
     parser.add_argument(
-        "--top", type=int, default=10, metavar="N", help="Rows per modality."
+        "--top", type=int, default=10, metavar="N", help="Rows per column."
     )
     parser.add_argument("--output", metavar="FILE.csv", help="Result, as a table.")
     parsed = parser.parse_args(argv)
     values = {m: getattr(parsed, f"query_{m}") for m in MODALITIES}
     queries = {m: query for m, query in values.items() if query is not None}
+    if (parsed.query is None) != (parsed.column is None):
+        raise UserError("Give --query CELL and --column NAME together.")
+    if parsed.column:
+        queries[parsed.column] = parsed.query
     if len(queries) != 1:
         raise UserError(
             f"There are {len(queries)} queries; give one of "
-            f"{', '.join(f'--query-{m}' for m in MODALITIES)}."
+            f"{', '.join(f'--query-{m}' for m in MODALITIES)} and --query."
         )
     check(parsed.top >= 1, "--top", parsed.top, "at least 1")
     table = check_file("--data", parsed.data, "the path of a CSV")
@@ -86,7 +96,7 @@ def retrieve(
     targets = _target_modalities(trained_model, modality, find, folder)
     read, faults = _read_query(trained_model, modality, query), Examples()
     faults.add(f"--query-{modality}: {note}" for note in read.notes)
-    vector = _predict(predictor, [read.data])[EMBEDDINGS[modality]][0]
+    vector = _predict(predictor, [read])[embedding_name(modality)][0]
     if not vector.any():
         raise UserError(f"--query-{modality} has nothing that the model can read.")
     nearest = {m: NearestRows(vector, top) for m in targets}
@@ -117,14 +127,15 @@ def _search(predictor, trained_model, table, nearest, faults) -> None:
 
     from mmkeras.data.example_reader import read_batches
 
-    config, widths = trained_model.config, trained_model.state.widths
-    batches = read_batches(table, config, list(nearest), widths, _BATCH_ROWS)
+    config = trained_model.config
+    config = replace(config, columns={n: config.columns[n] for n in nearest})
+    batches = read_batches(table, config, _BATCH_ROWS)
     unreadable = 0
     with tqdm(desc="Searching", unit="row", disable=None, leave=False) as progress:
         for batch in batches:
-            outputs = _predict(predictor, [read.data for read in batch])
+            outputs = _predict(predictor, batch)
             for m, rows in nearest.items():
-                rows.add(outputs[EMBEDDINGS[m]], [read.row for read in batch])
+                rows.add(outputs[embedding_name(m)], [read.row for read in batch])
             for read in batch:
                 unreadable += bool(read.broken)
                 faults.add(read.faults)
@@ -134,7 +145,10 @@ def _search(predictor, trained_model, table, nearest, faults) -> None:
 
 
 def _target_modalities(trained_model, modality, find, folder) -> list[str]:
-    aligned = trained_model.config.loss.aligned(trained_model.state.modalities)
+    from mmkeras.modalities.columns import branch_types
+
+    types = branch_types(trained_model.preprocessor.branches.values())
+    aligned = trained_model.config.loss.aligned(types)
     if not aligned:
         raise UserError(
             f"The run in '{folder}' has no aligned modalities. Train one with, for "
@@ -157,17 +171,19 @@ def _read_query(trained_model, modality, query):
     from mmkeras.data.example_reader import RowReader
     from mmkeras.data.table import Row
 
-    reader = RowReader("", trained_model.config, trained_model.state.widths)
+    reader = RowReader("", trained_model.config)
     read = reader.read(Row(line=0, id="query", cells={modality: query.strip()}))
     if read.broken:
         raise UserError(f"--query-{modality}: {read.broken[modality]}.")
-    if not read.data[modality]:
+    if modality not in read.contents:
         raise UserError(f"--query-{modality} is empty.")
     return read
 
 
-def _predict(predictor, data):
-    return predictor({m: [d.get(m, b"") for d in data] for m in predictor.modalities})
+def _predict(predictor, rows):
+    from mmkeras.data.example_reader import batch_data
+
+    return predictor(batch_data(predictor.columns, rows))
 
 
 def _print_results(results):

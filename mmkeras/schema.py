@@ -15,6 +15,8 @@ PRESENT = "present"
 # Outputs of the signatures.
 PROBABILITIES, SCORE, EMBEDDING = "probabilities", "score", "embedding"
 SERVING_DEFAULT, CLASSIFY, EMBED = "serving_default", "classify", "embed"
+# Signature that describes the inputs; its input is ignored.
+COLUMNS, COLUMN_NAMES, COLUMN_TYPES = "columns", "name", "type"
 CLASSIFY_INPUT, CLASSIFY_CLASSES, CLASSIFY_SCORES = "inputs", "classes", "scores"
 
 # Separator of several labels of a row, in the table and in `label`.

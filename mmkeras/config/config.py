@@ -19,7 +19,7 @@ from mmkeras.config.vector import VectorConfig
 from mmkeras.errors import UserError, did_you_mean
 from mmkeras.files import is_remote
 from mmkeras.path_patterns import check_no_pattern
-from mmkeras.schema import AUDIO, MODALITIES, TEXT
+from mmkeras.schema import MODALITIES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Config:
     def __post_init__(self):
         check_range(self, "epochs", ge=1, auto=True)
         check_range(self, "seed", ge=0, le=2**31 - 1)
-        for name in (TEXT, AUDIO):
+        for name in ("text", "audio"):
             handle = getattr(self, name).hub_handle
             if not is_remote(handle):
                 check_no_pattern(f"{name}.hub_handle", handle)
@@ -89,7 +89,7 @@ class Config:
         unused = []
         if self.image.encoder != "pixels" and not self.image.is_frozen:
             unused += [f"image.encoder={self.image.encoder} (pixels or a frozen one)"]
-        for name in (TEXT, AUDIO):
+        for name in ("text", "audio"):
             branch = getattr(self, name)
             if branch.is_sequence:
                 unused += [f"{name}.encoder={branch.encoder} (one of vectors)"]

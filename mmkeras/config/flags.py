@@ -13,16 +13,21 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from mmkeras.config.table import ALIASES, TYPES
 from mmkeras.config.values import convert, read_group, read_yaml
 from mmkeras.errors import UserError, did_you_mean
 
 Settings = TypeVar("Settings")
 FILES = "config files"  # name of --config; no flag or YAML key has a space
 
+_SHORT = {"on_bad_row": ["on-bad-row"], "table.label": ["label"]}
 _METAVARS = {int: "INT", float: "FLOAT", bool: "{true,false}", str: "TEXT"}
 
 # Other words for columns of the table.
 _SYNONYMS = {"target": "label", "class": "label", "y": "label", "img": "image"}
+# Settings of the table that name columns.
+_COLUMNS = {*TYPES, "label", "id_column", "split_column", "group_column"}
+_ALIASES = {f"table.{old}": f"table.{new}" for old, new in ALIASES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +151,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_help_all(self) -> None:
         """Adds --help-all, which prints what --help leaves out as well."""
-        text = "Explain all settings, such as --table.label_column, and exit."
+        text = "Explain all settings, such as --table.label, and exit."
         self.add_argument("--help-all", action=_HelpAll, help=text)
 
     def show_all(self) -> None:
@@ -176,7 +181,7 @@ class Parser(argparse.ArgumentParser):
                 super().add_argument(
                     word, dest=word[2:], default=SUPPRESS, help=SUPPRESS
                 )
-        texts, unknown = self.split(args)
+        texts, unknown = self.split([self._current_name(arg) for arg in args])
         if unknown:
             raise UserError(self._unknown_flag(unknown))
         values: dict[str, Any] = {}
@@ -212,11 +217,19 @@ class Parser(argparse.ArgumentParser):
         mappings = (flag for flag in self.flags.values() if flag.is_mapping)
         return next((f for f in mappings if name.startswith(f"{f.name}.")), None)
 
+    def _current_name(self, arg: str) -> str:
+        """Returns a word of the command line with the present name of a setting."""
+        word, *rest = arg.split("=", 1)
+        name = _ALIASES.get(word.removeprefix("--"), "")
+        is_known = word.startswith("--") and name in self.flags
+        return "=".join([f"--{name}", *rest]) if is_known else arg
+
     def _set(self, values: dict[str, Any], name: str, value: Any) -> None:
         """Adds a value, or those of a group, to `values`."""
+        name = _ALIASES.get(name, name)
         flag, mapping = self.flags.get(name), self._mapping_of(name)
         if flag and flag.is_group:
-            column = f"table.{name}_column"
+            column = f"table.{name}"
             hint = f" Its column is --{column}." if column in self.flags else ""
             for key, member in read_group(name, value, hint).items():
                 self._set(values, f"{name}.{key}", member)
@@ -251,11 +264,11 @@ class Parser(argparse.ArgumentParser):
             hint = f"Did you mean `{command}`?" if is_table else "See --help."
             return f"'{word}' belongs to no flag. {hint}"
         word = word.partition("=")[0]
-        # "--label", "--labels" and "--label-column" are "--table.label_column".
+        # "--labels" and "--label-column" are "--table.label".
         columns = {
             w.rpartition(".")[2].removesuffix("_column"): w
             for w in known
-            if w.endswith("_column") and "." in w
+            if w.startswith("--table.") and w.rpartition(".")[2] in _COLUMNS
         }
         name = word.lstrip("-").replace("-", "_").removesuffix("_column")
         name = _SYNONYMS.get(name, name)
@@ -285,7 +298,7 @@ def list_flags(default: Any, prefix: str = "") -> Iterator[Flag]:
     hints, docs = get_type_hints(type(default)), read_docs(type(default))
     for field in fields(default):
         name, value = f"{prefix}{field.name}", getattr(default, field.name)
-        words = ["on-bad-row", name] if name == "on_bad_row" else [name]
+        words = [*_SHORT.get(name, ()), name]
         yield Flag(
             name=name,
             words=tuple(f"--{word}" for word in words),

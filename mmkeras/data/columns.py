@@ -168,7 +168,9 @@ def _keep_chosen(entries, roles, config) -> None:
 
 def _no_input(table, header, config) -> UserError:
     names = config.table.modality_names or MODALITIES
-    lack = f"has no column {' or '.join(map(repr, names))}, and none whose type is known"
+    lack = (
+        f"has no column {' or '.join(map(repr, names))}, and none whose type is known"
+    )
     return no_column(table, header, names, lack, f"set table.{MODALITIES[0]}")
 
 

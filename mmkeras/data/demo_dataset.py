@@ -15,14 +15,15 @@ from PIL import Image, ImageFilter
 from mmkeras.errors import UserError
 from mmkeras.files import atomic_folder, default_cache_dir
 from mmkeras.modalities.audio.wav import wav_bytes
-from mmkeras.schema import AUDIO, IMAGE, TEST, TEXT, TRAIN, VAL
+from mmkeras.schema import MODALITIES, TEST, TRAIN, VAL
 
 # Increment whenever the same seed would give other bytes.
 VERSION = 1
 ROWS = 1797  # all of scikit-learn's digits
 TABLE_FILE = "data.csv"
 STAMP_FILE = "embedded.json"
-COLUMNS = ("id", TEXT, IMAGE, AUDIO, "label", "split")
+TEXT, IMAGE, AUDIO = MODALITIES
+COLUMNS = ("id", *MODALITIES, "label", "split")
 
 # Shares of the 1,797 rows that make 1,200 for training, 200 and 397.
 _VAL_SHARE, _TEST_SHARE = 200 / 1797, 397 / 1797

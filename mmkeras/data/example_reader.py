@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +14,7 @@ from mmkeras.config import Config
 from mmkeras.data.predictions_csv import unreadable_status
 from mmkeras.data.table import Row, check_columns, iter_rows
 from mmkeras.errors import shorten
-from mmkeras.modalities.column import Content, FileReader
+from mmkeras.modalities.column import Column, Content, FileReader
 from mmkeras.modalities.columns import build_columns
 from mmkeras.modalities.file import Unreadable
 from mmkeras.schema import ID, LABEL, LABEL_SEPARATOR, SPLIT, STATUS, feature_name
@@ -108,14 +108,19 @@ def unlabeled_rows(table: Path, config: Config) -> tuple[RowReader, Iterator[Row
     return reader, rows
 
 
-def read_batches(
-    table: Path, config: Config, rows: int
-) -> Iterator[list[RowContent]]:
+def read_batches(table: Path, config: Config, rows: int) -> Iterator[list[RowContent]]:
     """Reads the rows of `unlabeled_rows` in threads, in batches of `rows`."""
     reader, table_rows = unlabeled_rows(table, config)
     contents = read_all(table_rows, reader, config.table.workers)
     while batch := list(islice(contents, rows)):
         yield batch
+
+
+def batch_data(
+    columns: Mapping[str, Column], rows: Sequence[RowContent]
+) -> dict[str, list[bytes | float]]:
+    """Returns column -> value of each row, for columns that a row may lack."""
+    return {n: [r.data.get(n, c.absent) for r in rows] for n, c in columns.items()}
 
 
 def make_example(row: RowContent, split: str = "") -> tf.train.Example:

@@ -82,7 +82,9 @@ def _measure(files: Sequence[str], column: Column) -> Any:
 
 
 def _tokens(values, statistic: Counts) -> Iterator[list[bytes]]:
-    for batch in values.batch(_BATCH_ROWS).map(no_autograph(statistic.tokens)).prefetch(1):
+    for batch in (
+        values.batch(_BATCH_ROWS).map(no_autograph(statistic.tokens)).prefetch(1)
+    ):
         yield from batch.to_list()
 
 

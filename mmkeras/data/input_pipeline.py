@@ -14,7 +14,7 @@ from mmkeras.config.schedule import batch_rows, steps_per_pass
 from mmkeras.data.dataset import Dataset
 from mmkeras.modalities.column import Column
 from mmkeras.modalities.preprocessing_state import BINARY
-from mmkeras.modalities.preprocessor import Preprocessor
+from mmkeras.modalities.preprocessor import Preprocessor, column_feature
 from mmkeras.schema import (
     ID,
     LABEL,
@@ -38,12 +38,10 @@ def read_rows(files: Sequence[str], columns: Iterable[Column]) -> tf.data.Datase
     Raises:
         tf.errors.DataLossError: A shard is damaged.
     """
+    columns = {c.name: column_feature(c) for c in columns}
     text = tf.io.FixedLenFeature([], tf.string, "")
-    number = tf.io.FixedLenFeature([], tf.float32, float("nan"))
-    columns = {c.name: c.takes_strings for c in columns}
     features = dict.fromkeys((ID, LABEL, STATUS), text)
-    for name, is_text in columns.items():
-        features[feature_name(name)] = text if is_text else number
+    features |= {feature_name(name): feature for name, feature in columns.items()}
 
     @no_autograph
     def parse(records):
@@ -109,6 +107,11 @@ class Batches:
     @property
     def config(self) -> Config:
         return self.preprocessor.config
+
+    @property
+    def feature_keys(self) -> set[str]:
+        """Keys of the branches whose features are cached."""
+        return {self.preprocessor.branches[name].key for name in self.features}
 
     @property
     def rows(self) -> int:

@@ -240,7 +240,11 @@ def _check_roles(path, header, config, labeled):
 
 
 def no_column(
-    path: str | Path, header: Sequence[str], names: Sequence[str], lack: str, remedy: str
+    path: str | Path,
+    header: Sequence[str],
+    names: Sequence[str],
+    lack: str,
+    remedy: str,
 ) -> UserError:
     """Returns the error of a table that lacks columns; suggests close names."""
     for mark, word in ((";", "semicolons"), ("\t", "tabs")):

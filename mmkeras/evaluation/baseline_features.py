@@ -1,17 +1,12 @@
 """Input features of the logistic regression baseline, read from a dataset."""
 
 import numpy as np
-import tensorflow as tf
 
 from mmkeras.data.dataset import Dataset
 from mmkeras.data.input_pipeline import Batches
-from mmkeras.evaluation.baselines import count_tokens, summarize_frames
 from mmkeras.export.inference import TrainedModel
-from mmkeras.modalities.preprocessing_state import RESERVED
 from mmkeras.models.model import class_probabilities
-from mmkeras.schema import AUDIO, IMAGE, PRESENT, TEXT
-
-_IMAGE_PX = 16
+from mmkeras.schema import PRESENT
 
 
 def read_baseline_features(
@@ -20,9 +15,8 @@ def read_baseline_features(
     """Reads the first rows of a split, up to a batch more than `rows`.
 
     Returns:
-        Blocks of features as name -> (N, D): images of 16 px, counts of tokens, means
-        of frames, and which modalities are present; missing ones are zeros. Targets
-        are (N, C).
+        Blocks of features as name -> (N, D): `linear_features` of each branch, zeros
+        where it is absent, and which are present. Targets are (N, C).
     """
     preprocessor = trained_model.preprocessor
     batches = Batches(dataset=dataset, preprocessor=preprocessor, split=split)
@@ -40,16 +34,9 @@ def read_baseline_features(
 
 def _features(inputs, trained_model) -> dict[str, np.ndarray]:
     """Returns (B, D) blocks of a batch."""
-    config, state = trained_model.config, trained_model.state
-    blocks = {name: x.numpy() for name, x in inputs.items()}
-    if IMAGE in blocks:
-        pixels = tf.image.resize(inputs[IMAGE], [_IMAGE_PX, _IMAGE_PX], method="area")
-        blocks[IMAGE] = pixels.numpy().reshape(len(pixels), -1)
-    if TEXT in blocks and config.text.is_sequence:
-        tokens = RESERVED - 1 + len(state.vocabulary)  # all but padding
-        blocks[TEXT] = count_tokens(blocks[TEXT], tokens)
-    if AUDIO in blocks and config.audio.is_sequence:
-        blocks[AUDIO] = summarize_frames(blocks[AUDIO])
-    for i, m in enumerate(state.modalities):
-        blocks[m] = blocks[m] * blocks[PRESENT][:, i : i + 1]
-    return blocks
+    branches, state = trained_model.preprocessor.branches, trained_model.state
+    blocks, present = {}, inputs[PRESENT].numpy()
+    for i, (name, branch) in enumerate(branches.items()):
+        x = branch.linear_features(inputs[branch.key].numpy(), state.columns)
+        blocks[name] = x * present[:, i : i + 1]
+    return {**blocks, PRESENT: present}

@@ -18,7 +18,7 @@ from mmkeras.evaluation.metrics import correct_rows, measure
 from mmkeras.evaluation.modality_ablation import encode_sample, measure_modalities
 from mmkeras.evaluation.predictions import predict_split, write_predictions
 from mmkeras.evaluation.retrieval import measure_retrieval
-from mmkeras.evaluation.robustness import noise_curves
+from mmkeras.evaluation.robustness import noise_axes, noise_curves
 from mmkeras.evaluation.top_errors import top_errors
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import TwoStagePredictor
@@ -123,6 +123,7 @@ def evaluate(
         },
         history=history,
         errors=top_errors(trained_model, dataset, split, predictions),
+        noise_axes=noise_axes(trained_model.preprocessor.branches.values()),
     )
     return metrics
 
@@ -145,11 +146,12 @@ def _best_epoch(history, train) -> dict[str, int]:
 
 def _modality_metrics(trained_model, dataset, split, predictions, unimodal) -> dict:
     """Measures what each modality contributes, and the effect of noise on one."""
-    names, config = trained_model.state.modalities, trained_model.config
-    targets = predictions.targets
-    rows = read_rows(dataset.files(split), names).take(_SAMPLE_ROWS)
+    config, branches = trained_model.config, trained_model.preprocessor.branches
+    names, targets = tuple(branches), predictions.targets
+    columns = trained_model.preprocessor.columns.values()
+    rows = read_rows(dataset.files(split), columns).take(_SAMPLE_ROWS)
     predictor = TwoStagePredictor(trained_model)
-    result = {"modalities": _missing_counts(predictions.status, names)}
+    result = {"modalities": _missing_counts(predictions.status, branches)}
     if len(names) > 1:
         inputs = encode_sample(predictor, rows.batch(_BATCH_ROWS).prefetch(1))
         ablation = measure_modalities(
@@ -168,11 +170,25 @@ def _modality_metrics(trained_model, dataset, split, predictions, unimodal) -> d
     return result
 
 
-def _missing_counts(status, names) -> dict[str, dict]:
-    """Counts the rows whose modality is absent or unreadable."""
-    counts = Counter(entry for s in status for entry in s.split(STATUS_SEPARATOR))
-    kinds = (ABSENT, UNREADABLE)
-    return {m: {kind: counts[f"{m} {kind}"] for kind in kinds} for m in names}
+def _missing_counts(status, branches) -> dict[str, dict]:
+    """Counts the rows with a branch of which all columns are absent or unreadable."""
+    counts = {name: dict.fromkeys((ABSENT, UNREADABLE), 0) for name in branches}
+    for text, rows in Counter(status).items():
+        problems = set(text.split(STATUS_SEPARATOR))
+        for name, branch in branches.items():
+            if kind := _missing_kind(branch, problems):
+                counts[name][kind] += rows
+    return counts
+
+
+def _missing_kind(branch, problems) -> str:
+    """Returns how a branch is missing, in a row with these entries of its status."""
+    names = [column.name for column in branch.columns]
+    is_broken = [f"{name} {UNREADABLE}" in problems for name in names]
+    is_absent = [f"{name} {ABSENT}" in problems for name in names]
+    if not all(a or b for a, b in zip(is_absent, is_broken, strict=True)):
+        return ""
+    return UNREADABLE if any(is_broken) else ABSENT
 
 
 def _baselines(trained_model, dataset, split, predictions, train_rows, metrics) -> dict:
@@ -212,6 +228,6 @@ def _baselines(trained_model, dataset, split, predictions, train_rows, metrics) 
             values,
             difference,
             config,
-            state.modalities,
+            {c.type for c in trained_model.preprocessor.columns.values()},
         )
     return {"baselines": measured, "difference": difference, "verdict": verdict}

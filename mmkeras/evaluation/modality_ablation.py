@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from mmkeras.data.input_pipeline import COLUMNS
 from mmkeras.evaluation.bootstrap import accuracies, compare_accuracies, interval
 from mmkeras.evaluation.metrics import correct_rows
 from mmkeras.evaluation.shapley import shapley_values, subsets
@@ -21,11 +22,10 @@ def subset_name(subset: Sequence[str]) -> str:
 
 
 def encode_sample(predictor: TwoStagePredictor, batches: tf.data.Dataset) -> Arrays:
-    """Encodes rows, (B,) strings by modality, as far as they fit in memory."""
+    """Encodes rows of `read_rows`, in batches, as far as they fit in memory."""
     parts, size = [], 0
     for batch in batches.as_numpy_iterator():
-        data = {m: list(batch[m]) for m in predictor.modalities}
-        parts.append(predictor.encode(data))
+        parts.append(predictor.encode(batch[COLUMNS]))
         size += sum(x.nbytes for x in parts[-1].values())
         if size >= _SAMPLE_BYTES:
             break
@@ -53,7 +53,7 @@ def measure_modalities(
         minus that of none; "fusion", the comparison with the best single modality;
         "sampled_rows". Values are {"value", "low", "high"}, with 95 % intervals.
     """
-    names, config = trained_model.state.modalities, trained_model.config
+    names, config = tuple(predictor.branches), trained_model.config
     seed, resamples = config.seed, config.evaluate.bootstrap_resamples
     targets = targets[: len(inputs[PRESENT])]
     probabilities = {
@@ -61,7 +61,8 @@ def measure_modalities(
         for subset in subsets(names)
     }
     for i, m in enumerate(names):
-        probabilities[m, "shuffled"] = predictor.classify(_shuffle(inputs, m, i, seed))
+        shuffled = _shuffle(inputs, predictor.branches[m].key, i, seed)
+        probabilities[m, "shuffled"] = predictor.classify(shuffled)
     for m, values in unimodal.items():
         probabilities[m, "trained_alone"] = values[: len(targets)]
     correct = {
@@ -105,10 +106,10 @@ def _modality_metrics(m, names, accuracy) -> dict:
     return result
 
 
-def _shuffle(inputs: Arrays, modality: str, column: int, seed: int) -> Arrays:
-    """Permutes one modality among the rows that have it."""
+def _shuffle(inputs: Arrays, key: str, column: int, seed: int) -> Arrays:
+    """Permutes the input of one branch among the rows that have it."""
     rows = np.flatnonzero(inputs[PRESENT][:, column])
     order = np.random.default_rng([seed, column]).permutation(len(rows))
-    values = inputs[modality].copy()
+    values = inputs[key].copy()
     values[rows] = values[rows[order]]
-    return {**inputs, modality: values}
+    return {**inputs, key: values}

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mmkeras.data.dataset import Dataset
-from mmkeras.data.input_pipeline import read_rows
+from mmkeras.data.input_pipeline import COLUMNS, read_rows
 from mmkeras.data.predictions_csv import (
     merge_status,
     prediction_row,
@@ -17,7 +17,14 @@ from mmkeras.data.predictions_csv import (
 from mmkeras.export.inference import Predictor, TrainedModel
 from mmkeras.files import atomic_csv
 from mmkeras.modalities.preprocessing_state import target
-from mmkeras.schema import EMBEDDINGS, ID, LABEL, PROBABILITIES, SCORE, STATUS
+from mmkeras.schema import (
+    ID,
+    LABEL,
+    PROBABILITIES,
+    SCORE,
+    STATUS,
+    embedding_name,
+)
 
 _BATCH_ROWS = 64
 _VECTOR_ROWS = 5000  # first rows whose embeddings are collected
@@ -34,7 +41,7 @@ class Predictions:
     predicted: list[str]
     scores: np.ndarray  # (N,)
     status: list[str]
-    vectors: dict[str, np.ndarray]  # aligned modality -> (n, W), first rows only
+    vectors: dict[str, np.ndarray]  # aligned branch -> (n, W), first rows only
 
 
 def predict_split(
@@ -43,7 +50,7 @@ def predict_split(
     """Predicts every row of a split with the serving function."""
     predictor, parts, columns, vectors = Predictor(trained_model), [], [], []
     files = dataset.files(split)
-    rows = read_rows(files, predictor.modalities).batch(_BATCH_ROWS).prefetch(1)
+    rows = read_rows(files, predictor.columns.values()).batch(_BATCH_ROWS).prefetch(1)
     progress = tqdm(
         rows.as_numpy_iterator(),
         f"Predicting {split}",
@@ -52,10 +59,11 @@ def predict_split(
         leave=False,
     )
     for batch in progress:
-        result = predictor({m: list(batch[m]) for m in predictor.modalities})
+        result = predictor(batch[COLUMNS])
         parts.append({k: result[k] for k in (PROBABILITIES, LABEL, SCORE, STATUS)})
         if len(vectors) * _BATCH_ROWS < _VECTOR_ROWS:
-            vectors.append({m: result[n] for m, n in EMBEDDINGS.items() if n in result})
+            names = {b: embedding_name(b) for b in predictor.branches}
+            vectors.append({b: result[n] for b, n in names.items() if n in result})
         columns.append([batch[ID], batch[LABEL], batch[STATUS]])
     outputs = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
     ids, labels, ingest_status = (

@@ -1,30 +1,17 @@
-"""Accuracy as noise on one modality grows while the other modalities stay the same."""
+"""Accuracy as noise on one branch grows while the other branches stay the same."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
 
-from mmkeras.config.config import vector_columns
+from mmkeras.data.input_pipeline import COLUMNS
 from mmkeras.evaluation.bootstrap import accuracies, interval
 from mmkeras.evaluation.metrics import correct_rows
 from mmkeras.export.inference import TrainedModel
-from mmkeras.export.two_stage_inference import Arrays, TwoStagePredictor
-from mmkeras.modalities.audio.corruption import add_noise
-from mmkeras.modalities.decoders import MediaDecoders
+from mmkeras.export.two_stage_inference import TwoStagePredictor
+from mmkeras.modalities.column import Branch
 from mmkeras.modalities.file import Unreadable
-from mmkeras.modalities.image.corruption import blur
-from mmkeras.modalities.text.corruption import drop_words
-from mmkeras.schema import AUDIO, IMAGE, MODALITIES, PRESENT, TEXT
-
-# Probability that a word is dropped; standard deviation of the blur as a share of the
-# side; signal to noise in dB. The first level of each is the unchanged data.
-LEVELS = {
-    TEXT: (0.0, 0.25, 0.5, 0.75, 1.0),
-    IMAGE: (0.0, 0.01, 0.02, 0.05, 0.1),
-    AUDIO: (None, 40.0, 20.0, 10.0, 0.0, -10.0),
-}
-Corruption = Callable[[bytes, float, list[int]], bytes]
 
 
 def noise_curves(
@@ -33,66 +20,63 @@ def noise_curves(
     batches: tf.data.Dataset,
     targets: np.ndarray,
 ) -> dict[str, list[dict]]:
-    """Measures accuracy at each level of noise on one modality.
+    """Measures accuracy at each level of noise on one branch.
 
-    `batches` are (B,) strings by modality, N rows in all; `targets` are (N, C).
+    `batches` are rows of `read_rows`, N in all; `targets` are (N, C).
 
     Returns:
-        Modality -> [{"level", "accuracy": {"value", "low", "high"}}, ...] by level.
-        Columns of precomputed vectors are left out. All levels of a modality share the
-        bootstrap resamples.
+        Branch -> [{"level", "accuracy": {"value", "low", "high"}}, ...] by level.
+        Branches without noise, such as vectors, are left out. All levels of a branch
+        share the bootstrap resamples.
     """
-    seed, corruptions = trained_model.config.seed, _corruptions(trained_model)
-    probabilities = {m: [[] for _ in LEVELS[m]] for m in corruptions}
+    seed = trained_model.config.seed
+    noisy = {n: b for n, b in predictor.branches.items() if b.columns[0].noise_levels}
+    levels = {name: branch.columns[0].noise_levels for name, branch in noisy.items()}
+    probabilities = {name: [[] for _ in levels[name]] for name in noisy}
     start = 0
     for batch in batches.as_numpy_iterator():
-        data = {m: list(batch[m]) for m in predictor.modalities}
+        data = batch[COLUMNS]
         inputs = predictor.encode(data)
         clean = predictor.classify(inputs)
-        for m, corrupt in corruptions.items():
-            probabilities[m][0].append(clean)
-            for level, parts in zip(LEVELS[m][1:], probabilities[m][1:], strict=True):
-                contents = [
-                    _corrupt(corrupt, content, level, [seed, row])
-                    for row, content in enumerate(data[m], start)
-                ]
-                noisy = replace_modality(predictor, inputs, m, contents)
-                parts.append(predictor.classify(noisy))
+        for name, branch in noisy.items():
+            probabilities[name][0].append(clean)
+            later = zip(levels[name][1:], probabilities[name][1:], strict=True)
+            for level, parts in later:
+                changed = {
+                    column.name: _corrupt_all(
+                        column, data[column.name], level, start, seed + i
+                    )
+                    for i, column in enumerate(branch.columns)
+                }
+                rows = predictor.replace_branch(inputs, name, changed)
+                parts.append(predictor.classify(rows))
         start += len(clean)
     return {
-        m: _curve(LEVELS[m], parts, targets, trained_model)
-        for m, parts in probabilities.items()
+        name: _curve(levels[name], parts, targets, trained_model)
+        for name, parts in probabilities.items()
     }
 
 
-def replace_modality(
-    predictor: TwoStagePredictor, inputs: Arrays, modality: str, contents: list[bytes]
-) -> Arrays:
-    """Returns inputs of N rows with new bytes for one modality."""
-    values, is_present = predictor.encode_one(modality, contents)
-    present = inputs[PRESENT].copy()
-    present[:, predictor.modalities.index(modality)] = is_present
-    return {**inputs, modality: values, PRESENT: present}
-
-
-def _corruptions(trained_model: TrainedModel) -> dict[str, Corruption]:
-    config, decoders = trained_model.config, MediaDecoders(trained_model.config)
-    corruptions: dict[str, Corruption] = {
-        TEXT: drop_words,
-        IMAGE: lambda data, level, _: blur(data, level, decoders),
-        AUDIO: lambda data, level, seed: add_noise(
-            data, level, config.audio.rate_hz, decoders, seed
-        ),
+def noise_axes(branches: Iterable[Branch]) -> dict[str, tuple[str, str, float]]:
+    """Returns branch -> heading, unit and factor of the levels, for the charts."""
+    first = {branch.name: branch.columns[0] for branch in branches}
+    return {
+        n: (c.noise_heading, c.noise_unit, c.noise_factor) for n, c in first.items()
     }
-    names = set(trained_model.state.modalities) - vector_columns(config)
-    return {m: corruptions[m] for m in MODALITIES if m in names}
 
 
-def _corrupt(corrupt, content, level, seed):
+def _corrupt_all(column, values, level, start, seed) -> list:
+    """Returns the values of consecutive rows with noise."""
+    return [_corrupt(column, x, level, [seed, i]) for i, x in enumerate(values, start)]
+
+
+def _corrupt(column, value, level, seed):
+    if column.is_absent(value):
+        return value
     try:
-        return corrupt(content, level, seed) if content else content
+        return column.corrupt(value, level, seed)
     except Unreadable:  # unreadable for the model too
-        return content
+        return value
 
 
 def _curve(levels, probabilities, targets, trained_model) -> list[dict]:

@@ -3,14 +3,11 @@
 import numpy as np
 
 from mmkeras.data.dataset import Dataset
-from mmkeras.data.input_pipeline import read_rows
+from mmkeras.data.input_pipeline import COLUMNS, read_rows
 from mmkeras.evaluation.predictions import Predictions
 from mmkeras.export.inference import TrainedModel
-from mmkeras.modalities.audio.excerpt import wave_excerpt
-from mmkeras.modalities.decoders import MediaDecoders
-from mmkeras.modalities.image.encoding import make_thumbnail
 from mmkeras.reports.report import WorstError
-from mmkeras.schema import AUDIO, IMAGE, LABEL_SEPARATOR, TEXT
+from mmkeras.schema import LABEL_SEPARATOR
 
 
 def top_errors(
@@ -24,29 +21,26 @@ def top_errors(
     order = np.argsort(-predictions.scores, kind="stable")
     indices = [int(i) for i in order if wrong[i]]
     indices = indices[: trained_model.config.evaluate.worst_errors]
-    rows = read_rows(dataset.files(split), trained_model.state.modalities)
+    columns = trained_model.preprocessor.columns
+    rows = read_rows(dataset.files(split), columns.values())
     shown = set(indices)
     contents = {i: r for i, r in enumerate(rows.as_numpy_iterator()) if i in shown}
-    decoders = MediaDecoders(trained_model.config)
     return [
-        _worst_error(predictions, i, contents[i], trained_model.config, decoders)
-        for i in indices
+        _worst_error(predictions, i, contents[i][COLUMNS], columns) for i in indices
     ]
 
 
-def _worst_error(predictions, i, row, config, decoders) -> WorstError:
-    text, image, audio = (row.get(m, b"") for m in (TEXT, IMAGE, AUDIO))
-    if config.text.encoder == "vector" and text:
-        text = b"(a vector)"
-    if config.audio.encoder == "vector":
-        audio = b""
+def _worst_error(predictions, i, row, columns) -> WorstError:
+    previews = {
+        name: column.preview(row[name])
+        for name, column in columns.items()
+        if not column.is_absent(row[name])
+    }
     return WorstError(
         id=predictions.ids[i],
         label=predictions.labels[i],
         predicted=predictions.predicted[i],
         score=float(predictions.scores[i]),
         status=predictions.status[i],
-        text=text.decode("utf-8", "replace"),
-        image=make_thumbnail(image, decoders) if image else b"",
-        audio=wave_excerpt(audio, config, decoders) if audio else b"",
+        previews=previews,
     )

@@ -82,11 +82,14 @@ def check_no_folds(folder: Path) -> None:
 
 def _assign_folds(config, table, folds):
     """Returns the usable rows, and the fold of each."""
+    from mmkeras.data.columns import find_columns
     from mmkeras.data.demo_dataset import table_or_demo  # numpy, unneeded by --help
     from mmkeras.data.splits import assign_folds
 
-    columns = replace(config.table, folds=folds, fold=1)
-    rows = [row for row in read_rows(table_or_demo(table), columns) if not row.problem]
+    source = table_or_demo(table)
+    columns = list(find_columns(source, config)[0].columns)
+    settings = replace(config.table, folds=folds, fold=1)
+    rows = [row for row in read_rows(source, settings, columns) if not row.problem]
     return rows, assign_folds(rows, folds, config.seed)
 
 

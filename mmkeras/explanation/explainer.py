@@ -1,36 +1,20 @@
 """Explanations of predictions by Shapley values of modalities and by occlusion."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
-from mmkeras.config.config import vector_columns
 from mmkeras.data.example_reader import RowContent
-from mmkeras.evaluation.robustness import replace_modality
+from mmkeras.data.predictions_csv import merge_status
 from mmkeras.evaluation.shapley import shapley_values, subsets
-from mmkeras.explanation import occlusion
 from mmkeras.export.inference import TrainedModel
-from mmkeras.export.two_stage_inference import Arrays, TwoStagePredictor
-from mmkeras.modalities.decoders import MediaDecoders
+from mmkeras.export.two_stage_inference import TwoStagePredictor
 from mmkeras.modalities.preprocessing_state import MULTILABEL
-from mmkeras.schema import (
-    ABSENT,
-    AUDIO,
-    IMAGE,
-    LABEL_SEPARATOR,
-    OK,
-    PRESENT,
-    STATUS_SEPARATOR,
-    TEXT,
-    UNREADABLE,
-)
+from mmkeras.schema import LABEL_SEPARATOR, PRESENT
 
 _BATCH_ROWS = 64
-
-# Contents of one modality with a part hidden -> (V,) effects.
-Effects = Callable[[Iterable[bytes]], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +26,11 @@ class Explanation:
     Attributes:
         predicted: Label as from `mmkeras.predict`.
         explained: Likeliest class, whose probability is explained.
-        empty_probability: Probability of that class for a row without any modality.
-        shares: Modality -> exact Shapley value, 0 if it is absent; they add up to
+        empty_probability: Probability of that class for a row without any column.
+        shares: Branch -> exact Shapley value, 0 if it is absent; they add up to
             `probability` minus `empty_probability`.
         status: "ok", or what is absent or unreadable; `problems` has the reasons.
-        image: (rows, columns) effects of regions; None without an image.
-        text: (start, end, effect) of each word; None without text.
-        audio: (bands, steps) effects, low frequencies first; None without audio.
-        seconds: Length of the audio that the model gets.
+        parts: Column -> effects of its parts, as `Column.explain` returns them.
     """
 
     predicted: str
@@ -59,11 +40,7 @@ class Explanation:
     shares: dict[str, float]
     status: str
     problems: tuple[str, ...] = ()
-    image: np.ndarray | None = None
-    text: list[tuple[int, int, float]] | None = None
-    audio: np.ndarray | None = None
-    band_edges_hz: tuple[float, ...] = ()
-    seconds: float = 0.0
+    parts: dict[str, Any] = field(default_factory=dict)
 
 
 class Explainer:
@@ -78,15 +55,15 @@ class Explainer:
     def __init__(self, trained_model: TrainedModel):
         self.trained_model = trained_model
         self.predictor = TwoStagePredictor(trained_model)
-        self.decoders = MediaDecoders(trained_model.config)
 
     def explain(self, read: RowContent) -> Explanation:
-        """Explains one row by hiding its modalities and their parts."""
-        names, state = self.predictor.modalities, self.trained_model.state
-        data = {m: read.data.get(m, b"") for m in names}
-        inputs = self.predictor.encode({m: [content] for m, content in data.items()})
+        """Explains one row by hiding its branches and the parts of its columns."""
+        columns, state = self.predictor.columns, self.trained_model.state
+        names = tuple(self.predictor.branches)
+        data = {n: read.data.get(n, c.absent) for n, c in columns.items()}
+        inputs = self.predictor.encode({n: [value] for n, value in data.items()})
         is_present = dict(zip(names, inputs[PRESENT][0], strict=True))
-        present = tuple(m for m in names if is_present[m])
+        present = tuple(b for b in names if is_present[b])
         values = {}
         for subset in subsets(present):
             hidden = [m for m in names if m not in subset]
@@ -96,11 +73,7 @@ class Explainer:
         column = int(probabilities.argmax())
         values = {subset: float(p[column]) for subset, p in values.items()}
         shares = shapley_values(values, present)
-        status = [
-            f"{m} {UNREADABLE if data[m] or m in read.broken else ABSENT}"
-            for m in names
-            if m not in present
-        ]
+        status = self._status(data, read)
         problems = [*read.broken.values(), read.row.problem]
         return Explanation(
             predicted=_label(probabilities, state),
@@ -108,60 +81,45 @@ class Explainer:
             probability=values[present],
             empty_probability=values[()],
             shares={m: shares.get(m, 0.0) for m in names},
-            status=STATUS_SEPARATOR.join(status) or OK,
+            status=status,
             problems=tuple(filter(None, problems)),
-            **self._parts(data, present, inputs, column, values[present]),
+            parts=self._parts(data, present, inputs, column, values[present]),
         )
 
-    def _parts(self, data, present, inputs, column, probability) -> dict:
-        """Returns the effects of the parts of all modalities but vectors."""
-        explain = {TEXT: self._words, IMAGE: self._regions, AUDIO: self._bands}
+    def _status(self, data, read) -> str:
+        """Returns the status of the served graph, with what could not be read."""
+        (status,) = self.predictor.status({n: [x] for n, x in data.items()})
+        return merge_status(status, read.status)
+
+    def _parts(self, data, present, inputs, column, probability) -> dict[str, Any]:
+        """Returns the effects of the parts of all columns that have parts."""
         result = {}
-        for m in set(present) - vector_columns(self.trained_model.config):
+        for branch in present:
+            columns = self.predictor.branches[branch].columns
+            values = {c.name: data[c.name] for c in columns}
+            for c in columns:
+                if c.is_absent(data[c.name]):
+                    continue
 
-            def effects(contents: Iterable[bytes], m=m) -> np.ndarray:
-                return probability - self._probabilities(inputs, m, contents)[:, column]
+                def effects(contents, branch=branch, name=c.name, values=values):
+                    changed = self._probabilities(
+                        inputs, branch, values, name, contents
+                    )
+                    return probability - changed[:, column]
 
-            result |= explain[m](data[m], effects)
+                if (part := c.explain(data[c.name], effects)) is not None:
+                    result[c.name] = part
         return result
 
-    def _probabilities(
-        self, inputs: Arrays, modality: str, contents: Iterable[bytes]
-    ) -> np.ndarray:
-        """Returns (V, C) for a row with V other contents of one modality."""
+    def _probabilities(self, inputs, branch, values, name, contents) -> np.ndarray:
+        """Returns (V, C) for a row with V other contents of one column."""
         contents, parts = iter(contents), []
         while batch := list(islice(contents, _BATCH_ROWS)):
             rows = {k: np.repeat(x, len(batch), axis=0) for k, x in inputs.items()}
-            rows = replace_modality(self.predictor, rows, modality, batch)
-            parts.append(self.predictor.classify(rows))
+            data = {n: [value] * len(batch) for n, value in values.items()}
+            changed = self.predictor.replace_branch(rows, branch, data | {name: batch})
+            parts.append(self.predictor.classify(changed))
         return np.concatenate(parts).astype("float64")
-
-    def _regions(self, data: bytes, effects: Effects) -> dict:
-        masks = occlusion.windows(occlusion.IMAGE_GRID)
-        contents = occlusion.hide_regions(self.decoders.pixels(data), masks)
-        return {IMAGE: occlusion.average_over_windows(effects(contents), masks)}
-
-    def _words(self, data: bytes, effects: Effects) -> dict:
-        text = data.decode()
-        spans = occlusion.find_words(text)
-        if not spans:
-            return {TEXT: []}
-        values = effects(occlusion.remove_words(text, spans)).tolist()
-        return {TEXT: [(*span, e) for span, e in zip(spans, values, strict=True)]}
-
-    def _bands(self, data: bytes, effects: Effects) -> dict:
-        rate_hz = self.trained_model.config.audio.rate_hz
-        wave = self.decoders.wave(data)
-        spectrum = occlusion.compute_spectrum(wave, rate_hz)
-        if spectrum is None:
-            return {}
-        masks = occlusion.windows(spectrum.grid)
-        values = effects(occlusion.hide_bands(spectrum, masks))
-        return {
-            AUDIO: occlusion.average_over_windows(values, masks),
-            "band_edges_hz": spectrum.edges_hz,
-            "seconds": len(wave) / rate_hz,
-        }
 
 
 def _label(probabilities, state) -> str:

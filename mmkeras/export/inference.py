@@ -1,7 +1,7 @@
 """The serving function: raw bytes to probabilities, label, score and embeddings."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -11,10 +11,12 @@ import tensorflow as tf
 from mmkeras import schema
 from mmkeras.cli import load_config
 from mmkeras.config import Config
+from mmkeras.config.table import split_names
 from mmkeras.environment.extras import check_extras
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras
 from mmkeras.modalities import preprocessing_state
+from mmkeras.modalities.columns import WIDTH, branch_types
 from mmkeras.modalities.preprocessing_state import MULTILABEL, PreprocessingState
 from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.models.model import class_probabilities, with_outputs
@@ -41,7 +43,27 @@ class TrainedModel:
 def load_settings(folder: str | Path) -> tuple[Config, PreprocessingState]:
     """Reads the settings and the preprocessing state of a run folder."""
     config = load_config(Path(folder) / schema.CONFIG_FILE)
-    return config, preprocessing_state.load(Path(folder) / schema.ANALYSIS_FILE)
+    state = preprocessing_state.load(Path(folder) / schema.ANALYSIS_FILE)
+    return (config, state) if config.columns else upgrade(config, state)
+
+
+def upgrade(
+    config: Config, state: PreprocessingState
+) -> tuple[Config, PreprocessingState]:
+    """Converts settings of version 0.2, whose columns were text, image and audio.
+
+    The inputs of its models are named by the type, whatever the name of the column.
+    """
+    names = {m: (*split_names(getattr(config.table, m)), m)[0] for m in state.branches}
+    entries = {name: {"type": m, "key": m} for m, name in names.items()}
+    for m, name in names.items():
+        if getattr(getattr(config, m), "encoder", "") == "vector":
+            entries[name][WIDTH] = state.columns[m]["width"]
+    return replace(config, columns=entries), replace(
+        state,
+        branches={name: (name,) for name in names.values()},
+        columns={name: state.columns[m] for m, name in names.items()},
+    )
 
 
 def load_trained(folder: Path) -> TrainedModel:
@@ -72,7 +94,7 @@ def load_trained(folder: Path) -> TrainedModel:
 def build_serve(
     trained_model: TrainedModel,
 ) -> Callable[[dict[str, tf.Tensor]], Outputs]:
-    """Builds the function from (B,) strings by modality to the outputs.
+    """Builds the function from (B,) values by column to the outputs.
 
     Outputs: "probabilities" (B, C) float32, also in binary tasks; "label" (B,) string,
     in multi-label tasks the classes at 0.5 and above joined by "|"; "score" (B,)
@@ -87,7 +109,7 @@ def build_serve(
         # oneDNN's convolution returns a wrong shape for an empty batch. It is replaced
         # by an absent row, whose result is cut off.
         rows = tf.size(next(iter(data.values())))
-        data = {m: _fill_empty(strings) for m, strings in data.items()}
+        data = {name: _fill_empty(values) for name, values in data.items()}
         inputs, status = trained_model.preprocessor(data)
         result = model(inputs, training=False)
         probabilities = class_probabilities(result[schema.PROBABILITIES], state.task)
@@ -104,13 +126,15 @@ def build_serve(
 
 
 def embedding_names(trained_model: TrainedModel) -> list[str]:
-    """Returns "embedding" and the output name of each aligned modality's vector."""
-    aligned = trained_model.config.loss.aligned(trained_model.state.modalities)
-    return [schema.EMBEDDING, *(schema.EMBEDDINGS[m] for m in aligned)]
+    """Returns "embedding" and the output name of each aligned branch's vector."""
+    types = branch_types(trained_model.preprocessor.branches.values())
+    aligned = trained_model.config.loss.aligned(types)
+    return [schema.EMBEDDING, *map(schema.embedding_name, aligned)]
 
 
-def _fill_empty(strings):
-    return tf.cond(tf.size(strings) > 0, lambda: strings, lambda: tf.constant([""]))
+def _fill_empty(values):
+    absent = tf.constant([""] if values.dtype == tf.string else [float("nan")])
+    return tf.cond(tf.size(values) > 0, lambda: values, lambda: absent)
 
 
 def _label(probabilities, classes, task):
@@ -123,7 +147,7 @@ def _label(probabilities, classes, task):
 
 
 class Predictor:
-    """The serving function, called with batches of Python bytes.
+    """The serving function, called with batches of Python values.
 
     Example:
         predictor = Predictor(load_trained(folder))
@@ -132,12 +156,13 @@ class Predictor:
     """
 
     def __init__(self, trained_model: TrainedModel):
-        self.modalities = trained_model.state.modalities
+        preprocessor = trained_model.preprocessor
+        self.branches, self.columns = preprocessor.branches, preprocessor.columns
         self._trained_model = trained_model  # keeps the graph's variables alive
-        spec = {m: tf.TensorSpec([None], tf.string) for m in self.modalities}
+        spec = preprocessor.specs
         self._serve = tf.function(build_serve(trained_model), [spec], autograph=False)
 
-    def __call__(self, data: dict[str, list[bytes]]) -> dict[str, np.ndarray]:
-        """Predicts one batch: bytes by modality to arrays by output."""
-        tensors = {m: tf.constant(data[m], tf.string) for m in self.modalities}
+    def __call__(self, data: dict[str, list[bytes | float]]) -> dict[str, np.ndarray]:
+        """Predicts one batch: values by column to arrays by output."""
+        tensors = self._trained_model.preprocessor.tensors(data)
         return {name: out.numpy() for name, out in self._serve(tensors).items()}

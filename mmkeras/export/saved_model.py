@@ -1,11 +1,13 @@
 """Export of a trained model as a verified SavedModel for TensorFlow Serving."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 import yaml
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 from tensorflow_serving.apis import (
     classification_pb2,
     input_pb2,
@@ -24,17 +26,20 @@ from mmkeras.export.verification import (
 )
 from mmkeras.files import atomic_folder, latest_version
 from mmkeras.modalities import preprocessing_state
+from mmkeras.modalities.column import Column
+from mmkeras.modalities.preprocessor import column_feature
 
+_PROTO_FILE = "saved_model.pb"
 _CLASSIFY_METHOD = "tensorflow/serving/classify"
 
 
 def export(
-    trained_model: TrainedModel, rows: list[dict[str, bytes]], folder: Path
+    trained_model: TrainedModel, rows: list[dict[str, bytes | float]], folder: Path
 ) -> Path:
     """Writes and verifies the next version under `folder`, and returns its path.
 
-    TF Serving polls `folder`; the version appears atomically. A few `rows`, bytes by
-    modality, are for golden batches and warm-up requests.
+    TF Serving polls `folder`; the version appears atomically. A few `rows`, values by
+    column, are for golden batches and warm-up requests.
 
     Raises:
         ExportMismatchError: Outputs of the reloaded export differ from the model's;
@@ -50,8 +55,9 @@ def export(
     with atomic_folder(path) as tmp_folder:
         save_signatures(trained_model, tmp_folder)
         _write_extras(trained_model, tmp_folder)
-        batches = golden_batches(rows, trained_model.state.modalities)
-        write_warmup(batches["complete"], tmp_folder)
+        columns = trained_model.preprocessor.columns
+        batches = golden_batches(rows, columns)
+        write_warmup(batches["complete"], columns, tmp_folder)
         tolerance = trained_model.config.export.tolerance
         verify_export(tmp_folder, trained_model, batches, tolerance)
     return path
@@ -77,33 +83,92 @@ def save_signatures(trained_model: TrainedModel, path: Path) -> None:
         schema.EMBED: (*embedding_names(trained_model), schema.STATUS),
     }
     signatures = {
-        name: _signature(serve, trained_model.state.modalities, outputs[name])
-        for name in outputs
+        name: _signature(serve, trained_model, outputs[name]) for name in outputs
     }
     signatures[schema.CLASSIFY] = _classify(serve, trained_model)
+    signatures[schema.COLUMNS] = _columns(trained_model)
     tf.saved_model.save(module, str(path), signatures)
-    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(path))
-    updater.replace_method_name(schema.CLASSIFY, _CLASSIFY_METHOD, tags="serve")
-    updater.save()
+    _edit_signatures(trained_model, path / _PROTO_FILE)
 
 
-def _signature(serve: Callable, modalities, outputs):
-    """Builds a signature from (B,) strings by modality to some outputs of `serve`."""
+def _signature(serve: Callable, trained_model: TrainedModel, outputs: Sequence[str]):
+    """Builds a signature from (B,) values by column to some outputs of `serve`.
+
+    Its names are keys; `_edit_signatures` replaces them.
+    """
+    columns = trained_model.preprocessor.columns
+    keys = {c.key: name for name, c in columns.items()}
+    output_keys = _output_keys(trained_model)
 
     def signature(**data):
         # Checked first: a wrong rank must not reach another op.
-        result = serve({m: tf.ensure_shape(x, [None]) for m, x in data.items()})
-        return {name: result[name] for name in outputs}
+        data = {keys[key]: tf.ensure_shape(x, [None]) for key, x in data.items()}
+        result = serve({name: data[name] for name in columns})
+        return {output_keys.get(name, name): result[name] for name in outputs}
 
-    specs = {m: tf.TensorSpec([None], tf.string, name=m) for m in modalities}
+    specs = {
+        columns[name].key: tf.TensorSpec([None], spec.dtype, name=columns[name].key)
+        for name, spec in trained_model.preprocessor.specs.items()
+    }
     return tf.function(signature, autograph=False).get_concrete_function(**specs)
+
+
+def _output_keys(trained_model: TrainedModel) -> dict[str, str]:
+    """Returns the name of each aligned branch's output -> its name in TensorFlow."""
+    branches = trained_model.preprocessor.branches.values()
+    name = schema.embedding_name
+    return {name(b.name): name(b.key) for b in branches}
+
+
+def _columns(trained_model: TrainedModel):
+    """Builds the signature that describes the inputs: their names and types."""
+    columns = trained_model.preprocessor.columns.values()
+    names, types = [c.name for c in columns], [c.type for c in columns]
+
+    def describe(inputs):
+        with tf.control_dependencies([tf.ensure_shape(inputs, [None])]):
+            return {
+                schema.COLUMN_NAMES: tf.constant(names),
+                schema.COLUMN_TYPES: tf.constant(types),
+            }
+
+    spec = tf.TensorSpec([None], tf.string, name=schema.CLASSIFY_INPUT)
+    return tf.function(describe, autograph=False).get_concrete_function(inputs=spec)
+
+
+def _edit_signatures(trained_model: TrainedModel, path: Path) -> None:
+    """Gives inputs and outputs the names of columns, and `classify` its method.
+
+    TensorFlow's functions take no names with spaces or letters beyond ASCII.
+    """
+    columns = trained_model.preprocessor.columns.values()
+    inputs = {c.key: c.name for c in columns}
+    outputs = {key: name for name, key in _output_keys(trained_model).items()}
+    saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    (meta_graph,) = saved_model.meta_graphs
+    meta_graph.signature_def[schema.CLASSIFY].method_name = _CLASSIFY_METHOD
+    for signature in (schema.SERVING_DEFAULT, schema.EMBED):
+        definition = meta_graph.signature_def[signature]
+        _rename(definition.inputs, inputs)
+        _rename(definition.outputs, outputs)
+    path.write_bytes(saved_model.SerializeToString(deterministic=True))
+
+
+def _rename(infos, names: dict[str, str]) -> None:
+    renamed = {
+        names.get(key, key): TensorInfo.FromString(i.SerializeToString())
+        for key, i in infos.items()
+    }
+    infos.clear()
+    for name, info in renamed.items():
+        infos[name].CopyFrom(info)
 
 
 def _classify(serve: Callable, trained_model: TrainedModel):
     """Builds the signature of TF Serving's Classify: tf.Examples to class scores."""
-    modalities = trained_model.state.modalities
     classes = list(trained_model.state.classes)
-    features = {m: tf.io.FixedLenFeature([], tf.string, "") for m in modalities}
+    columns = trained_model.preprocessor.columns
+    features = {name: column_feature(c) for name, c in columns.items()}
 
     def classify(inputs):
         parsed = tf.io.parse_example(tf.ensure_shape(inputs, [None]), features)
@@ -125,10 +190,15 @@ def _write_extras(trained_model: TrainedModel, path: Path) -> None:
     preprocessing_state.save(trained_model.state, extra / schema.ANALYSIS_FILE)
 
 
-def write_warmup(rows: Rows, path: Path) -> None:
+def write_warmup(rows: Rows, columns: Mapping[str, Column], path: Path) -> None:
     """Writes one request per signature, which TF Serving runs when it loads `path`."""
     spec = {"name": "mmkeras"}
-    tensors = {m: tf.make_tensor_proto(column, tf.string) for m, column in rows.items()}
+    tensors = {
+        n: tf.make_tensor_proto(
+            x, tf.string if columns[n].takes_strings else tf.float32
+        )
+        for n, x in rows.items()
+    }
     logs = []
     for signature in (schema.SERVING_DEFAULT, schema.EMBED):
         request = predict_pb2.PredictRequest(
@@ -136,7 +206,9 @@ def write_warmup(rows: Rows, path: Path) -> None:
         )
         log = prediction_log_pb2.PredictLog(request=request)
         logs.append(prediction_log_pb2.PredictionLog(predict_log=log))
-    examples = [tf.train.Example.FromString(one) for one in rows_to_examples(rows)]
+    examples = [
+        tf.train.Example.FromString(one) for one in rows_to_examples(rows, columns)
+    ]
     request = classification_pb2.ClassificationRequest(
         model_spec={**spec, "signature_name": schema.CLASSIFY},
         input=input_pb2.Input(example_list=input_pb2.ExampleList(examples=examples)),

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from mmkeras.export.inference import TrainedModel
 from mmkeras.models.model import class_probabilities, classify, encode
-from mmkeras.schema import IMAGE, PRESENT
+from mmkeras.schema import PRESENT
 
 _ENCODE_ROWS, _CLASSIFY_ROWS = 64, 256  # per batch
 
@@ -17,8 +17,8 @@ Arrays = dict[str, np.ndarray]
 class TwoStagePredictor:
     """The serving function, split before the head.
 
-    The first stage has the preprocessing and the image encoder, and runs once per row.
-    The second runs for each subset of modalities and each variant of a modality.
+    The first stage has the preprocessing and the backbones, and runs once per row.
+    The second runs for each subset of branches and each variant of a branch.
 
     Example:
         predictor = TwoStagePredictor(trained_model)
@@ -27,69 +27,81 @@ class TwoStagePredictor:
     """
 
     def __init__(self, trained_model: TrainedModel):
-        self.modalities = trained_model.state.modalities
+        preprocessor = trained_model.preprocessor
+        self.branches, self.columns = preprocessor.branches, preprocessor.columns
         self._trained_model = trained_model  # keeps the graphs' variables alive
-        spec = {m: tf.TensorSpec([None], tf.string) for m in self.modalities}
         self._preprocess = tf.function(
-            lambda data: trained_model.preprocessor(data)[0], [spec], autograph=False
+            preprocessor.__call__, [preprocessor.specs], autograph=False
         )
-        self._encode_images, self._head = (
+        self._encode, self._head = (
             tf.function(stage, autograph=False, reduce_retracing=True)
-            for stage in (self._image_encoder, self._probabilities)
+            for stage in (self._backbones, self._probabilities)
         )
-        # Values of a modality that a row does not have.
-        self.absent = self.encode({m: [b""] for m in self.modalities})
+        # Values of a branch that a row does not have.
+        self.absent = self.encode({n: [c.absent] for n, c in self.columns.items()})
 
-    def _image_encoder(self, images):
-        return encode(self._trained_model.model, {IMAGE: images})[IMAGE]
+    def _backbones(self, inputs):
+        return encode(self._trained_model.model, inputs)
 
     def _probabilities(self, inputs):
         probabilities = classify(self._trained_model.model, inputs)
         return class_probabilities(probabilities, self._trained_model.state.task)
 
-    def encode(self, data: dict[str, Sequence[bytes]]) -> Arrays:
-        """Runs the first stage: bytes of N rows by modality to the head's inputs.
+    def encode(self, data: dict[str, Sequence[bytes | float]]) -> Arrays:
+        """Runs the first stage: values of N rows by column to the head's inputs.
 
-        These are (N, ...) by modality, and under "present" (N, M) float32.
+        These are (N, ...) by key of the branch, and under "present" (N, M) float32.
         """
-        parts = [self._inputs(b, self.modalities) for b in _batches(data, _ENCODE_ROWS)]
+        keys = [branch.key for branch in self.branches.values()]
+        parts = [self._inputs(b, keys) for b in _batches(data, _ENCODE_ROWS)]
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
-    def encode_one(
-        self, modality: str, contents: Sequence[bytes]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Runs the first stage on one modality: (N, ...) values, and (N,) presence."""
-        data = {m: [b""] * len(contents) for m in self.modalities}
-        data[modality] = contents
-        parts = [self._inputs(b, (modality,)) for b in _batches(data, _ENCODE_ROWS)]
-        column = self.modalities.index(modality)
-        present = np.concatenate([p[PRESENT][:, column] for p in parts])
-        return np.concatenate([p[modality] for p in parts]), present > 0
+    def status(self, data: dict[str, Sequence[bytes | float]]) -> list[str]:
+        """Returns the status of each row, as the served graph gives it."""
+        _, status = self._preprocess(self._trained_model.preprocessor.tensors(data))
+        return [text.decode() for text in status.numpy()]
 
-    def _inputs(self, data, names):
-        tensors = {m: tf.constant(list(data[m]), tf.string) for m in self.modalities}
-        inputs = self._preprocess(tensors)
-        inputs = {name: inputs[name] for name in (*names, PRESENT)}
-        if IMAGE in inputs:
-            inputs[IMAGE] = self._encode_images(inputs[IMAGE])
-        return {name: x.numpy() for name, x in inputs.items()}
+    def replace_branch(
+        self, inputs: Arrays, branch: str, data: dict[str, Sequence[bytes | float]]
+    ) -> Arrays:
+        """Returns inputs of N rows with other values of the columns of one branch."""
+        rows = len(inputs[PRESENT])
+        absent = {n: [c.absent] * rows for n, c in self.columns.items()}
+        key, i = self.branches[branch].key, self._index(branch)
+        batches = _batches(absent | data, _ENCODE_ROWS)
+        parts = [self._inputs(batch, [key]) for batch in batches]
+        present = inputs[PRESENT].copy()
+        present[:, i] = np.concatenate([part[PRESENT][:, i] for part in parts])
+        values = np.concatenate([part[key] for part in parts])
+        return {**inputs, key: values, PRESENT: present}
+
+    def _index(self, branch: str) -> int:
+        """Returns the column of a branch in "present"."""
+        return list(self.branches).index(branch)
+
+    def _inputs(self, data, keys):
+        tensors = self._trained_model.preprocessor.tensors(data)
+        inputs, _ = self._preprocess(tensors)
+        inputs = {key: inputs[key] for key in (*keys, PRESENT)}
+        return {name: x.numpy() for name, x in self._encode(inputs).items()}
 
     def classify(self, inputs: Arrays, without: Collection[str] = ()) -> np.ndarray:
         """Runs the second stage on a result of `encode`: (N, C) probabilities.
 
-        The modalities of `without` count as absent in every row.
+        The branches of `without` count as absent in every row.
         """
         parts = []
         for batch in _batches(inputs, _CLASSIFY_ROWS):
-            batch = self._remove_modalities(batch, without)
+            batch = self._remove_branches(batch, without)
             parts.append(self._head({k: tf.constant(x) for k, x in batch.items()}))
         return np.concatenate([part.numpy() for part in parts])
 
-    def _remove_modalities(self, inputs, names):
+    def _remove_branches(self, inputs, names):
         result, present = dict(inputs), inputs[PRESENT].copy()
-        for m in names:  # values too: a model can ignore `present`
-            present[:, self.modalities.index(m)] = 0
-            result[m] = np.broadcast_to(self.absent[m], inputs[m].shape)
+        for name in names:  # values too: a model can ignore `present`
+            present[:, self._index(name)] = 0
+            key = self.branches[name].key
+            result[key] = np.broadcast_to(self.absent[key], inputs[key].shape)
         return {**result, PRESENT: present}
 
 

@@ -1,6 +1,6 @@
 """Verification of an export: TF Serving's loader must reproduce the model's outputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,8 @@ from mmkeras.data.example_reader import build_example
 from mmkeras.errors import ExportMismatchError, UserError, one_line
 from mmkeras.export.inference import TrainedModel, build_serve, embedding_names
 from mmkeras.export.saved_model_session import load_saved_model
+from mmkeras.modalities.column import Column
+from mmkeras.modalities.preprocessor import column_feature
 from mmkeras.schema import (
     CLASSIFY,
     CLASSIFY_CLASSES,
@@ -17,42 +19,49 @@ from mmkeras.schema import (
     CLASSIFY_SCORES,
     EMBED,
     LABEL,
-    MODALITIES,
     PROBABILITIES,
     SCORE,
     SERVING_DEFAULT,
     STATUS,
+    feature_name,
 )
 
-Rows = dict[str, list[bytes]]
+Rows = dict[str, list[bytes | float]]
 _BROKEN = b"\xff\xfebroken"  # neither an image, audio, a vector nor UTF-8
 _COMPLETE_ROWS = 4  # upper limit
 
 
 def golden_batches(
-    rows: list[dict[str, bytes]], modalities: tuple[str, ...]
+    rows: list[dict[str, bytes | float]], columns: Mapping[str, Column]
 ) -> dict[str, Rows]:
     """Builds the batches of a verification from a few rows of the data.
 
-    One has the most complete rows, one each modality absent and broken in turn, one
-    only absent modalities, one all of these rows, and one no rows.
+    One has the most complete rows, one each column absent and broken in turn, one only
+    absent columns, one all of these rows, and one no rows.
     """
     if not rows:
         raise ValueError("Golden batches need at least one row.")
-    by_fullness = sorted(rows, key=lambda r: -sum(bool(r[m]) for m in modalities))
+    by_fullness = sorted(
+        rows, key=lambda r: sum(c.is_absent(r[name]) for name, c in columns.items())
+    )
     complete = by_fullness[:_COMPLETE_ROWS]
     row = complete[0]
     batches = {"complete": complete}
-    for m in modalities:
-        batches[f"{m} absent"] = [{**row, m: b""}]
-        batches[f"{m} broken"] = [{**row, m: _BROKEN}]
-    batches["all absent"] = [dict.fromkeys(modalities, b"")]
+    for name, column in columns.items():
+        broken = _BROKEN if column.takes_strings else float("inf")
+        batches[f"{name} absent"] = [{**row, name: column.absent}]
+        batches[f"{name} broken"] = [{**row, name: broken}]
+    batches["all absent"] = [_absent_row(columns)]
     batches["mixed"] = [row for batch in batches.values() for row in batch]
     batches["empty"] = []
     return {
-        name: {m: [row[m] for row in batch] for m in modalities}
+        name: {c: [row[c] for row in batch] for c in columns}
         for name, batch in batches.items()
     }
+
+
+def _absent_row(columns: Mapping[str, Column]) -> dict[str, bytes | float]:
+    return {name: column.absent for name, column in columns.items()}
 
 
 def verify_export(
@@ -67,7 +76,7 @@ def verify_export(
             score, status or embedding differs; or a wrong rank is accepted.
 
     Example:
-        batches = golden_batches(rows, trained_model.state.modalities)
+        batches = golden_batches(rows, trained_model.preprocessor.columns)
         verify_export(Path("served/1"), trained_model, batches, tolerance=1e-4)
     """
     predict = _build_reference(trained_model)
@@ -92,22 +101,23 @@ def verify_export(
 
 def _build_reference(trained_model) -> Callable[[Rows], dict[str, np.ndarray]]:
     """Builds the model's prediction function: rows to outputs, one row at a time."""
-    modalities = trained_model.state.modalities
-    spec = {m: tf.TensorSpec([None], tf.string) for m in modalities}
+    preprocessor = trained_model.preprocessor
+    columns, spec = preprocessor.columns, preprocessor.specs
     serve = tf.function(build_serve(trained_model), [spec], autograph=False)
     results = {}
 
-    def predict_row(row: tuple[bytes, ...]):
-        if row not in results:
-            data = dict(zip(modalities, row, strict=True))
-            tensors = {m: tf.constant([content]) for m, content in data.items()}
-            results[row] = {k: v.numpy() for k, v in serve(tensors).items()}
-        return results[row]
+    def predict_row(row: tuple[bytes | float, ...]):
+        key = tuple(map(repr, row))  # NaN is not equal to itself
+        if key not in results:
+            data = {n: [value] for n, value in zip(columns, row, strict=True)}
+            outputs = serve(preprocessor.tensors(data))
+            results[key] = {k: v.numpy() for k, v in outputs.items()}
+        return results[key]
 
     def predict(rows: Rows):
-        columns = [rows[m] for m in modalities]
-        outputs = [predict_row(row) for row in zip(*columns, strict=True)]
-        absent = predict_row((b"",) * len(columns))
+        values = [rows[name] for name in columns]
+        outputs = [predict_row(row) for row in zip(*values, strict=True)]
+        absent = predict_row(tuple(_absent_row(columns).values()))
         if not outputs:
             return {k: v[:0] for k, v in absent.items()}
         return {k: np.concatenate([o[k] for o in outputs]) for k in absent}
@@ -118,7 +128,8 @@ def _build_reference(trained_model) -> Callable[[Rows], dict[str, np.ndarray]]:
 def _compare(name, rows, call, expected, trained_model, tolerance) -> float:
     """Returns the largest difference."""
     outputs = {**call(EMBED, rows), **call(SERVING_DEFAULT, rows)}
-    classified = call(CLASSIFY, {CLASSIFY_INPUT: rows_to_examples(rows)})
+    columns = trained_model.preprocessor.columns
+    classified = call(CLASSIFY, {CLASSIFY_INPUT: rows_to_examples(rows, columns)})
     for key in (LABEL, STATUS):
         if list(outputs[key]) != list(expected[key]):
             raise ExportMismatchError(
@@ -178,28 +189,31 @@ def check_ranks(call: Callable, rows: Rows) -> None:
         raise ExportMismatchError("The export accepts a request of the wrong rank.")
 
 
-def rows_to_examples(rows: Rows) -> list[bytes]:
+def rows_to_examples(rows: Rows, columns: Mapping[str, Column]) -> list[bytes]:
     """Returns the rows as serialized tf.Examples, the input of `classify`."""
-    names = [m for m in MODALITIES if m in rows]
-    contents = zip(*(rows[m] for m in names), strict=True)
-    examples = (build_example(dict(zip(names, c, strict=True))) for c in contents)
-    return [example.SerializeToString() for example in examples]
+    examples = []
+    for values in zip(*(rows[name] for name in columns), strict=True):
+        row = dict(zip(columns, values, strict=True))
+        present = {n: x for n, x in row.items() if not columns[n].is_absent(x)}
+        examples.append(build_example(present).SerializeToString())
+    return examples
 
 
 def read_rows(
-    path: Path, modalities: tuple[str, ...], limit: int
-) -> list[dict[str, bytes]]:
-    """Reads the first `limit` tf.Examples of a TFRecord; b"" for a missing modality.
+    path: Path, columns: Mapping[str, Column], limit: int
+) -> list[dict[str, bytes | float]]:
+    """Reads the first `limit` tf.Examples of a data set; a missing column is absent.
 
     Raises:
         UserError: There are none, or they are damaged.
     """
-    features = {m: tf.io.FixedLenFeature([], tf.string, "") for m in modalities}
+    features = {feature_name(n): column_feature(c) for n, c in columns.items()}
     records = tf.data.TFRecordDataset(str(path)).take(limit)
 
     @tf.autograph.experimental.do_not_convert
     def parse(record):
-        return tf.io.parse_single_example(record, features)
+        row = tf.io.parse_single_example(record, features)
+        return {name: row[feature_name(name)] for name in columns}
 
     try:
         rows = list(records.map(parse).as_numpy_iterator())

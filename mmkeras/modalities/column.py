@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
-    from mmkeras.config import AugmentConfig, Config
+    from mmkeras.config import AugmentConfig
 
 State = dict[str, Any]  # what a column learned from the training rows; JSON
 # Contents of one column with a part hidden -> (V,) effects on the probability.
@@ -180,12 +180,17 @@ class Column(ABC):
         both None if no training row has the column; None without a statistic.
         """
 
+    def warn_unused(self, state: State) -> str:
+        """Returns a warning if the state lets all rows look alike, else ""."""
+        return ""
+
     def fetch(self) -> None:
         """Fetches what the encoder needs, before the rows are read.
 
         Raises:
             UserError: It is neither in its cache nor can be fetched.
         """
+        return None
 
     # Reports and explanations.
 
@@ -262,6 +267,10 @@ class Branch(ABC):
         Returns (B, D), or with `tokens` also (B, L, D) and (B, L) bool.
         """
         return x
+
+    def describe(self) -> str:
+        """Returns the main settings for reports."""
+        return getattr(self.settings, "encoder", self.type)
 
     def linear_features(
         self, x: "np.ndarray", state: Mapping[str, State]

@@ -53,9 +53,7 @@ def build_columns(config: Config) -> tuple[Column, ...]:
 def _build_column(name: str, entry: dict[str, Any], config: Config) -> Column:
     kind = TYPES[entry[_TYPE]]
     section = kind.section or kind.type
-    values = {k: v for k, v in entry.items() if k not in (# Names of other tensors of a batch.
-_RESERVED = (PRESENT, "target", "weight")
-_TYPE, _KEY, WIDTH)}
+    values = {k: v for k, v in entry.items() if k not in (_TYPE, _KEY, WIDTH)}
     settings = override(getattr(config, section), section, values)
     if kind is Vector or getattr(settings, "encoder", "") == "vector":
         if not hasattr(settings, "dropout"):

@@ -79,6 +79,13 @@ class Preprocessor:
         return inputs, tf.where(status == "", OK, status)
 
 
+def column_feature(column: Column) -> tf.io.FixedLenFeature:
+    """Returns the feature of a column in a tf.Example; a missing one is absent."""
+    if column.takes_strings:
+        return tf.io.FixedLenFeature([], tf.string, "")
+    return tf.io.FixedLenFeature([], tf.float32, float("nan"))
+
+
 def _problem(column, ok, exists):
     """Returns (B,) strings: "; text absent", "; text unreadable", or ""."""
     unreadable, absent = (f"{column} {word}" for word in (UNREADABLE, ABSENT))

@@ -11,8 +11,8 @@ from mmkeras.environment.download import limited_wait
 from mmkeras.environment.extras import import_extra
 from mmkeras.errors import UserError, one_line
 from mmkeras.path_patterns import check_no_pattern
-from mmkeras.schema import AUDIO, TEXT
 
+TEXT, AUDIO = "text", "audio"
 _ALTERNATIVES = {TEXT: "--text.encoder tfidf", AUDIO: "--audio.encoder log_mel_stats"}
 
 

@@ -7,4 +7,6 @@ from mmkeras.modalities.text.column import Text
 from mmkeras.modalities.vector.column import Vector
 
 # In the order of the branches.
-TYPES: dict[str, type[Column]] = {kind.type: kind for kind in (Text, Image, Audio, Vector)}
+TYPES: dict[str, type[Column]] = {
+    kind.type: kind for kind in (Text, Image, Audio, Vector)
+}

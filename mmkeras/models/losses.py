@@ -168,5 +168,7 @@ class JointModel(keras.Model):
             if sample_weight is not None:  # rows that fill up a batch count as absent
                 vectors = ops.where(sample_weight[:, None] != 0, vectors, 0.0)
             # L_ij and L_ji are the same number.
-            total += 2 * weight * self._alignment_loss(y_pred[embedding_name(one)], vectors)
+            total += (
+                2 * weight * self._alignment_loss(y_pred[embedding_name(one)], vectors)
+            )
         return total

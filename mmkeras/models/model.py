@@ -1,5 +1,7 @@
 """Keras models of a run: encoders, fusion and head, built from the settings."""
 
+from collections.abc import Collection
+
 import keras
 from keras import layers, ops
 
@@ -127,13 +129,18 @@ def backbones(model: keras.Model) -> dict[str, keras.Model]:
     return {names[x.name]: x for x in model.layers if x.name in names}
 
 
-def with_outputs(model: keras.Model) -> keras.Model:
-    """Returns the model with all outputs of its head, by name, in float32."""
-    inputs = dict(model.input)
+def with_outputs(model: keras.Model, encoded: Collection[str] = ()) -> keras.Model:
+    """Returns the model with all outputs of its head, by name, in float32.
+
+    The inputs in `encoded` are outputs of their backbones, instead of raw inputs.
+    """
+    head = model.get_layer(HEAD)
+    inputs = {k: (head if k in encoded else model).input[k] for k in model.input}
     head_inputs = dict(inputs)
     for key, backbone in backbones(model).items():
-        head_inputs[key] = backbone(inputs[key])
-    outputs = model.get_layer(HEAD)(head_inputs)
+        if key not in encoded:
+            head_inputs[key] = backbone(inputs[key])
+    outputs = head(head_inputs)
     outputs = {name: ops.cast(x, "float32") for name, x in outputs.items()}
     return keras.Model(inputs, outputs)
 

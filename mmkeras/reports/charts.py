@@ -142,15 +142,11 @@ def shares(shapley: Mapping) -> list[dict]:
     ]
 
 
-_NOISE = {  # modality -> heading, unit of a level, factor to that unit
-    "image": ("Blurred images", "blur, % of the side", 100),
-    "audio": ("Audio with noise", "signal to noise, dB", 1),
-    "text": ("Dropped words", "% of the words", 100),
-}
+def noise_curves(noise: Mapping, axes: Mapping) -> list[dict]:
+    """Returns one chart of accuracy over levels per branch, all on one scale.
 
-
-def noise_curves(noise: Mapping) -> list[dict]:
-    """Returns one chart of accuracy over levels per modality, all on one scale."""
+    `axes` is branch -> heading, unit of a level, and factor of a level to that unit.
+    """
     accuracies = [p["accuracy"] for points in noise.values() for p in points]
     if not accuracies:
         return []
@@ -158,19 +154,28 @@ def noise_curves(noise: Mapping) -> list[dict]:
         min(a["low"] for a in accuracies), max(a["high"] for a in accuracies)
     )
     return [
-        _noise_chart(modality, noise[modality], levels)
-        for modality in _NOISE
-        if noise.get(modality)
+        _noise_chart(_heading(branch, noise, axes), points, levels)
+        for branch, points in noise.items()
+        if points
     ]
 
 
-def _noise_chart(modality: str, points: Sequence[Mapping], levels: list[float]) -> dict:
-    heading, axis, factor = _NOISE[modality]
+def _heading(branch, noise, axes) -> tuple[str, str, float]:
+    """Returns heading, unit and factor, with the branch where several have the same."""
+    heading, unit, factor = axes.get(branch, (branch, "level", 1))
+    same = [name for name in noise if axes.get(name, ("",))[0] == heading]
+    return (f"{heading}: {branch}" if len(same) > 1 else heading), unit, factor
+
+
+def _noise_chart(
+    axis: tuple[str, str, float], points: Sequence[Mapping], levels: list[float]
+) -> dict:
+    heading, unit, factor = axis
     places = [_x((i + 0.5) / len(points)) for i in range(len(points))]
     labels = ["clean", *(f"{factor * p['level']:g}" for p in points[1:])]
     return {
         "heading": heading,
-        "axis": axis,
+        "axis": unit,
         "levels": [(_scaled_y(v, levels), f"{100 * v:g} %") for v in levels],
         "ticks": list(zip(places, labels, strict=True)),
         "values": [p["accuracy"]["value"] for p in points],

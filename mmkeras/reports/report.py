@@ -1,7 +1,7 @@
 """Report of a run: one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmkeras.reports import charts
@@ -28,8 +28,8 @@ class WorstError:
     """Wrong prediction with a high score, and the content of its row.
 
     The score is the probability of the predicted class; the status "ok", or which
-    modalities were absent or unreadable. `image` is a small PNG or JPEG of the media
-    type `image_kind`, `audio` a WAV; absent ones are empty.
+    columns were absent or unreadable. `previews` is present column -> {"kind", and
+    "content"}: kind text, image (a small PNG) or audio (a WAV).
     """
 
     id: str
@@ -37,10 +37,7 @@ class WorstError:
     predicted: str
     score: float
     status: str = "ok"
-    text: str = ""
-    image: bytes = b""
-    audio: bytes = b""
-    image_kind: str = "image/png"
+    previews: Mapping[str, Mapping] = field(default_factory=dict)
 
 
 def write_report(
@@ -51,6 +48,7 @@ def write_report(
     metrics: Mapping,
     history: Sequence[Mapping],
     errors: Sequence[WorstError],
+    noise_axes: Mapping[str, tuple[str, str, float]] | None = None,
 ) -> None:
     """Writes the report, an HTML file in an existing folder, atomically.
 
@@ -61,6 +59,7 @@ def write_report(
         history: Logs of each epoch from Keras (loss, val_loss, ...); "phase" marks
             where fine-tuning starts.
         errors: Wrong predictions, highest score first.
+        noise_axes: Branch -> heading, unit and factor of the levels of its noise.
     """
     write_page(
         path,
@@ -75,11 +74,14 @@ def write_report(
         bars=_bars(metrics),
         fusion_bars=_fusion_bars(metrics),
         shares=charts.shares(metrics.get("shapley") or {}),
-        noise=charts.noise_curves(metrics.get("noise") or {}),
+        noise=charts.noise_curves(metrics.get("noise") or {}, noise_axes or {}),
         confusion=_confusion(metrics),
         reliability=charts.reliability(metrics),
         curves=charts.learning_curves(metrics, history),
         errors=errors,
+        has_images=any(
+            p["kind"] == "image" for e in errors for p in e.previews.values()
+        ),
         box=charts.BOX,
     )
 

@@ -1,16 +1,15 @@
 """Sentences that summarize an evaluation: model against baselines, value of fusion."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from mmkeras.config import Config
 from mmkeras.config.presets import PRESETS
-from mmkeras.schema import AUDIO, TEXT
 
 # Settings of the features of a row, as far as the encoder has one vector per row.
 _FEATURE_SETTINGS = {
-    TEXT: "encoder hub_handle tokens max_ngram min_rows vocab_size".split(),
-    AUDIO: "encoder hub_handle rate_hz clip_s window_ms hop_ms bands low_hz high_hz "
+    "text": "encoder hub_handle tokens max_ngram min_rows vocab_size".split(),
+    "audio": "encoder hub_handle rate_hz clip_s window_ms hop_ms bands low_hz high_hz "
     "mfccs".split(),
 }
 
@@ -21,13 +20,13 @@ def baseline_verdict(
     logistic: Mapping[str, dict],
     difference: Mapping[str, float],
     config: Config,
-    modalities: Sequence[str],
+    types: Collection[str],
 ) -> str:
     """Returns a sentence on whether the model is better than the baselines.
 
     Metrics are `measure(...)["metrics"]`, of which only accuracy is used; `difference`
     is {"value", "low", "high"} of the model's accuracy minus that of logistic
-    regression, in [-1, 1]. The modalities are those of the model.
+    regression, in [-1, 1]. `types` are those of the model's columns.
     """
     accuracy, frequent, simple = (
         100 * metrics["accuracy"]["value"] for metrics in (model, majority, logistic)
@@ -41,7 +40,7 @@ def baseline_verdict(
     points, low, high = (100 * difference[k] for k in ("value", "low", "high"))
     interval = f"95 % interval {low:+.1f} to {high:+.1f}"
     baseline = f"logistic regression on the same features ({simple:.1f} %)"
-    linear = _linear_model(config, modalities)
+    linear = _linear_model(config, types)
     if low > 0:
         return f"{start} is better than {baseline} by {points:.1f} points ({interval})."
     if high < 0:
@@ -55,10 +54,10 @@ def baseline_verdict(
     )
 
 
-def _linear_model(config: Config, modalities: Sequence[str]) -> str:
+def _linear_model(config: Config, types: Collection[str]) -> str:
     """Returns the flags of the logistic regression on the same features."""
     flags, preset = ["--preset", "linear"], PRESETS["linear"]()
-    for m in (name for name in modalities if name in _FEATURE_SETTINGS):
+    for m in (name for name in _FEATURE_SETTINGS if name in types):
         branch = getattr(config, m)
         if branch.is_sequence:  # measured on counts of tokens, or means of frames
             return f"a similar model (`{shlex.join(flags[:2])}`)"

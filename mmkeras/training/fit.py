@@ -11,9 +11,10 @@ from mmkeras.config import Config, TrainConfig
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.errors import UserError
 from mmkeras.files import write_text
+from mmkeras.modalities.columns import branch_types
 from mmkeras.models.losses import JointModel, build_loss, build_metrics
-from mmkeras.models.model import HEAD, IMAGE_ENCODER, with_outputs
-from mmkeras.schema import EMBEDDING, HISTORY_FILE, MODALITIES, PROBABILITIES
+from mmkeras.models.model import HEAD, backbones, with_outputs
+from mmkeras.schema import EMBEDDING, HISTORY_FILE, PROBABILITIES
 from mmkeras.training.checkpoints import (
     Checkpoints,
     TrainingState,
@@ -103,9 +104,9 @@ def fit(
 ) -> TrainingState:
     """Trains from the latest checkpoint on, and loads the weights of the kept epoch.
 
-    If the batches have cached outputs of a frozen image encoder, only the head is
-    trained; a second phase fine-tunes the full model on images. The checkpoints are in
-    `folder`; `logs` is for TensorBoard.
+    If the batches have cached outputs of frozen encoders, only the rest of the model is
+    trained; a second phase fine-tunes the full model. The checkpoints are in `folder`;
+    `logs` is for TensorBoard.
 
     Example:
         history = fit(model, train, val, run / "checkpoints", run / "logs").history
@@ -127,19 +128,20 @@ def fit(
 
 def _trained_part(model, train, state) -> keras.Model:
     """Returns the model to train, a JointModel if there are auxiliary losses."""
-    is_full = train.image_vectors is None or state.phase == 2
-    head = model.get_layer(HEAD)
-    has_auxiliary = len(head.output) > len((PROBABILITIES, EMBEDDING))
-    if is_full and not has_auxiliary:
+    encoded = train.feature_keys if state.phase == 1 else set()
+    part = model.get_layer(HEAD)
+    has_auxiliary = len(part.output) > len((PROBABILITIES, EMBEDDING))
+    if not encoded and not has_auxiliary:
         return model
     with strategy().scope():
+        if encoded != set(backbones(model)):
+            part = with_outputs(model, encoded)
         if not has_auxiliary:
-            return keras.Model(head.input, head.output[PROBABILITIES])
-        part = with_outputs(model) if is_full else head
+            return keras.Model(part.input, part.output[PROBABILITIES])
         return JointModel(
             part.input,
             part.output,
-            modalities=train.preprocessor.modalities,
+            types=branch_types(train.preprocessor.branches.values()),
             config=train.config.loss,
             replicas=strategy().num_replicas_in_sync,
         )
@@ -150,18 +152,19 @@ def _phases(model, train, val, state, checkpoints, logs):
     if state.phase == 1:
         part = _trained_part(model, train, state)
         _phase(part, train, val, config.epochs, state, checkpoints, logs)
-    if not config.train.fine_tune_epochs or train.image_vectors is None:
+    if not config.train.fine_tune_epochs or not train.features:
         return
-    model.get_layer(IMAGE_ENCODER).trainable = True
+    for key in train.feature_keys:
+        backbones(model)[key].trainable = True
     if state.phase == 1:
         checkpoints.load_kept(_trained_part(model, train, state), state)
         state.phase, state.epochs_done = 2, 0
         state.best_epoch = state.kept_epoch = 0
         checkpoints.save(_trained_part(model, train, state), state, keep=True)
-    images = [replace(b, image_vectors=None, image_shape=()) for b in (train, val)]
+    raw = [replace(batches, features={}) for batches in (train, val)]
     part = _trained_part(model, train, state)
     epochs = config.train.fine_tune_epochs
-    _phase(part, *images, epochs, state, checkpoints, logs)
+    _phase(part, *raw, epochs, state, checkpoints, logs)
 
 
 def _phase(model, train, val, epochs, state, checkpoints, logs):
@@ -204,7 +207,7 @@ def _phase(model, train, val, epochs, state, checkpoints, logs):
 def progress_name(config: Config, phase: int) -> str:
     """Returns the name of a phase: "Training", "Fine-tuning on image alone"."""
     only = config.table.modalities  # one for `evaluate.trained_alone`
-    alone = f" on {only} alone" if only in MODALITIES else ""
+    alone = f" on {only} alone" if only and "," not in only else ""
     return ("Fine-tuning" if phase == 2 else "Training") + alone
 
 

@@ -45,8 +45,7 @@ def fit_linear(model: keras.Model, train: Batches) -> None:
 
 def _read_features(model, train) -> tuple[np.ndarray, np.ndarray]:
     """Returns fused vectors (N, D), before they are standardized, and targets."""
-    is_full = train.image_vectors is None
-    part = with_outputs(model) if is_full else model.get_layer(HEAD)
+    part = with_outputs(model, train.feature_keys)
     fuse = tf.function(lambda x: part(x, training=False)[EMBEDDING], autograph=False)
     features, targets = [], []
     for inputs, target, _ in train.eval_batches():

@@ -6,19 +6,16 @@ from pathlib import Path
 from mmkeras.config import Config, to_dict
 from mmkeras.config.schedule import describe_schedule, with_schedule
 from mmkeras.data import demo_dataset
-from mmkeras.data.dataset import Dataset, bad_rows_csv, with_detected_encoders
+from mmkeras.data.columns import describe_roles, find_columns
+from mmkeras.data.dataset import Dataset, bad_rows_csv, with_columns
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
-from mmkeras.data.table import table_modalities
 from mmkeras.errors import UserError
 from mmkeras.export import run_manifest
 from mmkeras.files import check_files, write_text
 from mmkeras.modalities import preprocessing_state
-from mmkeras.modalities.preprocessing_state import (
-    MULTILABEL,
-    NO_TOKENS,
-    PreprocessingState,
-)
+from mmkeras.modalities.columns import branch_types, build_branches, build_columns
+from mmkeras.modalities.preprocessing_state import MULTILABEL, PreprocessingState
 from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.modalities.pretrained import fetch_pretrained
 from mmkeras.schema import ANALYSIS_FILE, REJECTED_FILE, TRAIN, WARNINGS_FILE
@@ -52,9 +49,11 @@ def prepare_run(folder: Path, config: Config, table: Path | None) -> RunData:
     """
     check_files(config.files)
     rows = demo_dataset.table_or_demo(table)
-    fetch_pretrained(config, table_modalities(rows, config.table))
+    resolved, roles = find_columns(rows, config)
+    print(describe_roles(roles))
+    fetch_pretrained(resolved)
     dataset = ingest(rows, config)
-    state = fit_preprocessing(dataset, with_detected_encoders(config, dataset))
+    state = fit_preprocessing(dataset, with_columns(config, dataset))
     return write_run_header(folder, config, dataset, state, run_folder.data_name(table))
 
 
@@ -74,7 +73,7 @@ def write_run_header(
         _check_same_rows(folder, config, dataset, state)
     requested, rows = config, dataset.rows[TRAIN]
     devices = strategy().num_replicas_in_sync
-    config = with_detected_encoders(config, dataset)
+    config = with_columns(config, dataset)
     if run_folder.has_started(folder):
         config = run_folder.with_stored_values(folder, config)
     config = with_schedule(config, rows, devices)
@@ -120,21 +119,19 @@ def _check_settings(config, state):
             "train.oversample=True is not possible where rows have several labels; set "
             "it false, and train.class_weights=balanced."
         )
-    for name in config.loss.unavailable(state.modalities):
+    types = branch_types(build_branches(build_columns(config), config))
+    for name in config.loss.unavailable(types):
         raise UserError(
             f"loss.{name}={getattr(config.loss, name)} cannot be trained, as the rows "
-            f"have only {', '.join(state.modalities)}. Set it 0."
+            f"have only {', '.join(dict.fromkeys(types.values()))}. Set it 0."
         )
 
 
 def _warn_unused(config, state) -> list[str]:
-    """Warns if the vocabulary has no token, so that all texts are alike."""
-    if state.vocabulary != NO_TOKENS:
-        return []
-    return [
-        f"No token of column '{config.table.text_column}' is in text.min_rows="
-        f"{config.text.min_rows} training rows or more, so the texts are not used."
-    ]
+    """Warns of columns that look alike in all rows to the model."""
+    columns = build_columns(config)
+    warnings = (column.warn_unused(state.columns[column.name]) for column in columns)
+    return [warning for warning in warnings if warning]
 
 
 def _check_same_rows(folder, config, dataset, state):
@@ -142,9 +139,11 @@ def _check_same_rows(folder, config, dataset, state):
     if run_manifest.read_manifest(folder).get("content") != dataset.content:
         change = "table or its files have changed"
     elif path.exists():
-        if preprocessing_state.load(path).vocabulary != state.vocabulary:
-            file = config.text.vocab_file
-            change = f"vocabulary of text.vocab_file='{file}' has changed"
+        before = preprocessing_state.load(path).columns
+        if name := next(
+            (n for n in state.columns if state.columns[n] != before[n]), ""
+        ):
+            change = f"vocabulary or scale of column '{name}' has changed"
     if change:
         raise UserError(
             f"The {change} since the run in '{folder}' began. Give another --output."
@@ -154,7 +153,7 @@ def _check_same_rows(folder, config, dataset, state):
 def _print_data(dataset, state):
     rows = ", ".join(f"{n:,} {split}" for split, n in dataset.rows.items())
     print(
-        f"Data: {rows} rows; {', '.join(dataset.modalities)}; "
+        f"Data: {rows} rows; {', '.join(dataset.columns)}; "
         f"{len(state.classes)} classes ({state.task})."
     )
     if dataset.rejected:

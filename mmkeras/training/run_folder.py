@@ -122,10 +122,13 @@ def with_stored_values(folder: Path, config: Config) -> Config:
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings by dotted name, such as "train.batch_size"."""
+    """Returns nested settings by dotted name, such as "train.batch_size".
+
+    The columns are one value.
+    """
     flat = {}
     for name, value in settings.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and prefix + name != "columns":
             flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value

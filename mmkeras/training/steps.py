@@ -12,8 +12,14 @@ import tensorflow as tf
 from mmkeras import schema
 from mmkeras.config import Config, to_dict
 from mmkeras.config.schedule import batch_rows
-from mmkeras.data.feature_cache import image_vectors
-from mmkeras.data.input_pipeline import Batches, class_weights, read_rows
+from mmkeras.data.feature_cache import cached_features
+from mmkeras.data.input_pipeline import (
+    COLUMNS,
+    Batches,
+    Features,
+    class_weights,
+    read_rows,
+)
 from mmkeras.errors import LostWorkerError, UserError
 from mmkeras.evaluation.evaluate import evaluate
 from mmkeras.evaluation.predictions import predict_split
@@ -23,7 +29,7 @@ from mmkeras.export.saved_model import export
 from mmkeras.files import atomic_path, latest_version
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.preprocessor import Preprocessor
-from mmkeras.models.model import IMAGE_ENCODER, build_model
+from mmkeras.models.model import backbones, build_model
 from mmkeras.training import run_folder
 from mmkeras.training.calibration import calibrate
 from mmkeras.training.checkpoints import read_state
@@ -88,10 +94,11 @@ def train_on(folder: Path, run_data: RunData) -> None:
 
 
 def _train_unimodal(folder: Path, run_data: RunData) -> dict[str, np.ndarray]:
-    """Trains a model on each of several modalities; returns the test probabilities."""
-    modalities, probabilities = run_data.state.modalities, {}
-    for m in modalities if len(modalities) > 1 else ():
-        unimodal, subfolder = _with_modality(run_data, m), folder / schema.ALONE_DIR / m
+    """Trains a model on each of several branches; returns the test probabilities."""
+    branches, probabilities = run_data.preprocessor.branches, {}
+    for m, branch in branches.items() if len(branches) > 1 else ():
+        unimodal = _with_branch(run_data, m)
+        subfolder = folder / schema.ALONE_DIR / branch.key
         subfolder.mkdir(parents=True, exist_ok=True)
         run_folder.write_config(subfolder, unimodal.config)
         preprocessing_state.save(unimodal.state, subfolder / schema.ANALYSIS_FILE)
@@ -102,13 +109,16 @@ def _train_unimodal(folder: Path, run_data: RunData) -> dict[str, np.ndarray]:
     return probabilities
 
 
-def _with_modality(run_data: RunData, modality: str) -> RunData:
-    """Returns all rows, with a single modality."""
-    table = replace(run_data.config.table, modalities=modality)
-    state = replace(run_data.state, modalities=(modality,))
+def _with_branch(run_data: RunData, branch: str) -> RunData:
+    """Returns all rows, with the columns of a single branch."""
+    config, state = run_data.config, run_data.state
+    names = state.branches[branch]
+    columns = {n: e for n, e in run_data.dataset.columns.items() if n in names}
+    table = replace(config.table, modalities=branch)
+    state = replace(state, branches={branch: names})
     return RunData(
-        dataset=replace(run_data.dataset, modalities=(modality,)),
-        preprocessor=Preprocessor(replace(run_data.config, table=table), state),
+        dataset=replace(run_data.dataset, columns=columns),
+        preprocessor=Preprocessor(replace(config, table=table, columns=columns), state),
     )
 
 
@@ -211,10 +221,10 @@ def _build(config, state, precision, distribution) -> keras.Model:
 
 
 def _batches(model, run_data) -> list[Batches]:
-    """Returns training and validation batches, with cached image-encoder outputs."""
+    """Returns training and validation batches, with outputs of frozen encoders."""
     config, dataset = run_data.config, run_data.dataset
     weights = class_weights(run_data.state.class_rows, config.train)
-    result = []
+    result, encoders = [], backbones(model)
     for split in (schema.TRAIN, schema.VAL):
         batches = Batches(
             dataset=dataset,
@@ -223,13 +233,20 @@ def _batches(model, run_data) -> list[Batches]:
             class_weights=weights if split == schema.TRAIN else (),
             devices=strategy().num_replicas_in_sync,
         )
-        if schema.IMAGE in run_data.state.modalities and config.image.is_frozen:
-            encoder = model.get_layer(IMAGE_ENCODER)
-            path = image_vectors(encoder, dataset, run_data.preprocessor, split)
-            shape = encoder.output_shape[1:]
-            batches = replace(batches, image_vectors=path, image_shape=shape)
-        result.append(batches)
+        features = {
+            name: _cache(encoders[branch.key], run_data, name, split)
+            for name, branch in run_data.preprocessor.branches.items()
+            if branch.is_frozen and branch.key in encoders
+        }
+        result.append(replace(batches, features=features))
     return result
+
+
+def _cache(encoder, run_data, branch, split) -> Features:
+    path = cached_features(
+        encoder, run_data.dataset, run_data.preprocessor, branch, split
+    )
+    return Features(path, encoder.output_shape[1:])
 
 
 def _save(model, folder):
@@ -237,11 +254,11 @@ def _save(model, folder):
         model.save(tmp_path)
 
 
-def golden_rows(run_data: RunData) -> list[dict[str, bytes]]:
-    """Returns the first test rows, bytes by modality, to verify the export with."""
-    modalities = run_data.state.modalities
-    rows = read_rows(run_data.dataset.files(schema.TEST), modalities).take(_GOLDEN_ROWS)
-    return [{m: row[m] for m in modalities} for row in rows.as_numpy_iterator()]
+def golden_rows(run_data: RunData) -> list[dict[str, bytes | float]]:
+    """Returns the first test rows, values by column, to verify the export with."""
+    columns = run_data.preprocessor.columns.values()
+    rows = read_rows(run_data.dataset.files(schema.TEST), columns).take(_GOLDEN_ROWS)
+    return [row[COLUMNS] for row in rows.as_numpy_iterator()]
 
 
 def _summary(run_data, trained_model, history) -> dict[str, str]:
@@ -256,14 +273,14 @@ def _summary(run_data, trained_model, history) -> dict[str, str]:
         "Seed": str(config.seed),
         "Rows": ", ".join(f"{n:,} {split}" for split, n in dataset.rows.items()),
         "Rejected rows": str(len(dataset.rejected)),
-        "Rows with an unreadable modality": str(len(dataset.unreadable)),
-        "Modalities": ", ".join(dataset.modalities),
+        "Rows with an unreadable column": str(len(dataset.unreadable)),
+        "Columns": ", ".join(dataset.columns),
         "Parameters": f"{trained_model.model.count_params():,}",
         "Epochs": str(len(history)),
-        "Image branch": f"{config.image.encoder}, {config.image.size_px} px, weights "
-        f"{config.image.weights}",
-        "Text branch": config.text.encoder,
-        "Audio branch": config.audio.encoder,
+        **{
+            f"Branch {name}": branch.describe()
+            for name, branch in run_data.preprocessor.branches.items()
+        },
         "Optimizer": optimizer,
         "Split fingerprint": dataset.split_fingerprint,
     }

@@ -108,7 +108,9 @@ class Audio(BranchColumn):
     def fit(self, result: Any) -> dict[str, Any]:
         from mmkeras.modalities.preprocessing_state import scale_state
 
-        scale = {} if self.settings.encoder == "hub" else scale_state(result, self._width())
+        scale = (
+            {} if self.settings.encoder == "hub" else scale_state(result, self._width())
+        )
         return {"width": self._width(), **scale}
 
     def graph(self, state):

@@ -40,7 +40,17 @@ _RATE_RATIO = 100  # more than that of the bit rates of MP3, 8 to 320 kbit/s
 _STREAM_START = b"fLaC\0\0\0\x22"  # of a FLAC
 
 
-_MAGICS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"riff", b"caff")
+_MAGICS = (
+    b"RIFF",
+    b"RF64",
+    b"fLaC",
+    b"OggS",
+    b"ID3",
+    b"FORM",
+    b".snd",
+    b"riff",
+    b"caff",
+)
 
 
 class AudioContent(NamedTuple):

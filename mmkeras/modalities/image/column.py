@@ -8,9 +8,7 @@ from typing import Any
 from mmkeras.modalities.column import BranchColumn, Content, Effects, FileReader
 from mmkeras.modalities.media import count_media
 
-SUFFIXES = tuple(
-    ".jpg .jpeg .png .gif .bmp .tif .tiff .webp .heic .heif .avif".split()
-)
+SUFFIXES = tuple(".jpg .jpeg .png .gif .bmp .tif .tiff .webp .heic .heif .avif".split())
 
 
 class Image(BranchColumn):
@@ -22,7 +20,11 @@ class Image(BranchColumn):
     identifies_row = True
     # Standard deviation of the blur as a share of the side.
     noise_levels = (0.0, 0.01, 0.02, 0.05, 0.1)
-    noise_heading, noise_unit, noise_factor = "Blurred images", "blur, % of the side", 100
+    noise_heading, noise_unit, noise_factor = (
+        "Blurred images",
+        "blur, % of the side",
+        100,
+    )
 
     @classmethod
     def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
@@ -101,6 +103,10 @@ class Image(BranchColumn):
         application = APPLICATIONS.get(self.settings.encoder)
         if application and self.settings.weights == "imagenet":
             fetch_imagenet(application)
+
+    def describe(self) -> str:
+        s = self.settings
+        return f"{s.encoder}, {s.size_px} px, weights {s.weights}"
 
     def linear_features(self, x, state):
         """Returns the pixels of images of 16 px."""

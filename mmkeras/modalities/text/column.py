@@ -90,6 +90,17 @@ class Text(BranchColumn):
 
         return hub_text_width(self.settings.hub_handle)
 
+    def warn_unused(self, state) -> str:
+        from mmkeras.modalities.preprocessing_state import NO_TOKENS
+
+        if state.get("vocabulary") != list(NO_TOKENS):
+            return ""
+        return (
+            f"No token of column '{self.name}' is in text.min_rows="
+            f"{self.settings.min_rows} training rows or more, so the texts are not "
+            "used."
+        )
+
     def graph(self, state):
         from mmkeras.modalities.text.graph import TextGraph
 
