@@ -32,7 +32,6 @@ from mmkeras.config import (  # noqa: E402
 from mmkeras.modalities.preprocessing_state import (  # noqa: E402
     MULTICLASS,
     PreprocessingState,
-    Scale,
 )
 
 # A background job of a shell ignores these signals, which programs under test inherit.
@@ -68,14 +67,19 @@ def tiny() -> Config:
 def state() -> PreprocessingState:
     """A preprocessing state that fits `tiny`."""
     return PreprocessingState(
-        modalities=("text", "image", "audio"),
+        branches={"text": ("text",), "image": ("image",), "audio": ("audio",)},
+        columns={
+            "text": {
+                "width": 4,
+                "vocabulary": ["the", "cat", "cow", "dog"],
+                "idf": [1.0, 1.5, 1.25, 2.0],
+            },
+            "image": {},
+            "audio": {"width": 16, "mean": [-2.0] * 16, "deviation": [2.0] * 16},
+        },
         task=MULTICLASS,
         classes=("cat", "cow", "dog"),
         class_rows=(2, 3, 4),
-        vocabulary=("the", "cat", "cow", "dog"),
-        idf=(1.0, 1.5, 1.25, 2.0),
-        widths={"text": 4, "audio": 16},
-        scales={"audio": Scale(mean=(-2.0,) * 16, deviation=(2.0,) * 16)},
     )
 
 

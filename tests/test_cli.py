@@ -73,7 +73,7 @@ def file(tmp_path):
         (["--text.dropout=0.25"], "", {"text.dropout": 0.25}),
         (["--augment.flip", "true"], "", {"augment.flip": True}),
         (["--image.encoder", "small_cnn"], "", {"image.encoder": "small_cnn"}),
-        (["--table.text_column", "Title"], "", {"table.text_column": "Title"}),
+        (["--table.text", "Title"], "", {"table.text": "Title"}),
         (["--on-bad-row", "absent"], "", {"on_bad_row": "absent"}),
         (["--on_bad_row", "absent"], "", {"on_bad_row": "absent"}),
         (["--preset", "small-concat"], "", {"image.encoder": "small_cnn"}),
@@ -157,9 +157,9 @@ BAD_VALUES = [
     ("augment.flip", "1", "1", ["bool", "'1'"]),
     ("image.encoder", "resnet5", "resnet5", ["pixels", "'resnet5'", "'resnet50'?"]),
     ("on_bad_row", "skip", "skip", ["one of fail, reject, absent", "'skip'"]),
-    ("table.text_column", None, "3", ["str", "'3'", "quote"]),
-    ("table.text_column", None, "[a]", ["str", "['a']"]),
-    ("table.text_column", None, "", ["str", "nothing"]),
+    ("table.text", None, "3", ["str", "'3'", "quote"]),
+    ("table.text", None, "[a]", ["str", "['a']"]),
+    ("table.text", None, "", ["str", "nothing"]),
     ("kubeflow.env", "word", "word", ["dict", "'word'", '{"NAME": VALUE}']),
     ("kubeflow.env", "{A: 1}", "{A: 1}", ["kubeflow.env.A", "str", "'1'"]),
     ("kubeflow.gpu", "{Tuner: x}", "{Tuner: x}", ["kubeflow.gpu.Tuner", "int", "'x'"]),
@@ -192,8 +192,8 @@ def test_a_value_of_another_type_is_refused(name, flag, content, parts, file):
         ("augment.flip", "False", False),
         ("augment.flip", "yes", True),
         ("image.frozen", "yes", "yes"),
-        ("table.text_column", "2024-01-01", "2024-01-01"),
-        ("table.text_column", "yes", "yes"),
+        ("table.text", "2024-01-01", "2024-01-01"),
+        ("table.text", "yes", "yes"),
         ("kubeflow.env", '{"A": "b c"}', {"A": "b c"}),
         ("kubeflow.gpu", "{}", {}),
         ("kubeflow.cpu_cores", '{"Tuner": 2}', {"Tuner": 2.0}),
@@ -216,15 +216,15 @@ def test_a_value_is_read_alike_from_flag_and_file(name, text, value, file):
         (["--text.droput", "3"], ["Did you mean '--text.dropout'?"]),
         (["--on-bad-rows=3"], ["Did you mean '--on-bad-row'?"]),
         (["--qqqq"], ["no flag '--qqqq'", "See --help"]),
-        (["--label", "Class"], ["Did you mean '--table.label_column'?"]),
-        (["--label-column=Class"], ["Did you mean '--table.label_column'?"]),
-        (["--image_column", "p"], ["Did you mean '--table.image_column'?"]),
-        (["--labels", "y"], ["Did you mean '--table.label_column'?"]),
-        (["--target", "y"], ["Did you mean '--table.label_column'?"]),
-        (["--y", "c"], ["Did you mean '--table.label_column'?"]),
+        (["--label", "Class"], ["Did you mean '--table.label'?"]),
+        (["--label-column=Class"], ["Did you mean '--table.label'?"]),
+        (["--image", "p"], ["Did you mean '--table.image'?"]),
+        (["--labels", "y"], ["Did you mean '--table.label'?"]),
+        (["--target", "y"], ["Did you mean '--table.label'?"]),
+        (["--y", "c"], ["Did you mean '--table.label'?"]),
         (["--spilt", "s"], ["Did you mean '--table.split_column'?"]),
         (["--test", "s"], ["no flag '--test'"]),
-        (["--image", "img"], ["--image.NAME VALUE", "--table.image_column"]),
+        (["--image", "img"], ["--image.NAME VALUE", "--table.image"]),
         (["--epochs"], ["--epochs needs a value", "--help"]),
         (["--train.learning_rate", "-1e-3"], ["--train.learning_rate=VALUE"]),
         (["--seed", "010"], ["seed needs int", "'010'"]),
@@ -356,7 +356,7 @@ OLD_FILE = """
 preset: small-concat
 seed: 3
 on_bad_row: fail
-table: {text_column: 'no', cache_dir: '', val_share: 0.15}
+table: {text: 'no', cache_dir: '', val_share: 0.15}
 image: {frozen: 'yes', weights: none}
 augment: {flip: false, crop: 0, colour: 0}
 train:
@@ -371,7 +371,7 @@ export: {tolerance: 1e-5}
 def test_a_file_of_an_old_run_is_read(file):
     config = load_config(file(OLD_FILE))
     assert (config.seed, config.image.encoder) == (3, "small_cnn")
-    assert config.image.frozen == "yes" and config.table.text_column == "no"
+    assert config.image.frozen == "yes" and config.table.text == "no"
     assert config.table.cache_dir == "" and not config.train.restore_best
     assert config.train.fine_tune_learning_rate == config.export.tolerance == 1e-5
     assert config.train.warmup_epochs == 3.0

@@ -78,7 +78,7 @@ IMAGES = [table_factory.image((i, 0, 0)) for i in range(40)]
 def test_an_empty_or_constant_column_is_warned_of_by_name(
     images, problem, rows_per_shard, ingest_rows
 ):
-    table = {"rows_per_shard": rows_per_shard, "image_column": "photo"}
+    table = {"rows_per_shard": rows_per_shard, "image": "photo"}
     warnings = ingest_rows(texts(photo=images), table=table).warnings
     warnings = [warning for warning in warnings if "too easy" not in warning]
     hint = "; train with --table.modalities text to leave it out."

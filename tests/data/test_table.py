@@ -45,7 +45,7 @@ def test_invisible_characters_change_no_label_split_or_group(table):
 
 def test_invisible_characters_change_no_column_and_no_id(table):
     path = table("\ufeff\ufefftext,label\u200b,id,split\nhi,a,x,\u200b\nho,b,x\ufeff,")
-    first, second = read_rows(path, TableConfig(label_column="label \u200b"))
+    first, second = read_rows(path, TableConfig(label="label \u200b"))
     assert (first.labels, first.split, first.problem) == (("a",), "", "")
     assert "is already that of line 2" in second.problem
     with pytest.raises(UserError, match="several columns named 'text'"):
@@ -175,8 +175,8 @@ def test_a_table_without_the_required_columns_is_refused(table, content, message
 
 def test_a_renamed_column_that_is_missing_is_refused(table):
     path = table("text,photo_path,label\nhi,a.png,x\n")
-    with pytest.raises(UserError, match="Did you mean 'photo_path'.*image_column"):
-        table_modalities(path, TableConfig(image_column="photopath"))
+    with pytest.raises(UserError, match="Did you mean 'photo_path'.*image"):
+        table_modalities(path, TableConfig(image="photopath"))
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
