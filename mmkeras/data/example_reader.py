@@ -58,7 +58,7 @@ class RowReader:
         """Sets the base folder of relative paths, and the columns to read."""
         self.config = config
         self.columns = {column.name: column for column in build_columns(config)}
-        self._files = FileReader(folder, config.table.max_file_mb)
+        self.files = FileReader(folder, config.table.max_file_mb)
 
     def read(self, row: Row) -> RowContent:
         """Reads the cells of a row; errors are in `broken`."""
@@ -67,7 +67,7 @@ class RowReader:
             if not cell:
                 continue
             try:
-                contents[name] = self.columns[name].read(cell, self._files)
+                contents[name] = self.columns[name].read(cell, self.files)
             except Unreadable as error:
                 broken[name] = f"{name} '{shorten(str(cell), 80)}': {error}"
         absent = {name: self.columns[name].absent for name in row.cells}

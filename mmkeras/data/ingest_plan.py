@@ -92,7 +92,7 @@ def plan_ingest(
     """
     if only:  # folds belong to the training table
         config = replace(config, table=replace(config.table, folds=0, fold=0))
-    else:
+    if not (only and config.columns):
         config, _ = find_columns(table, config)
     folder = files.parent_path(table)
     columns = [column.name for column in build_columns(config)]

@@ -53,7 +53,7 @@ def prepare_run(folder: Path, config: Config, table: Path | None) -> RunData:
     print(describe_roles(roles))
     fetch_pretrained(resolved)
     dataset = ingest(rows, config)
-    state = fit_preprocessing(dataset, with_columns(config, dataset))
+    state = fit_preprocessing(dataset, config)
     return write_run_header(folder, config, dataset, state, run_folder.data_name(table))
 
 

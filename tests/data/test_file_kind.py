@@ -65,7 +65,7 @@ def test_another_kind_of_file_is_named_with_the_remedy(kind, tmp_path):
     path = tmp_path / "data.csv"
     path.write_bytes(KINDS[kind])
     with pytest.raises(UserError) as error:
-        read_rows(path, TableConfig())
+        read_rows(path, TableConfig(), ["text"])
     (line,) = str(error.value).splitlines()
     assert line.startswith(f"{path} is {kind}") and "not a CSV." in line
     assert line.endswith(("Save it as CSV in UTF-8.", "Unpack it first."))
@@ -83,7 +83,10 @@ def test_a_single_json_object_is_json():
 def test_a_csv_is_read_whatever_its_name(name, tmp_path):
     path = tmp_path / name
     path.write_bytes(CSV)
-    assert [row.labels for row in read_rows(path, TableConfig())] == [("a",), ("b",)]
+    assert [row.labels for row in read_rows(path, TableConfig(), ["text"])] == [
+        ("a",),
+        ("b",),
+    ]
 
 
 NAMES = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=12)

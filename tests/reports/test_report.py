@@ -77,10 +77,11 @@ def full(task="binary", classes=("cat", "dog"), **changes):
     }
 
 
-def error(row, **changes):
+def error(row, text="a moo", **changes):
     settings = {"id": "r1", "label": "cat", "predicted": "dog", "score": 0.987}
-    settings |= {"text": "a moo", "image": row["image"], "audio": row["audio"]}
-    return WorstError(**settings | changes)
+    contents = {"text": text, "image": row["image"], "audio": row["audio"]}
+    previews = {n: {"kind": n, "content": content} for n, content in contents.items()}
+    return WorstError(**{**settings, "previews": previews, **changes})
 
 
 @pytest.fixture
@@ -188,8 +189,7 @@ def test_text_that_is_not_unicode_is_replaced(written, row):
 
 
 def test_worst_errors_appear_in_order_with_image_and_audio(written, row):
-    jpeg = error(row, id="r2", image=b"jpeg", image_kind="image/jpeg")
-    page = Page(written(errors=[error(row), jpeg]))
+    page = Page(written(errors=[error(row), error(row, id="r2")]))
     images, sounds = ([a["src"] for a in page.all(tag)] for tag in ("img", "audio"))
     assert [src.split(",")[0] for src in images + sounds] == [
         f"data:{kind};base64"
@@ -202,7 +202,7 @@ def test_worst_errors_appear_in_order_with_image_and_audio(written, row):
 
 def test_an_error_without_image_audio_text_and_labels_is_shown(written, row):
     empty = dict.fromkeys(("label", "predicted", "text"), "") | {"status": "x absent"}
-    page = Page(written(errors=[error(row, image=b"", audio=b"", **empty)]))
+    page = Page(written(errors=[error(row, **empty)]))
     assert page.all("img") == page.all("audio") == page.all("blockquote") == []
     assert "row r1 · x absent" in page.text
 
