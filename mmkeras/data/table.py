@@ -1,29 +1,17 @@
-"""Reader of the CSV table: its rows, and the checks that need no media."""
+"""Reader of the rows of a table, and the checks that need no media."""
 
-import csv
-import io
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TextIO
 
 from mmkeras.config import TableConfig
-from mmkeras.data.file_kind import HEAD_BYTES, other_kind
 from mmkeras.data.labels import parse_labels
+from mmkeras.data.tables import open_table
+from mmkeras.data.tables.cells import NUL as _NUL
 from mmkeras.errors import UserError, format_names
-from mmkeras.files import is_remote, read_remote
 from mmkeras.names import clean_name
-from mmkeras.schema import MODALITIES, SPLITS, TEST, TRAIN, VAL
-
-_SPLIT_NAMES = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST}
-_SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), VAL)
-# Longest cell, in characters: limits what an unclosed quote can take in.
-_MAX_CELL = 2**27
-# Replaces a NUL, which Python 3.10's csv refuses. Never in decoded UTF-8, and none of
-# the surrogates of undecodable bytes, U+DC80 to U+DCFF.
-_NUL = "\udc00"
+from mmkeras.schema import MODALITIES, SPLIT_NAMES, SPLITS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,10 +55,10 @@ def table_modalities(
         UserError: The file is missing, a folder, empty, not UTF-8, without rows, or
             lacks a required column; or two columns have the same name.
     """
-    records = _records(path)
-    modalities = _modalities(path, _header(path, records), config, labeled)
-    if next(records, None) is None:
-        raise UserError(f"{path} has a header and no rows. Add at least one row.")
+    table = open_table(path)
+    modalities = _modalities(table.name, table.columns, config, labeled)
+    if next(table.records(()), None) is None:
+        raise UserError(f"{table.name} has a header and no rows. Add at least one row.")
     return modalities
 
 
@@ -92,13 +80,15 @@ def check_columns(
     Raises:
         UserError: A column is missing; or as `table_modalities`.
     """
-    header, names = _header(path, _records(path)), config.modality_names
+    table, names = open_table(path), config.modality_names
+    header = table.columns
     if missing := [m for m in names if _column(config, m) not in header]:
         columns = [_column(config, m) for m in missing]
         *first, last = map(repr, columns)
         names = f"columns {', '.join(first)} and {last}" if first else f"column {last}"
         lack = f"lacks the {names} that the model was trained on"
-        raise _no_column(path, header, columns, lack, remedy.format(missing[0]))
+        remedy = remedy.format(missing[0])
+        raise _no_column(table.name, header, columns, lack, remedy)
 
 
 def warn_absent(config: TableConfig, present: Collection[str]) -> list[str]:
@@ -114,24 +104,23 @@ def warn_absent(config: TableConfig, present: Collection[str]) -> list[str]:
 def iter_rows(
     path: str | Path, config: TableConfig, *, labeled: bool = True
 ) -> Iterator[Row]:
-    """Reads a UTF-8 CSV row by row, in bounded memory; skips blank lines and a BOM.
+    """Reads a table row by row, in bounded memory; skips blank lines and a BOM.
 
     With `labeled`, a row without a label or any modality has a problem.
 
     Raises:
         UserError: As `table_modalities`, or the quotes of a row do not match.
     """
-    records = _records(path)
-    header = _header(path, records)
-    modalities = _modalities(path, header, config, labeled)
+    table = open_table(path, cache_dir=config.cache_dir or None)
+    modalities = _modalities(table.name, table.columns, config, labeled)
+    kinds = (*modalities, "id", "group", "split", "label")
+    records = table.records([_column(config, kind) for kind in kinds])
     for number, (line, record) in enumerate(records):
-        if len(record) == len(header):
-            cells = dict(zip(header, record, strict=True))
-            yield _row(str(number), line, cells, modalities, config, labeled)
+        if isinstance(record, dict):
+            yield _row(str(number), line, record, modalities, config, labeled)
         else:
-            problem = f"{len(record)} cells where the header has {len(header)}"
             cells = dict.fromkeys(modalities, "")
-            yield Row(line=line, id=str(number), cells=cells, problem=problem)
+            yield Row(line=line, id=str(number), cells=cells, problem=record)
 
 
 def read_rows(
@@ -158,67 +147,6 @@ def read_rows(
         if problem and not row.problem:
             rows[i] = replace(row, problem=problem)
     return rows
-
-
-def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line, cells) of the header and of each row; NUL becomes `_NUL`."""
-    csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))
-    line, columns = 1, 0
-    try:
-        # Bytes that are not UTF-8 become surrogates, reported with their row.
-        with _open(path) as file:
-            lines = (text.replace("\0", _NUL) for text in file)
-            reader = csv.reader(lines, strict=True)
-            for record in reader:
-                is_short = len(record) < min(columns, 2)  # cannot be a row
-                if record and not (is_short and not record[0].strip()):
-                    columns = columns or len(record)
-                    yield line, record
-                line = reader.line_num + 1
-    except FileNotFoundError:
-        text = f"{path} does not exist. Check the path of the table."
-        raise UserError(text) from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder. Give the path of a CSV file.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except csv.Error as error:
-        raise UserError(
-            f"{path}, row starting at line {line}: {error}. Close each quoted cell "
-            'with a quote, and write a quote inside it twice: "".'
-        ) from None
-
-
-def _open(path: str | Path) -> TextIO:
-    if is_remote(path):
-        file = io.BufferedReader(io.BytesIO(read_remote(str(path))))
-    else:
-        file = open(path, "rb")
-    if kind := other_kind(file.peek(HEAD_BYTES)):
-        file.close()
-        raise UserError(f"{path} is {kind}")
-    settings = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
-    return io.TextIOWrapper(file, **settings)
-
-
-def _header(path, records):
-    _, header = next(records, (1, None))
-    if header is None:
-        raise UserError(f"{path} is empty. Its first line must name the columns.")
-    start = "".join(header)
-    if _is_broken(start):
-        is_utf_16 = start.startswith(("\udcff\udcfe", "\udcfe\udcff"))
-        fault = "is UTF-16" if is_utf_16 else "has a header that is not UTF-8"
-        raise UserError(f"{path} {fault}. Save it as CSV in UTF-8.")
-    # A tab remains, since it means that tabs separate the columns.
-    header = ["\t".join(map(clean_name, name.split("\t"))) for name in header]
-    repeated = [name for name, n in Counter(header).items() if name and n > 1]
-    if repeated:
-        raise UserError(
-            f"{path} has several columns named {format_names(repeated)}. Rename or "
-            "remove all but one."
-        )
-    return header
 
 
 def _modalities(path, header, config, labeled):
@@ -283,7 +211,7 @@ def _row(number, line, cells, modalities, config, labeled) -> Row:
     if config.folds:
         values["split"] = ""
     split_cell = clean_name(values["split"])
-    split = _SPLIT_NAMES.get(split_cell.lower(), "")
+    split = SPLIT_NAMES.get(split_cell.lower(), "")
     if labeled and split_cell and not split:
         allowed = ", ".join(SPLITS)
         problems.append(f"split is '{split_cell}' (allowed: {allowed})")
