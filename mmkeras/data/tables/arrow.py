@@ -1,11 +1,12 @@
 """Rows of Arrow's batches."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from mmkeras.data.tables.embedded import Embedded, is_number_list
+from mmkeras.data.tables.embedded import Embedded, is_list, is_number_list
 from mmkeras.data.tables.table import (
     Record,
     Table,
@@ -76,17 +77,13 @@ def is_embedded(kind: Any) -> bool:
 
     if types.is_dictionary(kind):
         kind = kind.value_type
-    if (
-        types.is_list(kind)
-        or types.is_large_list(kind)
-        or types.is_fixed_size_list(kind)
-    ):
+    if is_list(kind):
         item = kind.value_type
         is_one = types.is_struct(item) or not types.is_nested(item)
         return is_number_list(kind) or (is_one and is_embedded(item))
     if types.is_struct(kind):
         names = {kind.field(i).name for i in range(kind.num_fields)}
-        return bool(names & {"bytes"}) or names >= {"array", "sampling_rate"}
+        return "bytes" in names or names >= {"array", "sampling_rate"}
     is_view = getattr(types, "is_binary_view", lambda kind: False)
     is_fixed = types.is_fixed_size_binary(kind) and not types.is_decimal(kind)
     return is_fixed or any(
@@ -100,8 +97,6 @@ def class_names(features: Any = None, schema: Any = None) -> dict[str, list[str]
     Example:
         class_names({"label": {"_type": "ClassLabel", "names": ["cat", "dog"]}})
     """
-    import json
-
     if features is None:
         info = (schema.metadata or {}).get(b"huggingface", b"{}")
         features = json.loads(info).get("info", {}).get("features") or {}

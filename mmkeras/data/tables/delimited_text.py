@@ -59,13 +59,24 @@ def choose_separator(lines: Iterable[str], first: str = ",") -> str:
     lines = list(lines)
     choices = []
     for separator in sorted(SEPARATORS, key=lambda separator: separator != first):
-        rows = csv.reader(lines, delimiter=separator)
-        header, *rows = list(islice(filter(None, rows), _SAMPLE_ROWS)) or [[]]
+        header, *rows = _sample(lines, separator)
         fit = sum(len(row) == len(header) for row in rows) / max(len(rows), 1)
         if len(header) > 1 and (fit or not rows or separator == ","):
             choices.append((fit, separator))
     # `max` returns the first of equals.
     return max(choices, key=lambda choice: choice[0], default=(0, ","))[1]
+
+
+def _sample(lines, separator):
+    """Returns the first rows; the last is [] if its quotes do not match."""
+    rows = csv.reader(lines, delimiter=separator, strict=True)
+    sample = []
+    try:
+        for row in islice(filter(None, rows), _SAMPLE_ROWS):
+            sample.append(row)
+    except csv.Error:
+        sample.append([])
+    return sample or [[]]
 
 
 def _find_separator(content):

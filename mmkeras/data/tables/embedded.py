@@ -5,6 +5,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from typing import Any
 
 from mmkeras.data.tables.cells import npy_bytes, to_cell
 from mmkeras.modalities.file import Unreadable
@@ -48,12 +49,21 @@ class Embedded:
         return to_cell(_value(chunks[index][self.row - starts[index]]))
 
 
-def is_number_list(kind) -> bool:
+def is_list(kind: Any) -> bool:
+    """Whether an Arrow type is a list, of any or of a fixed size."""
+    import pyarrow.types as types
+
+    return any(
+        is_kind(kind)
+        for is_kind in (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    )
+
+
+def is_number_list(kind: Any) -> bool:
     """Whether an Arrow type is a list of numbers."""
     import pyarrow.types as types
 
-    is_list = types.is_list(kind) or types.is_large_list(kind)
-    if not is_list and not types.is_fixed_size_list(kind):
+    if not is_list(kind):
         return False
     return types.is_integer(kind.value_type) or types.is_floating(kind.value_type)
 

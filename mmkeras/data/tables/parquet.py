@@ -120,7 +120,7 @@ def _arrow_file(files, schema, cache_dir) -> str:
     import pyarrow as pa
 
     digest = hashlib.sha256(repr((_hash_files(files), schema.names)).encode())
-    path = Path(cache_dir) / "tables" / f"{digest.hexdigest()[:32]}.arrow"
+    path = cache_dir.absolute() / "tables" / f"{digest.hexdigest()[:32]}.arrow"
     if path.exists():
         return str(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -77,7 +77,8 @@ def _rows(name, file, columns, classes):
 
 def _files(name, folder):
     state = _read_json(name, folder, _STATE)
-    files = [os.path.join(folder, file["filename"]) for file in state["_data_files"]]
+    base = os.path.abspath(folder)  # references stay valid in another folder
+    files = [os.path.join(base, file["filename"]) for file in state["_data_files"]]
     if not files:
         raise UserError(f"{folder} has no rows. Save a dataset with at least one row.")
     return files

@@ -31,6 +31,7 @@ AUDIO = pa.struct({"array": pa.list_(pa.float32()), "sampling_rate": pa.int64()}
         (pa.list_(pa.string()), False),
         (pa.list_(pa.list_(pa.int8())), False),
         (pa.struct({"x": pa.binary()}), False),
+        (pa.map_(pa.string(), pa.binary()), False),
         (pa.dictionary(pa.int32(), pa.string()), False),
     ],
 )

@@ -58,7 +58,7 @@ def numbers(npy):
         ({"array": None, "sampling_rate": 8000}, ""),
         ([], ""),
         ([None, None], ""),
-        (["a", None, b"b"], ("a", b"b")),
+        (["a", None, "", b"b"], ("a", b"b")),
         ([{"bytes": b"x", "path": None}, {"path": "b.png"}], (b"x", "b.png")),
         (np.array(["a", "b"], object), ("a", "b")),
     ],

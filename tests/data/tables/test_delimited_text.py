@@ -27,6 +27,8 @@ def write(tmp_path):
         ('"text;more",label\n"a;b",x\n', ","),
         ("price (a, b);text;label\n1,5;hi;x\n2;ho, you, he;y\n", ";"),
         ("text;label\n", ";"),
+        ('"text"\t"image; file"\n""\t";"\n', "\t"),
+        ('text;label, one\na;b\nc;"d\n', ";"),
         ("text\nhi, you\n", ","),
         ("text\nhi; you\n", ","),
         ("cats|dogs\nhi\nho\n", ","),

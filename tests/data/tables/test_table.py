@@ -13,16 +13,16 @@ from mmkeras.errors import UserError
 
 
 def test_records_are_those_of_the_used_columns_in_the_order_of_the_table():
-    asked = []
+    requests = []
 
     def read(used):
-        asked.append(used)
+        requests.append(used)
         yield 0, {}
 
     fields = {"name": "a", "folder": ".", "hash_content": str}
     table = Table(columns=("x", "y", "z"), read=read, **fields)
     assert list(table.records()) == list(table.records({"z", "x", "w"})) == [(0, {})]
-    assert asked == [["x", "y", "z"], ["x", "z"]]
+    assert requests == [["x", "y", "z"], ["x", "z"]]
 
 
 def test_an_embedded_cell_is_kept_and_a_problem_names_the_column():
