@@ -43,6 +43,14 @@ def test_classes_named_like_splits_are_classes(folder):
     assert [row["label"] for _, row in table.records()] == ["test", "train"]
 
 
+def test_folders_below_classes_are_no_classes(folder):
+    table = open_table(folder("cat/a/1.png", "dog/b/2.png"))
+    assert [tuple(row.values()) for _, row in table.records()] == [
+        ("cat/a/1.png", "cat"),
+        ("dog/b/2.png", "dog"),
+    ]
+
+
 def test_the_fingerprint_depends_on_names_and_sizes(folder):
     first = open_table(folder("cat/1.png")).fingerprint()
     assert open_table(folder()).fingerprint() == first

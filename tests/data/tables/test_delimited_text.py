@@ -29,6 +29,7 @@ def write(tmp_path):
         ("text;label\n", ";"),
         ('"text"\t"image; file"\n""\t";"\n', "\t"),
         ('text;label, one\na;b\nc;"d\n', ";"),
+        ('text;label, one\na;b, c\n"x";y\n', ";"),
         ("text\nhi, you\n", ","),
         ("text\nhi; you\n", ","),
         ("cats|dogs\nhi\nho\n", ","),
