@@ -61,6 +61,11 @@ def test_a_row_with_another_type_has_a_problem_and_the_others_have_none():
     assert (problem, row) == ("is of type int, not a dictionary", {"text": "hi"})
 
 
+def test_a_key_that_is_absent_is_an_absent_cell():
+    _, (_, row) = open_table([{"text": "hi"}, {"label": "a"}]).records()
+    assert row == {"text": "", "label": "a"}
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
