@@ -159,8 +159,6 @@ def test_a_repeated_id_and_a_missing_split_are_problems(table):
         ("words,label\nhi,a\n", "no column 'text' or 'image' or 'audio'"),
         ("Text,label\nhi,a\n", "Did you mean 'Text'?"),
         ("text,lable\nhi,a\n", "no column 'label'.*Did you mean 'lable'?"),
-        ("text;label\nhi;a\n", "semicolons"),
-        ("text\tlabel\nhi\ta\n", "tabs"),
         ("text,label,text\nhi,a,ho\n", "several columns named 'text'"),
         ("text,label\nhi,a\n".encode("utf-16"), "UTF-16.*UTF-8"),
         ("t\xe9xt,label\nhi,a\n".encode("latin-1"), "header .* not UTF-8"),
@@ -170,6 +168,22 @@ def test_a_table_without_the_required_columns_is_refused(table, content, message
     with pytest.raises(UserError, match=message):
         config, _ = find_columns(table(content), Config())
         list(iter_rows(table(content), CONFIG, list(config.columns)))
+
+
+def test_other_separators_and_formats_give_the_same_rows(table):
+    contents = ("text,label\nhi,a|b\n", "text;label\nhi;a|b\n", "text\tlabel\nhi\ta|b")
+    contents += (b'\n{"text": "hi", "label": "a|b"}\n',)
+    rows = [list(iter_rows(table(content), CONFIG)) for content in contents]
+    assert rows[0] == rows[1] == rows[2] == rows[3]
+    assert rows[0][0].labels == ("a", "b")
+
+
+def test_a_value_of_an_unknown_type_matters_only_in_a_column_that_is_used():
+    rows = [{"text": "hi", "label": "a", "boxes": {"x": [[1]]}}]
+    assert next(iter_rows(rows, CONFIG)).problem == ""
+    assert table_modalities(rows, CONFIG) == ("text",)
+    rows[0]["label"] = {"x": 1}
+    assert "column 'label'" in next(iter_rows(rows, CONFIG)).problem
 
 
 def test_a_renamed_column_that_is_missing_is_refused(table):
