@@ -83,7 +83,7 @@ def describe_roles(roles: Sequence[Role]) -> str:
 
 
 def _present(name: str, sample: Sequence[Mapping]) -> list[Any]:
-    """Returns the cells of a column that are not absent; embedded ones by their content.
+    """Returns the cells of a column that are not absent; embedded ones are read.
 
     Of embedded content the first cells are enough.
     """

@@ -13,7 +13,7 @@ from mmkeras.data.tables import Cell, Embedded, Table, open_table
 from mmkeras.data.tables.cells import NUL
 from mmkeras.errors import UserError, format_names
 from mmkeras.names import clean_name
-from mmkeras.schema import LABEL_SEPARATOR, SPLIT_NAMES, SPLITS
+from mmkeras.schema import LABEL_SEPARATOR, SPLITS
 
 # Settings of columns that are no inputs of the model.
 _ROLES = ("label", "id_column", "split_column", "group_column")
@@ -164,7 +164,7 @@ def _check_roles(table, config, labeled):
 
 
 def no_column(
-    path: str | Path,
+    table: str,
     header: Sequence[str],
     names: Sequence[str],
     lack: str,
