@@ -1,0 +1,89 @@
+"""The tabular branch: dense layers, or a Transformer with one token per column."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import layers
+
+from mmkeras.config.tabular import TabularConfig
+from mmkeras.layers.replica_dropout import Dropout
+from mmkeras.layers.sequence import FullMask, transformer_block
+from mmkeras.modalities.tabular.embedding import (
+    CategoryEmbedding,
+    NumberTokens,
+    PeriodicEmbedding,
+    RowToken,
+)
+
+_PERIODIC_UNITS = 4  # per number
+
+
+def build_tabular_encoder(
+    config: TabularConfig,
+    number_widths: Sequence[int],
+    category_counts: Sequence[int],
+    tokens: bool = False,
+) -> keras.Model:
+    """Builds the tabular branch.
+
+    The input is (B, W) float32: the numbers of each column, `number_widths` of them;
+    per such column 1 if it is absent, else 0; and per column of categories an index
+    below `category_counts`. The output is one vector (B, D); with `tokens`, unless the
+    encoder is mlp, one token per column after that of the whole row, (B, L, D), and
+    their mask (B, L) bool, all true.
+    """
+    width = sum(number_widths) + len(number_widths) + len(category_counts)
+    x = keras.Input((width,), name="tabular_columns")
+    ends = np.cumsum([sum(number_widths), len(number_widths)]).tolist()
+    parts = (x[:, : ends[0]], x[:, ends[0] : ends[1]], x[:, ends[1] :])
+    if config.encoder == "mlp" or (config.encoder == "auto" and not tokens):
+        result = _mlp(parts, config, category_counts)
+    else:
+        result = _transformer(parts, config, number_widths, category_counts)
+        if tokens:
+            result = [result, FullMask(name="tabular_mask")(result)]
+        else:
+            result = result[:, 0]
+    return keras.Model(x, result, name="tabular_encoder")
+
+
+def _mlp(parts, config, counts):
+    numbers, flags, categories = parts
+    blocks = [numbers, flags] if numbers.shape[1] else []
+    if numbers.shape[1] and config.numbers == "periodic":
+        blocks.append(
+            PeriodicEmbedding(_PERIODIC_UNITS, name="tabular_periodic")(numbers)
+        )
+    if counts:
+        embed = CategoryEmbedding(counts, config.embedding, name="tabular_embedding")
+        blocks.append(layers.Flatten(name="tabular_categories")(embed(categories)))
+    x = layers.Concatenate(name="tabular_features")(blocks)
+    for i in range(1, config.layers + 1):
+        x = layers.Dense(config.units, activation="relu", name=f"tabular_dense{i}")(x)
+        x = Dropout(config.dropout, name=f"tabular_dropout{i}")(x)
+    return x
+
+
+def _transformer(parts, config, widths, counts):
+    """Returns (B, 1 + columns, units).
+
+    Source: Gorishniy et al., 2021, https://arxiv.org/abs/2106.11959 (FT-Transformer),
+    here with a norm before the first attention, GELU, and a token per date.
+    """
+    numbers, flags, categories = parts
+    blocks = []
+    if widths:
+        blocks.append(
+            NumberTokens(widths, config.units, name="tabular_numbers")(numbers, flags)
+        )
+    if counts:
+        embed = CategoryEmbedding(counts, config.units, name="tabular_embedding")
+        blocks.append(embed(categories))
+    x = layers.Concatenate(axis=1, name="tabular_tokens")(blocks)
+    x = RowToken(name="tabular_row")(x)
+    mask = FullMask(name="tabular_tokens_mask")(x)
+    for i in range(1, config.layers + 1):
+        settings = {"heads": config.heads, "dropout": config.dropout / 2}
+        x = transformer_block(x, mask, name=f"tabular_block{i}", **settings)
+    return layers.LayerNormalization(name="tabular_norm")(x)
