@@ -26,7 +26,7 @@ class Tabular(Branch):
     @property
     def width(self) -> int:
         """Width W of the model's input: numbers, flags and indices of categories."""
-        return sum(self.number_widths) + len(self.columns)
+        return sum(column.width + 1 for column in self.columns)
 
     def category_counts(self, state: Mapping[str, State]) -> list[int]:
         """Returns the number of indices per column of categories."""

@@ -1,4 +1,7 @@
-"""Layers that embed numbers and categories of columns."""
+"""Layers that embed numbers and categories of columns.
+
+AdamW has no weight decay for weights with "embedding" or "bias" in their names.
+"""
 
 from collections.abc import Sequence
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from mmkeras.config.tabular import TabularConfig
 from mmkeras.layers.replica_dropout import Dropout
@@ -29,32 +29,40 @@ def build_tabular_encoder(
 
     The input is (B, W) float32: the numbers of each column, `number_widths` of them;
     per such column 1 if it is absent, else 0; and per column of categories an index
-    below `category_counts`. The output is one vector (B, D); with `tokens`, unless the
-    encoder is mlp, one token per column after that of the whole row, (B, L, D), and
-    their mask (B, L) bool, all true.
+    below `category_counts`. The output is one vector (B, D); or, from the Transformer
+    with `tokens`, one token per column after that of the row, (B, L, D), and their mask
+    (B, L) bool, all true.
     """
     width = sum(number_widths) + len(number_widths) + len(category_counts)
     x = keras.Input((width,), name="tabular_columns")
     ends = np.cumsum([sum(number_widths), len(number_widths)]).tolist()
     parts = (x[:, : ends[0]], x[:, ends[0] : ends[1]], x[:, ends[1] :])
-    if config.encoder == "mlp" or (config.encoder == "auto" and not tokens):
+    if not config.units:
+        result = _features(parts, category_counts)
+    elif config.encoder == "mlp" or (config.encoder == "auto" and not tokens):
         result = _mlp(parts, config, category_counts)
     else:
-        result = _transformer(parts, config, number_widths, category_counts)
-        if tokens:
-            result = [result, FullMask(name="tabular_mask")(result)]
-        else:
-            result = result[:, 0]
+        rows, mask = _transformer(parts, config, number_widths, category_counts)
+        result = [rows, mask] if tokens else rows[:, 0]
     return keras.Model(x, result, name="tabular_encoder")
+
+
+def _features(parts, counts):
+    """Returns numbers, flags and one-hot categories, without weights."""
+    numbers, flags, categories = parts
+    blocks = [numbers, flags]
+    for i, count in enumerate(counts):
+        index = ops.cast(categories[:, i], "int32")
+        blocks.append(ops.one_hot(index, count))
+    return layers.Concatenate(name="tabular_features")(blocks)
 
 
 def _mlp(parts, config, counts):
     numbers, flags, categories = parts
-    blocks = [numbers, flags] if numbers.shape[1] else []
-    if numbers.shape[1] and config.numbers == "periodic":
-        blocks.append(
-            PeriodicEmbedding(_PERIODIC_UNITS, name="tabular_periodic")(numbers)
-        )
+    blocks = []
+    if numbers.shape[1]:
+        embed = PeriodicEmbedding(_PERIODIC_UNITS, name="tabular_periodic")
+        blocks += [numbers, flags, embed(numbers)]
     if counts:
         embed = CategoryEmbedding(counts, config.embedding, name="tabular_embedding")
         blocks.append(layers.Flatten(name="tabular_categories")(embed(categories)))
@@ -66,7 +74,7 @@ def _mlp(parts, config, counts):
 
 
 def _transformer(parts, config, widths, counts):
-    """Returns (B, 1 + columns, units).
+    """Returns (B, 1 + columns, units), and the mask.
 
     Source: Gorishniy et al., 2021, https://arxiv.org/abs/2106.11959 (FT-Transformer),
     here with a norm before the first attention, GELU, and a token per date.
@@ -82,8 +90,8 @@ def _transformer(parts, config, widths, counts):
         blocks.append(embed(categories))
     x = layers.Concatenate(axis=1, name="tabular_tokens")(blocks)
     x = RowToken(name="tabular_row")(x)
-    mask = FullMask(name="tabular_tokens_mask")(x)
+    mask = FullMask(name="tabular_mask")(x)
     for i in range(1, config.layers + 1):
         settings = {"heads": config.heads, "dropout": config.dropout / 2}
         x = transformer_block(x, mask, name=f"tabular_block{i}", **settings)
-    return layers.LayerNormalization(name="tabular_norm")(x)
+    return layers.LayerNormalization(name="tabular_norm")(x), mask

@@ -1,14 +1,10 @@
 """Preprocessing of columns of numbers, categories and dates in the graph."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from mmkeras.modalities.column import BranchGraph, State
-
-if TYPE_CHECKING:
-    from mmkeras.modalities.tabular.branch import Tabular
+from mmkeras.modalities.column import Branch, BranchGraph, State
 
 
 class TabularGraph(BranchGraph):
@@ -19,9 +15,10 @@ class TabularGraph(BranchGraph):
     ops take the batch, and none fails.
     """
 
-    def __init__(self, branch: "Tabular", state: Mapping[str, State]):
+    def __init__(self, branch: Branch, state: Mapping[str, State]):
         self.branch, self.state = branch, state
-        self.input_spec = tf.TensorSpec([branch.width], tf.float32)
+        width = sum(column.width + 1 for column in branch.columns)
+        self.input_spec = tf.TensorSpec([width], tf.float32)
 
     def decode(self, values, formats):
         return dict(values)
@@ -43,14 +40,12 @@ class TabularGraph(BranchGraph):
                 categories.append(tf.cast(index, tf.float32)[:, None])
             usable[column.name] = (is_usable & exists, exists)
         x = tf.concat([*numbers, *flags, *categories], axis=1)
-        return tf.ensure_shape(x, [None, self.branch.width]), usable
+        return tf.ensure_shape(x, [None, *self.input_spec.shape]), usable
 
 
 def _numbers(column, values, state):
     """Returns (B, K) scaled numbers, and (B,) bool: whether they are usable."""
     raw = tf.ensure_shape(column.numbers(values), [None, column.width])
     is_usable = tf.reduce_all(tf.math.is_finite(raw), axis=1)
-    # Not a single NaN reaches the scale.
-    raw = tf.where(is_usable[:, None], raw, 0.0)
     scaled = column.scale(raw, state)
     return tf.where(is_usable[:, None], scaled, 0.0), is_usable

@@ -13,11 +13,7 @@ from mmkeras.modalities.tabular.encoder import build_tabular_encoder
 from tests.layer_test import run_layer_test
 from tests.modalities.tabular.tables import ROWS, STATE, make_branch
 
-KINDS = [
-    {"encoder": "mlp"},
-    {"encoder": "mlp", "numbers": "periodic"},
-    {"encoder": "ft_transformer"},
-]
+KINDS = [{"encoder": "mlp"}, {"encoder": "ft_transformer"}]
 X = make_branch().graph(STATE)(ROWS)[0].numpy()
 
 
@@ -32,9 +28,8 @@ def build(tokens=False, columns="price color sold size", **settings):
 @pytest.mark.parametrize(
     ("settings", "parameters"),
     [
-        (KINDS[0], 7 * 8 + (9 + 2 + 2 * 8) * 8 + 8),
-        (KINDS[1], 7 * 8 + (9 + 2 + 2 * 8 + 9 * 4) * 8 + 8 + 9 * (2 * 16 + 16 * 4 + 4)),
-        (KINDS[2], (7 + 9 + 2 + 2 + 1) * 8 + 872 + 16),
+        (KINDS[0], 7 * 8 + (9 + 2 + 2 * 8 + 9 * 4) * 8 + 8 + 9 * (2 * 16 + 16 * 4 + 4)),
+        (KINDS[1], (7 + 9 + 2 + 2 + 1) * 8 + 872 + 16),
     ],
 )
 def test_an_encoder_has_its_width_and_its_parameters(settings, parameters):
@@ -50,6 +45,13 @@ def test_auto_is_a_transformer_where_fusion_takes_tokens():
     assert tokens.shape == (3, 5, 8)  # the row and four columns
     assert np.array(mask).all() and mask.shape == (3, 5)
     assert build(tokens=True, encoder="mlp")(X).shape == (3, 8)
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_without_units_it_has_no_weights_and_the_features_of_the_baseline(tokens):
+    encoder = build(units=0, tokens=tokens)
+    assert not encoder.weights
+    np.testing.assert_array_equal(encoder(X), make_branch().linear_features(X, STATE))
 
 
 @pytest.mark.parametrize("settings", KINDS)

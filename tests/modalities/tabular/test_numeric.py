@@ -73,9 +73,9 @@ def test_the_graph_gets_the_number_that_python_reads(number):
 
 
 @given(st.integers(10**3, 10**9), st.integers(0, 99))
-def test_separators_do_not_change_a_number(whole, cents):
-    number = float(np.float32(f"{whole}.{cents:02}"))
-    english = f"{whole:,}.{cents:02}"
+def test_separators_do_not_change_a_number(units, cents):
+    number = float(np.float32(f"{units}.{cents:02}"))
+    english = f"{units:,}.{cents:02}"
     assert parse_number(english) == number
     assert parse_number(english.translate(str.maketrans(",.", ".,"))) == number
 
