@@ -102,6 +102,6 @@ def _quantiles(vectors, statistic: Quantiles):
     batches = vectors.take(_QUANTILE_ROWS).batch(_BATCH_ROWS).prefetch(1)
     parts = [batch.numpy() for batch in batches]
     if not parts:
-        return None, None
+        return None
     shares = np.linspace(0, 1, statistic.count)
     return np.nanquantile(np.concatenate(parts), shares, axis=0)

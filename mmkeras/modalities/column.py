@@ -176,8 +176,9 @@ class Column(ABC):
         """Returns the state from the result of the statistic.
 
         The result is (counts, rows) with counts token -> rows for `Counts`; (mean,
-        deviation), each (D,), for `Moments`, and quantiles (count, D) for `Quantiles`,
-        both None if no training row has the column; None without a statistic.
+        deviation), each (D,), for `Moments`; and quantiles (count, D) for `Quantiles`.
+        It is None without a statistic, and for the latter two if no training row has
+        the column.
         """
 
     def warn_unused(self, state: State) -> str:
@@ -245,7 +246,7 @@ class Branch(ABC):
     @property
     def is_sequence(self) -> bool:
         """Whether the encoder reads a sequence of tokens or frames."""
-        return getattr(self.settings, "is_sequence", False)
+        return bool(getattr(self.settings, "is_sequence", False))
 
     @abstractmethod
     def graph(self, state: Mapping[str, State]) -> "BranchGraph":
