@@ -13,7 +13,7 @@ from mmkeras.data.tables import Cell, Embedded, Table, open_table
 from mmkeras.data.tables.cells import NUL
 from mmkeras.errors import UserError, format_names
 from mmkeras.names import clean_name
-from mmkeras.schema import LABEL_SEPARATOR, SPLITS
+from mmkeras.schema import LABEL_SEPARATOR, SPLIT_NAMES, SPLITS
 
 # Settings of columns that are no inputs of the model.
 _ROLES = ("label", "id_column", "split_column", "group_column")
@@ -212,7 +212,7 @@ def _row(number, line, cells, names, config, labeled) -> Row:
     if config.folds:
         roles["split_column"] = ""
     split_cell = clean_name(roles["split_column"])
-    split = _SPLIT_NAMES.get(split_cell.lower(), "")
+    split = SPLIT_NAMES.get(split_cell.lower(), "")
     if labeled and split_cell and not split:
         allowed = ", ".join(SPLITS)
         problems.append(f"split is '{split_cell}' (allowed: {allowed})")

@@ -122,6 +122,7 @@ class Column(ABC):
     type: str
     takes_strings: ClassVar[bool] = True
     has_files: ClassVar[bool] = False
+    suffixes: ClassVar[tuple[str, ...]] = ()  # of its files, such as ".png"
     is_fallback: ClassVar[bool] = False  # of cells that no other type recognises
     has_encoder_of_vectors: ClassVar[bool] = False  # its settings have such an encoder
     section: ClassVar[str] = ""  # of the settings; "" is that of the type

@@ -5,13 +5,11 @@ from collections.abc import Iterator
 
 from mmkeras.data.tables.table import Record, Table, hash_files
 from mmkeras.errors import UserError
-from mmkeras.schema import AUDIO, IMAGE, LABEL, SPLIT, SPLIT_NAMES
+from mmkeras.modalities.types import TYPES
+from mmkeras.schema import LABEL, SPLIT, SPLIT_NAMES
 
-_SUFFIXES = {
-    IMAGE: "avif bmp gif heic heif jfif jpe jpeg jpg png tif tiff webp".split(),
-    AUDIO: "aac aif aifc aiff au flac m4a mp3 oga ogg opus wav webm".split(),
-}
-_MODALITIES = {f".{end}": kind for kind, ends in _SUFFIXES.items() for end in ends}
+# Suffix -> type of the column that files with it make.
+_TYPES = {end: kind.type for kind in TYPES.values() for end in kind.suffixes}
 
 
 def open_class_folders(folder: str) -> Table | None:
@@ -30,10 +28,10 @@ def open_class_folders(folder: str) -> Table | None:
         if modality:
             first.setdefault(modality, path)
     if len(first) > 1:
+        kinds = " and ".join(f"{kind} ('{path}')" for kind, path in first.items())
         raise UserError(
-            f"{folder} has images and audio, such as '{first[IMAGE]}' and "
-            f"'{first[AUDIO]}'. Give a folder with one of them, or write a CSV with "
-            "both columns."
+            f"{folder} has files of several types: {kinds}. Give a folder with one of "
+            "them, or write a CSV with a column for each."
         )
     if not first:
         return None
@@ -64,7 +62,7 @@ def open_class_folders(folder: str) -> Table | None:
 
 
 def _modality(path):
-    return _MODALITIES.get(os.path.splitext(path)[1].lower(), "")
+    return _TYPES.get(os.path.splitext(path)[1].lower(), "")
 
 
 def _names(folder, is_folder):
