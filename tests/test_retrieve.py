@@ -50,7 +50,11 @@ def test_an_image_finds_texts_and_all_rows_are_searched(run, tmp_path):
 
 def test_faulty_files_that_are_read_whole_are_one_warning(run, monkeypatch, capsys):
     def read_with_note(reader, row):
-        return replace(read(reader, row), notes=("a fault",))
+        content = read(reader, row)
+        contents = content.contents | {
+            "text": replace(content.contents["text"], notes=("a fault",))
+        }
+        return replace(content, contents=contents)
 
     read = RowReader.read
     monkeypatch.setattr(RowReader, "read", read_with_note)

@@ -165,8 +165,8 @@ class Audio(BranchColumn):
 
         wave, rate_hz = self.decoder(data), self.settings.rate_hz
         excerpt = self.preview(data)["content"]
-        drawn = draw_effects(wave, rate_hz, explained)
-        return {"kind": "audio", "excerpt": excerpt, **drawn}
+        heatmap = draw_effects(wave, rate_hz, explained)
+        return {"kind": "audio", "excerpt": excerpt, **heatmap}
 
     def preview(self, data: bytes) -> dict[str, Any]:
         from mmkeras.modalities.audio.excerpt import wave_excerpt
