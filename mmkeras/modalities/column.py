@@ -245,6 +245,7 @@ class Branch(ABC):
     type: str
     columns: tuple[Column, ...]
     is_frozen = False
+    shares_backbone = False  # with the other branches of its type that do
     encoder: ClassVar[str]  # module that builds it
 
     def import_encoder(self) -> ModuleType:

@@ -16,7 +16,7 @@ from mmkeras.schema import MODALITIES, PRESENT
 # Names of other tensors of a batch.
 _RESERVED = (PRESENT, "target", "weight")
 # Members of an entry of `Config.columns` that are no settings of the type.
-_TYPE, _KEY, WIDTH = "type", "key", "vector_width"
+_TYPE, _KEY, WIDTH, ITEMS = "type", "key", "vector_width", "items"
 
 
 def column_entry(name: str, value: Any) -> dict[str, Any]:
@@ -47,6 +47,9 @@ def build_columns(config: Config) -> tuple[Column, ...]:
     entries = config.columns or dict(zip(MODALITIES, MODALITIES, strict=True))
     columns = [_build_column(n, column_entry(n, v), config) for n, v in entries.items()]
     _set_keys(columns, entries)
+    shared = [column for column in columns if getattr(column, "shares_backbone", False)]
+    for column in shared:  # one encoder has one shape of input
+        column.items = max(c.items for c in shared if c.type == column.type)
     order = list(TYPES)
     return tuple(sorted(columns, key=lambda column: order.index(column.type)))
 
@@ -54,13 +57,17 @@ def build_columns(config: Config) -> tuple[Column, ...]:
 def _build_column(name: str, entry: dict[str, Any], config: Config) -> Column:
     kind = TYPES[entry[_TYPE]]
     section = kind.section or kind.type
-    values = {k: v for k, v in entry.items() if k not in (_TYPE, _KEY, WIDTH)}
+    values = {k: v for k, v in entry.items() if k not in (_TYPE, _KEY, WIDTH, ITEMS)}
     settings = override(getattr(config, section), section, values)
     if kind is Vector or getattr(settings, "encoder", "") == "vector":
         if not hasattr(settings, "dropout"):
             settings = config.vector
-        return Vector(name, settings, entry.get(WIDTH, 0), kind.type)
-    return kind(name, settings)
+        column = Vector(name, settings, entry.get(WIDTH, 0), kind.type)
+    else:
+        column = kind(name, settings)
+    if ITEMS in entry:
+        column.items = entry[ITEMS]
+    return column
 
 
 def _set_keys(columns: Iterable[Column], entries: Mapping[str, Any]) -> None:

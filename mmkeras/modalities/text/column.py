@@ -10,6 +10,9 @@ from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.text import occlusion
 from mmkeras.modalities.text.corruption import drop_words
 
+# Two words, or a letter of Chinese or Japanese, which have no spaces between words.
+_WORDS = re.compile(r"\w\S*\s+\S*\w|[\u3040-\u30ff\u3400-\u9fff]")
+
 
 class Text(BranchColumn):
     """Column of text."""
@@ -28,7 +31,7 @@ class Text(BranchColumn):
     @classmethod
     def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
         texts = [cell for cell in cells if isinstance(cell, str)]
-        words = sum(bool(re.search(r"\w\W+\w", text)) for text in texts)
+        words = sum(bool(_WORDS.search(text)) for text in texts)
         return "texts of several words" if words > len(cells) / 2 else ""
 
     def read(self, cell: Any, files: FileReader) -> Content:
