@@ -8,9 +8,10 @@ import numpy as np
 from mmkeras.config import Config
 from mmkeras.config.presets import PRESETS
 from mmkeras.export.inference import TrainedModel
-from mmkeras.modalities.preprocessing_state import MULTICLASS, PreprocessingState
-from mmkeras.modalities.preprocessor import Preprocessor, with_widths
+from mmkeras.modalities.preprocessing_state import PreprocessingState
+from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.models.model import build_model
+from tests.fitted_state import fitted_state
 
 
 def preset_config(name: str) -> Config:
@@ -36,15 +37,13 @@ def tiny_preset(name: str) -> Config:
 
 def preset_state(config: Config, tokens: int = 512) -> PreprocessingState:
     """Returns a state of three modalities, four classes and `tokens` words."""
-    state = PreprocessingState(
-        modalities=("text", "image", "audio"),
-        task=MULTICLASS,
-        classes=("a", "b", "c", "d"),
-        class_rows=(1, 1, 1, 1),
-        vocabulary=("the", "cow", *(f"w{i}" for i in range(tokens - 2))),
-        idf=(1.0,) * tokens,
-    )
-    return with_widths(state, config)
+    state = fitted_state(config, classes=("a", "b", "c", "d"), class_rows=(1, 1, 1, 1))
+    text = {
+        "width": config.text.max_tokens if config.text.is_sequence else tokens,
+        "vocabulary": ["the", "cow", *(f"w{i}" for i in range(tokens - 2))],
+        "idf": [1.0] * tokens,
+    }
+    return replace(state, columns={**state.columns, "text": text})
 
 
 def model_inputs(model: keras.Model) -> dict[str, np.ndarray]:
@@ -59,8 +58,9 @@ def model_inputs(model: keras.Model) -> dict[str, np.ndarray]:
             inputs[name] = rng.integers(0, 256, shape).astype("uint8")
         else:
             inputs[name] = rng.normal(size=shape).astype("float32")
-    present = np.ones((8, 3), "float32")
-    present[1:4] -= np.eye(3)
+    branches = model.input["present"].shape[1]
+    present = np.ones((8, branches), "float32")
+    present[1 : 1 + branches] -= np.eye(branches)
     present[5] = 0
     return {**inputs, "present": present}
 
