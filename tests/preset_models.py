@@ -37,13 +37,13 @@ def tiny_preset(name: str) -> Config:
 
 def preset_state(config: Config, tokens: int = 512) -> PreprocessingState:
     """Returns a state of three modalities, four classes and `tokens` words."""
+    vocabulary = ["the", "cow", *(f"w{i}" for i in range(tokens - 2))]
     state = fitted_state(config, classes=("a", "b", "c", "d"), class_rows=(1, 1, 1, 1))
-    text = {
-        "width": config.text.max_tokens if config.text.is_sequence else tokens,
-        "vocabulary": ["the", "cow", *(f"w{i}" for i in range(tokens - 2))],
-        "idf": [1.0] * tokens,
-    }
-    return replace(state, columns={**state.columns, "text": text})
+    width = config.text.max_tokens if config.text.is_sequence else tokens
+    text = {"width": width, "vocabulary": vocabulary, "idf": [1.0] * tokens}
+    audio = {"width": state.columns["audio"]["width"]}  # not standardized
+    columns = state.columns | {"text": text, "audio": audio}
+    return replace(state, columns=columns)
 
 
 def model_inputs(model: keras.Model) -> dict[str, np.ndarray]:

@@ -149,15 +149,21 @@ def text_model(cache_dir, task="multilabel", logits=(1.0, -2.0, 0.5), encoder="t
     from mmkeras.models.model import HEAD
     from tests.preset_models import new_model
 
+    entry = {"type": "text"}
+    if encoder == "vector":
+        entry |= {"encoder": "vector", "vector_width": 2}
     config = tiny_config(cache_dir, text={"encoder": encoder})
+    config = replace(config, columns={"text": entry})
     state = PreprocessingState(
-        modalities=("text",),
+        branches={"text": ("text",)},
+        columns={
+            "text": {"width": 2, "vocabulary": ["hi", "ho"], "idf": [1.0, 2.0]}
+            if encoder != "vector"
+            else {"width": 2}
+        },
         task=task,
         classes=("a", "b", "c"),
         class_rows=(1, 1, 1),
-        vocabulary=("hi", "ho"),
-        idf=(1.0, 2.0),
-        widths={"text": 2},
     )
     model = new_model(config, state)
     kernel, bias = model.model.get_layer(HEAD).get_layer("logits").weights

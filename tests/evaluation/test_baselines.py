@@ -3,10 +3,7 @@ import pytest
 from sklearn import linear_model
 
 from mmkeras.evaluation import baselines
-from mmkeras.evaluation.baselines import (
-    fit_logistic_regression,
-    predict_majority,
-)
+from mmkeras.evaluation.baselines import fit_logistic_regression, predict_majority
 
 
 def accuracy(probabilities, targets):
