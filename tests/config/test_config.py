@@ -30,6 +30,8 @@ OUT_OF_RANGE = {
     "audio": "rate_hz=999 rate_hz=192001 window_ms=0 hop_ms=26 clip_s=0.01 bands=0 "
     "mfccs=65 dropout=-0.1 units=-1",
     "vector": "dropout=1.0 units=-1",
+    "tabular": "dropout=1.0 units=-1 min_rows=0 max_categories=0 embedding=0 layers=0 "
+    "heads=0",
     "fusion": "units=0 layers=0 width=0 rank=0 heads=0 blocks=0 dropout=1.0 "
     "modality_dropout=1.0",
     "loss": "focal_gamma=-1.0 text=-1.0 text_image=inf width=0",

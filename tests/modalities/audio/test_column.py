@@ -58,7 +58,8 @@ def test_other_rates_and_formats_become_waves_of_the_model(files):
         CALL.decoder(content.data), CALL.decoder(stereo), atol=1e-6
     )
     flac = CALL.read("b.flac", files)
-    assert flac.digest == FLAC and flac.data == CALL.prepare(FLAC)[0] == WAV
+    assert flac.digest == FLAC and flac.data == CALL.prepare(FLAC)[0] != FLAC
+    np.testing.assert_allclose(CALL.decoder(flac.data), CALL.decoder(WAV), atol=1e-4)
 
 
 def test_a_fault_of_a_file_that_is_read_is_a_note(files):
@@ -93,8 +94,8 @@ def test_settings_that_change_the_stored_bytes_are_part_of_the_key():
     [
         ("log_mel_stats", 32, False, (32,)),
         ("mfcc_stats", 16, False, (16,)),
-        ("cnn", 16, True, (50, 16)),
-        ("gru", 8, True, (50, 8)),
+        ("cnn", 16, True, (48, 16)),
+        ("gru", 8, True, (48, 8)),
     ],
 )
 def test_the_training_rows_give_a_scale_of_the_features(
@@ -105,13 +106,13 @@ def test_the_training_rows_give_a_scale_of_the_features(
     statistic = column.statistics()
     assert (statistic.width, statistic.is_sequence) == (width, is_sequence)
     vector = statistic.vector(WAV).numpy()
-    assert vector.shape == ((20, width) if is_sequence else (width,))
+    assert vector.shape == ((18, width) if is_sequence else (width,))
 
     state = column.fit((np.full(width, 2.0), np.full(width, 3.0)))
     scale = {"mean": [2.0] * width, "deviation": [3.0] * width}
     assert state == {"width": width, **scale}
     assert column.input({"call": state}) == (shape, "float32")
-    assert column.fit((None, None))["deviation"] == [1.0] * width
+    assert column.fit(None)["deviation"] == [1.0] * width
 
 
 def test_a_hub_module_has_a_width_and_no_scale(monkeypatch):

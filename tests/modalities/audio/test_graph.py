@@ -6,7 +6,7 @@ from mmkeras.config import AudioConfig, AugmentConfig
 from mmkeras.modalities.audio.column import Audio
 from tests import table_factory
 
-WAV = table_factory.tone()  # 20 steps of 10 ms
+WAV = table_factory.tone()  # 18 windows
 
 
 def column_of(encoder):
@@ -27,10 +27,10 @@ def finish(graph, **settings):
 def test_before_the_fit_numbers_are_not_scaled_and_frames_not_padded():
     raw = column_of("cnn").graph({"call": {"width": 16}})
     frames, scaled = finish(raw), finish(fitted("cnn", 1.0, 4.0))
-    assert frames.shape == (20, 16) and scaled.shape == (50, 16)
+    assert frames.shape == (18, 16) and scaled.shape == (48, 16)
     expected = np.clip((frames - 1) / 4, -5, 5)
-    np.testing.assert_allclose(scaled[:20], expected, rtol=1e-5, atol=1e-6)
-    assert not scaled[20:].any()
+    np.testing.assert_allclose(scaled[:18], expected, rtol=1e-5, atol=1e-6)
+    assert not scaled[18:].any()
 
 
 def test_a_tone_and_silence_differ_and_an_absent_row_is_zeros():
@@ -48,7 +48,8 @@ def test_only_training_masks_frames():
     graph = fitted("cnn")
     augment = AugmentConfig(spec_frames=0.5, spec_bands=4)
     plain = finish(graph)
-    first, again = (finish(graph, seed=tf.constant([1, 2]), augment=augment),) * 2
+    seed = tf.constant([1, 2])
+    first, again = (finish(graph, seed=seed, augment=augment) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert first.shape == plain.shape and (first != plain).any()
 
@@ -57,4 +58,4 @@ def test_only_training_masks_frames():
 def test_the_size_of_decoded_rows_is_that_of_their_frames(encoder):
     graph = fitted(encoder)
     frames = graph.decode_bytes(WAV).numpy()
-    assert graph.decoded_bytes(len(WAV)) == pytest.approx(frames.nbytes, rel=0.05)
+    assert graph.decoded_bytes(len(WAV)) == pytest.approx(frames.nbytes, rel=0.15)
