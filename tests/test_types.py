@@ -24,15 +24,18 @@ EXCEPTIONS = {
 
 
 def type_names(code: str) -> set[str]:
-    """Returns names of types that code compares with, and constants for them."""
-    names = set()
+    """Returns names of types that code compares with, and constants for them.
+
+    Constants count as keys as well.
+    """
+    constants, literals = set(), set()
     for node in ast.walk(ast.parse(code)):
-        name = getattr(node, "id", getattr(node, "attr", ""))
-        names |= CONSTANTS & {name}
+        parts = filter(None, node.keys) if isinstance(node, ast.Dict) else ()
         if isinstance(node, ast.Compare | ast.pattern):
-            literals = (getattr(n, "value", None) for n in ast.walk(node))
-            names |= {x for x in literals if isinstance(x, str) and x in TYPES}
-    return names
+            parts = list(ast.walk(node))
+            literals |= {n.value for n in parts if isinstance(n, ast.Constant)}
+        constants |= {getattr(n, "id", getattr(n, "attr", "")) for n in parts}
+    return constants & CONSTANTS | literals & set(TYPES)
 
 
 @pytest.mark.parametrize(
