@@ -162,7 +162,7 @@ def test_settings_of_a_column_replace_those_of_its_type():
     ("values", "message"),
     [
         ({"encodr": "lstm"}, "no setting 'encodr' in 'text'.*Did you mean 'encoder'"),
-        ({"units": "many"}, "text.units must be"),
+        ({"units": "many"}, "text.units needs int"),
         ({"encoder": "lstm", "units": 0}, "text.units=0 is not possible"),
     ],
 )

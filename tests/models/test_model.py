@@ -153,9 +153,9 @@ def model_of_columns(tiny):
     """A model of several columns of a type, one of which is a sequence."""
     columns = {name: "image" if "image" in name else "text" for name in NAMES}
     columns["fused"] = {"type": "text", "encoder": "gru", "max_tokens": 5}
-    config = replace(tiny, columns=columns)
+    config = replace(tiny, columns=columns, text=replace(tiny.text, vocab_size=30))
     keras.utils.set_random_seed(1)
-    state = fitted_state(config)
+    state = fitted_state(config, {b"w%d" % i: 9 for i in range(30)})
     return config, state, build_model(config, state)
 
 
