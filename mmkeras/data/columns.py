@@ -10,7 +10,7 @@ from typing import Any
 from mmkeras.config import Config
 from mmkeras.data.table import no_column, read_sample
 from mmkeras.data.tables import Embedded, open_table
-from mmkeras.errors import UserError, shorten
+from mmkeras.errors import UserError, did_you_mean, shorten
 from mmkeras.modalities.column import FileReader
 from mmkeras.modalities.columns import ITEMS, WIDTH, column_entry
 from mmkeras.modalities.file import Unreadable
@@ -177,8 +177,18 @@ def _left_out(role: Role, entries: Mapping[str, dict]) -> Role:
 
 
 def _keep_chosen(entries, roles, config) -> None:
-    """Drops the columns that `table.modalities` leaves out, by type or by name."""
+    """Drops the columns that `table.modalities` leaves out, by type or by name.
+
+    Raises:
+        UserError: It names neither a type nor such a column.
+    """
     chosen = {clean_name(name) for name in config.table.modality_names}
+    known = list(dict.fromkeys((*TYPES, *entries)))
+    for name in sorted(chosen - set(known)):
+        raise UserError(
+            f"table.modalities names '{name}', which is neither a type nor a column "
+            f"that the model can use.{did_you_mean(name, known)}"
+        )
     for name, entry in list(entries.items()):
         if chosen and not chosen & {name, entry["type"]}:
             del entries[name]

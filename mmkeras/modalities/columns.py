@@ -75,12 +75,19 @@ def _set_keys(columns: Iterable[Column], entries: Mapping[str, Any]) -> None:
     keys = set(_RESERVED)
     for column in columns:
         entry = column_entry(column.name, entries[column.name])
-        key = entry.get(_KEY) or re.sub(r"[^A-Za-z0-9_]", "_", column.name)
-        key = key if key[:1].isalpha() else f"column_{key}"
+        key = entry.get(_KEY) or _key(column.name)
         while key in keys:
             key += "_"
         keys.add(key)
         column.key = key
+
+
+def _key(name: str) -> str:
+    """Returns a name that no layer has, such as "fused" or "title_encoder"."""
+    if name in MODALITIES:  # as in models of version 0.2
+        return name
+    key = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return f"{key if key[:1].isalpha() else f'column_{key}'}_column"
 
 
 def build_branches(columns: Iterable[Column], config: Config) -> tuple[Branch, ...]:
