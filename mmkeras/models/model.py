@@ -163,17 +163,8 @@ def with_outputs(model: keras.Model, encoded: Collection[str] = ()) -> keras.Mod
     return keras.Model(inputs, outputs)
 
 
-def encode(model: keras.Model, inputs: dict) -> dict:
-    """Runs the backbones: inputs of a model, or some of them, to inputs of its head."""
-    encoders = backbones(model)
-    return {
-        key: encoders[key](x, training=False) if key in encoders else x
-        for key, x in inputs.items()
-    }
-
-
 def classify(model: keras.Model, head_inputs: dict):
-    """Runs the head on the output of `encode`: to (B, 1) or (B, C) probabilities."""
+    """Runs the head on outputs of the backbones: to (B, 1) or (B, C)."""
     return model.get_layer(HEAD)(head_inputs, training=False)[PROBABILITIES]
 
 

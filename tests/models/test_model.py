@@ -183,6 +183,22 @@ def test_a_model_of_several_columns_of_a_type_is_saved(model_of_columns, tmp_pat
     np.testing.assert_allclose(loaded(inputs), model(inputs), atol=1e-6)
 
 
+def test_columns_of_images_can_share_one_encoder(tiny, tmp_path):
+    entries = {"front": "image", "back": "image", "text": "text"}
+    image = replace(tiny.image, share=True)
+    config = replace(tiny, image=image, columns=entries)
+    model = build_model(config, fitted_state(config))
+    front, back = (backbones(model)[key] for key in sorted(backbones(model)))
+    assert front is back
+    alone = replace(config, image=tiny.image)
+    separate = build_model(alone, fitted_state(alone))
+    weights = len(front.weights)
+    assert len(model.weights) == len(separate.weights) - weights
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert len({id(encoder) for encoder in backbones(loaded).values()}) == 1
+
+
 def test_a_frozen_encoder_is_not_trained_and_the_head_is(tiny, state):
     config = replace(tiny, image=replace(tiny.image, frozen="yes"))
     model = build_model(config, state)
