@@ -67,10 +67,8 @@ def test_the_encoding_of_a_row_is_the_mean_of_those_of_its_files(photos):
     encoder = photos.build_backbone(tokens=False)
     red, blue = (np.full((32, 32, 3), c, np.uint8) for c in ([255, 0, 0], [0, 0, 255]))
     none = np.zeros_like(red)
-    rows = np.array(
-        [[red, none, none], [blue, none, none], [red, blue, none], [none] * 3]
-    )
-    one, other, both, nothing = np.array(encoder(rows))
+    rows = [[red, none, none], [blue, none, none], [red, blue, none], [none] * 3]
+    one, other, both, nothing = np.array(encoder(np.array(rows)))
     np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-5, atol=1e-6)
     assert np.abs(one - other).max() > 1e-4 and not nothing.any()
 

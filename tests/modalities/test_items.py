@@ -42,7 +42,7 @@ def test_the_graph_and_python_unpack_what_was_packed(files):
 
 
 def test_other_base64_of_a_client_is_unpacked_and_no_base64_is_an_error():
-    spaced = '["%s" , "%s"]' % ("//79", base64.b64encode(b"moo").decode())
+    spaced = f'["//79" , "{base64.b64encode(b"moo").decode()}"]'
     assert unpack_in_graph(tf.constant(spaced)).numpy()[1] == b"moo"
     with pytest.raises(tf.errors.InvalidArgumentError):
         np.array(unpack_in_graph(tf.constant('["ä", "b"]')))
