@@ -11,9 +11,9 @@ from typing import TextIO
 
 from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.errors import Examples, UserError, did_you_mean, warn_of_faults
-from mmkeras.schema import AUDIO, IMAGE, MODALITIES, TEXT
+from mmkeras.schema import MODALITIES
 
-_COLUMNS = (*MODALITIES, "id", "label")
+_ROLES = ("id", "label")
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # of formats
 
 
@@ -45,6 +45,7 @@ def _parser() -> Parser:
     text = partial(parser.add_argument, type=str)
     number = partial(parser.add_argument, type=int)
     switch = partial(parser.add_argument, action="store_true")
+    pairs = partial(parser.add_argument, action="append")
     text("--target", metavar="HOST:PORT", help="gRPC server; http://... for REST.")
     text("--model", default="mmkeras", metavar="NAME", help="Model name.")
     number("--version", metavar="N", help="Model version.")
@@ -52,13 +53,15 @@ def _parser() -> Parser:
     text("--image", metavar="FILE", help="Image of the row.")
     text("--text", metavar="STR", help="Text of the row.")
     text("--audio", metavar="FILE", help="Audio of the row.")
+    pairs("--column", metavar="NAME=VALUE", help="Any column; repeat for each.")
     text("--data", metavar="FILE.csv", help="Table, instead of one row.")
     text("--output", metavar="FILE", help="Output file; stdout by default.")
     text("--format", metavar="csv|jsonl", help="csv for a table, else jsonl.")
     number("--in-flight", default=8, help="Limit of concurrent requests.")
     number("--batch", default=8, help="Rows of a table per request.")
-    for name in _COLUMNS:
+    for name in (*MODALITIES, *_ROLES):
         text(f"--{name}-column", default=name, help=f"Header of the {name} column.")
+    pairs("--rename", metavar="COLUMN=HEADER", help="Header of a column of the model.")
     switch("--text-files", help="Text is the path of a file: UTF-8 or .npy.")
     text("--timeout", type=float, default=30.0, help="Deadline of a request, seconds.")
     number("--retries", default=10, help="Limit of retries.")
@@ -82,11 +85,14 @@ def _check_arguments(parsed) -> None:
 
     if not parsed.target:
         raise UserError("Give --target HOST:PORT (gRPC) or http://HOST:PORT (REST).")
-    modalities = [m for m in MODALITIES if getattr(parsed, m) is not None]
-    if parsed.data and modalities:
-        raise UserError(f"Give --data or --{modalities[0]}, not both.")
-    if not parsed.data and not modalities:
-        raise UserError("Give --image, --text, --audio, or a table by --data.")
+    values = list(_values(parsed))
+    if parsed.data and values:
+        raise UserError(f"Give --data or {values[0][0]}, not both.")
+    if not parsed.data and not values:
+        raise UserError(
+            "Give --image, --text, --audio, --column, or a table by --data."
+        )
+    list(_names(parsed))  # raises errors before any call
     if parsed.format and parsed.format not in FORMATS:
         hint = did_you_mean(parsed.format, FORMATS)
         raise UserError(f"There is no format '{parsed.format}'.{hint}")
@@ -102,10 +108,36 @@ def _check_arguments(parsed) -> None:
 def _check_output(output: Path, parsed) -> None:
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise UserError(f"--output '{output}' must be a file in a folder that exists.")
-    for flag in ("data", IMAGE, AUDIO):
-        path = getattr(parsed, flag)
+    for flag, _, path in [("--data", "", parsed.data), *_values(parsed)]:
         if path and output.exists() and os.path.exists(path) and output.samefile(path):
-            raise UserError(f"--output is the file of --{flag}; give another one.")
+            raise UserError(f"--output is the file of {flag}; give another one.")
+
+
+def _values(parsed) -> Iterator[tuple[str, str, str]]:
+    """Yields flag, column and value of the row."""
+    for name in MODALITIES:
+        if (value := getattr(parsed, name)) is not None:
+            yield f"--{name}", name, value
+    for flag, name, value in _pairs("--column", parsed.column or ()):
+        yield f"{flag} {name}", name, value
+
+
+def _names(parsed) -> Iterator[tuple[str, str, str]]:
+    """Yields flag, column and its name in the table, if that is another one."""
+    for name in MODALITIES:
+        if (header := getattr(parsed, f"{name}_column")) != name:
+            yield f"--{name}-column", name, header
+    yield from _pairs("--rename", parsed.rename or ())
+
+
+def _pairs(flag: str, pairs: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not (name and sign):
+            raise UserError(
+                f"{flag} '{pair}' must be NAME=VALUE. Add the name and '='."
+            )
+        yield flag, name, value
 
 
 def _client_settings(parsed) -> dict:
@@ -128,12 +160,10 @@ def _predict_row(client, parsed) -> None:
     from mmkeras.data.table import Row
     from serving.client.output_writer import JSON_LINES, OutputWriter
 
-    row = {m: getattr(parsed, m) for m in MODALITIES}
-    if row[TEXT] is not None and parsed.text_files:
-        row[TEXT] = Path(row[TEXT])
+    row = _row(parsed, client.describe())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # printed below
-        prediction = client.predict(**row)
+        (prediction,) = client.predict_rows([row])
     file_format = _file_format(parsed, JSON_LINES)
     classes = client.describe().classes
     with _open_output(parsed.output) as file:
@@ -142,20 +172,53 @@ def _predict_row(client, parsed) -> None:
     print_warnings(warn_of_faults(Examples(prediction.notes)))
 
 
+def _row(parsed, model) -> dict[str, str | Path]:
+    """Returns column -> value of one row.
+
+    Raises:
+        UserError: A flag names no column, or one that has a value already.
+    """
+    from serving.client.columns import build_column, holds_paths
+    from serving.client.model_info import column_error
+    from serving.client.settings import Limits
+
+    row = {}
+    for flag, name, value in _values(parsed):
+        columns = [name] if name in model.columns else []
+        if not columns and flag == f"--{name}":  # the only column of this type
+            columns = [n for n, kind in model.columns.items() if kind == name]
+        if len(columns) != 1:
+            raise UserError(
+                f"{flag}: {column_error(name, model.columns, parsed.model)}"
+            )
+        (name,) = columns
+        if name in row:
+            raise UserError(f"{flag}: column '{name}' has a value. Give it once.")
+        column = build_column(name, model.columns[name], Limits())
+        is_path = not column.has_files and holds_paths(column, parsed.text_files)
+        row[name] = Path(value) if is_path else value
+    return row
+
+
 def _predict_table(client, parsed) -> None:
     from tqdm import tqdm
 
     from mmkeras.config import TableConfig
+    from serving.client.model_info import column_error
     from serving.client.output_writer import CSV, OutputWriter
     from serving.client.table import Table, Totals, predict_table
 
-    columns = {f"{n}_column": getattr(parsed, f"{n}_column") for n in _COLUMNS}
+    model, totals = client.describe(), Totals()
+    for flag, name, header in _names(parsed):
+        if name not in model.columns:
+            error = column_error(name, model.columns, parsed.model)
+            raise UserError(f"{flag} {header}: {error}")
     table = Table(
         path=Path(parsed.data),
-        columns=TableConfig(**columns),
+        roles=TableConfig(id_column=parsed.id_column, label=parsed.label_column),
+        names={name: header for _, name, header in _names(parsed)},
         text_files=parsed.text_files,
     )
-    model, totals = client.describe(), Totals()
     table.check(model)
     file_format = _file_format(parsed, CSV)
     # None: a progress bar on a terminal only; and none between rows on a terminal.

@@ -1,0 +1,32 @@
+"""Objects of the types of columns, with the limits of the client."""
+
+import pytest
+
+from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.types import TYPES
+from serving.client.columns import build_column, holds_paths
+from serving.client.settings import Limits
+
+LIMITS = Limits(max_megapixels=3, clip_s=7)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_column_is_of_its_type_with_the_limits_of_the_client(kind):
+    column = build_column("x", kind, LIMITS)
+    assert (column.name, column.type) == ("x", kind) and type(column) is TYPES[kind]
+    assert getattr(column.settings, "clip_s", 7) == 7
+    assert getattr(column.settings, "max_megapixels", 3) == 3
+
+
+def test_values_of_an_unknown_type_are_sent_as_they_are():
+    column = build_column("x", "video", LIMITS)
+    assert column.prepare(b"a") == (b"a", ()) and column.read("2.5", None).data == 2.5
+    with pytest.raises(Unreadable, match="not a number"):
+        column.read("a", None)
+
+
+def test_cells_of_files_are_paths_and_those_of_texts_if_wanted():
+    for kind, always, text_files in (("image", 1, 1), ("vector", 1, 1), ("text", 0, 1)):
+        column = build_column("x", kind, LIMITS)
+        assert holds_paths(column, False) == always
+        assert holds_paths(column, True) == text_files
