@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from mmkeras.config import AudioConfig, Config, ImageConfig
-from mmkeras.data.example_reader import RowReader
-from mmkeras.data.table import Row
 from mmkeras.errors import UserError
 from mmkeras.modalities.audio.reading import prepare_audio
 from mmkeras.modalities.audio.wav import wav_format
+from mmkeras.modalities.column import FileReader
 from mmkeras.modalities.image.heif import AVIF, HEIC
 from mmkeras.modalities.image.reading import prepare_image
+from mmkeras.modalities.types import TYPES as TYPES_OF_COLUMNS
 from serving.client.inputs import list_columns, prepare_row
 from serving.client.model_info import ModelInfo
 from serving.client.settings import Limits, Settings
@@ -84,11 +84,11 @@ def test_files_of_phones_and_browsers_become_those_of_training(
     path.write_bytes(encode())
     sent = prepare(**{modality: path}).data[modality]
     assert sent.startswith(start)
-    row = Row(line=2, id="r", cells={modality: "file"}, labels=("a",), split="train")
-    content = RowReader(tmp_path, Config(), {}).read(row)
-    assert content.broken == {} and content.metadata
+    column = TYPES_OF_COLUMNS[modality](modality, getattr(Config(), modality))
+    content = column.read("file", FileReader(tmp_path))
+    assert content.metadata
     if modality == "image":  # training stores the clip at the model's rate
-        assert content.data == {"image": sent}
+        assert content.data == sent
 
 
 def test_a_fault_that_loses_no_samples_is_a_note(tmp_path):
