@@ -13,7 +13,6 @@ from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.errors import Examples, UserError, did_you_mean, warn_of_faults
 from mmkeras.schema import MODALITIES
 
-_ROLES = ("id", "label")
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # of formats
 
 
@@ -59,7 +58,7 @@ def _parser() -> Parser:
     text("--format", metavar="csv|jsonl", help="csv for a table, else jsonl.")
     number("--in-flight", default=8, help="Limit of concurrent requests.")
     number("--batch", default=8, help="Rows of a table per request.")
-    for name in (*MODALITIES, *_ROLES):
+    for name in (*MODALITIES, "id", "label"):
         text(f"--{name}-column", default=name, help=f"Header of the {name} column.")
     pairs("--rename", metavar="COLUMN=HEADER", help="Header of a column of the model.")
     switch("--text-files", help="Text is the path of a file: UTF-8 or .npy.")
@@ -85,14 +84,12 @@ def _check_arguments(parsed) -> None:
 
     if not parsed.target:
         raise UserError("Give --target HOST:PORT (gRPC) or http://HOST:PORT (REST).")
-    values = list(_values(parsed))
+    values = _pairs(parsed, "column")
     if parsed.data and values:
         raise UserError(f"Give --data or {values[0][0]}, not both.")
     if not parsed.data and not values:
-        raise UserError(
-            "Give --image, --text, --audio, --column, or a table by --data."
-        )
-    list(_names(parsed))  # raises errors before any call
+        raise UserError("Give --column, --image, --text, --audio, or a --data table.")
+    _pairs(parsed, "rename", "_column")
     if parsed.format and parsed.format not in FORMATS:
         hint = did_you_mean(parsed.format, FORMATS)
         raise UserError(f"There is no format '{parsed.format}'.{hint}")
@@ -108,36 +105,27 @@ def _check_arguments(parsed) -> None:
 def _check_output(output: Path, parsed) -> None:
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise UserError(f"--output '{output}' must be a file in a folder that exists.")
-    for flag, _, path in [("--data", "", parsed.data), *_values(parsed)]:
+    for flag, _, path in [("--data", "", parsed.data), *_pairs(parsed, "column")]:
         if path and output.exists() and os.path.exists(path) and output.samefile(path):
             raise UserError(f"--output is the file of {flag}; give another one.")
 
 
-def _values(parsed) -> Iterator[tuple[str, str, str]]:
-    """Yields flag, column and value of the row."""
+def _pairs(parsed, dest: str, suffix: str = "") -> list[tuple[str, str, str]]:
+    """Returns flag, column and value of --text and so on, and of the flag NAME=VALUE.
+
+    Leaves out flags with their defaults.
+    """
+    pairs = []
     for name in MODALITIES:
-        if (value := getattr(parsed, name)) is not None:
-            yield f"--{name}", name, value
-    for flag, name, value in _pairs("--column", parsed.column or ()):
-        yield f"{flag} {name}", name, value
-
-
-def _names(parsed) -> Iterator[tuple[str, str, str]]:
-    """Yields flag, column and its name in the table, if that is another one."""
-    for name in MODALITIES:
-        if (header := getattr(parsed, f"{name}_column")) != name:
-            yield f"--{name}-column", name, header
-    yield from _pairs("--rename", parsed.rename or ())
-
-
-def _pairs(flag: str, pairs: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    for pair in pairs:
+        value = getattr(parsed, f"{name}{suffix}")
+        if value is not None and not (suffix and value == name):
+            pairs.append((f"--{name}{suffix.replace('_', '-')}", name, value))
+    for pair in getattr(parsed, dest) or ():
         name, sign, value = pair.partition("=")
         if not (name and sign):
-            raise UserError(
-                f"{flag} '{pair}' must be NAME=VALUE. Add the name and '='."
-            )
-        yield flag, name, value
+            raise UserError(f"--{dest} '{pair}' must be NAME=VALUE. Add '='.")
+        pairs.append((f"--{dest} {name}", name, value))
+    return pairs
 
 
 def _client_settings(parsed) -> dict:
@@ -178,48 +166,51 @@ def _row(parsed, model) -> dict[str, str | Path]:
     Raises:
         UserError: A flag names no column, or one that has a value already.
     """
-    from serving.client.columns import build_column, holds_paths
+    from serving.client.columns import cell_value
     from serving.client.model_info import column_error
-    from serving.client.settings import Limits
 
     row = {}
-    for flag, name, value in _values(parsed):
+    for flag, name, value in _pairs(parsed, "column"):
         columns = [name] if name in model.columns else []
         if not columns and flag == f"--{name}":  # the only column of this type
             columns = [n for n, kind in model.columns.items() if kind == name]
         if len(columns) != 1:
-            raise UserError(
-                f"{flag}: {column_error(name, model.columns, parsed.model)}"
-            )
+            error = column_error(name, model.columns, parsed.model)
+            raise UserError(f"{flag}: {error}")
         (name,) = columns
         if name in row:
             raise UserError(f"{flag}: column '{name}' has a value. Give it once.")
-        column = build_column(name, model.columns[name], Limits())
-        is_path = not column.has_files and holds_paths(column, parsed.text_files)
-        row[name] = Path(value) if is_path else value
+        row[name] = cell_value(value, model.columns[name], parsed.text_files)
     return row
+
+
+def _table(parsed, model):
+    from mmkeras.config import TableConfig
+    from serving.client.model_info import column_error
+    from serving.client.table import Table
+
+    names = {}
+    for flag, name, header in _pairs(parsed, "rename", "_column"):
+        if name not in model.columns:
+            raise UserError(
+                f"{flag}: {column_error(name, model.columns, parsed.model)}"
+            )
+        names[name] = header
+    roles = TableConfig(id_column=parsed.id_column, label=parsed.label_column)
+    path, text_files = Path(parsed.data), parsed.text_files
+    table = Table(path=path, roles=roles, names=names, text_files=text_files)
+    table.check(model)
+    return table
 
 
 def _predict_table(client, parsed) -> None:
     from tqdm import tqdm
 
-    from mmkeras.config import TableConfig
-    from serving.client.model_info import column_error
     from serving.client.output_writer import CSV, OutputWriter
-    from serving.client.table import Table, Totals, predict_table
+    from serving.client.table import Totals, predict_table
 
     model, totals = client.describe(), Totals()
-    for flag, name, header in _names(parsed):
-        if name not in model.columns:
-            error = column_error(name, model.columns, parsed.model)
-            raise UserError(f"{flag} {header}: {error}")
-    table = Table(
-        path=Path(parsed.data),
-        roles=TableConfig(id_column=parsed.id_column, label=parsed.label_column),
-        names={name: header for _, name, header in _names(parsed)},
-        text_files=parsed.text_files,
-    )
-    table.check(model)
+    table = _table(parsed, model)
     file_format = _file_format(parsed, CSV)
     # None: a progress bar on a terminal only; and none between rows on a terminal.
     disable = True if not parsed.output and sys.stdout.isatty() else None

@@ -1,7 +1,9 @@
 """Columns of a served model: the objects of their types, with the client's limits."""
 
-from dataclasses import fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from mmkeras.config import Config
@@ -15,8 +17,7 @@ from serving.client.settings import Limits
 class UnknownColumn(Text):
     """Column of a type of a later version, whose values are sent as they are."""
 
-    type = "unknown"
-    section = Text.type
+    section, has_encoder_of_vectors = Text.type, False
 
     def read(self, cell: Any, files: FileReader) -> Content:
         """Reads a number."""
@@ -31,12 +32,19 @@ def build_column(name: str, column_type: str, limits: Limits) -> Column:
     """Returns the object of a column; `limits` replace settings of the same name."""
     kind = TYPES.get(column_type, UnknownColumn)
     settings = getattr(Config(), kind.section or kind.type)
-    known = {f.name for f in fields(settings)}
-    values = {f.name: getattr(limits, f.name) for f in fields(limits)}
-    own = {key: value for key, value in values.items() if key in known}
-    return kind(name, replace(settings, **own))
+    known = {field.name for field in fields(settings)}
+    values = {n: value for n, value in asdict(limits).items() if n in known}
+    return kind(name, replace(settings, **values))
 
 
-def holds_paths(column: Column, text_files: bool) -> bool:
-    """Returns whether cells of a table name files; `text_files` is for texts."""
-    return column.has_files or (text_files and column.has_encoder_of_vectors)
+def cell_value(
+    cell: str, column_type: str, text_files: bool, find: Callable[[str], str] = str
+) -> str | Path:
+    """Returns the value of a table's cell; `find` returns the path that a cell names.
+
+    With `text_files`, cells of texts are paths as well.
+    """
+    kind = TYPES.get(column_type, UnknownColumn)
+    if kind.has_files:
+        return find(cell)
+    return Path(find(cell)) if text_files and kind.has_encoder_of_vectors else cell

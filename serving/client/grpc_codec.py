@@ -43,9 +43,10 @@ def encode(call: Call, target: str) -> EncodedCall:
     )
 
 
-def cell_bytes(cell: Cell) -> int:
-    """Returns an upper bound of the bytes of a value in a request."""
-    return _CELL_BYTES + (len(cell) if isinstance(cell, bytes) else 0)
+def row_bytes(row: dict[str, Cell]) -> int:
+    """Returns an upper bound of a row's bytes in a request."""
+    strings = (cell for cell in row.values() if isinstance(cell, bytes))
+    return sum(map(len, strings)) + _CELL_BYTES * len(row)
 
 
 def _message(name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mmkeras.errors import UserError, shorten
 from serving.client.model_info import ModelInfo, column_error
 from serving.client.requests import Cell, PreparedRow
-from serving.client.settings import Settings
+from serving.client.settings import Limits, Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,9 +66,9 @@ def prepare_row(
         if name not in model.columns:
             raise column_error(name, model.columns, settings.model)
         column = build_column(name, model.columns[name], settings.limits)
-        is_number, max_mb = name in model.numbers, settings.limits.max_file_mb
+        is_number = isinstance(model.absent[name], float)
         try:
-            cell, faults = _prepare(value, column, is_number, max_mb)
+            cell, faults = _prepare(value, column, is_number, settings.limits)
         except Unreadable as error:
             reason = _SETTING.sub(r"\1", str(error))
             problems[name] = f"{name} {_shorten(value)}: {reason}"
@@ -82,29 +82,28 @@ def prepare_row(
 
 
 def _prepare(
-    value: Value, column: "Column", is_number: bool, max_file_mb: int
+    value: Value, column: "Column", is_number: bool, limits: Limits
 ) -> tuple[Cell, tuple[str, ...]]:
     """Returns what is sent for a value, and notes on faults of its file."""
     from mmkeras.modalities.column import FileReader
     from mmkeras.modalities.vector.reading import prepare_vector
 
     if is_number:
-        if not isinstance(value, str | Real):
-            raise _type_error(value, column, "a number")
+        _check(isinstance(value, str | Real), value, column, "a number")
         return column.read(value, FileReader(".")).data, ()
-    content = _content(value, column, max_file_mb)
+    content = _content(value, column, limits)
     if content.startswith(_NPY_PREFIX):
         return prepare_vector(content), ()
     return column.prepare(content)
 
 
-def _content(value: Value, column: "Column", max_file_mb: int) -> bytes:
+def _content(value: Value, column: "Column", limits: Limits) -> bytes:
     from mmkeras.modalities.file import Unreadable, read_file
 
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if isinstance(value, os.PathLike) or (isinstance(value, str) and column.has_files):
-        return read_file(os.fspath(value), max_file_mb)
+        return read_file(os.fspath(value), limits.max_file_mb)
     if isinstance(value, str):
         try:
             return value.encode()
@@ -112,34 +111,25 @@ def _content(value: Value, column: "Column", max_file_mb: int) -> bytes:
             raise Unreadable("characters that UTF-8 cannot encode") from None
     if column.has_files and _is_picture(value):
         return _encode_png(value)
-    if type(value).__name__ == "ndarray":
-        import numpy as np
+    allowed = "a path, bytes, an image" if column.has_files else "text, bytes, a path"
+    _check(type(value).__name__ == "ndarray", value, column, f"{allowed} or a vector")
+    import numpy as np
 
-        file = io.BytesIO()
-        np.save(file, value, allow_pickle=False)
-        return file.getvalue()
-    allowed = "text, bytes, a path or a vector"
-    if column.has_files:
-        allowed = "a path, bytes, an image or a vector"
-    raise _type_error(value, column, allowed)
+    file = io.BytesIO()
+    np.save(file, value, allow_pickle=False)
+    return file.getvalue()
 
 
-def _type_error(value: Value, column: "Column", allowed: str) -> UserError:
-    return UserError(
-        f"{column.name} must be {allowed}; received {type(value).__name__}."
-    )
+def _check(is_allowed: bool, value: Value, column: "Column", allowed: str) -> None:
+    if not is_allowed:
+        kind = type(value).__name__
+        raise UserError(f"{column.name} must be {allowed}; received {kind}.")
 
 
 def _is_picture(value: Any) -> bool:
-    """Returns whether a value is a PIL image, or pixels (H, W) or (H, W, C) of uint8.
-
-    (1, D) is a vector.
-    """
-    if type(value).__module__.startswith("PIL."):
-        return True
-    shape = getattr(value, "shape", ())
-    is_matrix = len(shape) == 3 or (len(shape) == 2 and shape[0] > 1)
-    return is_matrix and str(value.dtype) == "uint8"
+    """Whether a value is a PIL image, or pixels (H, W) or (H, W, C) of uint8."""
+    is_pixels = getattr(value, "dtype", "") == "uint8" and value.ndim > 1
+    return is_pixels or type(value).__module__.startswith("PIL.")
 
 
 def _encode_png(value: Any) -> bytes:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 from mmkeras.data.predictions_csv import merge_status, unreadable_status
@@ -11,7 +11,7 @@ from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, SERVING_DEFAULT
 from serving.client.prediction import Prediction
 from serving.client.requests import OUTPUTS, Cell, ModelMetadata, Outputs, PreparedRow
 
-_STRING, _NUMBER = "DT_STRING", "DT_FLOAT"
+_ABSENT: dict[str, Cell] = {"DT_STRING": b"", "DT_FLOAT": math.nan}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,28 +21,21 @@ class ModelInfo:
     Attributes:
         version: None for a server that does not report it.
         columns: Column -> its type, such as "image", in the order of the model.
-        numbers: Columns that are sent as float32; the others are strings.
+        absent: Column -> its value if a row lacks it: NaN for numbers, else b"".
         classes: In the order of the probabilities; () for a model without the signature
             `classify`.
-
-    Example:
-        client.describe().columns  # {"title": "text", "photo": "image"}
     """
 
     version: int | None
-    columns: Mapping[str, str]
-    numbers: frozenset[str] = field(default_factory=frozenset)
-    classes: tuple[str, ...]
-
-    def absent(self, column: str) -> Cell:
-        """Returns the value of a column that a row lacks."""
-        return math.nan if column in self.numbers else b""
+    columns: dict[str, str]
+    absent: dict[str, Cell]
+    classes: tuple[str, ...] = ()
 
 
 def read_columns(
     metadata: ModelMetadata, types: Mapping[str, str] | None, name: str
-) -> tuple[dict[str, str], frozenset[str]]:
-    """Returns column -> its type, and the columns of numbers.
+) -> ModelInfo:
+    """Returns the description of a model, without its classes.
 
     `types` is the reply to a `ColumnsCall`, or None for an earlier export, whose inputs
     have their types as names.
@@ -54,15 +47,16 @@ def read_columns(
     outputs = metadata.outputs.get(SERVING_DEFAULT, ())
     if types is None:
         types = {m: m for m in MODALITIES if m in inputs}
-    is_export = inputs and inputs.keys() == types.keys()
-    has_outputs = set(OUTPUTS) <= set(outputs)
-    if not (is_export and has_outputs and {*inputs.values()} <= {_STRING, _NUMBER}):
+    is_export = bool(inputs) and inputs.keys() == types.keys()
+    is_export &= set(inputs.values()) <= _ABSENT.keys()
+    if not is_export or set(OUTPUTS) - set(outputs):
         raise UserError(
             f"The model '{name}' is not an export of mmkeras: its signature "
             f"{SERVING_DEFAULT} has the inputs {', '.join(inputs) or '(none)'} and the "
             f"outputs {', '.join(outputs) or '(none)'}."
         )
-    return dict(types), frozenset(n for n, t in inputs.items() if t == _NUMBER)
+    absent = {column: _ABSENT[inputs[column]] for column in types}
+    return ModelInfo(version=metadata.version, columns={**types}, absent=absent)
 
 
 def column_error(column: str, columns: Mapping[str, str], model: str) -> UserError:
@@ -80,8 +74,7 @@ def check_columns(rows: Iterable[PreparedRow], model: ModelInfo, name: str) -> N
     """Raises a UserError if the model, or a newer version, lacks a column of a row."""
     for row in rows:
         for column, cell in row.data.items():
-            is_same_kind = isinstance(cell, float) == (column in model.numbers)
-            if column not in model.columns or not is_same_kind:
+            if type(model.absent.get(column)) is not type(cell):
                 raise column_error(column, model.columns, name)
 
 

@@ -22,6 +22,7 @@ from serving.client.model_info import (
 from serving.client.prediction import Prediction
 from serving.client.requests import (
     Call,
+    Cell,
     ClassNamesCall,
     ColumnsCall,
     MetadataCall,
@@ -53,7 +54,7 @@ class ClientProtocol:
     """Flows of calls about one model; keeps the descriptions of its versions."""
 
     def __init__(self, settings: Settings, codec: ModuleType):
-        """`codec` is `grpc_codec` or `rest_codec`, which computes sizes of values."""
+        """`codec` is `grpc_codec` or `rest_codec`, which computes the size of a row."""
         self._settings, self._codec = settings, codec
         self._spec = ModelSpec(
             model=settings.model, version=settings.version, label=settings.label
@@ -95,38 +96,35 @@ class ClientProtocol:
 
     def size_problem(self, row: PreparedRow) -> str:
         """Returns why a row does not fit into one request, or ""."""
-        max_bytes = self._settings.max_message_bytes
         size = self._row_bytes(row)
-        if size <= max_bytes - self._fixed_bytes():
+        if size <= self._max_row_bytes:
             return ""
         text = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size} bytes"
         return (
             f"{text} to send, more than a message may have "
-            f"(max_message_bytes={max_bytes})"
+            f"(max_message_bytes={self._settings.max_message_bytes})"
         )
 
     def _row_bytes(self, row: PreparedRow) -> int:
-        """Returns an upper bound of a row's bytes, with its absent columns."""
-        model = self._model  # another thread may replace it
-        columns = model.columns if model else ()
-        absent = self._codec.cell_bytes(b"") * len(set(columns) - row.data.keys())
-        return absent + sum(map(self._codec.cell_bytes, row.data.values()))
+        return self._codec.row_bytes(self._absent | row.data)
 
-    def _fixed_bytes(self) -> int:
-        """Returns an upper bound of the bytes of a request without its values."""
-        model = self._model
-        names = model.columns if model else ()
-        size = sum(len(name.encode()) for name in names) * _NAME_BYTES
-        return _FIXED_BYTES + _INPUT_BYTES * len(names) + size
+    @property
+    def _absent(self) -> dict[str, Cell]:
+        model = self._model  # another thread may replace it
+        return model.absent if model else {}
+
+    @property
+    def _max_row_bytes(self) -> int:
+        names = (_INPUT_BYTES + _NAME_BYTES * len(n.encode()) for n in self._absent)
+        return self._settings.max_message_bytes - _FIXED_BYTES - sum(names)
 
     def _split(self, rows: Sequence[PreparedRow]) -> Iterator[list[PreparedRow]]:
-        budget = self._settings.max_message_bytes - self._fixed_bytes()
         batch, used = [], 0
         for row in rows:
             if problem := self.size_problem(row):
                 raise UserError(f"A row is too large: {problem}.")
             size = self._row_bytes(row)
-            if batch and used + size > budget:
+            if batch and used + size > self._max_row_bytes:
                 yield batch
                 batch, used = [], 0
             batch.append(row)
@@ -139,8 +137,8 @@ class ClientProtocol:
             model = yield from self.describe()
             check_columns(rows, model, self._spec.model)
             columns = {
-                name: [row.data.get(name, model.absent(name)) for row in rows]
-                for name in model.columns
+                name: [row.data.get(name, absent) for row in rows]
+                for name, absent in model.absent.items()
             }
             try:
                 outputs = yield PredictCall(spec=self._spec, columns=columns)
@@ -170,7 +168,7 @@ class ClientProtocol:
             return False
         self._model = yield from self._describe(self._spec)
         new = self._model
-        return (new.columns, new.numbers) != (model.columns, model.numbers)
+        return (new.columns, new.absent) != (model.columns, model.absent)
 
     def _model_of(self, outputs: Outputs, model: ModelInfo) -> Flow[ModelInfo | None]:
         """Returns the model that computed the outputs; None if its version is gone.
@@ -202,8 +200,7 @@ class ClientProtocol:
             except PredictError as error:
                 raise (yield from self._add_hint(error)) from None
             try:
-                at_version = spec.at(metadata.version)
-                model = yield from self._read_model(at_version, metadata)
+                model = yield from self._read_model(spec, metadata)
             except PredictError as error:
                 if error.code == "NOT_FOUND" and attempt + 1 < _MAX_ATTEMPTS:
                     continue  # the version was unloaded between the calls
@@ -216,20 +213,17 @@ class ClientProtocol:
 
     def _read_model(self, spec: ModelSpec, metadata: ModelMetadata) -> Flow[ModelInfo]:
         """Returns the description of the version that has the metadata."""
-        types, classes = None, ()
+        spec, types = spec.at(metadata.version), None
         if COLUMNS in metadata.inputs:
             types = yield ColumnsCall(spec=spec)
-        columns, numbers = read_columns(metadata, types, spec.model)
-        model = ModelInfo(
-            version=metadata.version, columns=columns, numbers=numbers, classes=()
-        )
+        model = read_columns(metadata, types, spec.model)
         cached = self._models.get(model.version)
         if cached is not None and replace(cached, classes=()) == model:
             return cached
-        if CLASSIFY in metadata.inputs:
-            column = next(iter(columns))
-            row = {column: model.absent(column)}
-            classes = yield ClassNamesCall(spec=spec, row=row)
+        if CLASSIFY not in metadata.inputs:
+            return model
+        name, absent = next(iter(model.absent.items()))
+        classes = yield ClassNamesCall(spec=spec, row={name: absent})
         return replace(model, classes=classes)
 
     def _add_hint(self, error: PredictError) -> Flow[PredictError]:

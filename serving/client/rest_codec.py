@@ -64,8 +64,7 @@ def encode(call: Call, target: str) -> EncodedCall:
         path, decode = f"{_path(call.spec)}/metadata", _decode_metadata
     elif isinstance(call, ColumnsCall):
         path, decode = f"{_path(call.spec)}:predict", _decode_columns
-        inputs = {schema.CLASSIFY_INPUT: [""]}
-        body = {"signature_name": schema.COLUMNS, "inputs": inputs}
+        body = {"signature_name": schema.COLUMNS, "inputs": [""]}
     elif isinstance(call, ClassNamesCall):
         path, decode = f"{_path(call.spec)}:classify", _decode_classes
         example = {name: _json_cell(cell) for name, cell in call.row.items()}
@@ -80,11 +79,11 @@ def encode(call: Call, target: str) -> EncodedCall:
     )
 
 
-def cell_bytes(cell: Cell) -> int:
-    """Returns an upper bound of the bytes of a value in a request, in base64."""
-    if isinstance(cell, float):
-        return _NUMBER_BYTES
-    return (len(cell) + 2) // 3 * 4 + _STRING_BYTES
+def row_bytes(row: dict[str, Cell]) -> int:
+    """Returns an upper bound of a row's bytes in a request, in base64."""
+    strings = [cell for cell in row.values() if isinstance(cell, bytes)]
+    size = sum((len(cell) + 2) // 3 * 4 + _STRING_BYTES for cell in strings)
+    return size + _NUMBER_BYTES * (len(row) - len(strings))
 
 
 def _path(spec: ModelSpec) -> str:
@@ -101,10 +100,7 @@ def _columns(call: PredictCall) -> dict[str, list]:
 
 
 def _json_cell(cell: Cell) -> dict[str, str] | float:
-    """Returns bytes as base64; a number is itself, and NaN the word that Serving reads.
-
-    Source: `IsLosslessDecimal` in json_tensor.cc of TensorFlow Serving takes NaN.
-    """
+    """Returns bytes as base64, and a number unchanged: TF Serving reads NaN."""
     return cell if isinstance(cell, float) else {"b64": b64encode(cell).decode()}
 
 

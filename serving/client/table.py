@@ -7,21 +7,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from mmkeras.cli import print_warnings
 from mmkeras.config import TableConfig
 from mmkeras.data.table import Row, check_columns, iter_rows, warn_absent
 from mmkeras.errors import Examples, UserError, warn_of_faults
-from mmkeras.modalities.column import Column
 from mmkeras.modalities.file import find_file
 from mmkeras.schema import UNREADABLE
 from serving.client.client import Client
-from serving.client.columns import build_column, holds_paths
+from serving.client.columns import cell_value
 from serving.client.model_info import ModelInfo
 from serving.client.output_writer import full_status
 from serving.client.prediction import Prediction
-from serving.client.settings import Limits
 
 
 @dataclass(kw_only=True)
@@ -82,18 +81,13 @@ class Table:
 
     def inputs(self, row: Row, model: ModelInfo) -> dict[str, str | Path]:
         """Returns column -> value for the client."""
-        values = {}
-        for name, kind in model.columns.items():
-            if cell := row.cells[self.names.get(name, name)]:
-                column = build_column(name, kind, Limits())
-                values[name] = self._value(column, cell)
-        return values
-
-    def _value(self, column: Column, cell: str) -> str | Path:
-        if not holds_paths(column, self.text_files):
-            return cell
-        path = find_file(self.path.parent, cell)
-        return path if column.has_files else Path(path)
+        find = partial(find_file, self.path.parent)
+        cells = ((n, row.cells[self.names.get(n, n)]) for n in model.columns)
+        return {
+            name: cell_value(cell, model.columns[name], self.text_files, find)
+            for name, cell in cells
+            if cell
+        }
 
 
 @contextmanager

@@ -13,13 +13,10 @@ _NUMBERS = {FLOAT: ("f", 4, "float_val"), DOUBLE: ("d", 8, "double_val")}
 
 def fill(tensor, values: Sequence[bytes] | Sequence[float]) -> None:
     """Fills an empty TensorProto with (B,) strings, or with (B,) numbers as float32."""
+    is_number = isinstance(values[0], float)
+    tensor.dtype = FLOAT if is_number else STRING
     tensor.tensor_shape.dim.add(size=len(values))
-    if isinstance(values[0], float):
-        tensor.dtype = FLOAT
-        tensor.float_val.extend(values)
-    else:
-        tensor.dtype = STRING
-        tensor.string_val.extend(values)
+    (tensor.float_val if is_number else tensor.string_val).extend(values)
 
 
 def strings(tensor) -> list[str]:

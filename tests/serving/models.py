@@ -106,3 +106,61 @@ def floats(value: float) -> tf.train.Example:
     example = tf.train.Example()
     example.features.feature["x"].float_list.value.append(value)
     return example
+
+
+class Shop(tf.Module):
+    """Model of columns price, title and photo, as mmkeras exports one.
+
+    What costs more than 2 is dear. `status` lists absent columns, else it is `title`.
+    """
+
+    COLUMNS = {"price": "numeric", "title": "text", "photo": "image"}
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.float32, name="price"),
+            tf.TensorSpec([None], tf.string, name="title"),
+            tf.TensorSpec([None], tf.string, name="photo"),
+        ]
+    )
+    def serve(self, price, title, photo):
+        absent = {"price": tf.math.is_nan(price), "title": title == ""}
+        absent["photo"] = photo == ""
+        parts = [tf.where(x, f"; {name} absent", "") for name, x in absent.items()]
+        status = tf.strings.regex_replace(tf.strings.join(parts), "^; ", "")
+        score = self._probabilities(price)
+        return {
+            "probabilities": score,
+            "label": tf.gather(["cheap", "dear"], tf.argmax(score, axis=1)),
+            "score": tf.reduce_max(score, axis=1),
+            "status": tf.where(status == "", title, status),
+        }
+
+    def _probabilities(self, price):
+        dear = tf.where(price > 2, 0.75, 0.25)
+        return tf.stack([1 - dear, dear], axis=1)
+
+    @tf.function(input_signature=[_EXAMPLES])
+    def classify(self, inputs):
+        features = {"price": tf.io.FixedLenFeature([], tf.float32, float("nan"))}
+        scores = self._probabilities(tf.io.parse_example(inputs, features)["price"])
+        names = tf.tile([["cheap", "dear"]], [tf.shape(scores)[0], 1])
+        return {"classes": names, "scores": scores}
+
+    @tf.function(input_signature=[_EXAMPLES])
+    def columns(self, inputs):
+        rows = [tf.shape(inputs)[0], 1]
+        names, types = list(self.COLUMNS), list(self.COLUMNS.values())
+        return {"name": tf.tile([names], rows), "type": tf.tile([types], rows)}
+
+
+def save_shop(base: Path) -> Path:
+    """Saves `Shop` as version 1; returns `base`."""
+    model = Shop()
+    signatures = {
+        "serving_default": model.serve,
+        "classify": model.classify,
+        "columns": model.columns,
+    }
+    tf.saved_model.save(model, str(base / "1"), signatures)
+    return base

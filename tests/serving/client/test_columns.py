@@ -1,10 +1,12 @@
 """Objects of the types of columns, with the limits of the client."""
 
+from pathlib import Path
+
 import pytest
 
 from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.types import TYPES
-from serving.client.columns import build_column, holds_paths
+from serving.client.columns import build_column, cell_value
 from serving.client.settings import Limits
 
 LIMITS = Limits(max_megapixels=3, clip_s=7)
@@ -26,7 +28,12 @@ def test_values_of_an_unknown_type_are_sent_as_they_are():
 
 
 def test_cells_of_files_are_paths_and_those_of_texts_if_wanted():
-    for kind, always, text_files in (("image", 1, 1), ("vector", 1, 1), ("text", 0, 1)):
-        column = build_column("x", kind, LIMITS)
-        assert holds_paths(column, False) == always
-        assert holds_paths(column, True) == text_files
+    def find(cell):
+        return f"folder/{cell}"
+
+    for kind in ("image", "vector"):
+        for text_files in (False, True):
+            assert cell_value("a", kind, text_files, find) == "folder/a"
+    assert cell_value("a", "text", False, find) == "a"
+    assert cell_value("a", "text", True, find) == Path("folder/a")
+    assert cell_value("a", "video", True, find) == "a"

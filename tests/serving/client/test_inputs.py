@@ -24,8 +24,7 @@ TYPES = {"text": "text", "image": "image", "audio": "audio", "vectors": "vector"
 MODEL = ModelInfo(
     version=1,
     columns=TYPES | {"price": "numeric"},
-    numbers=frozenset({"price"}),
-    classes=(),
+    absent=dict.fromkeys(TYPES, b"") | {"price": float("nan")},
 )
 
 

@@ -1,5 +1,7 @@
 """Match of labels and class names, and predictions from outputs."""
 
+import math
+
 import pytest
 
 from mmkeras.errors import UserError
@@ -13,7 +15,9 @@ from serving.client.model_info import (
 )
 from serving.client.requests import OUTPUTS, ModelMetadata, Outputs, PreparedRow
 
-MODEL = ModelInfo(version=1, columns={"text": "text"}, classes=("a", "b", "c"))
+MODEL = ModelInfo(
+    version=1, columns={"text": "text"}, absent={"text": b""}, classes=("a", "b", "c")
+)
 TYPES = {"title": "text", "photo": "image", "price": "numeric"}
 
 
@@ -27,19 +31,18 @@ def metadata(**inputs):
 
 def test_columns_have_the_order_of_the_model_and_numbers_their_type():
     inputs = {"photo": "DT_STRING", "price": "DT_FLOAT", "title": "DT_STRING"}
-    columns, numbers = read_columns(metadata(**inputs), TYPES, "m")
-    assert list(columns.items()) == list(TYPES.items()) and numbers == {"price"}
-    model = ModelInfo(version=1, columns=columns, numbers=numbers, classes=())
-    assert model.absent("title") == b"" and model.absent("price") != model.absent(
-        "price"
-    )
+    model = read_columns(metadata(**inputs), TYPES, "m")
+    assert list(model.columns.items()) == list(TYPES.items())
+    assert list(model.absent) == list(TYPES)
+    assert model.absent["title"] == b"" and math.isnan(model.absent["price"])
 
 
 def test_inputs_of_an_earlier_export_have_their_types_as_names():
     inputs = dict.fromkeys(("audio", "image", "text"), "DT_STRING")
-    columns, numbers = read_columns(metadata(**inputs), None, "m")
-    assert list(columns) == ["text", "image", "audio"] and not numbers
-    assert all(name == kind for name, kind in columns.items())
+    model = read_columns(metadata(**inputs), None, "m")
+    assert list(model.columns) == ["text", "image", "audio"]
+    assert all(name == kind for name, kind in model.columns.items())
+    assert set(model.absent.values()) == {b""}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,7 @@ def test_an_unknown_column_is_named_with_the_known_ones_and_their_types():
 
 def test_a_row_for_another_version_is_refused():
     model = ModelInfo(
-        version=1, columns=TYPES, numbers=frozenset({"price"}), classes=()
+        version=1, columns=TYPES, absent={"title": b"", "photo": b"", "price": math.nan}
     )
     check_columns([PreparedRow(data={"price": 1.0}, problems={})], model, "m")
     for data in ({"audio": b"a"}, {"price": b"1"}, {"title": 1.0}):
@@ -102,7 +105,9 @@ def test_a_label_matches_if_it_follows_from_the_probabilities(
 
 
 def test_without_class_names_any_label_matches():
-    model = ModelInfo(version=1, columns={"text": "text"}, classes=())
+    model = ModelInfo(
+        version=1, columns={"text": "text"}, absent={"text": b""}, classes=()
+    )
     assert labels_match(outputs("z", 0.5), model)
 
 

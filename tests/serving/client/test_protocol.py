@@ -262,10 +262,6 @@ def test_outputs_for_another_number_of_rows_are_refused():
     assert error.code == "INTERNAL" and "2 rows of outputs for 1 rows" in str(error)
 
 
-def size_bound(codec, row):
-    return sum(map(codec.cell_bytes, row.values()))
-
-
 @pytest.mark.parametrize("codec", [grpc_codec, rest_codec])
 def test_the_size_of_numbers_and_of_many_inputs_is_an_upper_bound(codec):
     protocol = new_protocol(codec, max_message_bytes=30_000)
@@ -293,9 +289,9 @@ def test_the_size_of_a_row_is_an_upper_bound(codec, size):
     data = {"text": b"x" * size, "image": b"y" * size}
     columns = {name: [content] * 50 for name, content in data.items()}
     content = codec.encode(PredictCall(spec=SPEC, columns=columns), "t").content
-    assert len(content) <= 50 * size_bound(codec, data) + 2048
+    assert len(content) <= 50 * codec.row_bytes(data) + 2048
     if codec is rest_codec:
-        assert len(content) > 50 * size_bound(codec, data) * 0.6
+        assert len(content) > 50 * codec.row_bytes(data) * 0.6
 
 
 @pytest.mark.parametrize("codec", [grpc_codec, rest_codec])

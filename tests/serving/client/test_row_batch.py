@@ -10,12 +10,17 @@ from serving.client.protocol import ClientProtocol
 from serving.client.row_batch import RowBatch, batches, check_stream
 from serving.client.settings import Settings
 
+COLUMNS = {"text": "text", "image": "image"}
+
 
 @pytest.fixture
 def make_batch():
     settings = Settings(target="localhost:8500", max_message_bytes=10_000)
     model = ModelInfo(
-        version=1, columns={"text": "text", "image": "image"}, classes=("a", "b")
+        version=1,
+        columns=COLUMNS,
+        absent=dict.fromkeys(COLUMNS, b""),
+        classes=("a", "b"),
     )
     protocol = ClientProtocol(settings, grpc_codec)
     return lambda rows: RowBatch(rows, model, settings, protocol)
