@@ -119,12 +119,12 @@ class ClientProtocol:
         return self._settings.max_message_bytes - _FIXED_BYTES - sum(names)
 
     def _split(self, rows: Sequence[PreparedRow]) -> Iterator[list[PreparedRow]]:
-        batch, used = [], 0
+        batch, used, budget = [], 0, self._max_row_bytes
         for row in rows:
             if problem := self.size_problem(row):
                 raise UserError(f"A row is too large: {problem}.")
             size = self._row_bytes(row)
-            if batch and used + size > self._max_row_bytes:
+            if batch and used + size > budget:
                 yield batch
                 batch, used = [], 0
             batch.append(row)
