@@ -4,33 +4,24 @@ from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from mmkeras.config import Config
-from mmkeras.modalities.column import Column, Content, FileReader
-from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.column import Column
+from mmkeras.modalities.tabular.numeric import Numeric
 from mmkeras.modalities.text.column import Text
 from mmkeras.modalities.types import TYPES
 from serving.client.settings import Limits
 
 
-class UnknownColumn(Text):
-    """Column of a type of a later version, whose values are sent as they are."""
-
-    section, has_encoder_of_vectors = Text.type, False
-
-    def read(self, cell: Any, files: FileReader) -> Content:
-        """Reads a number."""
-        try:
-            return Content(data=float(cell), digest=b"")
-        except ValueError:
-            raise Unreadable("not a number") from None
-
-
 @lru_cache(maxsize=256)
-def build_column(name: str, column_type: str, limits: Limits) -> Column:
-    """Returns the object of a column; `limits` replace settings of the same name."""
-    kind = TYPES.get(column_type, UnknownColumn)
+def build_column(
+    name: str, column_type: str, is_number: bool, limits: Limits
+) -> Column:
+    """Returns the object of a column; `limits` replace settings of the same name.
+
+    A type of a later version is that of numbers, or of texts.
+    """
+    kind = TYPES.get(column_type, Numeric if is_number else Text)
     settings = getattr(Config(), kind.section or kind.type)
     known = {field.name for field in fields(settings)}
     values = {n: value for n, value in asdict(limits).items() if n in known}
@@ -44,7 +35,7 @@ def cell_value(
 
     With `text_files`, cells of texts are paths as well.
     """
-    kind = TYPES.get(column_type, UnknownColumn)
+    kind = TYPES.get(column_type, Text)
     if kind.has_files:
         return find(cell)
     return Path(find(cell)) if text_files and kind.has_encoder_of_vectors else cell

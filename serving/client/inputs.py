@@ -65,10 +65,11 @@ def prepare_row(
             continue
         if name not in model.columns:
             raise column_error(name, model.columns, settings.model)
-        column = build_column(name, model.columns[name], settings.limits)
         is_number = isinstance(model.absent[name], float)
+        kind, limits = model.columns[name], settings.limits
+        column = build_column(name, kind, is_number, limits)
         try:
-            cell, faults = _prepare(value, column, is_number, settings.limits)
+            cell, faults = _prepare(value, column, is_number, limits)
         except Unreadable as error:
             reason = _SETTING.sub(r"\1", str(error))
             problems[name] = f"{name} {_shorten(value)}: {reason}"

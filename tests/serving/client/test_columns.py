@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.types import TYPES
 from serving.client.columns import build_column, cell_value
 from serving.client.settings import Limits
@@ -14,17 +13,16 @@ LIMITS = Limits(max_megapixels=3, clip_s=7)
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_a_column_is_of_its_type_with_the_limits_of_the_client(kind):
-    column = build_column("x", kind, LIMITS)
+    column = build_column("x", kind, False, LIMITS)
     assert (column.name, column.type) == ("x", kind) and type(column) is TYPES[kind]
     assert getattr(column.settings, "clip_s", 7) == 7
     assert getattr(column.settings, "max_megapixels", 3) == 3
 
 
 def test_values_of_an_unknown_type_are_sent_as_they_are():
-    column = build_column("x", "video", LIMITS)
-    assert column.prepare(b"a") == (b"a", ()) and column.read("2.5", None).data == 2.5
-    with pytest.raises(Unreadable, match="not a number"):
-        column.read("a", None)
+    column = build_column("x", "video", False, LIMITS)
+    assert column.prepare(b"a") == (b"a", ()) and not column.has_files
+    assert build_column("x", "share", True, LIMITS).read("2.5", None).data == 2.5
 
 
 def test_cells_of_files_are_paths_and_those_of_texts_if_wanted():
@@ -36,4 +34,4 @@ def test_cells_of_files_are_paths_and_those_of_texts_if_wanted():
             assert cell_value("a", kind, text_files, find) == "folder/a"
     assert cell_value("a", "text", False, find) == "a"
     assert cell_value("a", "text", True, find) == Path("folder/a")
-    assert cell_value("a", "video", True, find) == "a"
+    assert cell_value("a", "date", True, find) == "a"
