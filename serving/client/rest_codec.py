@@ -64,7 +64,8 @@ def encode(call: Call, target: str) -> EncodedCall:
         path, decode = f"{_path(call.spec)}/metadata", _decode_metadata
     elif isinstance(call, ColumnsCall):
         path, decode = f"{_path(call.spec)}:predict", _decode_columns
-        body = {"signature_name": schema.COLUMNS, "inputs": [""]}
+        inputs = {schema.CLASSIFY_INPUT: [""]}
+        body = {"signature_name": schema.COLUMNS, "inputs": inputs}
     elif isinstance(call, ClassNamesCall):
         path, decode = f"{_path(call.spec)}:classify", _decode_classes
         example = {name: _json_cell(cell) for name, cell in call.row.items()}
