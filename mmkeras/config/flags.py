@@ -21,6 +21,8 @@ FILES = "config files"  # name of --config; no flag or YAML key has a space
 
 _METAVARS = {int: "INT", float: "FLOAT", bool: "{true,false}", str: "TEXT"}
 
+# Setting -> other spellings of its flag.
+_SHORT = {"on_bad_row": ("on-bad-row",), "table.label_column": ("label",)}
 # Other words for columns of the table.
 _SYNONYMS = {"target": "label", "class": "label", "y": "label", "img": "image"}
 
@@ -285,7 +287,7 @@ def list_flags(default: Any, prefix: str = "") -> Iterator[Flag]:
     hints, docs = get_type_hints(type(default)), read_docs(type(default))
     for field in fields(default):
         name, value = f"{prefix}{field.name}", getattr(default, field.name)
-        words = ["on-bad-row", name] if name == "on_bad_row" else [name]
+        words = [*_SHORT.get(name, ()), name]
         yield Flag(
             name=name,
             words=tuple(f"--{word}" for word in words),

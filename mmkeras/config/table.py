@@ -14,12 +14,14 @@ class TableConfig:
         text_column: Header of the text column.
         image_column: Header of the column of image paths.
         audio_column: Header of the column of audio paths.
-        label_column: Header of the label column.
+        label_column: Header of the label column; or those of several columns of 0 and
+            1, one per class, with commas between.
         id_column: Header of the row identifier; optional in the table.
         split_column: Header of the train/val/test column; optional in the table.
         group_column: Header of the group column; a group is in one split only.
-        join_labels: Whether labels that differ in case, in the form of a number (1 and
-            1.0) or in the word for nothing (nan and None) are one class.
+        join_labels: Whether labels that differ in case, in Unicode form, in the form of
+            a number (1 and 1.0) or in the word for nothing (nan and None) are one
+            class.
         modalities: Modalities to use, if the table has them: any of text, image and
             audio, with commas between.
         val_share: Fraction of rows for validation if the table has no splits.
@@ -71,6 +73,11 @@ class TableConfig:
             self.modalities,
             "any of text, image and audio, each once, with commas between",
         )
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Headers of the label columns, if there are several."""
+        return tuple(n for part in self.label_column.split(",") if (n := part.strip()))
 
     @property
     def modality_names(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from mmkeras.data.shards import ShardSummary, bad_rows
 from mmkeras.errors import UserError
 from mmkeras.files import csv_text, join_path, read_json
 from mmkeras.modalities.image.decoding import KINDS
+from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.schema import (
     AUDIO,
     INGESTED_FILE,
@@ -75,7 +76,8 @@ class Dataset:
         counts = Counter()
         for label, rows in self.labels[split].items():
             for name in label.split(LABEL_SEPARATOR):
-                counts[name] += rows
+                if name:  # none in a row without a class
+                    counts[name] += rows
         return counts
 
 
@@ -147,7 +149,7 @@ def summarize_shards(
             *plan.warnings,
             *warn_of_columns(plan, summaries),
             *warn_of_suspicious(suspicious, plan.config.table),
-            *warn_unlearned(labels),
+            *([] if plan.config.task == REGRESSION else warn_unlearned(labels)),
         ],
         "suspicious": [asdict(row) for rows in suspicious.values() for row in rows],
         "fingerprint": plan.fingerprint,
@@ -165,5 +167,5 @@ def _find_empty(splits, rows, labels) -> str:
             "or give more rows to these splits."
         )
     if TRAIN in splits and len(class_names(labels[TRAIN])) < 2:
-        return "The usable training rows have one class only; training needs two."
+        return "The usable training rows have one label only; training needs two."
     return ""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 
@@ -11,7 +12,11 @@ from mmkeras.data.ingest_plan import FORMAT
 from mmkeras.data.input_pipeline import AUTOTUNE, no_autograph, read_rows
 from mmkeras.files import atomic_path
 from mmkeras.modalities import preprocessing_state
-from mmkeras.modalities.preprocessing_state import Moments, PreprocessingState
+from mmkeras.modalities.preprocessing_state import (
+    REGRESSION,
+    Moments,
+    PreprocessingState,
+)
 from mmkeras.modalities.preprocessor import (
     Preprocessor,
     is_scaled,
@@ -20,6 +25,7 @@ from mmkeras.modalities.preprocessor import (
 )
 from mmkeras.modalities.text.features import tokenize
 from mmkeras.modalities.text.wordpiece import read_pieces
+from mmkeras.names import clean_name
 from mmkeras.schema import AUDIO, LABEL_SEPARATOR, TEXT, TRAIN
 
 _BATCH_ROWS = 256
@@ -37,6 +43,7 @@ def fit_preprocessing(dataset: Dataset, config: Config) -> PreprocessingState:
     text, audio = config.text, config.audio
     pieces = read_pieces(text.vocab_file) if text.vocab_file else ()
     settings = [FORMAT, asdict(text), pieces, asdict(audio), dataset.fingerprint]
+    settings.append(config.task)
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     path = dataset.folder / f"analysis-{key}.json"
     if not path.exists():
@@ -46,10 +53,7 @@ def fit_preprocessing(dataset: Dataset, config: Config) -> PreprocessingState:
 
 
 def _fit(dataset, config) -> PreprocessingState:
-    label_sets = (label for split in dataset.labels.values() for label in split)
-    labels = [label.split(LABEL_SEPARATOR) for label in label_sets]
-    task, classes = preprocessing_state.find_classes(labels)
-    rows = dataset.class_rows(TRAIN)
+    task, classes, rows = _find_classes(dataset, config)
     state = PreprocessingState(
         modalities=dataset.modalities,
         task=task,
@@ -57,6 +61,11 @@ def _fit(dataset, config) -> PreprocessingState:
         class_rows=tuple(rows[name] for name in classes),
         rows=dataset.rows[TRAIN],
         widths=dict(dataset.widths),
+        label_scale=(
+            preprocessing_state.fit_label_scale(dataset.labels[TRAIN])
+            if task == REGRESSION
+            else None
+        ),
     )
     files = dataset.files(TRAIN)
     if TEXT in state.modalities and config.text.has_vocabulary:
@@ -66,6 +75,17 @@ def _fit(dataset, config) -> PreprocessingState:
     scaled = [m for m in state.modalities if is_scaled(m, config)]
     scales = {m: _scale(files, m, config, state) for m in scaled}
     return replace(state, scales=scales)
+
+
+def _find_classes(dataset, config) -> tuple[str, tuple[str, ...], Counter]:
+    """Returns task, classes, and the training rows per class."""
+    if config.task == REGRESSION:
+        return REGRESSION, (), Counter()
+    label_sets = (label for split in dataset.labels.values() for label in split)
+    labels = [list(filter(None, s.split(LABEL_SEPARATOR))) for s in label_sets]
+    columns = list(map(clean_name, config.table.label_names))
+    task, classes = preprocessing_state.find_classes(labels, config.task, columns)
+    return task, classes, dataset.class_rows(TRAIN)
 
 
 def _token_rows(files, config) -> Iterator[list[bytes]]:

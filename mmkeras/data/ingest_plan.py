@@ -15,13 +15,15 @@ from mmkeras.config import Config
 from mmkeras.data.example_reader import common_widths
 from mmkeras.data.splits import assign_splits, check_labels
 from mmkeras.data.table import Row, read_rows, table_modalities
+from mmkeras.data.targets import stratify, with_targets
 from mmkeras.errors import UserError
 from mmkeras.modalities.file import find_file
 from mmkeras.modalities.image.heif import can_open_avif
+from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.schema import AUDIO, IMAGE, SPLITS, TEST, TEXT, TRAIN
 
 # Cache version. Increment when records or statistics change for the same input.
-FORMAT = 7
+FORMAT = 8
 _LISTED = 20  # rows in one message
 
 
@@ -96,6 +98,8 @@ def plan_ingest(
     folder = files.parent_path(table)
     modalities = table_modalities(table, config.table, labeled=labeled)
     all_rows = read_rows(table, config.table, labeled=labeled)
+    if labeled:
+        all_rows = with_targets(all_rows, config.task)
     rows = [row for row in all_rows if not row.problem]
     rejected = [bad_row(row, row.problem) for row in all_rows if row.problem]
     if rejected and not rows:
@@ -129,13 +133,15 @@ def plan_ingest(
 def _assign_splits(rows, rejected, all_rows, config):
     if _count_classes(rows) < 2 <= _count_classes(all_rows):
         # The label column is as it should be.
+        kind = "number" if config.task == REGRESSION else "class"
         raise UserError(
-            "The usable rows have one class only; training needs two. Correct these "
+            f"The usable rows have one {kind} only; training needs two. Correct these "
             f"rows:\n{_list_rows(rejected)}"
         )
     try:
-        warnings = check_labels(rows)
-        return warnings, assign_splits(rows, config.table, config.seed)
+        warnings = check_labels(rows, config.task, config.table.label_names)
+        strata = stratify(rows, config.task)
+        return warnings, assign_splits(strata, config.table, config.seed)
     except UserError as error:
         if not rejected:
             raise
@@ -210,6 +216,7 @@ def _fingerprint(table, rows, splits, widths, config: Config) -> str:
         "format": FORMAT,
         "folder": folder if remote else str(Path(folder).resolve()),
         "on_bad_row": config.on_bad_row,
+        "regression": config.task == REGRESSION,
         "table": asdict(replace(config.table, workers=0, cache_dir="")),
         "vectors": [b.encoder == "vector" for b in (config.text, config.audio)],
         "widths": widths,

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from mmkeras.config import TableConfig
 from mmkeras.data.file_kind import HEAD_BYTES, other_kind
-from mmkeras.data.labels import parse_labels
+from mmkeras.data.labels import parse_flags, parse_labels, parse_list
 from mmkeras.errors import UserError, format_names
 from mmkeras.files import is_remote, read_remote
 from mmkeras.names import clean_name
@@ -230,7 +230,8 @@ def _modalities(path, header, config, labeled):
         lack = f"has no column {' or '.join(map(repr, names))}"
         remedy = f"set table.{configured[0]}_column"
         raise _no_column(path, header, names, lack, remedy)
-    required = ["label"] if labeled and _column(config, "label") not in header else []
+    missing = [name for name in label_columns(config, header) if name not in header]
+    required = ["label"] if labeled and missing else []
     defaults = {field.name: field.default for field in fields(TableConfig)}
     for kind in (*configured, "id", "split", "group"):
         name = _column(config, kind)
@@ -238,6 +239,7 @@ def _modalities(path, header, config, labeled):
             required.append(kind)  # a column that the user named
     for kind in required:
         name, remedy = _column(config, kind), f"set table.{kind}_column"
+        name = missing[0] if kind == "label" and missing else name
         lack = f"has no column '{name}'"
         raise _no_column(path, header, [name], lack, remedy)
     return present
@@ -264,6 +266,23 @@ def _column(config, kind) -> str:
     return clean_name(getattr(config, f"{kind}_column"))
 
 
+def label_columns(config: TableConfig, header: Collection[str]) -> list[str]:
+    """Returns the label column, or the columns of 0 and 1 that the setting names."""
+    whole = _column(config, "label")
+    parts = [name for part in whole.split(",") if (name := clean_name(part))]
+    return [whole] if whole in header or len(parts) < 2 else parts
+
+
+def _labels(cell, cells, config) -> tuple[tuple[str, ...], str]:
+    """Returns the labels of a row, and why they cannot be used, or ""."""
+    columns = label_columns(config, cells)
+    if len(columns) > 1:
+        return parse_flags({name: cells.get(name, "") for name in columns})
+    labels = parse_labels(cell, config.join_labels)
+    is_known = labels or parse_list(cell) == []
+    return labels, "" if is_known else "label is missing"
+
+
 def _is_broken(cell):
     return any("\ud800" <= character <= "\udfff" for character in cell)
 
@@ -279,7 +298,7 @@ def _row(number, line, cells, modalities, config, labeled) -> Row:
             problems.append(f"column '{column}' has {fault}")
             value = ""
         values[name] = value if value.strip() else ""
-    labels = parse_labels(values["label"], config.join_labels)
+    labels, label_problem = _labels(values["label"], cells, config)
     if config.folds:
         values["split"] = ""
     split_cell = clean_name(values["split"])
@@ -287,8 +306,8 @@ def _row(number, line, cells, modalities, config, labeled) -> Row:
     if labeled and split_cell and not split:
         allowed = ", ".join(SPLITS)
         problems.append(f"split is '{split_cell}' (allowed: {allowed})")
-    if labeled and not labels:
-        problems.append("label is missing")
+    if labeled and label_problem:
+        problems.append(label_problem)
     if labeled and not any(values[name] for name in modalities):
         problems.append("no modality present")
     if labeled and columns["id"] in cells and not clean_name(values["id"]):

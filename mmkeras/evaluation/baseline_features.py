@@ -1,4 +1,4 @@
-"""Input features of the logistic regression baseline, read from a dataset."""
+"""Input features of the linear baseline, read from a dataset."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +8,7 @@ from mmkeras.data.input_pipeline import Batches
 from mmkeras.evaluation.baselines import count_tokens, summarize_frames
 from mmkeras.export.inference import TrainedModel
 from mmkeras.modalities.preprocessing_state import RESERVED
-from mmkeras.models.model import class_probabilities
+from mmkeras.models.tasks import predicted_values
 from mmkeras.schema import AUDIO, IMAGE, PRESENT, TEXT
 
 _IMAGE_PX = 16
@@ -22,7 +22,7 @@ def read_baseline_features(
     Returns:
         Blocks of features as name -> (N, D): images of 16 px, counts of tokens, means
         of frames, and which modalities are present; missing ones are zeros. Targets
-        are (N, C).
+        are (N, C), in regression (N, 1).
     """
     preprocessor = trained_model.preprocessor
     batches = Batches(dataset=dataset, preprocessor=preprocessor, split=split)
@@ -33,8 +33,8 @@ def read_baseline_features(
         size += len(target)
         if size >= rows:
             break
-    task = trained_model.state.task
-    targets = np.asarray(class_probabilities(np.concatenate(targets), task))
+    targets = predicted_values(np.concatenate(targets), trained_model.state)
+    targets = np.asarray(targets)
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}, targets
 
 

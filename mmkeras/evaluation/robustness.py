@@ -1,4 +1,4 @@
-"""Accuracy as noise on one modality grows while the other modalities stay the same."""
+"""Score as noise on one modality grows while the other modalities stay the same."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.config.config import vector_columns
-from mmkeras.evaluation.bootstrap import accuracies, interval
-from mmkeras.evaluation.metrics import correct_rows
+from mmkeras.evaluation.scores import score, score_interval
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import Arrays, TwoStagePredictor
 from mmkeras.modalities.audio.corruption import add_noise
@@ -33,12 +32,13 @@ def noise_curves(
     batches: tf.data.Dataset,
     targets: np.ndarray,
 ) -> dict[str, list[dict]]:
-    """Measures accuracy at each level of noise on one modality.
+    """Measures the score at each level of noise on one modality.
 
     `batches` are (B,) strings by modality, N rows in all; `targets` are (N, C).
 
     Returns:
-        Modality -> [{"level", "accuracy": {"value", "low", "high"}}, ...] by level.
+        Modality -> [{"level", "accuracy": {"value", "low", "high"}}, ...] by level; in
+        regression "r2".
         Columns of precomputed vectors are left out. All levels of a modality share the
         bootstrap resamples.
     """
@@ -97,10 +97,10 @@ def _corrupt(corrupt, content, level, seed):
 
 def _curve(levels, probabilities, targets, trained_model) -> list[dict]:
     task, config = trained_model.state.task, trained_model.config
-    correct = [correct_rows(targets, np.concatenate(p), task) for p in probabilities]
+    predictions = [np.concatenate(p) for p in probabilities]
     resamples = config.evaluate.bootstrap_resamples
-    values, spread = accuracies(correct, resamples, config.seed)
+    values, spread = score(task, targets, predictions, resamples, config.seed)
     return [
-        {"level": level, "accuracy": interval(value, samples, len(targets))}
+        {"level": level, **score_interval(task, value, samples, len(targets))}
         for level, value, samples in zip(levels, values, spread, strict=True)
     ]

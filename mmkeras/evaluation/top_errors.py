@@ -9,6 +9,7 @@ from mmkeras.export.inference import TrainedModel
 from mmkeras.modalities.audio.excerpt import wave_excerpt
 from mmkeras.modalities.decoders import MediaDecoders
 from mmkeras.modalities.image.encoding import make_thumbnail
+from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.reports.report import WorstError
 from mmkeras.schema import AUDIO, IMAGE, LABEL_SEPARATOR, TEXT
 
@@ -16,13 +17,15 @@ from mmkeras.schema import AUDIO, IMAGE, LABEL_SEPARATOR, TEXT
 def top_errors(
     trained_model: TrainedModel, dataset: Dataset, split: str, predictions: Predictions
 ) -> list[WorstError]:
-    """Returns the wrong predictions of the highest scores, with their media."""
-    wrong = [
-        set(a.split(LABEL_SEPARATOR)) != set(b.split(LABEL_SEPARATOR))
-        for a, b in zip(predictions.labels, predictions.predicted, strict=True)
-    ]
-    order = np.argsort(-predictions.scores, kind="stable")
-    indices = [int(i) for i in order if wrong[i]]
+    """Returns the wrong predictions of the highest scores, with their media.
+
+    In regression these are the largest residuals.
+    """
+    if trained_model.state.task == REGRESSION:
+        residuals = np.abs(predictions.probabilities - predictions.targets)[:, 0]
+        indices = np.argsort(-residuals, kind="stable").tolist()
+    else:
+        indices = _most_confident_errors(predictions)
     indices = indices[: trained_model.config.evaluate.worst_errors]
     rows = read_rows(dataset.files(split), trained_model.state.modalities)
     shown = set(indices)
@@ -32,6 +35,15 @@ def top_errors(
         _worst_error(predictions, i, contents[i], trained_model.config, decoders)
         for i in indices
     ]
+
+
+def _most_confident_errors(predictions) -> list[int]:
+    wrong = [
+        set(a.split(LABEL_SEPARATOR)) != set(b.split(LABEL_SEPARATOR))
+        for a, b in zip(predictions.labels, predictions.predicted, strict=True)
+    ]
+    order = np.argsort(-predictions.scores, kind="stable")
+    return [int(i) for i in order if wrong[i]]
 
 
 def _worst_error(predictions, i, row, config, decoders) -> WorstError:

@@ -8,13 +8,14 @@ import numpy as np
 
 from mmkeras.config.config import vector_columns
 from mmkeras.data.example_reader import RowContent
+from mmkeras.data.predictions_csv import format_value
 from mmkeras.evaluation.robustness import replace_modality
 from mmkeras.evaluation.shapley import shapley_values, subsets
 from mmkeras.explanation import occlusion
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import Arrays, TwoStagePredictor
 from mmkeras.modalities.decoders import MediaDecoders
-from mmkeras.modalities.preprocessing_state import MULTILABEL
+from mmkeras.modalities.preprocessing_state import MULTILABEL, REGRESSION
 from mmkeras.schema import (
     ABSENT,
     AUDIO,
@@ -25,6 +26,7 @@ from mmkeras.schema import (
     STATUS_SEPARATOR,
     TEXT,
     UNREADABLE,
+    VALUE,
 )
 
 _BATCH_ROWS = 64
@@ -37,11 +39,13 @@ Effects = Callable[[Iterable[bytes]], np.ndarray]
 class Explanation:
     """Explanation of one row's prediction.
 
-    An effect is by how much the probability falls when a part is hidden.
+    An effect is by how much the probability falls when a part is hidden. In regression
+    all probabilities are values in the unit of the labels.
 
     Attributes:
         predicted: Label as from `mmkeras.predict`.
-        explained: Likeliest class, whose probability is explained.
+        explained: Likeliest class, whose probability is explained; "value" in
+            regression, where `is_number` is true.
         empty_probability: Probability of that class for a row without any modality.
         shares: Modality -> exact Shapley value, 0 if it is absent; they add up to
             `probability` minus `empty_probability`.
@@ -58,6 +62,7 @@ class Explanation:
     empty_probability: float
     shares: dict[str, float]
     status: str
+    is_number: bool = False
     problems: tuple[str, ...] = ()
     image: np.ndarray | None = None
     text: list[tuple[int, int, float]] | None = None
@@ -93,7 +98,8 @@ class Explainer:
             (probabilities,) = self.predictor.classify(inputs, hidden)
             values[subset] = probabilities.astype("float64")
         probabilities = values[present]
-        column = int(probabilities.argmax())
+        # The only column of a regression is the value.
+        column, is_number = int(probabilities.argmax()), state.task == REGRESSION
         values = {subset: float(p[column]) for subset, p in values.items()}
         shares = shapley_values(values, present)
         status = [
@@ -104,7 +110,8 @@ class Explainer:
         problems = [*read.broken.values(), read.row.problem]
         return Explanation(
             predicted=_label(probabilities, state),
-            explained=state.classes[column],
+            explained=VALUE if is_number else state.classes[column],
+            is_number=is_number,
             probability=values[present],
             empty_probability=values[()],
             shares={m: shares.get(m, 0.0) for m in names},
@@ -165,6 +172,8 @@ class Explainer:
 
 
 def _label(probabilities, state) -> str:
+    if state.task == REGRESSION:
+        return format_value(probabilities[0])
     if state.task != MULTILABEL:
         return state.classes[int(probabilities.argmax())]
     pairs = zip(state.classes, probabilities, strict=True)

@@ -16,7 +16,7 @@ from mmkeras.modalities.decoders import MediaDecoders
 from mmkeras.modalities.image.encoding import png_bytes, upright_image
 from mmkeras.reports import charts
 from mmkeras.reports.html import write_page
-from mmkeras.schema import AUDIO, IMAGE, LABEL_SEPARATOR, TEXT
+from mmkeras.schema import AUDIO, IMAGE, LABEL_SEPARATOR, TEXT, VALUE
 
 _IMAGE_PX = 320
 
@@ -25,6 +25,7 @@ def as_json(read: RowContent, explanation: Explanation) -> dict[str, Any]:
     """Returns a row's entry of explanations.json."""
     text = read.data.get(TEXT, b"").decode("utf-8", "replace")
     parts: dict[str, Any] = {}
+    name = VALUE if explanation.is_number else "probability"
     if explanation.image is not None:
         parts[IMAGE] = {"effects": explanation.image.tolist()}
     if explanation.text is not None:
@@ -43,8 +44,8 @@ def as_json(read: RowContent, explanation: Explanation) -> dict[str, Any]:
         "label": LABEL_SEPARATOR.join(read.row.labels),
         "predicted": explanation.predicted,
         "explained": explanation.explained,
-        "probability": explanation.probability,
-        "probability_of_nothing": explanation.empty_probability,
+        name: explanation.probability,
+        f"{name}_of_nothing": explanation.empty_probability,
         "status": explanation.status,
         "problems": list(explanation.problems),
         "shares": explanation.shares,
@@ -52,10 +53,16 @@ def as_json(read: RowContent, explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def write_explanations(path: Path, title: str, cards: Sequence[dict]) -> None:
-    """Writes the page of all rows atomically."""
+def write_explanations(
+    path: Path, title: str, cards: Sequence[dict], is_share: bool = True
+) -> None:
+    """Writes the page of all rows atomically.
+
+    `is_share` is whether probabilities are explained, rather than values.
+    """
     colours = {"positive": heatmap.POSITIVE, "negative": heatmap.NEGATIVE}
-    write_page(path, "explain.html.j2", title=title, cards=cards, colours=colours)
+    values = {"title": title, "cards": cards, "colours": colours, "is_share": is_share}
+    write_page(path, "explain.html.j2", **values)
 
 
 def build_card(

@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.export.inference import TrainedModel
-from mmkeras.models.model import class_probabilities, classify, encode
+from mmkeras.models.model import classify, encode
+from mmkeras.models.tasks import predicted_values
 from mmkeras.schema import IMAGE, PRESENT
 
 _ENCODE_ROWS, _CLASSIFY_ROWS = 64, 256  # per batch
@@ -44,8 +45,8 @@ class TwoStagePredictor:
         return encode(self._trained_model.model, {IMAGE: images})[IMAGE]
 
     def _probabilities(self, inputs):
-        probabilities = classify(self._trained_model.model, inputs)
-        return class_probabilities(probabilities, self._trained_model.state.task)
+        output = classify(self._trained_model.model, inputs)
+        return predicted_values(output, self._trained_model.state)
 
     def encode(self, data: dict[str, Sequence[bytes]]) -> Arrays:
         """Runs the first stage: bytes of N rows by modality to the head's inputs.
@@ -77,6 +78,7 @@ class TwoStagePredictor:
     def classify(self, inputs: Arrays, without: Collection[str] = ()) -> np.ndarray:
         """Runs the second stage on a result of `encode`: (N, C) probabilities.
 
+        In regression they are the (N, 1) values.
         The modalities of `without` count as absent in every row.
         """
         parts = []

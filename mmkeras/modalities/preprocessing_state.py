@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mmkeras.config.validation import AUTO
 from mmkeras.files import atomic_path
 from mmkeras.names import clean_name
 from mmkeras.schema import LABEL_SEPARATOR
 
 BINARY, MULTICLASS, MULTILABEL = "binary", "multiclass", "multilabel"
+REGRESSION = "regression"
 # Token ids; those of the vocabulary begin at RESERVED.
 PADDING, UNKNOWN, RESERVED = 0, 1, 2
 NO_TOKENS = ("",)  # vocabulary without tokens: a vector has at least one element
@@ -32,11 +34,12 @@ class PreprocessingState:
 
     Attributes:
         modalities: Names in the order of the branches.
-        task: binary, multiclass or multilabel.
-        classes: Names in the order of the probability columns.
+        task: binary, multiclass, multilabel or regression.
+        classes: Names in the order of the probability columns; () in regression.
         class_rows: Number of training rows per class.
         vocabulary: Tokens, the most frequent first; or word pieces.
         widths: Input widths of text and audio.
+        label_scale: Mean and deviation of the labels of a regression; else None.
     """
 
     modalities: tuple[str, ...]
@@ -48,19 +51,36 @@ class PreprocessingState:
     idf: tuple[float, ...] = ()
     widths: dict[str, int] = field(default_factory=dict)
     scales: dict[str, Scale] = field(default_factory=dict)
+    label_scale: Scale | None = None
 
 
-def find_classes(labels: Iterable[Sequence[str]]) -> tuple[str, tuple[str, ...]]:
-    """Returns the task and the class names, in numeric order if all are numbers."""
+def find_classes(
+    labels: Iterable[Sequence[str]], task: str = AUTO, columns: Sequence[str] = ()
+) -> tuple[str, tuple[str, ...]]:
+    """Returns the task and the class names, in numeric order if all are numbers.
+
+    A `task` of auto is multilabel if a row has not just one label, or if several
+    `columns` of 0 and 1 are the classes.
+    """
     sets = [set(row) for row in labels]
     names = set().union(*sets)
-    if any(len(row) > 1 for row in sets):
-        task = MULTILABEL
-    else:
-        task = BINARY if len(names) == 2 else MULTICLASS
+    if task == AUTO:
+        several = len(columns) > 1 and names <= set(columns)
+        if several or any(len(row) != 1 for row in sets):
+            task = MULTILABEL
+        else:
+            task = BINARY if len(names) == 2 else MULTICLASS
     if all(name.isdecimal() for name in names):
         return task, tuple(sorted(names, key=lambda name: (int(name), name)))
     return task, tuple(sorted(names))
+
+
+def fit_label_scale(labels: Mapping[str, int]) -> Scale:
+    """Returns mean and deviation of numbers; `labels` is number -> number of rows."""
+    numbers, rows = np.array([*map(float, labels)]), np.array([*labels.values()])
+    mean = np.average(numbers, weights=rows)
+    deviation = np.sqrt(np.average((numbers - mean) ** 2, weights=rows))
+    return Scale(mean=(float(mean),), deviation=(float(deviation) or 1.0,))
 
 
 def target(label: str, classes: Sequence[str]) -> np.ndarray:
@@ -154,6 +174,9 @@ def load(path: Path) -> PreprocessingState:
         name: Scale(mean=tuple(s["mean"]), deviation=tuple(s["deviation"]))
         for name, s in content["scales"].items()
     }
+    if scale := content.get("label_scale"):
+        values = {name: tuple(numbers) for name, numbers in scale.items()}
+        content["label_scale"] = Scale(**values)
     # Earlier versions kept invisible characters, which labels of a table have no more.
     clean = tuple(map(clean_name, content["classes"]))
     if all(clean) and len(set(clean)) == len(clean):

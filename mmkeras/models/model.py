@@ -8,14 +8,14 @@ from mmkeras.layers.sequence import FullMask
 from mmkeras.modalities.audio.encoder import build_audio_encoder
 from mmkeras.modalities.image.encoder import build_image_encoder
 from mmkeras.modalities.preprocessing_state import (
-    BINARY,
-    MULTICLASS,
+    REGRESSION,
     RESERVED,
     PreprocessingState,
 )
 from mmkeras.modalities.text.encoder import build_text_encoder
 from mmkeras.models.auxiliary_heads import auxiliary_outputs, unimodal_logits
 from mmkeras.models.fusion import average_classifiers, fuse
+from mmkeras.models.tasks import head_activation, head_units
 from mmkeras.schema import AUDIO, EMBEDDING, IMAGE, PRESENT, PROBABILITIES, TEXT
 
 IMAGE_ENCODER, HEAD, TEMPERATURE = "image_encoder", "head", "temperature"
@@ -46,7 +46,7 @@ def build_model(config: Config, state: PreprocessingState) -> keras.Model:
     token ids, 0 in padding, for encoders of sequences; "audio" (B, D) float32, or
     (B, T, F), zeros in padding; each only where in use; and "present" (B, M) float32
     in the order of `state.modalities`. Output: (B, 1) for binary tasks, else (B, C),
-    float32.
+    float32; in regression the standardised prediction, (B, 1).
 
     The image encoder and the rest (the "head") are nested models, so that a frozen
     encoder's output can be computed once and the head trained alone.
@@ -96,8 +96,7 @@ def build_head(
         m: _encode_modality(m, inputs[m], config, state) for m in state.modalities
     }
     fused = fuse(list(branches.values()), present, config.fusion)
-    units = 1 if state.task == BINARY else len(state.classes)
-    activation = "softmax" if state.task == MULTICLASS else "sigmoid"
+    units, activation = head_units(state), head_activation(state.task)
     unimodal = {}
     if config.fusion.kind == "late":
         unimodal = {m: unimodal_logits(m, x, units) for m, x in branches.items()}
@@ -105,7 +104,8 @@ def build_head(
         logits = average_classifiers(each, present, activation, config.fusion)
     else:
         logits = layers.Dense(units, dtype="float32", name="logits")(fused)
-    logits = Temperature(dtype="float32", name=TEMPERATURE)(logits)
+    if state.task != REGRESSION:
+        logits = Temperature(dtype="float32", name=TEMPERATURE)(logits)
     out = layers.Activation(activation, dtype="float32", name="probabilities")(logits)
     settings = {"units": units, "activation": activation, "logits": unimodal}
     auxiliary = auxiliary_outputs(branches, present, config.loss, **settings)
@@ -147,15 +147,8 @@ def encode(model: keras.Model, inputs: dict) -> dict:
 
 
 def classify(model: keras.Model, head_inputs: dict):
-    """Runs the head on the output of `encode`: to (B, 1) or (B, C) probabilities."""
+    """Runs the head on the output of `encode`: to (B, 1) or (B, C)."""
     return model.get_layer(HEAD)(head_inputs, training=False)[PROBABILITIES]
-
-
-def class_probabilities(probabilities, task: str):
-    """Returns (B, C) probabilities or targets, also for the (B, 1) of a binary task."""
-    if task != BINARY:
-        return probabilities
-    return ops.concatenate([1 - probabilities, probabilities], axis=1)
 
 
 def get_temperature(model: keras.Model) -> float:

@@ -16,8 +16,8 @@ def metric_lines(metrics: dict[str, Any]) -> list[str]:
     """Returns the main metrics, and whether fusion helps."""
     lines = [f"Metrics on {metrics['rows']:,} rows, with 95 % intervals:"]
     for name in SHOWN_METRICS:
-        value = metrics["metrics"][name]
-        if value["value"] is not None:
+        value = metrics["metrics"].get(name)
+        if value and value["value"] is not None:
             interval = f"({value['low']:.3f} to {value['high']:.3f})"
             lines.append(f"  {name:<18} {value['value']:.3f}  {interval}")
     if metrics.get("fusion_verdict"):
