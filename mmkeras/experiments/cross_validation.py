@@ -20,7 +20,7 @@ from mmkeras.experiments.subprocess_run import (
     sigterm_as_keyboard_interrupt,
 )
 from mmkeras.files import csv_text, write_text
-from mmkeras.reports.metric_names import SHOWN_METRICS
+from mmkeras.reports.metric_names import REGRESSION_METRICS, SHOWN_METRICS
 from mmkeras.reports.score_text import score_text_of
 from mmkeras.schema import CONFIG_FILE, FOLDS_FILE, PREDICTION_COLUMNS, PREDICTIONS_FILE
 
@@ -166,7 +166,8 @@ def _pool_predictions(folder, runs, rows) -> int:
 
 def _print_summary(folder, content, rows) -> None:
     print(f"Over {content['folds']} folds, mean and standard deviation:")
-    lines = {name: content["metrics"].get(name) for name in SHOWN_METRICS}
+    names = (*SHOWN_METRICS, *REGRESSION_METRICS)
+    lines = {name: content["metrics"].get(name) for name in names}
     for name, baseline in content["baselines"].items():
         for key, value in baseline.items():
             lines[f"{key} of {name.replace('_', ' ')}"] = value

@@ -26,9 +26,10 @@ CLASS_METRICS = {
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
 }
+REGRESSION_METRICS = ("r2", "rmse", "mae", "spearman")
 # Large figures at the top of a report, and which of them are in percent.
 FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc")
-FIGURES += ("r2", "rmse", "mae", "spearman")
+FIGURES += REGRESSION_METRICS
 PERCENT = ("accuracy", "balanced_accuracy")
 # Printed at the end of a run.
 SHOWN_METRICS = (
@@ -38,8 +39,4 @@ SHOWN_METRICS = (
     "roc_auc",
     "log_loss",
     "ece",
-    "r2",
-    "rmse",
-    "mae",
-    "spearman",
 )

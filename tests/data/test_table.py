@@ -32,6 +32,36 @@ def test_a_row_has_its_cells_labels_split_and_group(table):
     assert list(iter_rows(path, CONFIG)) == [Row(line=2, cells=cells, **columns)]
 
 
+@pytest.mark.parametrize("setting", ["warm,cold", " warm , cold,"])
+def test_several_columns_of_zeros_and_ones_are_labels(table, setting):
+    path = table("text,warm,cold\nhi,1,0\nho,yes,true\nha,0,0\nhe,1,?\n")
+    config = TableConfig(label_column=setting)
+    rows = read_rows(path, config)
+    assert [row.labels for row in rows] == [("warm",), ("warm", "cold"), (), ()]
+    assert [bool(row.problem) for row in rows] == [False, False, False, True]
+    assert "column 'cold' is '?'" in rows[3].problem
+    assert not next(iter_rows(path, config, labeled=False)).problem
+
+
+def test_a_missing_label_column_of_several_is_named(table):
+    with pytest.raises(UserError, match="no column 'cold'.*table.label_column"):
+        table_modalities(
+            table("text,warm\nhi,1"), TableConfig(label_column="warm,cold")
+        )
+
+
+def test_a_label_column_can_have_a_comma_in_its_name(table):
+    path = table('text,"a,b"\nhi,x\n')
+    (row,) = iter_rows(path, TableConfig(label_column="a,b"))
+    assert row.labels == ("x",)
+
+
+def test_an_empty_list_is_a_row_without_a_class(table):
+    first, second = iter_rows(table('text,label\nhi,[]\nho,""\n'), CONFIG)
+    assert first.labels == () and not first.problem
+    assert second.problem == "label is missing"
+
+
 def test_invisible_characters_change_no_label_split_or_group(table):
     path = table(
         "text,label,split,group\nhi,cat\u200b,train\ufeff,g\u200b\nho,Cat,val,g\n"
