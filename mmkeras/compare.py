@@ -93,7 +93,8 @@ def _cells(row, key) -> list[str]:
             ("row_of_batch_ms", "{:.2f}"),
         )
     ]
-    by_seed = " ".join(format_share(value) for value in row["seeds"].values())
+    known = [value for value in row["seeds"].values() if value is not None]
+    by_seed = " ".join(map(format_share, known))
     score = format_interval(row.get(key)) or "failed"
     return [row["name"], score, by_seed, *numbers]
 

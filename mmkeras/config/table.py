@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mmkeras.config.validation import check, check_range
+from mmkeras.names import clean_name
 from mmkeras.schema import MODALITIES
 
 
@@ -76,8 +77,9 @@ class TableConfig:
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """Headers of the label columns, if there are several."""
-        return tuple(n for part in self.label_column.split(",") if (n := part.strip()))
+        """Headers of the label columns, as a table's header is cleaned."""
+        names = map(clean_name, self.label_column.split(","))
+        return tuple(name for name in names if name)
 
     @property
     def modality_names(self) -> tuple[str, ...]:

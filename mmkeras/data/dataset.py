@@ -127,7 +127,8 @@ def summarize_shards(
         absent.update(summary.absent)
         if summary.rows:
             shards[summary.split].append(summary.name)
-    if problem := _find_empty({shard.split for shard in plan.shards}, rows, labels):
+    splits = {shard.split for shard in plan.shards}
+    if problem := _find_empty(splits, rows, labels, plan.config.task):
         bad = rejection_message(rejected, plan.rows) if rejected else ""
         raise UserError(f"{problem}\n{bad}".rstrip())
     kinds = {kind for summary in summaries for kind in summary.image_kinds}
@@ -158,7 +159,7 @@ def summarize_shards(
     }
 
 
-def _find_empty(splits, rows, labels) -> str:
+def _find_empty(splits, rows, labels, task) -> str:
     """Returns what no usable row is left for, splits or classes, or ""."""
     empty = [split for split in SPLITS if split in splits and not rows[split]]
     if empty:
@@ -167,5 +168,6 @@ def _find_empty(splits, rows, labels) -> str:
             "or give more rows to these splits."
         )
     if TRAIN in splits and len(class_names(labels[TRAIN])) < 2:
-        return "The usable training rows have one label only; training needs two."
+        kind = "number" if task == REGRESSION else "class"
+        return f"The usable training rows have one {kind} only; training needs two."
     return ""

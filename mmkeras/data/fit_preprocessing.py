@@ -25,7 +25,6 @@ from mmkeras.modalities.preprocessor import (
 )
 from mmkeras.modalities.text.features import tokenize
 from mmkeras.modalities.text.wordpiece import read_pieces
-from mmkeras.names import clean_name
 from mmkeras.schema import AUDIO, LABEL_SEPARATOR, TEXT, TRAIN
 
 _BATCH_ROWS = 256
@@ -83,7 +82,7 @@ def _find_classes(dataset, config) -> tuple[str, tuple[str, ...], Counter]:
         return REGRESSION, (), Counter()
     label_sets = (label for split in dataset.labels.values() for label in split)
     labels = [list(filter(None, s.split(LABEL_SEPARATOR))) for s in label_sets]
-    columns = list(map(clean_name, config.table.label_names))
+    columns = config.table.label_names
     task, classes = preprocessing_state.find_classes(labels, config.task, columns)
     return task, classes, dataset.class_rows(TRAIN)
 

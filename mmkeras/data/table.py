@@ -268,9 +268,8 @@ def _column(config, kind) -> str:
 
 def label_columns(config: TableConfig, header: Collection[str]) -> list[str]:
     """Returns the label column, or the columns of 0 and 1 that the setting names."""
-    whole = _column(config, "label")
-    parts = [name for part in whole.split(",") if (name := clean_name(part))]
-    return [whole] if whole in header or len(parts) < 2 else parts
+    single, names = _column(config, "label"), config.label_names
+    return [single] if single in header or len(names) < 2 else list(names)
 
 
 def _labels(cell, cells, config) -> tuple[tuple[str, ...], str]:

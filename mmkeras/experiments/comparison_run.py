@@ -30,7 +30,7 @@ from mmkeras.experiments.subprocess_run import (
     sigterm_as_keyboard_interrupt,
 )
 from mmkeras.files import check_file
-from mmkeras.reports.score_text import R2, ScoreText, score_text, score_text_of
+from mmkeras.reports.score_text import R2, ScoreText, format_score, score_text
 from mmkeras.schema import MANIFEST_FILE, PREDICTIONS_FILE
 from mmkeras.training import run_folder
 
@@ -97,7 +97,10 @@ class ModelRuns:
         return {
             "name": self.name,
             self.score.key: value,
-            "seeds": {s: _score(folder)[1] for s, folder in self.finished.items()},
+            "seeds": {
+                seed: read_metrics(folder)["metrics"][self.score.key]["value"]
+                for seed, folder in self.finished.items()
+            },
             "parameters": self.cost.get("parameters"),
             "seconds": mean(self.seconds) if self.seconds else None,
             "peak_mb": max(self.peak_mb, default=None),
@@ -105,12 +108,6 @@ class ModelRuns:
             "row_of_batch_ms": self.cost.get("row_of_batch_ms"),
             "error": self.error,
         }
-
-
-def _score(folder: Path) -> tuple[ScoreText, float]:
-    metrics = read_metrics(folder)["metrics"]
-    score = score_text_of(metrics)
-    return score, metrics[score.key]["value"]
 
 
 def build_parser(program: str, description: str) -> Parser:
@@ -276,8 +273,7 @@ def _train(model, seed, run) -> str:
     time = f" in {outcome.seconds:.0f} s"
     if outcome.was_finished:
         time = ", finished before"
-    score, value = _score(run.folder)
-    return f"{score.name} {value:.3f}{time}"
+    return f"{format_score(read_metrics(run.folder)['metrics'])}{time}"
 
 
 def _measure_cost(model, run) -> None:
@@ -304,6 +300,9 @@ def baseline_rows(models: Sequence[ModelRuns]) -> list[dict]:
     for name in names:
         key = model.score.key
         values = {s: b[name][key] for s, b in results.items() if name in b}
+        values = {s: v for s, v in values.items() if v["value"] is not None}
+        if not values:  # R² of equal labels
+            continue
         interval = {
             key: mean(value[key] for value in values.values())
             for key in ("value", "low", "high")

@@ -21,7 +21,7 @@ from mmkeras.experiments.subprocess_run import (
 )
 from mmkeras.files import csv_text, write_text
 from mmkeras.reports.metric_names import REGRESSION_METRICS, SHOWN_METRICS
-from mmkeras.reports.score_text import score_text_of
+from mmkeras.reports.score_text import format_score, score_text_of
 from mmkeras.schema import CONFIG_FILE, FOLDS_FILE, PREDICTION_COLUMNS, PREDICTIONS_FILE
 
 _FOLDER = "fold-{}"
@@ -116,10 +116,9 @@ def _train(run, progress):
     if outcome.error:
         print("failed", flush=True)
         raise UserError(f"{outcome.error}\nLog: {run.log}")
-    metrics = read_metrics(run.folder)["metrics"]
-    score = score_text_of(metrics)
+    score = format_score(read_metrics(run.folder)["metrics"])
     time = "finished before" if outcome.was_finished else f"in {outcome.seconds:.0f} s"
-    print(f"{score.name} {metrics[score.key]['value']:.3f}, {time}", flush=True)
+    print(f"{score}, {time}", flush=True)
 
 
 def _summarize(results: list[dict]) -> dict:

@@ -42,8 +42,8 @@ def _histogram(pairs: np.ndarray) -> dict:
     errors = pairs[:, 1] - pairs[:, 0]
     limit = max(float(np.abs(errors).max()), 1e-9)
     counts, edges = np.histogram(errors, _BINS, (-limit, limit))
-    most, levels = int(counts.max()), ticks(-limit, limit)
-    rows = ticks(0, most)
+    highest, levels = int(counts.max()), ticks(-limit, limit)
+    rows = ticks(0, highest)
     return {
         "levels": [(scaled_y(v, rows), f"{v:g}") for v in rows],
         "ticks": [(scaled_x(v, levels), f"{v:g}") for v in levels],

@@ -52,6 +52,13 @@ R2 = ScoreText(
 )
 
 
+def format_score(metrics: Mapping) -> str:
+    """Returns "accuracy 0.812" or "R² 0.812" of `measure(...)["metrics"]`."""
+    score = score_text_of(metrics)
+    value = metrics[score.key]["value"]
+    return f"{score.name} {'unknown' if value is None else f'{value:.3f}'}"
+
+
 def score_text(task: str) -> ScoreText:
     """Returns the score of a task."""
     return R2 if task == "regression" else ACCURACY

@@ -116,7 +116,7 @@ def with_stored_values(folder: Path, config: Config) -> Config:
     for name in _AUTOMATIC:
         if attrgetter(name)(config) == AUTO:
             part, _, key = name.rpartition(".")
-            change = {key: stored[name]}
+            change = {key: stored.get(name, AUTO)}
             if part:
                 change = {part: replace(getattr(config, part), **change)}
             config = replace(config, **change)

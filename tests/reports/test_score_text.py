@@ -1,6 +1,12 @@
 """Accuracy and R² as text."""
 
-from mmkeras.reports.score_text import ACCURACY, R2, score_text, score_text_of
+from mmkeras.reports.score_text import (
+    ACCURACY,
+    R2,
+    format_score,
+    score_text,
+    score_text_of,
+)
 
 DIFFERENCE = {"value": 0.0314, "low": -0.01, "high": 0.052}
 
@@ -20,3 +26,8 @@ def test_r2_is_a_plain_number():
 def test_the_score_follows_from_the_task_or_from_the_metrics():
     assert score_text("regression") is score_text_of({"r2": {}, "mae": {}}) is R2
     assert score_text("binary") is score_text_of({"accuracy": {}}) is ACCURACY
+
+
+def test_an_undefined_score_is_unknown():
+    assert format_score({"accuracy": {"value": 0.5}}) == "accuracy 0.500"
+    assert format_score({"r2": {"value": None}}) == "R² unknown"
