@@ -31,6 +31,8 @@ def fold_label(label: str) -> str:
     nan, None, null, NA and N/A, and no joiners.
     """
     plain = normalize("NFKC", _VARIATION.sub("", label))
+    # A full-width bar is no separator.
+    plain = plain.replace(LABEL_SEPARATOR, "\uff5c")
     folded = clean_name(plain.casefold()) or label
     if folded in _NOTHING:
         return "none"

@@ -12,7 +12,7 @@ from mmkeras.data.labels import (
 )
 
 # What real labels are made of, and what is invisible in them.
-PARTS = "Aae-é1.0 n\u0301\u00a0\u00ad\u200b\u200c\u200d\u2060\ufe0f\ufeff❤👩💻|"
+PARTS = "Aae-é1.0 n\u0301\u00a0\u00ad\u200b\u200c\u200d\u2060\ufe0f\ufeff❤👩💻|｜²ﬁ"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,7 @@ def test_invisible_differences_are_joined_and_visible_ones_kept(cell, labels):
         ("क्\u200dष|क्ष", ["क्ष"]),
         ("Straße|STRASSE", ["strasse"]),
         ("Ｃat|cat|ﬁsh|fish|x²|x2", ["cat", "fish", "x2"]),
+        ("a｜b", ["a｜b"]),  # a full-width bar separates nothing
     ],
 )
 def test_visible_differences_of_form_are_joined_by_a_setting(cell, labels):
