@@ -206,6 +206,10 @@ def test_a_value_is_read_alike_from_flag_and_file(name, text, value, file):
         assert result == value and type(result) is type(value)
 
 
+def test_the_label_column_has_a_short_flag():
+    assert value_of(parse("--label", "a,b"), "table.label") == "a,b"
+
+
 # Mistakes ---------------------------------------------------------------------
 
 
@@ -216,7 +220,6 @@ def test_a_value_is_read_alike_from_flag_and_file(name, text, value, file):
         (["--text.droput", "3"], ["Did you mean '--text.dropout'?"]),
         (["--on-bad-rows=3"], ["Did you mean '--on-bad-row'?"]),
         (["--qqqq"], ["no flag '--qqqq'", "See --help"]),
-        (["--label", "Class"], ["Did you mean '--table.label'?"]),
         (["--label-column=Class"], ["Did you mean '--table.label'?"]),
         (["--image", "p"], ["Did you mean '--table.image'?"]),
         (["--labels", "y"], ["Did you mean '--table.label'?"]),

@@ -2,13 +2,23 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import nan
 
-from mmkeras.data.predictions_csv import merge_status, unreadable_status
+from mmkeras.data.predictions_csv import (
+    format_value,
+    merge_status,
+    unreadable_status,
+)
 from mmkeras.errors import UserError
-from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, SERVING_DEFAULT
+from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, SERVING_DEFAULT, VALUE
 from serving.client.inputs import PreparedRow, modality_error
 from serving.client.prediction import Prediction
-from serving.client.requests import OUTPUTS, ModelMetadata, Outputs
+from serving.client.requests import (
+    OUTPUTS,
+    VALUE_OUTPUTS,
+    ModelMetadata,
+    Outputs,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +27,23 @@ class ModelInfo:
 
     `version` is None for a server that does not report it. `classes` are in the order
     of the probabilities, or () for a model without the signature `classify`.
+    `outputs` are those that predictions need.
     """
 
     version: int | None
     modalities: tuple[str, ...]
     classes: tuple[str, ...]
+    outputs: tuple[str, ...] = OUTPUTS
+
+    @property
+    def is_regression(self) -> bool:
+        return VALUE in self.outputs
+
+
+def read_outputs(metadata: ModelMetadata) -> tuple[str, ...]:
+    """Returns the outputs that predictions need: of classes, or of regression."""
+    outputs = metadata.outputs.get(SERVING_DEFAULT, ())
+    return VALUE_OUTPUTS if VALUE in outputs else OUTPUTS
 
 
 def read_modalities(metadata: ModelMetadata, name: str) -> tuple[str, ...]:
@@ -32,7 +54,8 @@ def read_modalities(metadata: ModelMetadata, name: str) -> tuple[str, ...]:
     """
     inputs = metadata.inputs.get(SERVING_DEFAULT, ())
     outputs = metadata.outputs.get(SERVING_DEFAULT, ())
-    if not inputs or set(inputs) - set(MODALITIES) or set(OUTPUTS) - set(outputs):
+    needed = set(read_outputs(metadata))
+    if not inputs or set(inputs) - set(MODALITIES) or needed - set(outputs):
         raise UserError(
             f"The model '{name}' is not an export of mmkeras: its signature "
             f"{SERVING_DEFAULT} has the inputs {', '.join(inputs) or '(none)'} and the "
@@ -54,6 +77,8 @@ def labels_match(outputs: Outputs, model: ModelInfo) -> bool:
 
     If not, the model on the server has other classes now.
     """
+    if bool(outputs.values) != model.is_regression and outputs.statuses:
+        return False
     if not model.classes:
         return True
     pairs = zip(outputs.probabilities, outputs.labels, strict=True)
@@ -75,11 +100,19 @@ def make_predictions(
     """Returns one prediction per row."""
     width = max(map(len, outputs.probabilities), default=0)
     names = model.classes or tuple(map(str, range(width)))
+
+    def of_task(i: int) -> dict:
+        if outputs.values:
+            value = outputs.values[i]
+            fields = {"label": format_value(value), "score": nan, "probabilities": {}}
+            return {**fields, "value": value}
+        probabilities = dict(zip(names, outputs.probabilities[i], strict=True))
+        fields = {"label": outputs.labels[i], "score": outputs.scores[i]}
+        return {**fields, "probabilities": probabilities}
+
     return [
         Prediction(
-            label=outputs.labels[i],
-            score=outputs.scores[i],
-            probabilities=dict(zip(names, outputs.probabilities[i], strict=True)),
+            **of_task(i),
             status=merge_status(outputs.statuses[i], unreadable_status(row.problems)),
             version=outputs.version,
             problems=tuple(row.problems.values()),

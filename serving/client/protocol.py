@@ -18,6 +18,7 @@ from serving.client.model_info import (
     labels_match,
     make_predictions,
     read_modalities,
+    read_outputs,
 )
 from serving.client.prediction import Prediction
 from serving.client.requests import (
@@ -123,7 +124,9 @@ class ClientProtocol:
                 m: [row.data.get(m, b"") for row in rows] for m in model.modalities
             }
             try:
-                outputs = yield PredictCall(spec=self._spec, columns=columns)
+                outputs = yield PredictCall(
+                    spec=self._spec, columns=columns, outputs=model.outputs
+                )
             except PredictError as error:
                 if not (yield from self._is_changed(error, model)):
                     raise (yield from self._add_hint(error)) from None
@@ -137,8 +140,12 @@ class ClientProtocol:
         raise client_error("ABORTED", message, self._settings.target)
 
     def _check_row_count(self, outputs: Outputs, rows: int) -> None:
-        lengths = {len(outputs.probabilities), len(outputs.labels)}
-        lengths |= {len(outputs.scores), len(outputs.statuses)}
+        lengths = {len(outputs.statuses)}
+        if outputs.values:
+            lengths.add(len(outputs.values))
+        else:
+            columns = outputs.probabilities, outputs.labels, outputs.scores
+            lengths |= set(map(len, columns))
         if lengths != {rows}:
             counts = ", ".join(map(str, sorted(lengths)))
             reason = f"{counts} rows of outputs for {rows} rows"
@@ -149,7 +156,8 @@ class ClientProtocol:
         if error.code not in _MISMATCH_CODES or not error.is_from_server:
             return False
         self._model = yield from self._describe(self._spec)
-        return self._model.modalities != model.modalities
+        before = model.modalities, model.outputs
+        return (self._model.modalities, self._model.outputs) != before
 
     def _model_of(self, outputs: Outputs, model: ModelInfo) -> Flow[ModelInfo | None]:
         """Returns the model that computed the outputs; None if its version is gone.
@@ -170,6 +178,8 @@ class ClientProtocol:
                 raise
             self._model = None
             return None
+        if outputs.values:
+            return self._model if self._model.is_regression else None
         widths = {len(row) for row in outputs.probabilities}
         is_match = widths == {len(self._model.classes) or max(widths)}
         return self._model if is_match else None
@@ -185,7 +195,7 @@ class ClientProtocol:
             cached = self._models.get(version)
             if cached is not None and cached.modalities == modalities:
                 return cached
-            classes = ()
+            classes, outputs = (), read_outputs(metadata)
             if CLASSIFY in metadata.inputs:
                 call = ClassNamesCall(spec=spec.at(version), modality=modalities[0])
                 try:
@@ -194,7 +204,12 @@ class ClientProtocol:
                     if error.code == "NOT_FOUND" and attempt + 1 < _MAX_ATTEMPTS:
                         continue  # the version was unloaded between the calls
                     raise
-            model = ModelInfo(version=version, modalities=modalities, classes=classes)
+            model = ModelInfo(
+                version=version,
+                modalities=modalities,
+                classes=classes,
+                outputs=outputs,
+            )
             self._models[version] = model
             if len(self._models) > _MAX_MODELS:
                 self._models.pop(next(iter(self._models)), None)

@@ -34,6 +34,35 @@ def test_a_row_has_its_cells_labels_split_and_group(table):
     assert list(iter_rows(path, CONFIG, BOTH)) == [Row(line=2, cells=cells, **columns)]
 
 
+@pytest.mark.parametrize("setting", ["warm,cold", " warm , cold,"])
+def test_several_columns_of_zeros_and_ones_are_labels(table, setting):
+    path = table("text,warm,cold\nhi,1,0\nho,yes,true\nha,0,0\nhe,1,?\n")
+    config = TableConfig(label=setting)
+    rows = read_rows(path, config, ["text"])
+    assert [row.labels for row in rows] == [("warm",), ("warm", "cold"), (), ()]
+    assert [bool(row.problem) for row in rows] == [False, False, False, True]
+    assert "column 'cold' is '?'" in rows[3].problem
+    assert not next(iter_rows(path, config, ["text"], labeled=False)).problem
+
+
+def test_a_missing_label_column_of_several_is_named(table):
+    path = table("text,warm\nhi,1")
+    with pytest.raises(UserError, match="no column 'cold'.*table.label"):
+        list(iter_rows(path, TableConfig(label="warm,cold"), ["text"]))
+
+
+def test_a_label_column_can_have_a_comma_in_its_name(table):
+    path = table('text,"a,b"\nhi,x\n')
+    (row,) = iter_rows(path, TableConfig(label="a,b"), ["text"])
+    assert row.labels == ("x",)
+
+
+def test_an_empty_list_is_a_row_without_a_class(table):
+    first, second = iter_rows(table('text,label\nhi,[]\nho,""\n'), CONFIG, ["text"])
+    assert first.labels == () and not first.problem
+    assert second.problem == "label is missing"
+
+
 def test_invisible_characters_change_no_label_split_or_group(table):
     path = table(
         "text,label,split,group\nhi,cat\u200b,train\ufeff,g\u200b\nho,Cat,val,g\n"
@@ -173,17 +202,16 @@ def test_a_table_without_the_required_columns_is_refused(table, content, message
 def test_other_separators_and_formats_give_the_same_rows(table):
     contents = ("text,label\nhi,a|b\n", "text;label\nhi;a|b\n", "text\tlabel\nhi\ta|b")
     contents += (b'\n{"text": "hi", "label": "a|b"}\n',)
-    rows = [list(iter_rows(table(content), CONFIG)) for content in contents]
+    rows = [list(iter_rows(table(content), CONFIG, ["text"])) for content in contents]
     assert rows[0] == rows[1] == rows[2] == rows[3]
     assert rows[0][0].labels == ("a", "b")
 
 
 def test_a_value_of_an_unknown_type_matters_only_in_a_column_that_is_used():
     rows = [{"text": "hi", "label": "a", "boxes": {"x": [[1]]}}]
-    assert next(iter_rows(rows, CONFIG)).problem == ""
-    assert table_modalities(rows, CONFIG) == ("text",)
+    assert next(iter_rows(rows, CONFIG, ["text"])).problem == ""
     rows[0]["label"] = {"x": 1}
-    assert "column 'label'" in next(iter_rows(rows, CONFIG)).problem
+    assert "column 'label'" in next(iter_rows(rows, CONFIG, ["text"])).problem
 
 
 def test_a_renamed_column_that_is_missing_is_refused(table):
