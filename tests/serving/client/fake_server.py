@@ -94,6 +94,22 @@ def make_model(classes=("a", "b"), modalities=("text",), top=0) -> Servable:
     return Servable({"serving_default": predict, "classify": classify}, run)
 
 
+def make_regression() -> Servable:
+    """Returns a model of text that predicts the number which the text is."""
+
+    def run(signature, feeds):
+        texts = feeds["text"]
+        statuses = [b"ok" if text else b"text absent" for text in texts]
+        values = np.array([float(text or 0) for text in texts], np.float32)
+        return {"value": values, "status": np.array(statuses, object)}
+
+    predict = meta_graph_pb2.SignatureDef()
+    predict.inputs["text"].dtype = tf.string.as_datatype_enum
+    for name in ("value", "status"):
+        predict.outputs[name].name = name
+    return Servable({"serving_default": predict}, run)
+
+
 class FakeServer:
     """State of a server of one model.
 
@@ -173,6 +189,9 @@ class FakeServer:
             model_spec=self._spec(version, signature)
         )
         for name in request.output_filter or outputs:
+            if name not in outputs:
+                text = f"output tensor alias not found in signature: {name}"
+                raise Fault(grpc.StatusCode.INVALID_ARGUMENT, text)
             response.outputs[name].CopyFrom(tf.make_tensor_proto(outputs[name]))
         return response
 
