@@ -82,9 +82,9 @@ def build_branches(columns: Iterable[Column], config: Config) -> tuple[Branch, .
     A column of media is a branch of its own; all others are one together.
     """
     columns = tuple(columns)
-    own = tuple(column for column in columns if isinstance(column, Branch))
+    media = tuple(column for column in columns if isinstance(column, Branch))
     others = [column for column in columns if not isinstance(column, Branch)]
-    return (*own, Tabular(others, config.tabular)) if others else own
+    return (*media, Tabular(others, config.tabular)) if others else media
 
 
 def branch_types(branches: Iterable[Branch]) -> dict[str, str]:

@@ -31,5 +31,5 @@ def count_media(
     if len(named) <= len(paths) / 2:
         return ""
     first = [files.find(path) for path in named[:_LOOKED_AT]]
-    there = sum(is_remote(path) or os.path.exists(path) for path in first)
-    return f"paths of {kind}" if there > len(first) / 2 else ""
+    existing = sum(is_remote(path) or os.path.exists(path) for path in first)
+    return f"paths of {kind}" if existing > len(first) / 2 else ""

@@ -68,7 +68,7 @@ def write_run_header(
         UserError: The run in the folder was started on other rows, or a setting does
             not fit the rows.
     """
-    _check_settings(config, state)
+    _check_settings(with_columns(config, dataset), state)
     if run_folder.has_started(folder):
         _check_same_rows(folder, config, dataset, state)
     requested, rows = config, dataset.rows[TRAIN]

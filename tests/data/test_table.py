@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from mmkeras.config import Config, TableConfig
 from mmkeras.data.columns import find_columns
-from mmkeras.data.table import Row, iter_rows, read_rows, read_sample
+from mmkeras.data.table import Row, iter_rows, read_rows
+from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
 
 CONFIG = TableConfig()
@@ -38,27 +39,27 @@ def test_a_row_has_its_cells_labels_split_and_group(table):
 def test_several_columns_of_zeros_and_ones_are_labels(table, setting):
     path = table("text,warm,cold\nhi,1,0\nho,yes,true\nha,0,0\nhe,1,?\n")
     config = TableConfig(label=setting)
-    rows = read_rows(path, config, ["text"])
+    rows = read_rows(path, config, TEXT)
     assert [row.labels for row in rows] == [("warm",), ("warm", "cold"), (), ()]
     assert [bool(row.problem) for row in rows] == [False, False, False, True]
     assert "column 'cold' is '?'" in rows[3].problem
-    assert not next(iter_rows(path, config, ["text"], labeled=False)).problem
+    assert not next(iter_rows(path, config, TEXT, labeled=False)).problem
 
 
 def test_a_missing_label_column_of_several_is_named(table):
     path = table("text,warm\nhi,1")
     with pytest.raises(UserError, match="no column 'cold'.*table.label"):
-        list(iter_rows(path, TableConfig(label="warm,cold"), ["text"]))
+        list(iter_rows(path, TableConfig(label="warm,cold"), TEXT))
 
 
 def test_a_label_column_can_have_a_comma_in_its_name(table):
     path = table('text,"a,b"\nhi,x\n')
-    (row,) = iter_rows(path, TableConfig(label="a,b"), ["text"])
+    (row,) = iter_rows(path, TableConfig(label="a,b"), TEXT)
     assert row.labels == ("x",)
 
 
 def test_an_empty_list_is_a_row_without_a_class(table):
-    first, second = iter_rows(table('text,label\nhi,[]\nho,""\n'), CONFIG, ["text"])
+    first, second = iter_rows(table('text,label\nhi,[]\nho,""\n'), CONFIG, TEXT)
     assert first.labels == () and not first.problem
     assert second.problem == "label is missing"
 
@@ -80,14 +81,14 @@ def test_invisible_characters_change_no_column_and_no_id(table):
     assert (first.labels, first.split, first.problem) == (("a",), "", "")
     assert "is already that of line 2" in second.problem
     with pytest.raises(UserError, match="several columns named 'text'"):
-        read_sample(table("text,text\u200b,label\nhi,ho,a\n"), 1)
+        open_table(table("text,text\u200b,label\nhi,ho,a\n"))
 
 
 def test_lines_count_newlines_inside_quotes_and_blank_lines(table):
     path = table('text,label\r\n"two\r\nlines, one cell",a\r\n\r\nlast,b\r\n  \r\n')
     rows = list(iter_rows(path, CONFIG, TEXT))
     assert [(row.line, row.id) for row in rows] == [(2, "0"), (5, "1")]
-    assert rows[0].cells["text"] == "two\r\nlines, one cell"
+    assert rows[0].cellsTEXT == "two\r\nlines, one cell"
 
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -112,7 +113,7 @@ def test_what_csv_writes_is_read_back(tmp_path_factory, cells, end, bom):
     rows = list(iter_rows(path, CONFIG, BOTH))
 
     expected = [tuple(c if c.strip() else "" for c in row) for row in cells]
-    assert [(r.cells["text"], r.cells["image"]) for r in rows] == expected
+    assert [(r.cellsTEXT, r.cells["image"]) for r in rows] == expected
 
 
 @settings(max_examples=150, deadline=None)
@@ -122,7 +123,7 @@ def test_any_bytes_are_rows_or_a_user_error(tmp_path_factory, content, headed):
     path.write_bytes(b"text,label\n" * headed + content)
     try:
         for row in iter_rows(path, CONFIG, TEXT):
-            (row.cells["text"] + row.id + row.group + "".join(row.labels)).encode()
+            (row.cellsTEXT + row.id + row.group + "".join(row.labels)).encode()
     except UserError:
         pass
 
@@ -131,7 +132,7 @@ def test_a_cell_of_a_million_characters_is_read(table):
     rows = list(
         iter_rows(table("text,label\n" + "x" * 1_000_000 + ",a\n"), CONFIG, TEXT)
     )
-    assert len(rows[0].cells["text"]) == 1_000_000
+    assert len(rows[0].cellsTEXT) == 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_a_bad_row_has_a_problem_and_the_others_have_none(table, line, problem):
 def test_a_row_without_label_is_usable_if_unlabeled(table):
     path = table("text\nhi\n" + '""\n')
     rows = list(iter_rows(path, CONFIG, TEXT, labeled=False))
-    assert [(r.cells["text"], r.problem) for r in rows] == [("hi", ""), ("", "")]
+    assert [(r.cellsTEXT, r.problem) for r in rows] == [("hi", ""), ("", "")]
 
 
 def test_an_unclosed_quote_is_reported_with_the_line_of_its_row(table):
@@ -202,16 +203,16 @@ def test_a_table_without_the_required_columns_is_refused(table, content, message
 def test_other_separators_and_formats_give_the_same_rows(table):
     contents = ("text,label\nhi,a|b\n", "text;label\nhi;a|b\n", "text\tlabel\nhi\ta|b")
     contents += (b'\n{"text": "hi", "label": "a|b"}\n',)
-    rows = [list(iter_rows(table(content), CONFIG, ["text"])) for content in contents]
+    rows = [list(iter_rows(table(content), CONFIG, TEXT)) for content in contents]
     assert rows[0] == rows[1] == rows[2] == rows[3]
     assert rows[0][0].labels == ("a", "b")
 
 
 def test_a_value_of_an_unknown_type_matters_only_in_a_column_that_is_used():
     rows = [{"text": "hi", "label": "a", "boxes": {"x": [[1]]}}]
-    assert next(iter_rows(rows, CONFIG, ["text"])).problem == ""
+    assert next(iter_rows(rows, CONFIG, TEXT)).problem == ""
     rows[0]["label"] = {"x": 1}
-    assert "column 'label'" in next(iter_rows(rows, CONFIG, ["text"])).problem
+    assert "column 'label'" in next(iter_rows(rows, CONFIG, TEXT)).problem
 
 
 def test_a_renamed_column_that_is_missing_is_refused(table):
@@ -222,6 +223,6 @@ def test_a_renamed_column_that_is_missing_is_refused(table):
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(UserError, match="no.csv does not exist"):
-        read_sample(tmp_path / "no.csv", 1)
+        open_table(tmp_path / "no.csv")
     with pytest.raises(UserError, match="is a folder"):
         list(iter_rows(tmp_path, CONFIG, TEXT))

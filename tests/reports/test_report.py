@@ -4,6 +4,7 @@ import functools
 import html
 import os
 import re
+from types import SimpleNamespace
 
 import jinja2
 import numpy as np
@@ -327,7 +328,7 @@ def test_a_failure_keeps_the_old_report(written, tmp_path, monkeypatch):
 
     before = written()
     with pytest.raises(jinja2.UndefinedError):
-        written(errors=[object()])
+        written(errors=[SimpleNamespace(previews={})])
     monkeypatch.setattr("mmkeras.files.os.replace", full_disk)
     with pytest.raises(OSError, match="no space left"):
         written(title="Another run")

@@ -19,6 +19,7 @@ class Audio(BranchColumn):
     """Column of paths of audio files, or of their content."""
 
     type = "audio"
+    encoder = "mmkeras.modalities.audio.encoder"
     has_encoder_of_vectors = True
     has_files = True
     suffixes = tuple(
@@ -123,10 +124,8 @@ class Audio(BranchColumn):
         return shape, "float32"
 
     def build_encoder(self, x, state, tokens):
-        from mmkeras.modalities.audio.encoder import build_audio_encoder
-
-        name = f"{self.key}_encoder"
-        return build_audio_encoder(self.settings, x.shape[1:], tokens, name)(x)
+        build, name = self.import_encoder().build_audio_encoder, f"{self.key}_encoder"
+        return build(self.settings, x.shape[1:], tokens, name)(x)
 
     def linear_features(self, x, state):
         from mmkeras.modalities.audio.linear_features import summarize_frames

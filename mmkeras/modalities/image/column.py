@@ -13,6 +13,7 @@ class Image(BranchColumn):
     """Column of paths of images, or of their content."""
 
     type = "image"
+    encoder = "mmkeras.modalities.image.encoder"
     has_encoder_of_vectors = True
     has_files = True
     suffixes = tuple(
@@ -95,9 +96,8 @@ class Image(BranchColumn):
         return self.settings.is_frozen
 
     def build_backbone(self, tokens):
-        from mmkeras.modalities.image.encoder import build_image_encoder
-
-        return build_image_encoder(self.settings, tokens, f"{self.key}_encoder")
+        build = self.import_encoder().build_image_encoder
+        return build(self.settings, tokens, f"{self.key}_encoder")
 
     def fetch(self) -> None:
         from mmkeras.modalities.image.applications import APPLICATIONS, fetch_imagenet

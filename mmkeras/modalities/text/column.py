@@ -15,6 +15,7 @@ class Text(BranchColumn):
     """Column of text."""
 
     type = "text"
+    encoder = "mmkeras.modalities.text.encoder"
     is_fallback = True
     has_encoder_of_vectors = True
     warnings = {
@@ -112,8 +113,8 @@ class Text(BranchColumn):
 
     def build_encoder(self, x, state, tokens):
         from mmkeras.modalities.preprocessing_state import RESERVED
-        from mmkeras.modalities.text.encoder import build_text_encoder
 
+        build_text_encoder = self.import_encoder().build_text_encoder
         vocabulary = RESERVED + len(state[self.name].get("vocabulary", ()))
         width, name = x.shape[1], f"{self.key}_encoder"
         encoder = build_text_encoder(self.settings, width, vocabulary, tokens, name)

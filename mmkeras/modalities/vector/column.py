@@ -16,6 +16,7 @@ class Vector(BranchColumn):
     """
 
     type = "vector"
+    encoder = "mmkeras.modalities.vector.encoder"
     has_files = True
     identifies_row = True
 
@@ -76,9 +77,8 @@ class Vector(BranchColumn):
         return (self.width,), "float32"
 
     def build_encoder(self, x, state, tokens):
-        from mmkeras.modalities.vector.encoder import build_vector_encoder
-
-        return build_vector_encoder(self.settings, x.shape[1], f"{self.key}_encoder")(x)
+        build = self.import_encoder().build_vector_encoder
+        return build(self.settings, x.shape[1], f"{self.key}_encoder")(x)
 
     def preview(self, data: bytes) -> dict[str, Any]:
         return {"kind": "text", "content": "(a vector)"}
