@@ -10,7 +10,7 @@ from typing import Any
 from mmkeras.config import TableConfig
 from mmkeras.data.labels import parse_flags, parse_labels, parse_list
 from mmkeras.data.tables import Cell, Embedded, Table, open_table
-from mmkeras.data.tables.cells import NUL
+from mmkeras.data.tables.cells import NPY, NUL, npy_numbers
 from mmkeras.errors import UserError, format_names
 from mmkeras.names import clean_name
 from mmkeras.schema import LABEL_SEPARATOR, SPLIT_NAMES, SPLITS
@@ -195,9 +195,15 @@ def _fault(value: Cell) -> str:
 def _as_text(cell: Cell) -> str:
     """Returns the text of a cell of a label, an id, a split or a group."""
     content: Any = cell.read() if isinstance(cell, Embedded) else cell
+    if isinstance(content, bytes) and content.startswith(NPY):  # a list of numbers
+        content = tuple(map(_number_text, npy_numbers(content)))
     if isinstance(content, tuple):
         return LABEL_SEPARATOR.join(map(_as_text, content))
     return content.decode("utf-8", "replace") if isinstance(content, bytes) else content
+
+
+def _number_text(number: float) -> str:
+    return f"{number:.0f}" if number.is_integer() else f"{number:.7g}"
 
 
 def label_columns(config: TableConfig, header: Collection[str]) -> list[str]:
@@ -212,7 +218,8 @@ def _labels(cell, cells, config) -> tuple[tuple[str, ...], str]:
     if len(columns) > 1:
         return parse_flags({name: _as_text(cells.get(name, "")) for name in columns})
     labels = parse_labels(cell, config.join_labels)
-    is_known = labels or parse_list(cell) == []
+    is_empty = cells.get(columns[0]) == () or parse_list(cell) == []
+    is_known = labels or is_empty
     return labels, "" if is_known else "label is missing"
 
 

@@ -64,6 +64,21 @@ def test_an_empty_list_is_a_row_without_a_class(table):
     assert second.problem == "label is missing"
 
 
+def test_a_list_in_a_cell_is_several_labels():
+    labels = ["a"], ["a", "b"], [], [3, 20_000_000], [0.5], None
+    rows = [{"text": "hi", "label": cell} for cell in labels]
+    rows = list(iter_rows(rows, CONFIG, TEXT))
+    expected = [("a",), ("a", "b"), (), ("3", "20000000"), ("0.5",), ()]
+    assert [row.labels for row in rows] == expected
+    assert [row.problem for row in rows] == [""] * 5 + ["label is missing"]
+
+
+def test_label_columns_of_a_data_frame_are_read(table):
+    rows = [{"text": "hi", "warm": True, "cold": 0.0, "box": {"x": 1}}]
+    (row,) = iter_rows(rows, TableConfig(label="warm,cold"), TEXT)
+    assert row.labels == ("warm",) and not row.problem
+
+
 def test_invisible_characters_change_no_label_split_or_group(table):
     path = table(
         "text,label,split,group\nhi,cat\u200b,train\ufeff,g\u200b\nho,Cat,val,g\n"
@@ -88,7 +103,7 @@ def test_lines_count_newlines_inside_quotes_and_blank_lines(table):
     path = table('text,label\r\n"two\r\nlines, one cell",a\r\n\r\nlast,b\r\n  \r\n')
     rows = list(iter_rows(path, CONFIG, TEXT))
     assert [(row.line, row.id) for row in rows] == [(2, "0"), (5, "1")]
-    assert rows[0].cellsTEXT == "two\r\nlines, one cell"
+    assert rows[0].cells["text"] == "two\r\nlines, one cell"
 
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -113,7 +128,7 @@ def test_what_csv_writes_is_read_back(tmp_path_factory, cells, end, bom):
     rows = list(iter_rows(path, CONFIG, BOTH))
 
     expected = [tuple(c if c.strip() else "" for c in row) for row in cells]
-    assert [(r.cellsTEXT, r.cells["image"]) for r in rows] == expected
+    assert [(r.cells["text"], r.cells["image"]) for r in rows] == expected
 
 
 @settings(max_examples=150, deadline=None)
@@ -123,7 +138,7 @@ def test_any_bytes_are_rows_or_a_user_error(tmp_path_factory, content, headed):
     path.write_bytes(b"text,label\n" * headed + content)
     try:
         for row in iter_rows(path, CONFIG, TEXT):
-            (row.cellsTEXT + row.id + row.group + "".join(row.labels)).encode()
+            (row.cells["text"] + row.id + row.group + "".join(row.labels)).encode()
     except UserError:
         pass
 
@@ -132,7 +147,7 @@ def test_a_cell_of_a_million_characters_is_read(table):
     rows = list(
         iter_rows(table("text,label\n" + "x" * 1_000_000 + ",a\n"), CONFIG, TEXT)
     )
-    assert len(rows[0].cellsTEXT) == 1_000_000
+    assert len(rows[0].cells["text"]) == 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -163,7 +178,7 @@ def test_a_bad_row_has_a_problem_and_the_others_have_none(table, line, problem):
 def test_a_row_without_label_is_usable_if_unlabeled(table):
     path = table("text\nhi\n" + '""\n')
     rows = list(iter_rows(path, CONFIG, TEXT, labeled=False))
-    assert [(r.cellsTEXT, r.problem) for r in rows] == [("hi", ""), ("", "")]
+    assert [(r.cells["text"], r.problem) for r in rows] == [("hi", ""), ("", "")]
 
 
 def test_an_unclosed_quote_is_reported_with_the_line_of_its_row(table):
