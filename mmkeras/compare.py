@@ -8,11 +8,12 @@ from mmkeras.experiments import comparison_run
 from mmkeras.experiments.comparison_run import ComparisonArgs
 from mmkeras.experiments.comparison_table import INTERVAL_METHOD
 from mmkeras.files import csv_text, write_text
+from mmkeras.reports.score_text import ACCURACY
 from mmkeras.reports.tables import format_interval, format_share, markdown_table
 from mmkeras.training.run_folder import data_name
 
 _FILES = ("compare.md", "compare.csv", "compare.json")
-_COLUMNS = ("model", "accuracy, 95 %", "each seed", "parameters", "s", "MB")
+_COLUMNS = ("each seed", "parameters", "s", "MB")
 _COLUMNS += ("ms per row", "in batches of 32")
 
 
@@ -29,14 +30,15 @@ def main(argv: Sequence[str]) -> int:
         comparison_run.train_all(models)
         rows = [model.row() for model in models]
         baselines = comparison_run.baseline_rows(models)
-        text = _page(rows, baselines)
-        _write(args, rows, baselines, text)
+        score = next((m.score for m in models if m.runs), ACCURACY)
+        text = _page(rows, baselines, score)
+        _write(args, rows, baselines, text, score)
     print(f"\n{text}\n")
     print("\n".join(f"Written: {args.folder / name}" for name in _FILES))
     return 1 if any(model.error for model in models) else 0
 
 
-def _write(args: ComparisonArgs, rows, baselines, text) -> None:
+def _write(args: ComparisonArgs, rows, baselines, text, score) -> None:
     content = {
         "data": data_name(args.table),
         "settings": list(args.flags),
@@ -44,30 +46,30 @@ def _write(args: ComparisonArgs, rows, baselines, text) -> None:
         "models": rows,
         "baselines": baselines,
     }
-    flat = [_flat(row, args.seeds) for row in [*rows, *baselines]]
+    flat = [_flat(row, args.seeds, score.key) for row in [*rows, *baselines]]
     table = csv_text([list(flat[0]), *(list(row.values()) for row in flat)])
     texts = [text + "\n", table, json.dumps(content, indent=1)]
     for name, file_text in zip(_FILES, texts, strict=True):
         write_text(args.folder / name, file_text)
 
 
-def _flat(row, seeds) -> dict:
+def _flat(row, seeds, key) -> dict:
     """Returns a row of the CSV."""
-    value = row["accuracy"] or {}
+    value = row.get(key) or {}
     names = ("parameters", "seconds", "peak_mb", "row_ms", "row_of_batch_ms", "error")
     return {
         "model": row["name"],
-        "accuracy": value.get("value"),
+        key: value.get("value"),
         "low": value.get("low"),
         "high": value.get("high"),
-        **{f"accuracy_seed{seed}": row["seeds"].get(seed) for seed in seeds},
+        **{f"{key}_seed{seed}": row["seeds"].get(seed) for seed in seeds},
         **{name: row.get(name) for name in names},
     }
 
 
-def _page(rows, baselines) -> str:
+def _page(rows, baselines, score) -> str:
     """Returns the table with notes on its columns and on failures."""
-    cells = [_cells(row) for row in [*rows, *baselines]]
+    cells = [_cells(row, score.key) for row in [*rows, *baselines]]
     notes = [
         f"{INTERVAL_METHOD} s and MB are the mean time and the peak memory of a run, "
         "from the start of its program to its report. ms per row is the latency of the "
@@ -76,10 +78,11 @@ def _page(rows, baselines) -> str:
     if baselines:
         notes[0] += f" The baselines are on the features of {baselines[0]['of']}."
     notes += [f"{row['name']}: {row['error']}" for row in rows if row["error"]]
-    return "\n\n".join([markdown_table(_COLUMNS, cells), *notes])
+    header = ("model", f"{score.name}, 95 %", *_COLUMNS)
+    return "\n\n".join([markdown_table(header, cells), *notes])
 
 
-def _cells(row) -> list[str]:
+def _cells(row, key) -> list[str]:
     numbers = [
         form.format(row[name]) if row.get(name) is not None else ""
         for name, form in (
@@ -90,9 +93,10 @@ def _cells(row) -> list[str]:
             ("row_of_batch_ms", "{:.2f}"),
         )
     ]
-    by_seed = " ".join(format_share(value) for value in row["seeds"].values())
-    accuracy = format_interval(row["accuracy"]) or "failed"
-    return [row["name"], accuracy, by_seed, *numbers]
+    known = [value for value in row["seeds"].values() if value is not None]
+    by_seed = " ".join(map(format_share, known))
+    score = format_interval(row.get(key)) or "failed"
+    return [row["name"], score, by_seed, *numbers]
 
 
 if __name__ == "__main__":

@@ -85,7 +85,8 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         write_text(tmp_folder / EXPLANATIONS_FILE, text)
         title = f"Explained predictions of {config.preset}"
-        write_explanations(tmp_folder / EXPLANATIONS_PAGE, title, cards)
+        is_share = bool(trained_model.state.classes)
+        write_explanations(tmp_folder / EXPLANATIONS_PAGE, title, cards, is_share)
     print_warnings([*warn_absent(columns, present), *warn_of_faults(faults)])
     return len(cards)
 

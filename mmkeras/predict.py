@@ -1,10 +1,12 @@
 """Prediction program: one prediction per row of a table of any size."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.data.predictions_csv import (
+    format_value,
     merge_status,
     prediction_row,
     predictions_header,
@@ -20,6 +22,7 @@ from mmkeras.schema import (
     SCORE,
     STATUS,
     UNREADABLE,
+    VALUE,
 )
 
 _BATCH_ROWS = 64
@@ -47,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
 def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
     """Predicts a table in bounded memory and writes `output` atomically.
 
-    `output` is a CSV with id, label, predicted, score, status and one column per class;
+    `output` is a CSV with id, label, predicted, score, status and one column per class
+    (none in regression, where the score is empty);
     a label column of the table is copied. Returns the number of rows, and of those with
     anything unreadable.
 
@@ -94,14 +98,15 @@ def _prediction_rows(predictor, batch) -> Iterator[list[str]]:
     outputs = predictor(data)
     for i, read in enumerate(batch):
         status = outputs[STATUS][i].decode()
-        yield prediction_row(
-            read.row.id,
-            LABEL_SEPARATOR.join(read.row.labels),
-            outputs[LABEL][i].decode(),
-            outputs[SCORE][i],
-            merge_status(status, read.status, read.row.problem),
-            outputs[PROBABILITIES][i],
-        )
+        if VALUE in outputs:
+            label, probabilities = read.row.label_cell.strip(), ()
+            predicted = format_value(outputs[VALUE][i]), math.nan
+        else:
+            label = LABEL_SEPARATOR.join(read.row.labels)
+            predicted = outputs[LABEL][i].decode(), outputs[SCORE][i]
+            probabilities = outputs[PROBABILITIES][i]
+        status = merge_status(status, read.status, read.row.problem)
+        yield prediction_row(read.row.id, label, *predicted, status, probabilities)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,13 @@ PRESENT = "present"
 
 # Outputs of the signatures.
 PROBABILITIES, SCORE, EMBEDDING = "probabilities", "score", "embedding"
+VALUE = "value"  # of regression, in the place of probabilities, label and score
 SERVING_DEFAULT, CLASSIFY, EMBED = "serving_default", "classify", "embed"
 # Signature that describes the inputs; its input is ignored.
 COLUMNS, COLUMN_NAMES, COLUMN_TYPES = "columns", "name", "type"
 CLASSIFY_INPUT, CLASSIFY_CLASSES, CLASSIFY_SCORES = "inputs", "classes", "scores"
+# In the place of classify.
+REGRESS, REGRESS_INPUT, REGRESS_OUTPUT = "regress", "inputs", "outputs"
 
 # Separator of several labels of a row, in the table and in `label`.
 LABEL_SEPARATOR = "|"

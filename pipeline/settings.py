@@ -182,6 +182,8 @@ class PipelineConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
+        allowed = "auto in a pipeline; python -m mmkeras.train trains the other tasks"
+        check(self.task == AUTO, "task", self.task, allowed)
         if self.tune.trials and self.fusion.kind == "linear":
             raise UserError(
                 f"tune.trials={self.tune.trials} searches settings that "

@@ -194,6 +194,16 @@ def aligned_run(factory) -> tuple[Path, Path]:
     return _train_once(factory, "aligned", rows, epochs=8, loss=loss, table=table)
 
 
+def regression_run(factory) -> tuple[Path, Path]:
+    """Returns the run folder and the table of a regression: green rows are larger."""
+    rows = make_rows()
+    for i, row in enumerate(rows):
+        row["label"] = f"{100 + 50 * (row['label'] == 'green') + i / 8:g}"
+    rows[33]["image"] = ""
+    changes = {"task": "regression", "table": {"modalities": "text,image"}}
+    return _train_once(factory, "regression", rows, epochs=15, **changes)
+
+
 def _train_once(factory, name: str, rows: list[dict], **changes) -> tuple[Path, Path]:
     """Trains in a folder that all processes of a test session share."""
     base = factory.getbasetemp()

@@ -206,6 +206,10 @@ def test_a_value_is_read_alike_from_flag_and_file(name, text, value, file):
         assert result == value and type(result) is type(value)
 
 
+def test_the_label_column_has_a_short_flag():
+    assert value_of(parse("--label", "a,b"), "table.label") == "a,b"
+
+
 # Mistakes ---------------------------------------------------------------------
 
 

@@ -8,12 +8,12 @@ from mmkeras.config.audio import AudioConfig
 from mmkeras.config.evaluate import EvaluateConfig, ExportConfig
 from mmkeras.config.fusion import FusionConfig
 from mmkeras.config.image import ImageConfig
-from mmkeras.config.loss import LossConfig
+from mmkeras.config.loss import CLASS_LOSSES, REGRESSION_LOSSES, LossConfig
 from mmkeras.config.table import TableConfig
 from mmkeras.config.tabular import TabularConfig
 from mmkeras.config.text import TextConfig
 from mmkeras.config.train import AugmentConfig, TrainConfig
-from mmkeras.config.validation import AUTO, check_range
+from mmkeras.config.validation import AUTO, check, check_range
 from mmkeras.config.values import convert
 from mmkeras.config.vector import VectorConfig
 from mmkeras.errors import UserError, did_you_mean
@@ -29,6 +29,9 @@ class Config:
     Attributes:
         preset: Name of the preset that supplies the defaults.
         seed: Seed of the split, the weights, the row order and the augmentation.
+        task: What a label is: one of two classes (binary), one of several (multiclass),
+            any number of classes (multilabel), or a number (regression). auto chooses
+            among the classes by the labels of the table.
         epochs: Maximum number of epochs; early stopping may end sooner. auto is 30, or
             as many as give 600 steps.
         on_bad_row: fail stops before training and lists bad rows; reject drops them
@@ -43,7 +46,7 @@ class Config:
         vector: Branch of precomputed vectors.
         tabular: Branch of numbers, categories and dates.
         fusion: Fusion of the branches.
-        loss: Loss of the classifier, and auxiliary losses.
+        loss: Loss of the prediction, and auxiliary losses.
         augment: Augmentation.
         train: Optimisation.
         evaluate: Metrics and report.
@@ -52,6 +55,7 @@ class Config:
 
     preset: str = "resnet50-concat"
     seed: int = 0
+    task: Literal["auto", "binary", "multiclass", "multilabel", "regression"] = AUTO
     epochs: int | Literal["auto"] = AUTO
     on_bad_row: Literal["fail", "reject", "absent"] = "fail"
     columns: dict[str, Any] = field(default_factory=dict)
@@ -83,6 +87,34 @@ class Config:
             )
         if self.fusion.kind == "linear":
             self._check_linear()
+        self._check_task()
+
+    def _check_task(self):
+        """Checks that no setting belongs to another task."""
+        is_regression = self.task == "regression"
+        kinds = REGRESSION_LOSSES if is_regression else CLASS_LOSSES
+        check(
+            self.loss.kind in (AUTO, *kinds),
+            "loss.kind",
+            self.loss.kind,
+            f"auto, {' or '.join(kinds)} with task={self.task}",
+        )
+        if not is_regression:
+            return
+        train, default = self.train, TrainConfig()
+        # The defaults are ignored, as a preset may have set them.
+        unused = {
+            "class_weights": ("none", default.class_weights),
+            "label_smoothing": (0, default.label_smoothing),
+            "oversample": (False,),
+            "monitor": ("val_loss",),
+        }
+        for name, allowed in unused.items():
+            if (value := getattr(train, name)) not in allowed:
+                raise UserError(
+                    f"train.{name}={value} is for classes, and task=regression has "
+                    f"none: set train.{name}={allowed[0]}."
+                )
 
     def _check_linear(self):
         """Checks that there are no weights but those of the classifier."""
@@ -105,8 +137,8 @@ class Config:
             unused += [f"loss.{name}={getattr(self.loss, name)} (0)"]
         if self.train.fine_tune_epochs:
             unused += [f"train.fine_tune_epochs={self.train.fine_tune_epochs} (0)"]
-        if self.loss.kind != "cross_entropy":
-            unused += [f"loss.kind={self.loss.kind} (cross_entropy)"]
+        if self.loss.kind not in (AUTO, "cross_entropy", "mse"):
+            unused += [f"loss.kind={self.loss.kind} (auto)"]
         if self.train.oversample:
             unused += ["train.oversample=True (false)"]
         if self.train.class_weights != "none":
@@ -119,7 +151,7 @@ class Config:
             if self.preset != "linear":
                 remedy += ", or start from --preset linear"
             raise UserError(
-                "fusion.kind=linear is a logistic regression, fitted by scikit-learn, "
+                "fusion.kind=linear is a logistic or ridge regression of scikit-learn, "
                 f"without {', '.join(unused)}. {remedy}."
             )
 

@@ -20,9 +20,10 @@ from mmkeras.errors import UserError, did_you_mean
 Settings = TypeVar("Settings")
 FILES = "config files"  # name of --config; no flag or YAML key has a space
 
-_SHORT = {"on_bad_row": ["on-bad-row"], "table.label": ["label"]}
 _METAVARS = {int: "INT", float: "FLOAT", bool: "{true,false}", str: "TEXT"}
 
+# Setting -> other spellings of its flag.
+_SHORT = {"on_bad_row": ("on-bad-row",), "table.label": ("label",)}
 # Other words for columns of the table.
 _SYNONYMS = {"target": "label", "class": "label", "y": "label", "img": "image"}
 # Settings of the table that name columns.

@@ -5,23 +5,28 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from mmkeras.config.validation import check_range
+from mmkeras.config.validation import AUTO, check_range
 
 _ALONE = ("text", "image", "audio", "vector", "tabular")
 _PAIRS = ("text_image", "text_audio", "image_audio")
 
+# Values of `loss.kind` by task; the first is that of "auto".
+CLASS_LOSSES, REGRESSION_LOSSES = ("cross_entropy", "focal"), ("mse", "mae", "huber")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Loss of the classifier, and auxiliary losses per branch and per pair.
+    """Loss of the prediction, and auxiliary losses per branch and per pair.
 
     The total is L + Σ_i [λ_i·L_i + Σ_j≠i w_ij·L_ij]: L_i is the loss of a classifier
     on modality i alone, L_ij the distance between a row's embeddings of i and j. A
     weight of 0 removes its term and its layers.
 
     Attributes:
-        kind: Form of L and L_i: cross_entropy; or focal, which reduces the weight of
-            rows that are classified well.
+        kind: Form of L and L_i. Of classes: cross_entropy; or focal, which reduces the
+            weight of rows that are classified well. Of regression: mse; mae; or huber,
+            which is mse below and mae above one standard deviation. auto is
+            cross_entropy or mse.
         focal_gamma: Exponent of the focal loss.
         text: λ of the classifier on each column of text alone.
         image: λ of the classifier on each column of images alone.
@@ -36,7 +41,7 @@ class LossConfig:
         width: Width of the aligned vectors.
     """
 
-    kind: Literal["cross_entropy", "focal"] = "cross_entropy"
+    kind: Literal["auto", "cross_entropy", "focal", "mse", "mae", "huber"] = AUTO
     focal_gamma: float = 2.0
     text: float = 0.0
     image: float = 0.0

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mmkeras.config.validation import check, check_range
+from mmkeras.names import clean_name
 
 # Types that have a flag of their own; others are declared by the setting `columns`.
 TYPES = ("text", "image", "audio", "vector", "numeric", "category", "date")
@@ -26,12 +27,13 @@ class TableConfig:
         category: Columns of categories.
         date: Columns of dates and times.
         ignore: Columns that are not used, whatever they hold.
-        label: Label column.
+        label: Label column; or several columns of 0 and 1, one per class.
         id_column: Header of the row identifier; optional in the table.
         split_column: Header of the train/val/test column; optional in the table.
         group_column: Header of the group column; a group is in one split only.
-        join_labels: Whether labels that differ in case, in the form of a number (1 and
-            1.0) or in the word for nothing (nan and None) are one class.
+        join_labels: Whether labels that differ in case, in Unicode form, in the form of
+            a number (1 and 1.0) or in the word for nothing (nan and None) are one
+            class.
         modalities: Types or columns to use, with commas between; empty is all.
         val_share: Fraction of rows for validation if the table has no splits.
         test_share: Fraction of rows for the test if the table has no splits.
@@ -84,6 +86,12 @@ class TableConfig:
         allowed = "types or columns, each once, with commas between"
         is_allowed = len(set(names)) == len(names) and (names or not self.modalities)
         check(is_allowed, "table.modalities", self.modalities, allowed)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Headers of the label columns, as a table's header is cleaned."""
+        names = map(clean_name, self.label.split(","))
+        return tuple(name for name in names if name)
 
     @property
     def modality_names(self) -> tuple[str, ...]:

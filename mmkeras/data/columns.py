@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmkeras.config import Config
-from mmkeras.data.table import no_column, read_sample
+from mmkeras.data.table import label_columns, no_column, read_sample
 from mmkeras.data.tables import Embedded, open_table
 from mmkeras.errors import UserError, did_you_mean, shorten
 from mmkeras.modalities.column import FileReader
@@ -106,7 +106,7 @@ def _declared(table, config) -> tuple[dict[str, dict], dict[str, Role]]:
     for use in ("id", "split", "group"):
         name = clean_name(getattr(settings, f"{use}_column"))
         roles[name] = Role(column=name, use=use)
-    for name in map(clean_name, settings.label.split(",")):
+    for name in label_columns(settings, table.columns):
         roles[name] = Role(column=name, use="label")
     for name in settings.ignored:
         roles[clean_name(name)] = Role(column=name, use="", reason=_IGNORED)

@@ -19,6 +19,7 @@ from mmkeras.data.ingest_plan import BadRow, IngestPlan, rejection_message
 from mmkeras.data.shards import ShardSummary, bad_rows
 from mmkeras.errors import UserError
 from mmkeras.files import csv_text, join_path, read_json
+from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.schema import INGESTED_FILE, LABEL_SEPARATOR, SPLITS, TRAIN
 
 
@@ -63,7 +64,8 @@ class Dataset:
         counts = Counter()
         for label, rows in self.labels[split].items():
             for name in label.split(LABEL_SEPARATOR):
-                counts[name] += rows
+                if name:  # none in a row without a class
+                    counts[name] += rows
         return counts
 
 
@@ -109,7 +111,8 @@ def summarize_shards(
         absent.update(summary.absent)
         if summary.rows:
             shards[summary.split].append(summary.name)
-    if problem := _find_empty({shard.split for shard in plan.shards}, rows, labels):
+    splits = {shard.split for shard in plan.shards}
+    if problem := _find_empty(splits, rows, labels, plan.config.task):
         bad = rejection_message(rejected, plan.rows) if rejected else ""
         raise UserError(f"{problem}\n{bad}".rstrip())
     formats = {name: set() for name in plan.columns}
@@ -131,7 +134,7 @@ def summarize_shards(
             *plan.warnings,
             *warn_of_columns(plan, summaries),
             *warn_of_suspicious(suspicious, summaries, plan.config),
-            *warn_unlearned(labels),
+            *([] if plan.config.task == REGRESSION else warn_unlearned(labels)),
         ],
         "suspicious": [asdict(row) for rows in suspicious.values() for row in rows],
         "fingerprint": plan.fingerprint,
@@ -140,7 +143,7 @@ def summarize_shards(
     }
 
 
-def _find_empty(splits, rows, labels) -> str:
+def _find_empty(splits, rows, labels, task) -> str:
     """Returns what no usable row is left for, splits or classes, or ""."""
     empty = [split for split in SPLITS if split in splits and not rows[split]]
     if empty:
@@ -149,5 +152,6 @@ def _find_empty(splits, rows, labels) -> str:
             "or give more rows to these splits."
         )
     if TRAIN in splits and len(class_names(labels[TRAIN])) < 2:
-        return "The usable training rows have one class only; training needs two."
+        kind = "number" if task == REGRESSION else "class"
+        return f"The usable training rows have one {kind} only; training needs two."
     return ""

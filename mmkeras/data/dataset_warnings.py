@@ -90,7 +90,7 @@ def warn_unlearned(labels: Mapping[str, Iterable[str]]) -> list[str]:
 
 def class_names(labels: Iterable[str]) -> set[str]:
     """Returns the classes in labels of rows, which "|" joins."""
-    return {name for label in labels for name in label.split(LABEL_SEPARATOR)}
+    return {name for label in labels for name in label.split(LABEL_SEPARATOR)} - {""}
 
 
 def _duplicates(summaries: Iterable[ShardSummary]) -> list[BadRow]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from mmkeras.files import atomic_path
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.column import Column, Counts, Moments, Quantiles
 from mmkeras.modalities.columns import build_branches, build_columns
-from mmkeras.modalities.preprocessing_state import PreprocessingState
+from mmkeras.modalities.preprocessing_state import REGRESSION, PreprocessingState
 from mmkeras.schema import LABEL_SEPARATOR, TRAIN
 
 _BATCH_ROWS = 256
@@ -41,6 +42,7 @@ def fit_preprocessing(dataset: Dataset, config: Config) -> PreprocessingState:
     config = with_columns(config, dataset)
     columns = build_columns(config)
     settings = [FORMAT, [(c.name, c.fit_key()) for c in columns], dataset.fingerprint]
+    settings.append(config.task)
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     path = dataset.folder / f"analysis-{key}.json"
     if not path.exists():
@@ -50,11 +52,8 @@ def fit_preprocessing(dataset: Dataset, config: Config) -> PreprocessingState:
 
 
 def _fit(dataset, config) -> PreprocessingState:
-    label_sets = (label for split in dataset.labels.values() for label in split)
-    labels = [label.split(LABEL_SEPARATOR) for label in label_sets]
-    task, classes = preprocessing_state.find_classes(labels)
-    rows, columns = dataset.class_rows(TRAIN), build_columns(config)
-    files = dataset.files(TRAIN)
+    task, classes, rows = _find_classes(dataset, config)
+    columns, files = build_columns(config), dataset.files(TRAIN)
     branches = build_branches(columns, config)
     return PreprocessingState(
         branches={b.name: tuple(c.name for c in b.columns) for b in branches},
@@ -63,7 +62,23 @@ def _fit(dataset, config) -> PreprocessingState:
         classes=classes,
         class_rows=tuple(rows[name] for name in classes),
         rows=dataset.rows[TRAIN],
+        label_scale=(
+            preprocessing_state.fit_label_scale(dataset.labels[TRAIN])
+            if task == REGRESSION
+            else None
+        ),
     )
+
+
+def _find_classes(dataset, config) -> tuple[str, tuple[str, ...], Counter]:
+    """Returns task, classes, and the training rows per class."""
+    if config.task == REGRESSION:
+        return REGRESSION, (), Counter()
+    label_sets = (label for split in dataset.labels.values() for label in split)
+    labels = [list(filter(None, s.split(LABEL_SEPARATOR))) for s in label_sets]
+    columns = config.table.label_names
+    task, classes = preprocessing_state.find_classes(labels, config.task, columns)
+    return task, classes, dataset.class_rows(TRAIN)
 
 
 def _measure(files: Sequence[str], column: Column) -> Any:

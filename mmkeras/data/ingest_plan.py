@@ -15,9 +15,11 @@ from mmkeras.data.columns import find_columns
 from mmkeras.data.splits import assign_splits, check_labels
 from mmkeras.data.table import Row, read_rows
 from mmkeras.data.tables import open_table
+from mmkeras.data.targets import stratify, with_targets
 from mmkeras.errors import UserError
 from mmkeras.modalities.columns import build_columns
 from mmkeras.modalities.file import find_file
+from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.schema import SPLITS, TEST, TRAIN
 
 # Cache version. Increment when records or statistics change for the same input.
@@ -98,6 +100,8 @@ def plan_ingest(
     source = open_table(table, cache_dir=config.table.cache_dir or None)
     columns = [column.name for column in build_columns(config)]
     all_rows = read_rows(table, config.table, columns, labeled=labeled)
+    if labeled:
+        all_rows = with_targets(all_rows, config.task)
     rows = [row for row in all_rows if not row.problem]
     rejected = [bad_row(row, row.problem) for row in all_rows if row.problem]
     if rejected and not rows:
@@ -127,13 +131,15 @@ def plan_ingest(
 def _assign_splits(rows, rejected, all_rows, config):
     if _count_classes(rows) < 2 <= _count_classes(all_rows):
         # The label column is as it should be.
+        kind = "number" if config.task == REGRESSION else "class"
         raise UserError(
-            "The usable rows have one class only; training needs two. Correct these "
+            f"The usable rows have one {kind} only; training needs two. Correct these "
             f"rows:\n{_list_rows(rejected)}"
         )
     try:
-        warnings = check_labels(rows)
-        return warnings, assign_splits(rows, config.table, config.seed)
+        warnings = check_labels(rows, config.task, config.table.label_names)
+        strata = stratify(rows, config.task)
+        return warnings, assign_splits(strata, config.table, config.seed)
     except UserError as error:
         if not rejected:
             raise
@@ -196,6 +202,7 @@ def _fingerprint(table, rows, splits, config: Config) -> str:
         "format": FORMAT,
         "folder": folder if files.is_remote(folder) else str(Path(folder).resolve()),
         "on_bad_row": config.on_bad_row,
+        "regression": config.task == REGRESSION,
         "table": asdict(replace(config.table, workers=0, cache_dir="")),
         "columns": {column.name: column.read_key() for column in columns},
         "rows": [(row.line, split) for row, split in zip(rows, splits, strict=True)],

@@ -260,7 +260,11 @@ class Batches:
         out[TARGET] = self._target(row[LABEL])
         return out
 
-    def _target(self, label):  # () string to (C,) float32
+    def _target(self, label):  # () string to (C,) float32, or (1,) in regression
+        if scale := self.preprocessor.state.label_scale:
+            number = tf.strings.to_number(label, tf.float64)
+            standardized = (number - scale.mean) / scale.deviation
+            return tf.cast(standardized, tf.float32)[None]
         names = tf.strings.split(label, LABEL_SEPARATOR)
         classes = tf.constant(self.preprocessor.state.classes)
         is_label = tf.reduce_any(names[:, None] == classes[None, :], axis=0)

@@ -1,5 +1,7 @@
 """Class names: parsing of label cells, and warnings of labels that look alike."""
 
+import ast
+import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,6 +16,7 @@ _VARIATION = re.compile("[\u200c\u200d\ufe0e\ufe0f]")
 _NUMBER = re.compile(
     r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?0*[0-9]{1,2})?"
 )
+_TRUE, _FALSE = {"1", "true", "yes"}, {"0", "false", "no"}
 _NOTHING = {"nan", "none", "null", "n/a", "na", "<na>"}
 # "[...]", or parts with commas or semicolons between, but no decimal comma.
 _LIST = re.compile(r"\[.*\]|(?![+-]?\d+,\d+$)[^,;]+[,;][,;\s]*[^,;\s].*", re.DOTALL)
@@ -23,10 +26,14 @@ _SHOWN_GROUPS, _SHOWN_CHARACTERS = 10, 40  # in one warning
 def fold_label(label: str) -> str:
     """Returns one name for labels that differ in form only.
 
-    Lower case, one form of a number ("1.0", "+1" and "1e0" are "1"), "none" for nan,
-    None, null, NA and N/A, and no joiners.
+    Lower case, plain letters and digits (Unicode's form NFKC: no full width, ligature
+    or superscript), one form of a number ("1.0", "+1" and "1e0" are "1"), "none" for
+    nan, None, null, NA and N/A, and no joiners.
     """
-    folded = clean_name(_VARIATION.sub("", label).casefold()) or label
+    plain = normalize("NFKC", _VARIATION.sub("", label))
+    # A full-width bar is no separator.
+    plain = plain.replace(LABEL_SEPARATOR, "\uff5c")
+    folded = clean_name(plain.casefold()) or label
     if folded in _NOTHING:
         return "none"
     if _NUMBER.fullmatch(folded):
@@ -37,9 +44,50 @@ def fold_label(label: str) -> str:
 
 
 def parse_labels(cell: str, join: bool) -> tuple[str, ...]:
-    """Returns the labels of a cell without duplicates; `join` folds them."""
-    labels = (clean_name(part) for part in cell.split(LABEL_SEPARATOR))
+    """Returns the labels of a cell without duplicates; `join` folds them.
+
+    Example:
+        parse_labels("cat|dog", join=False)  # ("cat", "dog"), as of '["cat", "dog"]'
+    """
+    labels = map(clean_name, split_cell(cell))
     return tuple(dict.fromkeys(fold_label(x) if join else x for x in labels if x))
+
+
+def split_cell(cell: str) -> list[str]:
+    """Returns the labels of a cell as written."""
+    parts = parse_list(cell)
+    parts = [cell] if parts is None else parts
+    return [label for part in parts for label in part.split(LABEL_SEPARATOR)]
+
+
+def parse_list(cell: str) -> list[str] | None:
+    """Returns the parts of a list as JSON or Python writes it; None for another cell.
+
+    Parts are texts, numbers and truth values.
+    """
+    if not (cell.strip().startswith("[") and cell.strip().endswith("]")):
+        return None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            parts = parse(cell.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if all(isinstance(part, str | int | float) for part in parts):
+            return [str(part) for part in parts]
+    return None
+
+
+def parse_flags(cells: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
+    """Returns the names of the columns that are true, and the problem of the row.
+
+    Columns are class names; cells are 0 or 1, true or false, yes or no.
+    """
+    flags = {name: fold_label(cell) for name, cell in cells.items()}
+    for name, flag in flags.items():
+        if flag not in _TRUE | _FALSE:
+            cell, allowed = _quote(cells[name]), "0, 1, false, true, no, yes"
+            return (), f"column '{name}' is {cell} (allowed: {allowed})"
+    return tuple(name for name, flag in flags.items() if flag in _TRUE), ""
 
 
 def warn_lookalikes(cells: Iterable[str], classes: Collection[str]) -> list[str]:
@@ -48,9 +96,7 @@ def warn_lookalikes(cells: Iterable[str], classes: Collection[str]) -> list[str]
     `cells` are the label cells as written, `classes` the names that they became.
     """
     groups = defaultdict(dict)  # folded label -> {label as written: clean label}
-    for part in sorted(
-        {part for cell in cells for part in cell.split(LABEL_SEPARATOR)}
-    ):
+    for part in sorted({part for cell in cells for part in split_cell(cell)}):
         if label := clean_name(part):
             groups[fold_label(label)][part.strip()] = label
     texts, are_joined = [], True
@@ -76,7 +122,11 @@ def warn_lists(
     `labels` are those that each cell became.
     """
     lists = [
-        c for c in cells if LABEL_SEPARATOR not in c and _LIST.fullmatch(c.strip())
+        cell
+        for cell in cells
+        if LABEL_SEPARATOR not in cell
+        and _LIST.fullmatch(cell.strip())
+        and parse_list(cell) is None
     ]
     rows = sum(cells[cell] for cell in lists)
     if rows * 2 <= sum(cells.values()):
@@ -86,7 +136,7 @@ def warn_lists(
     result = f"{classes} classes" if classes > 1 else "one class"
     return [
         f"{rows} label cells look like lists, such as {_quote(lists[0].strip())}; as "
-        f"only '{LABEL_SEPARATOR}' separates labels, they became {result}. "
+        f"only '{LABEL_SEPARATOR}' and JSON separate labels, they became {result}. "
         f"Write {_quote(LABEL_SEPARATOR.join(parts))} if they have several labels."
     ]
 

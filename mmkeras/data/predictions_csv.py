@@ -36,6 +36,11 @@ def predictions_header(classes: Sequence[str]) -> list[str]:
     return [*PREDICTION_COLUMNS, *classes]
 
 
+def format_value(value: float) -> str:
+    """Returns the number that a regression predicts, with the digits of float32."""
+    return f"{value:.7g}"
+
+
 def prediction_row(
     row_id: str,
     label: str,

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmkeras.config import TableConfig
+from mmkeras.config.validation import AUTO
 from mmkeras.data.labels import warn_lists, warn_lookalikes
 from mmkeras.data.table import Row
+from mmkeras.data.targets import check_task
 from mmkeras.errors import UserError, format_names
+from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.schema import TEST, TRAIN, VAL
 
 
@@ -84,13 +87,25 @@ def _split_around_fold(rows, config, seed) -> list[str]:
     return [TEST if fold == config.fold else next(divided) for fold in folds]
 
 
-def check_labels(rows: Sequence[Row]) -> list[str]:
+def check_labels(
+    rows: Sequence[Row], task: str = AUTO, columns: Sequence[str] = ()
+) -> list[str]:
     """Returns warnings: classes with a single row, labels that look alike, lists.
 
+    Several label `columns` that are 0 in all rows are a warning too.
+
     Raises:
-        UserError: All rows have the same one class.
+        UserError: All rows have the same one class or number, or as `check_task`.
     """
+    check_task(rows, task)
     counts = Counter(label for row in rows for label in row.labels)
+    if task == REGRESSION:
+        if len(counts) < 2:
+            raise UserError(
+                f"All rows have the label {format_names(list(counts))}, so there is "
+                "nothing to learn. Check the label column."
+            )
+        return []
     if len(counts) < 2:
         raise UserError(
             f"The rows have {format_names(list(counts)) or 'no label'} only; training "
@@ -100,6 +115,9 @@ def check_labels(rows: Sequence[Row]) -> list[str]:
     which = "One class has" if len(single) == 1 else f"{len(single)} classes have"
     problem = "one row only, so it cannot be both learned and tested"
     warnings = [f"{which} {problem}: {format_names(single)}."] if single else []
+    if len(columns) > 1 and set(counts) < set(columns):
+        unused = format_names([name for name in columns if name not in counts])
+        warnings.append(f"Label columns of 0 in all rows are no classes: {unused}.")
     cells = Counter(row.label_cell for row in rows)
     labels = {row.label_cell: row.labels for row in rows}
     return [*warnings, *warn_lookalikes(cells, counts), *warn_lists(cells, labels)]

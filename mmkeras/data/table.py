@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mmkeras.config import TableConfig
-from mmkeras.data.labels import parse_labels
+from mmkeras.data.labels import parse_flags, parse_labels, parse_list
 from mmkeras.data.tables import Cell, Embedded, Table, open_table
-from mmkeras.data.tables.cells import NUL
+from mmkeras.data.tables.cells import NPY, NUL, npy_numbers
 from mmkeras.errors import UserError, format_names
 from mmkeras.names import clean_name
 from mmkeras.schema import LABEL_SEPARATOR, SPLIT_NAMES, SPLITS
@@ -111,7 +111,8 @@ def iter_rows(
     table = open_table(path, cache_dir=config.cache_dir or None)
     _check_roles(table, config, labeled)
     roles = [clean_name(getattr(config, role)) for role in _ROLES]
-    records = table.records([*roles, *map(clean_name, columns)])
+    names = [*roles, *config.label_names, *map(clean_name, columns)]
+    records = table.records(names)
     for number, (line, record) in enumerate(records):
         if isinstance(record, dict):
             yield _row(str(number), line, record, columns, config, labeled)
@@ -151,16 +152,17 @@ def read_rows(
 
 
 def _check_roles(table, config, labeled):
-    """Checks that the columns are there that a user named, and the label."""
+    """Checks that the columns are there that a user named, and the labels."""
     defaults = {field.name: field.default for field in fields(TableConfig)}
-    names = ["label"] if labeled else []
-    names += ["id_column", "split_column", "group_column"]
-    for name in names:
-        column = clean_name(getattr(config, name))
-        is_required = name == "label" or getattr(config, name) != defaults[name]
-        if is_required and column not in table.columns:
-            lack, remedy = f"has no column '{column}'", f"set table.{name}"
-            raise no_column(table.name, table.columns, [column], lack, remedy)
+    names = {"label": label_columns(config, table.columns)} if labeled else {}
+    for name in ("id_column", "split_column", "group_column"):
+        if getattr(config, name) != defaults[name]:
+            names[name] = [clean_name(getattr(config, name))]
+    for name, columns in names.items():
+        for column in columns:
+            if column not in table.columns:
+                lack, remedy = f"has no column '{column}'", f"set table.{name}"
+                raise no_column(table.name, table.columns, [column], lack, remedy)
 
 
 def no_column(
@@ -193,9 +195,32 @@ def _fault(value: Cell) -> str:
 def _as_text(cell: Cell) -> str:
     """Returns the text of a cell of a label, an id, a split or a group."""
     content: Any = cell.read() if isinstance(cell, Embedded) else cell
+    if isinstance(content, bytes) and content.startswith(NPY):  # a list of numbers
+        content = tuple(map(_number_text, npy_numbers(content)))
     if isinstance(content, tuple):
         return LABEL_SEPARATOR.join(map(_as_text, content))
     return content.decode("utf-8", "replace") if isinstance(content, bytes) else content
+
+
+def _number_text(number: float) -> str:
+    return f"{number:.0f}" if number.is_integer() else f"{number:.7g}"
+
+
+def label_columns(config: TableConfig, header: Collection[str]) -> list[str]:
+    """Returns the label column, or the columns of 0 and 1 that the setting names."""
+    single, names = clean_name(config.label), config.label_names
+    return [single] if single in header or len(names) < 2 else list(names)
+
+
+def _labels(cell, cells, config) -> tuple[tuple[str, ...], str]:
+    """Returns the labels of a row, and why they cannot be used, or ""."""
+    columns = label_columns(config, cells)
+    if len(columns) > 1:
+        return parse_flags({name: _as_text(cells.get(name, "")) for name in columns})
+    labels = parse_labels(cell, config.join_labels)
+    is_empty = cells.get(columns[0]) == () or parse_list(cell) == []
+    is_known = labels or is_empty
+    return labels, "" if is_known else "label is missing"
 
 
 def _row(number, line, cells, names, config, labeled) -> Row:
@@ -208,7 +233,7 @@ def _row(number, line, cells, names, config, labeled) -> Row:
         is_absent = fault or not (value.strip() if isinstance(value, str) else value)
         values[name, column] = "" if is_absent else value
     roles = {role: _as_text(values[role, column]) for role, column in columns.items()}
-    labels = parse_labels(roles["label"], config.join_labels)
+    labels, label_problem = _labels(roles["label"], cells, config)
     if config.folds:
         roles["split_column"] = ""
     split_cell = clean_name(roles["split_column"])
@@ -216,8 +241,8 @@ def _row(number, line, cells, names, config, labeled) -> Row:
     if labeled and split_cell and not split:
         allowed = ", ".join(SPLITS)
         problems.append(f"split is '{split_cell}' (allowed: {allowed})")
-    if labeled and not labels:
-        problems.append("label is missing")
+    if labeled and label_problem:
+        problems.append(label_problem)
     inputs = {name: values[name, clean_name(name)] for name in names}
     if labeled and not any(inputs.values()):
         problems.append("no modality present")

@@ -1,11 +1,11 @@
-"""Input features of the logistic regression baseline, read from a dataset."""
+"""Input features of the linear baseline, read from a dataset."""
 
 import numpy as np
 
 from mmkeras.data.dataset import Dataset
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.export.inference import TrainedModel
-from mmkeras.models.model import class_probabilities
+from mmkeras.models.tasks import predicted_values
 from mmkeras.schema import PRESENT
 
 
@@ -16,7 +16,8 @@ def read_baseline_features(
 
     Returns:
         Blocks of features as name -> (N, D): `linear_features` of each branch, zeros
-        where it is absent, and which are present. Targets are (N, C).
+        where it is absent, and which are present. Targets are (N, C), in regression
+        (N, 1).
     """
     preprocessor = trained_model.preprocessor
     batches = Batches(dataset=dataset, preprocessor=preprocessor, split=split)
@@ -27,8 +28,8 @@ def read_baseline_features(
         size += len(target)
         if size >= rows:
             break
-    task = trained_model.state.task
-    targets = np.asarray(class_probabilities(np.concatenate(targets), task))
+    targets = predicted_values(np.concatenate(targets), trained_model.state)
+    targets = np.asarray(targets)
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}, targets
 
 

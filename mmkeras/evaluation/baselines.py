@@ -1,7 +1,7 @@
-"""Baselines for a trained model: class frequencies and logistic regression."""
+"""Baselines for a trained classifier: class frequencies and logistic regression."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,16 +34,18 @@ def predict_majority(train_targets: np.ndarray, n_rows: int, task: str) -> np.nd
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogisticRegression:
-    """Logistic regression on the concatenated blocks of features, D in all.
+class LinearModel:
+    """Logistic or ridge regression on the concatenated blocks of features, D in all.
 
     The logits are ((features - mean) / deviation) @ kernel + bias. Their softmax are
-    the probabilities, in multilabel tasks their sigmoid.
+    the probabilities, in multilabel tasks their sigmoid. In regression they are the
+    predictions, with one column.
 
     Attributes:
         mean, deviation: (D,) float64.
         kernel, bias: (D, C) and (C,) float64.
-        iterations: Number of iterations of the fit, the largest of several.
+        iterations: Number of iterations of the fit, the largest of several; 0 in
+            regression.
     """
 
     mean: np.ndarray
@@ -53,9 +55,11 @@ class LogisticRegression:
     iterations: int
 
     def predict(self, features: Mapping[str, np.ndarray], task: str) -> np.ndarray:
-        """Returns (n, C) probabilities of rows with the blocks of the training rows."""
+        """Returns (n, C) predictions of rows with the blocks of the training rows."""
         x = np.concatenate(list(features.values()), axis=1)
         logits = ((x - self.mean) / self.deviation) @ self.kernel + self.bias
+        if task == "regression":
+            return logits
         return expit(logits) if task == "multilabel" else softmax(logits, axis=1)
 
 
@@ -66,7 +70,7 @@ def fit_logistic_regression(
     seed: int,
     max_rows: int = 5000,
     max_iterations: int = _ITERATIONS,
-) -> LogisticRegression:
+) -> LinearModel:
     """Fits logistic regression to training rows.
 
     Each block of features is standardised and divided by the square root of its width,
@@ -87,12 +91,8 @@ def fit_logistic_regression(
         model = fit_logistic_regression({"text": x}, np.eye(3)[y], "multiclass", seed=0)
         model.predict({"text": rows}, "multiclass")  # (n, 3)
     """
-    indices = np.arange(len(targets))
-    if len(indices) > max_rows:
-        rng = np.random.default_rng(seed)
-        indices = rng.choice(len(indices), max_rows, replace=False)
+    blocks, indices = fit_blocks(features, len(targets), seed, max_rows)
     targets = np.asarray(targets)[indices].astype(int)
-    blocks = [_fit_block(np.asarray(x)[indices], seed) for x in features.values()]
     train = np.concatenate([block.train for block in blocks], axis=1)
     if task == "multilabel":
         fits = [_fit(train, target, 2, max_iterations) for target in targets.T]
@@ -102,9 +102,34 @@ def fit_logistic_regression(
     else:
         labels, classes = targets.argmax(axis=1), targets.shape[1]
         weights, bias, iterations = _fit(train, labels, classes, max_iterations)
+    return build_model(blocks, weights, bias, iterations)
+
+
+def fit_blocks(
+    features: Mapping[str, np.ndarray], rows: int, seed: int, max_rows: int
+) -> tuple[list["Block"], np.ndarray]:
+    """Standardises the blocks of up to `max_rows` random rows; returns their indices.
+
+    Arguments are those of `fit_logistic_regression`.
+    """
+    indices = np.arange(rows)
+    if rows > max_rows:
+        rng = np.random.default_rng(seed)
+        indices = rng.choice(rows, max_rows, replace=False)
+    blocks = [_fit_block(np.asarray(x)[indices], seed) for x in features.values()]
+    return blocks, indices
+
+
+def build_model(
+    blocks: Sequence["Block"],
+    weights: np.ndarray,
+    bias: np.ndarray,
+    iterations: int = 0,
+) -> LinearModel:
+    """Returns the model of weights (K, C) for the standardised blocks."""
     ends = np.cumsum([block.train.shape[1] for block in blocks])[:-1]
     parts = zip(blocks, np.split(weights, ends), strict=True)
-    return LogisticRegression(
+    return LinearModel(
         mean=np.concatenate([block.mean for block in blocks]),
         deviation=np.concatenate([block.deviation for block in blocks]),
         kernel=np.concatenate([block.kernel(part) for block, part in parts]),
@@ -114,7 +139,7 @@ def fit_logistic_regression(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Block:
+class Block:
     """A block of features, standardised (mean, deviation), projected and scaled."""
 
     mean: np.ndarray  # (D,)
@@ -129,7 +154,7 @@ class _Block:
         return weights if self.components is None else self.components @ weights
 
 
-def _fit_block(train: np.ndarray, seed: int) -> _Block:
+def _fit_block(train: np.ndarray, seed: int) -> Block:
     scaler, components, deviation = StandardScaler().fit(train), None, 1.0
     train = scaler.transform(train)
     has_variance = np.ptp(train, axis=0).any()  # a constant has no PCA
@@ -140,7 +165,7 @@ def _fit_block(train: np.ndarray, seed: int) -> _Block:
         train = train @ components  # the mean is 0 already
         deviation = max(float(train.std()), 1e-12)
     factor = 1 / (deviation * np.sqrt(train.shape[1]))
-    return _Block(
+    return Block(
         mean=scaler.mean_,
         deviation=scaler.scale_,
         components=components,

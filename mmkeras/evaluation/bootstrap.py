@@ -29,6 +29,20 @@ def weight_chunks(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
         remaining -= size
 
 
+def percentile_interval(value: float, resampled: np.ndarray) -> dict[str, float | None]:
+    """Returns {"value", "low", "high"} of any value, with percentiles of `resampled`.
+
+    Resamples (R,) without NaN count. The interval is widened to contain the value; all
+    three are None if it is NaN.
+    """
+    known = resampled[~np.isnan(resampled)]
+    if np.isnan(value) or not len(known):
+        return {"value": None, "low": None, "high": None}
+    low, high = np.percentile(known, INTERVAL)
+    low, high = min(low, value), max(high, value)
+    return {"value": float(value), "low": float(low), "high": float(high)}
+
+
 def interval(
     value: float, resampled: np.ndarray, rows: int, lowest: float = 0.0
 ) -> dict[str, float | None]:
@@ -53,12 +67,10 @@ def interval(
 
     Source: Wilson, 1927, https://doi.org/10.1080/01621459.1927.10502953.
     """
-    known = resampled[~np.isnan(resampled)]
-    if np.isnan(value) or not len(known):
-        return {"value": None, "low": None, "high": None}
-    low, high = np.percentile(known, INTERVAL)
-    value, low, high = float(value), float(low), float(high)
-    low, high = min(low, value), max(high, value)
+    result = percentile_interval(value, resampled)
+    if result["value"] is None:
+        return result
+    value, low, high = result.values()
     # Other constants are exact, such as the AUC of 0.5 of equal scores.
     if low == high and (value in (0, 1) or lowest < 0):
         margin = _Z**2 / (rows + _Z**2)

@@ -10,21 +10,24 @@ import numpy as np
 from mmkeras.data.dataset import Dataset
 from mmkeras.data.input_pipeline import read_rows
 from mmkeras.errors import UserError
-from mmkeras.evaluation import baselines
 from mmkeras.evaluation.baseline_features import read_baseline_features
-from mmkeras.evaluation.bootstrap import compare_accuracies
 from mmkeras.evaluation.confusion import confusion_csv
-from mmkeras.evaluation.metrics import correct_rows, measure
 from mmkeras.evaluation.modality_ablation import encode_sample, measure_modalities
 from mmkeras.evaluation.predictions import predict_split, write_predictions
 from mmkeras.evaluation.retrieval import measure_retrieval
 from mmkeras.evaluation.robustness import noise_axes, noise_curves
+from mmkeras.evaluation.scores import compare_scores
+from mmkeras.evaluation.task_metrics import (
+    calibration,
+    measure_task,
+    predict_constant,
+    predict_linear,
+)
 from mmkeras.evaluation.top_errors import top_errors
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import TwoStagePredictor
 from mmkeras.files import write_text
-from mmkeras.modalities.preprocessing_state import MULTILABEL
-from mmkeras.models.model import get_temperature
+from mmkeras.modalities.preprocessing_state import MULTILABEL, REGRESSION
 from mmkeras.reports.report import write_report
 from mmkeras.reports.verdicts import (
     baseline_verdict,
@@ -44,7 +47,7 @@ from mmkeras.schema import (
 )
 
 _BATCH_ROWS = 64
-_SAMPLE_ROWS = 5000  # limit for modality ablation and for the logistic regression
+_SAMPLE_ROWS = 5000  # limit for modality ablation and for the linear baseline
 
 
 def check_known_labels(
@@ -52,6 +55,8 @@ def check_known_labels(
 ) -> None:
     """Raises UserError if a row has labels that the model was not trained with."""
     state = trained_model.state
+    if state.task == REGRESSION:
+        return
     multiple = [label for label in dataset.labels[split] if LABEL_SEPARATOR in label]
     if multiple and state.task != MULTILABEL:
         raise UserError(
@@ -79,11 +84,12 @@ def evaluate(
     """Measures the model on a split; returns the content of metrics.json.
 
     Args:
-        output: Folder for metrics.json, confusion.csv, predictions.csv and report.html.
+        output: Folder for metrics.json, confusion.csv (of classes), predictions.csv and
+            report.html.
         history: Logs of the epochs, for the learning curves.
         summary: Facts for the last table of the report.
-        train_rows: Rows to fit the logistic regression on; None leaves it out.
-        unimodal: Modality -> probabilities (N, C) of a model trained on that modality
+        train_rows: Rows to fit the linear baseline on; None leaves it out.
+        unimodal: Modality -> predictions (N, C) of a model trained on that modality
             alone, for the same rows.
     """
     config, state = trained_model.config, trained_model.state
@@ -94,8 +100,8 @@ def evaluate(
         "split": split,
         "task": state.task,
         "classes": list(state.classes),
-        **_measure(trained_model, predictions.targets, predictions.probabilities),
-        "temperature": get_temperature(trained_model.model),
+        **measure_task(trained_model, predictions.targets, predictions.probabilities),
+        **calibration(trained_model),
         "status": dict(Counter(predictions.status).most_common()),
         **_modality_metrics(trained_model, dataset, split, predictions, unimodal or {}),
         **({"retrieval": retrieval} if retrieval else {}),
@@ -107,9 +113,10 @@ def evaluate(
         trained_model, dataset, split, predictions, train_rows, metrics["metrics"]
     )
     write_predictions(output / PREDICTIONS_FILE, predictions, state.classes)
-    matrix = metrics.pop("confusion_matrix")
-    table = confusion_csv(matrix, state.classes, state.task)
-    write_text(output / CONFUSION_FILE, table)
+    matrix = metrics.pop("confusion_matrix", None)
+    if matrix is not None:
+        table = confusion_csv(matrix, state.classes, state.task)
+        write_text(output / CONFUSION_FILE, table)
     text = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(output / METRICS_FILE, text)
     write_report(
@@ -124,15 +131,15 @@ def evaluate(
         history=history,
         errors=top_errors(trained_model, dataset, split, predictions),
         noise_axes=noise_axes(trained_model.preprocessor.branches.values()),
+        residuals=_residuals(predictions) if state.task == REGRESSION else (),
     )
     return metrics
 
 
-def _measure(trained_model, targets, probabilities) -> dict:
-    config, state = trained_model.config, trained_model.state
-    return measure(
-        targets, probabilities, state.classes, state.task, config.evaluate, config.seed
-    )
+def _residuals(predictions) -> list[tuple[float, float]]:
+    """Returns (label, prediction) of each row."""
+    columns = predictions.targets[:, 0], predictions.probabilities[:, 0]
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def _best_epoch(history, train) -> dict[str, int]:
@@ -160,7 +167,8 @@ def _modality_metrics(trained_model, dataset, split, predictions, unimodal) -> d
         for m, values in ablation.pop("modalities").items():
             result["modalities"][m] |= values
         result |= ablation
-        result["fusion_verdict"] = fusion_verdict(ablation["fusion"])
+        task = trained_model.state.task
+        result["fusion_verdict"] = fusion_verdict(ablation["fusion"], task)
     if noise_rows := min(config.evaluate.noise_rows, len(targets), _SAMPLE_ROWS):
         batches = rows.take(noise_rows).batch(_BATCH_ROWS)
         result["noise"] = noise_curves(
@@ -192,13 +200,11 @@ def _missing_kind(branch, problems) -> str:
 
 
 def _baselines(trained_model, dataset, split, predictions, train_rows, metrics) -> dict:
-    """Measures class frequencies and a logistic regression on the same rows."""
+    """Measures a constant and a linear model on the same rows."""
     config, state = trained_model.config, trained_model.state
-    frequencies = np.array([state.class_rows]) / state.rows
-    majority = baselines.predict_majority(frequencies, len(predictions.ids), state.task)
-    measured = {
-        "majority": _measure(trained_model, predictions.targets, majority)["metrics"]
-    }
+    constant, values = predict_constant(trained_model, len(predictions.ids))
+    values = measure_task(trained_model, predictions.targets, values)["metrics"]
+    measured = {constant: values}
     if train_rows is None:
         return {"baselines": measured}
     features, targets = read_baseline_features(
@@ -207,24 +213,25 @@ def _baselines(trained_model, dataset, split, predictions, train_rows, metrics) 
     test_features, test_targets = read_baseline_features(
         trained_model, dataset, split, _SAMPLE_ROWS
     )
-    regression = baselines.fit_logistic_regression(
-        features, targets, state.task, config.seed
+    linear, linear_predictions = predict_linear(
+        trained_model, features, targets, test_features
     )
-    logistic = regression.predict(test_features, state.task)
-    values = _measure(trained_model, test_targets, logistic)["metrics"]
-    measured["logistic_regression"] = values
-    correct = (
-        correct_rows(test_targets, p, state.task)
-        for p in (predictions.probabilities[: len(logistic)], logistic)
+    values = measure_task(trained_model, test_targets, linear_predictions)["metrics"]
+    measured[linear] = values
+    difference = compare_scores(
+        state.task,
+        test_targets,
+        predictions.probabilities[: len(test_targets)],
+        linear_predictions,
+        config.evaluate.bootstrap_resamples,
+        config.seed,
     )
-    resamples = config.evaluate.bootstrap_resamples
-    difference = compare_accuracies(*correct, resamples, config.seed)
     if config.fusion.kind == "linear":
-        verdict = linear_verdict(metrics, measured["majority"])
+        verdict = linear_verdict(metrics, measured[constant])
     else:
         verdict = baseline_verdict(
             metrics,
-            measured["majority"],
+            measured[constant],
             values,
             difference,
             config,

@@ -1,4 +1,4 @@
-"""Accuracy with subsets of the modalities, and each modality's Shapley value."""
+"""Score with subsets of the modalities, and each modality's Shapley value."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,8 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.data.input_pipeline import COLUMNS
-from mmkeras.evaluation.bootstrap import accuracies, compare_accuracies, interval
-from mmkeras.evaluation.metrics import correct_rows
+from mmkeras.evaluation.scores import (
+    compare_scores,
+    difference_interval,
+    score,
+    score_interval,
+)
 from mmkeras.evaluation.shapley import shapley_values, subsets
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import Arrays, TwoStagePredictor
@@ -39,19 +43,20 @@ def measure_modalities(
     targets: np.ndarray,
     unimodal: Mapping[str, np.ndarray],
 ) -> dict:
-    """Measures accuracy with every subset of the modalities, and with each shuffled.
+    """Measures the score with every subset of the modalities, and with each shuffled.
 
     All values share the bootstrap resamples of the N rows. `inputs` are from
-    `encode_sample`, `targets` (N or more, C) of 0 and 1; `unimodal` is modality ->
-    probabilities (N or more, C) of a model trained on that modality alone, for the
+    `encode_sample`, `targets` (N or more, C); `unimodal` is modality ->
+    predictions (N or more, C) of a model trained on that modality alone, for the
     same rows.
 
     Returns:
         "modalities" -> modality -> "alone", "without", "shuffled" and with `unimodal`
-        "trained_alone" -> {"accuracy"}; "subsets" -> name -> {"accuracy"}; "shapley"
-        -> modality -> its exact Shapley value; they add up to the accuracy of all
-        minus that of none; "fusion", the comparison with the best single modality;
-        "sampled_rows". Values are {"value", "low", "high"}, with 95 % intervals.
+        "trained_alone" -> {"accuracy"}, in regression {"r2"}; "subsets" -> name -> the
+        same; "shapley" -> modality -> its exact Shapley value; they add up to the score
+        of all minus that of none; "fusion", the comparison with the best single
+        modality; "sampled_rows". Values are {"value", "low", "high"}, with 95 %
+        intervals.
     """
     names, config = tuple(predictor.branches), trained_model.config
     seed, resamples = config.seed, config.evaluate.bootstrap_resamples
@@ -65,44 +70,47 @@ def measure_modalities(
         probabilities[m, "shuffled"] = predictor.classify(shuffled)
     for m, values in unimodal.items():
         probabilities[m, "trained_alone"] = values[: len(targets)]
-    correct = {
-        key: correct_rows(targets, p, trained_model.state.task)
-        for key, p in probabilities.items()
-    }
+    task, n = trained_model.state.task, len(targets)
     value, spread = (
-        dict(zip(correct, x, strict=True))
-        for x in accuracies(list(correct.values()), resamples, seed)
+        dict(zip(probabilities, x, strict=True))
+        for x in score(task, targets, list(probabilities.values()), resamples, seed)
     )
-    n = len(targets)
-    accuracy = {k: {"accuracy": interval(value[k], spread[k], n)} for k in correct}
+    scores = {k: score_interval(task, value[k], spread[k], n) for k in probabilities}
     shares, share_spread = shapley_values(value, names), shapley_values(spread, names)
     single = [(m,) for m in names] + [
         (m, "trained_alone") for m in names if m in unimodal
     ]
     best = max(single, key=value.get)
     return {
-        "modalities": {m: _modality_metrics(m, names, accuracy) for m in names},
-        "subsets": {subset_name(s): accuracy[s] for s in subsets(names)},
-        "shapley": {m: interval(shares[m], share_spread[m], n, -1) for m in names},
+        "modalities": {m: _modality_metrics(m, names, scores) for m in names},
+        "subsets": {subset_name(s): scores[s] for s in subsets(names)},
+        "shapley": {
+            m: difference_interval(task, shares[m], share_spread[m], n) for m in names
+        },
         "fusion": {
             "best_alone": best[0],
             "trained_alone": len(best) > 1,
-            "difference": compare_accuracies(
-                correct[names], correct[best], resamples, seed
+            "difference": compare_scores(
+                task,
+                targets,
+                probabilities[names],
+                probabilities[best],
+                resamples,
+                seed,
             ),
         },
         "sampled_rows": n,
     }
 
 
-def _modality_metrics(m, names, accuracy) -> dict:
+def _modality_metrics(m, names, scores) -> dict:
     result = {
-        "alone": accuracy[m,],
-        "without": accuracy[tuple(other for other in names if other != m)],
-        "shuffled": accuracy[m, "shuffled"],
+        "alone": scores[m,],
+        "without": scores[tuple(other for other in names if other != m)],
+        "shuffled": scores[m, "shuffled"],
     }
-    if (m, "trained_alone") in accuracy:
-        result["trained_alone"] = accuracy[m, "trained_alone"]
+    if (m, "trained_alone") in scores:
+        result["trained_alone"] = scores[m, "trained_alone"]
     return result
 
 

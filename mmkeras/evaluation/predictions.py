@@ -10,19 +10,21 @@ from tqdm import tqdm
 from mmkeras.data.dataset import Dataset
 from mmkeras.data.input_pipeline import COLUMNS, read_rows
 from mmkeras.data.predictions_csv import (
+    format_value,
     merge_status,
     prediction_row,
     predictions_header,
 )
-from mmkeras.export.inference import Predictor, TrainedModel
+from mmkeras.export.inference import Predictor, TrainedModel, prediction_names
 from mmkeras.files import atomic_csv
-from mmkeras.modalities.preprocessing_state import target
+from mmkeras.modalities.preprocessing_state import REGRESSION, target
 from mmkeras.schema import (
     ID,
     LABEL,
     PROBABILITIES,
     SCORE,
     STATUS,
+    VALUE,
     embedding_name,
 )
 
@@ -32,7 +34,11 @@ _VECTOR_ROWS = 5000  # first rows whose embeddings are collected
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """Model outputs for N rows, in the order of the shards."""
+    """Model outputs for N rows, in the order of the shards.
+
+    In regression targets and probabilities are (N, 1) numbers in the unit of the
+    labels, and scores are NaN.
+    """
 
     ids: list[str]
     labels: list[str]
@@ -60,7 +66,7 @@ def predict_split(
     )
     for batch in progress:
         result = predictor(batch[COLUMNS])
-        parts.append({k: result[k] for k in (PROBABILITIES, LABEL, SCORE, STATUS)})
+        parts.append({k: result[k] for k in prediction_names(trained_model.state)})
         if len(vectors) * _BATCH_ROWS < _VECTOR_ROWS:
             names = {b: embedding_name(b) for b in predictor.branches}
             vectors.append({b: result[n] for b, n in names.items() if n in result})
@@ -70,14 +76,10 @@ def predict_split(
         [value.decode() for part in column for value in part]
         for column in zip(*columns, strict=True)
     )
-    classes = trained_model.state.classes
     return Predictions(
         ids=ids,
         labels=labels,
-        targets=np.array([target(label, classes) for label in labels]),
-        probabilities=outputs[PROBABILITIES],
-        predicted=[label.decode() for label in outputs[LABEL]],
-        scores=outputs[SCORE],
+        **_of_task(labels, outputs, trained_model.state),
         status=[
             merge_status(status.decode(), unreadable)
             for status, unreadable in zip(outputs[STATUS], ingest_status, strict=True)
@@ -86,12 +88,32 @@ def predict_split(
     )
 
 
+def _of_task(labels, outputs, state) -> dict:
+    """Returns targets, probabilities, predicted labels and scores."""
+    if state.task == REGRESSION:
+        values = outputs[VALUE]
+        return {
+            "targets": np.array([[float(label)] for label in labels]),
+            "probabilities": values[:, None],
+            "predicted": list(map(format_value, values)),
+            "scores": np.full(len(values), np.nan),
+        }
+    return {
+        "targets": np.array([target(label, state.classes) for label in labels]),
+        "probabilities": outputs[PROBABILITIES],
+        "predicted": [label.decode() for label in outputs[LABEL]],
+        "scores": outputs[SCORE],
+    }
+
+
 def write_predictions(
     path: Path, predictions: Predictions, classes: Sequence[str]
 ) -> None:
     """Writes predictions.csv atomically."""
     p = predictions
-    columns = (p.ids, p.labels, p.predicted, p.scores, p.status, p.probabilities)
+    columns = (p.ids, p.labels, p.predicted, p.scores, p.status)
+    # One column per class, and none in regression.
+    columns += (p.probabilities[:, : len(classes)],)
     with atomic_csv(path) as writer:
         writer.writerow(predictions_header(classes))
         rows = zip(*columns, strict=True)

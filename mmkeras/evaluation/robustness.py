@@ -1,4 +1,4 @@
-"""Accuracy as noise on one branch grows while the other branches stay the same."""
+"""Score as noise on one branch grows while the other branches stay the same."""
 
 from collections.abc import Iterable
 
@@ -6,8 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.data.input_pipeline import COLUMNS
-from mmkeras.evaluation.bootstrap import accuracies, interval
-from mmkeras.evaluation.metrics import correct_rows
+from mmkeras.evaluation.scores import score, score_interval
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import TwoStagePredictor
 from mmkeras.modalities.column import Branch
@@ -20,14 +19,14 @@ def noise_curves(
     batches: tf.data.Dataset,
     targets: np.ndarray,
 ) -> dict[str, list[dict]]:
-    """Measures accuracy at each level of noise on one branch.
+    """Measures the score at each level of noise on one branch.
 
     `batches` are rows of `read_rows`, N in all; `targets` are (N, C).
 
     Returns:
-        Branch -> [{"level", "accuracy": {"value", "low", "high"}}, ...] by level.
-        Branches without noise, such as vectors, are left out. All levels of a branch
-        share the bootstrap resamples.
+        Branch -> [{"level", "accuracy": {"value", "low", "high"}}, ...] by level; in
+        regression "r2". Branches without noise, such as vectors, are left out. All
+        levels of a branch share the bootstrap resamples.
     """
     seed = trained_model.config.seed
     noisy = {n: b for n, b in predictor.branches.items() if b.columns[0].noise_levels}
@@ -81,10 +80,10 @@ def _corrupt(column, value, level, seed):
 
 def _curve(levels, probabilities, targets, trained_model) -> list[dict]:
     task, config = trained_model.state.task, trained_model.config
-    correct = [correct_rows(targets, np.concatenate(p), task) for p in probabilities]
+    predictions = [np.concatenate(p) for p in probabilities]
     resamples = config.evaluate.bootstrap_resamples
-    values, spread = accuracies(correct, resamples, config.seed)
+    values, spread = score(task, targets, predictions, resamples, config.seed)
     return [
-        {"level": level, "accuracy": interval(value, samples, len(targets))}
+        {"level": level, **score_interval(task, value, samples, len(targets))}
         for level, value, samples in zip(levels, values, spread, strict=True)
     ]

@@ -6,6 +6,7 @@ from mmkeras.data.dataset import Dataset
 from mmkeras.data.input_pipeline import COLUMNS, read_rows
 from mmkeras.evaluation.predictions import Predictions
 from mmkeras.export.inference import TrainedModel
+from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.reports.report import WorstError
 from mmkeras.schema import LABEL_SEPARATOR
 
@@ -13,13 +14,15 @@ from mmkeras.schema import LABEL_SEPARATOR
 def top_errors(
     trained_model: TrainedModel, dataset: Dataset, split: str, predictions: Predictions
 ) -> list[WorstError]:
-    """Returns the wrong predictions of the highest scores, with their media."""
-    wrong = [
-        set(a.split(LABEL_SEPARATOR)) != set(b.split(LABEL_SEPARATOR))
-        for a, b in zip(predictions.labels, predictions.predicted, strict=True)
-    ]
-    order = np.argsort(-predictions.scores, kind="stable")
-    indices = [int(i) for i in order if wrong[i]]
+    """Returns the wrong predictions of the highest scores, with their media.
+
+    In regression these are the largest residuals.
+    """
+    if trained_model.state.task == REGRESSION:
+        residuals = np.abs(predictions.probabilities - predictions.targets)[:, 0]
+        indices = np.argsort(-residuals, kind="stable").tolist()
+    else:
+        indices = _most_confident_errors(predictions)
     indices = indices[: trained_model.config.evaluate.worst_errors]
     columns = trained_model.preprocessor.columns
     rows = read_rows(dataset.files(split), columns.values())
@@ -28,6 +31,15 @@ def top_errors(
     return [
         _worst_error(predictions, i, contents[i][COLUMNS], columns) for i in indices
     ]
+
+
+def _most_confident_errors(predictions) -> list[int]:
+    wrong = [
+        set(a.split(LABEL_SEPARATOR)) != set(b.split(LABEL_SEPARATOR))
+        for a, b in zip(predictions.labels, predictions.predicted, strict=True)
+    ]
+    order = np.argsort(-predictions.scores, kind="stable")
+    return [int(i) for i in order if wrong[i]]
 
 
 def _worst_error(predictions, i, row, columns) -> WorstError:

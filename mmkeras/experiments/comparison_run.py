@@ -12,7 +12,12 @@ from mmkeras.cli import INTERRUPTED, Parser, add_settings, drop_flags
 from mmkeras.config import Config
 from mmkeras.config.presets import PRESETS
 from mmkeras.errors import UserError, did_you_mean, one_line
-from mmkeras.experiments.comparison_table import accuracy, read_predictions
+from mmkeras.experiments.comparison_table import (
+    accuracy,
+    r2,
+    read_predictions,
+    read_values,
+)
 from mmkeras.experiments.cross_validation import check_no_folds
 from mmkeras.experiments.subprocess_run import (
     SubprocessRun,
@@ -25,6 +30,7 @@ from mmkeras.experiments.subprocess_run import (
     sigterm_as_keyboard_interrupt,
 )
 from mmkeras.files import check_table
+from mmkeras.reports.score_text import R2, ScoreText, format_score, score_text
 from mmkeras.schema import MANIFEST_FILE, PREDICTIONS_FILE
 from mmkeras.training import run_folder
 
@@ -76,14 +82,25 @@ class ModelRuns:
         """Number of bootstrap resamples."""
         return next(iter(self.runs.values())).config.evaluate.bootstrap_resamples
 
+    @property
+    def score(self) -> ScoreText:
+        """Score of the task of the runs."""
+        return score_text(next((r.config.task for r in self.runs.values()), ""))
+
     def row(self) -> dict:
         """Returns the model's row of a table; None for an unknown value."""
-        folders = self.finished.values()
-        runs = [read_predictions(folder / PREDICTIONS_FILE) for folder in folders]
+        paths = [folder / PREDICTIONS_FILE for folder in self.finished.values()]
+        measure, read = accuracy, read_predictions
+        if self.score is R2:
+            measure, read = r2, read_values
+        value = measure(list(map(read, paths)), self.resamples) if paths else None
         return {
             "name": self.name,
-            "accuracy": accuracy(runs, self.resamples) if runs else None,
-            "seeds": {s: _accuracy(folder) for s, folder in self.finished.items()},
+            self.score.key: value,
+            "seeds": {
+                seed: read_metrics(folder)["metrics"][self.score.key]["value"]
+                for seed, folder in self.finished.items()
+            },
             "parameters": self.cost.get("parameters"),
             "seconds": mean(self.seconds) if self.seconds else None,
             "peak_mb": max(self.peak_mb, default=None),
@@ -91,10 +108,6 @@ class ModelRuns:
             "row_of_batch_ms": self.cost.get("row_of_batch_ms"),
             "error": self.error,
         }
-
-
-def _accuracy(folder: Path) -> float:
-    return read_metrics(folder)["metrics"]["accuracy"]["value"]
 
 
 def build_parser(program: str, description: str) -> Parser:
@@ -260,7 +273,7 @@ def _train(model, seed, run) -> str:
     time = f" in {outcome.seconds:.0f} s"
     if outcome.was_finished:
         time = ", finished before"
-    return f"accuracy {_accuracy(run.folder):.3f}{time}"
+    return f"{format_score(read_metrics(run.folder)['metrics'])}{time}"
 
 
 def _measure_cost(model, run) -> None:
@@ -285,7 +298,11 @@ def baseline_rows(models: Sequence[ModelRuns]) -> list[dict]:
     names = dict.fromkeys(name for result in results.values() for name in result)
     rows = []
     for name in names:
-        values = {s: b[name]["accuracy"] for s, b in results.items() if name in b}
+        key = model.score.key
+        values = {s: b[name][key] for s, b in results.items() if name in b}
+        values = {s: v for s, v in values.items() if v["value"] is not None}
+        if not values:  # R² of equal labels
+            continue
         interval = {
             key: mean(value[key] for value in values.values())
             for key in ("value", "low", "high")
@@ -293,7 +310,7 @@ def baseline_rows(models: Sequence[ModelRuns]) -> list[dict]:
         rows.append(
             {
                 "name": name.replace("_", " "),
-                "accuracy": interval,
+                key: interval,
                 "seeds": {seed: value["value"] for seed, value in values.items()},
                 "of": model.name,
             }

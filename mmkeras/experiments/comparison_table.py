@@ -1,4 +1,4 @@
-"""Accuracies of finished runs, with bootstrap intervals over rows and seeds."""
+"""Accuracies, or R², of finished runs, with bootstrap intervals over rows and seeds."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mmkeras.evaluation.bootstrap import draw_weights, interval
+from mmkeras.evaluation.bootstrap import draw_weights, interval, percentile_interval
 from mmkeras.schema import ID, LABEL, LABEL_SEPARATOR
 
 INTERVAL_METHOD = (
-    "Accuracy is the mean over seeds; its 95 % interval is that of a bootstrap which "
+    "The score is the mean over seeds; its 95 % interval is that of a bootstrap which "
     "draws the test rows, the same for all seeds, and the seeds."
 )
 
@@ -29,6 +29,41 @@ def read_predictions(path: Path) -> TestPredictions:
 
 def _labels(cell: str) -> set[str]:
     return set(cell.split(LABEL_SEPARATOR))
+
+
+def read_values(path: Path) -> dict[str, tuple[float, float]]:
+    """Reads a predictions.csv of regression: row id -> label and prediction."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        return {row[ID]: (float(row[LABEL]), float(row["predicted"])) for row in rows}
+
+
+def r2(
+    runs: Sequence[dict[str, tuple[float, float]]], resamples: int
+) -> dict[str, float | None]:
+    """Returns the mean R² of S runs, results of `read_values`, as `accuracy` does."""
+    column = {row: i for i, row in enumerate(sorted(set().union(*runs)))}
+    truth, errors, present = np.zeros((3, len(runs), len(column)))  # (S, N) each
+    for s, run in enumerate(runs):
+        columns = [column[row] for row in run]
+        labels, predicted = np.array(list(run.values())).T
+        truth[s, columns], present[s, columns] = labels, 1.0
+        errors[s, columns] = (labels - predicted) ** 2
+
+    def mean_r2(run_weights, row_weights) -> float:
+        weights = present * row_weights  # (S, N)
+        rows = np.maximum(weights.sum(axis=1, keepdims=True), 1)
+        centered = truth - (weights * truth).sum(axis=1, keepdims=True) / rows
+        total = (weights * centered**2).sum(axis=1)
+        run_weights = run_weights * (total > 0)
+        if not run_weights.any():
+            return np.nan
+        each = 1 - (weights * errors).sum(axis=1) / np.where(total > 0, total, 1)
+        return run_weights @ each / run_weights.sum()
+
+    shape = truth.shape
+    means = [mean_r2(*weights) for weights in _resampled_weights(shape, resamples)]
+    return percentile_interval(mean_r2(*map(np.ones, shape)), np.array(means))
 
 
 def accuracy(runs: Sequence[TestPredictions], resamples: int) -> dict[str, float]:

@@ -20,7 +20,8 @@ from mmkeras.experiments.subprocess_run import (
     sigterm_as_keyboard_interrupt,
 )
 from mmkeras.files import csv_text, write_text
-from mmkeras.reports.metric_names import SHOWN_METRICS
+from mmkeras.reports.metric_names import REGRESSION_METRICS, SHOWN_METRICS
+from mmkeras.reports.score_text import format_score, score_text_of
 from mmkeras.schema import CONFIG_FILE, FOLDS_FILE, PREDICTION_COLUMNS, PREDICTIONS_FILE
 
 _FOLDER = "fold-{}"
@@ -85,12 +86,14 @@ def _assign_folds(config, table, folds):
     from mmkeras.data.columns import find_columns
     from mmkeras.data.demo_dataset import table_or_demo  # numpy, unneeded by --help
     from mmkeras.data.splits import assign_folds
+    from mmkeras.data.targets import stratify, with_targets
 
     source = table_or_demo(table)
     columns = list(find_columns(source, config)[0].columns)
     settings = replace(config.table, folds=folds, fold=1)
-    rows = [row for row in read_rows(source, settings, columns) if not row.problem]
-    return rows, assign_folds(rows, folds, config.seed)
+    rows = with_targets(read_rows(source, settings, columns), config.task)
+    rows = [row for row in rows if not row.problem]
+    return rows, assign_folds(stratify(rows, config.task), folds, config.seed)
 
 
 def _count_groups(rows) -> int:
@@ -116,13 +119,14 @@ def _train(run, progress):
     if outcome.error:
         print("failed", flush=True)
         raise UserError(f"{outcome.error}\nLog: {run.log}")
-    accuracy = read_metrics(run.folder)["metrics"]["accuracy"]["value"]
+    score = format_score(read_metrics(run.folder)["metrics"])
     time = "finished before" if outcome.was_finished else f"in {outcome.seconds:.0f} s"
-    print(f"accuracy {accuracy:.3f}, {time}", flush=True)
+    print(f"{score}, {time}", flush=True)
 
 
 def _summarize(results: list[dict]) -> dict:
-    """Returns mean and deviation of each metric, and of the baselines' accuracies."""
+    """Returns mean and deviation of each metric, and of the baselines' scores."""
+    key = score_text_of(results[0]["metrics"]).key
     folds = [result["baselines"] for result in results]
     return {
         "metrics": {
@@ -130,9 +134,7 @@ def _summarize(results: list[dict]) -> dict:
             for name in results[0]["metrics"]
         },
         "baselines": {
-            name: {
-                "accuracy": _spread([f.get(name, {}).get("accuracy") for f in folds])
-            }
+            name: {key: _spread([f.get(name, {}).get(key) for f in folds])}
             for name in folds[0]
         },
     }
@@ -166,9 +168,11 @@ def _pool_predictions(folder, runs, rows) -> int:
 
 def _print_summary(folder, content, rows) -> None:
     print(f"Over {content['folds']} folds, mean and standard deviation:")
-    lines = {name: content["metrics"].get(name) for name in SHOWN_METRICS}
+    names = (*SHOWN_METRICS, *REGRESSION_METRICS)
+    lines = {name: content["metrics"].get(name) for name in names}
     for name, baseline in content["baselines"].items():
-        lines[f"accuracy of {name.replace('_', ' ')}"] = baseline["accuracy"]
+        for key, value in baseline.items():
+            lines[f"{key} of {name.replace('_', ' ')}"] = value
     width = max(map(len, lines))
     for name, value in lines.items():
         if value and value["deviation"] is not None:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from mmkeras.data.example_reader import RowContent
-from mmkeras.data.predictions_csv import merge_status
+from mmkeras.data.predictions_csv import format_value, merge_status
 from mmkeras.evaluation.shapley import shapley_values, subsets
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import TwoStagePredictor
-from mmkeras.modalities.preprocessing_state import MULTILABEL
-from mmkeras.schema import LABEL_SEPARATOR, PRESENT
+from mmkeras.modalities.preprocessing_state import MULTILABEL, REGRESSION
+from mmkeras.schema import LABEL_SEPARATOR, PRESENT, VALUE
 
 _BATCH_ROWS = 64
 
@@ -21,11 +21,13 @@ _BATCH_ROWS = 64
 class Explanation:
     """Explanation of one row's prediction.
 
-    An effect is by how much the probability falls when a part is hidden.
+    An effect is by how much the probability falls when a part is hidden. In regression
+    all probabilities are values in the unit of the labels.
 
     Attributes:
         predicted: Label as from `mmkeras.predict`.
-        explained: Likeliest class, whose probability is explained.
+        explained: Likeliest class, whose probability is explained; "value" in
+            regression, where `is_number` is true.
         empty_probability: Probability of that class for a row without any column.
         shares: Branch -> exact Shapley value, 0 if it is absent; they add up to
             `probability` minus `empty_probability`.
@@ -39,6 +41,7 @@ class Explanation:
     empty_probability: float
     shares: dict[str, float]
     status: str
+    is_number: bool = False
     problems: tuple[str, ...] = ()
     parts: dict[str, Any] = field(default_factory=dict)
 
@@ -70,14 +73,16 @@ class Explainer:
             (probabilities,) = self.predictor.classify(inputs, hidden)
             values[subset] = probabilities.astype("float64")
         probabilities = values[present]
-        column = int(probabilities.argmax())
+        # The only column of a regression is the value.
+        column, is_number = int(probabilities.argmax()), state.task == REGRESSION
         values = {subset: float(p[column]) for subset, p in values.items()}
         shares = shapley_values(values, present)
         status = self._status(data, read)
         problems = [*read.broken.values(), read.row.problem]
         return Explanation(
             predicted=_label(probabilities, state),
-            explained=state.classes[column],
+            explained=VALUE if is_number else state.classes[column],
+            is_number=is_number,
             probability=values[present],
             empty_probability=values[()],
             shares={m: shares.get(m, 0.0) for m in names},
@@ -123,6 +128,8 @@ class Explainer:
 
 
 def _label(probabilities, state) -> str:
+    if state.task == REGRESSION:
+        return format_value(probabilities[0])
     if state.task != MULTILABEL:
         return state.classes[int(probabilities.argmax())]
     pairs = zip(state.classes, probabilities, strict=True)

@@ -10,18 +10,19 @@ from mmkeras.modalities import heatmap
 from mmkeras.modalities.column import Column
 from mmkeras.reports import charts
 from mmkeras.reports.html import write_page
-from mmkeras.schema import LABEL_SEPARATOR
+from mmkeras.schema import LABEL_SEPARATOR, VALUE
 
 
 def as_json(read: RowContent, explanation: Explanation) -> dict[str, Any]:
     """Returns a row's entry of explanations.json."""
+    name = VALUE if explanation.is_number else "probability"
     return {
         "id": read.row.id,
         "label": LABEL_SEPARATOR.join(read.row.labels),
         "predicted": explanation.predicted,
         "explained": explanation.explained,
-        "probability": explanation.probability,
-        "probability_of_nothing": explanation.empty_probability,
+        name: explanation.probability,
+        f"{name}_of_nothing": explanation.empty_probability,
         "status": explanation.status,
         "problems": list(explanation.problems),
         "shares": explanation.shares,
@@ -29,10 +30,16 @@ def as_json(read: RowContent, explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def write_explanations(path: Path, title: str, cards: Sequence[dict]) -> None:
-    """Writes the page of all rows atomically."""
+def write_explanations(
+    path: Path, title: str, cards: Sequence[dict], is_share: bool = True
+) -> None:
+    """Writes the page of all rows atomically.
+
+    `is_share` is whether probabilities are explained, rather than values.
+    """
     colours = {"positive": heatmap.POSITIVE, "negative": heatmap.NEGATIVE}
-    write_page(path, "explain.html.j2", title=title, cards=cards, colours=colours)
+    values = {"title": title, "cards": cards, "colours": colours, "is_share": is_share}
+    write_page(path, "explain.html.j2", **values)
 
 
 def build_card(

@@ -1,4 +1,4 @@
-"""The serving function: raw bytes to probabilities, label, score and embeddings."""
+"""The serving function: raw bytes to predictions and embeddings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,9 +17,14 @@ from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.columns import WIDTH, branch_types
-from mmkeras.modalities.preprocessing_state import MULTILABEL, PreprocessingState
+from mmkeras.modalities.preprocessing_state import (
+    MULTILABEL,
+    REGRESSION,
+    PreprocessingState,
+)
 from mmkeras.modalities.preprocessor import Preprocessor
-from mmkeras.models.model import class_probabilities, with_outputs
+from mmkeras.models.model import with_outputs
+from mmkeras.models.tasks import predicted_values
 
 Outputs = dict[str, tf.Tensor]
 
@@ -102,11 +107,11 @@ def build_serve(
     Outputs: "probabilities" (B, C) float32, also in binary tasks; "label" (B,) string,
     in multi-label tasks the classes at 0.5 and above joined by "|"; "score" (B,)
     float32, the highest probability; "status" (B,) string; and those of
-    `embedding_names`, the fused vector (B, D) float32 and each aligned one (B, W).
+    `embedding_names`, the fused vector (B, D) float32 and each aligned one (B, W). In
+    regression "value" (B,) float32 is in the place of the first three.
     """
     names = embedding_names(trained_model)
     state, model = trained_model.state, with_outputs(trained_model.model)
-    classes = list(state.classes)
 
     def serve(data: dict[str, tf.Tensor]) -> Outputs:
         # oneDNN's convolution returns a wrong shape for an empty batch. It is replaced
@@ -115,11 +120,9 @@ def build_serve(
         data = {name: _fill_empty(values) for name, values in data.items()}
         inputs, status = trained_model.preprocessor(data)
         result = model(inputs, training=False)
-        probabilities = class_probabilities(result[schema.PROBABILITIES], state.task)
+        values = predicted_values(result[schema.PROBABILITIES], state)
         outputs = {
-            schema.PROBABILITIES: probabilities,
-            schema.LABEL: _label(probabilities, classes, state.task),
-            schema.SCORE: tf.reduce_max(probabilities, axis=1),
+            **_describe(values, state),
             schema.STATUS: status,
             **{name: result[name] for name in names},
         }
@@ -133,6 +136,24 @@ def embedding_names(trained_model: TrainedModel) -> list[str]:
     types = branch_types(trained_model.preprocessor.branches.values())
     aligned = trained_model.config.loss.aligned(types)
     return [schema.EMBEDDING, *map(schema.embedding_name, aligned)]
+
+
+def prediction_names(state: PreprocessingState) -> tuple[str, ...]:
+    """Returns the names of the outputs of the signature serving_default."""
+    if state.task == REGRESSION:
+        return schema.VALUE, schema.STATUS
+    return schema.PROBABILITIES, schema.LABEL, schema.SCORE, schema.STATUS
+
+
+def _describe(values, state) -> Outputs:
+    """Returns the outputs that follow from (B, C) probabilities, or (B, 1) numbers."""
+    if state.task == REGRESSION:
+        return {schema.VALUE: values[:, 0]}
+    return {
+        schema.PROBABILITIES: values,
+        schema.LABEL: _label(values, list(state.classes), state.task),
+        schema.SCORE: tf.reduce_max(values, axis=1),
+    }
 
 
 def _fill_empty(values):

@@ -13,13 +13,20 @@ from tensorflow_serving.apis import (
     input_pb2,
     predict_pb2,
     prediction_log_pb2,
+    regression_pb2,
 )
 
 from mmkeras import schema
 from mmkeras.config import to_dict
-from mmkeras.export.inference import TrainedModel, build_serve, embedding_names
+from mmkeras.export.inference import (
+    TrainedModel,
+    build_serve,
+    embedding_names,
+    prediction_names,
+)
 from mmkeras.export.verification import (
     Rows,
+    example_signature,
     golden_batches,
     rows_to_examples,
     verify_export,
@@ -27,10 +34,14 @@ from mmkeras.export.verification import (
 from mmkeras.files import atomic_folder, latest_version
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.column import Column
+from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.modalities.preprocessor import column_feature
 
 _PROTO_FILE = "saved_model.pb"
-_CLASSIFY_METHOD = "tensorflow/serving/classify"
+_METHODS = {
+    schema.CLASSIFY: "tensorflow/serving/classify",
+    schema.REGRESS: "tensorflow/serving/regress",
+}
 
 
 def export(
@@ -57,7 +68,8 @@ def export(
         _write_extras(trained_model, tmp_folder)
         columns = trained_model.preprocessor.columns
         batches = golden_batches(rows, columns)
-        write_warmup(batches["complete"], columns, tmp_folder)
+        signature = example_signature(trained_model.state)
+        write_warmup(batches["complete"], columns, tmp_folder, signature)
         tolerance = trained_model.config.export.tolerance
         verify_export(tmp_folder, trained_model, batches, tolerance)
     return path
@@ -74,18 +86,14 @@ def save_signatures(trained_model: TrainedModel, path: Path) -> None:
     module.weights = [v.value for v in trained_model.model.variables]
     module.resources = trained_model.preprocessor.resources
     outputs = {
-        schema.SERVING_DEFAULT: (
-            schema.PROBABILITIES,
-            schema.LABEL,
-            schema.SCORE,
-            schema.STATUS,
-        ),
+        schema.SERVING_DEFAULT: prediction_names(trained_model.state),
         schema.EMBED: (*embedding_names(trained_model), schema.STATUS),
     }
     signatures = {
         name: _signature(serve, trained_model, outputs[name]) for name in outputs
     }
-    signatures[schema.CLASSIFY] = _classify(serve, trained_model)
+    build = _regress if trained_model.state.task == REGRESSION else _classify
+    signatures[example_signature(trained_model.state)] = build(serve, trained_model)
     signatures[schema.COLUMNS] = _columns(trained_model)
     tf.saved_model.save(module, str(path), signatures)
     _edit_signatures(trained_model, path / _PROTO_FILE)
@@ -140,7 +148,7 @@ def _columns(trained_model: TrainedModel):
 
 
 def _edit_signatures(trained_model: TrainedModel, path: Path) -> None:
-    """Gives inputs and outputs the names of columns, and `classify` its method.
+    """Gives inputs and outputs the names of columns, and TF Serving's API its method.
 
     TensorFlow's functions take no names with spaces or letters beyond ASCII.
     """
@@ -149,7 +157,8 @@ def _edit_signatures(trained_model: TrainedModel, path: Path) -> None:
     outputs = {key: name for name, key in _output_keys(trained_model).items()}
     saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     (meta_graph,) = saved_model.meta_graphs
-    meta_graph.signature_def[schema.CLASSIFY].method_name = _CLASSIFY_METHOD
+    name = example_signature(trained_model.state)
+    meta_graph.signature_def[name].method_name = _METHODS[name]
     for signature in (schema.SERVING_DEFAULT, schema.EMBED):
         definition = meta_graph.signature_def[signature]
         _rename(definition.inputs, inputs)
@@ -183,18 +192,44 @@ def _classify(serve: Callable, trained_model: TrainedModel):
     return tf.function(classify, autograph=False).get_concrete_function(inputs=spec)
 
 
+def _regress(serve: Callable, trained_model: TrainedModel):
+    """Builds the signature of TF Serving's Regress: tf.Examples to (B, 1) values."""
+    columns = trained_model.preprocessor.columns
+    features = {name: column_feature(c) for name, c in columns.items()}
+
+    def regress(inputs):
+        parsed = tf.io.parse_example(tf.ensure_shape(inputs, [None]), features)
+        return {schema.REGRESS_OUTPUT: serve(parsed)[schema.VALUE][:, None]}
+
+    spec = tf.TensorSpec([None], tf.string, name=schema.REGRESS_INPUT)
+    return tf.function(regress, autograph=False).get_concrete_function(inputs=spec)
+
+
 def _write_extras(trained_model: TrainedModel, path: Path) -> None:
     extra = path / Path(schema.WARMUP_FILE).parent
     extra.mkdir()
-    labels = "".join(f"{name}\n" for name in trained_model.state.classes)
-    (extra / schema.LABELS_FILE).write_text(labels, encoding="utf-8")
+    if trained_model.state.classes:
+        labels = "".join(f"{name}\n" for name in trained_model.state.classes)
+        (extra / schema.LABELS_FILE).write_text(labels, encoding="utf-8")
     settings = yaml.safe_dump(to_dict(trained_model.config), sort_keys=False)
     (extra / schema.CONFIG_FILE).write_text(settings, encoding="utf-8")
     preprocessing_state.save(trained_model.state, extra / schema.ANALYSIS_FILE)
 
 
-def write_warmup(rows: Rows, columns: Mapping[str, Column], path: Path) -> None:
-    """Writes one request per signature, which TF Serving runs when it loads `path`."""
+def write_warmup(
+    rows: Rows,
+    columns: Mapping[str, Column],
+    path: Path,
+    signature: str = schema.CLASSIFY,
+) -> None:
+    """Writes one request per signature, which TF Serving runs when it loads `path`.
+
+    `signature` is classify or regress.
+    """
+    requests = {
+        schema.CLASSIFY: classification_pb2.ClassificationRequest,
+        schema.REGRESS: regression_pb2.RegressionRequest,
+    }
     spec = {"name": "mmkeras"}
     tensors = {
         n: tf.make_tensor_proto(
@@ -203,21 +238,21 @@ def write_warmup(rows: Rows, columns: Mapping[str, Column], path: Path) -> None:
         for n, x in rows.items()
     }
     logs = []
-    for signature in (schema.SERVING_DEFAULT, schema.EMBED):
+    for name in (schema.SERVING_DEFAULT, schema.EMBED):
         request = predict_pb2.PredictRequest(
-            model_spec={**spec, "signature_name": signature}, inputs=tensors
+            model_spec={**spec, "signature_name": name}, inputs=tensors
         )
         log = prediction_log_pb2.PredictLog(request=request)
         logs.append(prediction_log_pb2.PredictionLog(predict_log=log))
     examples = [
         tf.train.Example.FromString(one) for one in rows_to_examples(rows, columns)
     ]
-    request = classification_pb2.ClassificationRequest(
-        model_spec={**spec, "signature_name": schema.CLASSIFY},
+    request = requests[signature](
+        model_spec={**spec, "signature_name": signature},
         input=input_pb2.Input(example_list=input_pb2.ExampleList(examples=examples)),
     )
-    log = prediction_log_pb2.ClassifyLog(request=request)
-    logs.append(prediction_log_pb2.PredictionLog(classify_log=log))
+    log = {f"{signature}_log": {"request": request}}
+    logs.append(prediction_log_pb2.PredictionLog(**log))
     (path / schema.WARMUP_FILE).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path / schema.WARMUP_FILE)) as writer:
         for log in logs:

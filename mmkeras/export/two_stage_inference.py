@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.export.inference import TrainedModel
-from mmkeras.models.model import backbones, class_probabilities, classify
+from mmkeras.models.model import backbones, classify
+from mmkeras.models.tasks import predicted_values
 from mmkeras.schema import PRESENT
 
 _ENCODE_ROWS, _CLASSIFY_ROWS = 64, 256  # per batch
@@ -49,8 +50,8 @@ class TwoStagePredictor:
         self.absent = self.encode({n: [c.absent] for n, c in self.columns.items()})
 
     def _probabilities(self, inputs):
-        probabilities = classify(self._trained_model.model, inputs)
-        return class_probabilities(probabilities, self._trained_model.state.task)
+        output = classify(self._trained_model.model, inputs)
+        return predicted_values(output, self._trained_model.state)
 
     def encode(self, data: dict[str, Sequence[bytes | float]]) -> Arrays:
         """Runs the first stage: values of N rows by column to the head's inputs.
@@ -95,7 +96,8 @@ class TwoStagePredictor:
     def classify(self, inputs: Arrays, without: Collection[str] = ()) -> np.ndarray:
         """Runs the second stage on a result of `encode`: (N, C) probabilities.
 
-        The branches of `without` count as absent in every row.
+        In regression they are the (N, 1) values. The branches of `without` count as
+        absent in every row.
         """
         parts = []
         for batch in _batches(inputs, _CLASSIFY_ROWS):

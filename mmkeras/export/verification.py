@@ -11,6 +11,7 @@ from mmkeras.errors import ExportMismatchError, UserError, one_line
 from mmkeras.export.inference import TrainedModel, build_serve, embedding_names
 from mmkeras.export.saved_model_session import load_saved_model
 from mmkeras.modalities.column import Column
+from mmkeras.modalities.preprocessing_state import REGRESSION, PreprocessingState
 from mmkeras.modalities.preprocessor import column_feature
 from mmkeras.schema import (
     CLASSIFY,
@@ -20,9 +21,12 @@ from mmkeras.schema import (
     EMBED,
     LABEL,
     PROBABILITIES,
+    REGRESS,
+    REGRESS_OUTPUT,
     SCORE,
     SERVING_DEFAULT,
     STATUS,
+    VALUE,
     feature_name,
 )
 
@@ -73,7 +77,7 @@ def verify_export(
 
     Raises:
         ExportMismatchError: The export cannot be loaded or run; a probability, label,
-            score, status or embedding differs; or a wrong rank is accepted.
+            score, value, status or embedding differs; or a wrong rank is accepted.
 
     Example:
         batches = golden_batches(rows, trained_model.preprocessor.columns)
@@ -129,22 +133,30 @@ def _compare(name, rows, call, expected, trained_model, tolerance) -> float:
     """Returns the largest difference."""
     outputs = {**call(EMBED, rows), **call(SERVING_DEFAULT, rows)}
     columns = trained_model.preprocessor.columns
-    classified = call(CLASSIFY, {CLASSIFY_INPUT: rows_to_examples(rows, columns)})
-    for key in (LABEL, STATUS):
+    signature = example_signature(trained_model.state)
+    examples = {CLASSIFY_INPUT: rows_to_examples(rows, columns)}
+    of_examples = call(signature, examples)
+    for key in (key for key in (LABEL, STATUS) if key in expected):
         if list(outputs[key]) != list(expected[key]):
             raise ExportMismatchError(
                 f"Golden batch '{name}': {key} of the export is {list(outputs[key])}, "
                 f"of the model {list(expected[key])}."
             )
     classes = trained_model.state.classes
-    encoded = [c.encode() for c in classes]
-    if any(list(row) != encoded for row in classified[CLASSIFY_CLASSES]):
-        raise ExportMismatchError(
-            f"Golden batch '{name}': the classes of classify are not the model's."
-        )
-    outputs[CLASSIFY_SCORES] = classified[CLASSIFY_SCORES]
-    expected = {**expected, CLASSIFY_SCORES: expected[PROBABILITIES]}
-    keys = (PROBABILITIES, SCORE, CLASSIFY_SCORES, *embedding_names(trained_model))
+    if signature == REGRESS:
+        outputs[REGRESS_OUTPUT] = of_examples[REGRESS_OUTPUT]
+        expected = {**expected, REGRESS_OUTPUT: expected[VALUE][:, None]}
+        keys = (VALUE, REGRESS_OUTPUT)
+    else:
+        encoded = [c.encode() for c in classes]
+        if any(list(row) != encoded for row in of_examples[CLASSIFY_CLASSES]):
+            raise ExportMismatchError(
+                f"Golden batch '{name}': the classes of classify are not the model's."
+            )
+        outputs[CLASSIFY_SCORES] = of_examples[CLASSIFY_SCORES]
+        expected = {**expected, CLASSIFY_SCORES: expected[PROBABILITIES]}
+        keys = (PROBABILITIES, SCORE, CLASSIFY_SCORES)
+    keys += tuple(embedding_names(trained_model))
     return max(
         compare_output(name, key, outputs[key], expected[key], classes, tolerance)
         for key in keys
@@ -187,6 +199,11 @@ def check_ranks(call: Callable, rows: Rows) -> None:
         except tf.errors.InvalidArgumentError:
             continue
         raise ExportMismatchError("The export accepts a request of the wrong rank.")
+
+
+def example_signature(state: PreprocessingState) -> str:
+    """Returns the name of the signature that takes tf.Examples."""
+    return REGRESS if state.task == REGRESSION else CLASSIFY
 
 
 def rows_to_examples(rows: Rows, columns: Mapping[str, Column]) -> list[bytes]:

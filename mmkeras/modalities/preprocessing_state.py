@@ -2,21 +2,31 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmkeras.config.validation import AUTO
 from mmkeras.files import atomic_path
 from mmkeras.names import clean_name
 from mmkeras.schema import LABEL_SEPARATOR
 
 BINARY, MULTICLASS, MULTILABEL = "binary", "multiclass", "multilabel"
+REGRESSION = "regression"
 # Token ids; those of the vocabulary begin at RESERVED.
 PADDING, UNKNOWN, RESERVED = 0, 1, 2
 NO_TOKENS = ("",)  # vocabulary without tokens: a vector has at least one element
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelScale:
+    """Mean and deviation of the labels of a regression over the training rows."""
+
+    mean: float
+    deviation: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +36,11 @@ class PreprocessingState:
     Attributes:
         branches: Branch -> its columns, in the order of the branches.
         columns: Column -> what it learned: `Column.fit`.
-        task: binary, multiclass or multilabel.
-        classes: Names in the order of the probability columns.
+        task: binary, multiclass, multilabel or regression.
+        classes: Names in the order of the probability columns; () in regression.
         class_rows: Number of training rows per class.
         rows: Number of training rows.
+        label_scale: Scale of the labels of a regression, else None.
     """
 
     branches: dict[str, tuple[str, ...]]
@@ -38,19 +49,36 @@ class PreprocessingState:
     classes: tuple[str, ...]
     class_rows: tuple[int, ...]
     rows: int = 0
+    label_scale: LabelScale | None = None
 
 
-def find_classes(labels: Iterable[Sequence[str]]) -> tuple[str, tuple[str, ...]]:
-    """Returns the task and the class names, in numeric order if all are numbers."""
+def find_classes(
+    labels: Iterable[Sequence[str]], task: str = AUTO, columns: Sequence[str] = ()
+) -> tuple[str, tuple[str, ...]]:
+    """Returns the task and the class names, in numeric order if all are numbers.
+
+    A `task` of auto is multilabel if a row has not just one label, or if several
+    `columns` of 0 and 1 are the classes.
+    """
     sets = [set(row) for row in labels]
     names = set().union(*sets)
-    if any(len(row) > 1 for row in sets):
-        task = MULTILABEL
-    else:
-        task = BINARY if len(names) == 2 else MULTICLASS
+    if task == AUTO:
+        several = len(columns) > 1 and names <= set(columns)
+        if several or any(len(row) != 1 for row in sets):
+            task = MULTILABEL
+        else:
+            task = BINARY if len(names) == 2 else MULTICLASS
     if all(name.isdecimal() for name in names):
         return task, tuple(sorted(names, key=lambda name: (int(name), name)))
     return task, tuple(sorted(names))
+
+
+def fit_label_scale(labels: Mapping[str, int]) -> LabelScale:
+    """Returns mean and deviation of numbers; `labels` is number -> number of rows."""
+    numbers, rows = np.array([*map(float, labels)]), np.array([*labels.values()])
+    mean = np.average(numbers, weights=rows)
+    deviation = np.sqrt(np.average((numbers - mean) ** 2, weights=rows))
+    return LabelScale(mean=float(mean), deviation=float(deviation) or 1.0)
 
 
 def target(label: str, classes: Sequence[str]) -> np.ndarray:
@@ -127,6 +155,8 @@ def load(path: Path) -> PreprocessingState:
     for name in ("classes", "class_rows"):
         content[name] = tuple(content[name])
     content["branches"] = {b: tuple(names) for b, names in content["branches"].items()}
+    if scale := content.get("label_scale"):
+        content["label_scale"] = LabelScale(**scale)
     # Earlier versions kept invisible characters, which labels of a table have no more.
     clean = tuple(map(clean_name, content["classes"]))
     if all(clean) and len(set(clean)) == len(clean):

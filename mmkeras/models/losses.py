@@ -6,9 +6,17 @@ import keras
 from keras import ops
 
 from mmkeras.config import LossConfig
-from mmkeras.modalities.preprocessing_state import MULTICLASS, MULTILABEL
+from mmkeras.config.validation import AUTO
+from mmkeras.modalities.preprocessing_state import MULTICLASS, MULTILABEL, REGRESSION
 from mmkeras.models.auxiliary_heads import ALIGNMENT_SCALE, probabilities_name
 from mmkeras.schema import PRESENT, PROBABILITIES, embedding_name
+
+_REGRESSION = {  # `config.kind` -> loss
+    AUTO: keras.losses.MeanSquaredError,
+    "mse": keras.losses.MeanSquaredError,
+    "mae": keras.losses.MeanAbsoluteError,
+    "huber": keras.losses.Huber,
+}
 
 
 def build_loss(
@@ -16,8 +24,12 @@ def build_loss(
 ) -> keras.losses.Loss:
     """Returns cross-entropy on probabilities, over classes or per unit.
 
-    It is `Focal` if `config.kind` is "focal".
+    It is `Focal` if `config.kind` is "focal"; in regression the mean squared, absolute
+    or Huber error of standardised targets.
     """
+    if task == REGRESSION:
+        kind = AUTO if config is None else config.kind
+        return _REGRESSION[kind]()
     smoothing = {"label_smoothing": label_smoothing}
     if config is not None and config.kind == "focal":
         return Focal(config.focal_gamma, label_smoothing, task == MULTICLASS)
@@ -29,9 +41,13 @@ def build_loss(
 def build_metrics(task: str, classes: int) -> list[keras.metrics.Metric]:
     """Returns accuracy and area under the ROC curve, named "accuracy" and "auc".
 
+    In regression it is the absolute error, in deviations of the labels: "mae".
+
     Their variables exist before the first step: a training step that creates one is
     traced twice, which takes seconds.
     """
+    if task == REGRESSION:
+        return [keras.metrics.MeanAbsoluteError(name="mae")]
     accuracy = keras.metrics.BinaryAccuracy
     if task == MULTICLASS:
         accuracy = keras.metrics.CategoricalAccuracy

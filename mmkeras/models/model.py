@@ -9,13 +9,10 @@ from mmkeras.config import Config
 from mmkeras.layers.sequence import FullMask
 from mmkeras.modalities.column import Branch
 from mmkeras.modalities.columns import build_branches, build_columns
-from mmkeras.modalities.preprocessing_state import (
-    BINARY,
-    MULTICLASS,
-    PreprocessingState,
-)
+from mmkeras.modalities.preprocessing_state import REGRESSION, PreprocessingState
 from mmkeras.models.auxiliary_heads import auxiliary_outputs, unimodal_logits
 from mmkeras.models.fusion import average_classifiers, fuse
+from mmkeras.models.tasks import head_activation, head_units
 from mmkeras.schema import EMBEDDING, PRESENT, PROBABILITIES
 
 HEAD, TEMPERATURE = "head", "temperature"
@@ -47,7 +44,7 @@ def build_model(config: Config, state: PreprocessingState) -> keras.Model:
     Inputs, by key of the branch: what its preprocessing gives, such as (B, S, S, 3)
     uint8 of images, (B, D) float32, or (B, L) int32 token ids, 0 in padding; and
     "present" (B, M) float32 in the order of `state.branches`. Output: (B, 1) for binary
-    tasks, else (B, C), float32.
+    tasks, else (B, C), float32; in regression the standardised prediction, (B, 1).
 
     Encoders that can be frozen (backbones) and the rest (the "head") are nested models,
     so that a frozen encoder's output can be computed once and the head trained alone.
@@ -112,8 +109,7 @@ def build_head(
     branches = {b.name: _encode_branch(b, inputs[b.key], config, state) for b in parts}
     keys = {b.name: b.key for b in parts}
     fused = fuse(list(branches.values()), present, config.fusion)
-    units = 1 if state.task == BINARY else len(state.classes)
-    activation = "softmax" if state.task == MULTICLASS else "sigmoid"
+    units, activation = head_units(state), head_activation(state.task)
     unimodal = {}
     if config.fusion.kind == "late":
         unimodal = {b: unimodal_logits(keys[b], x, units) for b, x in branches.items()}
@@ -121,7 +117,8 @@ def build_head(
         logits = average_classifiers(each, present, activation, config.fusion)
     else:
         logits = layers.Dense(units, dtype="float32", name="logits")(fused)
-    logits = Temperature(dtype="float32", name=TEMPERATURE)(logits)
+    if state.task != REGRESSION:
+        logits = Temperature(dtype="float32", name=TEMPERATURE)(logits)
     out = layers.Activation(activation, dtype="float32", name="probabilities")(logits)
     settings = {"units": units, "activation": activation, "logits": unimodal}
     auxiliary = auxiliary_outputs(parts, branches, present, config.loss, **settings)
@@ -166,13 +163,6 @@ def with_outputs(model: keras.Model, encoded: Collection[str] = ()) -> keras.Mod
 def classify(model: keras.Model, head_inputs: dict):
     """Runs the head on outputs of the backbones: to (B, 1) or (B, C)."""
     return model.get_layer(HEAD)(head_inputs, training=False)[PROBABILITIES]
-
-
-def class_probabilities(probabilities, task: str):
-    """Returns (B, C) probabilities or targets, also for the (B, 1) of a binary task."""
-    if task != BINARY:
-        return probabilities
-    return ops.concatenate([1 - probabilities, probabilities], axis=1)
 
 
 def get_temperature(model: keras.Model) -> float:

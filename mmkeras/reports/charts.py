@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mmkeras.reports.html import is_finite
+from mmkeras.reports.score_text import ACCURACY, ScoreText
 
 # Units of the SVG view box; px on a phone. The browser scales them.
 WIDTH, HEIGHT = 420, 260
@@ -20,9 +21,14 @@ def _y(share: float) -> float:
     return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
 
 
-def _scaled_y(value: float, levels: Sequence[float]) -> float:
+def scaled_y(value: float, levels: Sequence[float]) -> float:
     """Returns the y of a value on an axis from the first level to the last."""
     return _y((value - levels[0]) / (levels[-1] - levels[0]))
+
+
+def scaled_x(value: float, levels: Sequence[float]) -> float:
+    """Returns the x of a value on an axis from the first level to the last."""
+    return _x((value - levels[0]) / (levels[-1] - levels[0]))
 
 
 def reliability(metrics: Mapping) -> dict | None:
@@ -87,7 +93,7 @@ def _curve(name: str, history: Sequence[Mapping], best: int | None) -> dict | No
     last = max(len(history) - 1, 1)
 
     def point(i: float, value: float) -> tuple[float, float]:
-        return _x(i / last), _scaled_y(value, levels)
+        return _x(i / last), scaled_y(value, levels)
 
     phases = [e.get("phase") for e in history]
     starts = [i for i in range(1, len(phases)) if phases[i] != phases[i - 1]]
@@ -95,7 +101,7 @@ def _curve(name: str, history: Sequence[Mapping], best: int | None) -> dict | No
     return {
         "name": name.replace("_", " "),
         "lines": {kind: _segments(line, point) for kind, line in lines.items()},
-        "levels": [(_scaled_y(v, levels), f"{v:g}") for v in levels],
+        "levels": [(scaled_y(v, levels), f"{v:g}") for v in levels],
         "epochs": [(_x((e - 1) / last), e) for e in epochs if e <= len(history)],
         "best": (_x((best - 1) / last), best) if best else None,
         "phases": [_x((i - 0.5) / last) for i in starts],
@@ -142,19 +148,20 @@ def shares(shapley: Mapping) -> list[dict]:
     ]
 
 
-def noise_curves(noise: Mapping, axes: Mapping) -> list[dict]:
-    """Returns one chart of accuracy over levels per branch, all on one scale.
+def noise_curves(
+    noise: Mapping, axes: Mapping, score: ScoreText = ACCURACY
+) -> list[dict]:
+    """Returns one chart of the score over levels per branch, all on one scale.
 
     `axes` is branch -> heading, unit of a level, and factor of a level to that unit.
     """
-    accuracies = [p["accuracy"] for points in noise.values() for p in points]
-    if not accuracies:
+    scores = [p[score.key] for points in noise.values() for p in points]
+    scores = [s for s in scores if s["value"] is not None]
+    if not scores:
         return []
-    levels = ticks(
-        min(a["low"] for a in accuracies), max(a["high"] for a in accuracies)
-    )
+    levels = ticks(min(s["low"] for s in scores), max(s["high"] for s in scores))
     return [
-        _noise_chart(_heading(branch, noise, axes), points, levels)
+        _noise_chart(_heading(branch, noise, axes), points, levels, score)
         for branch, points in noise.items()
         if points
     ]
@@ -168,7 +175,10 @@ def _heading(branch, noise, axes) -> tuple[str, str, float]:
 
 
 def _noise_chart(
-    axis: tuple[str, str, float], points: Sequence[Mapping], levels: list[float]
+    axis: tuple[str, str, float],
+    points: Sequence[Mapping],
+    levels: list[float],
+    score: ScoreText,
 ) -> dict:
     heading, unit, factor = axis
     places = [_x((i + 0.5) / len(points)) for i in range(len(points))]
@@ -176,11 +186,14 @@ def _noise_chart(
     return {
         "heading": heading,
         "axis": unit,
-        "levels": [(_scaled_y(v, levels), f"{100 * v:g} %") for v in levels],
+        "levels": [
+            (scaled_y(v, levels), f"{100 * v:g} %" if score.is_share else f"{v:g}")
+            for v in levels
+        ],
         "ticks": list(zip(places, labels, strict=True)),
-        "values": [p["accuracy"]["value"] for p in points],
+        "values": [p[score.key]["value"] for p in points],
         "points": [
-            {k: _scaled_y(v, levels) for k, v in p["accuracy"].items()} | {"x": x}
+            {k: scaled_y(v, levels) for k, v in p[score.key].items()} | {"x": x}
             for x, p in zip(places, points, strict=True)
         ],
     }

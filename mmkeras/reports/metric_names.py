@@ -14,6 +14,10 @@ METRICS = {
     "pr_auc": ("PR-AUC", "average precision over all thresholds"),
     "log_loss": ("Log loss", "lower is better; punishes confident errors"),
     "ece": ("Calibration error", "lower is better; confidence against accuracy"),
+    "r2": ("R²", "share of the labels' variance that is predicted; 0 is their mean"),
+    "rmse": ("RMSE", "root of the mean squared error, in the unit of the labels"),
+    "mae": ("MAE", "mean absolute error, in the unit of the labels"),
+    "spearman": ("Spearman", "rank correlation of labels and predictions"),
 }
 CLASS_METRICS = {
     "precision": "Precision",
@@ -22,8 +26,10 @@ CLASS_METRICS = {
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
 }
+REGRESSION_METRICS = ("r2", "rmse", "mae", "spearman")
 # Large figures at the top of a report, and which of them are in percent.
 FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc")
+FIGURES += REGRESSION_METRICS
 PERCENT = ("accuracy", "balanced_accuracy")
 # Printed at the end of a run.
 SHOWN_METRICS = (

@@ -7,12 +7,17 @@ from pathlib import Path
 from mmkeras.reports import charts
 from mmkeras.reports.html import is_finite, write_page
 from mmkeras.reports.metric_names import CLASS_METRICS, FIGURES, METRICS, PERCENT
+from mmkeras.reports.residuals import residual_charts
+from mmkeras.reports.score_text import score_text
 
 HEAT_MAP_CLASSES = 20  # limit that fits a screen; above it, the most confused pairs
 PAIRS = 20
+_ENDS = ("value", "low", "high")
 BASELINES = {
     "majority": "Most frequent class",
     "logistic_regression": "Logistic regression",
+    "mean": "Mean of the labels",
+    "ridge": "Ridge regression",
 }
 # Key of a modality's metrics -> heading of its bars.
 PARTS = {
@@ -27,9 +32,9 @@ PARTS = {
 class WorstError:
     """Wrong prediction with a high score, and the content of its row.
 
-    The score is the probability of the predicted class; the status "ok", or which
-    columns were absent or unreadable. `previews` is present column -> {"kind", and
-    "content"}: kind text, image (a small PNG) or audio (a WAV).
+    The score is the probability of the predicted class, NaN in regression; the status
+    "ok", or which columns were absent or unreadable. `previews` is present column ->
+    {"kind", and "content"}: kind text, image (a small PNG) or audio (a WAV).
     """
 
     id: str
@@ -49,6 +54,7 @@ def write_report(
     history: Sequence[Mapping],
     errors: Sequence[WorstError],
     noise_axes: Mapping[str, tuple[str, str, float]] | None = None,
+    residuals: Sequence[tuple[float, float]] = (),
 ) -> None:
     """Writes the report, an HTML file in an existing folder, atomically.
 
@@ -60,7 +66,9 @@ def write_report(
             where fine-tuning starts.
         errors: Wrong predictions, highest score first.
         noise_axes: Branch -> heading, unit and factor of the levels of its noise.
+        residuals: (label, prediction) of each row of a regression.
     """
+    score = score_text(metrics.get("task", ""))
     write_page(
         path,
         "report.html.j2",
@@ -71,10 +79,11 @@ def write_report(
         class_metrics=CLASS_METRICS,
         baseline_names=BASELINES,
         figures=_figures(metrics),
-        bars=_bars(metrics),
-        fusion_bars=_fusion_bars(metrics),
+        score=score,
+        bars=_bars(metrics, score.key),
+        fusion_bars=_fusion_bars(metrics, score.key),
         shares=charts.shares(metrics.get("shapley") or {}),
-        noise=charts.noise_curves(metrics.get("noise") or {}, noise_axes or {}),
+        noise=charts.noise_curves(metrics.get("noise") or {}, noise_axes or {}, score),
         confusion=_confusion(metrics),
         reliability=charts.reliability(metrics),
         curves=charts.learning_curves(metrics, history),
@@ -82,6 +91,7 @@ def write_report(
         has_images=any(
             p["kind"] == "image" for e in errors for p in e.previews.values()
         ),
+        residuals=residual_charts(residuals),
         box=charts.BOX,
     )
 
@@ -105,11 +115,11 @@ def _figures(metrics: Mapping) -> list[dict]:
     ]
 
 
-def _bars(metrics: Mapping) -> list[dict]:
-    """Returns bars of accuracy: the model and the baselines."""
-    model = (metrics.get("metrics") or {}).get("accuracy")
+def _bars(metrics: Mapping, key: str) -> list[dict]:
+    """Returns bars of the score: the model and the baselines."""
+    model = (metrics.get("metrics") or {}).get(key)
     baselines = metrics.get("baselines") or {}
-    rows = [(BASELINES.get(k, k), v.get("accuracy")) for k, v in baselines.items()]
+    rows = [(BASELINES.get(k, k), v.get(key)) for k, v in baselines.items()]
     groups = [_group("", "model", [("This model", model)])]
     groups.append(_group("Baselines", "baseline", rows))
     groups = [group for group in groups if group["rows"]]
@@ -117,21 +127,30 @@ def _bars(metrics: Mapping) -> list[dict]:
 
 
 def _group(heading: str, kind: str, rows: Sequence[tuple]) -> dict:
-    rows = [{"label": n, **v} for n, v in rows if v and is_finite(v.get("value"))]
+    rows = [
+        {"label": n, **v, "bar": {k: _width(v.get(k)) for k in _ENDS}}
+        for n, v in rows
+        if v and is_finite(v.get("value"))
+    ]
     return {"heading": heading, "kind": kind, "rows": rows}
 
 
-def _fusion_bars(metrics: Mapping) -> list[dict]:
+def _width(value: float | None) -> float | None:
+    """Returns % of the width of a bar from 0 to 1, which R² can exceed to the left."""
+    return None if value is None else round(100 * min(max(value, 0), 1), 2)
+
+
+def _fusion_bars(metrics: Mapping, score: str) -> list[dict]:
     """Returns bars: all modalities, each alone, left out and shuffled, and none."""
     modalities, subsets = (metrics.get(k) or {} for k in ("modalities", "subsets"))
-    full = next(reversed(subsets.values()), {}).get("accuracy")
+    full = next(reversed(subsets.values()), {}).get(score)
     groups = [_group("", "model", [("all modalities", full)])]
     for key, heading in PARTS.items():
         if key == "without" and len(modalities) == 2:  # the same as the other one alone
             continue
-        rows = [(n, (v.get(key) or {}).get("accuracy")) for n, v in modalities.items()]
+        rows = [(n, (v.get(key) or {}).get(score)) for n, v in modalities.items()]
         groups.append(_group(heading, key, rows))
-    none = (subsets.get("") or {}).get("accuracy")
+    none = (subsets.get("") or {}).get(score)
     groups.append(_group("No modality at all", "baseline", [("none", none)]))
     groups = [group for group in groups if group["rows"]]
     return groups if sum(len(g["rows"]) for g in groups) > 1 else []

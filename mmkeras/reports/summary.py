@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmkeras.files import latest_version, read_json
-from mmkeras.reports.metric_names import SHOWN_METRICS
+from mmkeras.reports.metric_names import REGRESSION_METRICS, SHOWN_METRICS
 from mmkeras.schema import EXPORT_DIR, MANIFEST_FILE, METRICS_FILE, REPORT_FILE
 
 # TensorFlow release -> newest TF Serving image of that release.
@@ -15,9 +15,9 @@ SERVING_RELEASES = {"2.16": "2.16.1", "2.21": "2.21.0"}
 def metric_lines(metrics: dict[str, Any]) -> list[str]:
     """Returns the main metrics, and whether fusion helps."""
     lines = [f"Metrics on {metrics['rows']:,} rows, with 95 % intervals:"]
-    for name in SHOWN_METRICS:
-        value = metrics["metrics"][name]
-        if value["value"] is not None:
+    for name in (*SHOWN_METRICS, *REGRESSION_METRICS):
+        value = metrics["metrics"].get(name)
+        if value and value["value"] is not None:
             interval = f"({value['low']:.3f} to {value['high']:.3f})"
             lines.append(f"  {name:<18} {value['value']:.3f}  {interval}")
     if metrics.get("fusion_verdict"):

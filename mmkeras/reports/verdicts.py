@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 
 from mmkeras.config import Config
 from mmkeras.config.presets import PRESETS
+from mmkeras.reports.score_text import score_text, score_text_of
 
 # Settings of the features of a row, as far as the encoder has one vector per row.
 _FEATURE_SETTINGS = {
@@ -16,41 +17,46 @@ _FEATURE_SETTINGS = {
 
 def baseline_verdict(
     model: Mapping[str, dict],
-    majority: Mapping[str, dict],
-    logistic: Mapping[str, dict],
+    constant: Mapping[str, dict],
+    linear: Mapping[str, dict],
     difference: Mapping[str, float],
     config: Config,
     types: Collection[str],
 ) -> str:
     """Returns a sentence on whether the model is better than the baselines.
 
-    Metrics are `measure(...)["metrics"]`, of which only accuracy is used; `difference`
-    is {"value", "low", "high"} of the model's accuracy minus that of logistic
-    regression, in [-1, 1]. `types` are those of the model's columns.
+    Metrics are `measure_task(...)["metrics"]`, of which only the score is used;
+    `difference` is {"value", "low", "high"} of the model's score minus that of the
+    linear baseline. `types` are those of the model's columns.
     """
-    accuracy, frequent, simple = (
-        100 * metrics["accuracy"]["value"] for metrics in (model, majority, logistic)
+    score = score_text_of(model)
+    if None in (model[score.key]["value"], difference["value"]):
+        return ""  # all labels are equal
+    shown, frequent, simple = (
+        score.value(metrics[score.key]["value"])
+        for metrics in (model, constant, linear)
     )
-    start = f"The model (accuracy {accuracy:.1f} %)"
-    if 100 * model["accuracy"]["low"] <= frequent:
+    start = f"The model ({score.name} {shown})"
+    if model[score.key]["low"] <= constant[score.key]["value"]:
         start += (
-            " is not clearly better than always predicting the most frequent class "
-            f"({frequent:.1f} %), and"
+            f" is not clearly better than always predicting {score.constant} "
+            f"({frequent}), and"
         )
-    points, low, high = (100 * difference[k] for k in ("value", "low", "high"))
-    interval = f"95 % interval {low:+.1f} to {high:+.1f}"
-    baseline = f"logistic regression on the same features ({simple:.1f} %)"
-    linear = _linear_model(config, types)
-    if low > 0:
-        return f"{start} is better than {baseline} by {points:.1f} points ({interval})."
-    if high < 0:
+    value, interval = difference["value"], score.interval(difference)
+    baseline = f"{score.linear} on the same features ({simple})"
+    command = _linear_model(config, types)
+    if difference["low"] > 0:
+        gain = score.difference(value)
+        return f"{start} is better than {baseline} by {gain} ({interval})."
+    if difference["high"] < 0:
         return (
-            f"{start} is worse than {baseline} by {-points:.1f} points ({interval}): "
-            f"use {linear}, which trains in a second."
+            f"{start} is worse than {baseline} by {score.difference(-value)} "
+            f"({interval}): use {command}, which trains in a second."
         )
     return (
         f"{start} is not clearly better than {baseline}: the difference is "
-        f"{points:+.1f} points ({interval}), and {linear} trains in a second."
+        f"{score.difference(value, '+')} ({interval}), and {command} trains in a "
+        "second."
     )
 
 
@@ -69,37 +75,40 @@ def _linear_model(config: Config, types: Collection[str]) -> str:
     return f"`{shlex.join(flags)}`"
 
 
-def linear_verdict(model: Mapping[str, dict], majority: Mapping[str, dict]) -> str:
-    """Returns a sentence on a logistic regression; arguments as `baseline_verdict`."""
-    accuracy, frequent = (100 * m["accuracy"]["value"] for m in (model, majority))
-    is_better = 100 * model["accuracy"]["low"] > frequent
+def linear_verdict(model: Mapping[str, dict], constant: Mapping[str, dict]) -> str:
+    """Returns a sentence on a linear model; arguments as `baseline_verdict`."""
+    score = score_text_of(model)
+    if model[score.key]["value"] is None:
+        return ""
+    shown, frequent = (score.value(m[score.key]["value"]) for m in (model, constant))
+    is_better = model[score.key]["low"] > constant[score.key]["value"]
     return (
-        f"The model, a logistic regression (accuracy {accuracy:.1f} %), is "
-        f"{'' if is_better else 'not clearly '}better than always predicting the most "
-        f"frequent class ({frequent:.1f} %)."
+        f"The model, a {score.linear} ({score.name} {shown}), is "
+        f"{'' if is_better else 'not clearly '}better than always predicting "
+        f"{score.constant} ({frequent})."
     )
 
 
-def fusion_verdict(fusion: Mapping) -> str:
+def fusion_verdict(fusion: Mapping, task: str = "") -> str:
     """Returns a sentence on whether fusion helps.
 
-    `fusion` is that of `measure_modalities`: the "difference" in accuracy to
+    `fusion` is that of `measure_modalities`: the "difference" in the task's score to
     "best_alone", and whether that is a model "trained_alone" on the modality.
     """
+    score = score_text(task)
     single = f"{fusion['best_alone']} alone"
     if fusion["trained_alone"]:
         single = f"a model trained on {single}"
     difference = fusion["difference"]
-    low, high = 100 * difference["low"], 100 * difference["high"]
-    points = f"{100 * abs(difference['value']):.1f} points of accuracy"
-    interval = f"95 % interval {low:+.1f} to {high:+.1f}"
-    if low <= 0 <= high:
-        return (
-            f"Fusion is not clearly better than {single} ({interval} points of "
-            "accuracy)."
-        )
-    verb, side = ("helps", "above") if low > 0 else ("hurts", "below")
+    if difference["value"] is None:  # all labels are equal
+        return ""
+    of_score = f"{'points of' if score.is_share else 'of'} {score.name}"
+    interval = score.interval(difference)
+    if difference["low"] <= 0 <= difference["high"]:
+        return f"Fusion is not clearly better than {single} ({interval} {of_score})."
+    verb, side = ("helps", "above") if difference["low"] > 0 else ("hurts", "below")
+    amount = f"{score.difference(abs(difference['value']))} of {score.name}"
     return (
-        f"Fusion {verb}: all modalities together are {points} {side} {single} "
+        f"Fusion {verb}: all modalities together are {amount} {side} {single} "
         f"({interval})."
     )

@@ -8,7 +8,8 @@ from scipy.special import expit, logit, softmax
 
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.evaluation.metrics import MIN_PROBABILITY, log_losses
-from mmkeras.models.model import class_probabilities, set_temperature
+from mmkeras.models.model import set_temperature
+from mmkeras.models.tasks import class_probabilities
 
 _TEMPERATURES = (0.05, 20.0)
 # Standard deviation of the prior of log(temperature), whose mean is 0: most models need

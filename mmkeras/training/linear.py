@@ -1,4 +1,4 @@
-"""Training of a linear model: logistic regression of the fused vectors."""
+"""Training of a linear model: logistic or ridge regression of the fused vectors."""
 
 import keras
 import numpy as np
@@ -6,8 +6,10 @@ import tensorflow as tf
 
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.evaluation.baselines import fit_logistic_regression
-from mmkeras.modalities.preprocessing_state import BINARY
-from mmkeras.models.model import HEAD, class_probabilities, with_outputs
+from mmkeras.evaluation.ridge import fit_ridge
+from mmkeras.modalities.preprocessing_state import BINARY, REGRESSION
+from mmkeras.models.model import HEAD, with_outputs
+from mmkeras.models.tasks import class_probabilities
 from mmkeras.schema import EMBEDDING
 
 _MAX_ROWS = 20_000  # 1,411 features of 8 bytes each: 230 MB
@@ -24,22 +26,30 @@ def fit_linear(model: keras.Model, train: Batches) -> None:
     features, targets = _read_features(model, train)
     blocks = head.get_layer("concatenate").input
     ends = np.cumsum([block.shape[1] for block in blocks])[:-1]
-    regression = fit_logistic_regression(
-        dict(enumerate(np.split(features, ends, axis=1))),
-        np.asarray(class_probabilities(targets, state.task)),
-        state.task,
-        train.config.seed,
-        max_rows=_MAX_ROWS,
-        max_iterations=_MAX_ITERATIONS,
-    )
+    split = dict(enumerate(np.split(features, ends, axis=1)))
+    seed = train.config.seed
+    if state.task == REGRESSION:
+        name = "Ridge"
+        regression = fit_ridge(split, targets, seed, max_rows=_MAX_ROWS)
+    else:
+        name = "Logistic"
+        regression = fit_logistic_regression(
+            split,
+            np.asarray(class_probabilities(targets, state.task)),
+            state.task,
+            seed,
+            max_rows=_MAX_ROWS,
+            max_iterations=_MAX_ITERATIONS,
+        )
     kernel, bias = regression.kernel, regression.bias
     if state.task == BINARY:  # one logit instead of two
         kernel, bias = (x[..., 1:] - x[..., :1] for x in (kernel, bias))
     head.get_layer("fused").set_weights([regression.mean, regression.deviation])
     head.get_layer("logits").set_weights([kernel, bias])
+    iterations = f", {regression.iterations:,} iterations"
     print(
-        f"Logistic regression: {len(features):,} of {train.rows:,} training rows, "
-        f"{features.shape[1]:,} features, {regression.iterations:,} iterations."
+        f"{name} regression: {len(features):,} of {train.rows:,} training rows, "
+        f"{features.shape[1]:,} features{iterations * (state.task != REGRESSION)}."
     )
 
 

@@ -152,10 +152,10 @@ def _check_same_rows(folder, config, dataset, state):
 
 def _print_data(dataset, state):
     rows = ", ".join(f"{n:,} {split}" for split, n in dataset.rows.items())
-    print(
-        f"Data: {rows} rows; {', '.join(dataset.columns)}; "
-        f"{len(state.classes)} classes ({state.task})."
-    )
+    labels = f"{len(state.classes)} classes ({state.task})"
+    if scale := state.label_scale:
+        labels = f"regression, labels of {scale.mean:.4g} ± {scale.deviation:.4g}"
+    print(f"Data: {rows} rows; {', '.join(dataset.columns)}; {labels}.")
     if dataset.rejected:
         print(f"Rejected: {len(dataset.rejected)} rows, listed in {REJECTED_FILE}.")
     for row in dataset.unreadable[:_PRINTED_ROWS]:

@@ -22,6 +22,7 @@ DEMO_DATA = "the embedded data set"  # in the manifests of all versions
 MARKER_FILE = ".lock"  # marks a run folder; version 0.1 used it as the lock as well
 # Settings whose "auto" fits any value of a started run, also of an earlier version.
 _AUTOMATIC = ("epochs", "train.batch_size", "train.passes", "text.tokens")
+_AUTOMATIC += ("loss.kind",)
 _LOCK_FILE = ".running"  # some versions of filelock remove it on release
 
 
@@ -104,7 +105,8 @@ def stored_settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     The second have what follows the rows, such as numbers in the place of "auto".
     """
     manifest = read_manifest(folder)
-    requested = {"train.passes": 1} | flatten(manifest["settings"])  # 1 in version 0.1
+    earlier = {"train.passes": 1, "task": AUTO}  # of versions without the setting
+    requested = earlier | flatten(manifest["settings"])
     return requested, requested | manifest.get("resolved", {})
 
 
@@ -114,7 +116,7 @@ def with_stored_values(folder: Path, config: Config) -> Config:
     for name in _AUTOMATIC:
         if attrgetter(name)(config) == AUTO:
             part, _, key = name.rpartition(".")
-            change = {key: stored[name]}
+            change = {key: stored.get(name, AUTO)}
             if part:
                 change = {part: replace(getattr(config, part), **change)}
             config = replace(config, **change)

@@ -28,6 +28,7 @@ from mmkeras.export.inference import TrainedModel
 from mmkeras.export.saved_model import export
 from mmkeras.files import atomic_path, latest_version
 from mmkeras.modalities import preprocessing_state
+from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.models.model import backbones, build_model
 from mmkeras.training import run_folder
@@ -94,7 +95,7 @@ def train_on(folder: Path, run_data: RunData) -> None:
 
 
 def _train_unimodal(folder: Path, run_data: RunData) -> dict[str, np.ndarray]:
-    """Trains a model on each of several branches; returns the test probabilities."""
+    """Trains a model on each of several branches; returns the test predictions."""
     branches, probabilities = run_data.preprocessor.branches, {}
     for m, branch in branches.items() if len(branches) > 1 else ():
         unimodal = _with_branch(run_data, m)
@@ -161,7 +162,7 @@ def _wait_for_manifest(folder):
 
 
 def fit_model(folder: Path, run_data: RunData) -> tuple[TrainedModel, list[dict]]:
-    """Trains from the latest checkpoint on, calibrates, and writes model.keras.
+    """Trains from the latest checkpoint on, calibrates classes, and writes model.keras.
 
     Returns the model in float32, and one history entry per epoch.
     """
@@ -179,7 +180,8 @@ def fit_model(folder: Path, run_data: RunData) -> tuple[TrainedModel, list[dict]
         model.set_weights(weights)
     dataset, preprocessor = run_data.dataset, run_data.preprocessor
     val = Batches(dataset=dataset, preprocessor=preprocessor, split=schema.VAL)
-    calibrate(model, val, state.task)
+    if state.task != REGRESSION:
+        calibrate(model, val, state.task)
     _save(model, folder)
     return TrainedModel(preprocessor=preprocessor, model=model), history
 
@@ -267,7 +269,8 @@ def _summary(run_data, trained_model, history) -> dict[str, str]:
     rate = f"learning rate {settings.learning_rate:g}"
     optimizer = f"{settings.optimizer}, {rate}, batch {settings.batch_size}"
     if config.fusion.kind == "linear":
-        optimizer = "logistic regression of scikit-learn"
+        kind = "ridge" if trained_model.state.task == REGRESSION else "logistic"
+        optimizer = f"{kind} regression of scikit-learn"
     return {
         "Preset": config.preset,
         "Seed": str(config.seed),

@@ -188,7 +188,8 @@ def read_analysis(uri: str, dataset: Dataset, config: Config) -> PreprocessingSt
     graph = tft.TFTransformOutput(uri)
     numbers = _numbers(graph)
     classes = [(name.decode(),) for name in _vocabulary(graph, _CLASSES)]
-    task, classes = preprocessing_state.find_classes(classes)
+    columns = config.table.label_names
+    task, classes = preprocessing_state.find_classes(classes, columns=columns)
     if numbers[_MOST_LABELS] > 1:
         task = preprocessing_state.MULTILABEL
     counts = _counts(graph, _CLASS_ROWS)

@@ -134,12 +134,21 @@ def _predict_request(call: PredictCall) -> Message:
     _fill_spec(request.model_spec, call.spec, schema.SERVING_DEFAULT)
     for name, column in call.columns.items():
         tensors.fill(request.inputs[name], column)
-    request.output_filter.extend(OUTPUTS)
+    request.output_filter.extend(call.outputs)
     return request
 
 
 def _decode_outputs(response) -> Outputs:
     outputs = response.outputs
+    if schema.VALUE in outputs and schema.STATUS in outputs:
+        return Outputs(
+            version=_version(response.model_spec),
+            probabilities=[],
+            labels=[],
+            scores=[],
+            statuses=tensors.strings(outputs[schema.STATUS]),
+            values=tensors.floats(outputs[schema.VALUE]),
+        )
     for name in OUTPUTS:
         if name not in outputs:
             raise ValueError(f"there is no output '{name}'")

@@ -5,11 +5,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from mmkeras.data.predictions_csv import merge_status, unreadable_status
+from mmkeras.data.predictions_csv import (
+    format_value,
+    merge_status,
+    unreadable_status,
+)
 from mmkeras.errors import UserError
-from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, SERVING_DEFAULT
+from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, SERVING_DEFAULT, VALUE
 from serving.client.prediction import Prediction
-from serving.client.requests import OUTPUTS, Cell, ModelMetadata, Outputs, PreparedRow
+from serving.client.requests import (
+    OUTPUTS,
+    VALUE_OUTPUTS,
+    Cell,
+    ModelMetadata,
+    Outputs,
+    PreparedRow,
+)
 
 _ABSENT: dict[str, Cell] = {"DT_STRING": b"", "DT_FLOAT": math.nan}
 
@@ -24,12 +35,18 @@ class ModelInfo:
         absent: Column -> its value if a row lacks it: NaN for numbers, else b"".
         classes: In the order of the probabilities; () for a model without the signature
             `classify`.
+        outputs: Outputs that predictions need.
     """
 
     version: int | None
     columns: dict[str, str]
     absent: dict[str, Cell]
     classes: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = OUTPUTS
+
+    @property
+    def is_regression(self) -> bool:
+        return VALUE in self.outputs
 
 
 def read_columns(
@@ -45,18 +62,21 @@ def read_columns(
     """
     inputs = metadata.inputs.get(SERVING_DEFAULT, {})
     outputs = metadata.outputs.get(SERVING_DEFAULT, ())
+    needed = VALUE_OUTPUTS if VALUE in outputs else OUTPUTS
     if types is None:
         types = {m: m for m in MODALITIES if m in inputs}
     is_export = bool(inputs) and inputs.keys() == types.keys()
     is_export &= set(inputs.values()) <= _ABSENT.keys()
-    if not is_export or set(OUTPUTS) - set(outputs):
+    if not is_export or set(needed) - set(outputs):
         raise UserError(
             f"The model '{name}' is not an export of mmkeras: its signature "
             f"{SERVING_DEFAULT} has the inputs {', '.join(inputs) or '(none)'} and the "
             f"outputs {', '.join(outputs) or '(none)'}."
         )
     absent = {column: _ABSENT[inputs[column]] for column in types}
-    return ModelInfo(version=metadata.version, columns={**types}, absent=absent)
+    return ModelInfo(
+        version=metadata.version, columns={**types}, absent=absent, outputs=needed
+    )
 
 
 def column_error(column: str, columns: Mapping[str, str], model: str) -> UserError:
@@ -83,6 +103,8 @@ def labels_match(outputs: Outputs, model: ModelInfo) -> bool:
 
     If not, the model on the server has other classes now.
     """
+    if bool(outputs.values) != model.is_regression and outputs.statuses:
+        return False
     if not model.classes:
         return True
     pairs = zip(outputs.probabilities, outputs.labels, strict=True)
@@ -104,11 +126,23 @@ def make_predictions(
     """Returns one prediction per row."""
     width = max(map(len, outputs.probabilities), default=0)
     names = model.classes or tuple(map(str, range(width)))
+
+    def of_task(i: int) -> dict:
+        if outputs.values:
+            value = outputs.values[i]
+            fields = {
+                "label": format_value(value),
+                "score": math.nan,
+                "probabilities": {},
+            }
+            return {**fields, "value": value}
+        probabilities = dict(zip(names, outputs.probabilities[i], strict=True))
+        fields = {"label": outputs.labels[i], "score": outputs.scores[i]}
+        return {**fields, "probabilities": probabilities}
+
     return [
         Prediction(
-            label=outputs.labels[i],
-            score=outputs.scores[i],
-            probabilities=dict(zip(names, outputs.probabilities[i], strict=True)),
+            **of_task(i),
             status=merge_status(outputs.statuses[i], unreadable_status(row.problems)),
             version=outputs.version,
             problems=tuple(row.problems.values()),

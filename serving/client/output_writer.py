@@ -82,6 +82,7 @@ def _json_line(row, prediction) -> str:
         schema.PROBABILITIES: {
             name: _json_number(p) for name, p in prediction.probabilities.items()
         },
+        **({} if prediction.value is None else {schema.VALUE: prediction.value}),
         "version": prediction.version,
         "problems": list(prediction.problems),
     }

@@ -14,8 +14,11 @@ class Prediction:
 
     Attributes:
         label: Class; for multi-label tasks the classes of at least 0.5, joined by "|".
-        score: Highest probability.
-        probabilities: Class -> probability, in the order of the model.
+            In regression the text of the value.
+        score: Highest probability; NaN in regression.
+        probabilities: Class -> probability, in the order of the model; {} in
+            regression.
+        value: Number that a regression predicts; None for other tasks.
         status: "ok", or absent and unreadable inputs: "image absent; audio absent".
         version: Version of the model; None by REST, which does not report it.
         problems: Reasons of unreadable inputs.
@@ -26,6 +29,7 @@ class Prediction:
     score: float
     probabilities: dict[str, float]
     status: str
+    value: float | None = None
     version: int | None = None
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

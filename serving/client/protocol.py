@@ -141,7 +141,9 @@ class ClientProtocol:
                 for name, absent in model.absent.items()
             }
             try:
-                outputs = yield PredictCall(spec=self._spec, columns=columns)
+                outputs = yield PredictCall(
+                    spec=self._spec, columns=columns, outputs=model.outputs
+                )
             except PredictError as error:
                 if not (yield from self._is_changed(error, model)):
                     raise (yield from self._add_hint(error)) from None
@@ -155,8 +157,12 @@ class ClientProtocol:
         raise client_error("ABORTED", message, self._settings.target)
 
     def _check_row_count(self, outputs: Outputs, rows: int) -> None:
-        lengths = {len(outputs.probabilities), len(outputs.labels)}
-        lengths |= {len(outputs.scores), len(outputs.statuses)}
+        lengths = {len(outputs.statuses)}
+        if outputs.values:
+            lengths.add(len(outputs.values))
+        else:
+            columns = outputs.probabilities, outputs.labels, outputs.scores
+            lengths |= set(map(len, columns))
         if lengths != {rows}:
             counts = ", ".join(map(str, sorted(lengths)))
             reason = f"{counts} rows of outputs for {rows} rows"
@@ -168,7 +174,8 @@ class ClientProtocol:
             return False
         self._model = yield from self._describe(self._spec)
         new = self._model
-        return (new.columns, new.absent) != (model.columns, model.absent)
+        before = model.columns, model.absent, model.outputs
+        return (new.columns, new.absent, new.outputs) != before
 
     def _model_of(self, outputs: Outputs, model: ModelInfo) -> Flow[ModelInfo | None]:
         """Returns the model that computed the outputs; None if its version is gone.
@@ -189,6 +196,8 @@ class ClientProtocol:
                 raise
             self._model = None
             return None
+        if outputs.values:
+            return self._model if self._model.is_regression else None
         widths = {len(row) for row in outputs.probabilities}
         is_match = widths == {len(self._model.classes) or max(widths)}
         return self._model if is_match else None

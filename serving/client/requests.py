@@ -1,13 +1,13 @@
 """Rows, calls to a server, and their replies, the same for gRPC and REST."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from mmkeras.schema import LABEL, PROBABILITIES, SCORE, STATUS
+from mmkeras.schema import LABEL, PROBABILITIES, SCORE, STATUS, VALUE
 
 Cell = bytes | float  # value of a column in a row
-# Outputs of the serving signature that `PredictCall` requests.
-OUTPUTS = (PROBABILITIES, LABEL, SCORE, STATUS)
+# Outputs of the serving signature that `PredictCall` requests: classes, or regression.
+OUTPUTS, VALUE_OUTPUTS = (PROBABILITIES, LABEL, SCORE, STATUS), (VALUE, STATUS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,17 +84,22 @@ class PredictCall:
 
     spec: ModelSpec
     columns: dict[str, list[Cell]]
+    outputs: tuple[str, ...] = OUTPUTS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Model outputs for B rows and C classes; `version` as in `ModelMetadata`."""
+    """Model outputs for B rows and C classes; `version` as in `ModelMetadata`.
+
+    Those of classes are [] in regression, and `values` is [] for classes.
+    """
 
     version: int | None
     probabilities: list[list[float]]  # (B, C)
     labels: list[str]  # (B,), as below
     scores: list[float]
     statuses: list[str]
+    values: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

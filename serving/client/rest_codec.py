@@ -168,6 +168,15 @@ def _decode_classes(body) -> tuple[str, ...]:
 
 def _decode_outputs(body) -> Outputs:
     outputs = body["outputs"]
+    if schema.VALUE in outputs:
+        return Outputs(
+            version=None,
+            probabilities=[],
+            labels=[],
+            scores=[],
+            statuses=list(map(_string, outputs[schema.STATUS])),
+            values=list(map(float, outputs[schema.VALUE])),
+        )
     probabilities = [list(map(float, row)) for row in outputs[schema.PROBABILITIES]]
     if len({len(row) for row in probabilities}) > 1:
         raise ValueError("rows of different lengths")

@@ -116,7 +116,7 @@ def test_fine_tuning_needs_a_frozen_encoder():
             {"loss": LossConfig(image=0.5, text_audio=1.0)},
             "loss.image=0.5.*text_audio=1.0",
         ),
-        ({"loss": LossConfig(kind="focal")}, r"loss.kind=focal \(cross_entropy\)"),
+        ({"loss": LossConfig(kind="focal")}, r"loss.kind=focal \(auto\)"),
         (
             {"train": TrainConfig(oversample=True, class_weights="none")},
             r"train.oversample=True \(false\)",
@@ -218,3 +218,33 @@ def test_milliseconds_become_samples():
 def test_pretrained_weights_are_frozen_by_default(encoder, weights, frozen, expected):
     image = ImageConfig(encoder=encoder, weights=weights, frozen=frozen)
     assert image.is_frozen == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train": TrainConfig(label_smoothing=0.2)}, "label_smoothing=0 "),
+        ({"train": TrainConfig(class_weights="effective")}, "class_weights=none"),
+        (
+            {"train": TrainConfig(oversample=True, class_weights="none")},
+            "oversample=False",
+        ),
+        ({"train": TrainConfig(monitor="val_auc")}, "monitor=val_loss"),
+        ({"loss": LossConfig(kind="focal")}, "mse or mae or huber"),
+    ],
+)
+def test_a_regression_refuses_what_is_for_classes(changes, words):
+    with pytest.raises(UserError) as error:
+        Config(task="regression", **changes)
+    text = str(error.value).replace(".", " ")
+    assert words in text and "task=regression" in text
+
+
+def test_a_regression_ignores_the_defaults_of_classes():
+    for preset in PRESETS.values():
+        dataclasses.replace(preset(), task="regression")
+
+
+def test_classes_refuse_a_loss_of_regression():
+    with pytest.raises(UserError, match="loss.kind=mae.*cross_entropy or focal"):
+        Config(loss=LossConfig(kind="mae"))

@@ -4,10 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmkeras.data.labels import parse_labels, warn_lists, warn_lookalikes
+from mmkeras.data.labels import (
+    parse_flags,
+    parse_labels,
+    warn_lists,
+    warn_lookalikes,
+)
 
 # What real labels are made of, and what is invisible in them.
-PARTS = "Aae-é1.0 n\u0301\u00a0\u00ad\u200b\u200c\u200d\u2060\ufe0f\ufeff❤👩💻|"
+PARTS = "Aae-é1.0 n\u0301\u00a0\u00ad\u200b\u200c\u200d\u2060\ufe0f\ufeff❤👩💻|｜²ﬁ"
 
 
 @pytest.mark.parametrize(
@@ -22,6 +27,12 @@ PARTS = "Aae-é1.0 n\u0301\u00a0\u00ad\u200b\u200c\u200d\u2060\ufe0f\ufeff❤�
         ("❤\ufe0f|❤|❤\ufe0e", ["❤"]),
         ("Cat|cat|1|1.0", ["Cat", "cat", "1", "1.0"]),
         ("\u200b|\ufeff", []),
+        ('["cat", "hot dog"]', ["cat", "hot dog"]),
+        (" ['cat', 'dog', 'cat'] ", ["cat", "dog"]),  # as pandas writes a list
+        ("[1, 2.5, true]", ["1", "2.5", "True"]),
+        ("[]", []),
+        ("[cat, dog]", ["[cat, dog]"]),  # neither JSON nor Python
+        ('[["cat"]]', ['[["cat"]]']),
     ],
 )
 def test_invisible_differences_are_joined_and_visible_ones_kept(cell, labels):
@@ -41,6 +52,8 @@ def test_invisible_differences_are_joined_and_visible_ones_kept(cell, labels):
         ("nan|None|NULL|N/A", ["none"]),
         ("क्\u200dष|क्ष", ["क्ष"]),
         ("Straße|STRASSE", ["strasse"]),
+        ("Ｃat|cat|ﬁsh|fish|x²|x2", ["cat", "fish", "x2"]),
+        ("a｜b", ["a｜b"]),  # a full-width bar separates nothing
     ],
 )
 def test_visible_differences_of_form_are_joined_by_a_setting(cell, labels):
@@ -52,6 +65,19 @@ def test_a_parsed_label_is_parsed_as_itself(cell, join):
     labels = parse_labels(cell, join)
     assert parse_labels("|".join(labels), join) == labels
     assert all(label == label.strip() != "" for label in labels)
+
+
+def test_columns_of_zeros_and_ones_are_labels():
+    cells = {"a": "1", "b": " No", "c": "TRUE", "d": "0.0", "e": "1.0"}
+    assert parse_flags(cells) == (("a", "c", "e"), "")
+    assert parse_flags({"a": "0", "b": "no"}) == ((), "")
+
+
+@pytest.mark.parametrize("cell", ["", "2", "maybe", "0.5"])
+def test_a_flag_of_another_value_is_a_problem_of_the_row(cell):
+    labels, problem = parse_flags({"a": "1", "b": cell})
+    assert labels == ()
+    assert f"column 'b' is '{cell}'" in problem and "0, 1, false, true" in problem
 
 
 def warning_of(*cells, join=False):
@@ -111,7 +137,7 @@ def test_classes_of_lists_are_those_really_made():
     ("cells", "example"),
     [
         ({"a,b": 2, "b,a": 1, "c": 1}, "'a,b'.*2 classes.*'a|b'"),
-        ({'["a", "b"]': 3, "['c']": 1}, "4 label cells.*2 classes.*'a|b'"),
+        ({"[a, b]": 3, "[c]": 1}, "4 label cells.*2 classes.*'a|b'"),
         ({"1,2,3": 5}, "'1,2,3'.*one class.*'1|2|3'"),
         ({"red; green": 5}, "'red; green'.*one class.*'red|green'"),
     ],

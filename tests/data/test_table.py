@@ -35,6 +35,50 @@ def test_a_row_has_its_cells_labels_split_and_group(table):
     assert list(iter_rows(path, CONFIG, BOTH)) == [Row(line=2, cells=cells, **columns)]
 
 
+@pytest.mark.parametrize("setting", ["warm,cold", " warm , cold,"])
+def test_several_columns_of_zeros_and_ones_are_labels(table, setting):
+    path = table("text,warm,cold\nhi,1,0\nho,yes,true\nha,0,0\nhe,1,?\n")
+    config = TableConfig(label=setting)
+    rows = read_rows(path, config, TEXT)
+    assert [row.labels for row in rows] == [("warm",), ("warm", "cold"), (), ()]
+    assert [bool(row.problem) for row in rows] == [False, False, False, True]
+    assert "column 'cold' is '?'" in rows[3].problem
+    assert not next(iter_rows(path, config, TEXT, labeled=False)).problem
+
+
+def test_a_missing_label_column_of_several_is_named(table):
+    path = table("text,warm\nhi,1")
+    with pytest.raises(UserError, match="no column 'cold'.*table.label"):
+        list(iter_rows(path, TableConfig(label="warm,cold"), TEXT))
+
+
+def test_a_label_column_can_have_a_comma_in_its_name(table):
+    path = table('text,"a,b"\nhi,x\n')
+    (row,) = iter_rows(path, TableConfig(label="a,b"), TEXT)
+    assert row.labels == ("x",)
+
+
+def test_an_empty_list_is_a_row_without_a_class(table):
+    first, second = iter_rows(table('text,label\nhi,[]\nho,""\n'), CONFIG, TEXT)
+    assert first.labels == () and not first.problem
+    assert second.problem == "label is missing"
+
+
+def test_a_list_in_a_cell_is_several_labels():
+    labels = ["a"], ["a", "b"], [], [3, 20_000_000], [0.5], None
+    rows = [{"text": "hi", "label": cell} for cell in labels]
+    rows = list(iter_rows(rows, CONFIG, TEXT))
+    expected = [("a",), ("a", "b"), (), ("3", "20000000"), ("0.5",), ()]
+    assert [row.labels for row in rows] == expected
+    assert [row.problem for row in rows] == [""] * 5 + ["label is missing"]
+
+
+def test_label_columns_of_a_data_frame_are_read(table):
+    rows = [{"text": "hi", "warm": True, "cold": 0.0, "box": {"x": 1}}]
+    (row,) = iter_rows(rows, TableConfig(label="warm,cold"), TEXT)
+    assert row.labels == ("warm",) and not row.problem
+
+
 def test_invisible_characters_change_no_label_split_or_group(table):
     path = table(
         "text,label,split,group\nhi,cat\u200b,train\ufeff,g\u200b\nho,Cat,val,g\n"

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
+from sklearn.metrics import r2_score
 
-from mmkeras.experiments.comparison_table import accuracy, difference, read_predictions
+from mmkeras.experiments.comparison_table import (
+    accuracy,
+    difference,
+    r2,
+    read_predictions,
+    read_values,
+)
 
 
 def simulate(chance, rows, seed):
@@ -79,3 +86,24 @@ def test_all_labels_of_a_row_must_be_correct_in_any_order(tmp_path):
         "1,a|b,b|a,.9,ok,.9,.9\n2,a|b,a,.9,ok,.9,.1\n3,a,a,.9,ok,.9,.1\n"
     )
     assert read_predictions(path) == {"1": True, "2": False, "3": True}
+
+
+def test_r2_is_the_mean_over_runs_with_an_interval_of_rows_and_seeds(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.normal(10, 2, 60)
+    runs = [
+        {
+            f"r{i}": (y, y + d)
+            for i, (y, d) in enumerate(zip(labels, errors, strict=True))
+        }
+        for errors in rng.normal(0, 1, (3, 60))
+    ]
+    each = [r2_score(*zip(*run.values(), strict=True)) for run in runs]
+    value = r2(runs, 200)
+    assert value["value"] == pytest.approx(np.mean(each))
+    assert value["low"] < min(each) and value["high"] > np.mean(each)
+    assert r2([dict.fromkeys("ab", (1.0, 2.0))], 20)["value"] is None
+
+    path = tmp_path / "predictions.csv"
+    path.write_text("id,label,predicted,score,status\nr1,1.5,2,,ok\n")
+    assert read_values(path) == {"r1": (1.5, 2.0)}

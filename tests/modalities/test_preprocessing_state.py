@@ -153,3 +153,30 @@ def test_a_state_of_version_0_2_has_its_columns_by_name(tmp_path):
     state = preprocessing_state.load(path)
     assert state.branches == {"text": ("text",)}
     assert state.columns == {"text": {"width": 2, **scale}}
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "columns", "expected"),
+    [
+        ([["a"], ["b"]], "auto", (), "binary"),
+        ([["a"], ["b"]], "multilabel", (), "multilabel"),
+        ([["a"], ["b"]], "multiclass", (), "multiclass"),
+        ([["a"], ["b"]], "auto", ("a", "b", "c"), "multilabel"),
+        ([["a"], ["b"]], "auto", ("a", "x"), "binary"),  # a name with a comma
+        ([["a"], ["b"], []], "auto", (), "multilabel"),
+    ],
+)
+def test_the_task_follows_from_the_setting_or_the_labels(
+    labels, task, columns, expected
+):
+    result = preprocessing_state.find_classes(labels, task, columns)
+    assert result == (expected, ("a", "b"))
+
+
+def test_the_scale_of_labels_counts_rows_and_survives_a_file(state, tmp_path):
+    scale = preprocessing_state.fit_label_scale({"1": 3, "5": 1})
+    assert scale.mean == 2 and scale.deviation == pytest.approx(np.sqrt(3))
+    assert preprocessing_state.fit_label_scale({"7": 2}).deviation == 1
+    regression = replace(state, label_scale=scale)
+    preprocessing_state.save(regression, tmp_path / "state.json")
+    assert preprocessing_state.load(tmp_path / "state.json") == regression

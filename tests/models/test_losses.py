@@ -198,3 +198,15 @@ def test_the_joint_loss_is_the_weighted_sum(alignment):
     other["text_embedding"][1], other["image_embedding"][1] = unit(rng, 2, 3)
     filled, same = (float(model.compute_loss(z, y, z, weight)) for z in (x, other))
     assert filled == pytest.approx(same, rel=1e-6) != pytest.approx(training, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("auto", 5), ("mse", 5), ("mae", 2), ("huber", 1.5)]
+)
+def test_the_loss_of_a_regression_is_of_numbers(kind, expected):
+    config = LossConfig(kind=kind)
+    value = loss("regression", [[0], [1]], [[3], [2]], smoothing=0.1, config=config)
+    assert value == pytest.approx(expected)
+    (metric,) = build_metrics("regression", 0)
+    metric.update_state([[0.0], [1.0]], [[3.0], [2.0]])
+    assert metric.name == "mae" and float(metric.result()) == 2

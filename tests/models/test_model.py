@@ -16,7 +16,6 @@ from mmkeras.models.model import (
     Temperature,
     backbones,
     build_model,
-    class_probabilities,
     get_temperature,
     list_branches,
     set_temperature,
@@ -243,13 +242,6 @@ def test_a_temperature_lowers_the_confidence_and_keeps_the_order(reloaded, batch
     np.testing.assert_allclose(after, expected, rtol=1e-4)
     assert (after.max(axis=1) < before.max(axis=1)).all()
     assert (after.argmax(axis=1) == before.argmax(axis=1)).all()
-
-
-def test_a_binary_task_has_a_probability_per_class_too():
-    one = np.float32([[0.25], [1]])
-    two = class_probabilities(one, BINARY)
-    np.testing.assert_array_equal(two, [[0.75, 0.25], [0, 1]])
-    assert class_probabilities(one, MULTILABEL) is one
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])

@@ -62,3 +62,8 @@ def test_an_invalid_setting_is_an_error_with_a_remedy(settings, message):
     with pytest.raises(UserError, match=rf"^kubeflow\.{message}") as error:
         KubeflowConfig(**settings)
     assert "\n" not in str(error.value)
+
+
+def test_a_pipeline_refuses_a_task_that_it_cannot_train():
+    with pytest.raises(UserError, match="task=regression.*auto.*mmkeras.train"):
+        PipelineConfig(task="regression")

@@ -115,3 +115,34 @@ def test_fusion_is_compared_with_the_best_modality(difference, words):
     assert re.search(words, fusion_verdict(fusion))
     trained = fusion_verdict({**fusion, "trained_alone": True})
     assert "a model trained on text alone" in trained
+
+
+def test_sentences_on_a_regression_have_r2_as_a_number():
+    sentence = baseline_verdict(
+        {"r2": {"value": 0.7, "low": -0.1}},
+        {"r2": {"value": -0.01}},
+        {"r2": {"value": 0.4}},
+        dict(zip(ENDS, (0.1, 0.3, 0.5), strict=True)),
+        Config(),
+        ("text",),
+    )
+    weak = "(R² 0.700) is not clearly better than always predicting the mean (-0.010)"
+    assert weak in sentence
+    assert "ridge regression on the same features (0.400) by 0.300" in sentence
+    assert "points" not in sentence and "95 % interval +0.100 to +0.500" in sentence
+
+    difference = {"value": -0.2, "low": -0.3, "high": -0.1}
+    fusion = {"best_alone": "text", "trained_alone": False, "difference": difference}
+    sentence = fusion_verdict(fusion, "regression")
+    assert "hurts" in sentence and "0.200 of R² below text alone" in sentence
+
+
+def test_labels_that_are_all_equal_give_no_verdict():
+    nothing = {"r2": {"value": None, "low": None, "high": None}}
+    difference = dict.fromkeys(ENDS)
+    fusion = {"best_alone": "text", "trained_alone": False, "difference": difference}
+    models = [nothing] * 3
+    assert baseline_verdict(*models, difference, Config(), ()) == ""
+    assert (
+        linear_verdict(nothing, nothing) == fusion_verdict(fusion, "regression") == ""
+    )

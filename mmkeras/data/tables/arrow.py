@@ -140,8 +140,8 @@ def _embedded_values(array, make: Callable, start: int) -> list:
         others = fields["path"].to_pylist() if "path" in fields else others
     elif pa.types.is_nested(array.type):
         lengths = pc.list_value_length(array).to_pylist()
-        pairs = zip(is_present, lengths, strict=True)
-        is_present = [bool(is_valid and length) for is_valid, length in pairs]
+        others = [[] if length == 0 else None for length in lengths]
+        is_present = [bool(length) for length in lengths]
     return [
         make(row=start + i) if is_present[i] else others[i] for i in range(len(array))
     ]

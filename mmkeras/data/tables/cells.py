@@ -13,6 +13,7 @@ from mmkeras.modalities.file import Unreadable
 # Replaces a NUL, which Python 3.10's csv refuses. Never in decoded UTF-8, and none of
 # the surrogates of undecodable bytes, U+DC80 to U+DCFF.
 NUL = "\udc00"
+NPY = b"\x93NUMPY"  # begins a .npy file
 _ABSENT = ("NoneType", "NAType", "NaTType")  # pandas' types are not imported
 # Modes of Pillow's images that PNG has; others are converted to RGB.
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
@@ -24,7 +25,8 @@ def to_cell(value: object) -> str | bytes | tuple[str | bytes, ...]:
 
     Text, numbers, times and paths become text; images a PNG; `(samples, rate_hz)` and
     the dictionary `{"array", "sampling_rate"}` a WAV; vectors a .npy of float32;
-    `{"bytes", "path"}` the bytes, or else the path; lists of these a tuple.
+    `{"bytes", "path"}` the bytes, or else the path; lists of these a tuple, which is
+    empty for an empty list.
 
     Raises:
         Unreadable: Any other type.
@@ -61,6 +63,13 @@ def npy_bytes(numbers: object) -> bytes:
     vector = np.asarray(numbers, "<f4")
     np.lib.format.write_array(file, vector, version=(1, 0), allow_pickle=False)
     return file.getvalue()
+
+
+def npy_numbers(data: bytes) -> list[float]:
+    """Returns the numbers of a result of `npy_bytes`."""
+    import numpy as np
+
+    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False).tolist()
 
 
 def _media_cell(value):
@@ -133,7 +142,8 @@ def _list_cell(values):
         if not any(isinstance(v, bool) for v in present):
             return npy_bytes(values)
     cells = [to_cell(value) for value in present]
-    return tuple(cell for cell in cells if cell != "") or ""
+    cells = tuple(cell for cell in cells if cell != "")
+    return cells if cells or not values else ""
 
 
 def _is_media(value):

@@ -16,7 +16,9 @@ from mmkeras.errors import UserError, format_names, one_line
 from mmkeras.modalities.file import Unreadable
 from mmkeras.names import clean_name
 
-Cell: TypeAlias = str | bytes | tuple[str | bytes, ...] | Embedded  # "" is absent
+Cell: TypeAlias = (
+    str | bytes | tuple[str | bytes, ...] | Embedded
+)  # "" and () are absent
 Record: TypeAlias = tuple[int, dict[str, Cell] | str]
 
 

@@ -21,7 +21,8 @@ def average_classifiers(
 
     `logits` are (B, C) per classifier; modalities absent in `present` (B, M) are left
     out of the mean, unless `config.presence` is false. `activation` is softmax or
-    sigmoid; `config.late` chooses equal or learned weights.
+    sigmoid, or linear for the mean of values; `config.late` chooses equal or learned
+    weights.
     """
     if config.presence:
         hide = ModalityDropout(config.modality_dropout, name="modality_dropout")
@@ -63,6 +64,8 @@ class ClassifierAverage(layers.Layer):
             weight = weight * ops.softmax(self.weight_logits)
         weight = weight / ops.sum(weight, axis=1, keepdims=True)
         softmax = self.activation == "softmax"
+        if self.activation == "linear":
+            return ops.sum(weight[..., None] * logits, axis=1)
         each = ops.softmax(logits) if softmax else ops.sigmoid(logits)
         mean = ops.sum(weight[..., None] * each, axis=1)  # (B, C)
         mean = ops.clip(mean, _EPSILON, 1 - _EPSILON)

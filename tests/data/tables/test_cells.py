@@ -56,7 +56,7 @@ def numbers(npy):
         ({"bytes": None, "path": "a.png"}, "a.png"),
         ({"bytes": None, "path": None}, ""),
         ({"array": None, "sampling_rate": 8000}, ""),
-        ([], ""),
+        ([], ()),
         ([None, None], ""),
         (["a", None, "", b"b"], ("a", b"b")),
         ([{"bytes": b"x", "path": None}, {"path": "b.png"}], (b"x", "b.png")),

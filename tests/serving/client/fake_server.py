@@ -110,6 +110,22 @@ def _is_absent(cell) -> bool:
     return not cell or cell != cell
 
 
+def make_regression() -> Servable:
+    """Returns a model of text that predicts the number which the text is."""
+
+    def run(signature, feeds):
+        texts = feeds["text"]
+        statuses = [b"ok" if text else b"text absent" for text in texts]
+        values = np.array([float(text or 0) for text in texts], np.float32)
+        return {"value": values, "status": np.array(statuses, object)}
+
+    predict = meta_graph_pb2.SignatureDef()
+    predict.inputs["text"].dtype = tf.string.as_datatype_enum
+    for name in ("value", "status"):
+        predict.outputs[name].name = name
+    return Servable({"serving_default": predict}, run)
+
+
 class FakeServer:
     """State of a server of one model.
 
@@ -196,6 +212,9 @@ class FakeServer:
             model_spec=self._spec(version, signature)
         )
         for name in request.output_filter or outputs:
+            if name not in outputs:
+                text = f"output tensor alias not found in signature: {name}"
+                raise Fault(grpc.StatusCode.INVALID_ARGUMENT, text)
             response.outputs[name].CopyFrom(tf.make_tensor_proto(outputs[name]))
         return response
 

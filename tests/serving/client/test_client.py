@@ -19,7 +19,13 @@ from mmkeras.errors import UserError
 from serving.client import AsyncClient, Client, PredictError
 from tests import table_factory
 from tests.serving.client.blocking_async_client import BlockingAsyncClient
-from tests.serving.client.fake_server import FakeServer, Fault, make_model, serve_grpc
+from tests.serving.client.fake_server import (
+    FakeServer,
+    Fault,
+    make_model,
+    make_regression,
+    serve_grpc,
+)
 from tests.serving.client.network import LOCAL, free_port
 
 CODES = grpc.StatusCode
@@ -420,3 +426,20 @@ def test_closing_a_client_ends_its_stream(open_client, text_server):
     with pytest.raises(PredictError, match="the client is closed"):
         list(stream)
     end.set()
+
+
+def test_a_regression_gives_values(open_any):
+    client = open_any(FakeServer(make_regression()))
+    first, second = client.predict_rows([{"text": "2.5"}, {"text": "-1"}])
+    assert (first.value, first.label, first.status) == (2.5, "2.5", "ok")
+    assert second.value == -1 and second.probabilities == {}
+
+
+def test_a_model_that_becomes_a_regression_is_described_again(open_any, text_server):
+    client = open_any(text_server)
+    assert client.predict(text="0").label == "a"
+    text_server.versions[4] = make_regression()
+    assert client.predict(text="7").value == 7
+    text_server.versions[5] = make_model(top=1)
+    prediction = client.predict(text="7")
+    assert prediction.label == "b" and prediction.value is None

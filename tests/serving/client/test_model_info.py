@@ -118,3 +118,38 @@ def test_a_prediction_reports_what_was_unreadable():
     assert prediction.status == "text absent; image unreadable; audio absent"
     assert prediction.version == 1
     assert prediction.problems == ("image 'x': file not found",)
+
+
+def values(*numbers):
+    empty = {"probabilities": [], "labels": [], "scores": []}
+    return Outputs(
+        version=1, **empty, statuses=["ok"] * len(numbers), values=list(numbers)
+    )
+
+
+def test_a_regression_predicts_a_value_in_the_place_of_classes():
+    metadata = ModelMetadata(
+        version=1,
+        inputs={"serving_default": {"text": "DT_STRING"}},
+        outputs={"serving_default": ("status", "value")},
+    )
+    model = read_columns(metadata, {"text": "text"}, "m")
+    assert model.is_regression and not MODEL.is_regression
+    row = PreparedRow(data={}, problems={})
+    (prediction,) = make_predictions(values(1.25), [row], model)
+    assert (prediction.value, prediction.label) == (1.25, "1.25")
+    assert math.isnan(prediction.score) and prediction.probabilities == {}
+    (other,) = make_predictions(outputs("a", 0.5, 0.3, 0.2), [row], MODEL)
+    assert other.value is None
+
+
+def test_values_do_not_match_a_model_of_classes_nor_the_reverse():
+    model = ModelInfo(
+        version=1,
+        columns={"text": "text"},
+        absent={"text": b""},
+        outputs=("value", "status"),
+    )
+    assert labels_match(values(1.25), model)
+    assert not labels_match(values(1.25), MODEL)
+    assert not labels_match(outputs("a", 0.4, 0.3, 0.3), model)

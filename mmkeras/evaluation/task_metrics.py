@@ -1,0 +1,57 @@
+"""What an evaluation measures of a task: metrics and baselines."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mmkeras.evaluation import baselines
+from mmkeras.evaluation.metrics import measure
+from mmkeras.evaluation.regression_metrics import measure_regression
+from mmkeras.evaluation.ridge import fit_ridge
+from mmkeras.export.inference import TrainedModel
+from mmkeras.modalities.preprocessing_state import REGRESSION
+from mmkeras.models.model import get_temperature
+
+
+def measure_task(
+    trained_model: TrainedModel, targets: np.ndarray, predicted: np.ndarray
+) -> dict:
+    """Measures (N, C) probabilities, or (N, 1) numbers; see `measure`."""
+    config, state = trained_model.config, trained_model.state
+    settings = config.evaluate, config.seed
+    if state.task == REGRESSION:
+        return measure_regression(targets, predicted, *settings)
+    return measure(targets, predicted, state.classes, state.task, *settings)
+
+
+def calibration(trained_model: TrainedModel) -> dict[str, float]:
+    """Returns {"temperature": ...}; {} in regression."""
+    if trained_model.state.task == REGRESSION:
+        return {}
+    return {"temperature": get_temperature(trained_model.model)}
+
+
+def predict_constant(trained_model: TrainedModel, rows: int) -> tuple[str, np.ndarray]:
+    """Returns the name and the predictions of the baseline that knows no row.
+
+    It predicts the frequencies of the classes, or the mean, of the training rows.
+    """
+    state = trained_model.state
+    if state.task == REGRESSION:
+        return "mean", np.full((rows, 1), state.label_scale.mean)
+    frequencies = np.array([state.class_rows]) / state.rows
+    return "majority", baselines.predict_majority(frequencies, rows, state.task)
+
+
+def predict_linear(
+    trained_model: TrainedModel,
+    features: Mapping[str, np.ndarray],
+    targets: np.ndarray,
+    test_features: Mapping[str, np.ndarray],
+) -> tuple[str, np.ndarray]:
+    """Fits the linear baseline to training rows; returns its name and predictions."""
+    task, seed = trained_model.state.task, trained_model.config.seed
+    if task == REGRESSION:
+        return "ridge", fit_ridge(features, targets, seed).predict(test_features, task)
+    model = baselines.fit_logistic_regression(features, targets, task, seed)
+    return "logistic_regression", model.predict(test_features, task)
