@@ -18,6 +18,7 @@ class Vector(BranchColumn):
     type = "vector"
     has_files = True
     identifies_row = True
+    encoder_settings = ("dropout", "units")
 
     def __init__(self, name: str, settings: Any, width: int = 0, type: str = "vector"):
         """`width` is that of all vectors, 0 if it is not known yet."""
