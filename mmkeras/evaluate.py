@@ -9,7 +9,7 @@ from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.data.table import check_columns
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.export.run_manifest import read_manifest
-from mmkeras.files import check_file, check_output_folder, write_text
+from mmkeras.files import check_output_folder, check_table, write_text
 from mmkeras.reports.summary import metric_lines
 from mmkeras.schema import HISTORY_FILE, REPORT_FILE, SPLITS, TEST, WARNINGS_FILE
 from mmkeras.training.run_folder import data_name
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         help="What to do about unreadable rows, as for training.",
     )
     parsed = parser.parse_args(argv)
-    table = check_file("--data", parsed.data, "the path of a CSV")
+    table = check_table(parsed.data)
     output = Path(parsed.output)
     check_output_folder(output)
     metrics = evaluate_table(

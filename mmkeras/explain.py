@@ -12,8 +12,8 @@ from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import Examples, warn_of_faults
 from mmkeras.files import (
     atomic_folder,
-    check_file,
     check_output_folder,
+    check_table,
     unused_path,
     write_text,
 )
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     parsed = parser.parse_args(argv)
     folder = Path(parsed.model)
     check(parsed.rows >= 1, "--rows", parsed.rows, "at least 1")
-    table = check_file("--data", parsed.data, "the path of a CSV")
+    table = check_table(parsed.data)
     default = folder / f"explain-{table.stem}"
     output = Path(parsed.output or unused_path(default))
     check_output_folder(output)

@@ -93,6 +93,19 @@ def check_file(name: str, path: str | Path, expected: str = "the path of one") -
     return Path(path)
 
 
+def check_table(path: str) -> Path:
+    """Returns the path of a table, the value of --data: a file, a folder or "-".
+
+    Raises:
+        UserError: There is no such file or folder.
+    """
+    if path != "-" and not Path(path).exists():
+        raise UserError(
+            f"--data '{path}' is no file and no folder; give the path of a table."
+        )
+    return Path(path)
+
+
 def check_files(paths: Mapping[str, str]) -> None:
     """Checks each file of setting -> path; remote ones are not opened.
 

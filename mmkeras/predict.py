@@ -12,7 +12,7 @@ from mmkeras.data.predictions_csv import (
 from mmkeras.data.table import check_columns, warn_absent
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import Examples, warn_of_faults
-from mmkeras.files import atomic_csv, check_file, check_output_file
+from mmkeras.files import atomic_csv, check_output_file, check_table
 from mmkeras.schema import (
     LABEL,
     LABEL_SEPARATOR,
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--data", required=True, metavar="FILE.csv", help="Table.")
     parser.add_argument("--output", required=True, metavar="FILE.csv", help="Result.")
     parsed = parser.parse_args(argv)
-    table = check_file("--data", parsed.data, "the path of a CSV")
+    table = check_table(parsed.data)
     output = Path(parsed.output)
     check_output_file(output, table)
     rows, bad = predict(Path(parsed.model), table, output)

@@ -9,7 +9,7 @@ from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.config import check
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import Examples, UserError, one_line, shorten, warn_of_faults
-from mmkeras.files import atomic_csv, check_file, check_output_file
+from mmkeras.files import atomic_csv, check_output_file, check_table
 from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, embedding_name
 
 _BATCH_ROWS = 64
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
             f"{', '.join(f'--query-{m}' for m in MODALITIES)} and --query."
         )
     check(parsed.top >= 1, "--top", parsed.top, "at least 1")
-    table = check_file("--data", parsed.data, "the path of a CSV")
+    table = check_table(parsed.data)
     output = Path(parsed.output) if parsed.output else None
     if output:
         check_output_file(output, table)

@@ -5,6 +5,9 @@ MODALITIES = ("text", "image", "audio")
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
+# Name of a split in tables and of folders, in lower case -> the split.
+SPLIT_NAMES = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST}
+SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), VAL)
 
 # Features of a tf.Example, which also has one feature per present column, named by
 # `feature_name`. SPLIT exists in rows of a labelled table.

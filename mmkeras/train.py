@@ -22,7 +22,7 @@ from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
 from mmkeras.experiments.cross_validation import check_no_folds, cross_validate
 from mmkeras.experiments.subprocess_run import print_resume_command
-from mmkeras.files import check_file
+from mmkeras.files import check_table
 from mmkeras.reports import summary
 from mmkeras.schema import MODEL_FILE
 from mmkeras.training import run_folder
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     config = settings(parser, parsed)
     table = None  # the demo data set
     if parsed.data is not None:
-        table = check_file("--data", parsed.data, "the path of a CSV")
+        table = check_table(parsed.data)
     check_extras(config)
     cluster = read_cluster()
     _check_cluster(cluster, config, parsed.output)

@@ -4,6 +4,7 @@ import csv
 import json
 
 from mmkeras.config import to_dict
+from mmkeras.data.columns import find_columns
 from mmkeras.data.splits import assign_splits
 from mmkeras.data.table import read_rows
 from mmkeras.experiments.subprocess_run import RunOutcome
@@ -43,7 +44,8 @@ class Trainer:
 
 def write_run(run, wrong) -> None:
     """Writes the files of a run folder that other programs read."""
-    rows = read_rows(run.table, run.config.table)
+    columns = list(find_columns(run.table, run.config)[0].columns)
+    rows = read_rows(run.table, run.config.table, columns)
     splits = assign_splits(rows, run.config.table, run.config.seed)
     tested = [row for row, s in zip(rows, splits, strict=True) if s == "test"]
     classes = sorted({label for row in rows for label in row.labels})

@@ -29,7 +29,4 @@ def fitted_state(config: Config, counts=None, **changes) -> PreprocessingState:
 
 
 def _result(column, counts):
-    statistic = column.statistics()
-    if isinstance(statistic, Counts):
-        return counts, 9
-    return None if statistic is None else (None, None)
+    return (counts, 9) if isinstance(column.statistics(), Counts) else None

@@ -8,9 +8,10 @@ import numpy as np
 from mmkeras.config import Config
 from mmkeras.config.presets import PRESETS
 from mmkeras.export.inference import TrainedModel
-from mmkeras.modalities.preprocessing_state import MULTICLASS, PreprocessingState
-from mmkeras.modalities.preprocessor import Preprocessor, with_widths
+from mmkeras.modalities.preprocessing_state import PreprocessingState
+from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.models.model import build_model
+from tests.fitted_state import fitted_state
 
 
 def preset_config(name: str) -> Config:
@@ -36,15 +37,13 @@ def tiny_preset(name: str) -> Config:
 
 def preset_state(config: Config, tokens: int = 512) -> PreprocessingState:
     """Returns a state of three modalities, four classes and `tokens` words."""
-    state = PreprocessingState(
-        modalities=("text", "image", "audio"),
-        task=MULTICLASS,
-        classes=("a", "b", "c", "d"),
-        class_rows=(1, 1, 1, 1),
-        vocabulary=("the", "cow", *(f"w{i}" for i in range(tokens - 2))),
-        idf=(1.0,) * tokens,
-    )
-    return with_widths(state, config)
+    vocabulary = ["the", "cow", *(f"w{i}" for i in range(tokens - 2))]
+    state = fitted_state(config, classes=("a", "b", "c", "d"), class_rows=(1, 1, 1, 1))
+    width = config.text.max_tokens if config.text.is_sequence else tokens
+    text = {"width": width, "vocabulary": vocabulary, "idf": [1.0] * tokens}
+    audio = {"width": state.columns["audio"]["width"]}  # not standardized
+    columns = state.columns | {"text": text, "audio": audio}
+    return replace(state, columns=columns)
 
 
 def model_inputs(model: keras.Model) -> dict[str, np.ndarray]:

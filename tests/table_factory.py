@@ -145,14 +145,26 @@ def text_model(cache_dir, task="multilabel", logits=(1.0, -2.0, 0.5), encoder="t
     """Returns an untrained text model that predicts about these logits for any row."""
     import keras
 
+    from mmkeras.modalities.preprocessing_state import PreprocessingState
     from mmkeras.models.model import HEAD
-    from tests.fitted_state import fitted_state
     from tests.preset_models import new_model
 
+    entry = {"type": "text"}
+    if encoder == "vector":
+        entry |= {"encoder": "vector", "vector_width": 2}
     config = tiny_config(cache_dir, text={"encoder": encoder})
-    config = replace(config, columns={"text": "text"})
-    classes = {"classes": ("a", "b", "c"), "class_rows": (1, 1, 1)}
-    state = fitted_state(config, {b"hi": 9, b"ho": 4}, task=task, **classes)
+    config = replace(config, columns={"text": entry})
+    state = PreprocessingState(
+        branches={"text": ("text",)},
+        columns={
+            "text": {"width": 2, "vocabulary": ["hi", "ho"], "idf": [1.0, 2.0]}
+            if encoder != "vector"
+            else {"width": 2}
+        },
+        task=task,
+        classes=("a", "b", "c"),
+        class_rows=(1, 1, 1),
+    )
     model = new_model(config, state)
     kernel, bias = model.model.get_layer(HEAD).get_layer("logits").weights
     kernel.assign(keras.ops.zeros_like(kernel))

@@ -2,8 +2,10 @@ import pytest
 import tensorflow as tf
 
 from mmkeras import prove as program
+from mmkeras.config import Config
 from mmkeras.errors import UserError
 from mmkeras.export.verification import rows_to_examples
+from mmkeras.modalities.columns import build_columns
 from tests import table_factory
 from tests.program_harness import output_of, to_argv
 
@@ -21,7 +23,8 @@ def rows(tmp_path_factory):
     with tf.io.TFRecordWriter(str(path)) as writer:
         for i in range(40):
             row = {"text": [b"warm fire %d" % i]} | (full if i % 2 else {})
-            writer.write(rows_to_examples(row)[0])
+            columns = {c.name: c for c in build_columns(Config()) if c.name in row}
+            writer.write(rows_to_examples(row, columns)[0])
     return path
 
 

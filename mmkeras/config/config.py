@@ -95,6 +95,9 @@ class Config:
                 unused += [f"{name}.encoder={branch.encoder} (one of vectors)"]
             elif branch.units:
                 unused += [f"{name}.units={branch.units} (0)"]
+        for name in ("vector", "tabular"):
+            if units := getattr(self, name).units:
+                unused += [f"{name}.units={units} (0)"]
         types = dict.fromkeys((*MODALITIES, "vector", "tabular"))
         types = {name: name for name in types}
         for name in (*self.loss.classifiers(types), *self.loss.pairs(types)):

@@ -9,8 +9,10 @@ from mmkeras.config import (
     Config,
     FusionConfig,
     ImageConfig,
+    TabularConfig,
     TextConfig,
     TrainConfig,
+    VectorConfig,
 )
 
 DEMO = "small-concat"  # default preset for the demo data set
@@ -85,6 +87,8 @@ def early() -> Config:
         image=ImageConfig(encoder="pixels", size_px=64, weights="none"),
         text=TextConfig(units=0),
         audio=AudioConfig(units=0),
+        vector=VectorConfig(units=0),
+        tabular=TabularConfig(units=0),
     )
 
 
@@ -96,6 +100,8 @@ def linear() -> Config:
         image=ImageConfig(encoder="pixels", size_px=64, weights="none"),
         text=TextConfig(units=0, dropout=0),
         audio=AudioConfig(units=0, dropout=0),
+        vector=VectorConfig(units=0, dropout=0),
+        tabular=TabularConfig(units=0),
         train=TrainConfig(class_weights="none", label_smoothing=0),
     )
 

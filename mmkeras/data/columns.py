@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmkeras import files
 from mmkeras.config import Config
 from mmkeras.data.table import no_column, read_sample
+from mmkeras.data.tables import Embedded, open_table
 from mmkeras.errors import UserError, shorten
 from mmkeras.modalities.column import FileReader
 from mmkeras.modalities.columns import WIDTH, column_entry
@@ -50,10 +50,11 @@ def find_columns(table: str | Path, config: Config) -> tuple[Config, list[Role]]
             vectors has none that can be read, or a column that holds media files has no
             role.
     """
-    header, sample = read_sample(table, _SAMPLE_ROWS)
-    reader = FileReader(files.parent_path(table), config.table.max_file_mb)
-    cells = {n: [r[n] for r in sample if str(r[n]).strip()] for n in header if n}
-    entries, roles = _declared(table, header, config)
+    source = open_table(table, cache_dir=config.table.cache_dir or None)
+    sample, header = read_sample(source, _SAMPLE_ROWS), source.columns
+    reader = FileReader(source.folder, config.table.max_file_mb)
+    cells = {name: _present(name, sample) for name in header if name}
+    entries, roles = _declared(source, config)
     is_declared = bool(entries)
     _add_default_names(entries, roles, header)
     for name in cells:
@@ -65,7 +66,7 @@ def find_columns(table: str | Path, config: Config) -> tuple[Config, list[Role]]
                 entries[name] = {"type": roles[name].use}
     _keep_chosen(entries, roles, config)
     if not entries:
-        raise _no_input(table, header, config)
+        raise _no_input(source, config)
     entries = {n: _with_vectors(n, e, cells[n], reader) for n, e in entries.items()}
     order = list(TYPES)
     entries = dict(sorted(entries.items(), key=lambda x: order.index(x[1]["type"])))
@@ -81,7 +82,23 @@ def describe_roles(roles: Sequence[Role]) -> str:
     return f"Columns: {'; '.join(parts)}."
 
 
-def _declared(table, header, config) -> tuple[dict[str, dict], dict[str, Role]]:
+def _present(name: str, sample: Sequence[Mapping]) -> list[Any]:
+    """Returns the cells of a column that are not absent; embedded ones are read.
+
+    Of embedded content the first cells are enough.
+    """
+    cells, embedded = [], 0
+    for row in sample:
+        cell = row[name]
+        if isinstance(cell, Embedded):
+            embedded += 1
+            cell = cell.read() if embedded <= _WIDTH_CELLS else ""
+        if cell.strip() if isinstance(cell, str) else cell:
+            cells.append(cell)
+    return cells
+
+
+def _declared(table, config) -> tuple[dict[str, dict], dict[str, Role]]:
     """Returns the entries of declared columns, and the roles of all that are named."""
     settings, roles = config.table, {}
     for use in ("id", "split", "group"):
@@ -94,9 +111,9 @@ def _declared(table, header, config) -> tuple[dict[str, dict], dict[str, Role]]:
     entries = {}
     for name, value in {**settings.declared, **config.columns}.items():
         entry, name = column_entry(name, value), clean_name(name)
-        if name not in header:
-            flag = f"set --table.{entry['type']} to its name"
-            raise no_column(table, header, [name], f"has no column '{name}'", flag)
+        if name not in table.columns:
+            flag, lack = f"set table.{entry['type']}", f"has no column '{name}'"
+            raise no_column(table.name, table.columns, [name], lack, flag)
         entries[name] = entry
         roles[name] = Role(column=name, use=entry["type"], reason="declared")
     return entries, roles
@@ -166,12 +183,13 @@ def _keep_chosen(entries, roles, config) -> None:
             roles[name] = Role(column=name, use="", reason="table.modalities")
 
 
-def _no_input(table, header, config) -> UserError:
+def _no_input(table, config) -> UserError:
     names = config.table.modality_names or MODALITIES
     lack = (
         f"has no column {' or '.join(map(repr, names))}, and none whose type is known"
     )
-    return no_column(table, header, names, lack, f"set table.{MODALITIES[0]}")
+    remedy = f"set table.{MODALITIES[0]}"
+    return no_column(table.name, table.columns, names, lack, remedy)
 
 
 def _with_vectors(name, entry, cells, reader) -> dict[str, Any]:

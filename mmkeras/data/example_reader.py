@@ -13,6 +13,7 @@ import tensorflow as tf
 from mmkeras.config import Config
 from mmkeras.data.predictions_csv import unreadable_status
 from mmkeras.data.table import Row, check_columns, iter_rows
+from mmkeras.data.tables import Cell, Embedded, open_table
 from mmkeras.errors import shorten
 from mmkeras.modalities.column import Column, Content, FileReader
 from mmkeras.modalities.columns import build_columns
@@ -58,18 +59,19 @@ class RowReader:
         """Sets the base folder of relative paths, and the columns to read."""
         self.config = config
         self.columns = {column.name: column for column in build_columns(config)}
-        self._files = FileReader(folder, config.table.max_file_mb)
+        self.files = FileReader(folder, config.table.max_file_mb)
 
     def read(self, row: Row) -> RowContent:
         """Reads the cells of a row; errors are in `broken`."""
         contents, broken = {}, {}
         for name, cell in row.cells.items():
-            if not cell:
-                continue
             try:
-                contents[name] = self.columns[name].read(cell, self._files)
+                cell = cell.read() if isinstance(cell, Embedded) else cell
+                if not cell:
+                    continue
+                contents[name] = self.columns[name].read(cell, self.files)
             except Unreadable as error:
-                broken[name] = f"{name} '{shorten(str(cell), 80)}': {error}"
+                broken[name] = f"{name} {_shown(cell)}: {error}"
         absent = {name: self.columns[name].absent for name in row.cells}
         return RowContent(
             row=row,
@@ -77,6 +79,11 @@ class RowReader:
             data=absent | {name: c.data for name, c in contents.items()},
             broken=broken,
         )
+
+
+def _shown(cell: Cell) -> str:
+    """Returns a cell for a message; content of files by its kind only."""
+    return f"'{shorten(cell, 80)}'" if isinstance(cell, str) else "of the table"
 
 
 def read_all(
@@ -102,7 +109,8 @@ def unlabeled_rows(table: Path, config: Config) -> tuple[RowReader, Iterator[Row
     Raises:
         UserError: The table lacks columns of the model, or cannot be read.
     """
-    reader = RowReader(table.parent, config)
+    folder = open_table(table, cache_dir=config.table.cache_dir or None).folder
+    reader = RowReader(folder, config)
     check_columns(table, list(reader.columns))
     rows = iter_rows(table, config.table, list(reader.columns), labeled=False)
     return reader, rows

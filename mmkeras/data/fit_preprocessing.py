@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmkeras.config import Config
-from mmkeras.data.dataset import Dataset
+from mmkeras.data.dataset import Dataset, with_columns
 from mmkeras.data.ingest_plan import FORMAT
 from mmkeras.data.input_pipeline import (
     AUTOTUNE,
@@ -36,8 +36,9 @@ def fit_preprocessing(dataset: Dataset, config: Config) -> PreprocessingState:
 
     Example:
         dataset = ingest(Path("data.csv"), config)
-        state = fit_preprocessing(dataset, with_columns(config, dataset))
+        state = fit_preprocessing(dataset, config)
     """
+    config = with_columns(config, dataset)
     columns = build_columns(config)
     settings = [FORMAT, [(c.name, c.fit_key()) for c in columns], dataset.fingerprint]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
@@ -101,6 +102,6 @@ def _quantiles(vectors, statistic: Quantiles):
     batches = vectors.take(_QUANTILE_ROWS).batch(_BATCH_ROWS).prefetch(1)
     parts = [batch.numpy() for batch in batches]
     if not parts:
-        return None, None
+        return None
     shares = np.linspace(0, 1, statistic.count)
     return np.nanquantile(np.concatenate(parts), shares, axis=0)

@@ -14,6 +14,7 @@ from mmkeras.config import Config
 from mmkeras.data.columns import find_columns
 from mmkeras.data.splits import assign_splits, check_labels
 from mmkeras.data.table import Row, read_rows
+from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
 from mmkeras.modalities.columns import build_columns
 from mmkeras.modalities.file import find_file
@@ -80,7 +81,7 @@ def plan_ingest(
     """Reads and checks the table, without its media, and divides the rows.
 
     Args:
-        table: CSV file, local or a URI.
+        table: Table of any format, local or a URI.
         config: Columns, checks and the handling of bad rows.
         only: For evaluation, with the settings of a trained model: rows of this split
             (all, if the table has no split) become the test rows, and their classes
@@ -92,9 +93,9 @@ def plan_ingest(
     """
     if only:  # folds belong to the training table
         config = replace(config, table=replace(config.table, folds=0, fold=0))
-    else:
+    if not (only and config.columns):
         config, _ = find_columns(table, config)
-    folder = files.parent_path(table)
+    source = open_table(table, cache_dir=config.table.cache_dir or None)
     columns = [column.name for column in build_columns(config)]
     all_rows = read_rows(table, config.table, columns, labeled=labeled)
     rows = [row for row in all_rows if not row.problem]
@@ -112,13 +113,13 @@ def plan_ingest(
     else:
         warnings, splits = _assign_splits(rows, rejected, all_rows, config)
     return IngestPlan(
-        folder=folder,
+        folder=source.folder,
         config=config,
         shards=_shards(rows, splits, config.table.rows_per_shard),
         rejected=tuple(rejected),
         rows=len(rows) + len(rejected),
         warnings=tuple(warnings),
-        fingerprint=_fingerprint(table, rows, splits, config),
+        fingerprint=_fingerprint(source, rows, splits, config),
         split_fingerprint=_split_fingerprint(rows, splits),
     )
 
@@ -188,14 +189,12 @@ def _fingerprint(table, rows, splits, config: Config) -> str:
 
     Objects behind URIs are assumed not to change: new content has a new name.
     """
-    remote = files.is_remote(table)
-    content = files.read_remote(table) if remote else Path(table).read_bytes()
-    digest = hashlib.sha256(content)
-    folder = files.parent_path(table)
+    digest = hashlib.sha256(table.fingerprint().encode())
+    folder = table.folder
     columns = build_columns(config)
     settings = {
         "format": FORMAT,
-        "folder": folder if remote else str(Path(folder).resolve()),
+        "folder": folder if files.is_remote(folder) else str(Path(folder).resolve()),
         "on_bad_row": config.on_bad_row,
         "table": asdict(replace(config.table, workers=0, cache_dir="")),
         "columns": {column.name: column.read_key() for column in columns},
@@ -205,7 +204,8 @@ def _fingerprint(table, rows, splits, config: Config) -> str:
     names = [column.name for column in columns if column.has_files]
     for row in rows:
         for cell in filter(None, map(row.cells.get, names)):
-            digest.update(_stamp(find_file(folder, cell)))
+            if isinstance(cell, str):  # else the table has the content
+                digest.update(_stamp(find_file(folder, cell)))
     return digest.hexdigest()[:24]
 
 

@@ -1,32 +1,22 @@
-"""Reader of the CSV table: its rows, and the checks that need no media."""
+"""Reader of the rows of a table, and the checks that need no media."""
 
-import csv
-import io
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 from mmkeras.config import TableConfig
-from mmkeras.data.file_kind import HEAD_BYTES, other_kind
 from mmkeras.data.labels import parse_labels
+from mmkeras.data.tables import Cell, Embedded, Table, open_table
+from mmkeras.data.tables.cells import NUL
 from mmkeras.errors import UserError, format_names
-from mmkeras.files import is_remote, read_remote
 from mmkeras.names import clean_name
-from mmkeras.schema import SPLITS, TEST, TRAIN, VAL
+from mmkeras.schema import LABEL_SEPARATOR, SPLIT_NAMES, SPLITS
 
-_SPLIT_NAMES = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST}
-_SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), VAL)
 # Settings of columns that are no inputs of the model.
 _ROLES = ("label", "id_column", "split_column", "group_column")
-# Longest cell, in characters: limits what an unclosed quote can take in.
-_MAX_CELL = 2**27
-# Replaces a NUL, which Python 3.10's csv refuses. Never in decoded UTF-8, and none of
-# the surrogates of undecodable bytes, U+DC80 to U+DCFF.
-_NUL = "\udc00"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +36,7 @@ class Row:
 
     line: int
     id: str
-    cells: dict[str, str]
+    cells: dict[str, Cell]
     labels: tuple[str, ...] = ()
     label_cell: str = ""
     split: str = ""
@@ -59,20 +49,16 @@ class Row:
         return {name for name, cell in self.cells.items() if cell}
 
 
-def read_sample(path: str | Path, rows: int) -> tuple[list[str], list[dict]]:
-    """Returns the names of the columns, and the first rows as column -> cell.
+def read_sample(table: Table, rows: int) -> list[dict[str, Cell]]:
+    """Returns the first rows as column -> cell; rows with a problem are left out.
 
     Raises:
-        UserError: The file is missing, a folder, empty, not UTF-8 or without rows, or
-            two columns have the same name.
+        UserError: The table has no rows, or cannot be read.
     """
-    records = _records(path)
-    header = _header(path, records)
-    sample = [record for _, record in islice(records, rows)]
-    if not sample:
-        raise UserError(f"{path} has a header and no rows. Add at least one row.")
-    cells = [dict(zip(header, r, strict=True)) for r in sample if len(r) == len(header)]
-    return header, cells
+    records = [record for _, record in islice(table.records(), rows)]
+    if not records:
+        raise UserError(f"{table.name} has a header and no rows. Add at least one row.")
+    return [record for record in records if isinstance(record, dict)]
 
 
 def check_columns(
@@ -88,12 +74,13 @@ def check_columns(
     Raises:
         UserError: A column is missing, or the table cannot be read.
     """
-    header, _ = read_sample(path, 1)
+    table = open_table(path)
+    header = table.columns
     if missing := [name for name in columns if clean_name(name) not in header]:
         *first, last = map(repr, missing)
         names = f"columns {', '.join(first)} and {last}" if first else f"column {last}"
         lack = f"lacks the {names} that the model was trained on"
-        raise no_column(path, header, missing, lack, remedy.format(missing[0]))
+        raise no_column(table.name, header, missing, lack, remedy.format(missing[0]))
 
 
 def warn_absent(columns: Iterable[str], present: Collection[str]) -> list[str]:
@@ -112,27 +99,25 @@ def iter_rows(
     *,
     labeled: bool = True,
 ) -> Iterator[Row]:
-    """Reads a UTF-8 CSV row by row, in bounded memory; skips blank lines and a BOM.
+    """Reads a table row by row, in bounded memory; skips blank lines and a BOM.
 
     `columns` are those of the model, as `find_columns` finds them; one that the table
     lacks is absent in all rows. With `labeled`, a row without a label or any of the
     columns has a problem.
 
     Raises:
-        UserError: As `read_sample`; a column is missing that must be there; or the
-            quotes of a row do not match.
+        UserError: A column is missing that must be there, or the table cannot be read.
     """
-    records = _records(path)
-    header = _header(path, records)
-    _check_roles(path, header, config, labeled)
+    table = open_table(path, cache_dir=config.cache_dir or None)
+    _check_roles(table, config, labeled)
+    roles = [clean_name(getattr(config, role)) for role in _ROLES]
+    records = table.records([*roles, *map(clean_name, columns)])
     for number, (line, record) in enumerate(records):
-        if len(record) == len(header):
-            cells = dict(zip(header, record, strict=True))
-            yield _row(str(number), line, cells, columns, config, labeled)
+        if isinstance(record, dict):
+            yield _row(str(number), line, record, columns, config, labeled)
         else:
-            problem = f"{len(record)} cells where the header has {len(header)}"
             cells = dict.fromkeys(columns, "")
-            yield Row(line=line, id=str(number), cells=cells, problem=problem)
+            yield Row(line=line, id=str(number), cells=cells, problem=record)
 
 
 def read_rows(
@@ -165,68 +150,7 @@ def read_rows(
     return rows
 
 
-def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line, cells) of the header and of each row; NUL becomes `_NUL`."""
-    csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))
-    line, columns = 1, 0
-    try:
-        # Bytes that are not UTF-8 become surrogates, reported with their row.
-        with _open(path) as file:
-            lines = (text.replace("\0", _NUL) for text in file)
-            reader = csv.reader(lines, strict=True)
-            for record in reader:
-                is_short = len(record) < min(columns, 2)  # cannot be a row
-                if record and not (is_short and not record[0].strip()):
-                    columns = columns or len(record)
-                    yield line, record
-                line = reader.line_num + 1
-    except FileNotFoundError:
-        text = f"{path} does not exist. Check the path of the table."
-        raise UserError(text) from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder. Give the path of a CSV file.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except csv.Error as error:
-        raise UserError(
-            f"{path}, row starting at line {line}: {error}. Close each quoted cell "
-            'with a quote, and write a quote inside it twice: "".'
-        ) from None
-
-
-def _open(path: str | Path) -> TextIO:
-    if is_remote(path):
-        file = io.BufferedReader(io.BytesIO(read_remote(str(path))))
-    else:
-        file = open(path, "rb")
-    if kind := other_kind(file.peek(HEAD_BYTES)):
-        file.close()
-        raise UserError(f"{path} is {kind}")
-    settings = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
-    return io.TextIOWrapper(file, **settings)
-
-
-def _header(path, records):
-    _, header = next(records, (1, None))
-    if header is None:
-        raise UserError(f"{path} is empty. Its first line must name the columns.")
-    start = "".join(header)
-    if _is_broken(start):
-        is_utf_16 = start.startswith(("\udcff\udcfe", "\udcfe\udcff"))
-        fault = "is UTF-16" if is_utf_16 else "has a header that is not UTF-8"
-        raise UserError(f"{path} {fault}. Save it as CSV in UTF-8.")
-    # A tab remains, since it means that tabs separate the columns.
-    header = ["\t".join(map(clean_name, name.split("\t"))) for name in header]
-    repeated = [name for name, n in Counter(header).items() if name and n > 1]
-    if repeated:
-        raise UserError(
-            f"{path} has several columns named {format_names(repeated)}. Rename or "
-            "remove all but one."
-        )
-    return header
-
-
-def _check_roles(path, header, config, labeled):
+def _check_roles(table, config, labeled):
     """Checks that the columns are there that a user named, and the label."""
     defaults = {field.name: field.default for field in fields(TableConfig)}
     names = ["label"] if labeled else []
@@ -234,36 +158,44 @@ def _check_roles(path, header, config, labeled):
     for name in names:
         column = clean_name(getattr(config, name))
         is_required = name == "label" or getattr(config, name) != defaults[name]
-        if is_required and column not in header:
+        if is_required and column not in table.columns:
             lack, remedy = f"has no column '{column}'", f"set table.{name}"
-            raise no_column(path, header, [column], lack, remedy)
+            raise no_column(table.name, table.columns, [column], lack, remedy)
 
 
 def no_column(
-    path: str | Path,
+    table: str,
     header: Sequence[str],
     names: Sequence[str],
     lack: str,
     remedy: str,
 ) -> UserError:
     """Returns the error of a table that lacks columns; suggests close names."""
-    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
-        if len(header) == 1 and mark in header[0]:
-            return UserError(
-                f"{path} seems to have {word} between its columns. Save it with commas."
-            )
     lowered = {column.lower(): column for column in header if column}
     close = [get_close_matches(name.lower(), lowered, n=1) for name in names]
     hints = " or ".join(f"'{lowered[match[0]]}'" for match in close if match)
     hint = f"Did you mean {hints}? " if hints else ""
     return UserError(
-        f"{path} {lack}; its columns are {format_names(header)}. "
+        f"{table} {lack}; its columns are {format_names(header)}. "
         f"{hint}Rename the column, or {remedy}."
     )
 
 
-def _is_broken(cell):
-    return any("\ud800" <= character <= "\udfff" for character in cell)
+def _fault(value: Cell) -> str:
+    """Returns what is wrong with the characters of a cell, or ""."""
+    if not isinstance(value, str) or value.isascii():
+        return ""
+    if not any("\ud800" <= character <= "\udfff" for character in value):
+        return ""
+    return "a NUL byte" if NUL in value else "bytes that are not UTF-8"
+
+
+def _as_text(cell: Cell) -> str:
+    """Returns the text of a cell of a label, an id, a split or a group."""
+    content: Any = cell.read() if isinstance(cell, Embedded) else cell
+    if isinstance(content, tuple):
+        return LABEL_SEPARATOR.join(map(_as_text, content))
+    return content.decode("utf-8", "replace") if isinstance(content, bytes) else content
 
 
 def _row(number, line, cells, names, config, labeled) -> Row:
@@ -271,17 +203,16 @@ def _row(number, line, cells, names, config, labeled) -> Row:
     values, problems = {}, []
     for name, column in [*columns.items(), *((n, clean_name(n)) for n in names)]:
         value = cells.get(column, "")
-        if not value.isascii() and _is_broken(value):
-            fault = "a NUL byte" if _NUL in value else "bytes that are not UTF-8"
+        if fault := _fault(value):
             problems.append(f"column '{column}' has {fault}")
-            value = ""
-        values[name, column] = value if value.strip() else ""
-    roles = {role: values[role, column] for role, column in columns.items()}
+        is_absent = fault or not (value.strip() if isinstance(value, str) else value)
+        values[name, column] = "" if is_absent else value
+    roles = {role: _as_text(values[role, column]) for role, column in columns.items()}
     labels = parse_labels(roles["label"], config.join_labels)
     if config.folds:
         roles["split_column"] = ""
     split_cell = clean_name(roles["split_column"])
-    split = _SPLIT_NAMES.get(split_cell.lower(), "")
+    split = SPLIT_NAMES.get(split_cell.lower(), "")
     if labeled and split_cell and not split:
         allowed = ", ".join(SPLITS)
         problems.append(f"split is '{split_cell}' (allowed: {allowed})")

@@ -24,7 +24,7 @@ from mmkeras.experiments.subprocess_run import (
     run_with_log,
     sigterm_as_keyboard_interrupt,
 )
-from mmkeras.files import check_file
+from mmkeras.files import check_table
 from mmkeras.schema import MANIFEST_FILE, PREDICTIONS_FILE
 from mmkeras.training import run_folder
 
@@ -142,7 +142,7 @@ def parse_args(
         raise UserError(f"--seeds {parsed.seeds} is not possible; give 1 or more.")
     table = None
     if parsed.data is not None:
-        table = check_file("--data", parsed.data, "the path of a CSV")
+        table = check_table(parsed.data)
     program = parser.prog.removeprefix("python -m ")
     return ComparisonArgs(
         program=program,

@@ -122,6 +122,7 @@ class Column(ABC):
     type: str
     takes_strings: ClassVar[bool] = True
     has_files: ClassVar[bool] = False
+    suffixes: ClassVar[tuple[str, ...]] = ()  # of its files, such as ".png"
     is_fallback: ClassVar[bool] = False  # of cells that no other type recognises
     has_encoder_of_vectors: ClassVar[bool] = False  # its settings have such an encoder
     section: ClassVar[str] = ""  # of the settings; "" is that of the type
@@ -186,8 +187,9 @@ class Column(ABC):
         """Returns the state from the result of the statistic.
 
         The result is (counts, rows) with counts token -> rows for `Counts`; (mean,
-        deviation), each (D,), for `Moments`, and quantiles (count, D) for `Quantiles`,
-        both None if no training row has the column; None without a statistic.
+        deviation), each (D,), for `Moments`; and quantiles (count, D) for `Quantiles`.
+        It is None without a statistic, and for the latter two if no training row has
+        the column.
         """
 
     def warn_unused(self, state: State) -> str:
@@ -255,7 +257,7 @@ class Branch(ABC):
     @property
     def is_sequence(self) -> bool:
         """Whether the encoder reads a sequence of tokens or frames."""
-        return getattr(self.settings, "is_sequence", False)
+        return bool(getattr(self.settings, "is_sequence", False))
 
     @abstractmethod
     def graph(self, state: Mapping[str, State]) -> "BranchGraph":

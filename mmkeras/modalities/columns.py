@@ -8,6 +8,7 @@ from mmkeras.config import Config
 from mmkeras.config.config import override
 from mmkeras.errors import UserError, did_you_mean
 from mmkeras.modalities.column import Branch, Column
+from mmkeras.modalities.tabular.branch import Tabular
 from mmkeras.modalities.types import TYPES
 from mmkeras.modalities.vector.column import Vector
 from mmkeras.schema import MODALITIES, PRESENT
@@ -83,8 +84,14 @@ def _set_keys(columns: Iterable[Column], entries: Mapping[str, Any]) -> None:
 
 
 def build_branches(columns: Iterable[Column], config: Config) -> tuple[Branch, ...]:
-    """Returns the branches of a model: what each encoder reads."""
-    return tuple(column for column in columns if isinstance(column, Branch))
+    """Returns the branches of a model: what each encoder reads.
+
+    A column of media is a branch of its own; all others are one together.
+    """
+    columns = tuple(columns)
+    own = tuple(column for column in columns if isinstance(column, Branch))
+    others = [column for column in columns if not isinstance(column, Branch)]
+    return (*own, Tabular(others, config.tabular)) if others else own
 
 
 def branch_types(branches: Iterable[Branch]) -> dict[str, str]:

@@ -90,23 +90,23 @@ class Moments:
         self.mean = self.mean + delta * rows / total
         self.rows = total
 
-    def result(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def result(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Returns mean and deviation, (D,) float64; None without any vector."""
         if not self.rows:
-            return None, None
+            return None
         return self.mean, np.sqrt(self.squares / self.rows)
 
 
 def scale_state(
-    result: tuple[np.ndarray | None, np.ndarray | None], width: int
+    result: tuple[np.ndarray, np.ndarray] | None, width: int
 ) -> dict[str, list[float]]:
     """Returns mean and deviation, rounded to the float32 of the graph.
 
     A constant element gets the deviation 1. Without rows the scale is the identity.
     """
-    mean, deviation = result
-    if mean is None:
+    if result is None:
         return {"mean": [0.0] * width, "deviation": [1.0] * width}
+    mean, deviation = result
     deviation = np.where(deviation > 1e-6, deviation, 1.0)
     scale = {"mean": mean, "deviation": deviation}
     return {name: x.astype(np.float32).tolist() for name, x in scale.items()}

@@ -3,10 +3,13 @@
 from mmkeras.modalities.audio.column import Audio
 from mmkeras.modalities.column import Column
 from mmkeras.modalities.image.column import Image
+from mmkeras.modalities.tabular.category import Category
+from mmkeras.modalities.tabular.date import Date
+from mmkeras.modalities.tabular.numeric import Numeric
 from mmkeras.modalities.text.column import Text
 from mmkeras.modalities.vector.column import Vector
 
+_TYPES = (Text, Image, Audio, Vector, Date, Numeric, Category)
+
 # In the order of the branches.
-TYPES: dict[str, type[Column]] = {
-    kind.type: kind for kind in (Text, Image, Audio, Vector)
-}
+TYPES: dict[str, type[Column]] = {kind.type: kind for kind in _TYPES}

@@ -53,7 +53,7 @@ def prepare_run(folder: Path, config: Config, table: Path | None) -> RunData:
     print(describe_roles(roles))
     fetch_pretrained(resolved)
     dataset = ingest(rows, config)
-    state = fit_preprocessing(dataset, with_columns(config, dataset))
+    state = fit_preprocessing(dataset, config)
     return write_run_header(folder, config, dataset, state, run_folder.data_name(table))
 
 
@@ -68,7 +68,7 @@ def write_run_header(
         UserError: The run in the folder was started on other rows, or a setting does
             not fit the rows.
     """
-    _check_settings(config, state)
+    _check_settings(with_columns(config, dataset), state)
     if run_folder.has_started(folder):
         _check_same_rows(folder, config, dataset, state)
     requested, rows = config, dataset.rows[TRAIN]

@@ -7,16 +7,15 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from mmkeras.config import TableConfig, TextConfig
-from mmkeras.data.example_reader import RowReader, common_widths, make_example, read_all
+from mmkeras.config import TableConfig
+from mmkeras.data.example_reader import RowReader, make_example, read_all
 from mmkeras.data.table import Row
-from mmkeras.errors import UserError
 from mmkeras.modalities.audio.features import decode_wave
 from mmkeras.modalities.audio.reading import prepare_audio
 from tests.table_factory import bomb, image, tiny_config, tone, vector
 
 CONFIG = tiny_config("unused", table=TableConfig(max_file_mb=1))
-VECTORS = replace(CONFIG, text=TextConfig(encoder="vector"))
+VECTORS = {"text": {"type": "text", "encoder": "vector", "vector_width": 4}}
 
 
 def row_of(**cells):
@@ -25,7 +24,7 @@ def row_of(**cells):
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
-    return RowReader(tmp_path_factory.mktemp("media"), CONFIG, {})
+    return RowReader(tmp_path_factory.mktemp("media"), CONFIG)
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def read(reader):
     """Writes the content to a file and reads a row with its name."""
 
     def write(modality, content):
-        (reader.folder / "file.bin").write_bytes(content)
+        (reader.files.folder / "file.bin").write_bytes(content)
         return reader.read(row_of(**{modality: "file.bin"}))
 
     return write
@@ -76,21 +75,21 @@ def test_other_audio_is_stored_as_the_wave_that_the_graph_decodes(read, name):
 )
 def test_unreadable_content_is_empty_and_has_a_reason(read, modality, content, reason):
     row = read(modality, content)
-    assert row.data == {modality: b""} and row.digest == row.metadata == {}
+    assert row.data == {modality: b""} and row.contents == {}
     assert row.broken[modality].startswith(f"{modality} 'file.bin': ")
     assert reason in row.broken[modality]
     assert row.status == f"{modality} unreadable"
 
 
 def test_one_broken_cell_does_not_affect_the_others_of_its_row(reader):
-    (reader.folder / "a.png").write_bytes(image())
+    (reader.files.folder / "a.png").write_bytes(image())
     row = reader.read(row_of(text="Grüße", image="a.png", audio="gone.wav"))
     assert row.data == {"text": "Grüße".encode(), "image": image(), "audio": b""}
     assert row.broken == {"audio": "audio 'gone.wav': file not found"}
 
 
 def test_an_empty_cell_is_absent_and_a_wav_of_the_rate_is_unchanged(reader):
-    (reader.folder / "a.wav").write_bytes(tone())
+    (reader.files.folder / "a.wav").write_bytes(tone())
     row = reader.read(row_of(text="hi", image="", audio="a.wav"))
     assert row.data == {"text": b"hi", "image": b"", "audio": tone()}
     assert row.broken == {} and row.status == ""
@@ -105,28 +104,18 @@ def test_a_folder_and_an_endless_name_are_broken_cells(reader):
 def test_a_vector_of_another_width_is_broken(tmp_path):
     (tmp_path / "a.npy").write_bytes(vector(range(5)))
     (tmp_path / "b.npy").write_bytes(vector(range(4)))
-    reader = RowReader(tmp_path, VECTORS, {"text": 4})
+    reader = RowReader(tmp_path, replace(CONFIG, columns=VECTORS))
     wrong, right = (reader.read(row_of(text=f"{name}.npy")) for name in "ab")
     assert wrong.broken["text"].endswith("5 numbers where others have 4")
     np.testing.assert_array_equal(np.load(io.BytesIO(right.data["text"])), range(4))
-    assert right.metadata == {}
-
-
-def test_the_width_is_that_of_most_readable_vectors(tmp_path):
-    (tmp_path / "b.npy").write_bytes(b"no vector")
-    for name, width in (("c", 5), ("d", 6), ("e", 6)):
-        (tmp_path / f"{name}.npy").write_bytes(vector(range(width)))
-    rows = [row_of(text=f"{name}.npy") for name in "abcde"]
-    assert common_widths([row_of(text=""), *rows], tmp_path, VECTORS) == {"text": 6}
-    assert common_widths(rows, tmp_path, CONFIG) == {}
-    with pytest.raises(UserError, match="text column.*of the first 2 .*b.npy.*paths"):
-        common_widths(rows[:2], tmp_path, VECTORS)
+    assert right.contents["text"].metadata == {}
 
 
 def test_equal_content_has_one_digest_whatever_the_name_of_the_file(reader):
     for name, hz in (("a", 440), ("b", 440), ("c", 441)):
-        (reader.folder / f"{name}.wav").write_bytes(tone(hz))
-    a, b, c = (reader.read(row_of(audio=f"{n}.wav")).digest["audio"] for n in "abc")
+        (reader.files.folder / f"{name}.wav").write_bytes(tone(hz))
+    rows = (reader.read(row_of(audio=f"{name}.wav")) for name in "abc")
+    a, b, c = (row.contents["audio"].digest for row in rows)
     assert a == b and a != c
 
 
@@ -151,9 +140,9 @@ def test_an_example_has_content_id_labels_and_status(reader):
 
 
 def test_an_example_has_the_metadata_of_the_original_files(reader):
-    (reader.folder / "a.tif").write_bytes(image(kind="TIFF", size=(40, 36)))
+    (reader.files.folder / "a.tif").write_bytes(image(kind="TIFF", size=(40, 36)))
     stereo = tone(hz=(440, 880), kind="FLAC", rate_hz=8_000, seconds=2)
-    (reader.folder / "a.flac").write_bytes(stereo)
+    (reader.files.folder / "a.flac").write_bytes(stereo)
 
     values = values_of(make_example(reader.read(row_of(image="a.tif", audio="a.flac"))))
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from mmkeras.data import feature_cache
-from mmkeras.data.feature_cache import image_vectors
+from mmkeras.data.feature_cache import cached_features
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
-from mmkeras.data.input_pipeline import image_batches
+from mmkeras.data.input_pipeline import branch_batches
 from mmkeras.modalities.preprocessor import Preprocessor
 from tests import table_factory
 
@@ -27,7 +27,7 @@ def calls(monkeypatch):
     """Replaces the reading of images; its calls."""
     calls = []
     monkeypatch.setattr(
-        feature_cache, "image_batches", lambda *args: calls.append(args) or []
+        feature_cache, "branch_batches", lambda *args: calls.append(args) or []
     )
     return calls
 
@@ -42,12 +42,16 @@ def build_encoder(seed=1):
 
 def test_each_image_has_its_vector_in_the_order_of_the_shards(run_data):
     encoder = build_encoder()
-    path = image_vectors(encoder, *run_data, "train")
-    pixels = np.concatenate([x.numpy() for x in image_batches(*run_data, "train")])
+    path = cached_features(encoder, *run_data, "image", "train")
+    pixels = np.concatenate(
+        [x.numpy() for x in branch_batches(*run_data, "image", "train")]
+    )
     vectors = np.fromfile(path, np.float32).reshape(24, 5)
     np.testing.assert_allclose(vectors, encoder(pixels), rtol=1e-5, atol=1e-5)
     assert len(np.unique(vectors, axis=0)) > 20
-    assert image_vectors(encoder, *run_data, "val").stat().st_size == 8 * 5 * 4
+    assert (
+        cached_features(encoder, *run_data, "image", "val").stat().st_size == 8 * 5 * 4
+    )
 
 
 def test_vectors_are_computed_once_for_rows_settings_and_weights(run_data, calls):
@@ -62,21 +66,23 @@ def test_vectors_are_computed_once_for_rows_settings_and_weights(run_data, calls
     ]:
         count = len(calls)
         for _ in range(2):
-            image_vectors(encoder, changed_dataset, changed_preprocessor, "train")
+            cached_features(
+                encoder, changed_dataset, changed_preprocessor, "image", "train"
+            )
             assert len(calls) == count + 1
 
 
 def test_an_interrupted_computation_is_repeated(run_data, monkeypatch):
     encoder = build_encoder(seed=2)
-    first_batch = next(iter(image_batches(*run_data, "train")))
+    first_batch = next(iter(branch_batches(*run_data, "image", "train")))
 
     def interrupt(*_):
         yield first_batch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(feature_cache, "image_batches", interrupt)
+        patch.setattr(feature_cache, "branch_batches", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            image_vectors(encoder, *run_data, "train")
-    path = image_vectors(encoder, *run_data, "train")
+            cached_features(encoder, *run_data, "image", "train")
+    path = cached_features(encoder, *run_data, "image", "train")
     assert path.stat().st_size == 24 * 5 * 4

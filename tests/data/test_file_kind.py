@@ -1,7 +1,4 @@
-import bz2
-import gzip
 import io
-import lzma
 import pickle
 import sqlite3
 import zipfile
@@ -12,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmkeras.config import TableConfig
-from mmkeras.data.file_kind import other_kind
+from mmkeras.data.file_kind import is_json, is_parquet, other_kind
 from mmkeras.data.table import read_rows
 from mmkeras.errors import UserError
 from mmkeras.files import csv_text
@@ -42,18 +39,14 @@ def database(tmp_path):
 
 
 KINDS = {
-    "a Parquet file": b"PAR1\x15\x04\x15\0PAR1",
+    "an Arrow (Feather) file": b"ARROW1\0\0",
     "an Excel workbook": archive(("[Content_Types].xml", ""), ("xl/workbook.xml", "")),
     "an OpenDocument": archive(
         ("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
     ),
     "an Excel workbook of an old": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
     "a ZIP archive": archive(("data.csv", CSV)),
-    "compressed by gzip": gzip.compress(CSV),
-    "compressed by bzip2": bz2.compress(CSV),
-    "compressed by xz": lzma.compress(CSV),
-    "JSON Lines": b'{"text": "hello", "label": "a"}\n{"text": "b", "label": "b"}\n',
-    "JSON,": b'[\n  {"text": "hello", "label": "a"}\n]',
+    "compressed by Zstandard": b"\x28\xb5\x2f\xfd\x04",
     "a NumPy array": array(),
     "a Python pickle": pickle.dumps([1, 2]),
     "HTML or XML": b"<!DOCTYPE html><html></html>",
@@ -65,25 +58,40 @@ def test_another_kind_of_file_is_named_with_the_remedy(kind, tmp_path):
     path = tmp_path / "data.csv"
     path.write_bytes(KINDS[kind])
     with pytest.raises(UserError) as error:
-        read_rows(path, TableConfig())
+        read_rows(path, TableConfig(), ["text"])
     (line,) = str(error.value).splitlines()
-    assert line.startswith(f"{path} is {kind}") and "not a CSV." in line
+    assert line.startswith(f"{path} is {kind}")
+    assert all(name in line for name in ("CSV", "JSON Lines", "Parquet"))
     assert line.endswith(("Save it as CSV in UTF-8.", "Unpack it first."))
 
 
 def test_a_database_is_named(tmp_path):
-    assert other_kind(database(tmp_path)).startswith("an SQLite database, not a CSV.")
+    assert other_kind(database(tmp_path)).startswith("an SQLite database, which")
 
 
-def test_a_single_json_object_is_json():
-    assert other_kind(b'{"text": "hello"}').startswith("JSON, not a CSV.")
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b'{"text": "a"}\n', (True, False)),
+        (b'\xef\xbb\xbf[\n  {"text": "a"}]', (True, False)),
+        (b"{}\n", (True, False)),
+        (b"PAR1\x15\x04", (False, True)),
+        (b"PAR1,label\n", (False, False)),
+    ],
+)
+def test_json_and_parquet_are_known_by_their_start(head, expected):
+    assert (is_json(head), is_parquet(head)) == expected
+    assert other_kind(head) == ""
 
 
 @pytest.mark.parametrize("name", ["data.jsonl", "data.csv.gz", "data.xlsx"])
 def test_a_csv_is_read_whatever_its_name(name, tmp_path):
     path = tmp_path / name
     path.write_bytes(CSV)
-    assert [row.labels for row in read_rows(path, TableConfig())] == [("a",), ("b",)]
+    assert [row.labels for row in read_rows(path, TableConfig(), ["text"])] == [
+        ("a",),
+        ("b",),
+    ]
 
 
 NAMES = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=12)
@@ -93,4 +101,5 @@ NAMES = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=12
 @example(names=["PAR1", "x"])
 @example(names=["BZh1", "ARROW1"])
 def test_a_header_of_ordinary_names_is_a_csv(names):
-    assert other_kind(csv_text([names, names]).encode()) == ""
+    head = csv_text([names, names]).encode()
+    assert other_kind(head) == "" and not is_json(head) and not is_parquet(head)

@@ -1,11 +1,9 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
-from mmkeras.data.input_pipeline import read_rows
+from mmkeras.data.input_pipeline import COLUMNS, read_rows
 from mmkeras.modalities.preprocessor import Preprocessor
 from tests import table_factory
 
@@ -30,21 +28,21 @@ def fit(tmp_path_factory):
 
 def test_vocabulary_and_scales_come_from_the_training_rows_only(fit):
     dataset, config, state = fit(text={"vocab_size": 64, "min_rows": 1})
-    assert "fresh" in state.vocabulary and "unseen" not in state.vocabulary
-    assert len(state.idf) == len(state.vocabulary) == state.widths["text"]
+    text, audio = state.columns["text"], state.columns["audio"]
+    assert "fresh" in text["vocabulary"] and "unseen" not in text["vocabulary"]
+    assert len(text["idf"]) == len(text["vocabulary"]) == text["width"]
 
-    scale = state.scales["audio"]
-    unscaled = Preprocessor(config, replace(state, scales={}))
-    strings = [row["audio"] for row in read_rows(dataset.files("train"), ["audio"])]
+    column = Preprocessor(config, state).columns["audio"]
+    unscaled = column.graph({"audio": {"width": audio["width"]}})
+    rows = read_rows(dataset.files("train"), [column])
+    strings = [row[COLUMNS]["audio"] for row in rows]
     vectors = [
-        unscaled.finish("audio", unscaled.decode("audio", s))
-        for s in strings
-        if s != ""
+        unscaled.finish_row(unscaled.decode_bytes(s)) for s in strings if s != ""
     ]
     assert len(vectors) == 23
-    np.testing.assert_allclose(scale.mean, np.mean(vectors, 0), atol=1e-5)
+    np.testing.assert_allclose(audio["mean"], np.mean(vectors, 0), atol=1e-5)
     deviation = np.std(np.asarray(vectors, np.float64), 0)
-    np.testing.assert_allclose(scale.deviation, deviation, atol=1e-4)
+    np.testing.assert_allclose(audio["deviation"], deviation, atol=1e-4)
 
 
 @pytest.mark.parametrize("tokens", ["word", "char"])
@@ -53,7 +51,7 @@ def test_emoji_that_tell_the_class_are_in_the_vocabulary(tokens, tmp_path):
     table = table_factory.write_table(tmp_path / "data.csv", rows)
     config = table_factory.tiny_config(tmp_path / "cache", text={"tokens": tokens})
     state = fit_preprocessing(ingest(table, config), config)
-    assert {"😀", "😡"} <= set(state.vocabulary)
+    assert {"😀", "😡"} <= set(state.columns["text"]["vocabulary"])
 
 
 def test_classes_of_all_splits_are_known_and_training_rows_counted(fit):

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from mmkeras.data import ingest, shards
-from mmkeras.data.dataset import with_detected_encoders
+from mmkeras.data.dataset import with_columns
 from mmkeras.data.example_reader import RowReader
 from mmkeras.data.ingest_plan import Shard
 from mmkeras.data.table import Row
@@ -162,7 +162,7 @@ def test_rows_are_stored_and_their_labels_counted_by_split_and_by_class(ingest_r
 @pytest.mark.parametrize("scheme", ["", "ram://"])
 def test_a_shard_without_usable_rows_has_no_file(scheme, tmp_path):
     folder = scheme + str(tmp_path / "shards")
-    reader = RowReader(tmp_path, table_factory.tiny_config(tmp_path), {})
+    reader = RowReader(tmp_path, table_factory.tiny_config(tmp_path))
     rows = [Row(line=i, id=str(i), cells={"image": "gone.png"}) for i in range(2)]
     shard = Shard(name="Split-train/00000.tfrecord", split="train", rows=tuple(rows))
     summary = shards.write_shard(shard, folder, reader)
@@ -179,10 +179,10 @@ def test_a_column_of_npy_files_has_vectors(ingest_rows, tmp_path):
     rows = texts(audio=[table_factory.vector([i, 1, 2]) for i in range(40)])
     rows[3]["audio"] = ""
     dataset = ingest_rows(rows)
-    assert dataset.encoders == {"audio": "vector"}
-    assert dataset.widths == {"audio": 3} and dataset.absent["audio"] == 1
-    config = with_detected_encoders(table_factory.tiny_config(tmp_path), dataset)
-    assert config.audio.encoder == "vector"
+    entry = {"type": "audio", "encoder": "vector", "vector_width": 3}
+    assert dataset.columns["audio"] == entry and dataset.absent["audio"] == 1
+    config = with_columns(table_factory.tiny_config(tmp_path), dataset)
+    assert config.columns == dataset.columns
     rows[5]["audio"] = table_factory.tone()  # audio files now, of which 38 are bad
     with pytest.raises(UserError, match="38 of 40"):
         ingest_rows(rows)

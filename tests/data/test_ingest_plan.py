@@ -3,9 +3,11 @@ import os
 import pytest
 import tensorflow as tf
 
-from mmkeras.data import ingest_plan
 from mmkeras.data.ingest_plan import plan_ingest
 from mmkeras.errors import UserError
+from mmkeras.modalities.audio import column as audio_column
+from mmkeras.modalities.image import column as image_column
+from mmkeras.modalities.image import heif
 from tests.table_factory import FORTY, tiny_config, vector, write_table
 
 TEXTS = [
@@ -133,6 +135,9 @@ def test_for_evaluation_the_rows_of_one_split_become_test_rows(tmp_path):
     assert rows_of(plan, "test") == [["0", "1", "2"]]
 
 
+MEDIA = [{**row, "image": "a.png", "audio": "a.wav"} for row in TEXTS]
+
+
 @pytest.mark.parametrize(
     ("changes", "is_same"),
     [
@@ -145,7 +150,8 @@ def test_for_evaluation_the_rows_of_one_split_become_test_rows(tmp_path):
         ({"image": {"max_megapixels": 9}}, False),
     ],
 )
-def test_the_fingerprint_depends_on_record_settings(changes, is_same, table, tmp_path):
+def test_the_fingerprint_depends_on_record_settings(changes, is_same, tmp_path):
+    table = write_table(tmp_path / "data.csv", MEDIA)
     before = plan_ingest(table, tiny_config(tmp_path))
     after = plan_ingest(table, tiny_config(tmp_path, **changes))
     assert (before.fingerprint == after.fingerprint) == is_same
@@ -167,13 +173,15 @@ def test_the_fingerprint_depends_on_the_content_of_files(tmp_path):
 
 
 @pytest.mark.parametrize("decoder", ["av", "pillow_heif", "AVIF"])
-def test_the_fingerprint_depends_on_the_decoders(decoder, table, tmp_path, monkeypatch):
+def test_the_fingerprint_depends_on_the_decoders(decoder, tmp_path, monkeypatch):
     """So that rows that could not be read are read again after an installation."""
+    table = write_table(tmp_path / "data.csv", MEDIA)
     others = {"av", "pillow_heif", "AVIF"} - {decoder}
     spec = {name: name for name in others}
     fingerprints = set()
     for specs in (spec, {**spec, decoder: decoder}):
-        monkeypatch.setattr(ingest_plan, "find_spec", specs.get)
-        monkeypatch.setattr(ingest_plan, "can_open_avif", lambda s=specs: "AVIF" in s)
+        for module in (image_column, audio_column):
+            monkeypatch.setattr(module, "find_spec", specs.get)
+        monkeypatch.setattr(heif, "can_open_avif", lambda s=specs: "AVIF" in s)
         fingerprints.add(plan_ingest(table, tiny_config(tmp_path)).fingerprint)
     assert len(fingerprints) == 2

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras.config import AugmentConfig, TrainConfig
+from mmkeras.config import AugmentConfig, TextConfig, TrainConfig
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
-from mmkeras.data.input_pipeline import Batches, class_weights, image_batches, read_rows
+from mmkeras.data.input_pipeline import (
+    COLUMNS,
+    Batches,
+    Features,
+    branch_batches,
+    class_weights,
+    read_rows,
+)
 from mmkeras.modalities.preprocessor import Preprocessor
+from mmkeras.modalities.text.column import Text
 from tests import table_factory
 
 AUGMENT = AugmentConfig(
@@ -154,14 +162,14 @@ def test_eval_batches_are_what_serving_makes_of_the_same_bytes(make, split, abse
     batches = make(split, augment=AUGMENT)
     preprocessor = batches.preprocessor
     files = batches.dataset.files(split)
-    raw = list(read_rows(files, preprocessor.modalities).batch(8))
+    raw = list(read_rows(files, preprocessor.columns.values()).batch(8))
     evaluated = as_numpy(batches.eval_batches())
     assert sum(len(y) for _, y, _ in evaluated) == batches.rows == len(raw) * 8
     assert (inputs_of(evaluated, "present") == 0).sum() == absent
     for strings, (inputs, target, weight) in zip(raw, evaluated, strict=True):
-        served, _ = preprocessor({m: strings[m] for m in preprocessor.modalities})
+        served, _ = preprocessor(strings[COLUMNS])
         np.testing.assert_array_equal(inputs["present"], served["present"])
-        for i, modality in enumerate(preprocessor.modalities):
+        for i, modality in enumerate(preprocessor.branches):
             present = inputs["present"][:, i] == 1
             expected = served[modality].numpy()[present]
             np.testing.assert_array_equal(inputs[modality][present], expected)
@@ -173,7 +181,7 @@ def test_eval_batches_are_what_serving_makes_of_the_same_bytes(make, split, abse
 
 def test_images_are_those_of_the_rows_in_their_order(make):
     batches = make()
-    images = image_batches(batches.dataset, batches.preprocessor, "train")
+    images = branch_batches(batches.dataset, batches.preprocessor, "image", "train")
     images = np.concatenate([pixels.numpy() for pixels in images])
     expected = inputs_of(as_numpy(batches.eval_batches()), "image")
     np.testing.assert_array_equal(images, expected)
@@ -229,11 +237,11 @@ def test_oversampling_makes_classes_equally_common(cache_mb, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(6,), (3, 2)])  # a vector, or tokens
-def test_image_vectors_replace_the_images(shape, make, tmp_path):
+def test_features_replace_the_images(shape, make, tmp_path):
     vectors = np.arange(24 * 6, dtype=np.float32).reshape(24, *shape)
     path = tmp_path / "train.f32"
     vectors.tofile(path)
-    batches = replace(make(augment=AUGMENT), image_vectors=path, image_shape=shape)
+    batches = replace(make(augment=AUGMENT), features={"image": Features(path, shape)})
     evaluated = as_numpy(batches.eval_batches())
     present = inputs_of(evaluated, "present")[:, 1] == 1
     images = inputs_of(evaluated, "image")
@@ -247,4 +255,4 @@ def test_a_damaged_shard_is_an_error_and_not_fewer_rows(make, tmp_path):
     (file,) = make().dataset.files("val")
     (tmp_path / "cut").write_bytes(Path(file).read_bytes()[:-100])
     with pytest.raises(tf.errors.DataLossError):
-        list(read_rows([str(tmp_path / "cut")], ["text"]))
+        list(read_rows([str(tmp_path / "cut")], [Text("text", TextConfig())]))

@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmkeras.config import TableConfig
-from mmkeras.data.table import Row, iter_rows, read_rows, table_modalities
+from mmkeras.config import Config, TableConfig
+from mmkeras.data.columns import find_columns
+from mmkeras.data.table import Row, iter_rows, read_rows, read_sample
 from mmkeras.errors import UserError
 
 CONFIG = TableConfig()
+TEXT, BOTH = ("text",), ("text", "image")
 
 
 @pytest.fixture
@@ -29,32 +31,32 @@ def test_a_row_has_its_cells_labels_split_and_group(table):
     cells = {"text": "hi", "image": "a.png"}
     columns = {"id": "r7", "labels": ("x", "y"), "split": "val", "group": "g"}
     columns["label_cell"] = " x | y |"
-    assert list(iter_rows(path, CONFIG)) == [Row(line=2, cells=cells, **columns)]
+    assert list(iter_rows(path, CONFIG, BOTH)) == [Row(line=2, cells=cells, **columns)]
 
 
 def test_invisible_characters_change_no_label_split_or_group(table):
     path = table(
         "text,label,split,group\nhi,cat\u200b,train\ufeff,g\u200b\nho,Cat,val,g\n"
     )
-    first, second = iter_rows(path, CONFIG)
+    first, second = iter_rows(path, CONFIG, TEXT)
     assert (first.labels, first.split, first.group) == (("cat",), "train", "g")
     assert (second.labels, second.group) == (("Cat",), "g")
-    _, second = iter_rows(path, TableConfig(join_labels=True))
+    _, second = iter_rows(path, TableConfig(join_labels=True), TEXT)
     assert second.labels == ("cat",)
 
 
 def test_invisible_characters_change_no_column_and_no_id(table):
     path = table("\ufeff\ufefftext,label\u200b,id,split\nhi,a,x,\u200b\nho,b,x\ufeff,")
-    first, second = read_rows(path, TableConfig(label="label \u200b"))
+    first, second = read_rows(path, TableConfig(label="label \u200b"), TEXT)
     assert (first.labels, first.split, first.problem) == (("a",), "", "")
     assert "is already that of line 2" in second.problem
     with pytest.raises(UserError, match="several columns named 'text'"):
-        table_modalities(table("text,text\u200b,label\nhi,ho,a\n"), CONFIG)
+        read_sample(table("text,text\u200b,label\nhi,ho,a\n"), 1)
 
 
 def test_lines_count_newlines_inside_quotes_and_blank_lines(table):
     path = table('text,label\r\n"two\r\nlines, one cell",a\r\n\r\nlast,b\r\n  \r\n')
-    rows = list(iter_rows(path, CONFIG))
+    rows = list(iter_rows(path, CONFIG, TEXT))
     assert [(row.line, row.id) for row in rows] == [(2, "0"), (5, "1")]
     assert rows[0].cells["text"] == "two\r\nlines, one cell"
 
@@ -78,7 +80,7 @@ def test_what_csv_writes_is_read_back(tmp_path_factory, cells, end, bom):
     path = tmp_path_factory.getbasetemp() / "round_trip.csv"
     path.write_bytes(text.getvalue().encode("utf-8-sig" if bom else "utf-8"))
 
-    rows = list(iter_rows(path, CONFIG))
+    rows = list(iter_rows(path, CONFIG, BOTH))
 
     expected = [tuple(c if c.strip() else "" for c in row) for row in cells]
     assert [(r.cells["text"], r.cells["image"]) for r in rows] == expected
@@ -90,14 +92,16 @@ def test_any_bytes_are_rows_or_a_user_error(tmp_path_factory, content, headed):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(b"text,label\n" * headed + content)
     try:
-        for row in iter_rows(path, CONFIG):
+        for row in iter_rows(path, CONFIG, TEXT):
             (row.cells["text"] + row.id + row.group + "".join(row.labels)).encode()
     except UserError:
         pass
 
 
 def test_a_cell_of_a_million_characters_is_read(table):
-    rows = list(iter_rows(table("text,label\n" + "x" * 1_000_000 + ",a\n"), CONFIG))
+    rows = list(
+        iter_rows(table("text,label\n" + "x" * 1_000_000 + ",a\n"), CONFIG, TEXT)
+    )
     assert len(rows[0].cells["text"]) == 1_000_000
 
 
@@ -120,7 +124,7 @@ def test_a_cell_of_a_million_characters_is_read(table):
 def test_a_bad_row_has_a_problem_and_the_others_have_none(table, line, problem):
     header = b"text,image,label,id,split,note\n"
     path = table(header + b"hi,,a,1,val,\n" + line + b"\nho,,b,3,val,\n")
-    first, bad, last = iter_rows(path, CONFIG)
+    first, bad, last = iter_rows(path, CONFIG, BOTH)
     assert (first.problem, bad.problem, last.problem) == ("", problem, "")
     assert (last.line, last.id) == (4, "3")
     assert all(cell.isprintable() for cell in bad.cells.values())
@@ -128,28 +132,22 @@ def test_a_bad_row_has_a_problem_and_the_others_have_none(table, line, problem):
 
 def test_a_row_without_label_is_usable_if_unlabeled(table):
     path = table("text\nhi\n" + '""\n')
-    rows = list(iter_rows(path, CONFIG, labeled=False))
+    rows = list(iter_rows(path, CONFIG, TEXT, labeled=False))
     assert [(r.cells["text"], r.problem) for r in rows] == [("hi", ""), ("", "")]
 
 
 def test_an_unclosed_quote_is_reported_with_the_line_of_its_row(table):
     path = table('text,label\nhi,a\n"ho,b\nhu,c\n')
     with pytest.raises(UserError, match="row starting at line 3"):
-        list(iter_rows(path, CONFIG))
+        list(iter_rows(path, CONFIG, TEXT))
 
 
 def test_a_repeated_id_and_a_missing_split_are_problems(table):
-    rows = read_rows(table("text,label,id\na,x,7\nb,y,8\nc,x,7\n"), CONFIG)
+    rows = read_rows(table("text,label,id\na,x,7\nb,y,8\nc,x,7\n"), CONFIG, TEXT)
     problems = [row.problem for row in rows]
     assert problems == ["", "", "id '7' is already that of line 2"]
-    rows = read_rows(table("text,label,split\na,x,train\nb,y,\n"), CONFIG)
+    rows = read_rows(table("text,label,split\na,x,train\nb,y,\n"), CONFIG, TEXT)
     assert rows[1].problem.startswith("split is missing")
-
-
-def test_modalities_are_the_configured_ones_that_have_a_column(table):
-    path = table("\ufeffaudio, text,label\na.wav,hi,x\n")
-    assert table_modalities(path, CONFIG) == ("text", "audio")
-    assert table_modalities(path, TableConfig(modalities="audio,image")) == ("audio",)
 
 
 @pytest.mark.parametrize(
@@ -161,8 +159,6 @@ def test_modalities_are_the_configured_ones_that_have_a_column(table):
         ("words,label\nhi,a\n", "no column 'text' or 'image' or 'audio'"),
         ("Text,label\nhi,a\n", "Did you mean 'Text'?"),
         ("text,lable\nhi,a\n", "no column 'label'.*Did you mean 'lable'?"),
-        ("text;label\nhi;a\n", "semicolons"),
-        ("text\tlabel\nhi\ta\n", "tabs"),
         ("text,label,text\nhi,a,ho\n", "several columns named 'text'"),
         ("text,label\nhi,a\n".encode("utf-16"), "UTF-16.*UTF-8"),
         ("t\xe9xt,label\nhi,a\n".encode("latin-1"), "header .* not UTF-8"),
@@ -170,17 +166,34 @@ def test_modalities_are_the_configured_ones_that_have_a_column(table):
 )
 def test_a_table_without_the_required_columns_is_refused(table, content, message):
     with pytest.raises(UserError, match=message):
-        table_modalities(table(content), CONFIG)
+        config, _ = find_columns(table(content), Config())
+        list(iter_rows(table(content), CONFIG, list(config.columns)))
+
+
+def test_other_separators_and_formats_give_the_same_rows(table):
+    contents = ("text,label\nhi,a|b\n", "text;label\nhi;a|b\n", "text\tlabel\nhi\ta|b")
+    contents += (b'\n{"text": "hi", "label": "a|b"}\n',)
+    rows = [list(iter_rows(table(content), CONFIG)) for content in contents]
+    assert rows[0] == rows[1] == rows[2] == rows[3]
+    assert rows[0][0].labels == ("a", "b")
+
+
+def test_a_value_of_an_unknown_type_matters_only_in_a_column_that_is_used():
+    rows = [{"text": "hi", "label": "a", "boxes": {"x": [[1]]}}]
+    assert next(iter_rows(rows, CONFIG)).problem == ""
+    assert table_modalities(rows, CONFIG) == ("text",)
+    rows[0]["label"] = {"x": 1}
+    assert "column 'label'" in next(iter_rows(rows, CONFIG)).problem
 
 
 def test_a_renamed_column_that_is_missing_is_refused(table):
     path = table("text,photo_path,label\nhi,a.png,x\n")
     with pytest.raises(UserError, match="Did you mean 'photo_path'.*image"):
-        table_modalities(path, TableConfig(image="photopath"))
+        find_columns(path, Config(table=TableConfig(image="photopath")))
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(UserError, match="no.csv does not exist"):
-        table_modalities(tmp_path / "no.csv", CONFIG)
+        read_sample(tmp_path / "no.csv", 1)
     with pytest.raises(UserError, match="is a folder"):
-        list(iter_rows(tmp_path, CONFIG))
+        list(iter_rows(tmp_path, CONFIG, TEXT))

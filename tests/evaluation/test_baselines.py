@@ -3,12 +3,9 @@ import pytest
 from sklearn import linear_model
 
 from mmkeras.evaluation import baselines
-from mmkeras.evaluation.baselines import (
-    count_tokens,
-    fit_logistic_regression,
-    predict_majority,
-    summarize_frames,
-)
+from mmkeras.evaluation.baselines import fit_logistic_regression, predict_majority
+from mmkeras.modalities.audio.linear_features import summarize_frames
+from mmkeras.modalities.text.linear_features import count_tokens
 
 
 def accuracy(probabilities, targets):

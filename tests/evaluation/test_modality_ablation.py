@@ -10,14 +10,14 @@ from mmkeras.modalities.preprocessing_state import BINARY
 NAMES = ("text", "image", "audio")
 TRAINED = SimpleNamespace(
     config=Config(evaluate=EvaluateConfig(bootstrap_resamples=200)),
-    state=SimpleNamespace(modalities=NAMES, task=BINARY),
+    state=SimpleNamespace(task=BINARY),
 )
 
 
 class VotingPredictor:
     """Fake predictor that sums the weighted votes of the modalities present."""
 
-    modalities = NAMES
+    branches = {name: SimpleNamespace(key=name) for name in NAMES}
 
     def __init__(self, weights):
         self.weights = weights

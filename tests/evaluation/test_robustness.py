@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras.evaluation.robustness import LEVELS, noise_curves, replace_modality
+from mmkeras.evaluation.robustness import noise_axes, noise_curves
 from mmkeras.export.inference import Predictor
 from mmkeras.export.two_stage_inference import TwoStagePredictor
 from tests import table_factory
@@ -20,7 +20,7 @@ def curves(predictor, trained_model):
     """Measures the curves of rows in batches."""
 
     def measure(data, targets, batch=4):
-        batches = tf.data.Dataset.from_tensor_slices(data).batch(batch)
+        batches = tf.data.Dataset.from_tensor_slices({"columns": data}).batch(batch)
         return noise_curves(predictor, trained_model, batches, targets)
 
     return measure
@@ -45,14 +45,17 @@ def test_the_first_level_is_the_served_prediction(curves, trained_model):
     served = Predictor(trained_model)(data)["probabilities"]
     accuracy = (served.argmax(1) == targets.argmax(1)).mean()
     for m in NAMES:
-        assert [point["level"] for point in result[m]] == list(LEVELS[m])
+        assert [point["level"] for point in result[m]] == list(
+            trained_model.preprocessor.columns[m].noise_levels
+        )
         assert values(result[m])[0] == accuracy
 
 
 def test_a_modality_replaced_by_nothing_is_absent(predictor, trained_model):
     data, _ = rows()
     empty = [b""] * 10
-    inputs = replace_modality(predictor, predictor.encode(data), "text", empty)
+    inputs = predictor.encode(data)
+    inputs = predictor.replace_branch(inputs, "text", {"text": empty})
     served = Predictor(trained_model)({**data, "text": empty})["probabilities"]
     np.testing.assert_allclose(predictor.classify(inputs), served, atol=1e-6)
 
@@ -70,13 +73,13 @@ def test_noise_differs_between_rows_and_not_between_batch_sizes(curves, monkeypa
     data, targets = rows()
     data["text"], data["audio"] = [b"one two three"] * 10, [table_factory.tone()] * 10
     contents = {3: [], 10: []}
-    encode_one, size = TwoStagePredictor.encode_one, 0
+    replace_branch, size = TwoStagePredictor.replace_branch, 0
 
-    def recorded(self, modality, batch):
-        contents[size].extend((modality, content) for content in batch)
-        return encode_one(self, modality, batch)
+    def recorded(self, inputs, branch, changed):
+        contents[size].extend((branch, content) for content in changed[branch])
+        return replace_branch(self, inputs, branch, changed)
 
-    monkeypatch.setattr(TwoStagePredictor, "encode_one", recorded)
+    monkeypatch.setattr(TwoStagePredictor, "replace_branch", recorded)
     for size in contents:
         curves(data, targets, size)
     assert sorted(contents[3]) == sorted(contents[10])
@@ -86,7 +89,7 @@ def test_noise_differs_between_rows_and_not_between_batch_sizes(curves, monkeypa
 def test_a_model_of_vectors_has_no_curve(tmp_path):
     vectors = table_factory.text_model(tmp_path, "multiclass", encoder="vector")
     data = {"text": [table_factory.vector([1, 2])] * 3}
-    batches = tf.data.Dataset.from_tensor_slices(data).batch(3)
+    batches = tf.data.Dataset.from_tensor_slices({"columns": data}).batch(3)
     predictor = TwoStagePredictor(vectors)
     assert noise_curves(predictor, vectors, batches, np.eye(3)) == {}
 
@@ -98,3 +101,9 @@ def test_every_run_has_its_curves(metrics):
         for point in curve:
             low, value, high = (point["accuracy"][k] for k in ("low", "value", "high"))
             assert 0 <= low <= value <= high <= 1
+
+
+def test_the_axes_have_heading_unit_and_factor(trained_model):
+    axes = noise_axes(trained_model.preprocessor.branches.values())
+    assert axes["image"] == ("Blurred images", "blur, % of the side", 100)
+    assert list(axes) == list(NAMES)

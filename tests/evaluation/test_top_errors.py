@@ -18,6 +18,8 @@ def test_wrong_predictions_are_sorted_by_score_and_have_media(trained_model, dat
     )
     errors = top_errors(trained_model, dataset, "test", predictions)
     assert [(e.id, e.score) for e in errors] == [("r39", 0.8), ("r38", 0.6)]
-    assert [e.text for e in errors] == ["fresh grass number 39", "warm fire number 38"]
-    assert all(e.image.startswith(b"\x89PNG") for e in errors)
-    assert all(e.audio.startswith(b"RIFF") for e in errors)
+    contents = [{n: p["content"] for n, p in e.previews.items()} for e in errors]
+    texts = [content["text"] for content in contents]
+    assert texts == ["fresh grass number 39", "warm fire number 38"]
+    assert all(content["image"].startswith(b"\x89PNG") for content in contents)
+    assert all(content["audio"].startswith(b"RIFF") for content in contents)

@@ -9,7 +9,6 @@ from mmkeras.data.table import iter_rows
 from mmkeras.explanation.explainer import Explainer
 from mmkeras.export.inference import Predictor, load_trained
 from mmkeras.modalities.image.encoding import png_bytes
-from mmkeras.modalities.preprocessing_state import Scale
 from tests import table_factory
 from tests.preset_models import new_model, preset_state, tiny_preset
 
@@ -41,11 +40,9 @@ def read_row(tmp_path):
 
     def read(trained_model, cells):
         table = table_factory.write_table(tmp_path / "data.csv", [{"id": "r", **cells}])
-        config, widths = trained_model.config, trained_model.state.widths
-        names = ",".join(m for m in NAMES if m in cells)
-        columns = replace(config.table, modalities=names)
-        (row,) = iter_rows(table, columns, labeled=False)
-        return RowReader(tmp_path, config, widths).read(row)
+        config, names = trained_model.config, [m for m in NAMES if m in cells]
+        (row,) = iter_rows(table, config.table, names, labeled=False)
+        return RowReader(tmp_path, config).read(row)
 
     return read
 
@@ -87,7 +84,7 @@ def test_missing_modalities_have_no_share_nor_parts(explained, cells, missing, s
     assert explanation.status == status
     for m in NAMES:
         assert (explanation.shares[m] == 0) == (m in missing)
-        assert (getattr(explanation, m) is None) == (m in missing)
+        assert (m not in explanation.parts) == (m in missing)
     assert ("cannot be decoded" in str(explanation.problems)) == ("unread" in status)
     assert_shares_add_up(explanation)
 
@@ -97,7 +94,7 @@ def test_a_coloured_object_has_an_effect_and_the_white_background_has_none(expla
     pixels[4:16, 16:28] = table_factory.CLASSES["red"][0]
     explanation = explained(**EMPTY | {"image": png_bytes(pixels)})
     sign = 1 if explanation.explained == "red" else -1
-    effect = sign * explanation.image
+    effect = sign * np.array(explanation.parts["image"]["effects"])
     assert effect[1:4, 4:7].mean() > 0.1 * np.abs(effect).max() > 0.001
     assert np.abs(effect[6:, :2]).max() < 1e-6
     assert np.unravel_index(effect.argmax(), effect.shape)[0] < 5
@@ -106,7 +103,7 @@ def test_a_coloured_object_has_an_effect_and_the_white_background_has_none(expla
 def test_the_words_of_a_class_have_an_effect_and_unknown_words_have_none(explained):
     text = "something warm fire else"
     explanation = explained(**EMPTY | {"text": text})
-    effects = {text[a:b]: e for a, b, e in explanation.text}
+    effects = {part["word"]: part["effect"] for part in explanation.parts["text"]}
     assert set(effects) == set(text.split())
     sign = 1 if explanation.explained == "red" else -1
     assert sign * (effects["warm"] + effects["fire"]) > 0
@@ -116,31 +113,32 @@ def test_the_words_of_a_class_have_an_effect_and_unknown_words_have_none(explain
 def test_without_its_only_word_a_row_is_as_without_text(explained):
     full = explained(**complete() | {"text": "fire"})
     without = explained(**complete() | {"text": ""})
-    ((_, _, effect),) = full.text
+    (part,) = full.parts["text"]
     is_same_class = without.explained == full.explained
     p = without.probability if is_same_class else 1 - without.probability
-    assert full.probability - effect == pytest.approx(p, abs=1e-6)
+    assert full.probability - part["effect"] == pytest.approx(p, abs=1e-6)
 
 
 def test_audio_is_explained_by_bands_and_time(explained):
     explanation = explained(**EMPTY | {"audio": complete()["audio"]})
-    assert explanation.audio.shape[0] == len(explanation.band_edges_hz) - 1 == 8
-    assert np.abs(explanation.audio).max() > 0
-    assert explanation.seconds == pytest.approx(0.2, abs=0.01)
+    audio = explanation.parts["audio"]
+    assert len(audio["effects"]) == len(audio["band_edges_hz"]) - 1 == 8
+    assert np.abs(audio["effects"]).max() > 0
+    assert audio["seconds"] == pytest.approx(0.2, abs=0.01)
 
 
 def test_a_click_has_a_share_and_no_parts(explained):
     click = table_factory.tone(seconds=0.003)
     explanation = explained(**EMPTY | {"text": "!", "audio": click})
-    assert explanation.status == "image absent" and explanation.audio is None
-    assert len(explanation.text) == 1
+    assert explanation.status == "image absent"
+    assert list(explanation.parts) == ["text"] and len(explanation.parts["text"]) == 1
 
 
 def test_vectors_have_shares_only(tmp_path, read_row):
     vectors = table_factory.text_model(tmp_path, "multilabel", encoder="vector")
     read = read_row(vectors, {"text": table_factory.vector([1, 2])})
     explanation = Explainer(vectors).explain(read)
-    assert explanation.text is None and set(explanation.shares) == {"text"}
+    assert explanation.parts == {} and set(explanation.shares) == {"text"}
     assert explanation.predicted == "a|c" and explanation.explained == "a"
 
 
@@ -154,9 +152,9 @@ def test_vectors_have_shares_only(tmp_path, read_row):
 def test_the_predictions_of_a_preset_are_explained(name, read_row):
     config = tiny_preset(name)
     state = preset_state(config, tokens=20)
-    width = state.widths["audio"]
-    scale = Scale(mean=(-4.0,) * width, deviation=(2.0,) * width)
-    model = new_model(config, replace(state, scales={"audio": scale}))
+    width = state.columns["audio"]["width"]
+    scale = {"width": width, "mean": [-4.0] * width, "deviation": [2.0] * width}
+    model = new_model(config, replace(state, columns=state.columns | {"audio": scale}))
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     read = read_row(model, {**complete(), "image": png_bytes(noise)})
     explanation = Explainer(model).explain(read)
@@ -165,6 +163,8 @@ def test_the_predictions_of_a_preset_are_explained(name, read_row):
     assert explanation.probability == pytest.approx(served[0, column], abs=1e-5)
     assert explanation.empty_probability == pytest.approx(served[1, column], abs=1e-5)
     assert_shares_add_up(explanation)
-    assert explanation.image.shape == (8, 8) and len(explanation.text) == 4
-    assert np.isfinite(explanation.image).all() and np.isfinite(explanation.audio).all()
-    assert np.abs(explanation.image).max() > 0 or np.abs(explanation.audio).max() > 0
+    parts = explanation.parts
+    image, audio = (np.array(parts[m]["effects"]) for m in ("image", "audio"))
+    assert image.shape == (8, 8) and len(parts["text"]) == 4
+    assert np.isfinite(image).all() and np.isfinite(audio).all()
+    assert np.abs(image).max() > 0 or np.abs(audio).max() > 0

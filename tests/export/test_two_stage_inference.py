@@ -48,12 +48,17 @@ def test_a_removed_modality_counts_as_absent(trained_model, two_stage, data, wit
 
 
 @pytest.mark.parametrize("modality", NAMES)
-def test_one_modality_is_encoded_as_among_the_others(two_stage, data, modality):
+def test_one_branch_is_replaced_as_it_is_encoded_among_the_others(
+    two_stage, data, modality
+):
     inputs = two_stage.encode(data)
-    values, present = two_stage.encode_one(modality, data[modality])
-    np.testing.assert_allclose(values, inputs[modality], atol=1e-6)
-    column = NAMES.index(modality)
-    np.testing.assert_array_equal(present, inputs["present"][:, column] > 0)
+    other = two_stage.encode({**data, modality: data[modality][::-1]})
+    replaced = two_stage.replace_branch(
+        inputs, modality, {modality: data[modality][::-1]}
+    )
+    for name in (*NAMES, "present"):
+        np.testing.assert_allclose(replaced[name], other[name], atol=1e-6)
+    np.testing.assert_array_equal(inputs["present"], two_stage.encode(data)["present"])
 
 
 def test_a_model_without_presence_gets_the_values_of_an_absent_row(data):

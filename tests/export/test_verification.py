@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mmkeras.config import Config
 from mmkeras.errors import ExportMismatchError, UserError
 from mmkeras.export import verification
 from mmkeras.export.inference import Predictor
@@ -18,14 +19,18 @@ from mmkeras.export.verification import (
     rows_to_examples,
     verify_export,
 )
+from mmkeras.modalities.columns import build_columns
 from tests import table_factory
 
 MODALITIES = ("text", "image", "audio")
+COLUMNS = {column.name: column for column in build_columns(Config())}
+TEXT_ONLY = {"text": COLUMNS["text"]}
+BOTH = {**TEXT_ONLY, "image": COLUMNS["image"]}
 
 
 def test_golden_batches_are_complete_absent_broken_mixed_and_empty(complete_row):
     rows = [{**complete_row, "audio": b""}, complete_row, complete_row]
-    batches = golden_batches(rows, MODALITIES)
+    batches = golden_batches(rows, COLUMNS)
     assert list(batches) == [
         "complete",
         *(f"{m} {kind}" for m in MODALITIES for kind in ("absent", "broken")),
@@ -45,17 +50,17 @@ def test_golden_batches_are_complete_absent_broken_mixed_and_empty(complete_row)
 
 def test_the_most_complete_rows_come_first_and_are_at_most_four(complete_row):
     silent = {**complete_row, "audio": b""}
-    batches = golden_batches([silent] * 5 + [complete_row], MODALITIES)
+    batches = golden_batches([silent] * 5 + [complete_row], COLUMNS)
     assert batches["complete"]["audio"] == [complete_row["audio"], b"", b"", b""]
 
 
 def test_golden_batches_need_a_row():
     with pytest.raises(ValueError, match="at least one row"):
-        golden_batches([], MODALITIES)
+        golden_batches([], COLUMNS)
 
 
 def test_broken_golden_rows_are_broken_for_every_modality(trained_model, complete_row):
-    batches = golden_batches([complete_row], MODALITIES)
+    batches = golden_batches([complete_row], COLUMNS)
     rows = [batches[f"{m} broken"] for m in MODALITIES]
     result = Predictor(trained_model)({m: [r[m][0] for r in rows] for m in MODALITIES})
     assert list(result["status"]) == [f"{m} unreadable".encode() for m in MODALITIES]
@@ -69,15 +74,16 @@ def write_records(path, *records):
 
 
 def test_examples_are_read_back_and_a_missing_modality_is_empty(tmp_path):
-    both = rows_to_examples({"text": [b"a", b""], "image": [b"\xff", b"\0"]})
-    path = write_records(tmp_path / "rows", *both, *rows_to_examples({"text": [b"c"]}))
+    both = rows_to_examples({"text": [b"a", b""], "image": [b"\xff", b"\0"]}, BOTH)
+    one = rows_to_examples({"text": [b"c"]}, TEXT_ONLY)
+    path = write_records(tmp_path / "rows", *both, *one)
     expected = [
         {"text": b"a", "image": b"\xff"},
         {"text": b"", "image": b"\0"},
         {"text": b"c", "image": b""},
     ]
-    assert read_rows(path, ("text", "image"), limit=9) == expected
-    assert read_rows(path, ("text", "image"), limit=2) == expected[:2]
+    assert read_rows(path, BOTH, limit=9) == expected
+    assert read_rows(path, BOTH, limit=2) == expected[:2]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,7 @@ def test_rows_that_are_missing_or_damaged_are_refused(tmp_path, records, message
     if records is not None:
         write_records(path, *records)
     with pytest.raises(UserError, match=message):
-        read_rows(path, ("text",), 9)
+        read_rows(path, TEXT_ONLY, 9)
 
 
 GOOD = {"text": [b"hi", b"ho"]}

@@ -25,12 +25,20 @@ def test_bars_of_negative_shares_end_at_zero_and_of_positive_ones_start_there():
 
 def test_all_noise_charts_share_one_scale_and_show_intervals():
     noise = {"audio": [point(None, 0.1)], "image": [point(0, 0.8), point(0.02, 0.7)]}
-    image, audio = charts.noise_curves(noise)
+    axes = {"image": ("Blur", "%", 100), "audio": ("Noise", "dB", 1)}
+    audio, image = charts.noise_curves(noise, axes)
+    assert (image["heading"], audio["axis"]) == ("Blur", "dB")
     assert image["levels"] == audio["levels"]
     assert [label for _, label in image["ticks"]] == ["clean", "2"]
     for p in image["points"] + audio["points"]:
         assert p["high"] < p["value"] < p["low"]  # y grows downwards
     assert audio["points"][0]["value"] > image["points"][0]["value"]
+
+
+def test_noise_charts_of_one_kind_name_their_branch():
+    axes = dict.fromkeys(("left", "right"), ("Blurred images", "%", 100))
+    charts_of_two = charts.noise_curves({"left": [point(0, 1)], "right": []}, axes)
+    assert [c["heading"] for c in charts_of_two] == ["Blurred images: left"]
 
 
 @pytest.mark.parametrize(

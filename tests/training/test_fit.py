@@ -6,13 +6,13 @@ import pytest
 import tensorflow as tf
 
 from mmkeras.config import AugmentConfig, TrainConfig
-from mmkeras.data.feature_cache import image_vectors
+from mmkeras.data.feature_cache import cached_features
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
-from mmkeras.data.input_pipeline import Batches
+from mmkeras.data.input_pipeline import Batches, Features
 from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.models.losses import build_loss
-from mmkeras.models.model import IMAGE_ENCODER, build_model
+from mmkeras.models.model import backbones, build_model
 from mmkeras.training.checkpoints import Checkpoints, latest_checkpoint, read_state
 from mmkeras.training.fit import build_optimizer, fit, is_better, progress_name
 from tests import table_factory
@@ -213,14 +213,16 @@ class TwoPhases:
         image = {"frozen": "yes", **image}
         changes = {"image": image, "train": train, "loss": {"image": 0.5}}
         self.model, batches = setup.prepare(epochs=1, **changes)
-        self.encoder = self.model.get_layer(IMAGE_ENCODER)
+        self.encoder = backbones(self.model)["image"]
         self.before = self.encoder.get_weights()
         self.folder, self.batches = folder, [self.with_vectors(b) for b in batches]
 
     def with_vectors(self, b):
-        path = image_vectors(self.encoder, b.dataset, b.preprocessor, b.split)
-        shape = self.encoder.output_shape[1:]
-        return replace(b, image_vectors=path, image_shape=shape)
+        rows = b.dataset, b.preprocessor, "image", b.split
+        features = Features(
+            cached_features(self.encoder, *rows), self.encoder.output_shape[1:]
+        )
+        return replace(b, features={"image": features})
 
     def run(self):
         return fit(self.model, *self.batches, self.folder / "checkpoints", self.folder)

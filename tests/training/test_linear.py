@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mmkeras.config.presets import PRESETS
-from mmkeras.data.input_pipeline import read_rows
+from mmkeras.data.input_pipeline import COLUMNS, read_rows
 from mmkeras.errors import UserError
 from mmkeras.evaluation.baseline_features import read_baseline_features
 from mmkeras.evaluation.baselines import fit_logistic_regression
@@ -72,9 +72,10 @@ def test_the_served_model_is_the_logistic_regression_of_the_reports(
         blocks, targets, task, seed=0, max_iterations=5000
     )
     rows, _ = read_baseline_features(model, dataset, "test", 99)
-    names = run_data.state.modalities
-    raw = list(read_rows(dataset.files("test"), names).as_numpy_iterator())
-    served = Predictor(trained_model)({m: [row[m] for row in raw] for m in names})
+    columns = run_data.preprocessor.columns
+    raw = list(read_rows(dataset.files("test"), columns.values()).as_numpy_iterator())
+    data = {name: [row[COLUMNS][name] for row in raw] for name in columns}
+    served = Predictor(trained_model)(data)
     np.testing.assert_allclose(
         served["probabilities"], regression.predict(rows, task), atol=2e-3
     )

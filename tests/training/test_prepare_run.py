@@ -75,8 +75,8 @@ def test_numbers_and_auto_can_be_mixed_when_a_run_goes_on(
 def test_missing_weights_are_known_before_a_row_is_read(
     folder, table, tiny_config, monkeypatch
 ):
-    def refuse(config, modalities):
-        assert config.image.weights == "none" and modalities == ("text",)
+    def refuse(config):
+        assert config.image.weights == "none" and list(config.columns) == ["text"]
         raise UserError("no network")
 
     monkeypatch.setattr(prepare, "fetch_pretrained", refuse)
@@ -92,8 +92,10 @@ def test_detected_vectors_are_in_config_yaml_alone(folder, table, tiny_config):
     ]
     table_factory.write_table(table, rows)
     run_data = prepare_run(folder, tiny_config(), table)
-    assert run_data.config.text.encoder == "vector"
-    assert run_data.state.widths == {"text": 2}
+    entry = {"type": "text", "encoder": "vector", "vector_width": 2}
+    assert run_data.config.columns == {"text": entry}
+    assert run_data.state.columns["text"]["width"] == 2
+    assert run_manifest.read_manifest(folder)["settings"]["columns"] == {}
     assert run_manifest.read_manifest(folder)["settings"]["text"]["encoder"] == "tfidf"
     start(folder)
     for config in (tiny_config(), run_data.config):  # same command, or config.yaml

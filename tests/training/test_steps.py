@@ -159,7 +159,7 @@ def test_unimodal_models_are_trained(folder, tiny_config, trained_inputs, monkey
     metrics = json.loads((folder / "metrics.json").read_text())
     for m in ("text", "audio"):
         unimodal = load_trained(folder / "alone" / m)
-        assert unimodal.state.modalities == (m,)
+        assert unimodal.state.branches == {m: (m,)}
         contents = [row[m] if m == "audio" else row[m].encode() for row in rows[32:]]
         labels = Predictor(unimodal)({m: contents})["label"]
         correct = [

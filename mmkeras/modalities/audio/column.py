@@ -14,11 +14,6 @@ from mmkeras.modalities.column import (
 )
 from mmkeras.modalities.media import count_media
 
-SUFFIXES = tuple(
-    ".wav .flac .ogg .oga .opus .mp3 .aiff .aif .au .w64 .rf64 .caf .m4a .aac "
-    ".webm".split()
-)
-
 
 class Audio(BranchColumn):
     """Column of paths of audio files, or of their content."""
@@ -26,6 +21,10 @@ class Audio(BranchColumn):
     type = "audio"
     has_encoder_of_vectors = True
     has_files = True
+    suffixes = tuple(
+        ".aac .aif .aifc .aiff .au .caf .flac .m4a .mp3 .oga .ogg .opus .rf64 .w64 "
+        ".wav .webm".split()
+    )
     identifies_row = True
     # Windows and frequencies must fit the rate.
     read_settings = ("rate_hz", "clip_s", "window_ms", "hop_ms", "low_hz", "high_hz")
@@ -52,7 +51,7 @@ class Audio(BranchColumn):
 
     @classmethod
     def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
-        return count_media(cells, files, SUFFIXES, cls._is_audio, "audio")
+        return count_media(cells, files, cls.suffixes, cls._is_audio, "audio")
 
     @staticmethod
     def _is_audio(data: bytes) -> bool:

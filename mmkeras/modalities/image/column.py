@@ -8,8 +8,6 @@ from typing import Any
 from mmkeras.modalities.column import BranchColumn, Content, Effects, FileReader
 from mmkeras.modalities.media import count_media
 
-SUFFIXES = tuple(".jpg .jpeg .png .gif .bmp .tif .tiff .webp .heic .heif .avif".split())
-
 
 class Image(BranchColumn):
     """Column of paths of images, or of their content."""
@@ -17,6 +15,10 @@ class Image(BranchColumn):
     type = "image"
     has_encoder_of_vectors = True
     has_files = True
+    suffixes = tuple(
+        ".avif .bmp .gif .heic .heif .jfif .jpe .jpeg .jpg .png .tif .tiff "
+        ".webp".split()
+    )
     identifies_row = True
     read_settings = ("size_px", "max_megapixels")
     encoder_settings = ("encoder", "weights", "frozen", "width", "patch_px", "units")
@@ -34,7 +36,7 @@ class Image(BranchColumn):
 
     @classmethod
     def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
-        return count_media(cells, files, SUFFIXES, cls._is_image, "images")
+        return count_media(cells, files, cls.suffixes, cls._is_image, "images")
 
     @staticmethod
     def _is_image(data: bytes) -> bool:

@@ -1,0 +1,81 @@
+"""Tables as JSON Lines, or as one JSON list or dictionary of columns."""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+
+from mmkeras.data.tables.content import Content
+from mmkeras.data.tables.memory import open_columns, open_mappings
+from mmkeras.data.tables.table import Record, Table, clean_columns, convert_row
+from mmkeras.errors import UserError, one_line
+
+
+def open_json(content: Content) -> Table:
+    """Returns the table of a JSON file; one with an object per line is streamed.
+
+    Raises:
+        UserError: The file is broken or has no object, or columns have the same name.
+    """
+    with content.open_text() as file:
+        first = next((line for line in file if line.strip()), "").strip()
+        if first.startswith("{") and first.endswith("}"):
+            return _open_lines(content)
+    with content.open_text() as file:
+        try:
+            values = json.load(file)
+        except (ValueError, RecursionError) as error:
+            text = f"{content.name} is not JSON: {one_line(error)}. {_remedy()}"
+            raise UserError(text) from None
+    kwargs = {"folder": content.folder, "hash_content": content.fingerprint}
+    kwargs |= {"note": content.note}
+    if isinstance(values, dict):
+        return open_columns(values, content.name, **kwargs)
+    return open_mappings(values, content.name, **kwargs)
+
+
+def _remedy():
+    return 'Write one object per line: {"text": "hi", "label": "a"}.'
+
+
+def _open_lines(content):
+    keys: dict[str, None] = {}
+    for _, row in _objects(content):
+        if isinstance(row, dict):
+            keys |= dict.fromkeys(row)
+    if not keys:
+        raise UserError(f"{content.name} has no JSON object with a key. {_remedy()}")
+    columns = dict(zip(keys, clean_columns(content.name, keys), strict=True))
+    return Table(
+        name=content.name,
+        folder=content.folder,
+        columns=tuple(columns.values()),
+        unit="line",
+        note=content.note,
+        read=partial(_read, content, columns),
+        hash_content=content.fingerprint,
+    )
+
+
+def _read(content, columns, used) -> Iterator[Record]:
+    raw = {key: column for key, column in columns.items() if column in used}
+    for line, row in _objects(content):
+        if isinstance(row, dict):
+            row = convert_row({c: row.get(key, "") for key, c in raw.items()})
+        yield line, row
+
+
+def _objects(content):
+    """Yields (line, object) or (line, problem); skips blank lines."""
+    with content.open_text() as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                yield number, f"is not JSON: {one_line(error)}"
+            except RecursionError:
+                yield number, "is JSON with too many levels"
+            else:
+                fault = f"is of type {type(value).__name__}, not a JSON object"
+                yield number, value if isinstance(value, dict) else fault

@@ -1,0 +1,93 @@
+"""Columns of numbers."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mmkeras.errors import shorten
+from mmkeras.modalities.column import Content, FileReader
+from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.tabular.column import TabularColumn, cell_text
+
+_ABSENT = ("", "nan", "na", "n/a", "null", "none")
+_BOOLEANS = {"true": 1.0, "false": 0.0}
+_INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+# With separators of thousands or a decimal comma. "1,234" can be either.
+_ENGLISH = re.compile(r"[+-]?[0-9]{1,3}((,[0-9]{3})+\.[0-9]*|(,[0-9]{3}){2,})")
+_GERMAN = re.compile(
+    r"[+-]?([0-9]{1,3}((\.[0-9]{3})+,[0-9]*|(\.[0-9]{3}){2,})"
+    r"|[0-9]*,([0-9]{1,2}|[0-9]{4,})|(0|[0-9]{4,}),[0-9]{3})"
+)
+FEW_INTEGERS = 10  # at most so many different ones are categories
+
+
+def parse_number(cell: Any) -> float:
+    """Returns the number that a cell has; NaN for words such as "NA" and "null".
+
+    Raises:
+        Unreadable: Not a number, an ambiguous one, or beyond float32.
+
+    Example:
+        parse_number("1,234.5")  # 1234.5
+    """
+    text = cell_text(cell)
+    word = text.lower()
+    if word in _ABSENT:
+        return math.nan
+    if word in _BOOLEANS:
+        return _BOOLEANS[word]
+    if _ENGLISH.fullmatch(text):
+        text = text.replace(",", "")
+    elif _GERMAN.fullmatch(text):
+        text = text.replace(".", "").replace(",", ".")
+    if re.fullmatch(r"[+-]?[0-9]{1,3},[0-9]{3}", text):
+        reason = f"'{text}' is ambiguous: write it without the comma, or with a point"
+        raise Unreadable(reason)
+    if not _NUMBER.fullmatch(text) and not _INFINITE.fullmatch(text):
+        raise Unreadable(f"not a number: '{shorten(text, 40)}'")
+    with np.errstate(over="ignore"):
+        number = float(np.float32(text))
+    if math.isinf(number):
+        raise Unreadable(f"not finite in float32: '{shorten(text, 40)}'")
+    return number
+
+
+def parse_numbers(cells: Sequence[Any]) -> list[float]:
+    """Returns the numbers of a column without NaN; none if a cell is not a number."""
+    try:
+        numbers = [parse_number(cell) for cell in cells]
+    except Unreadable:
+        return []
+    return [number for number in numbers if not math.isnan(number)]
+
+
+class Numeric(TabularColumn):
+    """Column of numbers, served as float32."""
+
+    type, width, takes_strings = "numeric", 1, False
+
+    @classmethod
+    def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
+        numbers = parse_numbers(cells)
+        values = set(numbers)
+        if len(values) < 2:
+            return ""
+        if all(number.is_integer() for number in numbers):
+            pairs = zip(numbers, numbers[1:], strict=False)
+            counts_up = all(x < y for x, y in pairs)
+            is_range = max(numbers) - min(numbers) == len(values) - 1
+            is_id = counts_up or (is_range and len(values) == len(numbers))
+            if is_id or len(values) <= FEW_INTEGERS:
+                return ""
+        return "numbers"
+
+    def read(self, cell: Any, files: FileReader) -> Content:
+        number = parse_number(cell)
+        return Content(data=number, digest=str(number).encode())
+
+    def numbers(self, values):
+        return values[:, None]

@@ -1,0 +1,68 @@
+import pytest
+
+from mmkeras.data.tables import open_table
+from mmkeras.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def create(*paths):
+        for path in paths:
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text("x")
+        return tmp_path
+
+    return create
+
+
+def test_a_subfolder_is_a_class_and_files_are_sorted(folder):
+    paths = ["dog/2.PNG", "dog/1.jpg", "cat/b/3.png", "dog/.x.png", ".git/a.png"]
+    root = folder(*paths, "dog/notes.txt", "a.png")
+    table = open_table(root)
+    assert (table.columns, table.folder) == (("image", "label"), str(root))
+    rows = [tuple(row.values()) for _, row in table.records()]
+    assert rows == [("cat/b/3.png", "cat"), ("dog/1.jpg", "dog"), ("dog/2.PNG", "dog")]
+    assert [number for number, _ in table.records()] == [0, 1, 2]
+    assert table.note == "skipped files that are no images or audio: 1"
+
+
+def test_folders_of_splits_are_a_column(folder):
+    table = open_table(folder("Train/cat/1.wav", "val/cat/2.wav", "test/dog/3.mp3"))
+    assert table.columns == ("audio", "label", "split")
+    rows = [tuple(row.values()) for _, row in table.records()]
+    assert rows == [
+        ("Train/cat/1.wav", "cat", "Train"),
+        ("test/dog/3.mp3", "dog", "test"),
+        ("val/cat/2.wav", "cat", "val"),
+    ]
+    assert [row for _, row in table.records(["label"])][1] == {"label": "dog"}
+
+
+def test_classes_named_like_splits_are_classes(folder):
+    table = open_table(folder("train/1.png", "test/2.png"))
+    assert [row["label"] for _, row in table.records()] == ["test", "train"]
+
+
+def test_folders_below_classes_are_no_classes(folder):
+    table = open_table(folder("cat/a/1.png", "dog/b/2.png"))
+    assert [tuple(row.values()) for _, row in table.records()] == [
+        ("cat/a/1.png", "cat"),
+        ("dog/b/2.png", "dog"),
+    ]
+
+
+def test_the_fingerprint_depends_on_names_and_sizes(folder):
+    first = open_table(folder("cat/1.png")).fingerprint()
+    assert open_table(folder()).fingerprint() == first
+    assert open_table(folder("cat/2.png")).fingerprint() != first
+
+
+def test_images_and_audio_are_refused(folder):
+    with pytest.raises(UserError, match="'cat/1.png' and 'dog/2.wav'. Give a folder"):
+        open_table(folder("cat/1.png", "dog/2.wav"))
+
+
+@pytest.mark.parametrize("paths", [[], ["a.png"], ["cat/a.txt"]])
+def test_a_folder_without_classes_is_refused(folder, paths):
+    with pytest.raises(UserError, match="is a folder without .* Give the path"):
+        open_table(folder(*paths))

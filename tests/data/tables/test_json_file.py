@@ -1,0 +1,69 @@
+import io
+import json
+
+import numpy as np
+import pytest
+
+from mmkeras.data.tables import open_table
+from mmkeras.errors import UserError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="data.jsonl"):
+        (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+        return tmp_path / name
+
+    return write
+
+
+def test_an_object_per_line_is_a_row_with_its_line(write):
+    path = write(
+        '\ufeff{"text": "h\u00e9", "label ": "a"}\r\n\r\n{"id": 7, "text": null}\n'
+        '{"text": \n[1]\n{"text": {"x": 1}}\n'
+    )
+    table = open_table(path)
+    assert (table.columns, table.unit) == (("text", "label", "id"), "line")
+    first, second, *others = table.records()
+    assert first == (1, {"text": "h\u00e9", "label": "a", "id": ""})
+    assert second == (3, {"text": "", "label": "", "id": "7"})
+    assert [line for line, _ in others] == [4, 5, 6]
+    problems = [problem for _, problem in others]
+    assert problems[0].startswith("is not JSON: ")
+    assert problems[1] == "is of type list, not a JSON object"
+    assert problems[2].startswith("column 'text' is a dictionary with the keys x")
+
+
+def test_a_vector_and_several_paths_are_cells(write):
+    path = write('{"text": [0.5, 2], "image": ["a.png", "b.png"]}\n')
+    ((_, row),) = open_table(path).records()
+    assert list(np.load(io.BytesIO(row["text"]))) == [0.5, 2]
+    assert row["image"] == ("a.png", "b.png")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_list_of_objects_and_an_object_of_lists_are_tables(write, indent):
+    rows = [{"text": "hi", "label": "a"}, {"text": "ho"}]
+    table = open_table(write(json.dumps(rows, indent=indent), "data.json"))
+    assert [row["label"] for _, row in table.records()] == ["a", ""]
+    assert table.unit == "row"
+    columns = {"text": ["hi", "ho"], "label": ["a", "b"]}
+    table = open_table(write(json.dumps(columns, indent=2), "data.json"))
+    assert list(table.records())[1] == (1, {"text": "ho", "label": "b"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"text": "hi"},\n', "is not JSON.*one object per line"),
+        ("{}\n{}\n", "no JSON object with a key"),
+        ('[{"text": "hi"}, 1', "is not JSON"),
+        ('{\n"text": "hi"\n}\n', "column 'text' is a str"),
+        ('{"text": "hi", "text ": "ho"}\n', "several columns named 'text'"),
+    ],
+)
+def test_a_file_without_rows_is_refused(write, text, message):
+    path = write(text)
+    with pytest.raises(UserError, match=message) as error:
+        open_table(path)
+    assert str(path) in str(error.value)

@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+
+from mmkeras.config import Config, TableConfig
+from mmkeras.data.columns import Role, describe_roles, find_columns
+from mmkeras.errors import UserError
+from tests.table_factory import image, tone, vector
+
+LABELS = ("a", "b")
+
+
+@pytest.fixture
+def find(tmp_path):
+    """Writes columns of cells, and finds their roles by settings of the table."""
+    (tmp_path / "a.png").write_bytes(image())
+    (tmp_path / "a.wav").write_bytes(tone())
+    (tmp_path / "a.npy").write_bytes(vector(range(5)))
+
+    def find(columns, **settings):
+        rows = zip(*columns.values(), strict=True)
+        lines = [columns, *rows]
+        text = "".join(",".join(map(str, line)) + "\n" for line in lines)
+        (tmp_path / "data.csv").write_text(text)
+        entries = settings.pop("entries", {})
+        config = Config(columns=entries, table=TableConfig(**settings))
+        config, roles = find_columns(tmp_path / "data.csv", config)
+        types = {name: entry["type"] for name, entry in config.columns.items()}
+        return types, {role.column: role for role in roles}, config
+
+    return find
+
+
+def repeat(*cells, rows=20):
+    return [cells[i % len(cells)] for i in range(rows)]
+
+
+LABEL = {"label": repeat(*LABELS)}
+
+
+def test_columns_with_the_names_of_types_need_no_declaration(find):
+    types, roles, _ = find({"audio": repeat(""), "text": repeat("x"), **LABEL})
+    assert list(types.items()) == [("text", "text"), ("audio", "audio")]
+    assert roles["text"] == Role(column="text", use="text", reason="by its name")
+    assert roles["label"].use == "label"
+
+
+def test_declared_columns_have_their_types_in_the_order_of_the_branches(find):
+    table = {"photo": repeat("a.png"), "body": repeat("x y"), "head": repeat("z")}
+    types, roles, _ = find({**table, **LABEL}, text="head, body", image="photo")
+    assert list(types.items()) == [
+        ("head", "text"),
+        ("body", "text"),
+        ("photo", "image"),
+    ]
+    assert roles["head"].reason == "declared"
+
+
+def test_settings_of_a_column_stay_with_it(find):
+    entry = {"type": "text", "encoder": "lstm"}
+    _, _, config = find({"head": repeat("x"), **LABEL}, entries={"head": entry})
+    assert config.columns == {"head": entry}
+
+
+def test_other_columns_are_recognised_by_their_content(find):
+    table = {
+        "picture": repeat("a.png"),
+        "sound": repeat("a.wav"),
+        "embedding": repeat("a.npy"),
+        "prose": [f"some words, {i}".replace(",", "") for i in range(20)],
+        "nothing": repeat(""),
+        "uid": [f"r{i}" for i in range(20)],
+        "row": list(range(7, 27)),
+    }
+    types, roles, config = find({**table, **LABEL})
+    expected = {"prose": "text", "picture": "image", "sound": "audio"}
+    assert types == {**expected, "embedding": "vector"}
+    assert config.columns["embedding"]["vector_width"] == 5
+    assert roles["picture"].reason == "paths of images"
+    assert roles["nothing"] == Role(column="nothing", use="", reason="empty")
+    assert "id" in roles["uid"].reason and not roles["uid"].use
+    assert roles["row"].reason == "counts the rows"
+
+
+def test_a_label_with_another_name_is_no_input(find):
+    table = {"text": repeat("x y"), "adopted": repeat("yes", "no")}
+    types, roles, _ = find(table, label="adopted")
+    assert types == {"text": "text"} and roles["adopted"].use == "label"
+
+
+def test_a_column_of_files_without_a_role_is_refused_if_others_are_declared(find):
+    table = {"photo": repeat("a.png"), "second": repeat("a.png"), **LABEL}
+    with pytest.raises(UserError, match="'second'.*--table.image photo,second") as e:
+        find(table, image="photo")
+    assert "--table.ignore second" in str(e.value)
+    types, roles, _ = find(table, image="photo", ignore="second")
+    assert types == {"photo": "image"} and roles["second"].use == ""
+
+
+def test_a_column_that_is_not_declared_is_left_out_if_others_are(find):
+    table = {"head": repeat("x"), "note": repeat("some words"), **LABEL}
+    types, roles, _ = find(table, text="head")
+    assert types == {"head": "text"} and not roles["note"].use
+
+
+def test_table_modalities_chooses_types_or_columns(find):
+    table = {"text": repeat("x"), "image": repeat("a.png"), **LABEL}
+    assert find(table, modalities="image")[0] == {"image": "image"}
+    _, roles, _ = find(table, modalities="text")
+    assert roles["image"] == Role(column="image", use="", reason="table.modalities")
+
+
+def test_a_declared_column_that_is_missing_is_refused(find):
+    with pytest.raises(UserError, match="no column 'titel'.*Did you mean 'title'"):
+        find({"title": repeat("x"), **LABEL}, text="titel")
+    with pytest.raises(UserError, match="type 'txt'.*Did you mean 'text'"):
+        find({"title": repeat("x"), **LABEL}, entries={"title": "txt"})
+
+
+def test_a_table_without_an_input_is_refused(find):
+    with pytest.raises(UserError, match="no column 'text' or 'image' or 'audio'"):
+        find({"x": repeat(""), **LABEL})
+
+
+@pytest.mark.parametrize("name", ["text", "image", "audio"])
+def test_paths_of_vectors_make_a_column_of_any_type_one_of_vectors(find, name):
+    _, _, config = find({name: repeat("a.npy", ""), **LABEL})
+    entry = {"type": name, "encoder": "vector", "vector_width": 5}
+    assert config.columns == {name: entry}
+
+
+def test_the_width_is_that_of_most_readable_vectors(find, tmp_path):
+    for name, width in (("c", 5), ("d", 6), ("e", 6)):
+        np.save(tmp_path / f"{name}.npy", np.zeros(width, "float32"))
+    cells = ["gone.npy", "c.npy", "d.npy", "e.npy"]
+    table = {"text": cells, "label": repeat(*LABELS, rows=4)}
+    assert find(table)[2].columns["text"]["vector_width"] == 6
+    table = {"text": ["gone.npy"] * 2, "label": LABELS}
+    with pytest.raises(UserError, match="text column.*first 2 .*gone.npy.*paths"):
+        find(table)
+
+
+def test_found_columns_are_found_again(find):
+    table = {"picture": repeat("a.png"), "embedding": repeat("a.npy"), **LABEL}
+    _, _, config = find(table)
+    assert find(table, entries=config.columns)[2].columns == config.columns
+
+
+def test_the_line_of_roles_names_every_column_and_the_reason(find):
+    _, roles, _ = find({"text": repeat("x y"), "empty": repeat(""), **LABEL})
+    assert describe_roles(list(roles.values())) == (
+        "Columns: text: text (by its name); empty: not used (empty); label: label."
+    )
