@@ -23,7 +23,13 @@ from mmkeras.config import Config
 from mmkeras.environment.extras import check_extras
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.files import check_file, check_files, exclusive_lock, is_remote
+from mmkeras.files import (
+    check_file,
+    check_files,
+    check_table,
+    exclusive_lock,
+    is_remote,
+)
 from mmkeras.full_disk import find_full_disk
 from mmkeras.path_patterns import check_no_pattern
 from mmkeras.training.run_folder import data_name
@@ -80,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     args = LocalRunArgs(
         root=root,
-        data=_file("--data", parsed.data),
+        data=None if parsed.data is None else check_table(parsed.data).resolve(),
         unlabeled=_file("--unlabeled", parsed.unlabeled),
         schema=_file("--schema", parsed.schema),
         beam_args=tuple(shlex.split(parsed.beam_args or "")),

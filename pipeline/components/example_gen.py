@@ -7,6 +7,7 @@ write the shards, with the functions of `mmkeras.data`.
 import json
 import pickle
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,9 +26,11 @@ from mmkeras.data.dataset import bad_rows_csv, summarize_shards
 from mmkeras.data.example_reader import RowReader
 from mmkeras.data.ingest_plan import BadRow, IngestPlan, Shard, plan_ingest
 from mmkeras.data.shards import ShardSummary, write_shard
-from mmkeras.data.table import check_columns
+from mmkeras.data.table import Row, check_columns
+from mmkeras.data.tables import Embedded
 from mmkeras.export.inference import load_settings
 from mmkeras.files import join_path, read_json
+from mmkeras.modalities.file import Unreadable
 from mmkeras.schema import (
     ANALYSIS_FILE,
     CONFIG_FILE,
@@ -133,8 +136,19 @@ def _write_plan(plan: IngestPlan, uri: str) -> None:
     for folder in (_PLAN_DIR, _SUMMARY_DIR, *splits):
         fileio.makedirs(join_path(uri, folder))
     for number, shard in enumerate(plan.shards):
+        rows = tuple(map(_with_contents, shard.rows))
         with fileio.open(join_path(uri, f"{_PLAN_DIR}/{number:05d}"), "wb") as file:
-            file.write(pickle.dumps(shard))
+            file.write(pickle.dumps(replace(shard, rows=rows)))
+
+
+def _with_contents(row: Row) -> Row:
+    """Returns a row without cells in files that only this machine has."""
+    cells = dict(row.cells)
+    for name, cell in cells.items():
+        if isinstance(cell, Embedded):
+            with suppress(Unreadable):  # reported when the row is read
+                cells[name] = cell.read()
+    return replace(row, cells=cells)
 
 
 def _read_shard(number: int, uri: str) -> Shard:

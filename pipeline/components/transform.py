@@ -205,10 +205,10 @@ def _result(graph, numbers, column: Column) -> Any:
         return tokens, int(numbers.get(_COUNTED + key, 0))
     if isinstance(statistic, Quantiles):
         counts = _counts(graph, _VALUES + key)
-        return _quantiles(counts, statistic) if counts else (None, None)
+        return _quantiles(counts, statistic) if counts else None
     mean = numbers.get(_MEAN + key)
     if mean is None or not np.isfinite(mean).all():  # no training row has the column
-        return None if statistic is None else (None, None)
+        return None
     return mean, numbers[_DEVIATION + key]
 
 

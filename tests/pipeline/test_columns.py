@@ -1,7 +1,6 @@
-"""Tests of the pipeline's components on a table of two texts, an image and audio."""
+"""Tests of the pipeline's components on a table of seven columns of five types."""
 
 import json
-from dataclasses import asdict
 
 import pyarrow as pa
 import pytest
@@ -23,8 +22,10 @@ from tests import table_factory
 from tests.pipeline import executor_harness
 from tests.preset_models import new_model
 
-COLUMNS = ["title", "my notes", "photo", "sound"]
+OWN = ["title", "my notes", "photo", "sound"]  # that are branches
+COLUMNS = [*OWN, "price", "shop"]
 TYPES = {"text": "title,my notes", "image": "photo", "audio": "sound"}
+TYPES |= {"numeric": "price", "category": "shop"}
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,8 @@ def table(tmp_path_factory):
     for i, row in enumerate(rows):
         row["title"], row["photo"] = row.pop("text"), row.pop("image")
         row["sound"], row["my notes"] = row.pop("audio"), f"note {i % 3}" * (i % 5 > 0)
+        row["price"], row["shop"] = f"{i % 7}.{i}", "" if i == 39 else f"New {i % 2}"
+    rows[39]["price"] = ""
     path = tmp_path_factory.mktemp("columns") / "data" / "data.csv"
     return table_factory.write_table(path, rows)
 
@@ -67,8 +70,10 @@ def test_each_column_has_its_presence_in_the_schema(schema):
     proto = io_utils.parse_pbtxt_file(path, schema_pb2.Schema())
     features = {feature.name: feature for feature in proto.feature}
     minimum = {name: features[name].presence.min_fraction for name in COLUMNS}
-    notes = minimum.pop("my notes")
-    assert set(minimum.values()) == {0.8} and notes == 0.55  # 6 of 8 val rows
+    expected = dict.fromkeys(COLUMNS, 0.8) | {"my notes": 0.55}  # in 6 of 8 val rows
+    assert minimum == expected | {"price": 0.675, "shop": 0.675}  # in 7 of 8 test rows
+    assert features["price"].type == schema_pb2.FLOAT
+    assert features["shop"].type == schema_pb2.BYTES
     media = {n for n, f in features.items() if f.HasField("image_domain")}
     assert media == {"photo", "sound"}
 
@@ -101,13 +106,14 @@ def test_the_rows_pass_the_gate_with_statistics_of_each_column(
 def test_the_state_is_that_of_the_train_program(state, table, config):
     dataset = ingest(table, config)
     expected = fit_preprocessing(dataset, with_columns(config, dataset))
-    assert state.branches == expected.branches == {name: (name,) for name in COLUMNS}
-    for name in ("title", "my notes", "photo"):
-        assert state.columns[name] == expected.columns[name]
-    assert state.columns["sound"]["mean"] == pytest.approx(
-        expected.columns["sound"]["mean"], rel=1e-6
-    )
-    assert asdict(state).keys() == asdict(expected).keys()
+    branches = {name: (name,) for name in OWN} | {"tabular": ("price", "shop")}
+    assert state.branches == expected.branches == branches
+    for name, column in expected.columns.items():
+        for key in column.keys() & {"mean", "deviation"}:
+            numbers = pytest.approx(column.pop(key), rel=1e-6)
+            assert state.columns[name].pop(key) == numbers
+    assert state.columns == expected.columns
+    assert state.columns["shop"]["categories"] == ["New 0", "New 1"]
 
 
 def test_an_evaluation_masks_each_branch(state, config, examples, tmp_path):
@@ -125,10 +131,15 @@ def test_an_evaluation_masks_each_branch(state, config, examples, tmp_path):
     results = list(worker.process({tfma.ARROW_RECORD_BATCH_KEY: batch}))
     slices = [result[tfma.FEATURES_KEY] for result in results]
     hidden = [row["hidden"].item() for row in slices]
-    assert set(hidden) == {"nothing", *COLUMNS} and len(hidden) == 5 * len(records)
+    assert set(hidden) == {"nothing", *state.branches} and len(hidden) == 48
     present = {row["present"].item() for row in slices if "present" in row}
-    assert present == {"title+my notes+photo+sound", "title+photo+sound"}
-    keys = {name: column.key for name, column in columns.items()}
-    for name, inputs in zip(COLUMNS, calls[1:], strict=True):
-        empty = {key for key, values in inputs.items() if not any(values.numpy())}
-        assert empty == {keys[name]}
+    media = "title+my notes+photo+sound"
+    assert present == {f"{media}+tabular", media, "title+photo+sound+tabular"}
+    keys = {column.key: column for column in columns.values()}
+    for names, inputs in zip(state.branches.values(), calls[1:], strict=True):
+        empty = [
+            keys[key].name
+            for key, values in inputs.items()
+            if all(map(keys[key].is_absent, values.numpy().tolist()))
+        ]
+        assert empty == list(names)

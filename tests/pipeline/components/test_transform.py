@@ -2,13 +2,10 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from mmkeras.data.dataset import with_columns
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
-from mmkeras.modalities.column import Column, Content, Quantiles
-from mmkeras.modalities.types import TYPES
 from tests import table_factory
 from tests.pipeline import executor_harness
 
@@ -83,38 +80,18 @@ def test_tft_finds_the_state_of_other_tables(make_rows, text, tmp_path):
     check_state(state, table, config)
 
 
-class Price(Column):
-    """Column of numbers that keeps their quartiles."""
-
-    type, section, takes_strings = "price", "vector", False
-
-    @classmethod
-    def recognise(cls, cells, files):
-        return "prices" if all(cell.startswith("$") for cell in cells) else ""
-
-    def read(self, cell, files):
-        return Content(data=float(cell[1:]), digest=cell.encode())
-
-    def statistics(self):
-        def vector(price):  # NaN is left out, for each number alone
-            return tf.stack([price, tf.where(price > 3, price, np.nan)])
-
-        return Quantiles(vector=vector, width=2, count=5)
-
-    def fit(self, result):
-        return {"quartiles": np.asarray(result, np.float64).tolist()}
-
-
-def test_tft_finds_the_quantiles_of_numbers(tmp_path, monkeypatch):
-    monkeypatch.setitem(TYPES, "price", Price)
-    prices = [f"${i % 7}.{i}" if i % 4 else "" for i in range(40)]
-    table = table_factory.write_table(
-        tmp_path / "data" / "data.csv", table_factory.texts(price=prices)
+def test_tft_finds_the_quantiles_of_numbers(tmp_path):
+    prices = [f"{i % 7}.{i}" if i % 4 else "" for i in range(40)]
+    days = [f"2024-05-{1 + i % 9:02d}" if i % 3 else "" for i in range(40)]
+    rows = table_factory.texts(price=prices, day=days)
+    table = table_factory.write_table(tmp_path / "data" / "data.csv", rows)
+    config = table_factory.tiny_config(
+        tmp_path / "cache",
+        tabular={"scale": "quantile"},
+        table={"numeric": "price", "date": "day", "text": "text"},
     )
-    config = table_factory.tiny_config(tmp_path / "cache")
-    config = replace(config, columns={"price": "price", "text": {"type": "text"}})
     examples, _ = executor_harness.examples_of(table, config, tmp_path)
     _, state = executor_harness.transformed(examples, config, tmp_path)
     check_state(state, table, config)
-    lowest = state.columns["price"]["quartiles"][0]
-    assert 0 < lowest[0] < 3 < lowest[1] < 4
+    lowest = state.columns["price"]["quantiles"][0]
+    assert lowest == [pytest.approx(min(float(p) for p in prices[:24] if p))]
