@@ -58,7 +58,7 @@ def media_anomalies(statistics: Mapping[str, Any], checks: ChecksConfig) -> list
             for feature, (problem, _) in column["faults"].items():
                 share = content["faults"].get(feature, {}).get("share", 0.0)
                 setting = f"max_{feature.removeprefix(column['feature'] + '_')}_share"
-                limit = getattr(checks, setting)
+                limit = getattr(checks, setting, 1.0)
                 if share > limit:
                     lines.append(
                         f"{name}: {_percent(share)} of the {column['type']} in {split} "

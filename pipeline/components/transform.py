@@ -140,7 +140,8 @@ def _analyze_moments(data, statistic: Moments, key: str) -> dict[str, tf.Tensor]
     mean = tft.mean(vectors, reduce_instance_dims=False)
     deviation = tf.sqrt(tft.var(vectors, reduce_instance_dims=False))
     return {
-        name + key: tf.cast(tf.ensure_shape(value, [statistic.width]), tf.float32)
+        # TFT drops the dimension of a single number.
+        name + key: tf.cast(tf.broadcast_to(value, [statistic.width]), tf.float32)
         for name, value in ((_MEAN, mean), (_DEVIATION, deviation))
     }
 

@@ -22,8 +22,8 @@ from tests import table_factory
 from tests.pipeline import executor_harness
 from tests.preset_models import new_model
 
-OWN = ["title", "my notes", "photo", "sound"]  # that are branches
-COLUMNS = [*OWN, "price", "shop"]
+MEDIA = ["title", "my notes", "photo", "sound"]  # that are branches
+COLUMNS = [*MEDIA, "price", "shop"]
 TYPES = {"text": "title,my notes", "image": "photo", "audio": "sound"}
 TYPES |= {"numeric": "price", "category": "shop"}
 
@@ -106,7 +106,7 @@ def test_the_rows_pass_the_gate_with_statistics_of_each_column(
 def test_the_state_is_that_of_the_train_program(state, table, config):
     dataset = ingest(table, config)
     expected = fit_preprocessing(dataset, with_columns(config, dataset))
-    branches = {name: (name,) for name in OWN} | {"tabular": ("price", "shop")}
+    branches = {name: (name,) for name in MEDIA} | {"tabular": ("price", "shop")}
     assert state.branches == expected.branches == branches
     for name, column in expected.columns.items():
         for key in column.keys() & {"mean", "deviation"}:
