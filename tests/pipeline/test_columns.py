@@ -12,7 +12,7 @@ from tfx.components.example_validator import executor as example_validator
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
-from mmkeras.data.dataset import load_dataset, with_columns
+from mmkeras.data.dataset import with_columns
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
 from mmkeras.export.saved_model import export
@@ -117,8 +117,8 @@ def test_the_state_is_that_of_the_train_program(state, table, config):
     assert state.columns["shop"]["categories"] == ["New 0", "New 1"]
 
 
-def test_an_evaluation_masks_each_branch(config, examples, tmp_path):
-    dataset = load_dataset(examples.uri)
+def test_an_evaluation_masks_each_branch(table, config, tmp_path):
+    dataset = ingest(table, config)
     state = fit_preprocessing(dataset, config)
     model = new_model(with_columns(config, dataset), state)
     columns, (path,) = model.preprocessor.columns, dataset.files("test")
