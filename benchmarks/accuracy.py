@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy --data FILE.csv [--seeds 3] [--alone] [FLAGS]
 
 Each run is a process of `python -m mmkeras.train` with FLAGS. `--alone` also trains on
-each single modality.
+each single column.
 """
 
 import argparse
@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.process_watch import run_python
-from mmkeras.config import TableConfig
+from mmkeras.config import Config
+from mmkeras.data.columns import find_columns
 from mmkeras.data.demo_dataset import table_or_demo
-from mmkeras.data.table import table_modalities
 
 
 def train(table: Path, seed: int, flags: list[str]) -> dict:
@@ -57,10 +57,10 @@ def main() -> None:
     table = table_or_demo(arguments.data)
     flags = ["--preset", "small-concat", *flags]
     print_row("all", table, arguments.seeds, flags)
-    modalities = table_modalities(table, TableConfig())
-    for modality in modalities if arguments.alone else ():
-        modality_flags = [*flags, "--table.modalities", modality]
-        print_row(f"{modality} alone", table, arguments.seeds, modality_flags)
+    if arguments.alone:
+        for column in find_columns(table, Config())[0].columns:
+            column_flags = [*flags, "--table.modalities", column]
+            print_row(f"{column} alone", table, arguments.seeds, column_flags)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ import keras
 from benchmarks.pairs import end_times
 from benchmarks.tables import prepare_batches
 from mmkeras.config import Config, ImageConfig, TrainConfig
-from mmkeras.data.feature_cache import image_vectors
-from mmkeras.data.input_pipeline import Batches
+from mmkeras.data.feature_cache import cached_features
+from mmkeras.data.input_pipeline import Batches, Features
 from mmkeras.models.losses import build_loss
-from mmkeras.models.model import HEAD, IMAGE_ENCODER, build_model
+from mmkeras.models.model import HEAD, backbones, build_model
 from mmkeras.schema import PROBABILITIES
 from mmkeras.training.fit import build_optimizer
 
@@ -44,11 +44,12 @@ def main() -> None:
         )
         plain = prepare_batches(Path(folder), config, ROWS)
         model = build_model(plain.config, plain.preprocessor.state)
-        encoder = model.get_layer(IMAGE_ENCODER)
+        encoder = backbones(model)["image"]
         start = time.perf_counter()
-        path = image_vectors(encoder, plain.dataset, plain.preprocessor, "train")
+        rows = (plain.dataset, plain.preprocessor, "image", "train")
+        path = cached_features(encoder, *rows)
         vectors_s = time.perf_counter() - start
-        cached = replace(plain, image_vectors=path, image_shape=(2048,))
+        cached = replace(plain, features={"image": Features(path, (2048,))})
         head = model.get_layer(HEAD)
         head = keras.Model(head.input, head.output[PROBABILITIES])
         cached_s = epoch_seconds(head, cached, EPOCHS)

@@ -30,11 +30,11 @@ def keras_rate(batch: int, size_px: int) -> float:
 
     keras.config.set_dtype_policy("mixed_bfloat16")
     state = PreprocessingState(
-        modalities=("text", "image", "audio"),
+        branches={name: (name,) for name in ("text", "image", "audio")},
+        columns={"text": {"width": 512}, "image": {}, "audio": {"width": 128}},
         task="multiclass",
         classes=tuple(map(str, range(CLASSES))),
         class_rows=(1,) * CLASSES,
-        widths={"text": 512, "audio": 128},
     )
     config = Config(
         image=ImageConfig(weights="none", size_px=size_px), fusion=FusionConfig()

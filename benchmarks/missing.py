@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mmkeras.cli import run_program
+from mmkeras.data.columns import find_columns
 from mmkeras.data.demo_dataset import table_or_demo
 from mmkeras.data.table import Row, read_rows
 from mmkeras.errors import UserError
@@ -34,15 +35,14 @@ from mmkeras.experiments.comparison_table import (
 )
 from mmkeras.experiments.subprocess_run import read_metrics, run_with_log
 from mmkeras.files import write_text
+from mmkeras.modalities.columns import build_columns
 from mmkeras.reports.tables import format_interval, markdown_table
 from mmkeras.schema import (
     ID,
     LABEL,
     LABEL_SEPARATOR,
     METRICS_FILE,
-    MODALITIES,
     PREDICTIONS_FILE,
-    TEXT,
 )
 from mmkeras.training.run_folder import data_name
 
@@ -110,10 +110,15 @@ def _write_tables(
         folder = next((m.finished[seed] for m in models if seed in m.finished), None)
         if folder is None:
             continue
-        columns = models[0].runs[seed].config.table
+        config, _ = find_columns(source, models[0].runs[seed].config)
         tested = read_predictions(folder / PREDICTIONS_FILE)
-        rows = [row for row in read_rows(source, columns) if row.id in tested]
-        rows = [_with_absolute_paths(row, source.parent.resolve()) for row in rows]
+        rows = read_rows(source, config.table, list(config.columns))
+        rows = [row for row in rows if row.id in tested]
+        has_files = {
+            column.name for column in build_columns(config) if column.has_files
+        }
+        base = source.parent.resolve()
+        rows = [_with_absolute_paths(row, base, has_files) for row in rows]
         rows_by_chance = {c: _remove_cells(rows, c, seed) for c in chances}
         rows_by_chance[0] = [
             replace(row, id=f"{chance}:{row.id}")
@@ -127,10 +132,10 @@ def _write_tables(
     return tables
 
 
-def _with_absolute_paths(row: Row, folder: Path) -> Row:
+def _with_absolute_paths(row: Row, folder: Path, has_files: set[str]) -> Row:
     cells = {
-        m: str(folder / cell) if cell and (m != TEXT or cell.endswith(".npy")) else cell
-        for m, cell in row.cells.items()
+        name: str(folder / cell) if cell and name in has_files else cell
+        for name, cell in row.cells.items()
     }
     return replace(row, cells=cells)
 
@@ -147,7 +152,7 @@ def _remove_cells(rows: list[Row], chance: int, seed: int) -> list[Row]:
 
 
 def _write_rows(path: Path, rows: list[Row]) -> Path:
-    """Writes rows with the default column names."""
+    """Writes rows with the default names of id and label, under all their columns."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([ID, LABEL, *rows[0].cells])
@@ -260,7 +265,10 @@ def _missing_shares(tables) -> dict[int, dict[str, float]]:
         if chance:
             with table.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
-            empty = [[not row[m] for m in MODALITIES if m in row] for row in rows]
+            empty = [
+                [not cell for name, cell in row.items() if name not in (ID, LABEL)]
+                for row in rows
+            ]
             shares[chance] = {
                 "cells": float(np.mean(empty)),
                 "rows": float(np.any(empty, axis=1).mean()),

@@ -23,7 +23,6 @@ from benchmarks.tables import write_table
 from mmkeras.config.presets import resnet50_concat
 from mmkeras.export.saved_model_session import load_saved_model
 from mmkeras.predict import predict
-from mmkeras.schema import AUDIO, IMAGE, TEXT
 from mmkeras.training import run_folder, steps
 from serving.client import Client
 
@@ -57,7 +56,8 @@ def read_rows(table: Path) -> list[dict[str, Path | str]]:
     folder = table.parent
     with table.open(newline="") as file:
         return [
-            {TEXT: row[TEXT], IMAGE: folder / row[IMAGE], AUDIO: folder / row[AUDIO]}
+            {"text": row["text"]}
+            | {name: folder / row[name] for name in ("image", "audio")}
             for row in csv.DictReader(file)
         ]
 
@@ -65,9 +65,9 @@ def read_rows(table: Path) -> list[dict[str, Path | str]]:
 def read_columns(rows: list[dict[str, Path | str]]) -> dict[str, list[bytes]]:
     """Returns the bytes of rows by column."""
     columns = {
-        name: [row[name].read_bytes() for row in rows] for name in (IMAGE, AUDIO)
+        name: [row[name].read_bytes() for row in rows] for name in ("image", "audio")
     }
-    return {TEXT: [row[TEXT].encode() for row in rows], **columns}
+    return {"text": [row["text"].encode() for row in rows], **columns}
 
 
 def latency(stub, call, feeds: dict[str, list[bytes]], pairs: int) -> None:
@@ -87,7 +87,7 @@ def latency(stub, call, feeds: dict[str, list[bytes]], pairs: int) -> None:
     ratios = sorted(a / b for a, b in measured)
     a, b = (1000 * statistics.median(column) for column in zip(*measured, strict=True))
     print(
-        f"batch {len(feeds[TEXT])}: {a:,.1f} ms served, {b:,.1f} ms called directly, "
+        f"batch {len(feeds['text'])}: {a:,.1f} ms served, {b:,.1f} ms called directly, "
         f"ratio {statistics.median(ratios):.3f} (quartiles {ratios[pairs // 4]:.3f} to "
         f"{ratios[-1 - pairs // 4]:.3f} of {pairs} pairs)",
         flush=True,

@@ -28,7 +28,7 @@ from tensorflow_serving.apis import (
 
 from benchmarks.load_tools import Load, grpc_load, rest_load
 from mmkeras.files import latest_version
-from mmkeras.schema import AUDIO, IMAGE, TEXT, WARMUP_FILE
+from mmkeras.schema import WARMUP_FILE
 
 METHOD = "tensorflow.serving.PredictionService/Predict"
 START_S = 180
@@ -103,7 +103,7 @@ def warmup_row(export: Path) -> predict_pb2.PredictRequest:
 def build_request(row: dict[str, bytes]) -> predict_pb2.PredictRequest:
     """Returns a request of one row, which may lack modalities."""
     request = predict_pb2.PredictRequest()
-    for name in (TEXT, IMAGE, AUDIO):
+    for name in ("text", "image", "audio"):
         request.inputs[name].CopyFrom(tf.make_tensor_proto([row.get(name, b"")]))
     return request
 
@@ -177,9 +177,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--in-flight", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--requests", type=int, default=5_000, help="maximum per line")
     parser.add_argument("--seconds", type=float, default=5.0, help="time per line")
-    for name in (IMAGE, AUDIO):
+    for name in ("image", "audio"):
         parser.add_argument(f"--{name}", type=Path, help="file of the row")
-    parser.add_argument(f"--{TEXT}", help="text of the row; default: warm-up request")
+    parser.add_argument("--text", help="text of the row; default: warm-up request")
     arguments = parser.parse_args()
     if arguments.export is None and arguments.target is None:
         parser.error("--export or --target is required")
@@ -187,10 +187,10 @@ def parse() -> argparse.Namespace:
 
 
 def choose_request(arguments: argparse.Namespace) -> predict_pb2.PredictRequest:
-    files = {name: getattr(arguments, name) for name in (IMAGE, AUDIO)}
+    files = {name: getattr(arguments, name) for name in ("image", "audio")}
     row = {name: path.read_bytes() for name, path in files.items() if path}
     if arguments.text:
-        row[TEXT] = arguments.text.encode()
+        row["text"] = arguments.text.encode()
     if not row and arguments.export is None:
         sys.exit("A row is required: --export, or any of --text, --image, --audio.")
     request = build_request(row) if row else warmup_row(arguments.export)

@@ -23,11 +23,10 @@ def main(argv) -> None:
     trained_model = load_trained(run)
     data = read_manifest(run)["data"]
     train_table = table_or_demo(None if data == DEMO_DATA else Path(data))
-    widths = trained_model.state.widths
     output.mkdir(exist_ok=True)
     evaluate(
         trained_model,
-        ingest(table, trained_model.config, only=TEST, widths=widths),
+        ingest(table, trained_model.config, only=TEST),
         TEST,
         output,
         history=[],

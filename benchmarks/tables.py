@@ -41,6 +41,7 @@ def write_table(
 def prepare_batches(folder: Path, config, rows: int, **settings):
     """Ingests a table of `write_table`; returns the `Batches` of its training rows."""
     from mmkeras.config.schedule import with_schedule
+    from mmkeras.data.dataset import with_columns
     from mmkeras.data.fit_preprocessing import fit_preprocessing
     from mmkeras.data.ingest import ingest
     from mmkeras.data.input_pipeline import Batches
@@ -50,7 +51,7 @@ def prepare_batches(folder: Path, config, rows: int, **settings):
     train = replace(config.train, passes=1)
     config = replace(config, table=table, train=train)
     dataset = ingest(write_table(folder / "rows", rows, **settings), config)
-    config = with_schedule(config, dataset.rows["train"])
+    config = with_schedule(with_columns(config, dataset), dataset.rows["train"])
     preprocessor = Preprocessor(config, fit_preprocessing(dataset, config))
     return Batches(dataset=dataset, preprocessor=preprocessor, split="train")
 

@@ -58,8 +58,9 @@ def model_inputs(model: keras.Model) -> dict[str, np.ndarray]:
             inputs[name] = rng.integers(0, 256, shape).astype("uint8")
         else:
             inputs[name] = rng.normal(size=shape).astype("float32")
-    present = np.ones((8, 3), "float32")
-    present[1:4] -= np.eye(3)
+    branches = model.input["present"].shape[1]
+    present = np.ones((8, branches), "float32")
+    present[1 : 1 + branches] -= np.eye(branches)
     present[5] = 0
     return {**inputs, "present": present}
 

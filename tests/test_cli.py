@@ -216,9 +216,8 @@ def test_a_value_is_read_alike_from_flag_and_file(name, text, value, file):
         (["--text.droput", "3"], ["Did you mean '--text.dropout'?"]),
         (["--on-bad-rows=3"], ["Did you mean '--on-bad-row'?"]),
         (["--qqqq"], ["no flag '--qqqq'", "See --help"]),
-        (["--label", "Class"], ["Did you mean '--table.label'?"]),
         (["--label-column=Class"], ["Did you mean '--table.label'?"]),
-        (["--image", "p"], ["Did you mean '--table.image'?"]),
+        (["--image_column", "p"], ["Did you mean '--table.image'?"]),
         (["--labels", "y"], ["Did you mean '--table.label'?"]),
         (["--target", "y"], ["Did you mean '--table.label'?"]),
         (["--y", "c"], ["Did you mean '--table.label'?"]),
@@ -582,3 +581,31 @@ def test_an_internal_error_has_its_traceback(error):
 
     with pytest.raises(type(error)):
         run_program(main)
+
+
+@pytest.mark.parametrize(
+    ("argv", "name", "value"),
+    [
+        (["--label", "adopted"], "label", "adopted"),
+        (["--table.label_column=adopted"], "label", "adopted"),
+        (["--table.text_column", "title"], "text", "title"),
+        (["--table.numeric", "price, age"], "numeric", "price, age"),
+    ],
+)
+def test_columns_of_the_table_have_short_and_earlier_names(argv, name, value, tmp_path):
+    assert getattr(parse(*argv).table, name) == value
+
+
+def test_earlier_names_of_columns_are_read_from_a_file(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("table: {text_column: title, label_column: kind}")
+    table = parse("--config", str(path)).table
+    assert (table.text, table.label) == ("title", "kind")
+
+
+def test_columns_have_types_and_settings(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("columns: {title: {type: text, encoder: lstm}}")
+    config = parse("--config", str(path), "--columns.photo", "image")
+    entry = {"type": "text", "encoder": "lstm"}
+    assert config.columns == {"title": entry, "photo": "image"}

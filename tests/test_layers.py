@@ -32,6 +32,9 @@ MAY_IMPORT_TENSORFLOW = (
 )
 LIGHT = """
 config.presets config.flags cli data.table data.splits data.demo_dataset
+data.columns modalities.types modalities.columns
+modalities.text.column modalities.image.column modalities.audio.column
+modalities.vector.column modalities.tabular.column
 modalities.image.reading modalities.image.metadata
 modalities.audio.reading modalities.audio.metadata
 evaluation.metrics evaluation.bootstrap evaluation.baselines

@@ -50,13 +50,16 @@ def test_an_image_finds_texts_and_all_rows_are_searched(run, tmp_path):
 
 def test_faulty_files_that_are_read_whole_are_one_warning(run, monkeypatch, capsys):
     def read_with_note(reader, row):
-        return replace(read(reader, row), notes=("a fault",))
+        content = read(reader, row)
+        notes = {"notes": ("a fault",)}
+        contents = {n: replace(c, **notes) for n, c in content.contents.items()}
+        return replace(content, contents=contents)
 
     read = RowReader.read
     monkeypatch.setattr(RowReader, "read", read_with_note)
     main(argv(run, "--query-text", "fire"))
     (warning,) = (x for x in capsys.readouterr().err.splitlines() if "Warning" in x)
-    assert "read whole: --query-text: a fault, line 2: a fault, and 39 more." in warning
+    assert "read whole: --query-text: a fault, line 2: a fault, and 38 more." in warning
 
 
 def test_rows_without_the_target_modality_are_not_results(run, tmp_path):

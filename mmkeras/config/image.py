@@ -48,6 +48,8 @@ class ImageConfig:
         heads: Attention heads of a ViT.
         pooling: Pooling of positions to one vector, for a fusion of vectors.
         max_megapixels: Limit of decoded size; a larger image counts as unreadable.
+        share: Whether the columns of images with this setting have one encoder, that
+            of the first.
     """
 
     encoder: ImageEncoder = "resnet50"
@@ -61,6 +63,7 @@ class ImageConfig:
     heads: int = 4
     pooling: Pooling = "mean"
     max_megapixels: int = 50
+    share: bool = False
 
     def __post_init__(self):
         check_range(self, "image.size_px", ge=32)

@@ -82,7 +82,7 @@ class TableConfig:
         check_range(self, "table.workers", ge=0)
         names = self.modality_names
         allowed = "types or columns, each once, with commas between"
-        is_allowed = len(set(names)) == len(names)
+        is_allowed = len(set(names)) == len(names) and (names or not self.modalities)
         check(is_allowed, "table.modalities", self.modalities, allowed)
 
     @property

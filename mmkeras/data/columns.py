@@ -10,10 +10,11 @@ from typing import Any
 from mmkeras.config import Config
 from mmkeras.data.table import no_column, read_sample
 from mmkeras.data.tables import Embedded, open_table
-from mmkeras.errors import UserError, shorten
+from mmkeras.errors import UserError, did_you_mean, shorten
 from mmkeras.modalities.column import FileReader
-from mmkeras.modalities.columns import WIDTH, column_entry
+from mmkeras.modalities.columns import ITEMS, WIDTH, column_entry
 from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.items import split_cell
 from mmkeras.modalities.types import TYPES
 from mmkeras.modalities.vector.column import Vector
 from mmkeras.modalities.vector.reading import prepare_vector, vector_width
@@ -68,6 +69,7 @@ def find_columns(table: str | Path, config: Config) -> tuple[Config, list[Role]]
     if not entries:
         raise _no_input(source, config)
     entries = {n: _with_vectors(n, e, cells[n], reader) for n, e in entries.items()}
+    entries = {n: _with_items(e, cells[n], reader) for n, e in entries.items()}
     order = list(TYPES)
     entries = dict(sorted(entries.items(), key=lambda x: order.index(x[1]["type"])))
     return replace(config, columns=entries), [roles[name] for name in cells]
@@ -175,8 +177,18 @@ def _left_out(role: Role, entries: Mapping[str, dict]) -> Role:
 
 
 def _keep_chosen(entries, roles, config) -> None:
-    """Drops the columns that `table.modalities` leaves out, by type or by name."""
+    """Drops the columns that `table.modalities` leaves out, by type or by name.
+
+    Raises:
+        UserError: It names neither a type nor such a column.
+    """
     chosen = {clean_name(name) for name in config.table.modality_names}
+    known = list(dict.fromkeys((*TYPES, *entries)))
+    for name in sorted(chosen - set(known)):
+        raise UserError(
+            f"table.modalities names '{name}', which is neither a type nor a column "
+            f"that the model can use.{did_you_mean(name, known)}"
+        )
     for name, entry in list(entries.items()):
         if chosen and not chosen & {name, entry["type"]}:
             del entries[name]
@@ -192,6 +204,14 @@ def _no_input(table, config) -> UserError:
     return no_column(table.name, table.columns, names, lack, remedy)
 
 
+def _with_items(entry, cells, reader) -> dict[str, Any]:
+    """Returns the entry with the number of files per cell, where some have several."""
+    if not TYPES[entry["type"]].has_files or ITEMS in entry:
+        return entry
+    most = max((len(split_cell(cell, reader.folder)) for cell in cells), default=1)
+    return {**entry, ITEMS: most} if most > 1 else entry
+
+
 def _with_vectors(name, entry, cells, reader) -> dict[str, Any]:
     """Returns the entry with encoder and width of a column of vectors."""
     kind = TYPES[entry["type"]]
@@ -203,7 +223,8 @@ def _with_vectors(name, entry, cells, reader) -> dict[str, Any]:
     widths = Counter()
     for cell in cells[:_WIDTH_CELLS]:
         try:
-            widths[vector_width(prepare_vector(reader.read(cell)))] += 1
+            first = split_cell(cell, reader.folder)[0]
+            widths[vector_width(prepare_vector(reader.read(first)))] += 1
         except Unreadable as error:  # reported when the row is read
             reason = f"'{shorten(str(cell), 80)}': {error}"
     if not widths:

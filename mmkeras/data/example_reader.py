@@ -69,7 +69,9 @@ class RowReader:
                 cell = cell.read() if isinstance(cell, Embedded) else cell
                 if not cell:
                     continue
-                contents[name] = self.columns[name].read(cell, self.files)
+                content = self.columns[name].read(cell, self.files)
+                if not self.columns[name].is_absent(content.data):
+                    contents[name] = content
             except Unreadable as error:
                 broken[name] = f"{name} {_shown(cell)}: {error}"
         absent = {name: self.columns[name].absent for name in row.cells}

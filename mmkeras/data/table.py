@@ -218,15 +218,15 @@ def _row(number, line, cells, names, config, labeled) -> Row:
         problems.append(f"split is '{split_cell}' (allowed: {allowed})")
     if labeled and not labels:
         problems.append("label is missing")
-    own = {name: values[name, clean_name(name)] for name in names}
-    if labeled and not any(own.values()):
+    inputs = {name: values[name, clean_name(name)] for name in names}
+    if labeled and not any(inputs.values()):
         problems.append("no modality present")
     if labeled and columns["id_column"] in cells and not clean_name(roles["id_column"]):
         problems.append("id is missing")
     return Row(
         line=line,
         id=roles["id_column"].strip() or number,
-        cells=own,
+        cells=inputs,
         labels=labels,
         label_cell=roles["label"],
         split=split,

@@ -85,8 +85,11 @@ def load_trained(folder: Path) -> TrainedModel:
     check_keras(folder)
     config, state = load_settings(folder)
     check_extras(config)
+    preprocessor = Preprocessor(config, state)
+    for branch in preprocessor.branches.values():
+        branch.import_encoder()
     return TrainedModel(
-        preprocessor=Preprocessor(config, state),
+        preprocessor=preprocessor,
         model=keras.models.load_model(folder / schema.MODEL_FILE, compile=False),
     )
 

@@ -121,16 +121,19 @@ def _output_keys(trained_model: TrainedModel) -> dict[str, str]:
 
 
 def _columns(trained_model: TrainedModel):
-    """Builds the signature that describes the inputs: their names and types."""
+    """Builds the signature that describes the inputs: their names and types.
+
+    All rows are equal. A server with batching needs one per row of the input.
+    """
     columns = trained_model.preprocessor.columns.values()
     names, types = [c.name for c in columns], [c.type for c in columns]
 
     def describe(inputs):
-        with tf.control_dependencies([tf.ensure_shape(inputs, [None])]):
-            return {
-                schema.COLUMN_NAMES: tf.constant(names),
-                schema.COLUMN_TYPES: tf.constant(types),
-            }
+        rows = tf.shape(tf.ensure_shape(inputs, [None]))[0]
+        return {
+            schema.COLUMN_NAMES: tf.tile([names], [rows, 1]),
+            schema.COLUMN_TYPES: tf.tile([types], [rows, 1]),
+        }
 
     spec = tf.TensorSpec([None], tf.string, name=schema.CLASSIFY_INPUT)
     return tf.function(describe, autograph=False).get_concrete_function(inputs=spec)

@@ -1,12 +1,13 @@
 """Inference in two stages, for many predictions per row: encoding, then the head."""
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
 
 from mmkeras.export.inference import TrainedModel
-from mmkeras.models.model import class_probabilities, classify, encode
+from mmkeras.models.model import backbones, class_probabilities, classify
 from mmkeras.schema import PRESENT
 
 _ENCODE_ROWS, _CLASSIFY_ROWS = 64, 256  # per batch
@@ -33,15 +34,19 @@ class TwoStagePredictor:
         self._preprocess = tf.function(
             preprocessor.__call__, [preprocessor.specs], autograph=False
         )
-        self._encode, self._head = (
-            tf.function(stage, autograph=False, reduce_retracing=True)
-            for stage in (self._backbones, self._probabilities)
+        self._encoders = {
+            key: tf.function(
+                partial(backbone, training=False),
+                autograph=False,
+                reduce_retracing=True,
+            )
+            for key, backbone in backbones(trained_model.model).items()
+        }
+        self._head = tf.function(
+            self._probabilities, autograph=False, reduce_retracing=True
         )
         # Values of a branch that a row does not have.
         self.absent = self.encode({n: [c.absent] for n, c in self.columns.items()})
-
-    def _backbones(self, inputs):
-        return encode(self._trained_model.model, inputs)
 
     def _probabilities(self, inputs):
         probabilities = classify(self._trained_model.model, inputs)
@@ -83,7 +88,9 @@ class TwoStagePredictor:
         tensors = self._trained_model.preprocessor.tensors(data)
         inputs, _ = self._preprocess(tensors)
         inputs = {key: inputs[key] for key in (*keys, PRESENT)}
-        return {name: x.numpy() for name, x in self._encode(inputs).items()}
+        for key in inputs.keys() & self._encoders:
+            inputs[key] = self._encoders[key](inputs[key])
+        return {name: x.numpy() for name, x in inputs.items()}
 
     def classify(self, inputs: Arrays, without: Collection[str] = ()) -> np.ndarray:
         """Runs the second stage on a result of `encode`: (N, C) probabilities.

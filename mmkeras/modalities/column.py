@@ -11,7 +11,9 @@ without it; graphs and encoders are imported by the methods that build them.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmkeras.modalities.file import Unreadable, find_file, read_file
@@ -253,6 +255,12 @@ class Branch(ABC):
     type: str
     columns: tuple[Column, ...]
     is_frozen = False
+    shares_backbone = False  # with the other branches of its type that do
+    encoder: ClassVar[str]  # module that builds it
+
+    def import_encoder(self) -> ModuleType:
+        """Imports the module of the encoder, whose layers a saved model needs."""
+        return import_module(self.encoder)
 
     @property
     def is_sequence(self) -> bool:

@@ -16,7 +16,7 @@ from mmkeras.schema import MODALITIES, PRESENT
 # Names of other tensors of a batch.
 _RESERVED = (PRESENT, "target", "weight")
 # Members of an entry of `Config.columns` that are no settings of the type.
-_TYPE, _KEY, WIDTH = "type", "key", "vector_width"
+_TYPE, _KEY, WIDTH, ITEMS = "type", "key", "vector_width", "items"
 
 
 def column_entry(name: str, value: Any) -> dict[str, Any]:
@@ -54,6 +54,9 @@ def build_columns(config: Config) -> tuple[Column, ...]:
     entries = config.columns or dict(zip(MODALITIES, MODALITIES, strict=True))
     columns = [_build_column(n, column_entry(n, v), config) for n, v in entries.items()]
     _set_keys(columns, entries)
+    shared = [column for column in columns if getattr(column, "shares_backbone", False)]
+    for column in shared:  # one encoder has one shape of input
+        column.items = max(c.items for c in shared if c.type == column.type)
     order = list(TYPES)
     return tuple(sorted(columns, key=lambda column: order.index(column.type)))
 
@@ -61,13 +64,17 @@ def build_columns(config: Config) -> tuple[Column, ...]:
 def _build_column(name: str, entry: dict[str, Any], config: Config) -> Column:
     kind = TYPES[entry[_TYPE]]
     section = kind.section or kind.type
-    values = {k: v for k, v in entry.items() if k not in (_TYPE, _KEY, WIDTH)}
+    values = {k: v for k, v in entry.items() if k not in (_TYPE, _KEY, WIDTH, ITEMS)}
     settings = override(getattr(config, section), section, values)
     if kind is Vector or getattr(settings, "encoder", "") == "vector":
         if not hasattr(settings, "dropout"):
             settings = config.vector
-        return Vector(name, settings, entry.get(WIDTH, 0), kind.type)
-    return kind(name, settings)
+        column = Vector(name, settings, entry.get(WIDTH, 0), kind.type)
+    else:
+        column = kind(name, settings)
+    if ITEMS in entry:
+        column.items = entry[ITEMS]
+    return column
 
 
 def _set_keys(columns: Iterable[Column], entries: Mapping[str, Any]) -> None:
@@ -75,12 +82,19 @@ def _set_keys(columns: Iterable[Column], entries: Mapping[str, Any]) -> None:
     keys = set(_RESERVED)
     for column in columns:
         entry = column_entry(column.name, entries[column.name])
-        key = entry.get(_KEY) or re.sub(r"[^A-Za-z0-9_]", "_", column.name)
-        key = key if key[:1].isalpha() else f"column_{key}"
+        key = entry.get(_KEY) or _key(column.name)
         while key in keys:
             key += "_"
         keys.add(key)
         column.key = key
+
+
+def _key(name: str) -> str:
+    """Returns a name that no layer has, such as "fused" or "title_encoder"."""
+    if name in MODALITIES:  # as in models of version 0.2
+        return name
+    key = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return f"{key if key[:1].isalpha() else f'column_{key}'}_column"
 
 
 def build_branches(columns: Iterable[Column], config: Config) -> tuple[Branch, ...]:
@@ -89,9 +103,9 @@ def build_branches(columns: Iterable[Column], config: Config) -> tuple[Branch, .
     A column of media is a branch of its own; all others are one together.
     """
     columns = tuple(columns)
-    own = tuple(column for column in columns if isinstance(column, Branch))
+    media = tuple(column for column in columns if isinstance(column, Branch))
     others = [column for column in columns if not isinstance(column, Branch)]
-    return (*own, Tabular(others, config.tabular)) if others else own
+    return (*media, Tabular(others, config.tabular)) if others else media
 
 
 def branch_types(branches: Iterable[Branch]) -> dict[str, str]:

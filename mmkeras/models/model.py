@@ -1,6 +1,6 @@
 """Keras models of a run: encoders, fusion and head, built from the settings."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import keras
 from keras import layers, ops
@@ -19,6 +19,8 @@ from mmkeras.models.fusion import average_classifiers, fuse
 from mmkeras.schema import EMBEDDING, PRESENT, PROBABILITIES
 
 HEAD, TEMPERATURE = "head", "temperature"
+# Of the names of backbones, after the keys of their inputs, which have no point.
+_ENCODER, _SEPARATOR = "_encoder", "."
 
 
 @keras.saving.register_keras_serializable(package="mmkeras")
@@ -58,12 +60,27 @@ def build_model(config: Config, state: PreprocessingState) -> keras.Model:
     inputs = {b.key: _input(b, state) for b in branches}
     inputs[PRESENT] = keras.Input((len(branches),), name=PRESENT)
     head_inputs = dict(inputs)
-    for branch in branches:
-        if backbone := branch.build_backbone(config.fusion.takes_tokens):
-            backbone.trainable = not branch.is_frozen
-            head_inputs[branch.key] = backbone(inputs[branch.key])
+    for group in _groups(branches):
+        if backbone := group[0].build_backbone(config.fusion.takes_tokens):
+            backbone.name = _backbone_name(branch.key for branch in group)
+            backbone.trainable = not group[0].is_frozen
+            for branch in group:
+                head_inputs[branch.key] = backbone(inputs[branch.key])
     head = build_head(config, state, head_inputs)
     return keras.Model(inputs, head(head_inputs)[PROBABILITIES], name="mmkeras")
+
+
+def _groups(branches: Iterable[Branch]) -> list[list[Branch]]:
+    """Returns the branches in groups that share a backbone; most are alone."""
+    groups: dict[tuple[str, str], list[Branch]] = {}
+    for branch in branches:
+        name = ("shared", branch.type) if branch.shares_backbone else ("", branch.name)
+        groups.setdefault(name, []).append(branch)
+    return list(groups.values())
+
+
+def _backbone_name(keys: Iterable[str]) -> str:
+    return f"{_SEPARATOR.join(keys)}{_ENCODER}"
 
 
 def list_branches(config: Config, state: PreprocessingState) -> list[Branch]:
@@ -125,8 +142,9 @@ def _encode_branch(branch, x, config, state):
 
 def backbones(model: keras.Model) -> dict[str, keras.Model]:
     """Returns the nested encoders of a model by input, those that can be frozen."""
-    names = {f"{key}_encoder": key for key in model.input}
-    return {names[x.name]: x for x in model.layers if x.name in names}
+    nested = [x for x in model.layers if x.name.endswith(_ENCODER)]
+    keys = {x.name: x.name.removesuffix(_ENCODER).split(_SEPARATOR) for x in nested}
+    return {key: x for x in nested for key in keys[x.name]}
 
 
 def with_outputs(model: keras.Model, encoded: Collection[str] = ()) -> keras.Model:
@@ -145,17 +163,8 @@ def with_outputs(model: keras.Model, encoded: Collection[str] = ()) -> keras.Mod
     return keras.Model(inputs, outputs)
 
 
-def encode(model: keras.Model, inputs: dict) -> dict:
-    """Runs the backbones: inputs of a model, or some of them, to inputs of its head."""
-    encoders = backbones(model)
-    return {
-        key: encoders[key](x, training=False) if key in encoders else x
-        for key, x in inputs.items()
-    }
-
-
 def classify(model: keras.Model, head_inputs: dict):
-    """Runs the head on the output of `encode`: to (B, 1) or (B, C) probabilities."""
+    """Runs the head on outputs of the backbones: to (B, 1) or (B, C)."""
     return model.get_layer(HEAD)(head_inputs, training=False)[PROBABILITIES]
 
 

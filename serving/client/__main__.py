@@ -11,9 +11,8 @@ from typing import TextIO
 
 from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.errors import Examples, UserError, did_you_mean, warn_of_faults
-from mmkeras.schema import AUDIO, IMAGE, MODALITIES, TEXT
+from mmkeras.schema import MODALITIES
 
-_COLUMNS = (*MODALITIES, "id", "label")
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # of formats
 
 
@@ -45,6 +44,7 @@ def _parser() -> Parser:
     text = partial(parser.add_argument, type=str)
     number = partial(parser.add_argument, type=int)
     switch = partial(parser.add_argument, action="store_true")
+    pairs = partial(parser.add_argument, action="append")
     text("--target", metavar="HOST:PORT", help="gRPC server; http://... for REST.")
     text("--model", default="mmkeras", metavar="NAME", help="Model name.")
     number("--version", metavar="N", help="Model version.")
@@ -52,13 +52,15 @@ def _parser() -> Parser:
     text("--image", metavar="FILE", help="Image of the row.")
     text("--text", metavar="STR", help="Text of the row.")
     text("--audio", metavar="FILE", help="Audio of the row.")
+    pairs("--column", metavar="NAME=VALUE", help="Any column; repeat for each.")
     text("--data", metavar="FILE.csv", help="Table, instead of one row.")
     text("--output", metavar="FILE", help="Output file; stdout by default.")
     text("--format", metavar="csv|jsonl", help="csv for a table, else jsonl.")
     number("--in-flight", default=8, help="Limit of concurrent requests.")
     number("--batch", default=8, help="Rows of a table per request.")
-    for name in _COLUMNS:
+    for name in (*MODALITIES, "id", "label"):
         text(f"--{name}-column", default=name, help=f"Header of the {name} column.")
+    pairs("--rename", metavar="COLUMN=HEADER", help="Header of a column of the model.")
     switch("--text-files", help="Text is the path of a file: UTF-8 or .npy.")
     text("--timeout", type=float, default=30.0, help="Deadline of a request, seconds.")
     number("--retries", default=10, help="Limit of retries.")
@@ -82,11 +84,12 @@ def _check_arguments(parsed) -> None:
 
     if not parsed.target:
         raise UserError("Give --target HOST:PORT (gRPC) or http://HOST:PORT (REST).")
-    modalities = [m for m in MODALITIES if getattr(parsed, m) is not None]
-    if parsed.data and modalities:
-        raise UserError(f"Give --data or --{modalities[0]}, not both.")
-    if not parsed.data and not modalities:
-        raise UserError("Give --image, --text, --audio, or a table by --data.")
+    values = _pairs(parsed, "column")
+    if parsed.data and values:
+        raise UserError(f"Give --data or {values[0][0]}, not both.")
+    if not parsed.data and not values:
+        raise UserError("Give --column, --image, --text, --audio, or a --data table.")
+    _pairs(parsed, "rename", "_column")
     if parsed.format and parsed.format not in FORMATS:
         hint = did_you_mean(parsed.format, FORMATS)
         raise UserError(f"There is no format '{parsed.format}'.{hint}")
@@ -102,10 +105,27 @@ def _check_arguments(parsed) -> None:
 def _check_output(output: Path, parsed) -> None:
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise UserError(f"--output '{output}' must be a file in a folder that exists.")
-    for flag in ("data", IMAGE, AUDIO):
-        path = getattr(parsed, flag)
+    for flag, _, path in [("--data", "", parsed.data), *_pairs(parsed, "column")]:
         if path and output.exists() and os.path.exists(path) and output.samefile(path):
-            raise UserError(f"--output is the file of --{flag}; give another one.")
+            raise UserError(f"--output is the file of {flag}; give another one.")
+
+
+def _pairs(parsed, dest: str, suffix: str = "") -> list[tuple[str, str, str]]:
+    """Returns flag, column and value of --text and so on, and of the flag NAME=VALUE.
+
+    Leaves out flags with their defaults.
+    """
+    pairs = []
+    for name in MODALITIES:
+        value = getattr(parsed, f"{name}{suffix}")
+        if value is not None and not (suffix and value == name):
+            pairs.append((f"--{name}{suffix.replace('_', '-')}", name, value))
+    for pair in getattr(parsed, dest) or ():
+        name, sign, value = pair.partition("=")
+        if not (name and sign):
+            raise UserError(f"--{dest} '{pair}' must be NAME=VALUE. Add '='.")
+        pairs.append((f"--{dest} {name}", name, value))
+    return pairs
 
 
 def _client_settings(parsed) -> dict:
@@ -128,12 +148,10 @@ def _predict_row(client, parsed) -> None:
     from mmkeras.data.table import Row
     from serving.client.output_writer import JSON_LINES, OutputWriter
 
-    row = {m: getattr(parsed, m) for m in MODALITIES}
-    if row[TEXT] is not None and parsed.text_files:
-        row[TEXT] = Path(row[TEXT])
+    row = _row(parsed, client.describe())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # printed below
-        prediction = client.predict(**row)
+        (prediction,) = client.predict_rows([row])
     file_format = _file_format(parsed, JSON_LINES)
     classes = client.describe().classes
     with _open_output(parsed.output) as file:
@@ -142,21 +160,57 @@ def _predict_row(client, parsed) -> None:
     print_warnings(warn_of_faults(Examples(prediction.notes)))
 
 
+def _row(parsed, model) -> dict[str, str | Path]:
+    """Returns column -> value of one row.
+
+    Raises:
+        UserError: A flag names no column, or one that has a value already.
+    """
+    from serving.client.columns import cell_value
+    from serving.client.model_info import column_error
+
+    row = {}
+    for flag, name, value in _pairs(parsed, "column"):
+        columns = [name] if name in model.columns else []
+        if not columns and flag == f"--{name}":  # the only column of this type
+            columns = [n for n, kind in model.columns.items() if kind == name]
+        if len(columns) != 1:
+            error = column_error(name, model.columns, parsed.model)
+            raise UserError(f"{flag}: {error}")
+        (name,) = columns
+        if name in row:
+            raise UserError(f"{flag}: column '{name}' has a value. Give it once.")
+        row[name] = cell_value(value, model.columns[name], parsed.text_files)
+    return row
+
+
+def _table(parsed, model):
+    from mmkeras.config import TableConfig
+    from serving.client.model_info import column_error
+    from serving.client.table import Table
+
+    names = {}
+    for flag, name, header in _pairs(parsed, "rename", "_column"):
+        if name not in model.columns:
+            raise UserError(
+                f"{flag}: {column_error(name, model.columns, parsed.model)}"
+            )
+        names[name] = header
+    roles = TableConfig(id_column=parsed.id_column, label=parsed.label_column)
+    path, text_files = Path(parsed.data), parsed.text_files
+    table = Table(path=path, roles=roles, names=names, text_files=text_files)
+    table.check(model)
+    return table
+
+
 def _predict_table(client, parsed) -> None:
     from tqdm import tqdm
 
-    from mmkeras.config import TableConfig
     from serving.client.output_writer import CSV, OutputWriter
-    from serving.client.table import Table, Totals, predict_table
+    from serving.client.table import Totals, predict_table
 
-    columns = {f"{n}_column": getattr(parsed, f"{n}_column") for n in _COLUMNS}
-    table = Table(
-        path=Path(parsed.data),
-        columns=TableConfig(**columns),
-        text_files=parsed.text_files,
-    )
     model, totals = client.describe(), Totals()
-    table.check(model)
+    table = _table(parsed, model)
     file_format = _file_format(parsed, CSV)
     # None: a progress bar on a terminal only; and none between rows on a terminal.
     disable = True if not parsed.output and sys.stdout.isatty() else None

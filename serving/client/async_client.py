@@ -9,7 +9,7 @@ from typing import Any
 import tenacity
 
 from serving.client.errors import PredictError, closed_error
-from serving.client.inputs import Row, Value, check_names, list_modalities, prepare_row
+from serving.client.inputs import Row, Value, list_columns, prepare_row
 from serving.client.model_info import ModelInfo
 from serving.client.prediction import Prediction, warn_caller
 from serving.client.protocol import ClientProtocol, Flow
@@ -57,12 +57,9 @@ class AsyncClient:
         """As `Client.describe`."""
         return await self._model_for([], self._deadline_s())
 
-    async def predict(
-        self, *, image: Value = None, text: Value = None, audio: Value = None
-    ) -> Prediction:
+    async def predict(self, /, **values: Value) -> Prediction:
         """As `Client.predict`."""
-        row = {"image": image, "text": text, "audio": audio}
-        predictions = await self._predict_rows([row])
+        predictions = await self._predict_rows([values])
         warn_caller(predictions)
         return predictions[0]
 
@@ -75,12 +72,10 @@ class AsyncClient:
     async def _predict_rows(self, rows: Sequence[Row]) -> list[Prediction]:
         if not rows:
             return []
-        deadline_s, limits = self._deadline_s(), self.settings.limits
+        deadline_s, settings = self._deadline_s(), self.settings
         model = await self._model_for(rows, deadline_s)
-        for row in rows:
-            check_names(row, model.modalities, self.settings.model)
         prepared = await asyncio.to_thread(
-            lambda: [prepare_row(row, limits, strict=True) for row in rows]
+            lambda: [prepare_row(row, model, settings, strict=True) for row in rows]
         )
         return await self._run(self._protocol.predict(prepared), deadline_s)
 
@@ -142,7 +137,7 @@ class AsyncClient:
         # One task describes the model. The lock is fair and earlier tasks have earlier
         # deadlines, so no task waits beyond its own.
         async with self._describe_lock:
-            flow = self._protocol.describe(list_modalities(rows))
+            flow = self._protocol.describe(list_columns(rows))
             return await self._run(flow, deadline_s)
 
     async def _run(self, flow: Flow[Any], deadline_s: float) -> Any:

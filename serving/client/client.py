@@ -10,7 +10,7 @@ from typing import Any
 import tenacity
 
 from serving.client.errors import PredictError, closed_error, timeout_error
-from serving.client.inputs import Row, Value, check_names, list_modalities, prepare_row
+from serving.client.inputs import Row, Value, list_columns, prepare_row
 from serving.client.model_info import ModelInfo
 from serving.client.prediction import Prediction, warn_caller
 from serving.client.protocol import ClientProtocol, Flow
@@ -27,7 +27,7 @@ class Client:
 
     Example:
         with Client("localhost:8500", model="mmkeras") as client:
-            prediction = client.predict(image="digit.png", text="a phrase")
+            prediction = client.predict(image="digit.png", text="a phrase", price=3.5)
             print(prediction.label, prediction.score)
     """
 
@@ -64,7 +64,7 @@ class Client:
         self._transport.close()
 
     def describe(self) -> ModelInfo:
-        """Returns the inputs and classes of the model; the first call sends a request.
+        """Returns the columns and classes of the model; the first call sends a request.
 
         Raises:
             UserError: The model is not an export of mmkeras.
@@ -72,31 +72,32 @@ class Client:
         """
         return self._model_for([], self._deadline_s())
 
-    def predict(
-        self, *, image: Value = None, text: Value = None, audio: Value = None
-    ) -> Prediction:
-        """Returns the prediction for one row; modalities that are left out are absent.
+    def predict(self, /, **values: Value) -> Prediction:
+        """Returns the prediction for one row; columns that are left out are absent.
 
         Warns of a faulty file that is read nevertheless.
 
         Args:
-            image: Path, or content of a file.
-            text: Text; or the path of a text file or a .npy vector.
-            audio: Path, or content of a file; or a vector.
+            **values: Column -> its value. For files: a path, the content, a PIL image,
+                pixels (H, W, C) of uint8, or a vector of any numbers. For other columns
+                of strings: a str; its path as a `Path`; or a vector. For numbers: a
+                number. None, "" and NaN are absent.
 
         Raises:
-            UserError: A file is unreadable, or the model has no such input.
+            UserError: A value cannot be used, or the model has no such column.
             PredictError: The server refuses the call, or cannot be reached.
+
+        Example:
+            client.predict(title="a cat", photo="cat.jpg", price=3.5)
         """
-        row = {"image": image, "text": text, "audio": audio}
-        predictions = self._predict_rows([row])
+        predictions = self._predict_rows([values])
         warn_caller(predictions)
         return predictions[0]
 
     def predict_rows(self, rows: Sequence[Row]) -> list[Prediction]:
         """Returns one prediction per row, by as few requests as their size allows.
 
-        A row is modality -> value, as for `predict`, with one warning for all rows.
+        A row is column -> value, as for `predict`, with one warning for all rows.
 
         Raises:
             UserError, PredictError: As `predict`.
@@ -110,10 +111,7 @@ class Client:
             return []
         deadline_s = self._deadline_s()
         model = self._model_for(rows, deadline_s)
-        for row in rows:
-            check_names(row, model.modalities, self.settings.model)
-        limits = self.settings.limits
-        prepared = [prepare_row(row, limits, strict=True) for row in rows]
+        prepared = [prepare_row(row, model, self.settings, strict=True) for row in rows]
         return self._run(self._protocol.predict(prepared), deadline_s)
 
     def stream(
@@ -172,7 +170,7 @@ class Client:
         if not self._describe_lock.acquire(timeout=wait_s):
             raise timeout_error(self.settings.target, self.settings.timeout_s)
         try:
-            flow = self._protocol.describe(list_modalities(rows))
+            flow = self._protocol.describe(list_columns(rows))
             return self._run(flow, deadline_s)
         finally:
             self._describe_lock.release()

@@ -13,7 +13,9 @@ from serving.client.errors import response_error
 from serving.client.requests import (
     OUTPUTS,
     Call,
+    Cell,
     ClassNamesCall,
+    ColumnsCall,
     EncodedCall,
     MetadataCall,
     ModelMetadata,
@@ -27,7 +29,7 @@ from serving.client.requests import (
 _PACKAGE = "tensorflow.serving"
 _GET_METADATA = "GetModelMetadata"
 _RESPONSES = {"Classify": "ClassificationResponse"}  # others as their methods
-_STRING_OVERHEAD = 24  # upper bound of the bytes around one string of a request
+_CELL_BYTES = 24  # upper bound of a number, or of what is around a string
 
 
 def encode(call: Call, target: str) -> EncodedCall:
@@ -41,9 +43,10 @@ def encode(call: Call, target: str) -> EncodedCall:
     )
 
 
-def row_bytes(row: dict[str, bytes]) -> int:
+def row_bytes(row: dict[str, Cell]) -> int:
     """Returns an upper bound of a row's bytes in a request."""
-    return sum(len(content) + _STRING_OVERHEAD for content in row.values())
+    strings = (cell for cell in row.values() if isinstance(cell, bytes))
+    return sum(map(len, strings)) + _CELL_BYTES * len(row)
 
 
 def _message(name: str) -> Any:
@@ -85,16 +88,37 @@ def _decode_metadata(response) -> ModelMetadata:
     signatures = signature_map.signature_def
     return ModelMetadata(
         version=_version(response.model_spec),
-        inputs={name: tuple(sorted(signatures[name].inputs)) for name in signatures},
+        inputs={name: _dtypes(signatures[name].inputs) for name in signatures},
         outputs={name: tuple(sorted(signatures[name].outputs)) for name in signatures},
     )
+
+
+def _dtypes(inputs) -> dict[str, str]:
+    return {n: tensors.DTYPES.get(inputs[n].dtype, "") for n in sorted(inputs)}
+
+
+def _columns_request(call: ColumnsCall) -> Message:
+    request = _message("PredictRequest")
+    _fill_spec(request.model_spec, call.spec, schema.COLUMNS)
+    tensors.fill(request.inputs[schema.CLASSIFY_INPUT], [b""])
+    return request
+
+
+def _decode_columns(response) -> dict[str, str]:
+    keys = (schema.COLUMN_NAMES, schema.COLUMN_TYPES)
+    names, types = (tensors.strings(response.outputs[key]) for key in keys)
+    return dict(zip(names, types, strict=True))
 
 
 def _classify_request(call: ClassNamesCall) -> Message:
     request = _message("ClassificationRequest")
     _fill_spec(request.model_spec, call.spec, schema.CLASSIFY)
     example = request.input.example_list.examples.add()
-    example.features.feature[call.modality].bytes_list.value.append(b"")
+    for name, cell in call.row.items():
+        feature = example.features.feature[name]
+        is_number = isinstance(cell, float)
+        values = feature.float_list if is_number else feature.bytes_list
+        values.value.append(cell)
     return request
 
 
@@ -108,8 +132,8 @@ def _decode_classes(response) -> tuple[str, ...]:
 def _predict_request(call: PredictCall) -> Message:
     request = _message("PredictRequest")
     _fill_spec(request.model_spec, call.spec, schema.SERVING_DEFAULT)
-    for modality, column in call.columns.items():
-        tensors.fill_strings(request.inputs[modality], column)
+    for name, column in call.columns.items():
+        tensors.fill(request.inputs[name], column)
     request.output_filter.extend(OUTPUTS)
     return request
 
@@ -148,6 +172,7 @@ def _decode_versions(response) -> dict[int, str]:
 _METHODS = {
     PredictCall: ("Prediction", "Predict", _predict_request, _decode_outputs),
     MetadataCall: ("Prediction", _GET_METADATA, _metadata_request, _decode_metadata),
+    ColumnsCall: ("Prediction", "Predict", _columns_request, _decode_columns),
     ClassNamesCall: ("Prediction", "Classify", _classify_request, _decode_classes),
     VersionsCall: ("Model", "GetModelStatus", _status_request, _decode_versions),
 }

@@ -7,137 +7,146 @@ decodes is sent unchanged.
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mmkeras.errors import UserError, did_you_mean, shorten
-from mmkeras.schema import AUDIO, IMAGE, MODALITIES, TEXT
-from serving.client.settings import Limits
+from mmkeras.errors import UserError, shorten
+from serving.client.model_info import ModelInfo, column_error
+from serving.client.requests import Cell, PreparedRow
+from serving.client.settings import Limits, Settings
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
 
-# A str is the text itself for text, and a path or a URI for image and audio.
-Value: TypeAlias = "str | bytes | os.PathLike | np.ndarray | None"
+    from mmkeras.modalities.column import Column
+
+# A str is a path or a URI for columns of files, else the value itself.
+Value: TypeAlias = "str | bytes | os.PathLike | float | np.ndarray | Image.Image | None"
 Row: TypeAlias = Mapping[str, Value]
 _NPY_PREFIX = b"\x93NUMPY"
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # of Pillow
 # Names of limits in errors of `mmkeras.modalities`; here they are fields of `Limits`.
-_SETTING = re.compile(r"\b(?:table|image|audio)\.(max_file_mb|max_megapixels|clip_s)\b")
+_SETTING = re.compile(r"\b\w+\.(max_file_mb|max_megapixels|clip_s)\b")
 _SHOWN_CHARACTERS = 80  # of a value in an error
 
 
-@dataclass(frozen=True, kw_only=True)
-class PreparedRow:
-    """A row that can be sent.
-
-    Attributes:
-        data: Modality -> bytes, without absent and unreadable modalities.
-        problems: Modality -> reason why it is unreadable.
-        notes: Faults of files that are read whole nevertheless.
-    """
-
-    data: dict[str, bytes]
-    problems: dict[str, str]
-    notes: tuple[str, ...] = ()
-
-
-def check_names(row: Row, modalities: Sequence[str], model: str) -> None:
-    """Raises a UserError for a name that is unknown, or that the model lacks."""
-    for name, value in row.items():
-        if name not in MODALITIES:
-            hint = did_you_mean(name, MODALITIES)
-            raise UserError(f"There is no modality '{name}'.{hint}")
-        if name not in modalities and not is_absent(value):
-            raise modality_error(name, modalities, model)
-
-
-def modality_error(name: str, modalities: Sequence[str], model: str) -> UserError:
-    """Returns the error of a modality that the model lacks."""
-    return UserError(
-        f"The model '{model}' takes no {name}; it takes {', '.join(modalities)}. "
-        f"Leave {name} out."
-    )
-
-
-def list_modalities(rows: Iterable[Row]) -> set[str]:
-    """Returns the modalities that at least one row has."""
+def list_columns(rows: Iterable[Row]) -> set[str]:
+    """Returns the columns that at least one row has."""
     return {name for row in rows for name in row if not is_absent(row[name])}
 
 
 def is_absent(value: Value) -> bool:
-    """Returns whether a value is None, "" or b""."""
+    """Returns whether a value is None, "", b"" or NaN."""
+    if isinstance(value, Real):
+        return bool(value != value)
     return value is None or (isinstance(value, str | bytes) and not value)
 
 
-def prepare_row(row: Row, limits: Limits, *, strict: bool) -> PreparedRow:
+def prepare_row(
+    row: Row, model: ModelInfo, settings: Settings, *, strict: bool
+) -> PreparedRow:
     """Reads and transcodes the files of a row.
 
-    Unless `strict`, an unreadable file is sent as absent, as by `mmkeras.predict`, with
-    the reason in `problems`.
+    Unless `strict`, an unreadable value is sent as absent, as by `mmkeras.predict`,
+    with the reason in `problems`.
 
     Raises:
-        UserError: A value has a wrong type, or `strict` and a file is unreadable.
+        UserError: The model lacks a column, a value has a wrong type, or `strict` and a
+            value is unreadable.
     """
     from mmkeras.modalities.file import Unreadable
+    from serving.client.columns import build_column
 
     data, problems, notes = {}, {}, []
-    for modality, value in row.items():
+    for name, value in row.items():
         if is_absent(value):
             continue
+        if name not in model.columns:
+            raise column_error(name, model.columns, settings.model)
+        is_number = isinstance(model.absent[name], float)
+        kind, limits = model.columns[name], settings.limits
+        column = build_column(name, kind, is_number, limits)
         try:
-            content = _content(modality, value, limits)
-            data[modality], faults = _transcode(modality, content, limits)
-            notes += [f"{modality} {_shorten(value)}: {fault}" for fault in faults]
+            cell, faults = _prepare(value, column, is_number, limits)
         except Unreadable as error:
             reason = _SETTING.sub(r"\1", str(error))
-            problems[modality] = f"{modality} {_shorten(value)}: {reason}"
+            problems[name] = f"{name} {_shorten(value)}: {reason}"
             if strict:
-                raise UserError(f"Cannot use {problems[modality]}.") from None
+                raise UserError(f"Cannot use {problems[name]}.") from None
+        else:
+            notes += [f"{name} {_shorten(value)}: {fault}" for fault in faults]
+            if not column.is_absent(cell):  # a number may be written as "NA"
+                data[name] = cell
     return PreparedRow(data=data, problems=problems, notes=tuple(notes))
 
 
-def _content(modality: str, value: Value, limits: Limits) -> bytes:
+def _prepare(
+    value: Value, column: "Column", is_number: bool, limits: Limits
+) -> tuple[Cell, tuple[str, ...]]:
+    """Returns what is sent for a value, and notes on faults of its file."""
+    from mmkeras.modalities.column import FileReader
+    from mmkeras.modalities.vector.reading import prepare_vector
+
+    if is_number:
+        _check(isinstance(value, str | Real), value, column, "a number")
+        return column.read(value, FileReader(".")).data, ()
+    content = _content(value, column, limits)
+    if content.startswith(_NPY_PREFIX):
+        return prepare_vector(content), ()
+    return column.prepare(content)
+
+
+def _content(value: Value, column: "Column", limits: Limits) -> bytes:
     from mmkeras.modalities.file import Unreadable, read_file
 
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    if isinstance(value, os.PathLike) or (isinstance(value, str) and modality != TEXT):
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and column.has_files):
         return read_file(os.fspath(value), limits.max_file_mb)
     if isinstance(value, str):
         try:
             return value.encode()
         except UnicodeEncodeError:
             raise Unreadable("characters that UTF-8 cannot encode") from None
-    if modality != IMAGE and type(value).__module__ == "numpy":
-        import numpy as np
+    if column.has_files and _is_picture(value):
+        return _encode_png(value)
+    allowed = "a path, bytes, an image" if column.has_files else "text, bytes, a path"
+    _check(type(value).__name__ == "ndarray", value, column, f"{allowed} or a vector")
+    import numpy as np
 
-        file = io.BytesIO()
-        np.save(file, value, allow_pickle=False)
-        return file.getvalue()
-    raise UserError(
-        f"{modality} must be a path or bytes"
-        f"{', text' * (modality == TEXT)}{', or a vector' * (modality != IMAGE)}; "
-        f"received {type(value).__name__}."
-    )
+    file = io.BytesIO()
+    np.save(file, value, allow_pickle=False)
+    return file.getvalue()
 
 
-def _transcode(modality: str, content: bytes, limits: Limits):
-    """Returns bytes that the model decodes, and notes on faults of the file."""
-    from mmkeras.config import AudioConfig, ImageConfig
-    from mmkeras.modalities.audio.reading import read_audio
-    from mmkeras.modalities.image.reading import prepare_image
-    from mmkeras.modalities.vector.reading import prepare_vector
+def _check(is_allowed: bool, value: Value, column: "Column", allowed: str) -> None:
+    if not is_allowed:
+        kind = type(value).__name__
+        raise UserError(f"{column.name} must be {allowed}; received {kind}.")
 
-    if modality == IMAGE:
-        config = ImageConfig(max_megapixels=limits.max_megapixels)
-        return prepare_image(content, config), ()
-    if content.startswith(_NPY_PREFIX):
-        return prepare_vector(content), ()
-    if modality == AUDIO:
-        audio = read_audio(content, AudioConfig(clip_s=limits.clip_s))
-        return audio.wav, audio.notes
-    return content, ()
+
+def _is_picture(value: Any) -> bool:
+    """Whether a value is a PIL image, or pixels (H, W) or (H, W, C) of uint8."""
+    is_pixels = getattr(value, "dtype", "") == "uint8" and value.ndim > 1
+    return is_pixels or type(value).__module__.startswith("PIL.")
+
+
+def _encode_png(value: Any) -> bytes:
+    """Encodes a PIL image or pixels without loss, upright."""
+    from PIL import Image, ImageOps
+
+    from mmkeras.modalities.file import translate_errors
+
+    file = io.BytesIO()
+    with translate_errors("image"):
+        image = value if isinstance(value, Image.Image) else Image.fromarray(value)
+        image = ImageOps.exif_transpose(image)
+        if image.mode not in _PNG_MODES:
+            image = image.convert("RGB")
+        image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def _shorten(value: Value) -> str:

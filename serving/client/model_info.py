@@ -1,52 +1,81 @@
 """Description of a model version, and predictions from its outputs."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from mmkeras.data.predictions_csv import merge_status, unreadable_status
 from mmkeras.errors import UserError
 from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, SERVING_DEFAULT
-from serving.client.inputs import PreparedRow, modality_error
 from serving.client.prediction import Prediction
-from serving.client.requests import OUTPUTS, ModelMetadata, Outputs
+from serving.client.requests import OUTPUTS, Cell, ModelMetadata, Outputs, PreparedRow
+
+_ABSENT: dict[str, Cell] = {"DT_STRING": b"", "DT_FLOAT": math.nan}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """Inputs of a model version, in schema order, and its classes.
+    """Columns of a model version, and its classes.
 
-    `version` is None for a server that does not report it. `classes` are in the order
-    of the probabilities, or () for a model without the signature `classify`.
+    Attributes:
+        version: None for a server that does not report it.
+        columns: Column -> its type, such as "image", in the order of the model.
+        absent: Column -> its value if a row lacks it: NaN for numbers, else b"".
+        classes: In the order of the probabilities; () for a model without the signature
+            `classify`.
     """
 
     version: int | None
-    modalities: tuple[str, ...]
-    classes: tuple[str, ...]
+    columns: dict[str, str]
+    absent: dict[str, Cell]
+    classes: tuple[str, ...] = ()
 
 
-def read_modalities(metadata: ModelMetadata, name: str) -> tuple[str, ...]:
-    """Returns the inputs of a model, in schema order.
+def read_columns(
+    metadata: ModelMetadata, types: Mapping[str, str] | None, name: str
+) -> ModelInfo:
+    """Returns the description of a model, without its classes.
+
+    `types` is the reply to a `ColumnsCall`, or None for an earlier export, whose inputs
+    have their types as names.
 
     Raises:
         UserError: mmkeras does not export such a signature.
     """
-    inputs = metadata.inputs.get(SERVING_DEFAULT, ())
+    inputs = metadata.inputs.get(SERVING_DEFAULT, {})
     outputs = metadata.outputs.get(SERVING_DEFAULT, ())
-    if not inputs or set(inputs) - set(MODALITIES) or set(OUTPUTS) - set(outputs):
+    if types is None:
+        types = {m: m for m in MODALITIES if m in inputs}
+    is_export = bool(inputs) and inputs.keys() == types.keys()
+    is_export &= set(inputs.values()) <= _ABSENT.keys()
+    if not is_export or set(OUTPUTS) - set(outputs):
         raise UserError(
             f"The model '{name}' is not an export of mmkeras: its signature "
             f"{SERVING_DEFAULT} has the inputs {', '.join(inputs) or '(none)'} and the "
             f"outputs {', '.join(outputs) or '(none)'}."
         )
-    return tuple(m for m in MODALITIES if m in inputs)
+    absent = {column: _ABSENT[inputs[column]] for column in types}
+    return ModelInfo(version=metadata.version, columns={**types}, absent=absent)
 
 
-def check_modalities(rows: Iterable[PreparedRow], model: ModelInfo, name: str) -> None:
-    """Raises a UserError if the model, or a newer version, lacks an input."""
+def column_error(column: str, columns: Mapping[str, str], model: str) -> UserError:
+    """Returns the error of a column that the model lacks."""
+    close = get_close_matches(column, columns, n=1)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    known = ", ".join(f"{name} ({kind})" for name, kind in columns.items())
+    return UserError(
+        f"The model '{model}' has no column '{column}'; it has {known}. {hint}Leave "
+        f"'{column}' out, or correct its name."
+    )
+
+
+def check_columns(rows: Iterable[PreparedRow], model: ModelInfo, name: str) -> None:
+    """Raises a UserError if the model, or a newer version, lacks a column of a row."""
     for row in rows:
-        for modality in row.data:
-            if modality not in model.modalities:
-                raise modality_error(modality, model.modalities, name)
+        for column, cell in row.data.items():
+            if type(model.absent.get(column)) is not type(cell):
+                raise column_error(column, model.columns, name)
 
 
 def labels_match(outputs: Outputs, model: ModelInfo) -> bool:

@@ -5,28 +5,32 @@ and `AsyncClient` drive the same flows, one with blocking calls, one with `await
 """
 
 from collections.abc import Collection, Generator, Iterator, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import TypeVar
 
 from mmkeras.errors import UserError
-from mmkeras.schema import CLASSIFY, MODALITIES
+from mmkeras.schema import CLASSIFY, COLUMNS
 from serving.client.errors import PredictError, client_error, response_error
-from serving.client.inputs import PreparedRow
 from serving.client.model_info import (
     ModelInfo,
-    check_modalities,
+    check_columns,
     labels_match,
     make_predictions,
-    read_modalities,
+    read_columns,
 )
 from serving.client.prediction import Prediction
 from serving.client.requests import (
     Call,
+    Cell,
     ClassNamesCall,
+    ColumnsCall,
     MetadataCall,
+    ModelMetadata,
     ModelSpec,
     Outputs,
     PredictCall,
+    PreparedRow,
     Reply,
     VersionsCall,
 )
@@ -37,7 +41,9 @@ Flow = Generator[Call, Reply, T]
 
 _MAX_ATTEMPTS = 3  # for a request whose model changes on the server meanwhile
 _RETRIES_BEFORE_CONTACT = 2
-_FIXED_BYTES = 2048  # upper bound of a request without its strings
+_FIXED_BYTES = 2048  # upper bound of a request without its inputs
+_INPUT_BYTES = 64  # upper bound of an input without its name and its values
+_NAME_BYTES = 6  # upper bound of one byte of a name: an escape in JSON
 _MAX_MODELS = 4  # two servers may respond in turn while one is replaced
 _UNKNOWN_MODEL = "Could not find any versions of model"  # text of TensorFlow Serving
 # Codes of a server for a request that does not match the model's signature.
@@ -66,13 +72,13 @@ class ClientProtocol:
         retries = self._settings.retries
         return retries if self._models else min(retries, _RETRIES_BEFORE_CONTACT)
 
-    def describe(self, modalities: Collection[str] = ()) -> Flow[ModelInfo]:
+    def describe(self, columns: Collection[str] = ()) -> Flow[ModelInfo]:
         """Returns the description of the model, from the server if it is not cached.
 
-        A modality that the known version does not have may be one of a newer version,
-        so the server is called again.
+        A column that the known version does not have may be one of a newer version, so
+        the server is called again.
         """
-        if self._model is None or not set(modalities) <= set(self._model.modalities):
+        if self._model is None or not set(columns) <= self._model.columns.keys():
             self._model = yield from self._describe(self._spec)
         return self._model
 
@@ -80,7 +86,7 @@ class ClientProtocol:
         """Returns one prediction per row, by as many requests as their size needs.
 
         Raises:
-            UserError: A row is too large, or has a modality that the model lacks.
+            UserError: A row is too large, or has a column that the model lacks.
             PredictError: The server refuses a call, or cannot be reached.
         """
         predictions = []
@@ -90,23 +96,34 @@ class ClientProtocol:
 
     def size_problem(self, row: PreparedRow) -> str:
         """Returns why a row does not fit into one request, or ""."""
-        max_bytes = self._settings.max_message_bytes
-        size = self._codec.row_bytes(row.data)
-        if size <= max_bytes - _FIXED_BYTES:
+        size = self._row_bytes(row)
+        if size <= self._max_row_bytes:
             return ""
         text = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size} bytes"
         return (
             f"{text} to send, more than a message may have "
-            f"(max_message_bytes={max_bytes})"
+            f"(max_message_bytes={self._settings.max_message_bytes})"
         )
 
+    def _row_bytes(self, row: PreparedRow) -> int:
+        return self._codec.row_bytes(self._absent | row.data)
+
+    @property
+    def _absent(self) -> dict[str, Cell]:
+        model = self._model  # another thread may replace it
+        return model.absent if model else {}
+
+    @property
+    def _max_row_bytes(self) -> int:
+        names = (_INPUT_BYTES + _NAME_BYTES * len(n.encode()) for n in self._absent)
+        return self._settings.max_message_bytes - _FIXED_BYTES - sum(names)
+
     def _split(self, rows: Sequence[PreparedRow]) -> Iterator[list[PreparedRow]]:
-        budget = self._settings.max_message_bytes - _FIXED_BYTES
-        batch, used = [], 0
+        batch, used, budget = [], 0, self._max_row_bytes
         for row in rows:
             if problem := self.size_problem(row):
                 raise UserError(f"A row is too large: {problem}.")
-            size = self._codec.row_bytes({m: row.data.get(m, b"") for m in MODALITIES})
+            size = self._row_bytes(row)
             if batch and used + size > budget:
                 yield batch
                 batch, used = [], 0
@@ -118,9 +135,10 @@ class ClientProtocol:
     def _predict(self, rows: list[PreparedRow]) -> Flow[list[Prediction]]:
         for _ in range(_MAX_ATTEMPTS):
             model = yield from self.describe()
-            check_modalities(rows, model, self._spec.model)
+            check_columns(rows, model, self._spec.model)
             columns = {
-                m: [row.data.get(m, b"") for row in rows] for m in model.modalities
+                name: [row.data.get(name, absent) for row in rows]
+                for name, absent in model.absent.items()
             }
             try:
                 outputs = yield PredictCall(spec=self._spec, columns=columns)
@@ -149,7 +167,8 @@ class ClientProtocol:
         if error.code not in _MISMATCH_CODES or not error.is_from_server:
             return False
         self._model = yield from self._describe(self._spec)
-        return self._model.modalities != model.modalities
+        new = self._model
+        return (new.columns, new.absent) != (model.columns, model.absent)
 
     def _model_of(self, outputs: Outputs, model: ModelInfo) -> Flow[ModelInfo | None]:
         """Returns the model that computed the outputs; None if its version is gone.
@@ -180,26 +199,32 @@ class ClientProtocol:
                 metadata = yield MetadataCall(spec=spec)
             except PredictError as error:
                 raise (yield from self._add_hint(error)) from None
-            version = metadata.version
-            modalities = read_modalities(metadata, spec.model)
-            cached = self._models.get(version)
-            if cached is not None and cached.modalities == modalities:
-                return cached
-            classes = ()
-            if CLASSIFY in metadata.inputs:
-                call = ClassNamesCall(spec=spec.at(version), modality=modalities[0])
-                try:
-                    classes = yield call
-                except PredictError as error:
-                    if error.code == "NOT_FOUND" and attempt + 1 < _MAX_ATTEMPTS:
-                        continue  # the version was unloaded between the calls
-                    raise
-            model = ModelInfo(version=version, modalities=modalities, classes=classes)
-            self._models[version] = model
+            try:
+                model = yield from self._read_model(spec, metadata)
+            except PredictError as error:
+                if error.code == "NOT_FOUND" and attempt + 1 < _MAX_ATTEMPTS:
+                    continue  # the version was unloaded between the calls
+                raise
+            self._models[model.version] = model
             if len(self._models) > _MAX_MODELS:
                 self._models.pop(next(iter(self._models)), None)
             return model
         raise AssertionError("the last attempt returns or raises")
+
+    def _read_model(self, spec: ModelSpec, metadata: ModelMetadata) -> Flow[ModelInfo]:
+        """Returns the description of the version that has the metadata."""
+        spec, types = spec.at(metadata.version), None
+        if COLUMNS in metadata.inputs:
+            types = yield ColumnsCall(spec=spec)
+        model = read_columns(metadata, types, spec.model)
+        cached = self._models.get(model.version)
+        if cached is not None and replace(cached, classes=()) == model:
+            return cached
+        if CLASSIFY not in metadata.inputs:
+            return model
+        name, absent = next(iter(model.absent.items()))
+        classes = yield ClassNamesCall(spec=spec, row={name: absent})
+        return replace(model, classes=classes)
 
     def _add_hint(self, error: PredictError) -> Flow[PredictError]:
         """Adds the available versions to the error of an unknown one."""

@@ -1,10 +1,11 @@
-"""Calls to a server and their replies, the same for gRPC and REST."""
+"""Rows, calls to a server, and their replies, the same for gRPC and REST."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mmkeras.schema import LABEL, PROBABILITIES, SCORE, STATUS
 
+Cell = bytes | float  # value of a column in a row
 # Outputs of the serving signature that `PredictCall` requests.
 OUTPUTS = (PROBABILITIES, LABEL, SCORE, STATUS)
 
@@ -33,33 +34,56 @@ class MetadataCall:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelMetadata:
-    """Signatures of a model version: signature -> names of its inputs and outputs.
+    """Signatures of a model version: signature -> its inputs and outputs.
 
-    `version` is None for a server that does not report it.
+    `inputs` has the type of each input, such as "DT_FLOAT". `version` is None for a
+    server that does not report it.
     """
 
     version: int | None
-    inputs: dict[str, tuple[str, ...]]
+    inputs: dict[str, dict[str, str]]
     outputs: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnsCall:
+    """Requests the columns of the model; the reply is column -> its type."""
+
+    spec: ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassNamesCall:
     """Requests the class names by classifying one empty row; the reply is a tuple.
 
-    `modality` is any input of the model.
+    `row` has the value of any absent column of the model.
     """
 
     spec: ModelSpec
-    modality: str
+    row: dict[str, Cell]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedRow:
+    """A row that can be sent.
+
+    Attributes:
+        data: Column -> value, without absent and unreadable ones.
+        problems: Column -> reason why it is unreadable.
+        notes: Faults of files that are read whole nevertheless.
+    """
+
+    data: dict[str, Cell]
+    problems: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictCall:
-    """Requests the `Outputs` of a batch; `columns` is modality -> (B,) bytes."""
+    """Requests the `Outputs` of a batch; `columns` is column -> (B,) values."""
 
     spec: ModelSpec
-    columns: dict[str, list[bytes]]
+    columns: dict[str, list[Cell]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +104,8 @@ class VersionsCall:
     model: str
 
 
-Call = MetadataCall | ClassNamesCall | PredictCall | VersionsCall
-Reply = ModelMetadata | tuple[str, ...] | Outputs | dict[int, str]
+Call = MetadataCall | ColumnsCall | ClassNamesCall | PredictCall | VersionsCall
+Reply = ModelMetadata | dict[str, str] | tuple[str, ...] | Outputs | dict[int, str]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,9 @@ from mmkeras import schema
 from serving.client.errors import TRANSIENT, PredictError, response_error
 from serving.client.requests import (
     Call,
+    Cell,
     ClassNamesCall,
+    ColumnsCall,
     EncodedCall,
     MetadataCall,
     ModelMetadata,
@@ -35,7 +37,8 @@ _CODES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-_STRING_OVERHEAD = 16  # upper bound of the bytes around one string of a request
+_NUMBER_BYTES = 26  # upper bound of a number in a request
+_STRING_BYTES = 16  # upper bound of the bytes around one string of a request
 _SHOWN_BYTES = 300  # of a response that is not JSON
 # Errors of the JSON parser and of the decoders, for any response.
 _UNREADABLE = (
@@ -59,10 +62,14 @@ def encode(call: Call, target: str) -> EncodedCall:
         body = {"signature_name": schema.SERVING_DEFAULT, "inputs": _columns(call)}
     elif isinstance(call, MetadataCall):
         path, decode = f"{_path(call.spec)}/metadata", _decode_metadata
+    elif isinstance(call, ColumnsCall):
+        path, decode = f"{_path(call.spec)}:predict", _decode_columns
+        inputs = {schema.CLASSIFY_INPUT: [""]}
+        body = {"signature_name": schema.COLUMNS, "inputs": inputs}
     elif isinstance(call, ClassNamesCall):
         path, decode = f"{_path(call.spec)}:classify", _decode_classes
-        examples = [{call.modality: ""}]
-        body = {"signature_name": schema.CLASSIFY, "examples": examples}
+        example = {name: _json_cell(cell) for name, cell in call.row.items()}
+        body = {"signature_name": schema.CLASSIFY, "examples": [example]}
     else:
         path, decode = _path(ModelSpec(model=call.model)), _decode_versions
     return EncodedCall(
@@ -73,9 +80,11 @@ def encode(call: Call, target: str) -> EncodedCall:
     )
 
 
-def row_bytes(row: dict[str, bytes]) -> int:
+def row_bytes(row: dict[str, Cell]) -> int:
     """Returns an upper bound of a row's bytes in a request, in base64."""
-    return sum((len(c) + 2) // 3 * 4 + _STRING_OVERHEAD for c in row.values())
+    strings = [cell for cell in row.values() if isinstance(cell, bytes)]
+    size = sum((len(cell) + 2) // 3 * 4 + _STRING_BYTES for cell in strings)
+    return size + _NUMBER_BYTES * (len(row) - len(strings))
 
 
 def _path(spec: ModelSpec) -> str:
@@ -88,10 +97,12 @@ def _path(spec: ModelSpec) -> str:
 
 
 def _columns(call: PredictCall) -> dict[str, list]:
-    return {
-        modality: [{"b64": b64encode(content).decode()} for content in column]
-        for modality, column in call.columns.items()
-    }
+    return {name: list(map(_json_cell, cells)) for name, cells in call.columns.items()}
+
+
+def _json_cell(cell: Cell) -> dict[str, str] | float:
+    """Returns bytes as base64, and a number unchanged: TF Serving reads NaN."""
+    return cell if isinstance(cell, float) else {"b64": b64encode(cell).decode()}
 
 
 def _decode(decode, target, status, retry_after, content) -> Reply:
@@ -134,13 +145,20 @@ def _decode_metadata(body) -> ModelMetadata:
     version = body["model_spec"].get("version")
     return ModelMetadata(
         version=None if version in (None, "") else int(version),
-        inputs={name: _names(s, "inputs") for name, s in signatures.items()},
-        outputs={name: _names(s, "outputs") for name, s in signatures.items()},
+        inputs={name: _dtypes(s, "inputs") for name, s in signatures.items()},
+        outputs={name: tuple(_dtypes(s, "outputs")) for name, s in signatures.items()},
     )
 
 
-def _names(signature, side: str) -> tuple[str, ...]:
-    return tuple(sorted(map(_string, signature.get(side, {}).keys())))
+def _dtypes(signature, side: str) -> dict[str, str]:
+    infos = sorted(signature.get(side, {}).items())
+    return {_string(name): _string(info.get("dtype", "")) for name, info in infos}
+
+
+def _decode_columns(body) -> dict[str, str]:
+    keys = (schema.COLUMN_NAMES, schema.COLUMN_TYPES)
+    ((names,), (types,)) = (body["outputs"][key] for key in keys)
+    return dict(zip(map(_string, names), map(_string, types), strict=True))
 
 
 def _decode_classes(body) -> tuple[str, ...]:

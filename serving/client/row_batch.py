@@ -5,10 +5,11 @@ from itertools import islice
 from typing import TypeVar
 
 from mmkeras.config.validation import check
-from serving.client.inputs import PreparedRow, Row, check_names, prepare_row
+from serving.client.inputs import Row, prepare_row
 from serving.client.model_info import ModelInfo
 from serving.client.prediction import Prediction, rejected_prediction
 from serving.client.protocol import ClientProtocol
+from serving.client.requests import PreparedRow
 from serving.client.settings import Settings
 
 T = TypeVar("T")
@@ -32,8 +33,7 @@ class RowBatch:
         self.prepared: list[PreparedRow] = []
         self._rejected: list[Prediction | None] = []
         for row in rows:
-            check_names(row, model.modalities, settings.model)
-            prepared = prepare_row(row, settings.limits, strict=False)
+            prepared = prepare_row(row, model, settings, strict=False)
             reason = protocol.size_problem(prepared)
             self._rejected.append(rejected_prediction(reason) if reason else None)
             if not reason:

@@ -4,25 +4,20 @@ import re
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from mmkeras.cli import print_warnings
 from mmkeras.config import TableConfig
-from mmkeras.data.table import (
-    Row,
-    check_columns,
-    iter_rows,
-    model_columns,
-    table_modalities,
-    warn_absent,
-)
+from mmkeras.data.table import Row, check_columns, iter_rows, warn_absent
 from mmkeras.errors import Examples, UserError, warn_of_faults
 from mmkeras.modalities.file import find_file
-from mmkeras.schema import MODALITIES, TEXT, UNREADABLE
+from mmkeras.schema import UNREADABLE
 from serving.client.client import Client
+from serving.client.columns import cell_value
 from serving.client.model_info import ModelInfo
 from serving.client.output_writer import full_status
 from serving.client.prediction import Prediction
@@ -34,45 +29,41 @@ class Totals:
 
     rows: int = 0
     unreadable: int = 0  # rows with something unreadable
-    present: set[str] = field(default_factory=set)  # modalities that a row has
+    present: set[str] = field(default_factory=set)  # columns that a row has
     faults: Examples = field(default_factory=Examples)  # of files that were read
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A CSV file with one column per modality, as for `mmkeras.predict`.
+    """A CSV file with the columns of a model, as for `mmkeras.predict`.
 
-    Paths in its cells are relative to its folder. With `text_files` the cells of the
-    text column are paths, too.
+    Paths in its cells are relative to its folder.
+
+    Attributes:
+        roles: Names of the columns of ids and labels.
+        names: Column of the model -> its name in the table, if that is another one.
+        text_files: Whether the cells of texts are paths, too.
     """
 
     path: Path
-    columns: TableConfig
+    roles: TableConfig = field(default_factory=TableConfig)
+    names: Mapping[str, str] = field(default_factory=dict)
     text_files: bool = False
 
     def check(self, model: ModelInfo) -> None:
         """Checks that the table can be read, and has all columns of the model.
 
         Raises:
-            UserError: A column is missing, or named for a modality that the model
-                lacks, or the table cannot be read.
+            UserError: A column is missing, or the table cannot be read.
         """
-        for m in MODALITIES:
-            column = getattr(self.columns, f"{m}_column")
-            if column != m and m not in model.modalities:
-                raise UserError(
-                    f"--{m}-column {column}: the model takes no {m}; it takes "
-                    f"{', '.join(model.modalities)}. Leave the flag out."
-                )
-        remedy = "give its name by --{}-column, or add an empty one"
-        config = self._config(model)
+        remedy = "give its name by --rename COLUMN=NAME, or add an empty one"
         with _flag_names():
-            check_columns(self.path, config, remedy)
-            table_modalities(self.path, config, labeled=False)
+            check_columns(self.path, self._columns(model), remedy)
+            next(self.rows(model), None)
 
     def warn(self, model: ModelInfo, totals: Totals) -> None:
-        """Warns of faulty files and of modalities that no row has, on stderr."""
-        absent = warn_absent(self._config(model), totals.present)
+        """Warns of faulty files and of columns that no row has, on stderr."""
+        absent = warn_absent(self._columns(model), totals.present)
         print_warnings([*absent, *warn_of_faults(totals.faults)])
 
     def rows(self, model: ModelInfo) -> Iterator[Row]:
@@ -82,20 +73,21 @@ class Table:
             UserError: The table cannot be read.
         """
         with _flag_names():
-            yield from iter_rows(self.path, self._config(model), labeled=False)
+            columns = self._columns(model)
+            yield from iter_rows(self.path, self.roles, columns, labeled=False)
 
-    def _config(self, model):
-        return model_columns(self.columns, model.modalities)
+    def _columns(self, model: ModelInfo) -> list[str]:
+        return [self.names.get(name, name) for name in model.columns]
 
-    def inputs(self, row: Row) -> dict[str, str | Path]:
-        """Returns modality -> value for the client."""
-        return {m: self._value(m, cell) for m, cell in row.cells.items() if cell}
-
-    def _value(self, modality, cell):
-        if modality == TEXT and not self.text_files:
-            return cell
-        path = find_file(self.path.parent, cell)
-        return Path(path) if modality == TEXT else path
+    def inputs(self, row: Row, model: ModelInfo) -> dict[str, str | Path]:
+        """Returns column -> value for the client."""
+        find = partial(find_file, self.path.parent)
+        cells = ((n, row.cells[self.names.get(n, n)]) for n in model.columns)
+        return {
+            name: cell_value(cell, model.columns[name], self.text_files, find)
+            for name, cell in cells
+            if cell
+        }
 
 
 @contextmanager
@@ -128,10 +120,11 @@ def predict_table(
     pending: deque[Row] = deque()
 
     def rows():
-        for row in table.rows(client.describe()):
+        model = client.describe()
+        for row in table.rows(model):
             totals.present |= row.present
             pending.append(row)
-            yield table.inputs(row)
+            yield table.inputs(row, model)
 
     for prediction in client.stream(rows(), in_flight=in_flight, batch=batch):
         row = pending.popleft()

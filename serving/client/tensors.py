@@ -2,18 +2,21 @@
 
 import math
 import struct
+from collections.abc import Sequence
 
 FLOAT, DOUBLE, STRING = 1, 2, 7  # of tensorflow/core/framework/types.proto
+DTYPES = {FLOAT: "DT_FLOAT", DOUBLE: "DT_DOUBLE", STRING: "DT_STRING"}
 _MAX_ELEMENTS = 2**28  # a small message can declare any shape and hold one value
 _MAX_DIMENSIONS = 254  # of a TensorShape in TensorFlow
 _NUMBERS = {FLOAT: ("f", 4, "float_val"), DOUBLE: ("d", 8, "double_val")}
 
 
-def fill_strings(tensor, strings: list[bytes]) -> None:
-    """Fills an empty TensorProto with (B,) strings."""
-    tensor.dtype = STRING
-    tensor.tensor_shape.dim.add(size=len(strings))
-    tensor.string_val.extend(strings)
+def fill(tensor, values: Sequence[bytes] | Sequence[float]) -> None:
+    """Fills an empty TensorProto with (B,) strings, or with (B,) numbers as float32."""
+    is_number = isinstance(values[0], float)
+    tensor.dtype = FLOAT if is_number else STRING
+    tensor.tensor_shape.dim.add(size=len(values))
+    (tensor.float_val if is_number else tensor.string_val).extend(values)
 
 
 def strings(tensor) -> list[str]:

@@ -7,9 +7,13 @@ from mmkeras.config import (
     Config,
     ImageConfig,
     LossConfig,
+    TableConfig,
     TextConfig,
     TrainConfig,
+    from_dict,
+    to_dict,
 )
+from mmkeras.config.config import override
 from mmkeras.config.presets import PRESETS
 from mmkeras.errors import UserError
 
@@ -18,14 +22,16 @@ PARTS = {f.name: f.default_factory for f in dataclasses.fields(Config)}
 # One invalid value per limit.
 OUT_OF_RANGE = {
     "table": "val_share=0.0 val_share=nan test_share=-0.1 max_file_mb=0 "
-    "rows_per_shard=0 workers=-1 folds=1 fold=1 modalities=text,video "
-    "modalities=text,text modalities=,",
+    "rows_per_shard=0 workers=-1 folds=1 fold=1 modalities=text,text modalities=,",
     "image": "size_px=31 width=0 units=0 layers=0 heads=0 patch_px=0 patch_px=225 "
     "max_megapixels=0 max_megapixels=179",
     "text": "vocab_size=0 min_rows=0 layers=0 heads=0 dropout=1.0 max_ngram=0 "
     "max_ngram=9 units=-1 max_tokens=0 tokens=wordpiece vocab_file=v.txt",
     "audio": "rate_hz=999 rate_hz=192001 window_ms=0 hop_ms=26 clip_s=0.01 bands=0 "
     "mfccs=65 dropout=-0.1 units=-1",
+    "vector": "dropout=1.0 units=-1",
+    "tabular": "dropout=1.0 units=-1 min_rows=0 max_categories=0 embedding=0 layers=0 "
+    "heads=0",
     "fusion": "units=0 layers=0 width=0 rank=0 heads=0 blocks=0 dropout=1.0 "
     "modality_dropout=1.0",
     "loss": "focal_gamma=-1.0 text=-1.0 text_image=inf width=0",
@@ -130,6 +136,45 @@ def test_a_linear_model_has_no_other_weights_or_losses(changes, message):
 def test_the_default_is_the_reference_model():
     assert Config() == PRESETS["resnet50-concat"]()
     assert (Config().text.vocab_size, Config().audio.bands) == (512, 64)
+
+
+def test_declared_columns_have_the_type_of_their_setting():
+    table = TableConfig(text="title, body", image="photo", date="sold", ignore=" a,b ")
+    assert table.declared == {
+        "title": "text",
+        "body": "text",
+        "photo": "image",
+        "sold": "date",
+    }
+    assert table.ignored == ("a", "b")
+    assert TableConfig(modalities="text, photo").modality_names == ("text", "photo")
+    assert TableConfig().declared == {} and TableConfig().modality_names == ()
+
+
+def test_settings_of_a_column_replace_those_of_its_type():
+    text = TextConfig(vocab_size=7)
+    changed = override(text, "text", {"encoder": "lstm", "units": "9"})
+    assert changed == TextConfig(vocab_size=7, encoder="lstm", units=9)
+    assert override(text, "text", {}) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"encodr": "lstm"}, "no setting 'encodr' in 'text'.*Did you mean 'encoder'"),
+        ({"units": "many"}, "text.units needs int"),
+        ({"encoder": "lstm", "units": 0}, "text.units=0 is not possible"),
+    ],
+)
+def test_an_impossible_setting_of_a_column_is_refused(values, message):
+    with pytest.raises(UserError, match=message):
+        override(TextConfig(), "text", values)
+
+
+def test_settings_are_restored_from_a_mapping():
+    columns = {"title": {"type": "text", "encoder": "lstm"}, "photo": "image"}
+    config = Config(columns=columns, table=TableConfig(ignore="id2"))
+    assert from_dict(to_dict(config)) == config
 
 
 def test_settings_cannot_be_changed_later():

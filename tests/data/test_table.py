@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from mmkeras.config import Config, TableConfig
 from mmkeras.data.columns import find_columns
-from mmkeras.data.table import Row, iter_rows, read_rows, read_sample
+from mmkeras.data.table import Row, iter_rows, read_rows
+from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
 
 CONFIG = TableConfig()
@@ -51,7 +52,7 @@ def test_invisible_characters_change_no_column_and_no_id(table):
     assert (first.labels, first.split, first.problem) == (("a",), "", "")
     assert "is already that of line 2" in second.problem
     with pytest.raises(UserError, match="several columns named 'text'"):
-        read_sample(table("text,text\u200b,label\nhi,ho,a\n"), 1)
+        open_table(table("text,text\u200b,label\nhi,ho,a\n"))
 
 
 def test_lines_count_newlines_inside_quotes_and_blank_lines(table):
@@ -173,17 +174,16 @@ def test_a_table_without_the_required_columns_is_refused(table, content, message
 def test_other_separators_and_formats_give_the_same_rows(table):
     contents = ("text,label\nhi,a|b\n", "text;label\nhi;a|b\n", "text\tlabel\nhi\ta|b")
     contents += (b'\n{"text": "hi", "label": "a|b"}\n',)
-    rows = [list(iter_rows(table(content), CONFIG)) for content in contents]
+    rows = [list(iter_rows(table(content), CONFIG, TEXT)) for content in contents]
     assert rows[0] == rows[1] == rows[2] == rows[3]
     assert rows[0][0].labels == ("a", "b")
 
 
 def test_a_value_of_an_unknown_type_matters_only_in_a_column_that_is_used():
     rows = [{"text": "hi", "label": "a", "boxes": {"x": [[1]]}}]
-    assert next(iter_rows(rows, CONFIG)).problem == ""
-    assert table_modalities(rows, CONFIG) == ("text",)
+    assert next(iter_rows(rows, CONFIG, TEXT)).problem == ""
     rows[0]["label"] = {"x": 1}
-    assert "column 'label'" in next(iter_rows(rows, CONFIG)).problem
+    assert "column 'label'" in next(iter_rows(rows, CONFIG, TEXT)).problem
 
 
 def test_a_renamed_column_that_is_missing_is_refused(table):
@@ -194,6 +194,6 @@ def test_a_renamed_column_that_is_missing_is_refused(table):
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(UserError, match="no.csv does not exist"):
-        read_sample(tmp_path / "no.csv", 1)
+        open_table(tmp_path / "no.csv")
     with pytest.raises(UserError, match="is a folder"):
         list(iter_rows(tmp_path, CONFIG, TEXT))

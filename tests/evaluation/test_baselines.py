@@ -4,8 +4,6 @@ from sklearn import linear_model
 
 from mmkeras.evaluation import baselines
 from mmkeras.evaluation.baselines import fit_logistic_regression, predict_majority
-from mmkeras.modalities.audio.linear_features import summarize_frames
-from mmkeras.modalities.text.linear_features import count_tokens
 
 
 def accuracy(probabilities, targets):
@@ -168,20 +166,3 @@ def test_max_rows_limits_the_training_rows_by_the_seed(monkeypatch):
     assert sizes == [30] * 3
     assert (first == again).all() and (first != other).any()
     assert accuracy(first, TRAIN_TARGETS) > 0.9  # rows and targets still match
-
-
-# Features ---------------------------------------------------------------------
-
-
-def test_tokens_are_counted_without_padding():
-    features = count_tokens(np.array([[2, 1, 2, 0], [0, 0, 0, 0]]), vocabulary_size=3)
-    assert features == pytest.approx(np.log1p([[1, 2, 0], [0, 0, 0]]))
-
-
-def test_frames_are_summarized_without_padding():
-    frames = np.zeros((2, 9, 4))
-    frames[0, :5] = np.random.default_rng(0).normal(size=(5, 4))
-    features = summarize_frames(frames)
-    assert features[0, :4] == pytest.approx(frames[0, :5].mean(axis=0))
-    assert features[0, 4:] == pytest.approx(frames[0, :5].std(axis=0))
-    assert not features[1].any()

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mmkeras.modalities.audio.column import Audio
 from mmkeras.modalities.audio.corruption import add_noise
 from mmkeras.modalities.audio.features import decode_wave
-from mmkeras.modalities.decoders import MediaDecoders
 from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.image.column import Image
 from mmkeras.modalities.image.corruption import blur
 from mmkeras.modalities.image.encoding import png_bytes
 from mmkeras.modalities.text.corruption import drop_words
@@ -18,56 +19,63 @@ def config(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def decoders(config):
-    return MediaDecoders(config)
+def pixels(config):
+    """Decodes an image."""
+    return Image("image", config.image).decoder
 
 
 @pytest.fixture(scope="module")
-def noisy(config, decoders):
+def wave(config):
+    """Decodes audio."""
+    return Audio("audio", config.audio).decoder
+
+
+@pytest.fixture(scope="module")
+def noisy(config, wave):
     """Adds noise to a WAV."""
     return lambda data, snr_db, seed=1: add_noise(
-        data, snr_db, config.audio.rate_hz, decoders, [seed]
+        data, snr_db, config.audio.rate_hz, wave, [seed]
     )
 
 
-def test_blur_removes_the_detail_and_keeps_the_brightness(decoders):
+def test_blur_removes_the_detail_and_keeps_the_brightness(pixels):
     board = np.indices((32, 32)).sum(0)[..., None] % 2 * np.full(3, 255, np.uint8)
     data = png_bytes(board.astype(np.uint8))
-    before, after = decoders.pixels(data), decoders.pixels(blur(data, 0.05, decoders))
+    before, after = pixels(data), pixels(blur(data, 0.05, pixels))
     assert before.std() > 100 and after.std() < 10
     assert after.mean() == pytest.approx(before.mean(), abs=2)
 
 
-def test_a_wider_blur_makes_an_edge_flatter(decoders):
+def test_a_wider_blur_makes_an_edge_flatter(pixels):
     half = np.zeros((32, 32, 3), np.uint8)
     half[:, 16:] = 255
     blurred = [
-        decoders.pixels(blur(png_bytes(half), share, decoders)).astype(int)
+        pixels(blur(png_bytes(half), share, pixels)).astype(int)
         for share in (0.01, 0.02, 0.05, 0.1, 0.2)
     ]
-    steps = [np.abs(np.diff(pixels, axis=1)).max() for pixels in blurred]
+    steps = [np.abs(np.diff(image, axis=1)).max() for image in blurred]
     assert steps == sorted(steps, reverse=True) and steps[-1] < 0.2 * steps[0]
 
 
-def test_no_blur_keeps_the_pixels_that_the_model_gets(decoders):
+def test_no_blur_keeps_the_pixels_that_the_model_gets(pixels):
     data = table_factory.image(size=(50, 41), kind="JPEG")
-    again = decoders.pixels(blur(data, 0, decoders))
-    np.testing.assert_array_equal(again, decoders.pixels(data))
+    again = pixels(blur(data, 0, pixels))
+    np.testing.assert_array_equal(again, pixels(data))
 
 
 @pytest.mark.parametrize("snr_db", [20, 0, -10])
-def test_noise_is_white_and_has_the_requested_power(decoders, noisy, snr_db):
+def test_noise_is_white_and_has_the_requested_power(wave, noisy, snr_db):
     data = table_factory.tone(440, seconds=0.5)
-    wave = decoders.wave(data).astype("float64")
-    noise = decoders.wave(noisy(data, snr_db)) - wave
-    ratio = np.mean(wave**2) / np.mean(noise**2)
+    tone = wave(data).astype("float64")
+    noise = wave(noisy(data, snr_db)) - tone
+    ratio = np.mean(tone**2) / np.mean(noise**2)
     assert 10 * np.log10(ratio) == pytest.approx(snr_db, abs=0.3)
     low, high = np.array_split(np.abs(np.fft.rfft(noise)) ** 2, 2)
     assert low.mean() == pytest.approx(high.mean(), rel=0.2)
 
 
-def test_silence_stays_silent(decoders, noisy):
-    assert not decoders.wave(noisy(table_factory.tone(0), 0)).any()
+def test_silence_stays_silent(wave, noisy):
+    assert not wave(noisy(table_factory.tone(0), 0)).any()
 
 
 def test_the_seed_decides_the_noise_and_the_graph_decodes_it(config, noisy):
@@ -92,8 +100,8 @@ def test_the_limits_keep_all_words_or_none():
 
 
 @pytest.mark.parametrize("broken", [b"junk", table_factory.image()[:60]])
-def test_broken_media_are_unreadable(decoders, noisy, broken):
+def test_broken_media_are_unreadable(pixels, noisy, broken):
     with pytest.raises(Unreadable, match="cannot be decoded"):
-        blur(broken, 0.1, decoders)
+        blur(broken, 0.1, pixels)
     with pytest.raises(Unreadable, match="cannot be decoded"):
         noisy(broken, 0)

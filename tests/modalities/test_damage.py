@@ -71,8 +71,8 @@ def test_damage_is_refused_or_the_result_can_be_measured(file, cut, flips, noise
     metadata = measure(prepare, data, result)
     for name, value in metadata.items():
         assert type(value) in (int, float) and np.isfinite(value)
-        assert name not in ("audio_clipped", "audio_silent") or 0 <= value <= 1
-    assert metadata.get("audio_seconds", 1) > 0
+        assert name not in ("clipped", "silent") or 0 <= value <= 1
+    assert metadata.get("seconds", 1) > 0
 
 
 # Files that the graph decodes, and the largest size of the result.

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -6,9 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmkeras.modalities import preprocessing_state
-from mmkeras.modalities.preprocessing_state import BINARY, MULTICLASS, MULTILABEL, Scale
-from mmkeras.modalities.preprocessing_state import choose_vocabulary as choose
-from mmkeras.modalities.preprocessing_state import count_rows as count
+from mmkeras.modalities.preprocessing_state import BINARY, MULTICLASS, MULTILABEL
 
 
 @pytest.mark.parametrize(
@@ -44,35 +43,9 @@ def test_the_target_marks_each_class_of_the_label(label, expected):
     assert preprocessing_state.target(label, ("cat", "cow", "dog")).tolist() == expected
 
 
-def test_the_tokens_of_most_rows_come_first():
-    rows = [[b"cow", b"cow", b"cow"], [b"moo", b"dog"], [b"dog"]]
-    vocabulary, idf = choose(*count(rows), size=2, min_rows=1)
-    assert vocabulary == ("dog", "cow")
-    assert idf == pytest.approx([np.log(4 / 3) + 1, np.log(4 / 2) + 1])
-
-
-@pytest.mark.parametrize(
-    ("rows", "min_rows", "vocabulary"),
-    [
-        ([[b"rare", b"rare", b"common"], [b"common"]], 2, ("common",)),
-        ([[b"rare"]], 2, ("",)),  # a vector has at least one number
-        ([], 1, ("",)),
-    ],
-)
-def test_tokens_of_too_few_rows_are_left_out(rows, min_rows, vocabulary):
-    result = choose(*count(rows), size=9, min_rows=min_rows)
-    assert result == (vocabulary, (1.0,))
-
-
-WORDS = st.sampled_from([b"a", b"b", b"c", b"d", "é".encode()])
-
-
-@given(st.lists(st.lists(WORDS, max_size=4), max_size=8), st.randoms())
-def test_the_order_of_rows_and_tokens_does_not_matter(rows, random):
-    shuffled = [random.sample(row, len(row)) for row in rows]
-    random.shuffle(shuffled)
-    first, second = (choose(*count(r), 3, 1) for r in (rows, shuffled))
-    assert first == second
+def test_a_row_counts_each_of_its_tokens_once():
+    counts, rows = preprocessing_state.count_rows([[b"a", b"a", b"b"], [b"a"], []])
+    assert counts == {b"a": 2, b"b": 1} and rows == 3
 
 
 @settings(deadline=None)
@@ -87,16 +60,25 @@ def test_moments_are_those_of_numpy_in_any_batching(sizes, offset, seed):
     rows = np.concatenate([np.zeros((0, 3)), *batches]).astype(np.float32)
     if len(rows) < 2:
         return
-    scale, rows = moments.scale(3), rows.astype(np.float64)
-    np.testing.assert_allclose(scale.mean, rows.mean(axis=0), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(scale.deviation, rows.std(axis=0), rtol=1e-6)
+    scale = preprocessing_state.scale_state(moments.result(), 3)
+    rows = rows.astype(np.float64)
+    np.testing.assert_allclose(scale["mean"], rows.mean(axis=0), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(scale["deviation"], rows.std(axis=0), rtol=1e-6)
 
 
 def test_a_constant_has_deviation_one_and_no_rows_the_identity():
-    moments = preprocessing_state.Moments()
-    assert moments.scale(2) == Scale(mean=(0.0, 0.0), deviation=(1.0, 1.0))
+    moments, scale = preprocessing_state.Moments(), preprocessing_state.scale_state
+    assert scale(moments.result(), 2) == {"mean": [0.0] * 2, "deviation": [1.0] * 2}
     moments.add(np.array([[7.0, 1.0], [7.0, 3.0]]))
-    assert moments.scale(2) == Scale(mean=(7.0, 2.0), deviation=(1.0, 1.0))
+    assert scale(moments.result(), 2) == {"mean": [7.0, 2.0], "deviation": [1.0] * 2}
+
+
+def test_a_scale_has_the_float32_numbers_of_the_graph():
+    result = np.array([0.1]), np.array([0.2])
+    scale = preprocessing_state.scale_state(result, 1)
+    assert scale == {"mean": [np.float32(0.1)], "deviation": [np.float32(0.2)]}
+    assert scale != {"mean": [0.1], "deviation": [0.2]}
+    assert all(type(x) is float for numbers in scale.values() for x in numbers)
 
 
 @pytest.mark.parametrize(
@@ -117,14 +99,57 @@ def test_classes_of_earlier_versions_are_loaded_as_tables_have_them_now(
 
 def test_a_saved_state_is_loaded_with_names_in_any_script(tmp_path, state):
     texts = preprocessing_state.PreprocessingState(
-        modalities=("text",),
+        branches={"заголовок": ("заголовок",), "tabular": ("вес", "größe")},
+        columns={
+            "заголовок": {
+                "width": 3,
+                "vocabulary": ["ça", "\u2028", '"'],
+                "idf": [1.0, 0.1 + 0.2, 3.0],
+            },
+            "вес": {},
+            "größe": {},
+        },
         task=BINARY,
         classes=("корова", "犬 \U0001f404"),
         class_rows=(1, 2),
-        vocabulary=("ça", "\u2028", '"'),
-        idf=(1.0, 0.1 + 0.2, 3.0),
-        widths={"text": 3},
+        rows=3,
     )
     for expected in (state, texts):
         preprocessing_state.save(expected, tmp_path / "analysis.json")
         assert preprocessing_state.load(tmp_path / "analysis.json") == expected
+
+
+def test_a_state_of_version_0_2_has_its_columns_by_name(tmp_path):
+    scale = {"mean": [1.0, 2.0], "deviation": [3.0, 4.0]}
+    content = {
+        "modalities": ["text", "image", "audio"],
+        "task": MULTICLASS,
+        "classes": ["cat", "cow", "dog"],
+        "class_rows": [1, 2, 3],
+        "rows": 6,
+        "vocabulary": ["the", "cow", "dog"],
+        "idf": [1.0, 1.5, 2.0],
+        "widths": {"text": 3, "audio": 2},
+        "scales": {"audio": scale},
+    }
+    path = tmp_path / "analysis.json"
+    path.write_text(json.dumps(content))
+    words = {"vocabulary": content["vocabulary"], "idf": content["idf"]}
+    assert preprocessing_state.load(path) == preprocessing_state.PreprocessingState(
+        branches={m: (m,) for m in content["modalities"]},
+        columns={
+            "text": {"width": 3, **words},
+            "image": {},
+            "audio": {"width": 2, **scale},
+        },
+        task=MULTICLASS,
+        classes=("cat", "cow", "dog"),
+        class_rows=(1, 2, 3),
+        rows=6,
+    )
+    content |= {"modalities": ["text"], "vocabulary": [], "idf": []}
+    content |= {"widths": {"text": 2, "audio": 2}, "scales": {"text": scale}}
+    path.write_text(json.dumps(content))
+    state = preprocessing_state.load(path)
+    assert state.branches == {"text": ("text",)}
+    assert state.columns == {"text": {"width": 2, **scale}}

@@ -9,8 +9,9 @@ import tensorflow_hub as hub
 from mmkeras.environment import download
 from mmkeras.errors import UserError
 from mmkeras.export.saved_model import export
-from mmkeras.modalities.preprocessor import Preprocessor, with_widths
+from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.modalities.tf_hub import fetch, load_hub_audio_encoder, load_hub_encoder
+from tests.fitted_state import fitted_state
 from tests.preset_models import new_model
 
 TEXTS = tf.constant(["moo", "woof woof", ""])
@@ -60,7 +61,8 @@ def test_a_module_gives_its_vectors_also_after_an_export(name, folders, tmp_path
 
 def test_a_row_without_readable_text_counts_as_absent(folders, tiny, state):
     text = replace(tiny.text, encoder="hub", hub_handle=folders["call"])
-    state = replace(state, modalities=("text",), widths={"text": 2})
+    columns = {"text": {"width": 2}}
+    state = replace(state, branches={"text": ("text",)}, columns=columns)
     preprocessor = Preprocessor(replace(tiny, text=text), state)
 
     inputs, status = preprocessor({"text": tf.constant([b"moo", b"", b"\xff\xff"])})
@@ -160,10 +162,10 @@ def test_an_audio_module_of_the_wrong_kind_is_refused(folders, tmp_path):
             load_hub_audio_encoder(handle)(tf.zeros([200]))
 
 
-def test_a_model_of_an_audio_module_is_exported(tiny, state, row, tmp_path):
+def test_a_model_of_an_audio_module_is_exported(tiny, row, tmp_path):
     folder = save_audio_module(tmp_path / "module")
     audio = replace(tiny.audio, encoder="hub", hub_handle=folder)
     config = replace(tiny, audio=audio)
-    state = with_widths(replace(state, scales={}), config)
-    assert state.widths["audio"] == 3
+    state = fitted_state(config)
+    assert state.columns["audio"] == {"width": 3}
     assert export(new_model(config, state), [row], tmp_path / "export").name == "1"

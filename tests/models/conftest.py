@@ -8,8 +8,9 @@ def batch(tiny, state) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     size = tiny.image.size_px
     inputs = {"image": rng.integers(0, 256, (8, size, size, 3), np.uint8)}
-    for modality, width in state.widths.items():
-        inputs[modality] = rng.normal(size=(8, width)).astype("float32")
+    for name, width in ((n, c.get("width")) for n, c in state.columns.items()):
+        if width:
+            inputs[name] = rng.normal(size=(8, width)).astype("float32")
     present = np.ones((8, 3), "float32")
     present[1:4] -= np.eye(3)
     return {**inputs, "present": present}

@@ -68,11 +68,30 @@ def test_late_fusion_and_the_loss_share_their_classifiers(head):
     assert names.count("image_logits") == (1 if late else 0)
 
 
+def types_of(names):
+    return {name: name for name in names}
+
+
 def test_settings_list_the_classifiers_and_pairs_in_use():
     config = LossConfig(text=1, text_image=0.5, image_audio=0.25)
     pairs = {("text", "image"): 0.5, ("image", "audio"): 0.25}
-    assert config.pairs(MODALITIES) == pairs
-    assert config.aligned(MODALITIES) == ["text", "image", "audio"]
-    assert config.pairs(("text", "audio")) == {}
-    assert config.aligned(("image", "text")) == ["image", "text"]
-    assert config.classifiers(("image", "audio")) == {}
+    assert config.pairs(types_of(MODALITIES)) == pairs
+    assert config.aligned(types_of(MODALITIES)) == ["text", "image", "audio"]
+    assert config.pairs(types_of(("text", "audio"))) == {}
+    assert config.aligned(types_of(("image", "text"))) == ["image", "text"]
+    assert config.classifiers(types_of(("image", "audio"))) == {}
+
+
+def test_a_weight_of_a_type_is_that_of_each_of_its_branches():
+    config = LossConfig(text=0.5, text_image=0.25)
+    types = {"title": "text", "photo": "image", "body": "text", "age": "tabular"}
+    assert config.classifiers(types) == {"title": 0.5, "body": 0.5}
+    assert config.pairs(types) == {("title", "photo"): 0.25, ("photo", "body"): 0.25}
+    assert config.aligned(types) == ["title", "photo", "body"]
+
+
+def test_a_weight_of_a_type_without_a_branch_is_unavailable():
+    config = LossConfig(text=0.5, text_image=0.25, image_audio=0.1, tabular=1)
+    types = {"title": "text", "photo": "image"}
+    assert config.unavailable(types) == ["tabular", "image_audio"]
+    assert LossConfig(text=0.5).unavailable(types) == []

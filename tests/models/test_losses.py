@@ -154,7 +154,9 @@ def joint_model(config):
     widths = {"alignment_scale": 1, "present": 2}
     inputs = {n: keras.Input((widths.get(n, 3),), name=n) for n in names}
     outputs = {n: keras.layers.Identity(name=f"out_{n}")(x) for n, x in inputs.items()}
-    model = JointModel(inputs, outputs, modalities=("image", "text"), config=config)
+    model = JointModel(
+        inputs, outputs, types={"image": "image", "text": "text"}, config=config
+    )
     model.compile("sgd", build_loss(MULTICLASS, 0), build_metrics(MULTICLASS, 3))
     return model
 

@@ -14,16 +14,20 @@ from mmkeras.modalities.preprocessing_state import BINARY, MULTICLASS, MULTILABE
 from mmkeras.models.model import (
     HEAD,
     Temperature,
+    backbones,
     build_model,
     class_probabilities,
     get_temperature,
+    list_branches,
     set_temperature,
     with_outputs,
 )
 from mmkeras.schema import MODALITIES
+from tests.fitted_state import fitted_state
 from tests.layer_test import run_layer_test
+from tests.preset_models import model_inputs
 
-REFERENCE_WIDTHS = {"text": 512, "audio": 128}
+REFERENCE_COLUMNS = {"text": {"width": 512}, "image": {}, "audio": {"width": 128}}
 
 
 def test_layers():
@@ -57,7 +61,7 @@ def widths_of(model):
 
 def test_the_reference_model_is_as_its_paper_has_it(state):
     config = Config(image=ImageConfig(weights="none"))
-    model = build_model(config, replace(state, widths=REFERENCE_WIDTHS))
+    model = build_model(config, replace(state, columns=REFERENCE_COLUMNS))
 
     assert {name: x.shape[1:] for name, x in model.input.items()} == {
         "text": (512,),
@@ -133,11 +137,66 @@ def test_a_row_does_not_depend_on_the_others_of_its_batch(model, batch):
     "modalities", [("text",), ("image",), ("audio",), ("text", "audio")]
 )
 def test_fewer_modalities_make_a_smaller_model(modalities, tiny, state, batch):
-    model = build_model(tiny, replace(state, modalities=modalities))
+    model = build_model(tiny, replace(state, branches={m: (m,) for m in modalities}))
     assert set(model.input) == {*modalities, "present"}
     inputs = {m: batch[m] for m in modalities}
     inputs["present"] = np.ones((8, len(modalities)), "float32")
     assert model(inputs).shape == (8, 3)
+
+
+# Names of layers of the model, and of the encoder of another column.
+NAMES = ("head", "fused", "image", "image_encoder")
+
+
+@pytest.fixture(scope="module")
+def model_of_columns(tiny):
+    """A model of several columns of a type, one of which is a sequence."""
+    columns = {name: "image" if "image" in name else "text" for name in NAMES}
+    columns["fused"] = {"type": "text", "encoder": "gru", "max_tokens": 5}
+    config = replace(tiny, columns=columns, text=replace(tiny.text, vocab_size=30))
+    keras.utils.set_random_seed(1)
+    state = fitted_state(config, {b"w%d" % i: 9 for i in range(30)})
+    return config, state, build_model(config, state)
+
+
+def test_each_column_has_an_encoder_of_its_own_whatever_its_name(model_of_columns):
+    config, state, model = model_of_columns
+    branches = list_branches(config, state)
+    keys = {branch.name: branch.key for branch in branches}
+    assert tuple(keys) == NAMES and set(model.input) == {*keys.values(), "present"}
+    assert set(backbones(model)) == {keys["image"], keys["image_encoder"]}
+    inputs = model_inputs(model)
+    inputs["present"] = np.ones((8, 4), "float32")
+    before = np.array(model(inputs))
+    for name, key in keys.items():
+        changed = inputs[key][::-1].copy()
+        after = np.array(model({**inputs, key: changed}))
+        assert not np.allclose(after, before, atol=1e-6), name
+
+
+def test_a_model_of_several_columns_of_a_type_is_saved(model_of_columns, tmp_path):
+    _, _, model = model_of_columns
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    inputs = model_inputs(model)
+    inputs["present"] = np.ones((8, 4), "float32")
+    np.testing.assert_allclose(loaded(inputs), model(inputs), atol=1e-6)
+
+
+def test_columns_of_images_can_share_one_encoder(tiny, tmp_path):
+    entries = {"front": "image", "back": "image", "text": "text"}
+    image = replace(tiny.image, share=True)
+    config = replace(tiny, image=image, columns=entries)
+    model = build_model(config, fitted_state(config))
+    front, back = (backbones(model)[key] for key in sorted(backbones(model)))
+    assert front is back
+    alone = replace(config, image=tiny.image)
+    separate = build_model(alone, fitted_state(alone))
+    weights = len(front.weights)
+    assert len(model.weights) == len(separate.weights) - weights
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert len({id(encoder) for encoder in backbones(loaded).values()}) == 1
 
 
 def test_a_frozen_encoder_is_not_trained_and_the_head_is(tiny, state):

@@ -1,13 +1,26 @@
-"""Client against the TF Serving-compatible server, on a real export."""
+"""Client against the TF Serving-compatible server, on an export and on columns."""
 
 import csv
+import io
+import math
+from dataclasses import replace
 
 import pytest
+from PIL import Image
 
+from mmkeras.export.inference import Predictor
+from mmkeras.export.saved_model import export
 from mmkeras.predict import predict
+from serving.client import Client
 from serving.client.__main__ import main
+from tests import table_factory
+from tests.fitted_state import fitted_state
+from tests.preset_models import new_model
 from tests.serving.server_process import start_server
 from tests.table_factory import trained_run
+
+PRICE = "price (\u20ac)"
+SHOP = {"title": "text", "photo": "image", PRICE: "numeric"}
 
 
 @pytest.fixture(scope="module")
@@ -16,14 +29,26 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(run, tmp_path_factory):
+def shop(tmp_path_factory):
+    """Base path of the export of an untrained model of columns `SHOP`; the model."""
+    folder = tmp_path_factory.mktemp("shop")
+    config = replace(table_factory.tiny_config(folder / "cache"), columns=SHOP)
+    model = new_model(config, fitted_state(config))
+    row = {"title": b"a", "photo": b"", PRICE: 3.5}
+    export(model, [row], folder / "export")
+    return folder / "export", model
+
+
+@pytest.fixture(scope="module")
+def server(run, shop, tmp_path_factory):
     """Server of the export, with batching."""
     folder = tmp_path_factory.mktemp("server")
     batching = folder / "batching"
     batching.write_text(
         "max_batch_size { value: 16 } batch_timeout_micros { value: 2000 }"
     )
-    models, flags = {"mmkeras": run[0] / "export"}, ("--batching-parameters-file",)
+    models = {"mmkeras": run[0] / "export", "shop": shop[0]}
+    flags = ("--batching-parameters-file",)
     with start_server(models, folder / "log", *flags, str(batching)) as server:
         yield server
 
@@ -39,11 +64,44 @@ def expected(run, tmp_path_factory):
     return read_rows(path)
 
 
-@pytest.mark.parametrize("transport", ["grpc", "rest"])
+@pytest.fixture(params=["grpc", "rest"])
+def target(request, server):
+    return server.grpc if request.param == "grpc" else f"http://{server.rest}"
+
+
+def test_an_export_describes_its_columns(target):
+    with Client(target) as client:
+        model = client.describe()
+    assert list(model.columns.items()) == [(m, m) for m in ("text", "image", "audio")]
+    assert model.classes == ("green", "red")
+
+
+def test_columns_of_any_name_and_of_numbers_arrive(target, shop):
+    png = table_factory.image()
+    rows = [
+        {"title": "a", "photo": Image.open(io.BytesIO(png)), PRICE: 3.5},
+        {"title": "b", "photo": table_factory.image(kind="TIFF"), PRICE: "1"},
+        {PRICE: float("nan")},
+        {PRICE: 2**25 + 2},
+    ]
+    with Client(target, model="shop") as client:
+        assert list(client.describe().columns.items()) == list(SHOP.items())
+        predictions = client.predict_rows(rows)
+        streamed = list(client.stream(rows))
+    assert [p.status for p in streamed] == [p.status for p in predictions]
+    data = {"title": [b"a", b"b", b"", b""], "photo": [png, png, b"", b""]}
+    expected = Predictor(shop[1])(data | {PRICE: [3.5, 1.0, math.nan, 2.0**25 + 2]})
+    for i, prediction in enumerate(predictions):
+        assert prediction.status == expected["status"][i].decode()
+        probabilities = list(prediction.probabilities.values())
+        assert probabilities == pytest.approx(expected["probabilities"][i], abs=1e-6)
+    assert predictions[0].status == "ok"
+    assert predictions[2].status == f"title absent; photo absent; {PRICE} absent"
+
+
 def test_a_table_has_the_predictions_of_mmkeras_predict(
-    run, server, expected, tmp_path, transport
+    run, target, expected, tmp_path
 ):
-    target = server.grpc if transport == "grpc" else f"http://{server.rest}"
     argv = ["--target", target, "--data", run[1], "--output", tmp_path / "served.csv"]
     assert main([*map(str, argv), "--in-flight", "4", "--batch", "3"]) == 0
     rows = read_rows(tmp_path / "served.csv")

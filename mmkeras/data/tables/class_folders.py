@@ -2,14 +2,19 @@
 
 import os
 from collections.abc import Iterator
+from functools import cache
 
 from mmkeras.data.tables.table import Record, Table, hash_files
 from mmkeras.errors import UserError
-from mmkeras.modalities.types import TYPES
 from mmkeras.schema import LABEL, SPLIT, SPLIT_NAMES
 
-# Suffix -> type of the column that files with it make.
-_TYPES = {end: kind.type for kind in TYPES.values() for end in kind.suffixes}
+
+@cache
+def _types() -> dict[str, str]:
+    """Returns suffix -> type of the column that files with it make."""
+    from mmkeras.modalities.types import TYPES  # needs NumPy, which other tables do not
+
+    return {end: kind.type for kind in TYPES.values() for end in kind.suffixes}
 
 
 def open_class_folders(folder: str) -> Table | None:
@@ -62,7 +67,7 @@ def open_class_folders(folder: str) -> Table | None:
 
 
 def _modality(path):
-    return _TYPES.get(os.path.splitext(path)[1].lower(), "")
+    return _types().get(os.path.splitext(path)[1].lower(), "")
 
 
 def _names(folder, is_folder):

@@ -5,27 +5,21 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
-from mmkeras.modalities.column import (
-    BranchColumn,
-    Content,
-    Effects,
-    FileReader,
-    Moments,
-)
+from mmkeras.modalities.column import Content, Effects, FileReader, Moments
+from mmkeras.modalities.file_column import FileColumn
 from mmkeras.modalities.media import count_media
 
 
-class Audio(BranchColumn):
+class Audio(FileColumn):
     """Column of paths of audio files, or of their content."""
 
     type = "audio"
+    encoder = "mmkeras.modalities.audio.encoder"
     has_encoder_of_vectors = True
-    has_files = True
     suffixes = tuple(
         ".aac .aif .aifc .aiff .au .caf .flac .m4a .mp3 .oga .ogg .opus .rf64 .w64 "
         ".wav .webm".split()
     )
-    identifies_row = True
     # Windows and frequencies must fit the rate.
     read_settings = ("rate_hz", "clip_s", "window_ms", "hop_ms", "low_hz", "high_hz")
     encoder_settings = ("units", "pooling", "dropout")
@@ -67,11 +61,10 @@ class Audio(BranchColumn):
 
         return Decoder(lambda data: decode_wave(data, self.settings), self.type)
 
-    def read(self, cell: Any, files: FileReader) -> Content:
+    def read_file(self, content: bytes) -> Content:
         from mmkeras.modalities.audio.metadata import measure_audio
         from mmkeras.modalities.audio.reading import read_audio
 
-        content = files.read(cell)
         audio = read_audio(content, self.settings)
         metadata = measure_audio(audio, self.settings.clip_s)
         return Content(
@@ -105,12 +98,9 @@ class Audio(BranchColumn):
     def statistics(self) -> Moments | None:
         if self.settings.encoder == "hub":
             return None
-        graph = self.graph({self.name: {"width": self._width()}})
-        return Moments(
-            vector=lambda data: graph.finish_row(graph.decode_bytes(data)),
-            width=self._width(),
-            is_sequence=self.settings.is_sequence,
-        )
+        width = self._width()
+        graph = self.file_graph({self.name: {"width": width}})
+        return self.moments(graph, width, self.settings.is_sequence)
 
     def _width(self) -> int:
         from mmkeras.modalities.audio import features
@@ -130,26 +120,26 @@ class Audio(BranchColumn):
         )
         return {"width": self._width(), **scale}
 
-    def graph(self, state):
+    def file_graph(self, state):
         from mmkeras.modalities.audio.graph import AudioGraph
 
         return AudioGraph(self, state[self.name])
 
-    def input(self, state):
+    def file_input(self, state):
         width = state[self.name]["width"]
         shape = (self.settings.max_frames, width) if self.is_sequence else (width,)
         return shape, "float32"
 
-    def build_encoder(self, x, state, tokens):
-        from mmkeras.modalities.audio.encoder import build_audio_encoder
-
-        name = f"{self.key}_encoder"
-        return build_audio_encoder(self.settings, x.shape[1:], tokens, name)(x)
+    def file_encoder(self, shape, state, tokens, name):
+        build = self.import_encoder().build_audio_encoder
+        return build(self.settings, shape, tokens, name)
 
     def linear_features(self, x, state):
         from mmkeras.modalities.audio.linear_features import summarize_frames
 
-        return summarize_frames(x) if self.is_sequence else x
+        if not self.is_sequence:
+            return x.reshape(len(x), -1)
+        return summarize_frames(x.reshape(len(x), -1, x.shape[-1]))
 
     def fetch(self) -> None:
         if self.settings.encoder == "hub":
@@ -157,12 +147,12 @@ class Audio(BranchColumn):
 
             tf_hub.fetch(self.settings.hub_handle, self.type)
 
-    def corrupt(self, data: bytes, level: float, seed: Sequence[int]) -> bytes:
+    def corrupt_file(self, data: bytes, level: float, seed: Sequence[int]) -> bytes:
         from mmkeras.modalities.audio.corruption import add_noise
 
         return add_noise(data, level, self.settings.rate_hz, self.decoder, seed)
 
-    def explain(self, data: bytes, effects: Effects) -> dict[str, Any] | None:
+    def explain_file(self, data: bytes, effects: Effects) -> dict[str, Any] | None:
         """Returns the effects of bands and times, low frequencies first."""
         from mmkeras.modalities.audio import occlusion
         from mmkeras.modalities.windows import average_over_windows, windows
@@ -179,15 +169,15 @@ class Audio(BranchColumn):
             "seconds": len(wave) / rate_hz,
         }
 
-    def draw(self, data: bytes, explained) -> dict[str, Any]:
+    def draw_file(self, data: bytes, explained) -> dict[str, Any]:
         from mmkeras.modalities.audio.occlusion import draw_effects
 
         wave, rate_hz = self.decoder(data), self.settings.rate_hz
-        excerpt = self.preview(data)["content"]
-        drawn = draw_effects(wave, rate_hz, explained)
-        return {"kind": "audio", "excerpt": excerpt, **drawn}
+        excerpt = self.preview_file(data)["content"]
+        heatmap = draw_effects(wave, rate_hz, explained)
+        return {"kind": "audio", "excerpt": excerpt, **heatmap}
 
-    def preview(self, data: bytes) -> dict[str, Any]:
+    def preview_file(self, data: bytes) -> dict[str, Any]:
         from mmkeras.modalities.audio.excerpt import wave_excerpt
 
         excerpt = wave_excerpt(self.decoder(data), self.settings.rate_hz)

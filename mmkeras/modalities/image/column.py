@@ -5,21 +5,21 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
-from mmkeras.modalities.column import BranchColumn, Content, Effects, FileReader
+from mmkeras.modalities.column import Content, Effects, FileReader
+from mmkeras.modalities.file_column import FileColumn
 from mmkeras.modalities.media import count_media
 
 
-class Image(BranchColumn):
+class Image(FileColumn):
     """Column of paths of images, or of their content."""
 
     type = "image"
+    encoder = "mmkeras.modalities.image.encoder"
     has_encoder_of_vectors = True
-    has_files = True
     suffixes = tuple(
         ".avif .bmp .gif .heic .heif .jfif .jpe .jpeg .jpg .png .tif .tiff "
         ".webp".split()
     )
-    identifies_row = True
     read_settings = ("size_px", "max_megapixels")
     encoder_settings = ("encoder", "weights", "frozen", "width", "patch_px", "units")
     encoder_settings += ("layers", "heads", "pooling")
@@ -52,11 +52,10 @@ class Image(BranchColumn):
 
         return Decoder(lambda data: decode_image(data, self.settings), self.type)
 
-    def read(self, cell: Any, files: FileReader) -> Content:
+    def read_file(self, content: bytes) -> Content:
         from mmkeras.modalities.image.decoding import image_kind
         from mmkeras.modalities.image.metadata import measure_image
 
-        content = files.read(cell)
         data, _ = self.prepare(content)
         self.decoder(data)  # raises what the served graph would
         return Content(
@@ -88,22 +87,30 @@ class Image(BranchColumn):
     def fit_key(self) -> Any:
         return [self.type]
 
-    def graph(self, state):
+    def file_graph(self, state):
         from mmkeras.modalities.image.graph import ImageGraph
 
         return ImageGraph(self)
 
-    def input(self, state):
+    def file_input(self, state):
         return (self.settings.size_px, self.settings.size_px, 3), "uint8"
+
+    def file_encoder(self, shape, state, tokens, name):
+        return self.import_encoder().build_image_encoder(self.settings, tokens, name)
 
     @property
     def is_frozen(self) -> bool:
         return self.settings.is_frozen
 
-    def build_backbone(self, tokens):
-        from mmkeras.modalities.image.encoder import build_image_encoder
+    @property
+    def shares_backbone(self) -> bool:
+        return self.settings.share
 
-        return build_image_encoder(self.settings, tokens, f"{self.key}_encoder")
+    def build_backbone(self, tokens):
+        return self.build_model({}, tokens)
+
+    def build_encoder(self, x, state, tokens):
+        return x  # the backbone's output
 
     def fetch(self) -> None:
         from mmkeras.modalities.image.applications import APPLICATIONS, fetch_imagenet
@@ -120,14 +127,14 @@ class Image(BranchColumn):
         """Returns the pixels of images of 16 px."""
         from mmkeras.modalities.image.linear_features import small_pixels
 
-        return small_pixels(x)
+        return small_pixels(x.reshape(-1, *x.shape[-3:])).reshape(len(x), -1)
 
-    def corrupt(self, data: bytes, level: float, seed: Sequence[int]) -> bytes:
+    def corrupt_file(self, data: bytes, level: float, seed: Sequence[int]) -> bytes:
         from mmkeras.modalities.image.corruption import blur
 
         return blur(data, level, self.decoder)
 
-    def explain(self, data: bytes, effects: Effects) -> dict[str, Any]:
+    def explain_file(self, data: bytes, effects: Effects) -> dict[str, Any]:
         """Returns the effects of regions, (rows, columns)."""
         from mmkeras.modalities.image import occlusion
         from mmkeras.modalities.windows import average_over_windows, windows
@@ -136,13 +143,13 @@ class Image(BranchColumn):
         contents = occlusion.hide_regions(self.decoder(data), masks)
         return {"effects": average_over_windows(effects(contents), masks).tolist()}
 
-    def draw(self, data: bytes, explained) -> dict[str, Any]:
+    def draw_file(self, data: bytes, explained) -> dict[str, Any]:
         from mmkeras.modalities.image.occlusion import draw_effects
 
         effects = explained["effects"]
         return {"kind": "image", **draw_effects(data, effects, self.decoder)}
 
-    def preview(self, data: bytes) -> dict[str, Any]:
+    def preview_file(self, data: bytes) -> dict[str, Any]:
         from mmkeras.modalities.image.encoding import make_thumbnail
 
         return {"kind": "image", "content": make_thumbnail(data, self.decoder)}

@@ -14,6 +14,7 @@ class Tabular(Branch):
     """Branch of all columns of numbers, categories and dates of a table."""
 
     name = key = type = "tabular"
+    encoder = "mmkeras.modalities.tabular.encoder"
 
     def __init__(self, columns: Sequence[TabularColumn], settings: TabularConfig):
         self.columns, self.settings = tuple(columns), settings
@@ -42,12 +43,9 @@ class Tabular(Branch):
         return (self.width,), "float32"
 
     def build_encoder(self, x, state, tokens):
-        from mmkeras.modalities.tabular.encoder import build_tabular_encoder
-
+        build = self.import_encoder().build_tabular_encoder
         counts = self.category_counts(state)
-        return build_tabular_encoder(self.settings, self.number_widths, counts, tokens)(
-            x
-        )
+        return build(self.settings, self.number_widths, counts, tokens)(x)
 
     def linear_features(self, x, state):
         """Returns the scaled numbers with their flags, and categories as one-hot."""

@@ -10,11 +10,15 @@ from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.text import occlusion
 from mmkeras.modalities.text.corruption import drop_words
 
+# Two words, or a letter of Chinese or Japanese, which have no spaces between words.
+_WORDS = re.compile(r"\w\S*\s+\S*\w|[\u3040-\u30ff\u3400-\u9fff]")
+
 
 class Text(BranchColumn):
     """Column of text."""
 
     type = "text"
+    encoder = "mmkeras.modalities.text.encoder"
     is_fallback = True
     has_encoder_of_vectors = True
     encoder_settings = ("units", "heads", "layers", "pooling", "dropout")
@@ -29,7 +33,7 @@ class Text(BranchColumn):
     @classmethod
     def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
         texts = [cell for cell in cells if isinstance(cell, str)]
-        words = sum(bool(re.search(r"\w\W+\w", text)) for text in texts)
+        words = sum(bool(_WORDS.search(text)) for text in texts)
         return "texts of several words" if words > len(cells) / 2 else ""
 
     def read(self, cell: Any, files: FileReader) -> Content:
@@ -114,8 +118,8 @@ class Text(BranchColumn):
 
     def build_encoder(self, x, state, tokens):
         from mmkeras.modalities.preprocessing_state import RESERVED
-        from mmkeras.modalities.text.encoder import build_text_encoder
 
+        build_text_encoder = self.import_encoder().build_text_encoder
         vocabulary = RESERVED + len(state[self.name].get("vocabulary", ()))
         width, name = x.shape[1], f"{self.key}_encoder"
         encoder = build_text_encoder(self.settings, width, vocabulary, tokens, name)

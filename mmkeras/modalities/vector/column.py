@@ -3,22 +3,23 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mmkeras.modalities.column import BranchColumn, Content, FileReader, Moments
+from mmkeras.modalities.column import Content, FileReader, Moments
 from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.file_column import FileColumn
+from mmkeras.modalities.items import split_cell
 
 _PREFIX = b"\x93NUMPY"
 
 
-class Vector(BranchColumn):
+class Vector(FileColumn):
     """Column of paths of .npy vectors, or of their content.
 
     A column of another type with encoder "vector" is such a column, too.
     """
 
     type = "vector"
-    has_files = True
-    identifies_row = True
     encoder_settings = ("dropout", "units")
+    encoder = "mmkeras.modalities.vector.encoder"
 
     def __init__(self, name: str, settings: Any, width: int = 0, type: str = "vector"):
         """`width` is that of all vectors, 0 if it is not known yet."""
@@ -27,13 +28,13 @@ class Vector(BranchColumn):
 
     @classmethod
     def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
+        cells = [split_cell(cell, files.folder)[0] for cell in cells]
         if all(isinstance(c, bytes) and c.startswith(_PREFIX) for c in cells):
             return "vectors"
         is_path = all(isinstance(c, str) and c.strip().endswith(".npy") for c in cells)
         return "paths of .npy files" if is_path else ""
 
-    def read(self, cell: Any, files: FileReader) -> Content:
-        content = files.read(cell)
+    def read_file(self, content: bytes) -> Content:
         data, _ = self.prepare(content)
         return Content(data=data, digest=content)
 
@@ -53,18 +54,14 @@ class Vector(BranchColumn):
         return ["vector", self.width]
 
     def statistics(self) -> Moments:
-        graph = self.graph({self.name: {}})
-        return Moments(
-            vector=lambda data: graph.finish_row(graph.decode_bytes(data)),
-            width=self.width,
-        )
+        return self.moments(self.file_graph({self.name: {}}), self.width, False)
 
     def fit(self, result: Any) -> dict[str, Any]:
         from mmkeras.modalities.preprocessing_state import scale_state
 
         return {"width": self.width, **scale_state(result, self.width)}
 
-    def graph(self, state):
+    def file_graph(self, state):
         from mmkeras.modalities.vector.graph import VectorGraph
 
         return VectorGraph(self, state[self.name])
@@ -73,13 +70,15 @@ class Vector(BranchColumn):
     def is_sequence(self) -> bool:
         return False
 
-    def input(self, state):
+    def file_input(self, state):
         return (self.width,), "float32"
 
-    def build_encoder(self, x, state, tokens):
-        from mmkeras.modalities.vector.encoder import build_vector_encoder
+    def file_encoder(self, shape, state, tokens, name):
+        build = self.import_encoder().build_vector_encoder
+        return build(self.settings, shape[0], name)
 
-        return build_vector_encoder(self.settings, x.shape[1], f"{self.key}_encoder")(x)
+    def linear_features(self, x, state):
+        return x.reshape(len(x), -1)
 
-    def preview(self, data: bytes) -> dict[str, Any]:
+    def preview_file(self, data: bytes) -> dict[str, Any]:
         return {"kind": "text", "content": "(a vector)"}

@@ -58,7 +58,7 @@ def test_the_fingerprint_depends_on_names_and_sizes(folder):
 
 
 def test_images_and_audio_are_refused(folder):
-    with pytest.raises(UserError, match="'cat/1.png' and 'dog/2.wav'. Give a folder"):
+    with pytest.raises(UserError, match="image .'cat/1.png'. and audio .'dog/2.wav'"):
         open_table(folder("cat/1.png", "dog/2.wav"))
 
 

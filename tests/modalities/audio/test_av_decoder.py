@@ -11,7 +11,6 @@ from mmkeras.modalities.audio.av_decoder import av_format, decode_av
 from mmkeras.modalities.audio.metadata import measure_audio
 from mmkeras.modalities.audio.reading import prepare_audio, read_audio
 from mmkeras.modalities.file import Unreadable
-from mmkeras.schema import AUDIO_CHANNELS, AUDIO_SECONDS
 from tests.modalities.phone_media import RATE_HZ, SECONDS, STEREO, encode_av
 
 CONFIG = AudioConfig(clip_s=1.0)
@@ -35,8 +34,8 @@ def test_the_samples_are_those_that_were_encoded(codec, container):
     errors = [error(samples[shift:RATE_HZ], STEREO.T) for shift in (0, 1024)]
     assert errors[container == "adts"] < (1e-6 if codec == "alac" else 0.1)
     metadata = measure_audio(audio, CONFIG.clip_s)
-    assert metadata[AUDIO_SECONDS] == pytest.approx(SECONDS, abs=0.05)
-    assert metadata[AUDIO_CHANNELS] == 2
+    assert metadata["seconds"] == pytest.approx(SECONDS, abs=0.05)
+    assert metadata["channels"] == 2
 
 
 @pytest.mark.parametrize(("codec", "container"), FORMATS)

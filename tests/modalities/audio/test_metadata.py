@@ -22,7 +22,7 @@ LOSSY += [("WAV", "ULAW"), ("WAV", "IMA_ADPCM")]
 def measure(data, clip_s=5.0):
     """Seconds, and the shares of clipping and of silence."""
     result = measure_audio(read_audio(data, AudioConfig(clip_s=clip_s)), clip_s)
-    return [result[f"audio_{name}"] for name in ("seconds", "clipped", "silent")]
+    return [result[name] for name in ("seconds", "clipped", "silent")]
 
 
 def sine_44k(amplitude, hz):
@@ -113,9 +113,9 @@ def test_audio_shorter_than_a_frame_is_one_frame():
 def test_rate_and_channels_are_those_of_the_file():
     data = encode(np.zeros((800, 3)), "FLAC", rate_hz=8_000)
     result = measure_audio(read_audio(data, AudioConfig()), 1.0)
-    assert (result["audio_rate_hz"], result["audio_channels"]) == (8_000, 3)
-    floats = dict.fromkeys(("audio_seconds", "audio_clipped", "audio_silent"), float)
-    kinds = {"audio_rate_hz": int, "audio_channels": int} | floats
+    assert (result["rate_hz"], result["channels"]) == (8_000, 3)
+    floats = dict.fromkeys(("seconds", "clipped", "silent"), float)
+    kinds = {"rate_hz": int, "channels": int} | floats
     assert {name: type(value) for name, value in result.items()} == kinds
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmkeras.config import Config, ImageConfig
-from mmkeras.modalities.decoders import MediaDecoders
+from mmkeras.config import ImageConfig
 from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.image.column import Image as ImageColumn
 from mmkeras.modalities.image.encoding import make_thumbnail, png_bytes
 from mmkeras.modalities.image.reading import decode_upright
 from tests.modalities.encoded_media import encode_image
@@ -27,8 +27,8 @@ def test_the_graph_decodes_what_pillow_cannot_open():
     jpeg = jpeg[:2] + b"\xff\xe0\0\x07JFIF\0" + jpeg[2:]  # cut
     with pytest.raises(Unreadable):
         decode_upright(jpeg)
-    decoders = MediaDecoders(Config(image=ImageConfig(size_px=32)))
-    pixels = decoded(make_thumbnail(jpeg, decoders)).astype(int)
+    decoder = ImageColumn("image", ImageConfig(size_px=32)).decoder
+    pixels = decoded(make_thumbnail(jpeg, decoder)).astype(int)
     assert pixels.shape == (32, 32, 3) and np.abs(pixels - green[0, 0]).max() < 3
 
 

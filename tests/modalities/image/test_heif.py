@@ -12,7 +12,6 @@ from mmkeras.modalities.image import heif
 from mmkeras.modalities.image.heif import AVIF, HEIC, heif_kind
 from mmkeras.modalities.image.metadata import measure_image
 from mmkeras.modalities.image.reading import prepare_image
-from mmkeras.schema import IMAGE_CHANNELS, IMAGE_HEIGHT, IMAGE_WIDTH
 from tests.modalities.phone_media import SMOOTH, encode_heif
 
 
@@ -27,7 +26,7 @@ def test_the_pixels_become_a_png(kind):
     assert heif_kind(data) == kind
     pixels = pixels_of(prepare_image(data, ImageConfig()))
     np.testing.assert_allclose(pixels, SMOOTH, atol=6)
-    size = {IMAGE_WIDTH: 64, IMAGE_HEIGHT: 48, IMAGE_CHANNELS: 3}
+    size = {"width_px": 64, "height_px": 48, "channels": 3}
     assert measure_image(data) == size
 
 

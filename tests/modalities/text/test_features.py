@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mmkeras.config import TextConfig
-from mmkeras.modalities.preprocessing_state import choose_vocabulary, count_rows
+from mmkeras.modalities.preprocessing_state import count_rows
 from mmkeras.modalities.text import features
+from mmkeras.modalities.vocabulary import choose_vocabulary
 
 WORDS = TextConfig(tokens="word")
 CHARS = TextConfig(tokens="char", max_ngram=3)

@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
@@ -8,11 +7,8 @@ from hypothesis import strategies as st
 
 from mmkeras.config import TextConfig
 from mmkeras.errors import UserError
-from mmkeras.modalities.preprocessing_state import MULTICLASS, PreprocessingState
-from mmkeras.modalities.preprocessor import Preprocessor, with_vocabulary, with_widths
 from mmkeras.modalities.text import wordpiece
 from mmkeras.modalities.text.features import token_table, tokenize
-from tests import table_factory
 
 PIECES = ("cow", "##s", "c", "##o", "##w", "the", "un", "##able", "##a", "do", ",")
 TEXT = TextConfig(encoder="lstm", tokens="wordpiece", max_tokens=8)
@@ -107,9 +103,6 @@ def test_more_letters_than_pieces_leave_the_rarest_out():
     assert 1 <= len(pieces) <= 20 and chr(0x4E00 + 49) in pieces
 
 
-BERT = "[PAD] [unused0] [UNK] [CLS] [SEP] cow ##s é"
-
-
 @pytest.fixture
 def write(tmp_path):
     def call(pieces):
@@ -118,46 +111,6 @@ def write(tmp_path):
         return str(path)
 
     return call
-
-
-def preprocessor(text):
-    state = PreprocessingState(
-        modalities=("text",), task=MULTICLASS, classes=(), class_rows=()
-    )
-    config = replace(table_factory.tiny_config(""), text=text)
-    state = with_vocabulary(state, {b"cows": 3, b"cow": 3}, 3, text)
-    return Preprocessor(config, with_widths(state, config))
-
-
-@pytest.fixture(scope="module")
-def learned():
-    return preprocessor(replace(TEXT, min_rows=1, vocab_size=50))
-
-
-def test_ids_are_the_lines_of_a_vocabulary_file(write):
-    text = replace(TEXT, vocab_file=write(BERT))
-    inputs = preprocessor(text).text_input(tf.constant(["Cows dog é", "", "cow " * 20]))
-    assert inputs.numpy().tolist() == [
-        [3, 5, 6, 2, 7, 4, 0, 0],
-        [3, 4, 0, 0, 0, 0, 0, 0],
-        [3, *[5] * 6, 4],
-    ]
-
-
-def test_learned_pieces_have_ids_and_no_ends(learned):
-    vocabulary = learned.state.vocabulary
-    (row,) = learned.text_input(tf.constant(["cow xyz"])).numpy()
-    assert row[0] == 2 + vocabulary.index("cow") and row[1] == 1 and not row[2:].any()
-
-
-def test_a_text_of_a_million_words_is_cut_before_it_is_split(learned):
-    (row,) = learned.text_input(tf.constant(["cow " * 1_000_000])).numpy()
-    assert len(row) == 8 and (row == row[0]).all()
-
-
-def test_broken_and_empty_texts_are_split_as_well(learned):
-    ids = learned.text_input(tf.constant([b"\xffcow", b"", b"\xff"])).numpy()
-    assert ids.shape == (3, 8) and not ids[1].any() and np.isfinite(ids).all()
 
 
 @pytest.mark.parametrize(

@@ -60,12 +60,20 @@ def export_servable(folder: Path, run: Callable) -> Servable:
     return Servable(public, run)
 
 
-def make_model(classes=("a", "b"), modalities=("text",), top=0) -> Servable:
-    """Returns a model that predicts class number `top`, or top(text) for each row."""
+def make_model(classes=("a", "b"), columns=("text",), top=0) -> Servable:
+    """Returns a model that predicts class number `top`, or top(text) for each row.
+
+    With `columns` as column -> type it has the signature `columns`; without types it is
+    an export of an earlier version. Columns of type "numeric" are float32.
+    """
     names = np.array([name.encode() for name in classes], object)
+    types = dict(columns) if isinstance(columns, dict) else {}
 
     def run(signature, feeds):
         rows = len(next(iter(feeds.values())))
+        if signature == "columns":
+            pairs = {"name": types.keys(), "type": types.values()}
+            return {k: tf.constant([[*v]] * rows).numpy() for k, v in pairs.items()}
         indices = [top] * rows
         if callable(top):
             indices = [top(text) for text in feeds.get("text", [b"0"] * rows)]
@@ -75,7 +83,7 @@ def make_model(classes=("a", "b"), modalities=("text",), top=0) -> Servable:
         if signature == "classify":
             return {"classes": np.tile(names, (rows, 1)), "scores": scores}
         statuses = [
-            "; ".join(f"{m} absent" for m in modalities if not feeds[m][i]) or "ok"
+            "; ".join(f"{c} absent" for c in columns if _is_absent(feeds[c][i])) or "ok"
             for i in range(rows)
         ]
         return {
@@ -86,12 +94,20 @@ def make_model(classes=("a", "b"), modalities=("text",), top=0) -> Servable:
         }
 
     predict, classify = meta_graph_pb2.SignatureDef(), meta_graph_pb2.SignatureDef()
-    for name in modalities:
-        predict.inputs[name].dtype = tf.string.as_datatype_enum
+    for name in columns:
+        dtype = tf.float32 if types.get(name) == "numeric" else tf.string
+        predict.inputs[name].dtype = dtype.as_datatype_enum
     for name in ("probabilities", "label", "score", "status"):
         predict.outputs[name].name = name
     classify.inputs["inputs"].dtype = tf.string.as_datatype_enum
-    return Servable({"serving_default": predict, "classify": classify}, run)
+    signatures = {"serving_default": predict, "classify": classify}
+    if types:
+        signatures["columns"] = classify
+    return Servable(signatures, run)
+
+
+def _is_absent(cell) -> bool:
+    return not cell or cell != cell
 
 
 class FakeServer:
@@ -100,7 +116,7 @@ class FakeServer:
     Attributes:
         versions: Version -> servable; the highest one is the default.
         labels: Label -> version.
-        calls: Method -> number of calls.
+        calls: Method -> number of calls; "Columns" is Predict of that signature.
         batch_sizes: Rows of each Predict, in order.
         faults: Errors of the next Predicts.
         delay_s: Duration of a Predict.
@@ -118,6 +134,8 @@ class FakeServer:
 
     def call(self, method, request):
         """Returns the response; raises a Fault."""
+        if request.model_spec.signature_name == "columns":
+            method = "Columns"
         with self._lock:
             self.calls[method] += 1
         return getattr(self, f"_{method}")(request)
@@ -151,12 +169,14 @@ class FakeServer:
             time.sleep(self.delay_s)
             if fault:
                 raise fault
-            return self._predict(request)
+            for tensor in list(request.inputs.values())[:1]:
+                self.batch_sizes.append(tensor.tensor_shape.dim[0].size)
+            return self._Columns(request)
         finally:
             with self._lock:
                 self._concurrent -= 1
 
-    def _predict(self, request):
+    def _Columns(self, request):
         version, servable = self._servable(request.model_spec)
         signature = request.model_spec.signature_name
         names, expected = (
@@ -166,8 +186,11 @@ class FakeServer:
         if names != expected:
             text = f"input size does not match signature: {len(names)}!={len(expected)}"
             raise Fault(grpc.StatusCode.INVALID_ARGUMENT, text)
-        feeds = {k: list(t.string_val) for k, t in request.inputs.items()}
-        self.batch_sizes.append(len(next(iter(feeds.values()))))
+        signature_inputs = servable.signatures[signature].inputs
+        for name, tensor in request.inputs.items():
+            if tensor.dtype != signature_inputs[name].dtype:
+                raise Fault(grpc.StatusCode.INVALID_ARGUMENT, "Expects another type")
+        feeds = {k: tf.make_ndarray(t).tolist() for k, t in request.inputs.items()}
         outputs = _run(servable, signature, feeds)
         response = predict_pb2.PredictResponse(
             model_spec=self._spec(version, signature)
@@ -312,20 +335,30 @@ def _request(method, path, body):
     elif rest:
         spec.version_label = rest[1]
     for name, column in body.get("inputs", {}).items():
-        strings = [base64.b64decode(cell["b64"]) for cell in column]
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(strings))
+        cells = list(map(_cell, column))
+        dtype = tf.float32 if isinstance(cells[0], float) else tf.string
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(cells, dtype))
     for row in body.get("examples", []):
         example = request.input.example_list.examples.add()
-        for name, text in row.items():
-            example.features.feature[name].bytes_list.value.append(text.encode())
+        for name, value in row.items():
+            feature, cell = example.features.feature[name], _cell(value)
+            is_number = isinstance(cell, float)
+            values = feature.float_list if is_number else feature.bytes_list
+            values.value.append(cell)
     return request
+
+
+def _cell(value):
+    if isinstance(value, dict):
+        return base64.b64decode(value["b64"])
+    return value.encode() if isinstance(value, str) else value
 
 
 def _body(method, response):
     if method == "Predict":
         arrays = {name: tf.make_ndarray(t) for name, t in response.outputs.items()}
         outputs = {
-            name: [s.decode() for s in a] if a.dtype == object else a.tolist()
+            name: (np.char.decode(a.astype(bytes)) if a.dtype == object else a).tolist()
             for name, a in arrays.items()
         }
         return {"outputs": outputs}

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import itertools
+import math
 import signal
 import threading
 import time
@@ -12,12 +13,13 @@ from functools import partial
 import grpc
 import pytest
 import soundfile
+import tensorflow as tf
 
 from mmkeras.errors import UserError
 from serving.client import AsyncClient, Client, PredictError
 from tests import table_factory
 from tests.serving.client.blocking_async_client import BlockingAsyncClient
-from tests.serving.client.fake_server import Fault, make_model, serve_grpc
+from tests.serving.client.fake_server import FakeServer, Fault, make_model, serve_grpc
 from tests.serving.client.network import LOCAL, free_port
 
 CODES = grpc.StatusCode
@@ -96,10 +98,11 @@ def test_the_model_is_described_once_for_all_calls_and_threads(
     client.predict_rows(text_rows(3))
     list(client.stream(text_rows(5)))
     model = client.describe()
-    assert model.modalities == ("text", "image", "audio")
+    assert model.columns == {"text": "text", "image": "image", "audio": "audio"}
+    assert list(model.columns) == ["text", "image", "audio"]
     assert model.classes == ("green", "red") and model.version == 3
     calls = trained_server.calls
-    assert calls["GetModelMetadata"] == calls["Classify"] == 1
+    assert calls["GetModelMetadata"] == calls["Classify"] == calls["Columns"] == 1
     assert calls["Predict"] == 8 + 1 + 5
 
 
@@ -138,11 +141,63 @@ def test_a_batch_is_one_request_and_no_rows_are_none(open_client, text_server):
 def test_an_input_that_the_model_has_not_and_an_unreadable_file_are_refused(
     open_any, trained_server, text_server
 ):
-    with pytest.raises(UserError, match="takes no image; it takes text. Leave image"):
+    with pytest.raises(UserError, match=r"has no column 'image'; it has text \(text\)"):
         open_any(text_server).predict(image="x.png", text="a")
     with pytest.raises(UserError, match="image 'gone.png': file not found"):
         open_any(trained_server).predict(image="gone.png", text="a")
     assert text_server.calls["Predict"] == trained_server.calls["Predict"] == 0
+
+
+# Named columns ------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop_server():
+    """Fake server of a model of columns title, photo and price; and its requests."""
+    columns = {"title": "text", "photo": "image", "price": "numeric"}
+    server, server.requests = FakeServer(make_model(columns=columns)), []
+    server.before = server.requests.append
+    return server
+
+
+def sent(server):
+    """Returns column -> values of the last request."""
+    inputs = server.requests[-1].inputs
+    return {name: tf.make_ndarray(t).tolist() for name, t in inputs.items()}
+
+
+def test_values_are_sent_by_column(open_any, shop_server):
+    client, png = open_any(shop_server), table_factory.image()
+    prediction = client.predict(title="a cat", photo=png, price=3.5)
+    assert (prediction.label, prediction.status) == ("a", "ok")
+    assert sent(shop_server) == {"title": [b"a cat"], "photo": [png], "price": [3.5]}
+    assert shop_server.calls["Columns"] == 1
+
+
+def test_what_a_row_lacks_is_sent_as_absent(open_any, shop_server):
+    rows = [{"price": 2, "title": None}, {"title": "b", "price": float("nan")}]
+    first, second = open_any(shop_server).predict_rows(rows)
+    assert first.status == "title absent; photo absent"
+    assert second.status == "photo absent; price absent"
+    values = sent(shop_server)
+    assert values["title"] == [b"", b"b"] and values["photo"] == [b"", b""]
+    assert values["price"][0] == 2.0 and math.isnan(values["price"][1])
+
+
+def test_a_stream_continues_after_a_number_that_is_none(open_any, shop_server):
+    client = open_any(shop_server)
+    first, second = client.stream([{"price": "dear"}, {"price": "2.5"}], batch=2)
+    assert first.status == "title absent; photo absent; price unreadable"
+    assert first.problems[0].startswith("price 'dear': not a number")
+    assert second.status == "title absent; photo absent"
+
+
+def test_an_unknown_column_is_refused_with_those_of_the_model(open_any, shop_server):
+    with pytest.raises(UserError) as error:
+        open_any(shop_server).predict(titel="a cat")
+    assert "title (text), photo (image), price (numeric)" in str(error.value)
+    assert "Did you mean 'title'?" in str(error.value)
+    assert not shop_server.requests
 
 
 # Retries and deadlines ----------------------------------------------------------

@@ -137,7 +137,8 @@ spec = ModelSpec(model="m")
 for call in (
     PredictCall(spec=spec, columns={"text": [b"a"]}),
     MetadataCall(spec=spec),
-    ClassNamesCall(spec=spec, modality="text"),
+    ColumnsCall(spec=spec),
+    ClassNamesCall(spec=spec, row={"text": b""}),
     VersionsCall(model="m"),
 ):
     print(bool(grpc_codec.encode(call, "t").content))
@@ -148,7 +149,7 @@ for name in ("tensorflow.TensorProto", "tensorflow.serving.ModelSpec"):
         print(name)
 """
     names = ["tensorflow.TensorProto", "tensorflow.serving.ModelSpec"]
-    assert run_fresh(code) == ["True"] * 4 + names
+    assert run_fresh(code) == ["True"] * 5 + names
 
 
 @pytest.mark.parametrize("tensorflow_first", [True, False])

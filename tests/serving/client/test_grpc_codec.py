@@ -15,7 +15,8 @@ spec = ModelSpec(model="m")
 for call in (
     PredictCall(spec=spec, columns={"text": [b"a"]}),
     MetadataCall(spec=spec),
-    ClassNamesCall(spec=spec, modality="text"),
+    ColumnsCall(spec=spec),
+    ClassNamesCall(spec=spec, row={"text": b""}),
     VersionsCall(model="m"),
 ):
     for content in (b"\\x0b" * 200_000, b"\\x0a", b"\\xff" * 20):
@@ -39,4 +40,4 @@ def test_nested_groups_and_broken_messages_are_an_error(implementation):
         timeout=120,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["INTERNAL"] * 12
+    assert result.stdout.split() == ["INTERNAL"] * 15

@@ -1,26 +1,36 @@
 """Rows are prepared as training prepares the same files."""
 
-from pathlib import Path
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmkeras.config import AudioConfig, Config, ImageConfig
-from mmkeras.data.example_reader import RowReader
-from mmkeras.data.table import Row
 from mmkeras.errors import UserError
 from mmkeras.modalities.audio.reading import prepare_audio
 from mmkeras.modalities.audio.wav import wav_format
+from mmkeras.modalities.column import FileReader
 from mmkeras.modalities.image.heif import AVIF, HEIC
 from mmkeras.modalities.image.reading import prepare_image
-from serving.client.inputs import check_names, list_modalities, prepare_row
-from serving.client.settings import Limits
+from mmkeras.modalities.types import TYPES as TYPES_OF_COLUMNS
+from serving.client.inputs import list_columns, prepare_row
+from serving.client.model_info import ModelInfo
+from serving.client.settings import Limits, Settings
 from tests import table_factory
 from tests.modalities.phone_media import encode_av, encode_heif
 
+TYPES = {"text": "text", "image": "image", "audio": "audio", "vectors": "vector"}
+MODEL = ModelInfo(
+    version=1,
+    columns=TYPES | {"price": "numeric"},
+    absent=dict.fromkeys(TYPES, b"") | {"price": float("nan")},
+)
+
 
 def prepare(strict=True, limits=None, **row):
-    return prepare_row(row, limits or Limits(), strict=strict)
+    settings = Settings(target="localhost:1", model="m", limits=limits or Limits())
+    return prepare_row(row, MODEL, settings, strict=strict)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP"])
@@ -73,11 +83,11 @@ def test_files_of_phones_and_browsers_become_those_of_training(
     path.write_bytes(encode())
     sent = prepare(**{modality: path}).data[modality]
     assert sent.startswith(start)
-    row = Row(line=2, id="r", cells={modality: "file"}, labels=("a",), split="train")
-    content = RowReader(tmp_path, Config(), {}).read(row)
-    assert content.broken == {} and content.metadata
+    column = TYPES_OF_COLUMNS[modality](modality, getattr(Config(), modality))
+    content = column.read("file", FileReader(tmp_path))
+    assert content.metadata
     if modality == "image":  # training stores the clip at the model's rate
-        assert content.data == {"image": sent}
+        assert content.data == sent
 
 
 def test_a_fault_that_loses_no_samples_is_a_note(tmp_path):
@@ -107,14 +117,39 @@ def test_vectors_become_npy_files_of_one_form(tmp_path):
     expected = table_factory.vector([1, 2])
     np.save(tmp_path / "a.npy", np.array([[1.0, 2.0]]))  # float64, (1, D)
     for value in (tmp_path / "a.npy", np.array([1, 2]), expected):
-        data = prepare(text=value, audio=value).data
-        assert data == {"text": expected, "audio": expected}
+        data = prepare(**dict.fromkeys(TYPES, value)).data
+        assert data == dict.fromkeys(TYPES, expected)
 
 
 def test_absent_values_are_left_out():
-    row = {"text": "", "image": None, "audio": b""}
-    assert prepare(**row).data == {} and list_modalities([row]) == set()
-    assert list_modalities([row, {"text": "a"}]) == {"text"}
+    row = {"text": "", "image": None, "audio": b"", "price": float("nan"), "x": None}
+    assert prepare(**row).data == {} and list_columns([row]) == set()
+    assert prepare(price=np.float32("nan"), text=np.nan).data == {}
+    assert list_columns([row, {"text": "a", "price": 0}]) == {"text", "price"}
+
+
+@pytest.mark.parametrize("value", [3, 3.0, "3", " 3.0 ", np.float32(3), np.int64(3)])
+def test_numbers_are_sent_as_floats(value):
+    assert prepare(price=value).data == {"price": 3.0}
+
+
+def test_pixels_and_pil_images_become_png_without_loss():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 36, 3), np.uint8)
+    for value in (pixels, pixels[:, :, 0], Image.fromarray(pixels)):
+        png = prepare(image=value).data["image"]
+        assert png.startswith(b"\x89PNG")
+        np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(png))), value)
+    png = prepare(image=Image.fromarray(pixels).convert("CMYK")).data["image"]
+    assert Image.open(io.BytesIO(png)).mode == "RGB"
+
+
+def test_a_pil_image_is_upright_like_its_file(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned
+    Image.new("RGB", (40, 36)).save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as image:
+        png = prepare(image=image).data["image"]
+    assert Image.open(io.BytesIO(png)).size == (36, 40)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +161,10 @@ def test_absent_values_are_left_out():
         ({"audio": b"RIFF"}, "audio (bytes): "),
         ({"text": "\udce9"}, "text '\udce9': characters that UTF-8 cannot encode"),
         ({"audio": np.array([np.inf])}, "not finite"),
+        ({"image": np.zeros((9, 9, 3))}, "image (ndarray): .npy of shape (9, 9, 3)"),
+        ({"audio": np.zeros((9, 9, 3), np.uint8)}, "audio (ndarray): "),
+        ({"vectors": b"RIFF"}, "vectors (bytes): "),
+        ({"price": "dear"}, "price 'dear': not a number"),
     ],
 )
 def test_an_unreadable_value_is_an_error_or_sent_as_absent(row, reason):
@@ -148,9 +187,14 @@ def test_a_file_above_the_limit_is_not_read(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"image": 3}, "image must be a path or bytes; received int"),
-        ({"text": 3.5}, "text must be a path or bytes, text, or a vector; received"),
-        ({"image": np.zeros(3)}, "image must be a path or bytes; received ndarray"),
+        (
+            {"image": 3},
+            "image must be a path, bytes, an image or a vector; received in",
+        ),
+        ({"text": 3.5}, "text must be text, bytes, a path or a vector; received float"),
+        ({"text": Image.new("L", (9, 9))}, "text must be text, .*; received Image"),
+        ({"price": [3]}, "price must be a number; received list"),
+        ({"price": b"3"}, "price must be a number; received bytes"),
     ],
 )
 def test_a_value_of_a_wrong_type_is_an_error(row, message, strict):
@@ -158,10 +202,7 @@ def test_a_value_of_a_wrong_type_is_an_error(row, message, strict):
         prepare(**row, strict=strict)
 
 
-def test_an_unknown_input_is_named_with_the_known_ones():
-    modalities = ("text", "image")
-    check_names({"text": "a", "audio": None}, modalities, "m")
-    with pytest.raises(UserError, match="'m' takes no audio; it takes text, image"):
-        check_names({"audio": Path("a.wav")}, modalities, "m")
-    with pytest.raises(UserError, match="no modality 'imge'. Did you mean 'image'?"):
-        check_names({"imge": "a"}, modalities, "m")
+@pytest.mark.parametrize("strict", [True, False])
+def test_an_unknown_column_is_an_error(strict):
+    with pytest.raises(UserError, match="'m' has no column 'imge'.*mean 'image'?"):
+        prepare(imge="a", strict=strict)

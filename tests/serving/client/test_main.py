@@ -16,7 +16,7 @@ from serving.client.__main__ import main
 from tests import table_factory
 from tests.program_harness import error_of
 from tests.serving.client.certificates import grpc_credentials
-from tests.serving.client.fake_server import Fault, serve_grpc
+from tests.serving.client.fake_server import FakeServer, Fault, make_model, serve_grpc
 from tests.serving.client.network import LOCAL, free_port
 
 
@@ -73,10 +73,11 @@ def test_a_missing_column_is_refused_with_those_of_the_table(
     argv = ["--target", serve(trained_server), "--data", str(path)]
     line = error_of(main, argv, monkeypatch, capsys)
     assert "lacks the column 'image' that the model was trained on" in line
-    assert "Did you mean 'img'?" in line and "--image-column" in line
-    assert main([*argv, "--image-column", "img"]) == 0
-    warnings = [x for x in capsys.readouterr().err.splitlines() if "Warning" in x]
-    assert [("'img'" in x, "'audio'" in x) for x in warnings] == [(1, 0), (0, 1)]
+    assert "Did you mean 'img'?" in line and "--rename COLUMN=NAME" in line
+    for flags in (["--image-column", "img"], ["--rename", "image=img"]):
+        assert main([*argv, *flags]) == 0
+        warnings = [x for x in capsys.readouterr().err.splitlines() if "Warning" in x]
+        assert [("'img'" in x, "'audio'" in x) for x in warnings] == [(1, 0), (0, 1)]
 
 
 def test_a_column_for_a_modality_that_the_model_lacks_is_refused(
@@ -84,8 +85,67 @@ def test_a_column_for_a_modality_that_the_model_lacks_is_refused(
 ):
     argv = ["--target", serve(text_server), "--data", write_texts(1)]
     line = error_of(main, [*argv, "--audio-column", "wav"], monkeypatch, capsys)
-    assert "--audio-column wav: the model takes no audio; it takes text." in line
+    assert "--audio-column: The model 'mmkeras' has no column 'audio'; it " in line
+    line = error_of(main, [*argv, "--rename", "txt=wav"], monkeypatch, capsys)
+    assert "--rename txt: " in line and "Did you mean 'text'?" in line
     assert main([*argv, "--audio-column", "audio"]) == 0  # the default
+
+
+@pytest.fixture
+def shop(serve):
+    """Flags of the target of a model of title, photo and price; and its requests."""
+    columns = {"title": "text", "photo": "image", "price": "numeric"}
+    server, requests = FakeServer(make_model(columns=columns)), []
+    server.before = requests.append
+    return ["--target", serve(server)], requests
+
+
+def test_any_column_has_a_value_by_its_name(shop, tmp_path, capsys):
+    (target, requests), png = shop, table_factory.image()
+    (tmp_path / "a=b.png").write_bytes(png)
+    photo = str(tmp_path / "a=b.png")
+    flags = ["--column", "price=3.5", "--column", "title=a cat"]
+    assert main([*target, *flags, "--column", f"photo={photo}"]) == 0
+    assert (
+        main([*target, "--column", "price=3.5", "--text", "a cat", "--image", photo])
+        == 0
+    )
+    for request in requests:
+        assert list(request.inputs["title"].string_val) == [b"a cat"]
+        assert list(request.inputs["photo"].string_val) == [png]
+        assert list(request.inputs["price"].float_val) == [3.5]
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["status"] for line in out.splitlines()] == ["ok"] * 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--audio", "a.wav"], "--audio: The model 'mmkeras' has no column 'audio'"),
+        (["--column", "prce=3"], "--column prce: The model"),
+        (["--column", "price=x"], "Cannot use price 'x': not a number"),
+        (
+            ["--text", "a", "--column", "title=b"],
+            "--column title: column 'title' has a",
+        ),
+    ],
+)
+def test_a_flag_without_a_column_is_named(shop, flags, message, monkeypatch, capsys):
+    line = error_of(main, [*shop[0], *flags], monkeypatch, capsys)
+    assert message in line and not shop[1]
+
+
+def test_a_table_has_the_columns_of_the_model(shop, tmp_path, capsys):
+    target, requests = shop
+    rows = [{"name": "a", "photo": table_factory.image(), "price": "2"}]
+    rows += [{"name": "", "photo": "", "price": ""}]
+    path = table_factory.write_table(tmp_path / "d.csv", rows)
+    assert main([*target, "--data", str(path), "--rename", "title=name"]) == 0
+    statuses = [
+        x["status"] for x in csv.DictReader(io.StringIO(capsys.readouterr().out))
+    ]
+    assert statuses == ["ok", "title absent; photo absent; price absent"]
+    assert list(requests[0].inputs["title"].string_val) == [b"a", b""]
 
 
 def test_faulty_files_that_are_read_whole_are_one_line(
@@ -134,7 +194,11 @@ def test_an_error_within_a_table_keeps_the_rows_before_it(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "Give --image, --text, --audio, or a table by --data"),
+        ([], "Give --column, --image, --text, --audio, or a --data table"),
+        (["--column", "a"], "--column 'a' must be NAME=VALUE"),
+        (["--data", "d.csv", "--rename", "=a"], "--rename '=a' must be NAME=VALUE"),
+        (["--data", "d.csv", "--column", "a=b"], "--data or --column a, not both"),
+        (["--column", "a=d.csv", "--output", "d.csv"], "is the file of --column a"),
         (["--text", "a", "--data", "d.csv"], "--data or --text, not both"),
         (["--data", "gone.csv"], "--data 'gone.csv' is no file"),
         (["--data", "d.csv", "--output", "d.csv"], "--output is the file of --data"),

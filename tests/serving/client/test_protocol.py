@@ -5,30 +5,33 @@ import pytest
 from mmkeras.errors import UserError
 from serving.client import grpc_codec, rest_codec
 from serving.client.errors import PredictError
-from serving.client.inputs import PreparedRow
 from serving.client.protocol import ClientProtocol
 from serving.client.requests import (
     OUTPUTS,
     ClassNamesCall,
+    ColumnsCall,
     MetadataCall,
     ModelMetadata,
     ModelSpec,
     Outputs,
     PredictCall,
+    PreparedRow,
     VersionsCall,
 )
 from serving.client.settings import Settings
 
+TYPES = {"price": "numeric", "title": "text"}
 SPEC, THIRD = ModelSpec(model="m"), ModelSpec(model="m", version=3)
 
 
-def metadata(version=3, inputs=("text",), classify=True, outputs=OUTPUTS):
-    signatures = {"serving_default": inputs, "classify": ("inputs",)}
-    names = list(signatures) if classify else ["serving_default"]
+def metadata(version=3, inputs=("text",), classify=True, outputs=OUTPUTS, more=()):
+    names = ["serving_default", *["classify"] * classify, *more]
+    signatures = {name: {"inputs": "DT_STRING"} for name in names}
+    signatures["serving_default"] = {
+        name: "DT_FLOAT" if name == "price" else "DT_STRING" for name in inputs
+    }
     return ModelMetadata(
-        version=version,
-        inputs={name: signatures[name] for name in names},
-        outputs=dict.fromkeys(names, outputs),
+        version=version, inputs=signatures, outputs=dict.fromkeys(names, outputs)
     )
 
 
@@ -94,12 +97,42 @@ def test_the_model_is_described_once_and_its_classes_are_of_that_version():
     )
     assert calls == [
         MetadataCall(spec=SPEC),
-        ClassNamesCall(spec=THIRD, modality="text"),
+        ClassNamesCall(spec=THIRD, row={"text": b""}),
         PredictCall(spec=SPEC, columns={"text": [b"hi"]}),
     ]
     assert prediction.label == "a" and prediction.version == 3
     assert prediction.probabilities == {"a": 0.9, "b": 0.1}
     assert predict(protocol, outputs())[0] == [PredictCall]
+
+
+def test_types_of_columns_are_those_of_the_described_version():
+    protocol, inputs = new_protocol(), ("price", "title")
+    replies = [metadata(inputs=inputs, more=["columns"]), TYPES, ("a", "b"), outputs()]
+    calls, result = run(protocol.predict([row(price=1.5)]), *replies)
+    assert calls[1] == ColumnsCall(spec=THIRD)
+    (name, value), *rest = calls[2].row.items()
+    assert name == "price" and value != value and not rest  # NaN
+    assert calls[3].columns == {"price": [1.5], "title": [b""]}
+    calls, error = run(protocol.predict([row(price=b"1.5")]))
+    assert calls == [] and "title (text)" in str(error)
+
+
+def test_a_change_of_types_alone_is_noticed():
+    protocol, inputs = new_protocol(), ("price", "title")
+    described = metadata(inputs=inputs, more=["columns"])
+    run(protocol.predict([row(title=b"a")]), described, TYPES, ("a", "b"), outputs())
+    changed = TYPES | {"title": "category"}
+    replies = [refusal(), described, changed, ("a", "b"), outputs()]
+    calls, _ = run(protocol.predict([row(title=b"a")]), *replies)
+    assert len(calls) == 5 and run(protocol.describe())[1].columns == changed
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_version_that_is_gone_while_it_is_described_is_replaced(step):
+    replies = [metadata(3, inputs=("price", "title"), more=["columns"]), TYPES]
+    replies = [*replies[:step], refusal("NOT_FOUND"), metadata(4), ("a", "b")]
+    calls, model = run(new_protocol().describe(), *replies)
+    assert model.version == 4 and len(calls) == len(replies)
 
 
 def test_missing_modalities_are_sent_as_empty_bytes():
@@ -117,7 +150,7 @@ def test_a_new_version_is_described_after_its_first_response(protocol):
     fourth = ModelSpec(model="m", version=4)
     assert calls[1:] == [
         MetadataCall(spec=fourth),
-        ClassNamesCall(spec=fourth, modality="text"),
+        ClassNamesCall(spec=fourth, row={"text": b""}),
     ]
     assert prediction.version == 4 and list(prediction.probabilities) == ["a", "b", "c"]
     # Both versions are known now: two servers may respond in turn.
@@ -172,8 +205,10 @@ def test_inputs_follow_the_newest_version(protocol):
     assert run(protocol.describe())[0] == []
     flow = protocol.describe({"image"})
     calls, model = run(flow, metadata(4, inputs=("image",)), ("a",))
-    assert len(calls) == 2 and model.modalities == ("image",)
-    assert "takes no text; it takes image" in str(predict(protocol, text=b"a")[2])
+    assert len(calls) == 2 and list(model.columns) == ["image"]
+    assert "no column 'text'; it has image (image)" in str(
+        predict(protocol, text=b"a")[2]
+    )
 
 
 NOT_FOUND = refusal("NOT_FOUND", "Servable not found for request: Specific(m, 7)")
@@ -225,6 +260,27 @@ def test_a_model_of_another_kind_is_refused(changes):
 def test_outputs_for_another_number_of_rows_are_refused():
     error = predict(new_protocol(), metadata(), ("a", "b"), outputs(2))[2]
     assert error.code == "INTERNAL" and "2 rows of outputs for 1 rows" in str(error)
+
+
+@pytest.mark.parametrize("codec", [grpc_codec, rest_codec])
+def test_the_size_of_numbers_and_of_many_inputs_is_an_upper_bound(codec):
+    protocol = new_protocol(codec, max_message_bytes=30_000)
+    names = [f"pr\xe9cis {i}" for i in range(100)]
+    described = metadata(inputs=names, more=["columns"])
+    numbers = dict.fromkeys(names, "DT_FLOAT")
+    described.inputs["serving_default"] |= numbers
+    types = dict.fromkeys(names, "numeric")
+    run(protocol.describe(), described, types, ("a", "b"))
+    rows = [row(**dict.fromkeys(names, -1.1754943508222875e-38)) for _ in range(20)]
+    flow, calls = protocol.predict(rows), []
+    try:
+        calls.append(next(flow))
+        while True:
+            calls.append(flow.send(outputs(len(calls[-1].columns[names[0]]))))
+    except StopIteration as end:
+        assert len(end.value) == 20
+    sizes = [len(codec.encode(call, "t").content) for call in calls]
+    assert len(sizes) > 1 and max(sizes) <= 30_000
 
 
 @pytest.mark.parametrize("codec", [grpc_codec, rest_codec])

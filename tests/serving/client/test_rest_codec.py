@@ -8,6 +8,7 @@ from serving.client import rest_codec
 from serving.client.errors import PredictError
 from serving.client.requests import (
     ClassNamesCall,
+    ColumnsCall,
     MetadataCall,
     ModelSpec,
     PredictCall,
@@ -19,7 +20,8 @@ PLAIN = ModelSpec(model="m")
 CALLS = [
     PredictCall(spec=PLAIN, columns={"text": [b"a"]}),
     MetadataCall(spec=PLAIN),
-    ClassNamesCall(spec=PLAIN, modality="text"),
+    ColumnsCall(spec=PLAIN),
+    ClassNamesCall(spec=PLAIN, row={"text": b""}),
     VersionsCall(model="m"),
 ]
 DEEP = [b"[" * 200_000, b'{"a":' * 200_000, b'{"error":' + b"[" * 200_000]
@@ -37,11 +39,12 @@ OUTPUTS = {
         (MetadataCall(spec=PLAIN), "GET", "m/metadata"),
         (MetadataCall(spec=ODD), "GET", "a%2Fb%20c/labels/x%3Ay/metadata"),
         (
-            ClassNamesCall(spec=ODD.at(3), modality="text"),
+            ClassNamesCall(spec=ODD.at(3), row={"text": b""}),
             "POST",
             "a%2Fb%20c/versions/3:classify",
         ),
         (PredictCall(spec=PLAIN, columns={"text": [b"a"]}), "POST", "m:predict"),
+        (ColumnsCall(spec=PLAIN), "POST", "m:predict"),
         (VersionsCall(model="m"), "GET", "m"),
     ],
 )
@@ -118,6 +121,6 @@ def test_half_a_surrogate_pair_is_a_question_mark():
     changed = OUTPUTS | {"label": ["\ud800"], "status": ["ok \udfff"]}
     outputs = send(CALLS[0], 200, {"outputs": changed})
     assert (outputs.labels, outputs.statuses) == (["?"], ["ok ?"])
-    call = ClassNamesCall(spec=PLAIN, modality="text")
+    call = ClassNamesCall(spec=PLAIN, row={"text": b""})
     assert send(call, 200, {"results": [[["\ud800", 0.1]]]}) == ("?",)
     assert error_of(call, 500, {"error": "\ud800"}).message == "?"

@@ -10,11 +10,18 @@ from serving.client.protocol import ClientProtocol
 from serving.client.row_batch import RowBatch, batches, check_stream
 from serving.client.settings import Settings
 
+COLUMNS = {"text": "text", "image": "image"}
+
 
 @pytest.fixture
 def make_batch():
     settings = Settings(target="localhost:8500", max_message_bytes=10_000)
-    model = ModelInfo(version=1, modalities=("text", "image"), classes=("a", "b"))
+    model = ModelInfo(
+        version=1,
+        columns=COLUMNS,
+        absent=dict.fromkeys(COLUMNS, b""),
+        classes=("a", "b"),
+    )
     protocol = ClientProtocol(settings, grpc_codec)
     return lambda rows: RowBatch(rows, model, settings, protocol)
 
@@ -35,7 +42,7 @@ def test_predictions_are_in_the_order_of_the_rows(make_batch):
 
 
 def test_a_wrong_name_is_an_error_and_not_a_rejected_row(make_batch):
-    with pytest.raises(UserError, match="takes no audio"):
+    with pytest.raises(UserError, match="has no column 'audio'"):
         make_batch([{"audio": "a.wav"}])
 
 

@@ -19,7 +19,7 @@ from tests import table_factory
 def predict(target, path, **fields):
     """Returns the CSV, and the totals."""
     file, totals = io.StringIO(newline=""), Totals()
-    table = Table(path=path, **{"columns": TableConfig(), **fields})
+    table = Table(path=path, **fields)
     with Client(target) as client:
         writer = OutputWriter(file, CSV, client.describe().classes, target)
         predict_table(client, table, writer.write, totals, in_flight=4, batch=4)
@@ -62,15 +62,22 @@ def test_columns_that_the_model_has_not_are_not_read(serve, text_server, tmp_pat
     text, _ = predict(target, path)
     assert text.splitlines()[1] == "x,b,a,0.900000,ok,0.900000,0.100000"
     path = table_factory.write_table(tmp_path / "none.csv", [{"words": "a"}])
-    with pytest.raises(UserError, match="no column 'text'.*--text-column"):
-        predict(target, path)
+    with Client(target) as client:
+        with pytest.raises(UserError, match="lacks the column 'text'.*--rename COLUMN"):
+            Table(path=path).check(client.describe())
 
 
 def test_columns_may_have_other_names(serve, text_server, tmp_path):
     path = table_factory.write_table(tmp_path / "d.csv", [{"words": "a", "key": "k"}])
-    columns = TableConfig(text_column="words", id_column="key")
-    text, _ = predict(serve(text_server), path, columns=columns)
+    fields = {"roles": TableConfig(id_column="key"), "names": {"text": "words"}}
+    text, _ = predict(serve(text_server), path, **fields)
     assert text.splitlines()[1].startswith("k,,a,")
+    table = Table(
+        path=path, roles=TableConfig(id_column="kex"), names={"text": "words"}
+    )
+    with Client(serve(text_server)) as client:
+        with pytest.raises(UserError, match="no column 'kex'.*set --id-column"):
+            table.check(client.describe())
 
 
 def test_text_may_be_in_files(serve, text_server, tmp_path):
@@ -97,7 +104,7 @@ def test_a_long_table_is_read_in_small_parts(serve, text_server, tmp_path, monke
             yield row
 
     monkeypatch.setattr(table_module, "iter_rows", count_rows)
-    table = Table(path=path, columns=TableConfig())
+    table = Table(path=path)
     with Client(serve(text_server)) as client:
         limits = {"in_flight": 3, "batch": 5}
         predict_table(client, table, lambda row, prediction: None, totals, **limits)
@@ -113,7 +120,7 @@ def test_ctrl_c_does_not_interrupt_the_writing_of_a_row(serve, text_server, tmp_
             os.kill(os.getpid(), signal.SIGINT)
         ids.append(row.id)  # not interrupted
 
-    table = Table(path=path, columns=TableConfig())
+    table = Table(path=path)
     with Client(serve(text_server)) as client, pytest.raises(KeyboardInterrupt):
         predict_table(client, table, write, totals, in_flight=2, batch=1)
     assert ids == [str(i) for i in range(8)] and totals.rows == 8

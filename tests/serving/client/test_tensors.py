@@ -1,5 +1,7 @@
 """Tensors of the client against those of TensorFlow."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,11 +17,17 @@ def convert(proto):
     return TensorProto.FromString(proto.SerializeToString())
 
 
-def test_tensorflow_reads_the_strings():
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [([b"a", b"", b"\xff\0"], object), ([0.5, math.nan, 3.0], np.float32)],
+)
+def test_tensorflow_reads_the_values(values, dtype):
     tensor = TensorProto()
-    tensors.fill_strings(tensor, [b"a", b"", b"\xff\0"])
+    tensors.fill(tensor, values)
     proto = type(tf.make_tensor_proto([0.0])).FromString(tensor.SerializeToString())
-    assert tf.make_ndarray(proto).tolist() == [b"a", b"", b"\xff\0"]
+    array = tf.make_ndarray(proto)
+    assert array.dtype == dtype
+    np.testing.assert_array_equal(array, np.array(values, dtype))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

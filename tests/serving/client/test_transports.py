@@ -30,8 +30,10 @@ SCHEMES = {"grpc": "", "rest": "http://"}
 def test_each_call_has_its_reply(send, serve, text_server):
     target = serve(text_server)
     metadata = send(target, MetadataCall(spec=SPEC))
-    assert metadata.version == 3 and metadata.inputs["serving_default"] == ("text",)
-    assert send(target, ClassNamesCall(spec=SPEC, modality="text")) == ("a", "b")
+    assert metadata.version == 3 and metadata.inputs["serving_default"] == {
+        "text": "DT_STRING"
+    }
+    assert send(target, ClassNamesCall(spec=SPEC, row={"text": b""})) == ("a", "b")
     outputs = send(target, PREDICT)
     assert outputs.version == (3 if serve.kind == "grpc" else None)
     assert outputs.labels == ["a"] and outputs.statuses == ["ok"]

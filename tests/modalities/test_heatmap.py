@@ -1,14 +1,11 @@
 import io
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from mmkeras.explanation import heatmap
-from mmkeras.explanation.occlusion import compute_spectrum
+from mmkeras.modalities import heatmap
 
 GRAY = np.full((64, 48, 3), 128, np.uint8)
-RATE_HZ = 16_000
 
 
 def overlaid(effects):
@@ -30,15 +27,3 @@ def test_small_effects_stay_pale_even_if_they_are_the_largest():
     assert np.ptp(overlaid([[1e-4, -1e-4], [0, 0]]), axis=-1).max() <= 3
     for effects in (np.zeros((2, 2)), np.array([])):
         assert heatmap.scale_of(effects) == heatmap.MIN_SCALE
-
-
-@pytest.mark.parametrize("hz, rows", [(100, range(141, 160)), (7000, range(20))])
-def test_a_low_tone_is_drawn_at_the_bottom_and_a_high_one_at_the_top(hz, rows):
-    wave = np.sin(2 * np.pi * hz * np.arange(8000) / RATE_HZ)
-    image = heatmap.spectrogram_image(compute_spectrum(wave, RATE_HZ))[..., 0]
-    assert image.mean(axis=1).argmin() in rows
-
-
-def test_silence_is_drawn_without_a_warning():
-    spectrum = compute_spectrum(np.zeros(8000), RATE_HZ)
-    assert heatmap.spectrogram_image(spectrum).shape == (160, 320, 3)

@@ -1,0 +1,147 @@
+"""What columns of files have in common: several of them may be in one cell."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mmkeras.modalities.column import (
+    BranchColumn,
+    Content,
+    Effects,
+    FileReader,
+    Moments,
+)
+from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.items import pack_items, split_cell, unpack_items
+
+if TYPE_CHECKING:
+    import keras
+
+    from mmkeras.modalities.row_graph import RowGraph
+
+
+class FileColumn(BranchColumn):
+    """Column of paths of files, or of their content.
+
+    Subclasses handle one file. With `items` above 1 a cell has up to so many files,
+    which are encoded one by one and averaged.
+    """
+
+    has_files = True
+    identifies_row = True
+    items = 1
+
+    @abstractmethod
+    def read_file(self, content: bytes) -> Content:
+        """Reads the content of a file.
+
+        Raises:
+            Unreadable: It cannot be used.
+        """
+
+    @abstractmethod
+    def file_graph(self, state) -> "RowGraph":
+        """Builds the preprocessing of one file."""
+
+    @abstractmethod
+    def file_input(self, state) -> tuple[tuple[int, ...], str]:
+        """Returns shape and dtype of the Keras input of one file."""
+
+    @abstractmethod
+    def file_encoder(
+        self, shape: tuple[int, ...], state, tokens: bool, name: str
+    ) -> "keras.Model":
+        """Builds the encoder of one file, (B, *shape)."""
+
+    def read(self, cell: Any, files: FileReader) -> Content:
+        paths = split_cell(cell, files.folder)
+        if len(paths) == 1:
+            return self.read_file(files.read(paths[0]))
+        if len(paths) > self.items:
+            raise Unreadable(f"{len(paths)} files, where others have {self.items}")
+        contents = [self.read_file(files.read(path)) for path in paths]
+        return Content(
+            data=pack_items([content.data for content in contents]),
+            digest=b"".join(content.digest for content in contents),
+            metadata=contents[0].metadata,
+            notes=tuple(note for content in contents for note in content.notes),
+            formats=tuple(kind for content in contents for kind in content.formats),
+        )
+
+    def graph(self, state):
+        graph = self.file_graph(state)
+        if self.items == 1:
+            return graph
+        from mmkeras.modalities.items_graph import ItemsGraph
+
+        return ItemsGraph(graph, self.items)
+
+    def moments(self, graph: "RowGraph", width: int, is_sequence: bool) -> Moments:
+        """Returns the statistic of what the graph of an unfitted column gives."""
+
+        def vector(data):
+            return graph.finish_row(graph.decode_bytes(data))
+
+        if self.items == 1:
+            return Moments(vector=vector, width=width, is_sequence=is_sequence)
+        from mmkeras.modalities.items_graph import vectors_of_items
+
+        vectors = vectors_of_items(vector, width, is_sequence)
+        return Moments(vector=vectors, width=width, is_sequence=True)
+
+    def input(self, state):
+        shape, dtype = self.file_input(state)
+        return (shape if self.items == 1 else (self.items, *shape)), dtype
+
+    def build_model(self, state, tokens: bool) -> "keras.Model":
+        """Builds the encoder of the branch, whose name `model.backbones` knows."""
+        shape, dtype = self.file_input(state)
+        name = f"{self.key}_encoder"
+        if self.items == 1:
+            return self.file_encoder(shape, state, tokens, name)
+        from mmkeras.layers.items import encode_items
+
+        encoder = self.file_encoder(shape, state, tokens, "item_encoder")
+        return encode_items(encoder, (self.items, *shape), dtype, name)
+
+    def import_encoder(self):
+        import_module("mmkeras.layers.items")  # layers of several files per cell
+        return super().import_encoder()
+
+    def build_encoder(self, x, state, tokens):
+        return self.build_model(state, tokens)(x)
+
+    def corrupt(self, data: bytes, level: float, seed: Sequence[int]) -> bytes:
+        files = unpack_items(data)
+        return pack_items([self.corrupt_file(file, level, seed) for file in files])
+
+    def explain(self, data: bytes, effects: Effects) -> dict[str, Any] | None:
+        """Returns the effects of the parts of the first file."""
+        first, *others = unpack_items(data)
+
+        def effects_of_first(contents):
+            return effects(pack_items([content, *others]) for content in contents)
+
+        return self.explain_file(first, effects_of_first)
+
+    def draw(self, data: bytes, explained) -> dict[str, Any]:
+        return self.draw_file(unpack_items(data)[0], explained)
+
+    def preview(self, data: bytes) -> dict[str, Any]:
+        return self.preview_file(unpack_items(data)[0])
+
+    # As the methods without "_file", of one file.
+
+    def corrupt_file(self, data: bytes, level: float, seed: Sequence[int]) -> bytes:
+        raise NotImplementedError
+
+    def explain_file(self, data: bytes, effects: Effects) -> dict[str, Any] | None:
+        return None
+
+    def draw_file(self, data: bytes, explained) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @abstractmethod
+    def preview_file(self, data: bytes) -> dict[str, Any]:
+        """Returns the preview of one file."""

@@ -1,0 +1,67 @@
+"""Several files in one cell: a list, or paths with semicolons between.
+
+Their data are one value of the served input: a JSON list of base64 texts. Each is
+decoded and encoded by itself, and the encodings are averaged.
+"""
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mmkeras.modalities.file import find_file
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+SEPARATOR = ";"  # between the paths of a cell
+_START = b'["'
+
+
+def split_cell(cell: Any, folder: Any) -> tuple[str | bytes, ...]:
+    """Returns the items of a cell; a path with a semicolon that exists is one.
+
+    Example:
+        split_cell("front.jpg; back.jpg", "data")  # ("front.jpg", "back.jpg")
+    """
+    if isinstance(cell, tuple):
+        return tuple(item for item in cell if item)
+    if isinstance(cell, bytes) or SEPARATOR not in cell:
+        return (cell,)
+    if os.path.exists(find_file(folder, cell)):
+        return (cell,)
+    return tuple(item.strip() for item in cell.split(SEPARATOR) if item.strip())
+
+
+def pack_items(contents: Sequence[bytes]) -> bytes:
+    """Returns the value of several files, or the content of the only one."""
+    if len(contents) == 1:
+        return contents[0]
+    return json.dumps([base64.b64encode(x).decode() for x in contents]).encode()
+
+
+def unpack_items(data: bytes) -> list[bytes]:
+    """Returns the files of a value; the inverse of `pack_items`."""
+    if not data.startswith(_START):
+        return [data]
+    return [base64.b64decode(text) for text in json.loads(data)]
+
+
+def unpack_in_graph(data: "tf.Tensor") -> "tf.Tensor":
+    """Returns the (n,) files of a () value; core ops only.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The value is a list of other than base64.
+    """
+    import tensorflow as tf
+
+    def split():
+        # TensorFlow's base64 has - and _, and no padding.
+        text = tf.strings.regex_replace(data, r"[\[\]\s=\"]", "")
+        text = tf.strings.regex_replace(text, r"\+", "-")
+        text = tf.strings.regex_replace(text, "/", "_")
+        return tf.io.decode_base64(tf.strings.split(text, ","))
+
+    is_list = tf.strings.substr(data, 0, tf.minimum(2, tf.strings.length(data)))
+    return tf.cond(is_list == _START, split, lambda: data[None])

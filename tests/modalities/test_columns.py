@@ -1,0 +1,102 @@
+import re
+
+import pytest
+
+from mmkeras.config import Config, TextConfig
+from mmkeras.errors import UserError
+from mmkeras.modalities.columns import (
+    branch_types,
+    build_branches,
+    build_columns,
+    column_entry,
+)
+from mmkeras.schema import MODALITIES
+
+
+def build(**columns):
+    return build_columns(Config(columns=columns))
+
+
+def keys(*names):
+    return [column.key for column in build(**dict.fromkeys(names, "text"))]
+
+
+def test_settings_without_columns_are_those_of_text_image_and_audio():
+    columns = build_columns(Config())
+    assert [(c.name, c.type, c.key) for c in columns] == [(m, m, m) for m in MODALITIES]
+
+
+def test_columns_are_in_the_order_of_types_and_else_as_declared():
+    columns = build(sound="audio", b="text", v="vector", photo="image", a="text")
+    assert [column.name for column in columns] == ["b", "a", "photo", "sound", "v"]
+
+
+def test_a_column_has_the_settings_of_its_type_or_its_own():
+    config = Config(
+        text=TextConfig(vocab_size=7),
+        columns={
+            "title": "text",
+            "body": {"type": "text", "encoder": "lstm", "max_tokens": "9"},
+        },
+    )
+    title, body = build_columns(config)
+    assert title.settings == config.text
+    assert body.settings == TextConfig(vocab_size=7, encoder="lstm", max_tokens=9)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("txt", "columns.title has the type 'txt'.*Did you mean 'text'"),
+        ({"encoder": "lstm"}, "columns.title has the type 'None'"),
+        ({"type": "text", "encodr": "lstm"}, "no setting 'encodr'.*mean 'encoder'"),
+        ({"type": "text", "encoder": "lsmt"}, "text.encoder must be one of.*'lstm'"),
+        ({"type": "text", "vocab_size": 0}, "text.vocab_size=0"),
+    ],
+)
+def test_an_impossible_column_is_refused(entry, message):
+    with pytest.raises(UserError, match=message):
+        build(title=entry)
+
+
+def test_an_entry_is_a_type_or_a_mapping_with_a_type():
+    assert column_entry("title", "text") == {"type": "text"}
+    entry = {"type": "text", "encoder": "gru"}
+    assert column_entry("title", entry) == entry is not column_entry("title", entry)
+
+
+def test_a_key_has_letters_digits_and_underscores_and_begins_with_a_letter():
+    names = ("Titre n°1", "заголовок", "1", "_x", "a.b/c")
+    assert all(re.fullmatch("[A-Za-z][A-Za-z0-9_]*", key) for key in keys(*names))
+
+
+def test_names_that_become_the_same_have_different_keys():
+    names = ("a b", "a-b", "a_b", "犬", "猫", "present", "target", "weight")
+    assert len({*keys(*names), "present", "target", "weight"}) == len(names) + 3
+
+
+def test_the_keys_of_other_columns_do_not_change_that_of_a_modality():
+    assert keys("text_", "text", "image") == ["text__column", "text", "image"]
+
+
+def test_a_key_in_the_settings_is_kept():
+    (column,) = build(title={"type": "text", "key": "headline"})
+    assert column.key == "headline"
+    assert column.settings == Config().text
+
+
+@pytest.mark.parametrize("kind", ["text", "image", "audio", "vector"])
+def test_a_column_of_vectors_keeps_the_name_of_its_type(kind):
+    encoder = {} if kind == "vector" else {"encoder": "vector"}
+    (column,) = build(x={"type": kind, "vector_width": 5, **encoder})
+    assert (column.type, column.width, column.has_files) == (kind, 5, True)
+    assert column.input({}) == ((5,), "float32")
+    assert column.settings.units == (Config().audio.units if kind == "audio" else 256)
+
+
+def test_each_branch_has_its_type():
+    columns = build(title="text", body="text", photo="image")
+    branches = build_branches(columns, Config())
+    types = {"title": "text", "body": "text", "photo": "image"}
+    assert branch_types(branches) == types
+    assert [branch.columns for branch in branches] == [(c,) for c in columns]

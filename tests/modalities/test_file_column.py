@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mmkeras.config import Config, ImageConfig, VectorConfig
+from mmkeras.modalities.column import FileReader
+from mmkeras.modalities.columns import build_columns
+from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.image.column import Image
+from mmkeras.modalities.items import pack_items, unpack_items
+from mmkeras.modalities.vector.column import Vector
+from tests.table_factory import image, vector
+
+RED, BLUE = image((255, 0, 0), size=(32, 32)), image((0, 0, 255), size=(32, 32))
+
+
+@pytest.fixture
+def photos():
+    column = Image("photos", ImageConfig(encoder="small_cnn", size_px=32, width=2))
+    column.key, column.items = "photos", 3
+    return column
+
+
+@pytest.fixture
+def files(tmp_path):
+    for name, content in (("red", RED), ("blue", BLUE)):
+        (tmp_path / f"{name}.png").write_bytes(content)
+    return FileReader(tmp_path)
+
+
+def test_several_files_of_a_cell_are_read_and_one_stays_as_it_is(photos, files):
+    content = photos.read("red.png;blue.png", files)
+    assert unpack_items(content.data) == [RED, BLUE]
+    assert content.metadata["width_px"] == 32
+    assert photos.read("red.png", files).data == RED
+    assert photos.read(("red.png", BLUE), files).data == content.data
+
+
+def test_more_files_than_in_training_and_a_broken_one_are_unreadable(photos, files):
+    with pytest.raises(Unreadable, match="4 files, where others have 3"):
+        photos.read("red.png;" * 4, files)
+    with pytest.raises(Unreadable, match="not found"):
+        photos.read("red.png;gone.png", files)
+
+
+def test_the_graph_gives_all_files_and_zeros_where_none_is(photos):
+    both, broken = pack_items([RED, BLUE]), pack_items([RED, b"broken"])
+    rows = tf.constant([both, RED, b"", broken, pack_items([RED] * 4)])
+    pixels, usable = photos.graph({"photos": {}})({"photos": rows})
+    assert pixels.shape == (5, 3, 32, 32, 3)
+    colours = pixels.numpy()[:, :, 5, 5].tolist()
+    red, blue, none = [255, 0, 0], [0, 0, 255], [0, 0, 0]
+    assert colours[:3] == [[red, blue, none], [red, none, none], [none] * 3]
+    assert usable["photos"][0].numpy().tolist() == [True, True, False, False, False]
+
+
+def test_augmentation_leaves_missing_files_missing(photos, tiny):
+    graph = photos.graph({"photos": {}})
+    batch = np.zeros((2, 3, 32, 32, 3), np.uint8)
+    batch[:, 0] = 100
+    result = graph.finish_batch(tf.constant(batch), tf.constant([1, 2]), tiny.augment)
+    assert result.shape == batch.shape
+    assert np.asarray(result)[:, 0].any() and not np.asarray(result)[:, 1:].any()
+
+
+def test_the_encoding_of_a_row_is_the_mean_of_those_of_its_files(photos):
+    encoder = photos.build_backbone(tokens=False)
+    red, blue = (np.full((32, 32, 3), c, np.uint8) for c in ([255, 0, 0], [0, 0, 255]))
+    none = np.zeros_like(red)
+    rows = [[red, none, none], [blue, none, none], [red, blue, none], [none] * 3]
+    one, other, both, nothing = np.array(encoder(np.array(rows)))
+    np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-5, atol=1e-6)
+    assert np.abs(one - other).max() > 1e-4 and not nothing.any()
+
+
+def test_statistics_are_over_all_files():
+    column = Vector("v", VectorConfig(), width=2)
+    column.items = 2
+    statistic = column.statistics()
+    data = pack_items([vector([1, 2]), vector([3, 4])])
+    for content, expected in ((data, [[1, 2], [3, 4]]), (vector([5, 6]), [[5, 6]])):
+        result = statistic.vector(tf.constant(content))
+        np.testing.assert_array_equal(result, expected)
+    assert statistic.is_sequence
+
+
+def test_corruption_changes_each_file_and_occlusion_the_first(photos):
+    data = pack_items([RED, BLUE])
+    assert len(unpack_items(photos.corrupt(data, 0.1, [0, 0]))) == 2
+    seen = []
+
+    def effects(contents):
+        seen.extend(map(unpack_items, contents))
+        return np.zeros(len(seen))
+
+    photos.explain(data, effects)
+    assert all(second == BLUE for _, second in seen) and len(seen) == 49
+
+
+def test_columns_that_share_an_encoder_have_the_same_number_of_files():
+    entries = {"front": {"type": "image", "items": 3}, "back": "image"}
+    config = Config(columns=entries, image=ImageConfig(encoder="small_cnn", share=True))
+    assert [column.items for column in build_columns(config)] == [3, 3]

@@ -1,0 +1,26 @@
+from mmkeras.config import TextConfig
+from mmkeras.modalities.text import wordpiece
+from mmkeras.modalities.text.vocabulary import fit_vocabulary
+from mmkeras.modalities.vocabulary import choose_vocabulary
+
+COUNTS = {b"cows": 3, b"cow": 2, b"dog": 1}
+
+
+def test_settings_limit_the_vocabulary_of_words():
+    text = TextConfig(tokens="word", vocab_size=2, min_rows=1)
+    assert fit_vocabulary(COUNTS, 3, text)[0] == ("cows", "cow")
+    rare = TextConfig(tokens="word", vocab_size=9, min_rows=3)
+    assert fit_vocabulary(COUNTS, 3, rare) == choose_vocabulary(COUNTS, 3, 9, 3)
+
+
+def test_pieces_are_learned_or_those_of_a_file_and_have_no_idf(tmp_path):
+    text = {"encoder": "lstm", "tokens": "wordpiece", "min_rows": 1}
+    pieces, idf = fit_vocabulary(COUNTS, 3, TextConfig(**text, vocab_size=20))
+    assert pieces == wordpiece.learn_pieces(COUNTS, 20, 1) != ("",)
+    assert idf == (1.0,) * len(pieces)
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\nox\n")
+    pieces, idf = fit_vocabulary(
+        COUNTS, 3, TextConfig(**text, vocab_file=str(tmp_path / "vocab.txt"))
+    )
+    assert pieces == wordpiece.read_pieces(str(tmp_path / "vocab.txt"))
+    assert "ox" in pieces and len(idf) == len(pieces)
