@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from tfx import types
-from tfx.components import BulkInferrer, ExampleValidator, StatisticsGen, Trainer, Tuner
+from tfx.components import BulkInferrer, ExampleValidator, Trainer, Tuner
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.proto import bulk_inferrer_pb2, pusher_pb2, trainer_pb2
 
@@ -16,7 +16,8 @@ from pipeline.components.example_gen import TableExampleGen
 from pipeline.components.infra_validator import InfraValidator
 from pipeline.components.media_statistics import MediaStatistics
 from pipeline.components.pusher import AtomicPusher
-from pipeline.components.schema_gen import PersistentSchemaGen, statistics_options
+from pipeline.components.schema_gen import PersistentSchemaGen
+from pipeline.components.statistics_gen import ColumnStatisticsGen, statistics_options
 from pipeline.components.transform import AnalyzingTransform
 from pipeline.fingerprint import code_hash
 from pipeline.settings import PipelineConfig, ingest_settings, transform_settings
@@ -102,10 +103,12 @@ def _data_components(
         code=_code("example_gen"),
     ).with_id("ExampleGen")
     examples = example_gen.outputs["examples"]
-    options = statistics_options()
-    statistics_gen = StatisticsGen(examples=examples, stats_options=options)
+    statistics_gen = ColumnStatisticsGen(
+        examples=examples, stats_options=statistics_options()
+    ).with_id("StatisticsGen")
     statistics = statistics_gen.outputs["statistics"]
     schema_gen = PersistentSchemaGen(
+        examples=examples,
         statistics=statistics,
         schema_file=paths.schema_file,
         edited=paths.edited,

@@ -19,11 +19,17 @@ from mmkeras.cli import (
     run_program,
     settings,
 )
-from mmkeras.config import TableConfig
+from mmkeras.config import Config
 from mmkeras.environment.extras import check_extras
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.files import check_file, check_files, exclusive_lock, is_remote
+from mmkeras.files import (
+    check_file,
+    check_files,
+    check_table,
+    exclusive_lock,
+    is_remote,
+)
 from mmkeras.full_disk import find_full_disk
 from mmkeras.path_patterns import check_no_pattern
 from mmkeras.training.run_folder import data_name
@@ -80,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     args = LocalRunArgs(
         root=root,
-        data=_file("--data", parsed.data),
+        data=None if parsed.data is None else check_table(parsed.data).resolve(),
         unlabeled=_file("--unlabeled", parsed.unlabeled),
         schema=_file("--schema", parsed.schema),
         beam_args=tuple(shlex.split(parsed.beam_args or "")),
@@ -201,8 +207,9 @@ def _pipeline(args: LocalRunArgs):
     from tfx.types import Channel
     from tfx.types.standard_artifacts import Model, ModelBlessing
 
+    from mmkeras.data.columns import describe_roles, find_columns
     from mmkeras.data.demo_dataset import table_or_demo
-    from mmkeras.data.table import check_columns, model_columns, table_modalities
+    from mmkeras.data.table import check_columns
     from mmkeras.modalities.pretrained import fetch_pretrained
     from pipeline import graph
     from pipeline.components.pusher import newest_version
@@ -213,12 +220,12 @@ def _pipeline(args: LocalRunArgs):
     root, config = args.root.resolve(), args.config
     schema_file = str(args.schema_file.resolve())
     table = table_or_demo(args.data)
-    modalities = table_modalities(table, config.table)
-    columns = model_columns(config.table, modalities)
+    resolved, roles = find_columns(table, config.plain)
+    print(describe_roles(roles))
     if args.unlabeled:
-        check_columns(args.unlabeled, columns)
-    fetch_pretrained(config.plain, modalities)
-    source = _source(table, config)
+        check_columns(args.unlabeled, list(resolved.columns))
+    fetch_pretrained(resolved)
+    source = _source(table, config.plain, labeled=True)
     serving_dir = str(args.serving_dir.resolve())
     paths = graph.OutputPaths(
         schema_file=schema_file,
@@ -236,7 +243,7 @@ def _pipeline(args: LocalRunArgs):
     nodes["LastBlessed"] = baseline
     nodes |= graph.build_release(nodes, config, paths, baseline.outputs["model"])
     if args.unlabeled:
-        source = _source(args.unlabeled, config, columns)
+        source = _source(args.unlabeled, resolved, labeled=False)
         nodes |= graph.build_inference(nodes, config, source)
     connection = metadata.sqlite_metadata_connection_config(str(root / METADATA_FILE))
     return Pipeline(
@@ -249,19 +256,18 @@ def _pipeline(args: LocalRunArgs):
     )
 
 
-def _source(table: Path, config: PipelineConfig, columns: TableConfig | None = None):
-    """Returns a table, with the model's `columns` one without labels."""
+def _source(table: Path, config: Config, labeled: bool):
+    """Returns a table; one without labels has the columns of the settings."""
     from mmkeras.data.ingest_plan import plan_ingest
     from mmkeras.data.table import warn_absent
     from mmkeras.schema import TEST
     from pipeline.fingerprint import files_hash
     from pipeline.graph import DataSource
 
-    only = TEST if columns else None
-    plan = plan_ingest(table, config.plain, only=only, labeled=not columns)
-    if columns:
+    plan = plan_ingest(table, config, only=None if labeled else TEST, labeled=labeled)
+    if not labeled:
         present = [row.present for shard in plan.shards for row in shard.rows]
-        print_warnings(warn_absent(columns, set().union(*present)))
+        print_warnings(warn_absent(plan.columns, set().union(*present)))
     return DataSource(
         table=data_name(table),
         fingerprint=plan.fingerprint,

@@ -1,12 +1,17 @@
 """Settings of the pipeline in addition to those of a training run."""
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from mmkeras.config import AudioConfig, Config, ImageConfig, TextConfig
+from mmkeras.config import Config
 from mmkeras.config.validation import AUTO, check, check_range
 from mmkeras.errors import UserError, did_you_mean
+from mmkeras.modalities.column import Column
+from mmkeras.modalities.columns import column_entry, recognised_entry
+from mmkeras.modalities.types import TYPES
+from mmkeras.modalities.vector.column import Vector
 
 # Ids of components, as the settings `kubeflow.*` name them.
 IN_BEAM = ("ExampleGen", "StatisticsGen", "MediaStatistics", "Transform", "Evaluator")
@@ -25,7 +30,7 @@ class ChecksConfig:
     """Limits of the data checks, as shares of rows.
 
     Attributes:
-        presence_slack: Largest drop of the share of rows with a modality, compared with
+        presence_slack: Largest drop of the share of rows with a column, compared with
             the rows the schema is inferred from. A schema file has its own limits.
         max_silent_share: Largest share of the audio that may be silent throughout.
         max_clipped_share: Largest share of the audio that may be clipped.
@@ -47,7 +52,7 @@ class GateConfig:
     Attributes:
         min_accuracy: Lowest accuracy on all test rows.
         max_drop: Largest drop of accuracy below that of the last blessed model.
-        min_accuracy_hidden: Lowest accuracy with any one modality masked.
+        min_accuracy_hidden: Lowest accuracy with any one branch masked.
     """
 
     min_accuracy: float = 0.0
@@ -201,52 +206,43 @@ def ingest_settings(config: Config) -> Config:
 
     Changes of other settings therefore do not invalidate the cached records.
     """
-    image = ImageConfig(
-        size_px=config.image.size_px, max_megapixels=config.image.max_megapixels
-    )
     return Config(
         seed=config.seed,
         on_bad_row=config.on_bad_row,
         table=replace(config.table, cache_dir=""),
-        image=image,
-        text=TextConfig(encoder=_read_as(config.text, TextConfig())),
-        audio=AudioConfig(
-            encoder=_read_as(config.audio, AudioConfig()),
-            rate_hz=config.audio.rate_hz,
-            clip_s=config.audio.clip_s,
-            window_ms=config.audio.window_ms,  # must fit the rate, as those below
-            hop_ms=config.audio.hop_ms,
-            low_hz=config.audio.low_hz,
-            high_hz=config.audio.high_hz,
-        ),
+        **_column_settings(config, lambda kind, names: set(kind.read_settings)),
     )
-
-
-def _read_as(branch, default):
-    """Returns "vector" or the default encoder; others read the same records."""
-    return branch.encoder if branch.encoder == "vector" else default.encoder
 
 
 def transform_settings(config: Config) -> Config:
-    """Returns the settings that vocabulary, classes and scales depend on."""
-    text, audio = TextConfig(), AudioConfig()
-    return replace(
-        ingest_settings(config),
-        text=replace(
-            config.text,
-            units=text.units,
-            heads=text.heads,
-            layers=text.layers,
-            pooling=text.pooling,
-            dropout=text.dropout,
-        ),
-        audio=replace(
-            config.audio,
-            units=audio.units,
-            pooling=audio.pooling,
-            dropout=audio.dropout,
-        ),
+    """Returns the settings that classes and statistics of columns depend on."""
+    settings = _column_settings(
+        config, lambda kind, names: names - {*kind.encoder_settings}
     )
+    return replace(ingest_settings(config), **settings)
+
+
+def _column_settings(
+    config: Config, choose: Callable[[type[Column], set[str]], set[str]]
+) -> dict[str, Any]:
+    """Returns sections and columns with the settings that `choose` keeps of a type.
+
+    An encoder of vectors is kept, since its records differ.
+    """
+    result, kept = {"columns": {}}, {}
+    for kind in TYPES.values():
+        section = getattr(config, kind.section or kind.type)
+        names = choose(kind, {f.name for f in fields(section)})
+        if getattr(section, "encoder", "") == Vector.type:
+            names.add("encoder")
+        kept[kind.type] = names
+        values = {name: getattr(section, name) for name in names}
+        result[kind.section or kind.type] = replace(type(section)(), **values)
+    for name, value in config.columns.items():
+        entry = column_entry(name, value)
+        entry = {k: v for k, v in entry.items() if k in (*kept[entry["type"]], "key")}
+        result["columns"][name] = entry | recognised_entry(column_entry(name, value))
+    return result
 
 
 def tuned(config: Config, values: dict[str, Any]) -> Config:

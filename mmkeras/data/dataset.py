@@ -19,7 +19,9 @@ from mmkeras.data.ingest_plan import BadRow, IngestPlan, rejection_message
 from mmkeras.data.shards import ShardSummary, bad_rows
 from mmkeras.errors import UserError
 from mmkeras.files import csv_text, join_path, read_json
+from mmkeras.modalities.columns import column_entry, recognised_entry
 from mmkeras.modalities.preprocessing_state import REGRESSION
+from mmkeras.names import clean_name
 from mmkeras.schema import INGESTED_FILE, LABEL_SEPARATOR, SPLITS, TRAIN
 
 
@@ -31,7 +33,8 @@ class Dataset:
 
     Attributes:
         folder: Folder of the shards; local or a URI.
-        columns: Column -> its entry in `Config.columns`.
+        columns: Column -> its entry in `Config.columns`, without settings that the
+            content of the table does not decide.
         shards: Split -> file names.
         rows: Split -> number of rows.
         labels: Split -> {labels of a row joined by "|": number of rows}.
@@ -79,8 +82,14 @@ def load_dataset(folder: str | Path) -> Dataset:
 
 
 def with_columns(config: Config, dataset: Dataset) -> Config:
-    """Returns the settings with the columns of the data set."""
-    return replace(config, columns=dataset.columns)
+    """Returns the settings with the columns of the data set.
+
+    The data set has their types; their other settings are those of `config`, which the
+    shards do not depend on.
+    """
+    declared = {clean_name(n): column_entry(n, e) for n, e in config.columns.items()}
+    columns = {n: {**declared.get(n, {}), **e} for n, e in dataset.columns.items()}
+    return replace(config, columns=columns)
 
 
 def bad_rows_csv(rows: Sequence[BadRow]) -> str:
@@ -122,7 +131,7 @@ def summarize_shards(
     contents = "".join(summary.content for summary in summaries)
     suspicious = suspicious_rows(summaries)
     return {
-        "columns": plan.config.columns,
+        "columns": {n: recognised_entry(e) for n, e in plan.config.columns.items()},
         "shards": shards,
         "rows": rows,
         "labels": labels,

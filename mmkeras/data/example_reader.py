@@ -142,8 +142,9 @@ def make_example(row: RowContent, split: str = "") -> tf.train.Example:
     values = {}
     for column, content in row.contents.items():
         name = feature_name(column)
-        values[name] = content.data
         values |= {f"{name}_{suffix}": x for suffix, x in content.metadata.items()}
+    # After the metadata: a column may be named image_width_px.
+    values |= {feature_name(name): part.data for name, part in row.contents.items()}
     values[ID] = row.row.id.encode()
     values[LABEL] = LABEL_SEPARATOR.join(row.row.labels).encode()
     values[STATUS] = row.status.encode()

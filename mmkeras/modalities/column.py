@@ -128,10 +128,20 @@ class Column(ABC):
     is_fallback: ClassVar[bool] = False  # of cells that no other type recognises
     has_encoder_of_vectors: ClassVar[bool] = False  # its settings have such an encoder
     section: ClassVar[str] = ""  # of the settings; "" is that of the type
+    # Settings that the records depend on, and those that only the encoder depends on.
+    read_settings: ClassVar[tuple[str, ...]] = ()
+    encoder_settings: ClassVar[tuple[str, ...]] = ()
     # Kind of a warning, such as "is silent" -> the same of several cells.
     warnings: ClassVar[Mapping[str, str]] = {}
     # Whether equal content in two splits is a duplicate, even if other columns differ.
     identifies_row: ClassVar[bool] = False
+    # What the statistics of the data show of `Content.metadata`: suffix -> title and
+    # unit of a number with a distribution, and of one whose values are counted.
+    measured: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    counted: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    # Suffix -> word for content with this value or more, and the value.
+    faults: ClassVar[Mapping[str, tuple[str, float]]] = {}
+    measured_note: ClassVar[str] = ""
 
     def __init__(self, name: str, settings: Any):
         self.name, self.settings = name, settings

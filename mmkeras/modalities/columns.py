@@ -33,6 +33,13 @@ def column_entry(name: str, value: Any) -> dict[str, Any]:
     return entry
 
 
+def recognised_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the part of an entry that the content of the table decides."""
+    is_vector = entry.get("encoder") == Vector.type
+    names = (_TYPE, WIDTH, "encoder") if is_vector else (_TYPE, WIDTH)
+    return {name: entry[name] for name in names if name in entry}
+
+
 def build_columns(config: Config) -> tuple[Column, ...]:
     """Returns the columns of `config.columns`, in the order of the branches.
 

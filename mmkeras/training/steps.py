@@ -114,7 +114,7 @@ def _with_branch(run_data: RunData, branch: str) -> RunData:
     """Returns all rows, with the columns of a single branch."""
     config, state = run_data.config, run_data.state
     names = state.branches[branch]
-    columns = {n: e for n, e in run_data.dataset.columns.items() if n in names}
+    columns = {n: e for n, e in config.columns.items() if n in names}
     table = replace(config.table, modalities=branch)
     state = replace(state, branches={branch: names})
     return RunData(

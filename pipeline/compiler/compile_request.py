@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
+from mmkeras.config import Config
 from mmkeras.data.ingest_plan import plan_ingest
-from mmkeras.data.table import check_columns, model_columns, table_modalities
+from mmkeras.data.table import check_columns
 from mmkeras.errors import UserError, one_line
 from mmkeras.files import is_remote, join_path, read_remote
 from mmkeras.schema import TEST
@@ -51,14 +52,11 @@ def make_compile_request(args: CompileArgs) -> CompileRequest:
         s3.register()
     config, uncached = args.config, set()
     newest = _newest_version(args.serving_dir)
-    source = _source(args.data, config, True, uncached)
+    source, trained = _source(args.data, config.plain, True, uncached)
     source = replace(source, files=_files(config, uncached))
     unlabeled = None
     if args.unlabeled:
-        unlabeled = _source(args.unlabeled, config, False, uncached)
-        if source.fingerprint and unlabeled.fingerprint:  # both can be read
-            modalities = table_modalities(args.data, config.table)
-            check_columns(args.unlabeled, model_columns(config.table, modalities))
+        unlabeled, _ = _source(args.unlabeled, trained, False, uncached)
     return CompileRequest(
         source=source,
         unlabeled=unlabeled,
@@ -77,22 +75,31 @@ def make_compile_request(args: CompileArgs) -> CompileRequest:
 
 
 def _source(
-    table: str, config: PipelineConfig, labeled: bool, uncached: set[str]
-) -> DataSource:
-    """Returns a table with its fingerprint, "" if only the cluster can read it."""
+    table: str, config: Config | None, labeled: bool, uncached: set[str]
+) -> tuple[DataSource, Config | None]:
+    """Returns a table with its fingerprint, and the settings with its columns.
+
+    The fingerprint is "" if only the cluster can read it, and there are no settings.
+    A table without labels has the columns of `config`; None if they are not known.
+    """
+    component = "ExampleGen" if labeled else UNLABELED
     if is_remote(table):
         try:
             read_remote(table)
         except FileNotFoundError:
             raise UserError(f"There is no table '{table}'. Check the URI.") from None
         except OSError as error:
-            component = "ExampleGen" if labeled else UNLABELED
             uncached.add(component)
             _note(f"{component} runs each time", table, error)
-            return DataSource(table=table, fingerprint="")
+            return DataSource(table=table, fingerprint=""), None
+    if config is None:
+        uncached.add(component)
+        return DataSource(table=table, fingerprint=""), None
+    if not labeled:
+        check_columns(table, list(config.columns))
     only = None if labeled else TEST
-    plan = plan_ingest(table, config.plain, only=only, labeled=labeled)
-    return DataSource(table=table, fingerprint=plan.fingerprint)
+    plan = plan_ingest(table, config, only=only, labeled=labeled)
+    return DataSource(table=table, fingerprint=plan.fingerprint), plan.config
 
 
 def _files(config: PipelineConfig, uncached: set[str]) -> str:

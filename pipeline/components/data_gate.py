@@ -16,7 +16,7 @@ from tfx.utils import io_utils
 
 from mmkeras.errors import UserError
 from mmkeras.files import join_path, read_json
-from mmkeras.schema import AUDIO, INGESTED_FILE, LABEL
+from mmkeras.schema import INGESTED_FILE, LABEL
 from pipeline.components.artifacts import (
     PAGE_FILE,
     STATISTICS_FILE,
@@ -48,22 +48,22 @@ _UNDER = {"~": "", "<": "under "}
 
 
 def media_anomalies(statistics: Mapping[str, Any], checks: ChecksConfig) -> list[str]:
-    """Returns one line per audio check that a split fails.
+    """Returns one line per column of a split with too many faults.
 
     `statistics` is the content of media_statistics.json.
     """
     lines = []
     for split, content in statistics["splits"].items():
-        for problem, key, setting in (
-            ("silent throughout", "silent_share", "max_silent_share"),
-            ("clipped", "clipped_share", "max_clipped_share"),
-        ):
-            share, limit = content["sounds"].get(key, 0.0), getattr(checks, setting)
-            if share > limit:
-                lines.append(
-                    f"{AUDIO}: {_percent(share)} of the audio in {split} is {problem} "
-                    f"(checks.{setting}={limit:g})"
-                )
+        for name, column in statistics["columns"].items():
+            for feature, (problem, _) in column["faults"].items():
+                share = content["faults"].get(feature, {}).get("share", 0.0)
+                setting = f"max_{feature.removeprefix(column['feature'] + '_')}_share"
+                limit = getattr(checks, setting, 1.0)
+                if share > limit:
+                    lines.append(
+                        f"{name}: {_percent(share)} of the {column['type']} in {split} "
+                        f"is {problem} (checks.{setting}={limit:g})"
+                    )
     return lines
 
 

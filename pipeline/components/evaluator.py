@@ -40,7 +40,7 @@ def build_eval_config(gate: GateConfig, state: PreprocessingState) -> tfma.EvalC
     """Builds TFMA's configuration of metrics, slices and thresholds.
 
     Accuracy is the share of rows whose predicted classes are exactly the label's. Only
-    accuracy has thresholds, on all rows and with each modality masked.
+    accuracy has thresholds, on all rows and with each branch masked.
     """
     slices = (NOTHING, *masked_modality_eval.hideable(state))
     one_label = state.task != MULTILABEL
@@ -97,7 +97,7 @@ class Executor(executor.Executor):
         model = artifact_utils.get_single_instance(input_dict[specs.MODEL_KEY])
         is_old = path_utils.is_old_model_artifact(model)
         path = path_utils.serving_model_path(model.uri, is_old)
-        state = masked_modality_eval.exported_analysis(path)
+        _, state = masked_modality_eval.exported_settings(path)
         gate = GateConfig(**json.loads(exec_properties[GATE_KEY]))
         config = build_eval_config(gate, state)
         evaluation = artifact_utils.get_single_uri(output_dict[specs.EVALUATION_KEY])
@@ -136,7 +136,7 @@ def evaluation_summary(evaluation_uri: str) -> dict:
 
     Returns:
         "rows", "accuracy", "log_loss" and "auc" with nothing masked; "hidden":
-        modality -> "accuracy" and "log_loss" without it; "present": modalities of a
+        branch -> "accuracy" and "log_loss" without it; "present": branches of a
         row, such as "text+image" -> "rows" and "accuracy"; "per_class": class ->
         "rows", "precision", "recall" and "auc"; "confusion": true class -> predicted
         class, "" for none -> rows, or None in multi-label tasks; "baseline":
@@ -150,8 +150,8 @@ def evaluation_summary(evaluation_uri: str) -> dict:
     return {
         **_pick(full, (ROWS, _ACCURACY, _LOG_LOSS, AUC)),
         "hidden": {
-            modality: _pick(values, (_ACCURACY, _LOG_LOSS))
-            for modality, values in sorted(masked.items())
+            branch: _pick(values, (_ACCURACY, _LOG_LOSS))
+            for branch, values in sorted(masked.items())
         },
         "present": {
             names: _pick(values, (ROWS, _ACCURACY))

@@ -5,8 +5,10 @@ write the shards, with the functions of `mmkeras.data`.
 """
 
 import json
+import pickle
 import tempfile
-from dataclasses import asdict, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -24,9 +26,11 @@ from mmkeras.data.dataset import bad_rows_csv, summarize_shards
 from mmkeras.data.example_reader import RowReader
 from mmkeras.data.ingest_plan import BadRow, IngestPlan, Shard, plan_ingest
 from mmkeras.data.shards import ShardSummary, write_shard
-from mmkeras.data.table import Row, check_columns, model_columns
+from mmkeras.data.table import Row, check_columns
+from mmkeras.data.tables import Embedded
 from mmkeras.export.inference import load_settings
 from mmkeras.files import join_path, read_json
+from mmkeras.modalities.file import Unreadable
 from mmkeras.schema import (
     ANALYSIS_FILE,
     CONFIG_FILE,
@@ -56,7 +60,7 @@ class Executor(BaseBeamExecutor):
         plan = _plan(exec_properties["table"], config, input_dict.get("model_run"))
         _write_plan(plan, examples.uri)
         with self._make_beam_pipeline() as pipeline:
-            write = WriteShard(examples.uri, plan.folder, plan.config, plan.widths)
+            write = WriteShard(examples.uri, plan.folder, plan.config)
             (
                 pipeline
                 | "Shards" >> beam.Create(range(len(plan.shards)))
@@ -85,12 +89,11 @@ class Executor(BaseBeamExecutor):
 class WriteShard(beam.DoFn):
     """Reads the rows of a shard and writes its file; may run more than once."""
 
-    def __init__(self, uri: str, folder: str, config: Config, widths: dict[str, int]):
-        self._uri, self._folder = uri, folder
-        self._config, self._widths = config, widths
+    def __init__(self, uri: str, folder: str, config: Config):
+        self._uri, self._folder, self._config = uri, folder, config
 
     def setup(self):
-        self._reader = RowReader(self._folder, self._config, self._widths)
+        self._reader = RowReader(self._folder, self._config)
 
     def process(self, number: int):
         shard = _read_shard(number, self._uri)
@@ -122,26 +125,35 @@ def _plan(table: str, config: Config, model_run) -> IngestPlan:
         for name in (CONFIG_FILE, ANALYSIS_FILE):
             source = join_path(artifact_utils.get_single_uri(model_run), name)
             fileio.copy(source, join_path(folder, name))
-        trained_model, state = load_settings(folder)
-    columns = model_columns(config.table, state.modalities)
-    check_columns(table, columns)
-    config = replace(trained_model, table=columns, on_bad_row=config.on_bad_row)
-    return plan_ingest(table, config, only=TEST, widths=state.widths, labeled=False)
+        trained_model, _ = load_settings(folder)
+    check_columns(table, list(trained_model.columns))
+    config = replace(trained_model, table=config.table, on_bad_row=config.on_bad_row)
+    return plan_ingest(table, config, only=TEST, labeled=False)
 
 
 def _write_plan(plan: IngestPlan, uri: str) -> None:
-    fileio.makedirs(uri)
-    for split in {shard.split for shard in plan.shards}:
-        fileio.makedirs(join_path(uri, f"Split-{split}"))
+    splits = {f"Split-{shard.split}" for shard in plan.shards}
+    for folder in (_PLAN_DIR, _SUMMARY_DIR, *splits):
+        fileio.makedirs(join_path(uri, folder))
     for number, shard in enumerate(plan.shards):
-        _write_json(asdict(shard), uri, f"{_PLAN_DIR}/{number:05d}.json")
-    fileio.makedirs(join_path(uri, _SUMMARY_DIR))
+        rows = tuple(map(_with_contents, shard.rows))
+        with fileio.open(join_path(uri, f"{_PLAN_DIR}/{number:05d}"), "wb") as file:
+            file.write(pickle.dumps(replace(shard, rows=rows)))
+
+
+def _with_contents(row: Row) -> Row:
+    """Returns a row without cells in files that only this machine has."""
+    cells = dict(row.cells)
+    for name, cell in cells.items():
+        if isinstance(cell, Embedded):
+            with suppress(Unreadable):  # reported when the row is read
+                cells[name] = cell.read()
+    return replace(row, cells=cells)
 
 
 def _read_shard(number: int, uri: str) -> Shard:
-    content = read_json(uri, f"{_PLAN_DIR}/{number:05d}.json")
-    rows = (Row(**{**r, "labels": tuple(r["labels"])}) for r in content.pop("rows"))
-    return Shard(**content, rows=tuple(rows))
+    with fileio.open(join_path(uri, f"{_PLAN_DIR}/{number:05d}"), "rb") as file:
+        return pickle.loads(file.read())
 
 
 def _read_summaries(count: int, uri: str) -> list[ShardSummary]:

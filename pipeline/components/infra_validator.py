@@ -27,6 +27,7 @@ from mmkeras.export.inference import load_settings
 from mmkeras.export.saved_model import write_warmup
 from mmkeras.export.verification import golden_batches, read_rows
 from mmkeras.files import is_remote, join_path
+from mmkeras.modalities.columns import build_columns
 from mmkeras.schema import ANALYSIS_FILE, CONFIG_FILE, MODEL_FILE, TEST
 from pipeline.components.custom_component import CustomComponent, make_spec
 from pipeline.components.remote_sync import synced_folder
@@ -105,9 +106,10 @@ def copy_rows(uri: str, path: Path) -> None:
 
 
 def _warm_up(model: Path, run: Path, rows: Path) -> None:
-    _, state = load_settings(run)
-    read = read_rows(rows, state.modalities, prove.MAX_ROWS)
-    write_warmup(golden_batches(read, state.modalities)["complete"], model)
+    config, _ = load_settings(run)
+    columns = {column.name: column for column in build_columns(config)}
+    batches = golden_batches(read_rows(rows, columns, prove.MAX_ROWS), columns)
+    write_warmup(batches["complete"], columns, model)
 
 
 def run_proof(model: Path, run: Path, rows: Path) -> str:

@@ -1,11 +1,11 @@
-"""TFMA extractors that predict test rows with each modality masked in turn.
+"""TFMA extractors that predict test rows with each branch masked in turn.
 
-TFMA evaluates each row once with nothing masked and once without each modality, sliced
-by HIDDEN. The media themselves are not passed on.
+TFMA evaluates each row once with nothing masked and once without each branch, sliced
+by HIDDEN. The columns themselves are not passed on.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,21 +16,26 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.extractors import slice_key_extractor
 
-from mmkeras.modalities import preprocessing_state
+from mmkeras.config import Config
+from mmkeras.data.input_pipeline import is_present
+from mmkeras.export.inference import load_settings
+from mmkeras.modalities.columns import build_columns
 from mmkeras.modalities.preprocessing_state import PreprocessingState, target
+from mmkeras.modalities.preprocessor import column_feature
 from mmkeras.schema import (
     ANALYSIS_FILE,
+    CONFIG_FILE,
     LABEL,
     LABEL_SEPARATOR,
-    MODALITIES,
     PRESENT,
     PROBABILITIES,
     SERVING_DEFAULT,
     WARMUP_FILE,
+    feature_name,
 )
 
-# Features for slicing: the masked modality, and for rows with nothing masked their
-# modalities, such as "text+image".
+# Features for slicing: the masked branch, and for rows with nothing masked their
+# branches, such as "text+image".
 HIDDEN, NOTHING = "hidden", "nothing"
 PRESENT_SEPARATOR = "+"
 
@@ -46,18 +51,18 @@ SAVED_MODEL_FILE = "saved_model.pb"
 _BATCH_ROWS = 32  # decoded and in memory at a time
 
 
-def exported_analysis(model_path: str) -> PreprocessingState:
-    """Reads task, classes and modalities of a SavedModel."""
-    source = os.path.join(model_path, os.path.dirname(WARMUP_FILE), ANALYSIS_FILE)
+def exported_settings(model_path: str) -> tuple[Config, PreprocessingState]:
+    """Reads the settings and the preprocessing state of a SavedModel."""
+    source = os.path.join(model_path, os.path.dirname(WARMUP_FILE))
     with TemporaryDirectory() as folder:
-        path = Path(folder, ANALYSIS_FILE)
-        tf.io.gfile.copy(source, str(path))  # `source` may be gs:// or s3://
-        return preprocessing_state.load(path)
+        for name in (CONFIG_FILE, ANALYSIS_FILE):  # `source` may be gs:// or s3://
+            tf.io.gfile.copy(os.path.join(source, name), str(Path(folder, name)))
+        return load_settings(folder)
 
 
 def hideable(state: PreprocessingState) -> tuple[str, ...]:
-    """Returns the modalities to mask; none for a model of a single modality."""
-    return state.modalities if len(state.modalities) > 1 else ()
+    """Returns the branches to mask; none for a model of a single branch."""
+    return tuple(state.branches) if len(state.branches) > 1 else ()
 
 
 def custom_eval_shared_model(
@@ -81,7 +86,7 @@ def custom_extractors(
     models = eval_shared_model
     models = models if isinstance(models, list) else [models]
     paths = {m.model_name: m.model_path for m in models}
-    exports = {name: (path, exported_analysis(path)) for name, path in paths.items()}
+    exports = {name: (path, *exported_settings(path)) for name, path in paths.items()}
     (candidate,) = [m.model_name for m in models if not m.is_baseline]
     predict = beam.ParDo(PredictRows(exports, candidate))
     return [
@@ -93,23 +98,28 @@ def custom_extractors(
 
 
 class PredictRows(beam.DoFn):
-    """Converts serialized rows to TFMA's extracts, one per row and masked modality.
+    """Converts serialized rows to TFMA's extracts, one per row and masked branch.
 
-    `models` maps a name to the path and the state of a SavedModel; the classes and
-    modalities of the `candidate` are compared.
+    `models` maps a name to the path, the settings and the state of a SavedModel; the
+    classes and branches of the `candidate` are compared.
     """
 
     def __init__(
-        self, models: dict[str, tuple[str, PreprocessingState]], candidate: str
+        self, models: dict[str, tuple[str, Config, PreprocessingState]], candidate: str
     ):
-        _, state = models[candidate]
-        self._classes = state.classes
-        self._hidden = (NOTHING, *hideable(state))
-        self._paths = {name: path for name, (path, _) in models.items()}
-        self._inputs = {name: model.modalities for name, (_, model) in models.items()}
-        self._columns = {
-            name: _columns(state.classes, model.classes)
-            for name, (_, model) in models.items()
+        _, _, state = models[candidate]
+        self._classes, self._branches = state.classes, state.branches
+        self._hidden = {NOTHING: ()} | {b: state.branches[b] for b in hideable(state)}
+        self._paths = {name: path for name, (path, _, _) in models.items()}
+        self._inputs = {
+            n: build_columns(config) for n, (_, config, _) in models.items()
+        }
+        columns = (*self._inputs[candidate], *sum(self._inputs.values(), ()))
+        # The candidate's come first, as the rows are its own.
+        self._columns = {c.name: c for c in reversed(columns)}
+        self._classes_of = {
+            name: _indices(state.classes, model.classes)
+            for name, (_, _, model) in models.items()
         }
 
     def setup(self):
@@ -125,11 +135,13 @@ class PredictRows(beam.DoFn):
             yield from self._predict_all(column.flatten().to_pylist())
 
     def _predict_all(self, serialized: list[bytes]) -> Iterator[tfma.types.Extracts]:
-        text = tf.io.FixedLenFeature([], tf.string, "")
-        features = {name: text for name in (*MODALITIES, LABEL)}
-        data = tf.io.parse_example(serialized, features)
-        truths = [self._outputs(label) for label in data.pop(LABEL).numpy()]
-        present = _present(data)
+        names = {name: feature_name(name) for name in self._columns}
+        features = {names[n]: column_feature(c) for n, c in self._columns.items()}
+        features[LABEL] = tf.io.FixedLenFeature([], tf.string, "")
+        parsed = tf.io.parse_example(serialized, features)
+        data = {name: parsed[feature] for name, feature in names.items()}
+        truths = [self._outputs(label) for label in parsed[LABEL].numpy()]
+        present = _present(data, self._branches)
         for hidden in self._hidden:
             results = {name: self._predict(name, data, hidden) for name in self._serve}
             for i, truth in enumerate(truths):
@@ -147,13 +159,17 @@ class PredictRows(beam.DoFn):
     def _predict(
         self, name: str, data: dict[str, tf.Tensor], hidden: str
     ) -> list[dict]:
-        """Runs one model, with "" for the masked modality."""
-        inputs = {m: data[m] for m in self._inputs[name]}
-        if hidden in inputs:
-            inputs[hidden] = tf.fill(tf.shape(inputs[hidden]), "")
+        """Runs one model, without the columns of the masked branch."""
+        inputs = {}
+        for column in self._inputs[name]:
+            values, absent = data[column.name], tf.constant(column.absent)
+            # A column of the baseline may have another type now.
+            if column.name in self._hidden[hidden] or values.dtype != absent.dtype:
+                values = tf.fill(tf.shape(values), absent)
+            inputs[column.key] = values
         prediction = self._serve[name](**inputs)
         scores = prediction[PROBABILITIES].numpy().astype("float64")
-        scores = np.pad(scores, [(0, 0), (0, 1)])[:, self._columns[name]]
+        scores = np.pad(scores, [(0, 0), (0, 1)])[:, self._classes_of[name]]
         scores = np.clip(scores, LOWEST, 1 - LOWEST)
         labels = prediction[LABEL].numpy()
         return [
@@ -173,13 +189,16 @@ class PredictRows(beam.DoFn):
         }
 
 
-def _columns(classes: Sequence[str], model: Sequence[str]) -> list[int]:
+def _indices(classes: Sequence[str], model: Sequence[str]) -> list[int]:
     """Returns the index of each class in a model's output, -1 (padding) if absent."""
     return [model.index(name) if name in model else -1 for name in classes]
 
 
-def _present(data: dict[str, tf.Tensor]) -> list[str]:
-    """Returns the modalities of each row, such as "text+image"."""
-    rows = zip(*((data[m] != "").numpy() for m in MODALITIES), strict=True)
-    names = [compress(MODALITIES, row) for row in rows]
+def _present(
+    data: dict[str, tf.Tensor], branches: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Returns the branches of each row, such as "text+image"."""
+    columns = {name: is_present(values).numpy() for name, values in data.items()}
+    present = [np.any([columns[n] for n in names], 0) for names in branches.values()]
+    names = [compress(branches, row) for row in zip(*present, strict=True)]
     return [PRESENT_SEPARATOR.join(row) or NOTHING for row in names]

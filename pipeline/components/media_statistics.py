@@ -1,13 +1,13 @@
-"""MediaStatistics: TFX component that reports sizes, lengths and missing modalities.
+"""MediaStatistics: TFX component that reports sizes, lengths and missing columns.
 
 Sizes and lengths are read from StatisticsGen's output. One Beam pass over the examples
-counts what StatisticsGen does not: missing modalities per class, values, and audio
-that is silent or clipped.
+counts what StatisticsGen does not: missing columns per class, values, and faults such
+as audio that is silent.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -20,31 +20,30 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 
 from mmkeras.files import join_path, read_json
+from mmkeras.modalities.column import Column
 from mmkeras.schema import (
     ABSENT,
-    AUDIO_CLIPPED,
-    AUDIO_SILENT,
-    INGESTED_FILE,
     LABEL,
     LABEL_SEPARATOR,
     STATUS,
     STATUS_SEPARATOR,
     UNREADABLE,
+    feature_name,
 )
 from pipeline.components import artifacts
 from pipeline.components.custom_component import CustomComponent, make_spec
-from pipeline.components.media_statistics_page import NUMBERS, VALUES, render
-from pipeline.components.schema_gen import read_statistics
+from pipeline.components.media_statistics_page import render
+from pipeline.components.statistics_gen import read_columns, read_statistics
 
 PRESENT = "present"
 STATES = (PRESENT, ABSENT, UNREADABLE)
 OTHER = "other"
 MAX_VALUES = 1000  # per feature; all rarer ones are counted as "other"
 MAX_CLASSES = 100  # per split; those with the most rows
-# Audio with a larger share of clipped samples counts as clipped: 1 ms in each second,
-# which is audible as crackling. One flat top of three samples may be chance.
-CLIPPED_FROM = 0.001
-_ROWS, _STATE, _CLASS, _MISSING, _AUDIO = "rows", "state", "class", "missing", "audio"
+_ROWS, _STATE, _CLASS, _MISSING = "rows", "state", "class", "missing"
+_VALUE, _MEASURED, _FAULTY = "value", "measured", "faulty"
+# Column -> what is reported of it; see `describe_columns`.
+Columns = Mapping[str, Mapping[str, Any]]
 
 
 class Executor(BaseBeamExecutor):
@@ -57,31 +56,50 @@ class Executor(BaseBeamExecutor):
             artifact_utils.get_single_instance(input_dict["statistics"])
         )
         folder = artifact_utils.get_single_uri(output_dict["media_statistics"])
-        dataset = read_json(examples.uri, INGESTED_FILE)
+        columns = describe_columns(read_columns(examples))
         path = join_path(folder, artifacts.STATISTICS_FILE)
         fileio.makedirs(folder)
         with self._make_beam_pipeline() as pipeline:
             counts = [
-                _count_split(pipeline, examples, split, dataset["modalities"])
-                for split in statistics
+                _count_split(pipeline, examples, split, columns) for split in statistics
             ]
             (
                 counts
                 | beam.Flatten()
                 | beam.combiners.ToList()
-                | "Summarize" >> beam.Map(summarize, statistics, dataset["modalities"])
+                | "Summarize" >> beam.Map(summarize, statistics, columns)
                 | "Write" >> beam.Map(_write_json, path)
             )
         page = render(read_json(folder, artifacts.STATISTICS_FILE))
         _write(page, join_path(folder, artifacts.PAGE_FILE))
 
 
-def _count_split(pipeline, examples, split, modalities):
+def describe_columns(columns: Iterable[Column]) -> dict[str, dict[str, Any]]:
+    """Returns the names, features, titles and limits of columns, ready for JSON.
+
+    Titles of a feature with a distribution, of one whose values are counted, and of a
+    fault are by feature.
+    """
+    result = {}
+    for column in columns:
+        feature = feature_name(column.name)
+        result[column.name] = {
+            "type": column.type,
+            "feature": feature,
+            "note": column.measured_note,
+        } | {
+            kind: {f"{feature}_{x}": t for x, t in getattr(column, kind).items()}
+            for kind in ("measured", "counted", "faults")
+        }
+    return result
+
+
+def _count_split(pipeline, examples, split, columns):
     files = join_path(artifact_utils.get_split_uri([examples], split), "*")
     return (
         pipeline
         | f"Read {split}" >> beam.io.ReadFromTFRecord(files)
-        | f"Keys of {split}" >> beam.FlatMap(count_keys, split, modalities)
+        | f"Keys of {split}" >> beam.FlatMap(count_keys, split, columns)
         | f"Count {split}" >> beam.combiners.Count.PerElement()
     )
 
@@ -96,32 +114,31 @@ def _write(text, path):
 
 
 def count_keys(
-    record: bytes, split: str, modalities: Sequence[str]
+    record: bytes, split: str, columns: Columns
 ) -> Iterator[tuple[Any, ...]]:
     """Yields the keys under which a serialized tf.Example is counted."""
     features = tf.train.Example.FromString(record).features.feature
     broken = _text(features, STATUS).split(STATUS_SEPARATOR)
     missing = []
     yield split, _ROWS
-    for name in modalities:
-        if any(_values(features, name)):
+    for name, column in columns.items():
+        if any(x == x and x != b"" for x in _values(features, column["feature"])):
             state = PRESENT
         else:
             state = UNREADABLE if f"{name} {UNREADABLE}" in broken else ABSENT
             missing.append(name)
         yield split, _STATE, name, state
+        for feature in column["counted"]:
+            for value in _values(features, feature)[:1]:
+                yield split, _VALUE, feature, value
+        for feature, (_, limit) in column["faults"].items():
+            for value in _values(features, feature)[:1]:
+                yield split, _MEASURED, feature
+                if value >= limit:
+                    yield split, _FAULTY, feature
     for name in filter(None, _text(features, LABEL).split(LABEL_SEPARATOR)):
         yield split, _CLASS, name
-        yield from ((split, _MISSING, name, modality) for modality in missing)
-    for name in VALUES:
-        yield from ((split, name, value) for value in _values(features, name)[:1])
-    for silent in _values(features, AUDIO_SILENT)[:1]:
-        yield split, _AUDIO, "measured"
-        if silent == 1:
-            yield split, _AUDIO, "silent"
-    for clipped in _values(features, AUDIO_CLIPPED)[:1]:
-        if clipped > CLIPPED_FROM:
-            yield split, _AUDIO, "clipped"
+        yield from ((split, _MISSING, name, column) for column in missing)
 
 
 def _values(features, name):
@@ -138,7 +155,7 @@ def _text(features, name):
 def summarize(
     counts: Iterable[tuple[tuple, int]],
     statistics: Mapping[str, statistics_pb2.DatasetFeatureStatisticsList],
-    modalities: Sequence[str],
+    columns: Columns,
 ) -> dict[str, Any]:
     """Returns the content of media_statistics.json.
 
@@ -149,31 +166,42 @@ def summarize(
     for (split, *key), number in counts:
         by_split[split][tuple(key)] = number
     return {
-        "modalities": list(modalities),
-        "clipped_from": CLIPPED_FROM,
+        "columns": columns,
         "splits": {
             split: {
                 "rows": rows[(_ROWS,)],
-                "modalities": {
-                    m: {state: rows[_STATE, m, state] for state in STATES}
-                    for m in modalities
+                "columns": {
+                    name: {state: rows[_STATE, name, state] for state in STATES}
+                    for name in columns
                 },
-                "numbers": _numbers(statistics[split]),
-                "values": {n: v for n in VALUES if (v := _by_value(rows, n))},
-                "sounds": _audio_shares(rows),
-                "classes": _classes(rows, modalities),
+                "numbers": _numbers(statistics[split], _features(columns, "measured")),
+                "values": {
+                    name: values
+                    for name in _features(columns, "counted")
+                    if (values := _by_value(rows, name))
+                },
+                "faults": {
+                    name: {"rows": count, "share": rows[_FAULTY, name] / count}
+                    for name in _features(columns, "faults")
+                    if (count := rows[_MEASURED, name])
+                },
+                "classes": _classes(rows, columns),
             }
             for split, rows in by_split.items()
         },
     }
 
 
-def _numbers(statistics) -> dict[str, dict[str, Any]]:
+def _features(columns: Columns, kind: str) -> list[str]:
+    return [feature for column in columns.values() for feature in column[kind]]
+
+
+def _numbers(statistics, names) -> dict[str, dict[str, Any]]:
     (dataset,) = statistics.datasets
     features = {feature.path.step[0]: feature.num_stats for feature in dataset.features}
     return {
         name: _number(features[name])
-        for name in NUMBERS
+        for name in names
         if name in features and features[name].common_stats.num_non_missing
     }
 
@@ -199,24 +227,13 @@ def _number(stats: statistics_pb2.NumericStatistics) -> dict[str, Any]:
 
 
 def _by_value(rows: Counter, name: str) -> dict[str, int]:
-    counts = Counter({key[1]: n for key, n in rows.items() if key[0] == name})
+    counts = Counter({k[2]: n for k, n in rows.items() if k[:2] == (_VALUE, name)})
     result = {str(value): n for value, n in sorted(counts.most_common(MAX_VALUES))}
     rest = counts.total() - sum(result.values())
     return result | ({OTHER: rest} if rest else {})
 
 
-def _audio_shares(rows: Counter) -> dict[str, float]:
-    measured = rows[_AUDIO, "measured"]
-    if not measured:
-        return {}
-    return {
-        "measured": measured,
-        "silent_share": rows[_AUDIO, "silent"] / measured,
-        "clipped_share": rows[_AUDIO, "clipped"] / measured,
-    }
-
-
-def _classes(rows: Counter, modalities: Sequence[str]) -> dict[str, Any]:
+def _classes(rows: Counter, columns: Columns) -> dict[str, Any]:
     sizes = {key[1]: n for key, n in rows.items() if key[0] == _CLASS}
     names = sorted(sizes, key=lambda name: (sizes[name], name), reverse=True)
     return {
@@ -225,7 +242,7 @@ def _classes(rows: Counter, modalities: Sequence[str]) -> dict[str, Any]:
             {
                 "name": name,
                 "rows": sizes[name],
-                "missing": {m: rows[_MISSING, name, m] for m in modalities},
+                "missing": {c: rows[_MISSING, name, c] for c in columns},
             }
             for name in names[:MAX_CLASSES]
         ],

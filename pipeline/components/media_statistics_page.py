@@ -1,44 +1,25 @@
 """HTML page of media_statistics.json, without external resources."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from mmkeras import schema
 from mmkeras.reports.html import open_templates
 
 TOP_VALUES = 8  # per feature; the JSON file has all
-TITLES = {schema.TEXT: "Text", schema.IMAGE: "Images", schema.AUDIO: "Audio"}
-# Features with a distribution, and features whose values are counted: modality, title
-# and unit, in the order of the page.
-NUMBERS = {
-    schema.TEXT_CHARACTERS: (schema.TEXT, "Length", "characters"),
-    schema.IMAGE_WIDTH: (schema.IMAGE, "Width", "px"),
-    schema.IMAGE_HEIGHT: (schema.IMAGE, "Height", "px"),
-    schema.AUDIO_SECONDS: (schema.AUDIO, "Length", "s"),
-    schema.AUDIO_SILENT: (schema.AUDIO, "Silence", "% of the audio"),
-    schema.AUDIO_CLIPPED: (schema.AUDIO, "Clipping", "% of the audio"),
-}
-VALUES = {
-    schema.IMAGE_CHANNELS: (schema.IMAGE, "Channels", ""),
-    schema.AUDIO_RATE: (schema.AUDIO, "Sample rate", "Hz"),
-    schema.AUDIO_CHANNELS: (schema.AUDIO, "Channels", ""),
-}
 
 
 def render(statistics: Mapping) -> str:
     """Returns the HTML of `media_statistics.summarize(...)`."""
     environment = open_templates(Path(__file__).parent)
     environment.filters |= {"count": _count, "percent": _percent}
-    splits, modalities = statistics["splits"], statistics["modalities"]
+    splits, columns = statistics["splits"], statistics["columns"]
     return environment.get_template("media_statistics.html.j2").render(
         splits=splits,
-        modalities=modalities,
-        titles=TITLES,
-        charts={m: list(_charts(m, splits)) for m in modalities},
-        tables={m: list(_tables(m, splits)) for m in modalities},
-        clipped_from=statistics["clipped_from"],
-        classes=_classes(splits, modalities),
+        columns=columns,
+        charts={n: list(_charts(c["measured"], splits)) for n, c in columns.items()},
+        tables={n: list(_tables(c["counted"], splits)) for n, c in columns.items()},
+        classes=_classes(splits, columns),
     )
 
 
@@ -60,13 +41,13 @@ def _figure(value: float, unit: str) -> str:
     return f"{value:,.0f}" if is_whole else f"{value:.3g}"
 
 
-def _charts(modality: str, splits: Mapping) -> Iterator[dict]:
-    """Yields title, unit and the chart of each split per feature of a modality."""
-    for feature, (owner, title, unit) in NUMBERS.items():
+def _charts(measured: Mapping, splits: Mapping) -> Iterator[dict]:
+    """Yields title, unit and the chart of each split per measured feature."""
+    for feature, (title, unit) in measured.items():
         numbers = {
             name: split["numbers"].get(feature) for name, split in splits.items()
         }
-        if owner == modality and any(numbers.values()):
+        if any(numbers.values()):
             charts = {split: n and _chart(n, unit) for split, n in numbers.items()}
             yield {"title": title, "unit": unit, "splits": charts}
 
@@ -89,15 +70,15 @@ def _chart(number: Mapping, unit: str) -> dict:
     return text | {"bars": [] if number["min"] == number["max"] else bars}
 
 
-def _tables(modality: str, splits: Mapping) -> Iterator[dict]:
+def _tables(counted: Mapping, splits: Mapping) -> Iterator[dict]:
     """Yields the shares of the most frequent values of each counted feature."""
-    for feature, (owner, title, unit) in VALUES.items():
+    for feature, (title, unit) in counted.items():
         counts = {
             name: Counter(split["values"].get(feature, {}))
             for name, split in splits.items()
         }
         totals = sum(counts.values(), Counter())
-        if owner != modality or not totals:
+        if not totals:
             continue
         rows = {
             _value(value, unit): {
@@ -113,8 +94,8 @@ def _value(value: str, unit: str) -> str:
     return f"{int(value):,} {unit}".rstrip() if value.isdecimal() else value
 
 
-def _classes(splits: Mapping, modalities: list[str]) -> list[dict]:
-    """Returns the largest classes, with the share of their rows without a modality.
+def _classes(splits: Mapping, columns: Iterable[str]) -> list[dict]:
+    """Returns the largest classes, with the share of their rows without a column.
 
     The rows of a class are None in a split where it is not among the largest.
     """
@@ -134,7 +115,7 @@ def _classes(splits: Mapping, modalities: list[str]) -> list[dict]:
         {
             "name": name,
             "rows": rows[name],
-            "missing": {m: missing[name][m] / totals[name] for m in modalities},
+            "missing": {c: missing[name][c] / totals[name] for c in columns},
         }
         for name in sorted(rows, key=lambda name: (-totals[name], name))
     ]

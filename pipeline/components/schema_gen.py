@@ -1,11 +1,10 @@
 """SchemaGen: TFX component that infers the schema of the rows or reads a saved one."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
-from tfx import types
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
@@ -14,51 +13,45 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
 from mmkeras.files import join_path
-from mmkeras.schema import AUDIO, IMAGE, LABEL, LABEL_SEPARATOR, MODALITIES, SPLIT
+from mmkeras.modalities.column import Column
+from mmkeras.schema import LABEL, LABEL_SEPARATOR, SPLIT, feature_name
 from pipeline.components.custom_component import CustomComponent, make_spec
+from pipeline.components.statistics_gen import (
+    MAX_CLASSES,
+    read_columns,
+    read_statistics,
+)
 
 SCHEMA_FILE = "schema.pbtxt"
-_MAX_CLASSES = 10_000  # nobody edits a longer list by hand
 _HEADER = "# Inferred by mmkeras. Edit it freely: rows are then held against it."
 
 
-def statistics_options() -> tfdv.StatsOptions:
-    """Returns options with which StatisticsGen does not count image bytes as words."""
-    schema = schema_pb2.Schema()
-    for modality in (IMAGE, AUDIO):
-        feature = schema.feature.add(name=modality, type=schema_pb2.BYTES)
-        feature.image_domain.SetInParent()
-    return tfdv.StatsOptions(
-        schema=schema,
-        # All classes are counted by name; TFDV's default keeps the 1,000 most frequent.
-        num_rank_histogram_buckets=_MAX_CLASSES,
-        num_quantiles_histogram_buckets=20,  # 5 % each
-    )
-
-
 def infer_schema(
-    statistics: dict[str, statistics_pb2.DatasetFeatureStatisticsList], slack: float
+    statistics: dict[str, statistics_pb2.DatasetFeatureStatisticsList],
+    columns: Sequence[Column],
+    slack: float,
 ) -> schema_pb2.Schema:
     """Infers a schema from the statistics of each split.
 
-    The schema lists the classes. A modality may be absent in a share of the rows that
-    is at most `slack` larger than here. All other features are unrestricted.
+    The schema lists the classes. A column may be absent in a share of the rows that is
+    at most `slack` larger than here. All other features are unrestricted.
     """
     first, *others = statistics.values()
-    limit = {"max_string_domain_size": _MAX_CLASSES}
+    limit = {"max_string_domain_size": MAX_CLASSES}
     schema = tfdv.infer_schema(first, infer_feature_shape=False, **limit)
     for split in others:
         schema = tfdv.update_schema(schema, split, False, **limit)
     shares = _presence(statistics)
+    has_files = {feature_name(column.name): column.has_files for column in columns}
     for feature in schema.feature:
         feature.ClearField("lifecycle_stage")  # "deprecated" where one split lacks it
         if feature.name not in (LABEL, SPLIT):
             _forget_domain(schema, feature)
         if feature.name == LABEL:
             _list_classes(schema, feature)
-        if feature.name in (IMAGE, AUDIO):
+        if has_files.get(feature.name):
             feature.image_domain.SetInParent()
-        if feature.name in MODALITIES:
+        if feature.name in has_files:
             minimum = max(0.0, shares.get(feature.name, 0.0) - slack)
             feature.presence.min_fraction = round(minimum, 4)
             feature.presence.min_count = 1 if minimum else 0
@@ -157,22 +150,15 @@ class Executor(BaseExecutor):
         if fileio.exists(path):
             schema = io_utils.parse_pbtxt_file(path, schema_pb2.Schema())
         else:
-            artifact = artifact_utils.get_single_instance(input_dict["statistics"])
+            examples, statistics = (
+                artifact_utils.get_single_instance(input_dict[name])
+                for name in ("examples", "statistics")
+            )
             slack = exec_properties["presence_slack"]
-            schema = infer_schema(read_statistics(artifact), slack)
+            columns = read_columns(examples)
+            schema = infer_schema(read_statistics(statistics), columns, slack)
         uri = artifact_utils.get_single_uri(output_dict["schema"])
         io_utils.write_pbtxt_file(join_path(uri, SCHEMA_FILE), schema)
-
-
-def read_statistics(
-    artifact: types.Artifact,
-) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
-    """Reads StatisticsGen's output, by split."""
-    result = {}
-    for split in artifact_utils.decode_split_names(artifact.split_names):
-        uri = artifact_utils.get_split_uri([artifact], split)
-        result[split] = tfdv.load_stats_binary(join_path(uri, "FeatureStats.pb"))
-    return result
 
 
 class PersistentSchemaGen(CustomComponent, BaseComponent):
@@ -183,7 +169,10 @@ class PersistentSchemaGen(CustomComponent, BaseComponent):
     """
 
     SPEC_CLASS = make_spec(
-        inputs={"statistics": standard_artifacts.ExampleStatistics},
+        inputs={
+            "examples": standard_artifacts.Examples,
+            "statistics": standard_artifacts.ExampleStatistics,
+        },
         outputs={"schema": standard_artifacts.Schema},
         parameters={
             "schema_file": str,

@@ -10,7 +10,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.utils import io_utils
 
 from mmkeras.config import Config, from_dict
-from mmkeras.data.dataset import Dataset, load_dataset, with_detected_encoders
+from mmkeras.data.dataset import Dataset, load_dataset, with_columns
 from mmkeras.errors import UserError
 from mmkeras.export import run_manifest
 from mmkeras.files import is_remote
@@ -63,9 +63,7 @@ def check_single_worker() -> None:
 def prepare(folder: Path, config: Config, fn_args: FnArgs, data: str) -> RunData:
     """Returns the rows with Transform's state, and writes the run header."""
     dataset = read_dataset(fn_args)
-    state = read_analysis(
-        fn_args.transform_output, dataset, with_detected_encoders(config, dataset)
-    )
+    state = read_analysis(fn_args.transform_output, with_columns(config, dataset))
     return write_run_header(folder, config, dataset, state, data)
 
 

@@ -1,12 +1,12 @@
-"""Transform: TFX component that fits classes, vocabulary and scales in Beam.
+"""Transform: TFX component that fits classes and the statistics of columns in Beam.
 
 The results equal those of `mmkeras.data.fit_preprocessing`. Both use the same graph
 functions; only the counting is TensorFlow Transform's.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from base64 import urlsafe_b64decode
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -20,37 +20,32 @@ from tfx.proto import transform_pb2
 from tfx.types import artifact_utils
 
 from mmkeras.config import Config, from_dict, to_dict
-from mmkeras.data.dataset import Dataset, load_dataset, with_detected_encoders
+from mmkeras.data.dataset import load_dataset, with_columns
+from mmkeras.data.input_pipeline import is_present, no_autograph
 from mmkeras.modalities import preprocessing_state
-from mmkeras.modalities.audio.features import pad_frames
-from mmkeras.modalities.preprocessing_state import PreprocessingState, Scale
-from mmkeras.modalities.preprocessor import (
-    Preprocessor,
-    is_scaled,
-    with_vocabulary,
-    with_widths,
-)
-from mmkeras.modalities.row_safe import decode_rows
-from mmkeras.modalities.text.features import tokenize
-from mmkeras.schema import AUDIO, LABEL, LABEL_SEPARATOR, SPLIT, SPLITS, TEXT, TRAIN
+from mmkeras.modalities.column import Column, Counts, Moments, Quantiles
+from mmkeras.modalities.columns import build_branches, build_columns
+from mmkeras.modalities.preprocessing_state import PreprocessingState
+from mmkeras.schema import LABEL, LABEL_SEPARATOR, SPLIT, SPLITS, TRAIN, feature_name
 
-_CLASSES, _CLASS_ROWS, _TOKENS = "classes", "class_rows", "tokens"
-_ROWS, _TEXT_ROWS, _MOST_LABELS = "rows", "text_rows", "most_labels"
-_MEAN, _DEVIATION = "mean", "deviation"
+_CLASSES, _CLASS_ROWS, _ROWS, _MOST_LABELS = "classes", "class_rows", "rows", "labels"
+# Results of a column, before its key.
+_MEAN, _DEVIATION, _TOKENS, _COUNTED = "mean_", "deviation_", "tokens_", "counted_"
+_VALUES = "values_"
+_EMPTY = b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"  # TFT's token of an empty vocabulary
 
 
 class Executor(executor.Executor):
-    """TFX's executor, with the encoders and modalities detected in the rows."""
+    """TFX's executor, with the columns of the rows."""
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:
         """Analyzes the training rows, and the class names of all splits."""
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         dataset = load_dataset(examples.uri)
         settings = json.loads(exec_properties["custom_config"])["config"]
-        config = with_detected_encoders(from_dict(json.loads(settings)), dataset)
+        config = with_columns(from_dict(json.loads(settings)), dataset)
         splits = [split for split in SPLITS if dataset.rows[split]]
-        custom = {"modalities": dataset.modalities, "widths": dataset.widths}
-        custom_config = json.dumps({"config": to_dict(config), **custom})
+        custom_config = json.dumps({"config": to_dict(config)})
         splits_config = json.dumps({"analyze": splits, "transform": splits})
         properties = {"custom_config": custom_config, "splits_config": splits_config}
         super().Do(input_dict, output_dict, exec_properties | properties)
@@ -88,34 +83,28 @@ def preprocessing_fn(
     inputs: dict[str, tf.Tensor | tf.SparseTensor], custom_config: dict[str, Any]
 ) -> dict[str, tf.Tensor]:
     """Declares the analyzers; returns their results, which are equal in all rows."""
-    config = from_dict(custom_config["config"])
-    names = [name for name in (LABEL, SPLIT, TEXT, AUDIO) if name in inputs]
-    columns = {name: _strings(inputs[name]) for name in names}
-    is_train = columns[SPLIT] == TRAIN
-    results = _analyze_labels(columns[LABEL], is_train)
-    for modality in (TEXT, AUDIO):
-        if modality not in columns or modality not in custom_config["modalities"]:
-            continue
-        data = tf.boolean_mask(columns[modality], is_train)
-        data = tf.boolean_mask(data, data != "")  # (N,) training rows that have it
-        if modality == TEXT and config.text.has_vocabulary:
-            results[_TEXT_ROWS] = _analyze_tokens(data, config)
-        elif is_scaled(modality, config):
-            row = _vector_of(modality, config, custom_config)
-            results |= _analyze_vectors(modality, data, *row)
+    is_train = _dense(inputs[SPLIT], "") == TRAIN
+    results = _analyze_labels(_dense(inputs[LABEL], ""), is_train)
+    for column in build_columns(from_dict(custom_config["config"])):
+        statistic, feature = column.statistics(), feature_name(column.name)
+        if statistic is not None and feature in inputs:
+            data = _dense(inputs[feature], column.absent)
+            data = tf.boolean_mask(data, is_train)
+            data = tf.boolean_mask(data, is_present(data))  # (N,) rows that have it
+            results |= _ANALYZERS[type(statistic)](data, statistic, column.key)
     rows = tf.size(is_train)
     return {
         name: tf.repeat(value[None], rows, axis=0) for name, value in results.items()
     }
 
 
-def _strings(column: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
-    """Returns a column as (B,) strings, "" if it is missing."""
-    if not isinstance(column, tf.SparseTensor):
-        return tf.reshape(column, [-1])
-    shape = tf.stack([column.dense_shape[0], 1])
-    column = tf.SparseTensor(column.indices, column.values, shape)
-    return tf.sparse.to_dense(column, "")[:, 0]
+def _dense(feature: tf.Tensor | tf.SparseTensor, absent: Any) -> tf.Tensor:
+    """Returns a feature as (B,) values, `absent` where it is missing."""
+    if not isinstance(feature, tf.SparseTensor):
+        return tf.reshape(feature, [-1])
+    shape = tf.stack([feature.dense_shape[0], 1])
+    feature = tf.SparseTensor(feature.indices, feature.values, shape)
+    return tf.sparse.to_dense(feature, absent)[:, 0]
 
 
 def _analyze_labels(labels, is_train) -> dict[str, tf.Tensor]:
@@ -129,62 +118,67 @@ def _analyze_labels(labels, is_train) -> dict[str, tf.Tensor]:
     }
 
 
-def _analyze_tokens(texts, config: Config) -> tf.Tensor:
-    """Counts the texts that contain each token; returns the number of texts."""
-    tokens = tokenize(texts, config.text)
+def _analyze_counts(data, statistic: Counts, key: str) -> dict[str, tf.Tensor]:
+    """Counts the rows that contain each token, and all rows."""
+    tokens = statistic.tokens(data)
     row = tf.strings.as_string(tokens.value_rowids())
     pairs = tf.strings.join([row, tokens.flat_values], " ")
     _, index = tf.unique(pairs)  # (all,) number of the pair
     count = tf.reduce_max(tf.concat([index, [-1]], 0)) + 1
     first = tf.math.unsorted_segment_min(tf.range(tf.size(index)), index, count)
-    has_pieces = config.text.tokens == "wordpiece"  # rare words have common ones
     tft.vocabulary(
-        tf.gather(tokens.flat_values, first),
-        vocab_filename=_TOKENS,
-        frequency_threshold=1 if has_pieces else config.text.min_rows,
+        tf.io.encode_base64(tf.gather(tokens.flat_values, first)),  # may have "\n"
+        vocab_filename=_TOKENS + key,
+        frequency_threshold=statistic.min_rows,
         store_frequency=True,
     )
-    return tft.sum(tf.ones_like(texts, tf.int64))
+    return {_COUNTED + key: tft.sum(tf.cast(tokens.nrows(), tf.int64)[None])}
 
 
-def _vector_of(modality, config, custom_config) -> tuple[Callable, tf.TensorSpec]:
-    """Returns the graph function from the bytes of a row to its unscaled vector."""
-    state = PreprocessingState(
-        modalities=(modality,),
-        task="",
-        classes=(),
-        class_rows=(),
-        widths=dict(custom_config["widths"]),
-    )
-    state = with_widths(state, config)
-    # Without a token table, which TFT would have to track.
-    preprocessor = Preprocessor(config, state)
-
-    def row(data):
-        vector = preprocessor.finish(modality, preprocessor.decode(modality, data))
-        is_frames = modality == AUDIO and config.audio.is_sequence
-        return pad_frames(vector, config.audio) if is_frames else vector
-
-    return row, preprocessor.input_spec(modality)
-
-
-def _analyze_vectors(modality, data, row, spec) -> dict[str, tf.Tensor]:
-    vectors, _ = decode_rows(row, data, spec)  # (N, D), of frames (N, T, D)
-    if spec.shape.rank == 2:
-        is_frame = tf.reduce_any(vectors != 0, axis=2)
-        vectors = tf.boolean_mask(vectors, is_frame)  # (all frames, D)
-    vectors = tf.cast(vectors, tf.float64)
+def _analyze_moments(data, statistic: Moments, key: str) -> dict[str, tf.Tensor]:
+    vectors = tf.cast(_vectors(data, statistic), tf.float64)
     mean = tft.mean(vectors, reduce_instance_dims=False)
     deviation = tf.sqrt(tft.var(vectors, reduce_instance_dims=False))
-    width = spec.shape[-1:]
     return {
-        f"{modality}_{name}": tf.cast(tf.ensure_shape(value, width), tf.float32)
+        # TFT drops the dimension of a single number.
+        name + key: tf.cast(tf.broadcast_to(value, [statistic.width]), tf.float32)
         for name, value in ((_MEAN, mean), (_DEVIATION, deviation))
     }
 
 
-def read_analysis(uri: str, dataset: Dataset, config: Config) -> PreprocessingState:
-    """Reads the results of Transform from its graph; `config` has detected encoders."""
+def _analyze_quantiles(data, statistic: Quantiles, key: str) -> dict[str, tf.Tensor]:
+    """Counts each value, since TFT's own quantiles are estimates."""
+    values = tf.cast(_vectors(data, statistic), tf.float32)
+    bits = tf.strings.as_string(tf.bitcast(values, tf.int32))
+    element = tf.strings.as_string(tf.range(statistic.width))
+    lines = tf.strings.join([tf.broadcast_to(element, tf.shape(bits)), bits], ",")
+    lines = tf.boolean_mask(lines, ~tf.math.is_nan(values))
+    tft.vocabulary(lines, vocab_filename=_VALUES + key, store_frequency=True)
+    return {}
+
+
+_ANALYZERS = {
+    Counts: _analyze_counts,
+    Moments: _analyze_moments,
+    Quantiles: _analyze_quantiles,
+}
+
+
+def _vectors(data: tf.Tensor, statistic: Moments | Quantiles) -> tf.Tensor:
+    """Returns (N, D) vectors of (B,) values, or all frames of sequences."""
+    vectors = tf.data.Dataset.from_tensor_slices(data)
+    vectors = vectors.map(no_autograph(statistic.vector), tf.data.AUTOTUNE)
+    if getattr(statistic, "is_sequence", False):
+        vectors = vectors.unbatch()
+    first = tf.zeros([statistic.width], vectors.element_spec.dtype)
+    vectors = tf.data.Dataset.from_tensors(first).concatenate(vectors)
+    # One batch of all; it is not empty, as its first vector is none of the data.
+    vectors = vectors.batch(tf.int64.max).get_single_element()[1:]
+    return tf.ensure_shape(vectors, [None, statistic.width])
+
+
+def read_analysis(uri: str, config: Config) -> PreprocessingState:
+    """Reads the results of Transform from its graph; `config` has the columns."""
     graph = tft.TFTransformOutput(uri)
     numbers = _numbers(graph)
     classes = [(name.decode(),) for name in _vocabulary(graph, _CLASSES)]
@@ -192,23 +186,48 @@ def read_analysis(uri: str, dataset: Dataset, config: Config) -> PreprocessingSt
     task, classes = preprocessing_state.find_classes(classes, columns=columns)
     if numbers[_MOST_LABELS] > 1:
         task = preprocessing_state.MULTILABEL
-    counts = _counts(graph, _CLASS_ROWS)
-    state = PreprocessingState(
-        modalities=dataset.modalities,
+    counts, columns = _counts(graph, _CLASS_ROWS), build_columns(config)
+    branches = build_branches(columns, config)
+    return PreprocessingState(
+        branches={b.name: tuple(c.name for c in b.columns) for b in branches},
+        columns={c.name: c.fit(_result(graph, numbers, c)) for c in columns},
         task=task,
         classes=classes,
         class_rows=tuple(counts.get(name.encode(), 0) for name in classes),
         rows=int(numbers[_ROWS]),
-        widths=dict(dataset.widths),
     )
-    if TEXT in state.modalities and config.text.has_vocabulary:
-        counts = _counts(graph, _TOKENS) if _TEXT_ROWS in numbers else {}
-        total = int(numbers.get(_TEXT_ROWS, 0))
-        state = with_vocabulary(state, counts, total, config.text)
-    state = with_widths(state, config)
-    scaled = [m for m in state.modalities if is_scaled(m, config)]
-    scales = {m: _scale(numbers, m, state.widths[m]) for m in scaled}
-    return replace(state, scales=scales)
+
+
+def _result(graph, numbers, column: Column) -> Any:
+    """Returns the result of a column's statistic, as `Column.fit` takes it."""
+    statistic, key = column.statistics(), column.key
+    if isinstance(statistic, Counts):
+        counts = _counts(graph, _TOKENS + key)
+        tokens = {urlsafe_b64decode(token + b"=="): n for token, n in counts.items()}
+        return tokens, int(numbers.get(_COUNTED + key, 0))
+    if isinstance(statistic, Quantiles):
+        counts = _counts(graph, _VALUES + key)
+        return _quantiles(counts, statistic) if counts else None
+    mean = numbers.get(_MEAN + key)
+    if mean is None or not np.isfinite(mean).all():  # no training row has the column
+        return None
+    return mean, numbers[_DEVIATION + key]
+
+
+def _quantiles(counts: dict[bytes, int], statistic: Quantiles) -> np.ndarray:
+    """Returns (count, D) quantiles from the counts of the values of each element."""
+    bits, shares = defaultdict(list), np.linspace(0, 1, statistic.count)
+    for line, count in counts.items():
+        element, value = map(int, line.split(b","))
+        bits[element] += [value] * count
+    values = [np.array(bits[i], np.int32) for i in range(statistic.width)]
+    return np.stack(
+        [
+            np.quantile(x.view(np.float32), shares) if len(x) else shares * np.nan
+            for x in values
+        ],
+        axis=1,
+    )
 
 
 def _numbers(graph: tft.TFTransformOutput) -> dict[str, np.ndarray]:
@@ -225,19 +244,14 @@ def _numbers(graph: tft.TFTransformOutput) -> dict[str, np.ndarray]:
 
 
 def _vocabulary(graph, name) -> list[bytes]:
-    """Returns the lines of a vocabulary."""
+    """Returns the lines of a vocabulary, none if no row has the column."""
     path = graph.vocabulary_file_by_name(name)
+    if path is None:
+        return []
     with tf.io.gfile.GFile(path, "rb") as file:
         return [line for line in file.read().split(b"\n") if line]
 
 
 def _counts(graph, name) -> dict[bytes, int]:
     lines = (line.split(b" ", 1) for line in _vocabulary(graph, name))
-    return {token: int(count) for count, token in lines if int(count)}
-
-
-def _scale(numbers, modality, width) -> Scale:
-    mean = numbers.get(f"{modality}_{_MEAN}")
-    if mean is None or not np.isfinite(mean).all():  # no training row has the modality
-        return preprocessing_state.unscaled(width)
-    return preprocessing_state.make_scale(mean, numbers[f"{modality}_{_DEVIATION}"])
+    return {token: int(count) for count, token in lines if token != _EMPTY}

@@ -47,7 +47,7 @@ def _metric_lines(uri: str) -> list[str]:
     lines = [f"Accuracy on {summary['rows']:,} test rows: {accuracy}"]
     hidden = [f"{m} {number(v['accuracy'])}" for m, v in summary["hidden"].items()]
     if hidden:
-        lines.append(f"With one modality hidden: {', '.join(hidden)}")
+        lines.append(f"With one branch hidden: {', '.join(hidden)}")
     return lines
 
 

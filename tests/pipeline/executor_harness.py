@@ -5,13 +5,12 @@ from functools import cache
 from pathlib import Path
 
 import tensorflow as tf
-from tfx.components.statistics_gen import executor as statistics_gen
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils, standard_artifacts
 
 from mmkeras.config import Config, to_dict
-from mmkeras.data.dataset import load_dataset, with_detected_encoders
-from pipeline.components import example_gen, schema_gen, transform
+from mmkeras.data.dataset import load_dataset, with_columns
+from pipeline.components import example_gen, schema_gen, statistics_gen, transform
 from pipeline.components.artifacts import RejectedRows
 from tests import table_factory
 
@@ -96,23 +95,29 @@ def statistics_of(examples, folder: Path):
     statistics_gen.Executor(context(folder)).Do(
         {"examples": [examples]},
         {"statistics": [statistics]},
-        {"stats_options_json": schema_gen.statistics_options().to_json()},
+        {"stats_options_json": statistics_gen.statistics_options().to_json()},
     )
     return statistics
 
 
-def transformed(examples, config: Config, folder: Path, beam_args=IN_MEMORY):
-    """Runs StatisticsGen, SchemaGen and Transform: (transform graph, its state)."""
-    schema = artifacts(folder, schema=standard_artifacts.Schema)
+def schema_of(examples, statistics, folder: Path):
+    """Runs SchemaGen on examples and their statistics."""
+    schema = artifact(standard_artifacts.Schema, folder / "schema")
     schema_gen.Executor().Do(
-        {"statistics": [statistics_of(examples, folder)]},
-        schema,
+        {"examples": [examples], "statistics": [statistics]},
+        {"schema": [schema]},
         {"schema_file": str(folder / "none"), "presence_slack": 0.2},
     )
+    return schema
+
+
+def transformed(examples, config: Config, folder: Path, beam_args=IN_MEMORY):
+    """Runs StatisticsGen, SchemaGen and Transform: (transform graph, its state)."""
+    schema = schema_of(examples, statistics_of(examples, folder), folder)
     output = artifacts(folder, transform_graph=standard_artifacts.TransformGraph)
     settings = {"config": json.dumps(to_dict(config)), "code": ""}
     transform.Executor(context(folder, beam_args)).Do(
-        {"examples": [examples], **schema},
+        {"examples": [examples], "schema": [schema]},
         output,
         {
             "preprocessing_fn": "pipeline.components.transform.preprocessing_fn",
@@ -121,8 +126,7 @@ def transformed(examples, config: Config, folder: Path, beam_args=IN_MEMORY):
         },
     )
     (graph,), dataset = output["transform_graph"], load_dataset(examples.uri)
-    config = with_detected_encoders(config, dataset)
-    return graph, transform.read_analysis(graph.uri, dataset, config)
+    return graph, transform.read_analysis(graph.uri, with_columns(config, dataset))
 
 
 @cache

@@ -196,7 +196,8 @@ def test_a_killed_run_continues_from_its_checkpoint(finished, root):
 
 def test_a_run_pushes_a_model_and_prints_all_paths(finished, root):
     (version,) = versions(root)
-    assert finished[0].startswith("Log: ") and len(endings(finished)) == 14
+    assert finished[0].startswith("Columns: ")
+    assert finished[1].startswith("Log: ") and len(endings(finished)) == 14
     pushed = root / "serving" / "mmkeras" / version
     assert f"Pushed:  {pushed}" in finished
     for name in ("Serve:", "Lineage:", "Report:", "Media:"):

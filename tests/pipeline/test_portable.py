@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmkeras.data.dataset import load_dataset, with_detected_encoders
+from mmkeras.data.dataset import load_dataset, with_columns
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
 from tests import table_factory
@@ -75,4 +75,4 @@ def test_workers_write_the_same_records_and_find_the_same_state(portable, tmp_pa
     assert len(piped.shards["train"]) == 3
     assert stored_records(piped) == stored_records(plain)
     _, state = transformed(examples, config, tmp_path, portable)
-    assert state == fit_preprocessing(plain, with_detected_encoders(config, plain))
+    assert state == fit_preprocessing(plain, with_columns(config, plain))

@@ -6,7 +6,12 @@ import pytest
 from mmkeras.cli import Parser, add_settings, choose_preset, settings
 from mmkeras.config import Config, from_dict, to_dict
 from mmkeras.errors import UserError
-from pipeline.settings import KubeflowConfig, PipelineConfig
+from pipeline.settings import (
+    KubeflowConfig,
+    PipelineConfig,
+    ingest_settings,
+    transform_settings,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,3 +72,20 @@ def test_an_invalid_setting_is_an_error_with_a_remedy(settings, message):
 def test_a_pipeline_refuses_a_task_that_it_cannot_train():
     with pytest.raises(UserError, match="task=regression.*auto.*mmkeras.train"):
         PipelineConfig(task="regression")
+
+
+def test_the_settings_of_a_column_are_kept_where_results_depend_on_them():
+    def columns(**photo):
+        title = {"type": "text", "encoder": "lstm", "units": 3, "vocab_size": 9}
+        photo = {"type": "image", "encoder": "small_cnn", "weights": "none"} | photo
+        vector = {"type": "audio", "encoder": "vector", "units": 8}
+        return Config(columns={"title": title, "photo": photo, "sound": vector})
+
+    sound = {"type": "audio", "encoder": "vector"}
+    text, image = {"type": "text"}, {"type": "image", "size_px": 32}
+    assert ingest_settings(columns()).columns["photo"] == {"type": "image"}
+    ingested = ingest_settings(columns(size_px=32, width=4)).columns
+    assert ingested == {"title": text, "photo": image, "sound": sound}
+    text |= {"encoder": "lstm", "vocab_size": 9}
+    fitted = transform_settings(columns(size_px=32, width=4)).columns
+    assert fitted == {"title": text, "photo": image, "sound": sound}

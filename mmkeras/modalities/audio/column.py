@@ -20,7 +20,25 @@ class Audio(FileColumn):
         ".aac .aif .aifc .aiff .au .caf .flac .m4a .mp3 .oga .ogg .opus .rf64 .w64 "
         ".wav .webm".split()
     )
+    # Windows and frequencies must fit the rate.
+    read_settings = ("rate_hz", "clip_s", "window_ms", "hop_ms", "low_hz", "high_hz")
+    encoder_settings = ("units", "pooling", "dropout")
     warnings = {"is silent": "of silence from start to end"}
+    measured = {
+        "seconds": ("Length", "s"),
+        "silent": ("Silence", "% of the audio"),
+        "clipped": ("Clipping", "% of the audio"),
+    }
+    counted = {"rate_hz": ("Sample rate", "Hz"), "channels": ("Channels", "")}
+    # 1 ms of each second is audible as crackling. One flat top of three samples may be
+    # chance.
+    faults = {"silent": ("silent throughout", 1.0), "clipped": ("clipped", 0.001)}
+    measured_note = (
+        "Length, rate and channels are the file's own. Silence and clipping are "
+        "measured on the part that the model receives (audio.clip_s). A frame of 20 ms "
+        "is silent below -60 dBFS; a sample is clipped where the wave has a flat top "
+        "at full scale. Audio counts as clipped if at least 0.1 % of its samples are."
+    )
     noise_levels = (None, 40.0, 20.0, 10.0, 0.0, -10.0)  # signal to noise in dB
     noise_heading, noise_factor = "Audio with noise", 1
     noise_unit = "signal to noise, dB"

@@ -20,6 +20,12 @@ class Image(FileColumn):
         ".avif .bmp .gif .heic .heif .jfif .jpe .jpeg .jpg .png .tif .tiff "
         ".webp".split()
     )
+    read_settings = ("size_px", "max_megapixels")
+    encoder_settings = ("encoder", "weights", "frozen", "width", "patch_px", "units")
+    encoder_settings += ("layers", "heads", "pooling")
+    measured = {"width_px": ("Width", "px"), "height_px": ("Height", "px")}
+    counted = {"channels": ("Channels", "")}
+    measured_note = "As stored in the file, before any rotation."
     # Standard deviation of the blur as a share of the side.
     noise_levels = (0.0, 0.01, 0.02, 0.05, 0.1)
     noise_heading, noise_unit, noise_factor = (

@@ -52,6 +52,7 @@ class TabularColumn(Column):
     """
 
     section = "tabular"
+    encoder_settings = ("encoder", "embedding", "units", "layers", "heads", "dropout")
     width: ClassVar[int] = 0
     noise_levels = (0.0, 0.25, 0.5, 0.75, 1.0)
     noise_heading, noise_unit, noise_factor = "Hidden values", "% of the values", 100

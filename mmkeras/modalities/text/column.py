@@ -21,10 +21,12 @@ class Text(BranchColumn):
     encoder = "mmkeras.modalities.text.encoder"
     is_fallback = True
     has_encoder_of_vectors = True
+    encoder_settings = ("units", "heads", "layers", "pooling", "dropout")
     warnings = {
         "has no word or emoji": "without a word or emoji (no token with "
         "text.tokens=word or char)"
     }
+    measured = {"characters": ("Length", "characters")}
     noise_levels = (0.0, 0.25, 0.5, 0.75, 1.0)  # probability that a word is dropped
     noise_heading, noise_unit, noise_factor = "Dropped words", "% of the words", 100
 

@@ -18,6 +18,7 @@ class Vector(FileColumn):
     """
 
     type = "vector"
+    encoder_settings = ("dropout", "units")
     encoder = "mmkeras.modalities.vector.encoder"
 
     def __init__(self, name: str, settings: Any, width: int = 0, type: str = "vector"):

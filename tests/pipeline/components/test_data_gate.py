@@ -8,7 +8,9 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
+from mmkeras.config import Config
 from mmkeras.errors import UserError
+from mmkeras.modalities.columns import build_columns
 from pipeline.components.artifacts import DataBlessing, MediaStatistics
 from pipeline.components.data_gate import (
     Executor,
@@ -16,14 +18,20 @@ from pipeline.components.data_gate import (
     media_anomalies,
     schema_anomalies,
 )
+from pipeline.components.media_statistics import describe_columns
 from pipeline.components.schema_gen import edited_hash
 from pipeline.settings import ChecksConfig
 from tests.pipeline import executor_harness
 
 
 def media(silent=0.0, clipped=0.0):
-    sounds = {"silent_share": silent, "clipped_share": clipped}
-    return {"splits": {"train": {"sounds": sounds}, "test": {"sounds": {}}}}
+    """Statistics of audio, in two columns, of which one has faults."""
+    columns = {"audio": "audio", "sound": "audio"}
+    columns = describe_columns(build_columns(Config(columns=columns)))
+    faults = {"audio_silent": {"rows": 9, "share": silent}}
+    faults["audio_clipped"] = {"rows": 9, "share": clipped}
+    splits = {"train": {"faults": faults}, "test": {"faults": {}}}
+    return {"columns": columns, "splits": splits}
 
 
 def statistics_of(**columns):

@@ -25,7 +25,7 @@ from pipeline.components.masked_modality_eval import (
     LOWEST,
     PREDICTED,
     PredictRows,
-    exported_analysis,
+    exported_settings,
 )
 from pipeline.settings import GateConfig
 from tests import table_factory
@@ -101,7 +101,7 @@ def text_model(folder, task="multiclass", logits=None, classes=("a", "b", "c")):
 
 def predict(predictor, rows, hidden=""):
     """Returns (N,) labels and (N, C) probabilities of the Keras model."""
-    data = {m: [encoded(row)[m] for row in rows] for m in predictor.modalities}
+    data = {m: [encoded(row)[m] for row in rows] for m in predictor.columns}
     if hidden:
         data[hidden] = [b""] * len(rows)
     result = predictor(data)
@@ -269,7 +269,7 @@ def test_large_batches_are_predicted_in_small_ones(three):
     rows = [{"text": TEXTS[i % 4], "label": "a"} for i in range(70)]
     raw = pa.array([[serialized(row)] for row in rows])
     batch = pa.RecordBatch.from_arrays([raw], [tfma.ARROW_INPUT_COLUMN])
-    worker = PredictRows({"": (path, exported_analysis(path))}, "")
+    worker = PredictRows({"": (path, *exported_settings(path))}, "")
     worker.setup()
     serve, sizes = worker._serve[""], []
     worker._serve[""] = lambda text: sizes.append(len(text)) or serve(text=text)

@@ -10,9 +10,11 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tfx.components.pusher import executor as pusher
 from tfx.types import standard_artifacts
 
+from mmkeras.config import Config
 from mmkeras.export.inference import load_trained
 from mmkeras.export.saved_model_session import load_saved_model
 from mmkeras.export.verification import rows_to_examples
+from mmkeras.modalities.columns import build_columns
 from pipeline.components import infra_validator
 from pipeline.components.infra_validator import Executor
 from tests import table_factory
@@ -41,10 +43,10 @@ def inputs(run, tmp_path):
     for name in ("config.yaml", "analysis.json", "model.keras"):
         shutil.copy(run / name, folder)
     image, audio = [table_factory.image()], [table_factory.tone()]
-    records = rows_to_examples(
-        {"text": TEXTS[:2], "image": image * 2, "audio": audio * 2}
-    )
-    records += rows_to_examples({"text": TEXTS[2:], "image": image * 4})
+    columns = {column.name: column for column in build_columns(Config())}
+    audio = audio * 2 + [b""] * 4
+    rows = {"text": TEXTS, "image": image * 6, "audio": audio}
+    records = rows_to_examples(rows, columns)
     executor_harness.write_examples(tmp_path / "examples", shards=3, test=records)
     killed = tmp_path / "examples" / "Split-test" / ".data-00000-of-00002.1f"
     killed.write_bytes(b"left by a killed writer")

@@ -4,27 +4,33 @@ import pandas as pd
 import pytest
 import tensorflow_data_validation as tfdv
 
+from mmkeras.config import Config
+from mmkeras.modalities.columns import build_columns
 from pipeline.components import artifacts, media_statistics
-from pipeline.components.media_statistics import Executor, count_keys, summarize
-from pipeline.components.media_statistics_page import NUMBERS
-from pipeline.components.schema_gen import statistics_options
+from pipeline.components.media_statistics import (
+    Executor,
+    count_keys,
+    describe_columns,
+    summarize,
+)
+from pipeline.components.statistics_gen import statistics_options
 from tests.pipeline import executor_harness
 from tests.pipeline.executor_harness import serialized_example
 
-MODALITIES = ["text", "image", "audio"]
+COLUMNS = describe_columns(build_columns(Config()))  # text, image and audio
 AUDIO = {"audio": b"RIFF", "audio_rate_hz": 16_000, "audio_channels": 1}
 AUDIO |= {"audio_seconds": 2.0, "audio_clipped": 0.0, "audio_silent": 0.25}
 
 
-def summary_of(*records, modalities=MODALITIES, **columns):
+def summary_of(*records, described=COLUMNS, **columns):
     """The summary of one split, with StatisticsGen's numbers of some columns."""
     counts = {}
     for record in records:
-        for key in count_keys(record, "train", modalities):
+        for key in count_keys(record, "train", described):
             counts[key] = counts.get(key, 0) + 1
     frame = pd.DataFrame(columns or {"id": ["1"]})
     statistics = tfdv.generate_statistics_from_dataframe(frame, statistics_options())
-    result = summarize(counts.items(), {"train": statistics}, modalities)
+    result = summarize(counts.items(), {"train": statistics}, described)
     return json.loads(json.dumps(result))["splits"]["train"]
 
 
@@ -52,14 +58,15 @@ def test_statistics_of_ingested_rows(small):
     _, statistics, page = small
     train = statistics["splits"]["train"]
     assert train["rows"] == 24
-    assert set(train["numbers"]) == set(NUMBERS)
-    assert train["modalities"]["audio"] == {"present": 23, "absent": 1, "unreadable": 0}
+    measured = [set(column["measured"]) for column in statistics["columns"].values()]
+    assert set(train["numbers"]) == set().union(*measured) and all(measured)
+    assert train["columns"]["audio"] == {"present": 23, "absent": 1, "unreadable": 0}
     assert train["numbers"]["image_width_px"]["max"] == 40
     assert train["numbers"]["audio_seconds"]["mean"] == pytest.approx(0.2)
     assert train["numbers"]["audio_seconds"]["rows"] == 23
     assert train["values"]["audio_rate_hz"] == {"16000": 23}
-    shares = {"silent_share": 0, "clipped_share": 0}
-    assert train["sounds"] == {"measured": 23, **shares}
+    none = {"rows": 23, "share": 0}
+    assert train["faults"] == {"audio_silent": none, "audio_clipped": none}
     assert train["classes"]["number"] == 2
     assert "24 train rows" in page
 
@@ -82,22 +89,28 @@ def test_workers_in_other_processes_count_the_same(small, tmp_path):
         ({"image": b"", "audio": b"x"}, "absent absent present"),
     ],
 )
-def test_a_modality_is_present_absent_or_unreadable(features, states):
+def test_a_column_is_present_absent_or_unreadable(features, states):
     summary = summary_of(serialized_example(**features))
-    assert set(summary["modalities"]) == set(MODALITIES)
-    for modality, state in zip(MODALITIES, states.split(), strict=True):
-        assert summary["modalities"][modality][state] == 1
-        assert sum(summary["modalities"][modality].values()) == 1
+    assert list(summary["columns"]) == list(COLUMNS)
+    for column, state in zip(summary["columns"].values(), states.split(), strict=True):
+        assert column[state] == 1 and sum(column.values()) == 1
+
+
+def test_zero_is_a_number_and_nan_is_none():
+    price = {"feature": "price", "counted": {}, "measured": {}, "faults": {}}
+    rows = [serialized_example(price=x) for x in (0.0, 2.5, float("nan"))]
+    summary = summary_of(*rows, described={"price": price})
+    assert summary["columns"]["price"] == {"present": 2, "absent": 1, "unreadable": 0}
 
 
 def test_audio_is_silent_throughout_or_clipped_or_neither():
     changes = ({}, {"audio_silent": 1.0}, {"audio_silent": 0.999})
     changes += ({"audio_clipped": 0.0009}, {"audio_clipped": 0.0011})
     rows = [serialized_example(**AUDIO | change) for change in changes]
-    assert summary_of(*rows, serialized_example(text=b"hi"))["sounds"] == {
-        "measured": 5,
-        "silent_share": 0.2,
-        "clipped_share": 0.2,
+    fifth = {"rows": 5, "share": 0.2}
+    assert summary_of(*rows, serialized_example(text=b"hi"))["faults"] == {
+        "audio_silent": fifth,
+        "audio_clipped": fifth,
     }
 
 
@@ -122,11 +135,11 @@ def test_numbers_are_those_of_statistics_gen():
 def test_a_row_without_anything_has_statistics():
     summary = summary_of(serialized_example(id=b"1"))
     assert summary["rows"] == 1
-    assert summary["numbers"] == summary["values"] == summary["sounds"] == {}
+    assert summary["numbers"] == summary["values"] == summary["faults"] == {}
     assert summary["classes"] == {"number": 0, "largest": []}
 
 
-def test_classes_are_counted_with_their_missing_modalities():
+def test_classes_are_counted_with_their_missing_columns():
     summary = summary_of(
         serialized_example(label=b"a|b", text=b"hi", status=b"image unreadable"),
         serialized_example(label=b"a", text=b"hi", image=b"x", audio=b"x"),

@@ -2,12 +2,15 @@ import re
 
 import pytest
 
+from mmkeras.config import Config
+from mmkeras.modalities.columns import build_columns
+from pipeline.components.media_statistics import describe_columns
 from pipeline.components.media_statistics_page import render
 
-MODALITIES = ["text", "image", "audio"]
+COLUMNS = describe_columns(build_columns(Config()))  # text, image and audio
 
 
-def split_of(rows=18, numbers=None, values=None, sounds=None, classes=(), number=0):
+def split_of(rows=18, numbers=None, values=None, faults=None, classes=(), number=0):
     """One split of media_statistics.json: text is present in two of 18 rows."""
     states = {"present": 2, "absent": rows - 2, "unreadable": 0}
     largest = [
@@ -16,10 +19,10 @@ def split_of(rows=18, numbers=None, values=None, sounds=None, classes=(), number
     ]
     return {
         "rows": rows,
-        "modalities": dict.fromkeys(MODALITIES, states),
+        "columns": dict.fromkeys(COLUMNS, states),
         "numbers": numbers or {},
         "values": values or {},
-        "sounds": sounds or {},
+        "faults": faults or {},
         "classes": {"number": number or len(largest), "largest": largest},
     }
 
@@ -33,7 +36,7 @@ def number(low, high, scale=1.0):
 
 
 def page_of(**splits):
-    return render({"modalities": MODALITIES, "clipped_from": 0.001, "splits": splits})
+    return render({"columns": COLUMNS, "splits": splits})
 
 
 def visible_text(page):
@@ -45,10 +48,11 @@ def visible_text(page):
 def page():
     numbers = {"audio_seconds": number(1, 8), "image_width_px": number(300, 300)}
     numbers["audio_silent"] = number(0, 10, 0.1)
-    sounds = {"measured": 16, "silent_share": 0.5, "clipped_share": 0}
+    faults = {"audio_silent": {"rows": 16, "share": 0.5}}
+    faults["audio_clipped"] = {"rows": 16, "share": 0}
     rates = {"audio_rate_hz": {"16000": 12, "8000": 4}}
     train = split_of(
-        numbers=numbers, values=rates, sounds=sounds, classes=[("cat", 90, 45)]
+        numbers=numbers, values=rates, faults=faults, classes=[("cat", 90, 45)]
     )
     return page_of(train=train, test=split_of(rows=2))
 

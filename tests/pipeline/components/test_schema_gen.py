@@ -3,17 +3,22 @@ import pytest
 import tensorflow_data_validation as tfdv
 from tfx.types import standard_artifacts
 
+from mmkeras.config import Config
+from mmkeras.modalities.columns import build_columns
 from pipeline.components import schema_gen
 from pipeline.components.schema_gen import edited_hash, infer_schema, keep_schema
+from pipeline.components.statistics_gen import read_statistics
 from tests import table_factory
 from tests.pipeline import executor_harness
+
+COLUMNS = build_columns(Config())  # text, image and audio
 
 
 def statistics_of(rows, folder):
     table = table_factory.write_table(folder / "data" / "data.csv", rows)
     config = table_factory.tiny_config(folder / "cache")
     examples, _ = executor_harness.examples_of(table, config, folder)
-    return schema_gen.read_statistics(executor_harness.statistics_of(examples, folder))
+    return read_statistics(executor_harness.statistics_of(examples, folder))
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +43,13 @@ def anomalies(statistics, schema):
 
 
 def test_the_rows_of_a_schema_have_no_anomalies(statistics):
-    schema = infer_schema(statistics, slack=0.2)
+    schema = infer_schema(statistics, COLUMNS, slack=0.2)
     for split in statistics:
         assert anomalies({"train": statistics[split]}, schema) == {}
 
 
 def test_classes_are_listed_and_texts_are_unrestricted(statistics):
-    schema = infer_schema(statistics, slack=0.2)
+    schema = infer_schema(statistics, COLUMNS, slack=0.2)
     domains = {d.name: sorted(d.value) for d in schema.string_domain}
     assert domains == {"label": ["green", "red"], "split": ["test", "train", "val"]}
     minimum = {f.name: f.presence.min_fraction for f in schema.feature if f.presence}
@@ -53,16 +58,18 @@ def test_classes_are_listed_and_texts_are_unrestricted(statistics):
 
 
 def test_a_new_label_and_a_modality_gone_are_anomalies(statistics, drifted):
-    result = anomalies(drifted, infer_schema(statistics, slack=0.2))
+    result = anomalies(drifted, infer_schema(statistics, COLUMNS, slack=0.2))
     assert set(result) == {"label", "image"}
     assert result["label"] == "Unexpected string values"
-    assert anomalies(drifted, infer_schema(statistics, slack=0.5)).keys() == {"label"}
+    assert anomalies(drifted, infer_schema(statistics, COLUMNS, slack=0.5)).keys() == {
+        "label"
+    }
 
 
 def test_the_single_classes_of_several_labels_are_listed():
     frame = pd.DataFrame({"label": ["a|b", "a"] * 10, "split": ["train"] * 20})
     statistics = {"train": tfdv.generate_statistics_from_dataframe(frame)}
-    schema = infer_schema(statistics, slack=0.2)
+    schema = infer_schema(statistics, COLUMNS, slack=0.2)
     domains = {d.name: list(d.value) for d in schema.string_domain}
     assert domains == {"label": ["a", "b"], "split": ["train"]}
     assert tfdv.validate_statistics(statistics["train"], schema).anomaly_info == {}
@@ -75,7 +82,7 @@ def test_the_single_classes_of_several_labels_are_listed():
 def test_a_saved_schema_counts_as_edited_only_after_an_edit(statistics, tmp_path):
     path = str(tmp_path / "schema" / "schema.pbtxt")
     assert edited_hash(path, "abc") == ""
-    schema = infer_schema(statistics, slack=0.2)
+    schema = infer_schema(statistics, COLUMNS, slack=0.2)
     keep_schema(schema, path, "abc")
     assert edited_hash(path, "abc") == ""
     other_rows = edited_hash(path, "def")
@@ -93,18 +100,18 @@ def test_a_modality_missing_in_one_split_is_still_checked(statistics):
         return tfdv.generate_statistics_from_dataframe(pd.DataFrame(columns))
 
     some, none = frame(["x"] * 8 + [None] * 12), frame([None] * 20)
-    schema = infer_schema({"train": some, "test": none}, slack=0.2)
+    schema = infer_schema({"train": some, "test": none}, COLUMNS, slack=0.2)
     audio = tfdv.get_feature(schema, "audio")
     assert audio.lifecycle_stage == 0 and audio.presence.min_fraction == 0
     for split in (some, none):
         assert anomalies({"train": split}, schema) == {}
-    schema = infer_schema({"train": some, "test": some}, slack=0.2)
+    schema = infer_schema({"train": some, "test": some}, COLUMNS, slack=0.2)
     assert set(anomalies({"train": none}, schema)) == {"audio"}
 
 
 def test_a_schema_file_is_copied(tmp_path, statistics):
     path = str(tmp_path / "schema.pbtxt")
-    keep_schema(infer_schema(statistics, slack=0.3), path, "abc")
+    keep_schema(infer_schema(statistics, COLUMNS, slack=0.3), path, "abc")
     schema = executor_harness.artifact(standard_artifacts.Schema, tmp_path / "made")
     schema_gen.Executor().Do(
         {}, {"schema": [schema]}, {"schema_file": path, "presence_slack": 0.0}
