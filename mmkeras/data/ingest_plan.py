@@ -204,7 +204,7 @@ def _fingerprint(table, rows, splits, config: Config) -> str:
         "on_bad_row": config.on_bad_row,
         "regression": config.task == REGRESSION,
         "table": asdict(replace(config.table, workers=0, cache_dir="")),
-        "columns": {column.name: column.read_key() for column in columns},
+        "columns": {c.name: [c.read_key(), getattr(c, "items", 1)] for c in columns},
         "rows": [(row.line, split) for row, split in zip(rows, splits, strict=True)],
     }
     digest.update(json.dumps(settings).encode())

@@ -36,7 +36,7 @@ def column_entry(name: str, value: Any) -> dict[str, Any]:
 def recognised_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the part of an entry that the content of the table decides."""
     is_vector = entry.get("encoder") == Vector.type
-    names = (_TYPE, WIDTH, "encoder") if is_vector else (_TYPE, WIDTH)
+    names = (_TYPE, WIDTH, ITEMS, *(["encoder"] if is_vector else []))
     return {name: entry[name] for name in names if name in entry}
 
 
