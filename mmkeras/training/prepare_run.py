@@ -10,6 +10,7 @@ from mmkeras.data.columns import describe_roles, find_columns
 from mmkeras.data.dataset import Dataset, bad_rows_csv, with_columns
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
+from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
 from mmkeras.export import run_manifest
 from mmkeras.files import check_files, write_text
@@ -51,6 +52,8 @@ def prepare_run(folder: Path, config: Config, table: Path | None) -> RunData:
     rows = demo_dataset.table_or_demo(table)
     resolved, roles = find_columns(rows, config)
     print(describe_roles(roles))
+    if note := open_table(rows, cache_dir=config.table.cache_dir or None).note:
+        print(f"Table: {note}.")
     fetch_pretrained(resolved)
     dataset = ingest(rows, config)
     state = fit_preprocessing(dataset, config)

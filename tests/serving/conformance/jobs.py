@@ -11,7 +11,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
-from mmkeras.schema import AUDIO, CLASSIFY, IMAGE, TEXT
+from mmkeras.schema import CLASSIFY
 from tests import table_factory
 from tests.serving.server_process import ServerProcess
 
@@ -28,9 +28,9 @@ HALVES, CLASSIFIER = "halves", "classifier"
 FLOATS = [1.0, 2.0, 5.0]
 # The second row has no image.
 ROWS = {
-    TEXT: [b"warm fire 1", b"fresh grass 2"],
-    IMAGE: [table_factory.image(), b""],
-    AUDIO: [table_factory.tone(440), table_factory.tone(880)],
+    "text": [b"warm fire 1", b"fresh grass 2"],
+    "image": [table_factory.image(), b""],
+    "audio": [table_factory.tone(440), table_factory.tone(880)],
 }
 TEXT_ALONE_ERROR = (
     "input size does not match signature: 1!=3 len({text}) != "
@@ -71,7 +71,7 @@ def classify_request() -> classification_pb2.ClassificationRequest:
     request.model_spec.name = CLASSIFIER
     request.model_spec.signature_name = CLASSIFY
     example = request.input.example_list.examples.add()
-    example.features.feature[TEXT].bytes_list.value.append(ROWS[TEXT][0])
+    example.features.feature["text"].bytes_list.value.append(ROWS["text"][0])
     return request
 
 
