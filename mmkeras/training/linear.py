@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mmkeras.console import say
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.evaluation.baselines import fit_logistic_regression
 from mmkeras.modalities.preprocessing_state import BINARY
@@ -37,7 +38,7 @@ def fit_linear(model: keras.Model, train: Batches) -> None:
         kernel, bias = (x[..., 1:] - x[..., :1] for x in (kernel, bias))
     head.get_layer("fused").set_weights([regression.mean, regression.deviation])
     head.get_layer("logits").set_weights([kernel, bias])
-    print(
+    say(
         f"Logistic regression: {len(features):,} of {train.rows:,} training rows, "
         f"{features.shape[1]:,} features, {regression.iterations:,} iterations."
     )

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import keras
 
 from mmkeras.config import Config, to_dict
 from mmkeras.config.schedule import describe_schedule, with_schedule
+from mmkeras.console import say
 from mmkeras.data import demo_dataset
 from mmkeras.data.columns import describe_roles, find_columns
 from mmkeras.data.dataset import Dataset, bad_rows_csv, with_columns
@@ -27,10 +31,15 @@ _PRINTED_ROWS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """Checked rows, and the preprocessing that was fitted to the training rows."""
+    """Checked rows, and the preprocessing that was fitted to the training rows.
+
+    Attributes:
+        callbacks: Callbacks of Keras for the model of all branches.
+    """
 
     dataset: Dataset
     preprocessor: Preprocessor
+    callbacks: tuple[keras.callbacks.Callback, ...] = ()
 
     @property
     def config(self) -> Config:
@@ -41,8 +50,10 @@ class RunData:
         return self.preprocessor.state
 
 
-def prepare_run(folder: Path, config: Config, table: Path | None) -> RunData:
+def prepare_run(folder: Path, config: Config, table: Any) -> RunData:
     """Checks the rows, fits the preprocessing, and writes both to the run folder.
+
+    The table is anything that `open_table` takes; None is the demo data set.
 
     Example:
         run_data = prepare_run(folder, small_concat(), Path("rows.csv"))
@@ -50,7 +61,7 @@ def prepare_run(folder: Path, config: Config, table: Path | None) -> RunData:
     check_files(config.files)
     rows = demo_dataset.table_or_demo(table)
     resolved, roles = find_columns(rows, config)
-    print(describe_roles(roles))
+    say(describe_roles(roles))
     fetch_pretrained(resolved)
     dataset = ingest(rows, config)
     state = fit_preprocessing(dataset, config)
@@ -98,7 +109,7 @@ def write_run_header(
     )
     _print_data(dataset, state)
     if config.fusion.kind != "linear":
-        print(describe_schedule(config, rows, devices))
+        say(describe_schedule(config, rows, devices))
     return RunData(dataset=dataset, preprocessor=Preprocessor(config, state))
 
 
@@ -152,15 +163,15 @@ def _check_same_rows(folder, config, dataset, state):
 
 def _print_data(dataset, state):
     rows = ", ".join(f"{n:,} {split}" for split, n in dataset.rows.items())
-    print(
+    say(
         f"Data: {rows} rows; {', '.join(dataset.columns)}; "
         f"{len(state.classes)} classes ({state.task})."
     )
     if dataset.rejected:
-        print(f"Rejected: {len(dataset.rejected)} rows, listed in {REJECTED_FILE}.")
+        say(f"Rejected: {len(dataset.rejected)} rows, listed in {REJECTED_FILE}.")
     for row in dataset.unreadable[:_PRINTED_ROWS]:
-        print(f"Counts as absent: line {row.line} (id {row.id}): {row.problem}")
+        say(f"Counts as absent: line {row.line} (id {row.id}): {row.problem}")
     if len(dataset.unreadable) > _PRINTED_ROWS:
-        print(f"Counts as absent: {len(dataset.unreadable) - _PRINTED_ROWS} more rows.")
+        say(f"Counts as absent: {len(dataset.unreadable) - _PRINTED_ROWS} more rows.")
     for warning in dataset.warnings:
-        print(f"Warning: {warning}")
+        say(f"Warning: {warning}")

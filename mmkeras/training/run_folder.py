@@ -1,5 +1,6 @@
 """The run folder: created, locked, resumed, or refused if it holds something else."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,7 @@ import yaml
 
 from mmkeras.config import Config, to_dict
 from mmkeras.config.validation import AUTO
+from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras, read_manifest
 from mmkeras.files import exclusive_lock, unused_path, write_text
@@ -141,9 +143,26 @@ def write_config(folder: Path, config: Config) -> None:
     write_text(folder / CONFIG_FILE, text)
 
 
-def data_name(table: Path | None) -> str:
-    """Returns the name of the rows in the manifest."""
-    return str(table.resolve()) if table else DEMO_DATA
+def data_name(table: Any) -> str:
+    """Returns the name of the rows in the manifest: a path, or type and content."""
+    if table is None:
+        return DEMO_DATA
+    if isinstance(table, str | os.PathLike):
+        return str(Path(table).resolve())
+    source = open_table(table)
+    return f"{source.name} {source.fingerprint()[:16]}"
+
+
+@contextmanager
+def opened_run(folder: Path, config: Config, table: Any) -> Iterator[bool]:
+    """Locks a run folder and checks what it holds; yields whether the run is finished.
+
+    Raises:
+        UserError: As `locked_folder` and `check_unchanged`.
+    """
+    with locked_folder(folder):
+        check_unchanged(folder, config, data_name(table))
+        yield is_finished(folder)
 
 
 def has_started(folder: Path) -> bool:

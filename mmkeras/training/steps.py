@@ -2,8 +2,10 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ import tensorflow as tf
 from mmkeras import schema
 from mmkeras.config import Config, to_dict
 from mmkeras.config.schedule import batch_rows
+from mmkeras.console import say
 from mmkeras.data.feature_cache import cached_features
 from mmkeras.data.input_pipeline import (
     COLUMNS,
@@ -45,15 +48,23 @@ from mmkeras.training.distributed import (
 from mmkeras.training.fit import fit
 from mmkeras.training.linear import fit_linear
 from mmkeras.training.prepare_run import RunData, prepare_run
+from mmkeras.training.process_state import restored_state, set_seeds
 
 _GOLDEN_ROWS = 256  # upper limit; `golden_batches` picks the most complete ones
 _FILE_DELAY_S = 90  # a network disk can show a new file as late as this
 
 
-def train(folder: Path, config: Config, table: Path | None) -> None:
+@restored_state()
+def train(
+    folder: Path,
+    config: Config,
+    table: Any,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> None:
     """Runs the remaining steps of a run, from ingest to report.
 
-    Without a table it uses the demo data set.
+    The table is anything that `open_table` takes; None is the demo data set. The
+    process is left as it was: see `restored_state`.
 
     Example:
         with run_folder.locked_folder(folder):
@@ -62,7 +73,7 @@ def train(folder: Path, config: Config, table: Path | None) -> None:
     strategy()  # with several workers, before TensorFlow does anything else
     with translate_worker_errors():
         run_data = prepare_run(folder, config, table)
-    train_on(folder, run_data)
+    train_on(folder, replace(run_data, callbacks=tuple(callbacks)))
 
 
 def train_on(folder: Path, run_data: RunData) -> None:
@@ -76,7 +87,7 @@ def train_on(folder: Path, run_data: RunData) -> None:
     base_path = folder / schema.EXPORT_DIR
     if latest_version(base_path) is None:
         export(trained_model, golden_rows(run_data), base_path)
-        print(f"Export: verified, {base_path}.")
+        say(f"Export: verified, {base_path}.")
     unimodal = {}
     if config.evaluate.trained_alone:
         unimodal = _train_unimodal(folder, run_data)
@@ -102,7 +113,7 @@ def _train_unimodal(folder: Path, run_data: RunData) -> dict[str, np.ndarray]:
         subfolder.mkdir(parents=True, exist_ok=True)
         run_folder.write_config(subfolder, unimodal.config)
         preprocessing_state.save(unimodal.state, subfolder / schema.ANALYSIS_FILE)
-        print(f"A model on {m} alone: {subfolder}.")
+        say(f"A model on {m} alone: {subfolder}.")
         trained_model, _ = fit_model(subfolder, unimodal)
         predictions = predict_split(trained_model, unimodal.dataset, schema.TEST)
         probabilities[m] = predictions.probabilities
@@ -122,6 +133,7 @@ def _with_branch(run_data: RunData, branch: str) -> RunData:
     )
 
 
+@restored_state()
 def train_as_worker(
     folder: Path, local_folder: Path, config: Config, table: Path | None
 ) -> None:
@@ -193,9 +205,7 @@ def _new_model(folder, run_data) -> keras.Model:
     content = to_dict(config), run_data.dataset.content, progress
     assert_same_on_all_workers(json.dumps(content, default=str))
     # Not 0: tf.data's shuffle then compares its own seed, a tensor, in Python.
-    keras.utils.set_random_seed(config.seed + 1)
-    if not tf.config.list_physical_devices("GPU"):  # free on CPUs
-        tf.config.experimental.enable_op_determinism()
+    set_seeds(config.seed + 1)
     model = _build(config, state, config.train.precision, strategy())
     enable_replica_sync(model)
     return model
@@ -207,7 +217,7 @@ def _fit(folder, run_data, model) -> list[dict]:
         fit_linear(model, train)
         return []
     folders = folder / schema.CHECKPOINTS_DIR, folder / schema.LOGS_DIR
-    return fit(model, train, val, *folders).history
+    return fit(model, train, val, *folders, run_data.callbacks).history
 
 
 def _build(config, state, precision, distribution) -> keras.Model:
