@@ -7,6 +7,7 @@ from keras import layers, ops
 
 from mmkeras.config import Config
 from mmkeras.layers.sequence import FullMask
+from mmkeras.layers.temperature import Temperature
 from mmkeras.modalities.column import Branch
 from mmkeras.modalities.columns import build_branches, build_columns
 from mmkeras.modalities.preprocessing_state import (
@@ -19,24 +20,6 @@ from mmkeras.models.fusion import average_classifiers, fuse
 from mmkeras.schema import EMBEDDING, PRESENT, PROBABILITIES
 
 HEAD, TEMPERATURE = "head", "temperature"
-
-
-@keras.saving.register_keras_serializable(package="mmkeras")
-class Temperature(layers.Layer):
-    """Division of logits by one number, fitted on validation rows after training.
-
-    Shapes: (B, C) float32 to (B, C).
-
-    Source: Guo et al., 2017, https://arxiv.org/abs/1706.04599.
-    """
-
-    def build(self, shape):
-        self.temperature = self.add_weight(
-            name="temperature", shape=(), initializer="ones", trainable=False
-        )
-
-    def call(self, logits):
-        return logits / self.temperature
 
 
 def build_model(config: Config, state: PreprocessingState) -> keras.Model:
