@@ -1,6 +1,5 @@
 """Output of long steps: lines and progress bars, which the Python API turns off."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -30,15 +29,14 @@ def say(*texts: str, **options: Any) -> None:
         print(*texts, **options)
 
 
-def warn(texts: Iterable[str]) -> None:
-    """Prints warnings on stderr, one per line, unless the output is off."""
-    for text in texts:
-        say(f"Warning: {text}", file=sys.stderr)
-
-
-def progress(rows: Iterable | None = None, desc: str = "", **options: Any) -> Any:
+def progress(
+    rows: Iterable | None = None,
+    desc: str = "",
+    total: int | None = None,
+    **options: Any,
+) -> Any:
     """Returns a bar of tqdm, shown on a terminal only, unless the output is off."""
     from tqdm import tqdm
 
     is_off = True if _IS_QUIET.get() else None  # None: off where there is no terminal
-    return tqdm(rows, desc, disable=is_off, **options)
+    return tqdm(rows, desc, total, disable=is_off, **options)

@@ -54,8 +54,8 @@ def with_labels(table: Any, labels: Iterable[Any], config: TableConfig) -> Table
     rows = sum(1 for _ in table.read(table.columns[:1]))
     if rows != len(cells):
         raise UserError(
-            f"{table.name} has {rows} rows, and there are {len(cells)} labels. Give one "
-            "label per row."
+            f"{table.name} has {rows} rows, and there are {len(cells)} labels. Give "
+            "one label per row."
         )
 
     def read(used):
@@ -109,5 +109,7 @@ def _with_validation(table: Table, validation: Table, config: TableConfig) -> Ta
 
 
 def _changed(table, columns, read) -> Table:
-    hash_content = lambda: hash_records(chain([(-1, repr(columns))], read(columns)))  # noqa: E731
+    def hash_content():
+        return hash_records(chain([(-1, repr(columns))], read(columns)))
+
     return replace(table, columns=columns, read=read, hash_content=hash_content)
