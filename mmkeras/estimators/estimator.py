@@ -41,6 +41,7 @@ from mmkeras.schema import (
     STATUS,
     TEST,
 )
+from mmkeras.training.process_state import errors_only
 from mmkeras.training.run_folder import opened_run
 from mmkeras.training.steps import train
 
@@ -219,7 +220,7 @@ class Estimator(BaseEstimator):
         self._check_fitted()
         reads, parts, warnings = [], [], RowWarnings()
         predictor, config = self._predictor, self.config_
-        with output(verbose=False):
+        with errors_only(), output(verbose=False):
             for batch, outputs in predict_table(predictor, config, table, warnings):
                 reads += batch
                 parts.append([outputs[name] for name in names])
@@ -271,7 +272,7 @@ class Estimator(BaseEstimator):
             return self._metrics()["metrics"]
         if label is not None:
             table = with_labels(table, label, self.config_.table)
-        with TemporaryDirectory() as tmp_folder, output(verbose):
+        with TemporaryDirectory() as tmp_folder, errors_only(), output(verbose):
             folder = Path(path or tmp_folder)
             rows = table, folder, split, on_bad_row
             metrics = evaluate_table(model, self.folder_, *rows)
@@ -287,7 +288,7 @@ class Estimator(BaseEstimator):
         a page.
         """
         warnings = RowWarnings()
-        with output(verbose=False):
+        with errors_only(), output(verbose=False):
             pairs = list(explain_table(self.trained_model, table, rows, warnings))
         columns = self.trained_model.preprocessor.columns
         self.warnings_ = warnings.texts(columns)

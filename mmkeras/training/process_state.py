@@ -29,8 +29,19 @@ def set_seeds(seed: int) -> None:
 
 
 @contextmanager
+def errors_only() -> Iterator[None]:
+    """Lets TensorFlow log errors only, in a block."""
+    level = tf.get_logger().level
+    tf.get_logger().setLevel("ERROR")
+    try:
+        yield
+    finally:
+        tf.get_logger().setLevel(level)
+
+
+@contextmanager
 def restored_state() -> Iterator[None]:
-    """Restores seeds, determinism and the log level after a block.
+    """Restores seeds and determinism after a block, in which errors are logged only.
 
     One thread at a time is in such a block; others wait.
 
@@ -38,16 +49,14 @@ def restored_state() -> Iterator[None]:
         with restored_state():
             set_seeds(1)
     """
-    with _LOCK:
-        eager, logger = context.context(), tf.get_logger()
+    with _LOCK, errors_only():
+        eager = context.context()
         python, numpy = random.getstate(), np.random.get_state()
         seed, generator = eager._seed, getattr(eager, "_rng", None)  # of eager ops
         was_deterministic = determinism.is_op_determinism_enabled()
-        level = logger.level
         try:
             yield
         finally:
-            logger.setLevel(level)
             if not was_deterministic:
                 determinism.disable_op_determinism()
             tf.random.set_seed(seed)

@@ -143,7 +143,6 @@ def train_as_worker(
         LostWorkerError: Another worker is gone.
         UserError: Another worker has different settings or rows.
     """
-    tf.get_logger().setLevel("ERROR")
     run_folder.copy_started_run(folder, local_folder)  # before the chief continues
     strategy()
     with translate_worker_errors():

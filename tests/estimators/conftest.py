@@ -16,7 +16,8 @@ TINY = {
     "fusion.units": 8,
     "train.batch_size": 8,
     "train.passes": 1,
-    "train.learning_rate": 0.01,
+    "train.learning_rate": 0.03,
+    "train.warmup_epochs": 0.0,
     "table.workers": 1,
     "evaluate.bootstrap_resamples": 20,
     "evaluate.worst_errors": 2,
@@ -26,7 +27,7 @@ TINY = {
 
 def new_classifier(**settings):
     """Returns an estimator of the real architecture at its smallest."""
-    settings = {"epochs": 2, **settings}
+    settings = {"epochs": 12, **settings}
     return mmkeras.MultimodalClassifier("small-concat", settings=TINY, **settings)
 
 

@@ -10,14 +10,14 @@ from sklearn.model_selection import cross_val_score
 
 import mmkeras
 from mmkeras.predict import predict
-from tests.estimators.conftest import TINY, new_classifier
+from tests.estimators.conftest import new_classifier
 from tests.program_harness import read_csv
 
 
 def test_a_frame_with_images_in_memory_is_learned(fitted, frame):
     assert list(fitted.classes_) == ["green", "red"]
     assert fitted.score(frame) > 0.8
-    assert len(fitted.history_) == 2 and fitted.warnings_ == []
+    assert len(fitted.history_) == 12 and fitted.warnings_ == []
     assert fitted.report() == fitted.folder_ / "report.html"
     assert fitted.report().is_file()
 
@@ -103,7 +103,7 @@ def test_a_finished_run_is_not_trained_again_and_other_rows_are_refused(fitted, 
     assert again.history_ == fitted.history_
     with pytest.raises(mmkeras.UserError, match="holds a run on 'DataFrame"):
         clone(fitted).fit(frame.head(39), label="colour")
-    with pytest.raises(mmkeras.UserError, match="epochs=2, and this one has epochs=3"):
+    with pytest.raises(mmkeras.UserError, match="epochs=12, and this one has epochs=3"):
         clone(fitted).set_params(epochs=3).fit(frame, label="colour")
 
 
@@ -162,7 +162,7 @@ def test_labels_as_an_array_keep_their_type_in_cross_val_score(texts):
     y = np.array([i % 2 for i in range(40)])
     X = texts[["text"]]
     settings = {"cv": 2, "scoring": "accuracy", "error_score": "raise"}
-    scores = cross_val_score(new_classifier(epochs=8), X, y, **settings)
+    scores = cross_val_score(new_classifier(), X, y, **settings)
     assert scores.shape == (2,) and scores.min() > 0.9
 
 
@@ -195,7 +195,7 @@ def test_callbacks_and_validation_rows_reach_keras_and_nothing_is_printed(
 def test_several_labels_are_lists(texts):
     y = [["a"], ["b"], ["a", "b"], ["b"]] * 10
     X = texts[["text"]].assign(text=[" ".join(labels) for labels in y])
-    model = new_classifier(epochs=12, train__monitor="val_auc").fit(X, y)
+    model = new_classifier(train__monitor="val_auc").fit(X, y)
     assert model.predict(X)[:4] == y[:4] and model.score(X, y) > 0.9
 
 

@@ -6,7 +6,7 @@ from tests.estimators.conftest import new_classifier
 
 
 def test_each_fold_is_tested_once_and_resumed(texts, tmp_path):
-    model = new_classifier(epochs=8)
+    model = new_classifier()
     arguments = {"label": "label", "folds": 2, "path": tmp_path / "folds"}
     result = mmkeras.cross_validate(model, texts, **arguments)
     accuracy = result["metrics"]["accuracy"]
