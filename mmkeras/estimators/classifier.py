@@ -7,7 +7,7 @@ from sklearn.base import ClassifierMixin
 
 from mmkeras.errors import UserError
 from mmkeras.estimators.estimator import Estimator
-from mmkeras.estimators.training_table import label_cells, with_labels
+from mmkeras.estimators.training_table import label_cells
 from mmkeras.evaluation.metrics import correct_rows
 from mmkeras.modalities.preprocessing_state import MULTILABEL, target
 from mmkeras.schema import LABEL, LABEL_SEPARATOR, PROBABILITIES, STATUS
@@ -74,9 +74,7 @@ class MultimodalClassifier(ClassifierMixin, Estimator):
         Raises:
             UserError: A row has no label, or the table cannot be used.
         """
-        if label is not None:
-            table = with_labels(table, label, self.config_.table)
-        reads, outputs = self._outputs(table, PROBABILITIES)
+        reads, outputs = self._outputs(self._labeled(table, label), PROBABILITIES)
         state = self.trained_model.state
         labels = [LABEL_SEPARATOR.join(read.row.labels) for read in reads]
         check_labels(labels)

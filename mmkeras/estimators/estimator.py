@@ -1,9 +1,9 @@
-"""Base of the estimators: settings, training in a run folder, predictions."""
+"""Base of the estimators: training in a run folder, and what a model gives."""
 
 import json
 import shutil
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,14 +12,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from sklearn.base import BaseEstimator
 
-from mmkeras.cli import build_config
-from mmkeras.config import Config
 from mmkeras.console import output, say
 from mmkeras.data.example_reader import RowContent
 from mmkeras.environment.extras import check_extras
 from mmkeras.errors import UserError
+from mmkeras.estimators.configured_estimator import ConfiguredEstimator
 from mmkeras.estimators.explanations import Explanations
 from mmkeras.estimators.row_predictions import (
     RowWarnings,
@@ -45,10 +43,8 @@ from mmkeras.training.process_state import errors_only
 from mmkeras.training.run_folder import opened_run
 from mmkeras.training.steps import train
 
-_NAMED = ("preset", "path", "settings")  # parameters that are no settings
 
-
-class Estimator(BaseEstimator):
+class Estimator(ConfiguredEstimator):
     """Estimator in the manner of scikit-learn, trained in a run folder.
 
     A table is a path or URI of any format, a pandas DataFrame, a pyarrow.Table, a list
@@ -62,65 +58,6 @@ class Estimator(BaseEstimator):
         history_: One dictionary of metrics per epoch.
         warnings_: Warnings of the last table that was read.
     """
-
-    _task: dict[str, str] = {}  # settings that the class determines
-
-    def __init__(
-        self,
-        preset: str | None = None,
-        *,
-        path: str | Path | None = None,
-        settings: Config | Mapping[str, Any] | None = None,
-        **more: Any,
-    ):
-        """Sets what `fit` trains.
-
-        Args:
-            preset: Name of `mmkeras.presets`; None is resnet50-concat.
-            path: Run folder, new or to be resumed; None is a temporary folder, which
-                lives as long as this object.
-            settings: Values by dotted name, such as {"text.encoder": "lstm"}; or a
-                Config in the place of a preset.
-            **more: The same with "__" for the dot: text__encoder="lstm", epochs=3,
-                columns={"title": "text"}. They win over `settings`.
-
-        Raises:
-            UserError: A setting does not exist, or a value is not possible.
-        """
-        self.preset, self.path, self.settings, self._more = preset, path, settings, more
-        self.build_config()
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Returns the arguments of the constructor."""
-        return {**{name: getattr(self, name) for name in _NAMED}, **self._more}
-
-    def set_params(self, **params: Any) -> "Estimator":
-        """Changes arguments of the constructor.
-
-        Raises:
-            UserError: As the constructor.
-        """
-        self.__init__(**{**self.get_params(), **params})
-        return self
-
-    def build_config(self, **values: Any) -> Config:
-        """Returns all settings; `values` win.
-
-        Raises:
-            UserError: As the constructor.
-        """
-        settings, defaults = self.settings or {}, None
-        if isinstance(settings, Config):
-            settings, defaults = {}, settings
-            if self.preset is not None:
-                raise UserError(
-                    f"preset='{self.preset}' and settings=Config(...) exclude each "
-                    "other. Give one of them."
-                )
-        more = {name.replace("__", "."): value for name, value in self._more.items()}
-        preset = {} if self.preset is None else {"preset": self.preset}
-        values = {**preset, **settings, **self._task, **more, **values}
-        return build_config(values, defaults)
 
     def fit(
         self,
@@ -189,6 +126,11 @@ class Estimator(BaseEstimator):
 
     def _set_labels(self, labels: Any) -> None:
         """Sets what depends on the labels as they were given to `fit`."""
+
+    def _labeled(self, table: Any, label: Any) -> Any:
+        """Returns the table with labels, if they are given apart from it."""
+        settings = self.trained_model.config.table
+        return table if label is None else with_labels(table, label, settings)
 
     def _check_fitted(self) -> None:
         if "_trained_model" not in self.__dict__:
@@ -270,8 +212,7 @@ class Estimator(BaseEstimator):
         model = self.trained_model
         if table is None:
             return self._metrics()["metrics"]
-        if label is not None:
-            table = with_labels(table, label, self.config_.table)
+        table = self._labeled(table, label)
         with TemporaryDirectory() as tmp_folder, errors_only(), output(verbose):
             folder = Path(path or tmp_folder)
             rows = table, folder, split, on_bad_row

@@ -8,7 +8,6 @@ from sklearn.metrics import r2_score
 
 from mmkeras.estimators.classifier import check_labels
 from mmkeras.estimators.estimator import Estimator
-from mmkeras.estimators.training_table import with_labels
 from mmkeras.schema import STATUS
 
 _VALUE = "value"  # output of the served signature
@@ -47,9 +46,7 @@ class MultimodalRegressor(RegressorMixin, Estimator):
         Raises:
             UserError: A row has no label, or the table cannot be used.
         """
-        if label is not None:
-            table = with_labels(table, label, self.config_.table)
-        reads, outputs = self._outputs(table, _VALUE)
+        reads, outputs = self._outputs(self._labeled(table, label), _VALUE)
         labels = [read.row.label_cell.strip() for read in reads]
         check_labels(labels)
         return float(r2_score(list(map(float, labels)), outputs[_VALUE]))
