@@ -10,7 +10,7 @@ from mmkeras.cli import build_config
 from mmkeras.config import Config
 from mmkeras.errors import UserError
 
-_NAMED = ("preset", "path", "settings")  # parameters that are no settings
+_NAMED = ("preset", "path", "settings", "encoders")  # parameters that are no settings
 
 
 class ConfiguredEstimator(BaseEstimator):
@@ -24,6 +24,7 @@ class ConfiguredEstimator(BaseEstimator):
         *,
         path: str | Path | None = None,
         settings: Config | Mapping[str, Any] | None = None,
+        encoders: Mapping[str, Any] | None = None,
         **more: Any,
     ):
         """Sets what `fit` trains.
@@ -34,13 +35,17 @@ class ConfiguredEstimator(BaseEstimator):
                 lives as long as this object.
             settings: Values by dotted name, such as {"text.encoder": "lstm"}; or a
                 Config in the place of a preset.
+            encoders: Column -> its encoder in the place of the one of the settings: a
+                keras.Model, of which a copy is trained, or a function from the shape
+                of a row of its input to one. It returns (B, D).
             **more: The same with "__" for the dot: text__encoder="lstm", epochs=3,
                 columns={"title": "text"}. They win over `settings`.
 
         Raises:
             UserError: A setting does not exist, or a value is not possible.
         """
-        self.preset, self.path, self.settings, self._more = preset, path, settings, more
+        self.preset, self.path, self.settings = preset, path, settings
+        self.encoders, self._more = encoders, more
         self.build_config()
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:

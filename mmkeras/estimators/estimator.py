@@ -98,7 +98,7 @@ class Estimator(ConfiguredEstimator):
         with output(verbose):
             with opened_run(folder, config, table) as is_finished:
                 if not is_finished:
-                    train(folder, config, table, callbacks)
+                    train(folder, config, table, callbacks, self.encoders)
             say(run_summary(folder))
         return self.attach(folder, load_trained(folder), labels)
 

@@ -1,6 +1,7 @@
 """Keras models of a run: encoders, fusion and head, built from the settings."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 import keras
 from keras import layers, ops
@@ -17,12 +18,16 @@ from mmkeras.modalities.preprocessing_state import (
 )
 from mmkeras.models.auxiliary_heads import auxiliary_outputs, unimodal_logits
 from mmkeras.models.fusion import average_classifiers, fuse
+from mmkeras.models.own_encoder import Encoder, apply_encoder, check_encoders
 from mmkeras.schema import EMBEDDING, PRESENT, PROBABILITIES
 
 HEAD, TEMPERATURE = "head", "temperature"
+_NONE = MappingProxyType({})
 
 
-def build_model(config: Config, state: PreprocessingState) -> keras.Model:
+def build_model(
+    config: Config, state: PreprocessingState, encoders: Mapping[str, Encoder] = _NONE
+) -> keras.Model:
     """Builds the complete model: preprocessed inputs to probabilities.
 
     Inputs, by key of the branch: what its preprocessing gives, such as (B, S, S, 3)
@@ -32,20 +37,28 @@ def build_model(config: Config, state: PreprocessingState) -> keras.Model:
 
     Encoders that can be frozen (backbones) and the rest (the "head") are nested models,
     so that a frozen encoder's output can be computed once and the head trained alone.
+    `encoders`, branch -> its encoder, replace those of the settings; they belong to the
+    head.
+
+    Raises:
+        UserError: One of `encoders` cannot be used.
 
     Example:
         config = small_concat()  # of mmkeras.config.presets
         model = build_model(config, fit_preprocessing(dataset, config))
     """
     branches = list_branches(config, state)
+    check_encoders(encoders, [branch.name for branch in branches])
     inputs = {b.key: _input(b, state) for b in branches}
     inputs[PRESENT] = keras.Input((len(branches),), name=PRESENT)
     head_inputs = dict(inputs)
     for branch in branches:
+        if branch.name in encoders:
+            continue
         if backbone := branch.build_backbone(config.fusion.takes_tokens):
             backbone.trainable = not branch.is_frozen
             head_inputs[branch.key] = backbone(inputs[branch.key])
-    head = build_head(config, state, head_inputs)
+    head = build_head(config, state, head_inputs, encoders)
     return keras.Model(inputs, head(head_inputs)[PROBABILITIES], name="mmkeras")
 
 
@@ -61,7 +74,10 @@ def _input(branch, state):
 
 
 def build_head(
-    config: Config, state: PreprocessingState, like: dict[str, keras.KerasTensor]
+    config: Config,
+    state: PreprocessingState,
+    like: dict[str, keras.KerasTensor],
+    encoders: Mapping[str, Encoder] = _NONE,
 ) -> keras.Model:
     """Builds the model after the backbones.
 
@@ -75,7 +91,10 @@ def build_head(
     }
     present = inputs[PRESENT]
     parts = list_branches(config, state)
-    branches = {b.name: _encode_branch(b, inputs[b.key], config, state) for b in parts}
+    branches = {
+        b.name: _encode_branch(b, inputs[b.key], config, state, encoders.get(b.name))
+        for b in parts
+    }
     keys = {b.name: b.key for b in parts}
     fused = fuse(list(branches.values()), present, config.fusion)
     units = 1 if state.task == BINARY else len(state.classes)
@@ -95,10 +114,13 @@ def build_head(
     return keras.Model(inputs, outputs, name=HEAD)
 
 
-def _encode_branch(branch, x, config, state):
+def _encode_branch(branch, x, config, state, encoder=None):
     """Returns one vector (B, D), or tokens and mask where fusion takes tokens."""
     tokens = config.fusion.takes_tokens
-    x = branch.build_encoder(x, state.columns, tokens)
+    if encoder is None:
+        x = branch.build_encoder(x, state.columns, tokens)
+    else:
+        x = apply_encoder(encoder, branch.name, x, tokens)
     if not tokens or isinstance(x, list | tuple):
         return x
     if len(x.shape) == 2:  # a vector is one token

@@ -1,6 +1,7 @@
 """Rows of a run, checked and analyzed, and the files that describe them."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ class RunData:
 
     Attributes:
         callbacks: Callbacks of Keras for the model of all branches.
+        encoders: Branch -> encoder of the user, in the place of the settings.
     """
 
     dataset: Dataset
     preprocessor: Preprocessor
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
+    encoders: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> Config:

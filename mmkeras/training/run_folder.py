@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -83,6 +83,25 @@ def check_unchanged(folder: Path, config: Config, data: str) -> None:
         raise UserError(
             f"'{folder}' holds a run with {name}={before}, and this one has "
             f"{name}={now}. Give another --output, or the same settings to go on."
+        )
+
+
+def check_encoders(folder: Path, config: Config, names: Sequence[str]) -> None:
+    """Checks that encoders of the user, by branch, are those of a started run.
+
+    Raises:
+        UserError: They are not, or a setting needs the encoders of the settings.
+    """
+    before = read_manifest(folder).get("own_encoders", [])
+    if has_started(folder) and before != sorted(names):
+        raise UserError(
+            f"'{folder}' holds a run with the encoders {before} of a Python program, "
+            f"and this one has {sorted(names)}. Give the same ones, or another folder."
+        )
+    if names and config.evaluate.trained_alone:
+        raise UserError(
+            "evaluate.trained_alone=true trains the encoders of the settings, and "
+            f"{', '.join(names)} has its own. Unset one of the two."
         )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,20 +60,26 @@ def train(
     config: Config,
     table: Any,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    encoders: Mapping[str, Any] | None = None,
 ) -> None:
     """Runs the remaining steps of a run, from ingest to report.
 
     The table is anything that `open_table` takes; None is the demo data set. The
-    process is left as it was: see `restored_state`.
+    process is left as it was: see `restored_state`. `encoders` are those of
+    `build_model`; a started run needs the same again.
 
     Example:
         with run_folder.locked_folder(folder):
             train(folder, small_concat(), Path("rows.csv"))
     """
     strategy()  # with several workers, before TensorFlow does anything else
+    encoders = dict(encoders or {})
+    run_folder.check_encoders(folder, config, list(encoders))
     with translate_worker_errors():
         run_data = prepare_run(folder, config, table)
-    train_on(folder, replace(run_data, callbacks=tuple(callbacks)))
+    run_manifest.write_manifest(folder, own_encoders=sorted(encoders))
+    own = {"callbacks": tuple(callbacks), "encoders": encoders}
+    train_on(folder, replace(run_data, **own))
 
 
 def train_on(folder: Path, run_data: RunData) -> None:
@@ -186,7 +192,7 @@ def fit_model(folder: Path, run_data: RunData) -> tuple[TrainedModel, list[dict]
     # Variables of a multi-worker strategy need all workers, and only the chief goes on.
     if config.train.precision != "float32" or read_cluster().workers > 1:
         weights = model.get_weights()
-        model = _build(config, state, "float32", tf.distribute.get_strategy())
+        model = _build(run_data, "float32", tf.distribute.get_strategy())
         model.set_weights(weights)
     dataset, preprocessor = run_data.dataset, run_data.preprocessor
     val = Batches(dataset=dataset, preprocessor=preprocessor, split=schema.VAL)
@@ -196,8 +202,7 @@ def fit_model(folder: Path, run_data: RunData) -> tuple[TrainedModel, list[dict]
 
 
 def _new_model(folder, run_data) -> keras.Model:
-    config, state = run_data.config, run_data.state
-    rows = run_data.dataset.rows[schema.TRAIN]
+    config, rows = run_data.config, run_data.dataset.rows[schema.TRAIN]
     devices = strategy().num_replicas_in_sync
     check_divisible_batch(batch_rows(rows, config.train.batch_size, devices))
     progress = vars(read_state(folder / schema.CHECKPOINTS_DIR))
@@ -205,7 +210,7 @@ def _new_model(folder, run_data) -> keras.Model:
     assert_same_on_all_workers(json.dumps(content, default=str))
     # Not 0: tf.data's shuffle then compares its own seed, a tensor, in Python.
     set_seeds(config.seed + 1)
-    model = _build(config, state, config.train.precision, strategy())
+    model = _build(run_data, config.train.precision, strategy())
     enable_replica_sync(model)
     return model
 
@@ -219,12 +224,12 @@ def _fit(folder, run_data, model) -> list[dict]:
     return fit(model, train, val, *folders, run_data.callbacks).history
 
 
-def _build(config, state, precision, distribution) -> keras.Model:
+def _build(run_data, precision, distribution) -> keras.Model:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
         with distribution.scope():
-            return build_model(config, state)
+            return build_model(run_data.config, run_data.state, run_data.encoders)
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -287,7 +292,9 @@ def _summary(run_data, trained_model, history) -> dict[str, str]:
         "Parameters": f"{trained_model.model.count_params():,}",
         "Epochs": str(len(history)),
         **{
-            f"Branch {name}": branch.describe()
+            f"Branch {name}": "own encoder"
+            if name in run_data.encoders
+            else branch.describe()
             for name, branch in run_data.preprocessor.branches.items()
         },
         "Optimizer": optimizer,

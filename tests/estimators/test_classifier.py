@@ -175,11 +175,17 @@ class Epochs(keras.callbacks.Callback):
         self.rows.append(logs["val_loss"])
 
 
-def test_callbacks_and_validation_rows_reach_keras_and_nothing_is_printed(
+def own_encoder(shape):
+    layers = [keras.Input(shape), keras.layers.Dense(3, name="mine")]
+    return keras.Sequential(layers, name="own")
+
+
+def test_callbacks_validation_rows_and_an_own_encoder_reach_keras_in_silence(
     texts, capfd, tmp_path
 ):
     epochs, y = Epochs(), texts.label.tolist()
-    model = new_classifier(table__test_share=0.2)
+    settings = {"path": tmp_path / "run", "encoders": {"text": own_encoder}}
+    model = new_classifier(table__test_share=0.2, **settings)
     X, X_val = texts[["text"]][:30], texts[["text"]][30:]
     model.fit(X, y[:30], validation_data=(X_val, y[30:]), callbacks=[epochs])
     model.predict(X)
@@ -187,9 +193,8 @@ def test_callbacks_and_validation_rows_reach_keras_and_nothing_is_printed(
     manifest = json.loads((model.folder_ / "manifest.json").read_text())
     assert manifest["rows"] == {"train": 24, "val": 10, "test": 6}
     assert capfd.readouterr() == ("", "")
-    folder = model.folder_
-    del model
-    assert not folder.exists()
+    loaded = mmkeras.load(tmp_path / "run").model.get_layer("head")
+    assert loaded.get_layer("own").get_layer("mine").units == 3
 
 
 def test_several_labels_are_lists(texts):
@@ -218,7 +223,10 @@ def test_nothing_stays_set_and_a_second_fit_is_the_same(texts):
     assert [first, tf.random.uniform([]).numpy()] == expected
     a, b = (model.predict_proba(texts) for model in runs)
     np.testing.assert_array_equal(a, b)
-    assert runs[0].folder_ != runs[1].folder_
+    folders = [model.folder_ for model in runs]
+    assert folders[0] != folders[1]
+    del model, runs
+    assert not any(folder.exists() for folder in folders)
     # Without determinism this op accepts no seed.
     tf.random.set_seed(None)
     tf.random.uniform([])

@@ -5,6 +5,7 @@ from mmkeras.errors import UserError
 from tests.estimators.conftest import new_classifier
 
 
+@pytest.mark.slow
 def test_each_fold_is_tested_once_and_resumed(texts, tmp_path):
     model = new_classifier()
     arguments = {"label": "label", "folds": 2, "path": tmp_path / "folds"}
