@@ -49,9 +49,8 @@ def apply_encoder(
         model = encoder(tuple(x.shape[1:]))
         if not isinstance(model, keras.Model):
             kind = type(model).__name__
-            raise UserError(
-                f"encoders['{name}'] must return a keras.Model, not {kind}."
-            )
+            text = f"encoders['{name}'] must return a keras.Model, not {kind}."
+            raise UserError(text)
     try:
         result = model(ops.cast(x, model.inputs[0].dtype))
     except ValueError as error:

@@ -225,7 +225,7 @@ def test_nothing_stays_set_and_a_second_fit_is_the_same(texts):
     np.testing.assert_array_equal(a, b)
     folders = [model.folder_ for model in runs]
     assert folders[0] != folders[1]
-    del model, runs
+    del runs
     assert not any(folder.exists() for folder in folders)
     # Without determinism this op accepts no seed.
     tf.random.set_seed(None)
