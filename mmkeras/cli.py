@@ -4,12 +4,12 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import yaml
 
@@ -43,12 +43,37 @@ def choose_preset(argv: Sequence[str], *, has_demo: bool = False) -> Config:
     for content in reversed(contents):
         name = name or content.get("preset")
     has_table = any("data" in content for content in (values, *contents))
-    name = name or (DEMO if has_demo and not has_table else Config().preset)
+    return find_preset(name or (DEMO if has_demo and not has_table else ""))
+
+
+def find_preset(name: str) -> Config:
+    """Returns the settings of a preset; "" is the default one.
+
+    Raises:
+        UserError: There is none of this name.
+    """
+    name = name or Config().preset
     if not isinstance(name, str) or name not in PRESETS:
         raise UserError(
             f"There is no preset '{name}'.{did_you_mean(str(name), list(PRESETS))}"
         )
     return PRESETS[name]()
+
+
+def build_config(values: Mapping[str, Any], defaults: Config | None = None) -> Config:
+    """Returns settings from values by dotted name, checked as a command line is.
+
+    `defaults` are those of `values["preset"]`, unless given.
+
+    Raises:
+        UserError: A setting does not exist, or a value is not possible.
+
+    Example:
+        build_config({"preset": "small-concat", "text.encoder": "lstm", "epochs": 3})
+    """
+    parser = Parser()
+    add_settings(parser, defaults or find_preset(values.get("preset", "")))
+    return build(Config, vars(parser.convert_all(dict(sorted(values.items())))))
 
 
 def add_settings(parser: Parser, preset: Config, kind: type[Config] = Config) -> None:

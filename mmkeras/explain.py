@@ -2,14 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.config import check
-from mmkeras.data.table import warn_absent
 from mmkeras.environment.tensorflow_import import import_tensorflow
-from mmkeras.errors import Examples, warn_of_faults
 from mmkeras.files import (
     atomic_folder,
     check_output_folder,
@@ -61,25 +58,16 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
     Example:
         explain(Path("runs/a"), Path("rows.csv"), Path("explained"), rows=8)
     """
-    from tqdm import tqdm
-
     import_tensorflow()
-    from mmkeras.data.example_reader import unlabeled_rows
-    from mmkeras.explanation.explainer import Explainer
+    from mmkeras.estimators.row_predictions import RowWarnings, explain_table
     from mmkeras.explanation.page import as_json, build_card, write_explanations
     from mmkeras.export.inference import load_trained
 
     trained_model = load_trained(folder)
     config, columns = trained_model.config, trained_model.preprocessor.columns
-    reader, table_rows = unlabeled_rows(table, config)
-    explainer, cards, content = Explainer(trained_model), [], []
-    present, faults = set(), Examples()
-    reads = map(reader.read, islice(table_rows, rows))
+    cards, content, warnings = [], [], RowWarnings()
     with atomic_folder(output.absolute()) as tmp_folder:
-        for read in tqdm(reads, "Explaining", rows, disable=None, leave=False):
-            present |= read.row.present
-            faults.add(read.faults)
-            explanation = explainer.explain(read)
+        for read, explanation in explain_table(trained_model, table, rows, warnings):
             content.append(as_json(read, explanation))
             cards.append(build_card(read, explanation, columns))
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
@@ -87,7 +75,7 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
         title = f"Explained predictions of {config.preset}"
         is_share = bool(trained_model.state.classes)
         write_explanations(tmp_folder / EXPLANATIONS_PAGE, title, cards, is_share)
-    print_warnings([*warn_absent(columns, present), *warn_of_faults(faults)])
+    print_warnings(warnings.texts(columns))
     return len(cards)
 
 

@@ -7,13 +7,11 @@ from pathlib import Path
 from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.data.predictions_csv import (
     format_value,
-    merge_status,
     prediction_row,
     predictions_header,
 )
-from mmkeras.data.table import check_columns, warn_absent
+from mmkeras.data.table import check_columns
 from mmkeras.environment.tensorflow_import import import_tensorflow
-from mmkeras.errors import Examples, warn_of_faults
 from mmkeras.files import atomic_csv, check_output_file, check_table
 from mmkeras.schema import (
     LABEL,
@@ -24,8 +22,6 @@ from mmkeras.schema import (
     UNREADABLE,
     VALUE,
 )
-
-_BATCH_ROWS = 64
 
 
 def main(argv: Sequence[str]) -> int:
@@ -61,43 +57,28 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
     Example:
         predict(Path("runs/a"), Path("rows.csv"), Path("predictions.csv"))
     """
-    from tqdm import tqdm
-
     import_tensorflow()
-    from mmkeras.data.example_reader import read_batches
+    from mmkeras.estimators.row_predictions import RowWarnings, predict_table
     from mmkeras.export.inference import Predictor, load_trained
 
     trained_model = load_trained(folder)
-    config, state = trained_model.config, trained_model.state
+    config, warnings = trained_model.config, RowWarnings()
     check_columns(table, list(trained_model.preprocessor.columns))
     predictor = Predictor(trained_model)
     rows = unreadable = 0
-    present, faults = set(), Examples()
-    with (
-        atomic_csv(output) as writer,
-        tqdm(desc="Predicting", unit="row", disable=None) as progress,
-    ):
-        writer.writerow(predictions_header(state.classes))
-        for batch in read_batches(table, config, _BATCH_ROWS):
-            for row in _prediction_rows(predictor, batch):
+    with atomic_csv(output) as writer:
+        writer.writerow(predictions_header(trained_model.state.classes))
+        for batch, outputs in predict_table(predictor, config, table, warnings):
+            for row in _prediction_rows(batch, outputs):
                 writer.writerow(row)
                 unreadable += UNREADABLE in row[4]
-            for read in batch:
-                present |= read.row.present
-                faults.add(read.faults)
             rows += len(batch)
-            progress.update(len(batch))
-    print_warnings([*warn_absent(predictor.columns, present), *warn_of_faults(faults)])
+    print_warnings(warnings.texts(predictor.columns))
     return rows, unreadable
 
 
-def _prediction_rows(predictor, batch) -> Iterator[list[str]]:
-    from mmkeras.data.example_reader import batch_data
-
-    data = batch_data(predictor.columns, batch)
-    outputs = predictor(data)
+def _prediction_rows(batch, outputs) -> Iterator[list[str]]:
     for i, read in enumerate(batch):
-        status = outputs[STATUS][i].decode()
         if VALUE in outputs:
             label, probabilities = read.row.label_cell.strip(), ()
             predicted = format_value(outputs[VALUE][i]), math.nan
@@ -105,7 +86,7 @@ def _prediction_rows(predictor, batch) -> Iterator[list[str]]:
             label = LABEL_SEPARATOR.join(read.row.labels)
             predicted = outputs[LABEL][i].decode(), outputs[SCORE][i]
             probabilities = outputs[PROBABILITIES][i]
-        status = merge_status(status, read.status, read.row.problem)
+        status = outputs[STATUS][i]
         yield prediction_row(read.row.id, label, *predicted, status, probabilities)
 
 

@@ -71,10 +71,9 @@ def main(argv: Sequence[str]) -> int:
         return _cross_validate(folder, config, table, parsed.folds, argv)
     if not cluster.is_chief:
         return _train_as_worker(folder, config, table)
-    with run_folder.locked_folder(folder):
-        check_no_folds(folder)
-        run_folder.check_unchanged(folder, config, run_folder.data_name(table))
-        if run_folder.is_finished(folder):
+    check_no_folds(folder)
+    with run_folder.opened_run(folder, config, table) as is_finished:
+        if is_finished:
             print(f"The run in '{folder}' is finished already; nothing was trained.")
             print(summary.run_summary(folder))
             return 0

@@ -10,9 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = {
-    "mmkeras": "errors schema names s3 full_disk files path_patterns config "
+    "mmkeras": "errors schema names console s3 full_disk files path_patterns config "
     "environment cli layers reports modalities data models export evaluation "
-    "explanation training experiments",
+    "explanation training experiments estimators",
     "pipeline": "settings fingerprint components graph runtime compiler local kubeflow",
     "serving.client": "",
     "serving.server": "errors deadline configs metrics models engine grpc rest server",

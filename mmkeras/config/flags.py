@@ -185,12 +185,20 @@ class Parser(argparse.ArgumentParser):
         texts, unknown = self.split([self._current_name(arg) for arg in args])
         if unknown:
             raise UserError(self._unknown_flag(unknown))
+        contents = [read_yaml(path) for path in texts.pop(FILES, [])]
+        # "text" before "text.dropout", which wins.
+        return self.convert_all(*contents, dict(sorted(texts.items())))
+
+    def convert_all(self, *contents: Mapping[str, Any]) -> argparse.Namespace:
+        """Returns the values of all flags by name; later contents win.
+
+        Raises:
+            UserError: A name or a value is wrong.
+        """
         values: dict[str, Any] = {}
-        for path in texts.pop(FILES, []):
-            for name, value in read_yaml(path).items():
+        for content in contents:
+            for name, value in content.items():
                 self._set(values, name, value)
-        for name in sorted(texts):  # "text" before "text.dropout", which wins
-            self._set(values, name, texts[name])
         for flag in self.flags.values():
             if flag.is_required and flag.name not in values:
                 raise UserError(f"{flag.label} is needed; see --help.")

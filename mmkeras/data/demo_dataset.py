@@ -8,6 +8,7 @@ the same for each, so that only fusion classifies nearly all.
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -92,9 +93,9 @@ def default_folder() -> Path:
     return default_cache_dir() / f"embedded-{VERSION}"
 
 
-def table_or_demo(table: Path | None) -> Path:
+def table_or_demo(table: Any) -> Any:
     """Returns the table, or for None that of the data set in the user's cache."""
-    return table or make_dataset(default_folder()) / TABLE_FILE
+    return make_dataset(default_folder()) / TABLE_FILE if table is None else table
 
 
 def make_dataset(folder: Path, rows: int = ROWS, seed: int = 0) -> Path:

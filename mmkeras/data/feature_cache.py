@@ -6,8 +6,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
+from mmkeras.console import progress
 from mmkeras.data.dataset import Dataset
 from mmkeras.data.ingest import cache_dir
 from mmkeras.data.input_pipeline import branch_batches
@@ -39,12 +39,11 @@ def cached_features(
         return path
     folder.mkdir(parents=True, exist_ok=True)
     steps = -(-dataset.rows[split] // config.train.batch_size)
-    batches = tqdm(
+    batches = progress(
         branch_batches(dataset, preprocessor, branch, split),
         f"Features of {branch}, {split}",
         steps,
         unit="batch",
-        disable=None,
     )
     # Not predict_on_batch: with several replicas each would predict all rows.
     encode = tf.function(lambda x: encoder(x, training=False), autograph=False)

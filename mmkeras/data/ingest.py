@@ -7,9 +7,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from mmkeras.config import Config
+from mmkeras.console import progress, say
 from mmkeras.data.dataset import Dataset, load_dataset, summarize_shards
 from mmkeras.data.example_reader import RowReader
 from mmkeras.data.ingest_plan import IngestPlan, plan_ingest
@@ -58,7 +58,7 @@ def _wait_for(lock: FileLock):
     try:
         return lock.acquire(blocking=False)
     except Timeout:
-        print("Waiting for another process that ingests the table.", file=sys.stderr)
+        say("Waiting for another process that ingests the table.", file=sys.stderr)
         return lock.acquire()
 
 
@@ -68,7 +68,7 @@ def _write(plan: IngestPlan, folder: Path) -> None:
         tmp_folder.chmod(0o700)  # training data is private
         reader = RowReader(plan.folder, plan.config)
         rows = sum(len(shard.rows) for shard in plan.shards)
-        with tqdm(desc="Checking rows", total=rows, unit="row", disable=None) as bar:
+        with progress(desc="Checking rows", total=rows, unit="row") as bar:
             summaries = [
                 write_shard(shard, str(tmp_folder), reader, bar.update)
                 for shard in plan.shards

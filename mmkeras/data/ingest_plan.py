@@ -112,7 +112,7 @@ def plan_ingest(
         splits = [TEST] * len(rows)
         if not rows:
             raise UserError(
-                f"'{table}' has no row of the split {only}. Give another split."
+                f"'{source.name}' has no row of the split {only}. Give another split."
             )
     else:
         warnings, splits = _assign_splits(rows, rejected, all_rows, config)

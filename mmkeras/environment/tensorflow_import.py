@@ -34,11 +34,18 @@ def import_tensorflow() -> None:
     """
     if "tensorflow" in sys.modules:
         return
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3") < "3":
+    level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "")
+    if level and level < "3":
         import tensorflow  # noqa: F401
-    else:
+
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # read once, by the import
+    try:
         with filter_stderr():
             import tensorflow  # noqa: F401
+    finally:
+        if not level:
+            del os.environ["TF_CPP_MIN_LOG_LEVEL"]
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from mmkeras.console import progress
 from mmkeras.data.dataset import Dataset
 from mmkeras.data.input_pipeline import COLUMNS, read_rows
 from mmkeras.data.predictions_csv import (
@@ -57,14 +57,13 @@ def predict_split(
     predictor, parts, columns, vectors = Predictor(trained_model), [], [], []
     files = dataset.files(split)
     rows = read_rows(files, predictor.columns.values()).batch(_BATCH_ROWS).prefetch(1)
-    progress = tqdm(
+    batches = progress(
         rows.as_numpy_iterator(),
         f"Predicting {split}",
         -(-dataset.rows[split] // _BATCH_ROWS),
-        disable=None,
         leave=False,
     )
-    for batch in progress:
+    for batch in batches:
         result = predictor(batch[COLUMNS])
         parts.append({k: result[k] for k in prediction_names(trained_model.state)})
         if len(vectors) * _BATCH_ROWS < _VECTOR_ROWS:

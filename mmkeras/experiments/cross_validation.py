@@ -64,7 +64,7 @@ def cross_validate(
         "rows": list(Counter(sorted(fold_of_row)).values()),
         "groups": _count_groups(rows),
         "seed": config.seed,
-        **_summarize([read_metrics(run.folder) for run in runs]),
+        **summarize([read_metrics(run.folder) for run in runs]),
     }
     write_text(folder / FOLDS_FILE, json.dumps(content, indent=1))
     predicted_rows = _pool_predictions(folder, runs, rows)
@@ -124,7 +124,7 @@ def _train(run, progress):
     print(f"{score}, {time}", flush=True)
 
 
-def _summarize(results: list[dict]) -> dict:
+def summarize(results: list[dict]) -> dict:
     """Returns mean and deviation of each metric, and of the baselines' scores."""
     key = score_text_of(results[0]["metrics"]).key
     folds = [result["baselines"] for result in results]

@@ -1,0 +1,58 @@
+"""Keras layers of mmkeras, each usable on its own.
+
+Keras loads a saved model only if its layers have been imported. This package imports
+all of them: `import mmkeras.layers`, and then `keras.models.load_model(path)`.
+
+Example:
+    vector = mmkeras.layers.TokenPooling("attention")(tokens, mask)
+"""
+
+from importlib import import_module
+from typing import Any
+
+from mmkeras.layers.replica_dropout import Dropout
+from mmkeras.layers.sequence import (
+    FullMask,
+    PositionEmbedding,
+    TokenPooling,
+    transformer_block,
+)
+from mmkeras.layers.temperature import Temperature
+
+# Layers beside the models and encoders that they belong to. Their modules import this
+# package, so that they are looked up when all of them are complete.
+_ELSEWHERE = {
+    "CategoryEmbedding": "mmkeras.modalities.tabular.embedding",
+    "ChunkedMean": "mmkeras.modalities.audio.encoder",
+    "ClassifierAverage": "mmkeras.models.fusion.late",
+    "ColourHistogram": "mmkeras.modalities.image.histograms",
+    "FrozenBatchNorm": "mmkeras.modalities.image.applications",
+    "MissingEmbedding": "mmkeras.models.fusion.missing_modality",
+    "MissingToken": "mmkeras.models.fusion.missing_modality",
+    "ModalityDropout": "mmkeras.models.fusion.missing_modality",
+    "NumberTokens": "mmkeras.modalities.tabular.embedding",
+    "OrientedGradients": "mmkeras.modalities.image.histograms",
+    "PeriodicEmbedding": "mmkeras.modalities.tabular.embedding",
+    "Standardize": "mmkeras.models.fusion.vector_fusion",
+    "UnitVector": "mmkeras.models.auxiliary_heads",
+    "ZeroMissing": "mmkeras.models.fusion.missing_modality",
+}
+__all__ = [
+    "Dropout",
+    "FullMask",
+    "PositionEmbedding",
+    "Temperature",
+    "TokenPooling",
+    "transformer_block",
+]
+__all__ += sorted(_ELSEWHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(_ELSEWHERE[name]), name)
+
+
+for _module in sorted(set(_ELSEWHERE.values())):
+    import_module(_module)

@@ -1,44 +1,32 @@
 """Keras models of a run: encoders, fusion and head, built from the settings."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
 import keras
 from keras import layers, ops
 
 from mmkeras.config import Config
 from mmkeras.layers.sequence import FullMask
+from mmkeras.layers.temperature import Temperature
 from mmkeras.modalities.column import Branch
 from mmkeras.modalities.columns import build_branches, build_columns
 from mmkeras.modalities.preprocessing_state import REGRESSION, PreprocessingState
 from mmkeras.models.auxiliary_heads import auxiliary_outputs, unimodal_logits
 from mmkeras.models.fusion import average_classifiers, fuse
+from mmkeras.models.own_encoder import Encoder, apply_encoder, check_encoders
 from mmkeras.models.tasks import head_activation, head_units
 from mmkeras.schema import EMBEDDING, PRESENT, PROBABILITIES
 
 HEAD, TEMPERATURE = "head", "temperature"
 # Of the names of backbones, after the keys of their inputs, which have no point.
 _ENCODER, _SEPARATOR = "_encoder", "."
+_NONE = MappingProxyType({})
 
 
-@keras.saving.register_keras_serializable(package="mmkeras")
-class Temperature(layers.Layer):
-    """Division of logits by one number, fitted on validation rows after training.
-
-    Shapes: (B, C) float32 to (B, C).
-
-    Source: Guo et al., 2017, https://arxiv.org/abs/1706.04599.
-    """
-
-    def build(self, shape):
-        self.temperature = self.add_weight(
-            name="temperature", shape=(), initializer="ones", trainable=False
-        )
-
-    def call(self, logits):
-        return logits / self.temperature
-
-
-def build_model(config: Config, state: PreprocessingState) -> keras.Model:
+def build_model(
+    config: Config, state: PreprocessingState, encoders: Mapping[str, Encoder] = _NONE
+) -> keras.Model:
     """Builds the complete model: preprocessed inputs to probabilities.
 
     Inputs, by key of the branch: what its preprocessing gives, such as (B, S, S, 3)
@@ -48,22 +36,28 @@ def build_model(config: Config, state: PreprocessingState) -> keras.Model:
 
     Encoders that can be frozen (backbones) and the rest (the "head") are nested models,
     so that a frozen encoder's output can be computed once and the head trained alone.
+    `encoders`, branch -> its encoder, replace those of the settings; they belong to the
+    head.
+
+    Raises:
+        UserError: One of `encoders` cannot be used.
 
     Example:
         config = small_concat()  # of mmkeras.config.presets
         model = build_model(config, fit_preprocessing(dataset, config))
     """
     branches = list_branches(config, state)
+    check_encoders(encoders, [branch.name for branch in branches])
     inputs = {b.key: _input(b, state) for b in branches}
     inputs[PRESENT] = keras.Input((len(branches),), name=PRESENT)
     head_inputs = dict(inputs)
-    for group in _groups(branches):
+    for group in _groups(b for b in branches if b.name not in encoders):
         if backbone := group[0].build_backbone(config.fusion.takes_tokens):
             backbone.name = _backbone_name(branch.key for branch in group)
             backbone.trainable = not group[0].is_frozen
             for branch in group:
                 head_inputs[branch.key] = backbone(inputs[branch.key])
-    head = build_head(config, state, head_inputs)
+    head = build_head(config, state, head_inputs, encoders)
     return keras.Model(inputs, head(head_inputs)[PROBABILITIES], name="mmkeras")
 
 
@@ -92,7 +86,10 @@ def _input(branch, state):
 
 
 def build_head(
-    config: Config, state: PreprocessingState, like: dict[str, keras.KerasTensor]
+    config: Config,
+    state: PreprocessingState,
+    like: dict[str, keras.KerasTensor],
+    encoders: Mapping[str, Encoder] = _NONE,
 ) -> keras.Model:
     """Builds the model after the backbones.
 
@@ -106,7 +103,10 @@ def build_head(
     }
     present = inputs[PRESENT]
     parts = list_branches(config, state)
-    branches = {b.name: _encode_branch(b, inputs[b.key], config, state) for b in parts}
+    branches = {
+        b.name: _encode_branch(b, inputs[b.key], config, state, encoders.get(b.name))
+        for b in parts
+    }
     keys = {b.name: b.key for b in parts}
     fused = fuse(list(branches.values()), present, config.fusion)
     units, activation = head_units(state), head_activation(state.task)
@@ -126,10 +126,13 @@ def build_head(
     return keras.Model(inputs, outputs, name=HEAD)
 
 
-def _encode_branch(branch, x, config, state):
+def _encode_branch(branch, x, config, state, encoder=None):
     """Returns one vector (B, D), or tokens and mask where fusion takes tokens."""
     tokens = config.fusion.takes_tokens
-    x = branch.build_encoder(x, state.columns, tokens)
+    if encoder is None:
+        x = branch.build_encoder(x, state.columns, tokens)
+    else:
+        x = apply_encoder(encoder, branch.name, x, tokens)
     if not tokens or isinstance(x, list | tuple):
         return x
     if len(x.shape) == 2:  # a vector is one token

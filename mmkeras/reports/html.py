@@ -1,6 +1,7 @@
 """Self-contained HTML pages that share one style."""
 
 import base64
+import html
 import math
 from pathlib import Path
 from typing import Any
@@ -45,3 +46,9 @@ def data_uri(content: bytes, kind: str) -> str:
 
 def is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
+
+
+def embedded_page(path: Path, height_px: int = 600) -> str:
+    """Returns a page as an <iframe>, whose style does not change that of a notebook."""
+    page = html.escape(path.read_text(encoding="utf-8"))
+    return f'<iframe srcdoc="{page}" width="100%" height="{height_px}"></iframe>'

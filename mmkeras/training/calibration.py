@@ -6,6 +6,7 @@ import tensorflow as tf
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, softmax
 
+from mmkeras.console import say
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.evaluation.metrics import MIN_PROBABILITY, log_losses
 from mmkeras.models.model import set_temperature
@@ -35,7 +36,7 @@ def calibrate(model: keras.Model, batches: Batches, task: str) -> None:
     )
     temperature = fit_temperature(targets, probabilities, task)
     set_temperature(model, temperature)
-    print(
+    say(
         f"Calibration: temperature {temperature:.2f} from {len(targets):,} validation "
         "rows, with a prior that keeps it near 1 if they are few."
     )

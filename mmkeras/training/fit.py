@@ -2,12 +2,14 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import keras
 
 from mmkeras.config import Config, TrainConfig
+from mmkeras.console import say
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.errors import UserError
 from mmkeras.files import write_text
@@ -100,13 +102,18 @@ def is_better(monitor: str, value: float, best_value: float) -> bool:
 
 
 def fit(
-    model: keras.Model, train: Batches, val: Batches, folder: Path, logs: Path
+    model: keras.Model,
+    train: Batches,
+    val: Batches,
+    folder: Path,
+    logs: Path,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> TrainingState:
     """Trains from the latest checkpoint on, and loads the weights of the kept epoch.
 
     If the batches have cached outputs of frozen encoders, only the rest of the model is
     trained; a second phase fine-tunes the full model. The checkpoints are in `folder`;
-    `logs` is for TensorBoard.
+    `logs` is for TensorBoard. `callbacks` come before those of the run.
 
     Example:
         history = fit(model, train, val, run / "checkpoints", run / "logs").history
@@ -115,7 +122,7 @@ def fit(
     state = read_state(folder)
     try:
         if not state.finished:
-            _phases(model, train, val, state, checkpoints, logs)
+            _phases(model, train, val, state, checkpoints, logs, callbacks)
     finally:  # also after an interrupt, even in the middle of a checkpoint
         on_disk = read_state(folder)
         if on_disk.history:
@@ -147,11 +154,11 @@ def _trained_part(model, train, state) -> keras.Model:
         )
 
 
-def _phases(model, train, val, state, checkpoints, logs):
+def _phases(model, train, val, state, checkpoints, logs, callbacks):
     config = train.config
     if state.phase == 1:
         part = _trained_part(model, train, state)
-        _phase(part, train, val, config.epochs, state, checkpoints, logs)
+        _phase(part, train, val, config.epochs, state, checkpoints, logs, callbacks)
     if not config.train.fine_tune_epochs or not train.features:
         return
     for key in train.feature_keys:
@@ -164,10 +171,10 @@ def _phases(model, train, val, state, checkpoints, logs):
     raw = [replace(batches, features={}) for batches in (train, val)]
     part = _trained_part(model, train, state)
     epochs = config.train.fine_tune_epochs
-    _phase(part, *raw, epochs, state, checkpoints, logs)
+    _phase(part, *raw, epochs, state, checkpoints, logs, callbacks)
 
 
-def _phase(model, train, val, epochs, state, checkpoints, logs):
+def _phase(model, train, val, epochs, state, checkpoints, logs, callbacks):
     config, settings = train.config, train.config.train
     peak = settings.learning_rate
     if state.phase == 2:
@@ -193,12 +200,12 @@ def _phase(model, train, val, epochs, state, checkpoints, logs):
     tensorboard = keras.callbacks.TensorBoard(
         str(logs / f"phase{state.phase}"), write_graph=False, profile_batch=0
     )
-    callbacks = [tensorboard, epoch_end]
+    callbacks = [*callbacks, tensorboard, epoch_end]
     name = progress_name(config, state.phase)
     train_epochs(model, train, val, range(state.epochs_done, epochs), callbacks, name)
     if state.epochs_done < epochs:
         extreme = "lowest" if settings.monitor == "val_loss" else "highest"
-        print(
+        say(
             f"Stopped after {state.epochs_done} of {epochs} epochs: {settings.monitor} "
             f"was {extreme} in epoch {state.best_epoch}."
         )

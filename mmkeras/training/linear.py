@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mmkeras.console import say
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.evaluation.baselines import fit_logistic_regression
 from mmkeras.evaluation.ridge import fit_ridge
@@ -47,7 +48,7 @@ def fit_linear(model: keras.Model, train: Batches) -> None:
     head.get_layer("fused").set_weights([regression.mean, regression.deviation])
     head.get_layer("logits").set_weights([kernel, bias])
     iterations = f", {regression.iterations:,} iterations"
-    print(
+    say(
         f"{name} regression: {len(features):,} of {train.rows:,} training rows, "
         f"{features.shape[1]:,} features{iterations * (state.task != REGRESSION)}."
     )

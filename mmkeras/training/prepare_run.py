@@ -1,10 +1,15 @@
 """Rows of a run, checked and analyzed, and the files that describe them."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import keras
 
 from mmkeras.config import Config, to_dict
 from mmkeras.config.schedule import describe_schedule, with_schedule
+from mmkeras.console import say
 from mmkeras.data import demo_dataset
 from mmkeras.data.columns import describe_roles, find_columns
 from mmkeras.data.dataset import Dataset, bad_rows_csv, with_columns
@@ -28,10 +33,17 @@ _PRINTED_ROWS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """Checked rows, and the preprocessing that was fitted to the training rows."""
+    """Checked rows, and the preprocessing that was fitted to the training rows.
+
+    Attributes:
+        callbacks: Callbacks of Keras for the model of all branches.
+        encoders: Branch -> encoder of the user, in the place of the settings.
+    """
 
     dataset: Dataset
     preprocessor: Preprocessor
+    callbacks: tuple[keras.callbacks.Callback, ...] = ()
+    encoders: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> Config:
@@ -42,8 +54,10 @@ class RunData:
         return self.preprocessor.state
 
 
-def prepare_run(folder: Path, config: Config, table: Path | None) -> RunData:
+def prepare_run(folder: Path, config: Config, table: Any) -> RunData:
     """Checks the rows, fits the preprocessing, and writes both to the run folder.
+
+    The table is anything that `open_table` takes; None is the demo data set.
 
     Example:
         run_data = prepare_run(folder, small_concat(), Path("rows.csv"))
@@ -51,9 +65,9 @@ def prepare_run(folder: Path, config: Config, table: Path | None) -> RunData:
     check_files(config.files)
     rows = demo_dataset.table_or_demo(table)
     resolved, roles = find_columns(rows, config)
-    print(describe_roles(roles))
+    say(describe_roles(roles))
     if note := open_table(rows, cache_dir=config.table.cache_dir or None).note:
-        print(f"Table: {note}.")
+        say(f"Table: {note}.")
     fetch_pretrained(resolved)
     dataset = ingest(rows, config)
     state = fit_preprocessing(dataset, config)
@@ -101,7 +115,7 @@ def write_run_header(
     )
     _print_data(dataset, state)
     if config.fusion.kind != "linear":
-        print(describe_schedule(config, rows, devices))
+        say(describe_schedule(config, rows, devices))
     return RunData(dataset=dataset, preprocessor=Preprocessor(config, state))
 
 
@@ -158,12 +172,12 @@ def _print_data(dataset, state):
     labels = f"{len(state.classes)} classes ({state.task})"
     if scale := state.label_scale:
         labels = f"regression, labels of {scale.mean:.4g} ± {scale.deviation:.4g}"
-    print(f"Data: {rows} rows; {', '.join(dataset.columns)}; {labels}.")
+    say(f"Data: {rows} rows; {', '.join(dataset.columns)}; {labels}.")
     if dataset.rejected:
-        print(f"Rejected: {len(dataset.rejected)} rows, listed in {REJECTED_FILE}.")
+        say(f"Rejected: {len(dataset.rejected)} rows, listed in {REJECTED_FILE}.")
     for row in dataset.unreadable[:_PRINTED_ROWS]:
-        print(f"Counts as absent: line {row.line} (id {row.id}): {row.problem}")
+        say(f"Counts as absent: line {row.line} (id {row.id}): {row.problem}")
     if len(dataset.unreadable) > _PRINTED_ROWS:
-        print(f"Counts as absent: {len(dataset.unreadable) - _PRINTED_ROWS} more rows.")
+        say(f"Counts as absent: {len(dataset.unreadable) - _PRINTED_ROWS} more rows.")
     for warning in dataset.warnings:
-        print(f"Warning: {warning}")
+        say(f"Warning: {warning}")

@@ -4,7 +4,8 @@ import sys
 import time
 
 import keras
-from tqdm import tqdm
+
+from mmkeras.console import progress, say
 
 
 class Progress(keras.callbacks.Callback):
@@ -21,13 +22,12 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self._epochs, self._steps, self._epoch = epochs, steps, epochs[0]
         self._start_s = 0.0
-        self._bar = tqdm(
+        self._bar = progress(
             desc=name,
             initial=epochs[0] * steps,
             total=(epochs[-1] + 1) * steps,
             unit="step",
             file=sys.stdout,
-            disable=None,  # unless on a terminal
         )
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -45,7 +45,7 @@ class Progress(keras.callbacks.Callback):
         if self._bar.disable:
             metrics = ", ".join(f"{name} {x:.4g}" for name, x in values.items())
             seconds = time.perf_counter() - self._start_s
-            print(f"Epoch {number}: {metrics} ({seconds:.1f} s)", flush=True)
+            say(f"Epoch {number}: {metrics} ({seconds:.1f} s)", flush=True)
         else:
             shown = {k: v for k, v in values.items() if k == "val_loss"}
             self._bar.set_postfix({"epoch": number, **shown})

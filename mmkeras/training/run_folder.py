@@ -1,7 +1,8 @@
 """The run folder: created, locked, resumed, or refused if it holds something else."""
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -13,6 +14,7 @@ import yaml
 
 from mmkeras.config import Config, to_dict
 from mmkeras.config.validation import AUTO
+from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras, read_manifest
 from mmkeras.files import exclusive_lock, unused_path, write_text
@@ -85,6 +87,25 @@ def check_unchanged(folder: Path, config: Config, data: str) -> None:
         )
 
 
+def check_encoders(folder: Path, config: Config, names: Sequence[str]) -> None:
+    """Checks that encoders of the user, by branch, are those of a started run.
+
+    Raises:
+        UserError: They are not, or a setting needs the encoders of the settings.
+    """
+    before = read_manifest(folder).get("own_encoders", [])
+    if has_started(folder) and before != sorted(names):
+        raise UserError(
+            f"'{folder}' holds a run with the encoders {before} of a Python program, "
+            f"and this one has {sorted(names)}. Give the same ones, or another folder."
+        )
+    if names and config.evaluate.trained_alone:
+        raise UserError(
+            "evaluate.trained_alone=true trains the encoders of the settings, and "
+            f"{', '.join(names)} has its own. Unset one of the two."
+        )
+
+
 def differing_settings(folder: Path, config: Config) -> dict[str, tuple[Any, Any]]:
     """Returns name -> (value of a started run, value in `config`) where they differ.
 
@@ -143,9 +164,26 @@ def write_config(folder: Path, config: Config) -> None:
     write_text(folder / CONFIG_FILE, text)
 
 
-def data_name(table: Path | None) -> str:
-    """Returns the name of the rows in the manifest."""
-    return str(table.resolve()) if table else DEMO_DATA
+def data_name(table: Any) -> str:
+    """Returns the name of the rows in the manifest: a path, or type and content."""
+    if table is None:
+        return DEMO_DATA
+    if isinstance(table, str | os.PathLike):
+        return str(Path(table).resolve())
+    source = open_table(table)
+    return f"{source.name} {source.fingerprint()[:16]}"
+
+
+@contextmanager
+def opened_run(folder: Path, config: Config, table: Any) -> Iterator[bool]:
+    """Locks a run folder and checks what it holds; yields whether the run is finished.
+
+    Raises:
+        UserError: As `locked_folder` and `check_unchanged`.
+    """
+    with locked_folder(folder):
+        check_unchanged(folder, config, data_name(table))
+        yield is_finished(folder)
 
 
 def has_started(folder: Path) -> bool:

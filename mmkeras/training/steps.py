@@ -2,8 +2,10 @@
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ import tensorflow as tf
 from mmkeras import schema
 from mmkeras.config import Config, to_dict
 from mmkeras.config.schedule import batch_rows
+from mmkeras.console import say
 from mmkeras.data.feature_cache import cached_features
 from mmkeras.data.input_pipeline import (
     COLUMNS,
@@ -46,24 +49,38 @@ from mmkeras.training.distributed import (
 from mmkeras.training.fit import fit
 from mmkeras.training.linear import fit_linear
 from mmkeras.training.prepare_run import RunData, prepare_run
+from mmkeras.training.process_state import restored_state, set_seeds
 
 _GOLDEN_ROWS = 256  # upper limit; `golden_batches` picks the most complete ones
 _FILE_DELAY_S = 90  # a network disk can show a new file as late as this
 
 
-def train(folder: Path, config: Config, table: Path | None) -> None:
+@restored_state()
+def train(
+    folder: Path,
+    config: Config,
+    table: Any,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    encoders: Mapping[str, Any] | None = None,
+) -> None:
     """Runs the remaining steps of a run, from ingest to report.
 
-    Without a table it uses the demo data set.
+    The table is anything that `open_table` takes; None is the demo data set. The
+    process is left as it was: see `restored_state`. `encoders` are those of
+    `build_model`; a started run needs the same again.
 
     Example:
         with run_folder.locked_folder(folder):
             train(folder, small_concat(), Path("rows.csv"))
     """
     strategy()  # with several workers, before TensorFlow does anything else
+    encoders = dict(encoders or {})
+    run_folder.check_encoders(folder, config, list(encoders))
     with translate_worker_errors():
         run_data = prepare_run(folder, config, table)
-    train_on(folder, run_data)
+    run_manifest.write_manifest(folder, own_encoders=sorted(encoders))
+    own = {"callbacks": tuple(callbacks), "encoders": encoders}
+    train_on(folder, replace(run_data, **own))
 
 
 def train_on(folder: Path, run_data: RunData) -> None:
@@ -77,7 +94,7 @@ def train_on(folder: Path, run_data: RunData) -> None:
     base_path = folder / schema.EXPORT_DIR
     if latest_version(base_path) is None:
         export(trained_model, golden_rows(run_data), base_path)
-        print(f"Export: verified, {base_path}.")
+        say(f"Export: verified, {base_path}.")
     unimodal = {}
     if config.evaluate.trained_alone:
         unimodal = _train_unimodal(folder, run_data)
@@ -103,7 +120,7 @@ def _train_unimodal(folder: Path, run_data: RunData) -> dict[str, np.ndarray]:
         subfolder.mkdir(parents=True, exist_ok=True)
         run_folder.write_config(subfolder, unimodal.config)
         preprocessing_state.save(unimodal.state, subfolder / schema.ANALYSIS_FILE)
-        print(f"A model on {m} alone: {subfolder}.")
+        say(f"A model on {m} alone: {subfolder}.")
         trained_model, _ = fit_model(subfolder, unimodal)
         predictions = predict_split(trained_model, unimodal.dataset, schema.TEST)
         probabilities[m] = predictions.probabilities
@@ -123,6 +140,7 @@ def _with_branch(run_data: RunData, branch: str) -> RunData:
     )
 
 
+@restored_state()
 def train_as_worker(
     folder: Path, local_folder: Path, config: Config, table: Path | None
 ) -> None:
@@ -132,7 +150,6 @@ def train_as_worker(
         LostWorkerError: Another worker is gone.
         UserError: Another worker has different settings or rows.
     """
-    tf.get_logger().setLevel("ERROR")
     run_folder.copy_started_run(folder, local_folder)  # before the chief continues
     strategy()
     with translate_worker_errors():
@@ -176,7 +193,7 @@ def fit_model(folder: Path, run_data: RunData) -> tuple[TrainedModel, list[dict]
     # Variables of a multi-worker strategy need all workers, and only the chief goes on.
     if config.train.precision != "float32" or read_cluster().workers > 1:
         weights = model.get_weights()
-        model = _build(config, state, "float32", tf.distribute.get_strategy())
+        model = _build(run_data, "float32", tf.distribute.get_strategy())
         model.set_weights(weights)
     dataset, preprocessor = run_data.dataset, run_data.preprocessor
     val = Batches(dataset=dataset, preprocessor=preprocessor, split=schema.VAL)
@@ -187,18 +204,15 @@ def fit_model(folder: Path, run_data: RunData) -> tuple[TrainedModel, list[dict]
 
 
 def _new_model(folder, run_data) -> keras.Model:
-    config, state = run_data.config, run_data.state
-    rows = run_data.dataset.rows[schema.TRAIN]
+    config, rows = run_data.config, run_data.dataset.rows[schema.TRAIN]
     devices = strategy().num_replicas_in_sync
     check_divisible_batch(batch_rows(rows, config.train.batch_size, devices))
     progress = vars(read_state(folder / schema.CHECKPOINTS_DIR))
     content = to_dict(config), run_data.dataset.content, progress
     assert_same_on_all_workers(json.dumps(content, default=str))
     # Not 0: tf.data's shuffle then compares its own seed, a tensor, in Python.
-    keras.utils.set_random_seed(config.seed + 1)
-    if not tf.config.list_physical_devices("GPU"):  # free on CPUs
-        tf.config.experimental.enable_op_determinism()
-    model = _build(config, state, config.train.precision, strategy())
+    set_seeds(config.seed + 1)
+    model = _build(run_data, config.train.precision, strategy())
     enable_replica_sync(model)
     return model
 
@@ -209,15 +223,15 @@ def _fit(folder, run_data, model) -> list[dict]:
         fit_linear(model, train)
         return []
     folders = folder / schema.CHECKPOINTS_DIR, folder / schema.LOGS_DIR
-    return fit(model, train, val, *folders).history
+    return fit(model, train, val, *folders, run_data.callbacks).history
 
 
-def _build(config, state, precision, distribution) -> keras.Model:
+def _build(run_data, precision, distribution) -> keras.Model:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
         with distribution.scope():
-            return build_model(config, state)
+            return build_model(run_data.config, run_data.state, run_data.encoders)
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -281,7 +295,9 @@ def _summary(run_data, trained_model, history) -> dict[str, str]:
         "Parameters": f"{trained_model.model.count_params():,}",
         "Epochs": str(len(history)),
         **{
-            f"Branch {name}": branch.describe()
+            f"Branch {name}": "own encoder"
+            if name in run_data.encoders
+            else branch.describe()
             for name, branch in run_data.preprocessor.branches.items()
         },
         "Optimizer": optimizer,

@@ -27,8 +27,8 @@ def open_table(source: Any, *, cache_dir: str | Path | None = None) -> Table:
 
     Args:
         source: Path or URI of a file, "-" for the standard input, a folder, a pandas
-            DataFrame, a pyarrow.Table, a list of dictionaries, or a dictionary of
-            columns.
+            DataFrame, a pyarrow.Table, a list of dictionaries, a dictionary of
+            columns, or an opened table, which is returned.
         cache_dir: Folder for copies of Parquet columns with bytes or vectors; None is
             mmkeras.files.default_cache_dir().
 
@@ -40,6 +40,8 @@ def open_table(source: Any, *, cache_dir: str | Path | None = None) -> Table:
         for number, cells in open_table("rows.parquet").records():
             print(number, cells)
     """
+    if isinstance(source, Table):
+        return source
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         cache_dir = Path(cache_dir or default_cache_dir())

@@ -1,0 +1,81 @@
+"""Constructor of the estimators: settings by name, as scikit-learn keeps them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sklearn.base import BaseEstimator
+
+from mmkeras.cli import build_config
+from mmkeras.config import Config
+from mmkeras.errors import UserError
+
+_NAMED = ("preset", "path", "settings", "encoders")  # parameters that are no settings
+
+
+class ConfiguredEstimator(BaseEstimator):
+    """Estimator whose parameters are the settings of mmkeras, checked at once."""
+
+    _task: dict[str, str] = {}  # settings that the class determines
+
+    def __init__(
+        self,
+        preset: str | None = None,
+        *,
+        path: str | Path | None = None,
+        settings: Config | Mapping[str, Any] | None = None,
+        encoders: Mapping[str, Any] | None = None,
+        **more: Any,
+    ):
+        """Sets what `fit` trains.
+
+        Args:
+            preset: Name of `mmkeras.presets`; None is resnet50-concat.
+            path: Run folder, new or to be resumed; None is a temporary folder, which
+                lives as long as this object.
+            settings: Values by dotted name, such as {"text.encoder": "lstm"}; or a
+                Config in the place of a preset.
+            encoders: Column -> its encoder in the place of the one of the settings: a
+                keras.Model, of which a copy is trained, or a function from the shape
+                of a row of its input to one. It returns (B, D).
+            **more: The same with "__" for the dot: text__encoder="lstm", epochs=3,
+                columns={"title": "text"}. They win over `settings`.
+
+        Raises:
+            UserError: A setting does not exist, or a value is not possible.
+        """
+        self.preset, self.path, self.settings = preset, path, settings
+        self.encoders, self._more = encoders, more
+        self.build_config()
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        return {**{name: getattr(self, name) for name in _NAMED}, **self._more}
+
+    def set_params(self, **params: Any) -> "ConfiguredEstimator":
+        """Changes arguments of the constructor.
+
+        Raises:
+            UserError: As the constructor.
+        """
+        self.__init__(**{**self.get_params(), **params})
+        return self
+
+    def build_config(self, **values: Any) -> Config:
+        """Returns all settings; `values` win.
+
+        Raises:
+            UserError: As the constructor.
+        """
+        settings, defaults = self.settings or {}, None
+        if isinstance(settings, Config):
+            settings, defaults = {}, settings
+            if self.preset is not None:
+                raise UserError(
+                    f"preset='{self.preset}' and settings=Config(...) exclude each "
+                    "other. Give one of them."
+                )
+        more = {name.replace("__", "."): value for name, value in self._more.items()}
+        preset = {} if self.preset is None else {"preset": self.preset}
+        values = {**preset, **settings, **self._task, **more, **values}
+        return build_config(values, defaults)

@@ -1,0 +1,26 @@
+"""Estimators of finished runs, whether trained in Python or by a program."""
+
+from pathlib import Path
+
+from mmkeras.estimators.classifier import MultimodalClassifier
+from mmkeras.estimators.regressor import MultimodalRegressor
+from mmkeras.export.inference import load_trained
+
+
+def load(path: str | Path) -> MultimodalClassifier | MultimodalRegressor:
+    """Returns the fitted estimator of a run folder.
+
+    Its settings are those of the run. All layers of mmkeras become known to
+    `keras.models.load_model`; `import mmkeras.layers` does that as well.
+
+    Raises:
+        UserError: The folder holds no run, or no trained model.
+
+    Example:
+        model = mmkeras.load("runs/a").model  # the keras.Model
+    """
+    trained_model = load_trained(Path(path))
+    is_classifier = bool(trained_model.state.classes)
+    kind = MultimodalClassifier if is_classifier else MultimodalRegressor
+    estimator = kind(path=path, settings=trained_model.config)
+    return estimator.attach(Path(path), trained_model)

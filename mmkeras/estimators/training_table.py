@@ -1,0 +1,115 @@
+"""Tables in memory with labels and validation rows that are given apart from them."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+from mmkeras.config import TableConfig
+from mmkeras.data.tables import Cell, Table, open_table
+from mmkeras.data.tables.cells import to_cell
+from mmkeras.data.tables.table import hash_records
+from mmkeras.errors import UserError
+from mmkeras.modalities.file import Unreadable
+from mmkeras.names import clean_name
+from mmkeras.schema import TRAIN, VAL
+
+
+def training_table(
+    table: Any, labels: Any, validation: Any, config: TableConfig
+) -> Any:
+    """Returns the table with labels and validation rows, or as it is without these.
+
+    Args:
+        table: Anything that `open_table` takes.
+        labels: One label per row, or None if the table has them.
+        validation: Another table, or a pair (table, labels). Its rows get the split
+            val, and those of `table` without a split get train.
+
+    Raises:
+        UserError: The number of labels is not that of the rows, or the two tables
+            cannot be one.
+    """
+    if labels is not None:
+        table = with_labels(table, labels, config)
+    if validation is None:
+        return table
+    if isinstance(validation, tuple):
+        validation = with_labels(*validation, config)
+    return _with_validation(open_table(table), open_table(validation), config)
+
+
+def with_labels(table: Any, labels: Iterable[Any], config: TableConfig) -> Table:
+    """Returns the table with one label per row in the label column of the settings.
+
+    Raises:
+        UserError: There are fewer or more labels than rows.
+    """
+    table, name, cells = (
+        open_table(table),
+        clean_name(config.label),
+        label_cells(labels),
+    )
+    rows = sum(1 for _ in table.read(table.columns[:1]))
+    if rows != len(cells):
+        raise UserError(
+            f"{table.name} has {rows} rows, and there are {len(cells)} labels. Give "
+            "one label per row."
+        )
+
+    def read(used):
+        others = [column for column in used if column != name]
+        records = table.read(others or table.columns[:1])
+        for (line, record), cell in zip(records, cells, strict=True):
+            if isinstance(record, dict) and name in used:
+                record = {**record, name: cell}
+            yield line, record
+
+    return _changed(table, tuple(dict.fromkeys([*table.columns, name])), read)
+
+
+def label_cells(labels: Iterable[Any]) -> list[Cell]:
+    """Returns labels as cells of a table; a list of labels is one cell.
+
+    Raises:
+        UserError: A label is of a type that no cell has.
+    """
+    try:
+        return [to_cell(label) for label in labels]
+    except Unreadable as error:
+        raise UserError(f"A label {error}. Give text or numbers.") from None
+
+
+def _with_validation(table: Table, validation: Table, config: TableConfig) -> Table:
+    folders = [os.path.realpath(part.folder) for part in (table, validation)]
+    if folders[0] != folders[1]:
+        raise UserError(
+            f"validation_data has its files in '{validation.folder}', and the training "
+            f"rows in '{table.folder}'. Give both tables in one folder, or as one with "
+            f"the column '{config.split_column}'."
+        )
+    split = clean_name(config.split_column)
+    columns = tuple(dict.fromkeys([*table.columns, *validation.columns, split]))
+
+    def read(used):
+        end = 0
+        for part, default in ((table, TRAIN), (validation, VAL)):
+            names = [column for column in used if column in part.columns]
+            line = 0
+            for line, record in part.read(names or part.columns[:1]):
+                if isinstance(record, dict):
+                    record = {name: record.get(name, "") for name in used}
+                    if split in used and (part is validation or not record[split]):
+                        record[split] = default
+                yield end + line, record
+            end += line + 1
+
+    return _changed(table, columns, read)
+
+
+def _changed(table, columns, read) -> Table:
+    def hash_content():
+        return hash_records(chain([(-1, repr(columns))], read(columns)))
+
+    return replace(table, columns=columns, read=read, hash_content=hash_content)

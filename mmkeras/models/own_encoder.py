@@ -1,0 +1,66 @@
+"""Encoders that a user gives for columns: Keras models, or functions that build one."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeAlias
+
+import keras
+from keras import ops
+
+from mmkeras.errors import UserError, did_you_mean
+
+# A model from the input of a branch to (B, D), or where fusion takes tokens (B, L, D);
+# or a function from the shape of a row of that input to such a model.
+Encoder: TypeAlias = keras.Model | Callable[[tuple[int, ...]], keras.Model]
+
+
+def check_encoders(encoders: Mapping[str, Any], branches: Collection[str]) -> None:
+    """Checks that there is a branch for each encoder.
+
+    Raises:
+        UserError: There is none, or an encoder is neither a model nor a function.
+    """
+    for name, encoder in encoders.items():
+        if name not in branches:
+            hint = did_you_mean(name, list(branches))
+            raise UserError(f"encoders has '{name}', which is no branch.{hint}")
+        if not callable(encoder):
+            raise UserError(
+                f"encoders['{name}'] is of type {type(encoder).__name__}. Give a "
+                "keras.Model, or a function from the shape of a row to one."
+            )
+
+
+def apply_encoder(
+    encoder: Encoder, name: str, x: keras.KerasTensor, tokens: bool
+) -> keras.KerasTensor:
+    """Applies a copy of an encoder, so that training does not change the user's.
+
+    `x` is the input of the branch `name`; images are uint8, and cast to the dtype of
+    the encoder's input.
+
+    Raises:
+        UserError: The encoder does not take the input, or gives another shape.
+    """
+    if isinstance(encoder, keras.Model):
+        model = keras.models.clone_model(encoder)
+        model.set_weights(encoder.get_weights())
+        model.trainable = encoder.trainable
+    else:
+        model = encoder(tuple(x.shape[1:]))
+        if not isinstance(model, keras.Model):
+            kind = type(model).__name__
+            text = f"encoders['{name}'] must return a keras.Model, not {kind}."
+            raise UserError(text)
+    try:
+        result = model(ops.cast(x, model.inputs[0].dtype))
+    except ValueError as error:
+        raise UserError(
+            f"encoders['{name}'] does not take its input, {x.dtype} of shape "
+            f"{tuple(x.shape)}: {error}"
+        ) from error
+    allowed = (2, 3) if tokens else (2,)
+    if len(getattr(result, "shape", ())) not in allowed:
+        shapes = "(B, D) or (B, L, D)" if tokens else "(B, D)"
+        shape = getattr(result, "shape", type(result).__name__)
+        raise UserError(f"encoders['{name}'] must return {shapes}, received {shape}.")
+    return result

@@ -1,0 +1,66 @@
+"""Process-wide state that training sets, and that it leaves as it was."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
+
+import numpy as np
+import tensorflow as tf
+
+# TensorFlow has no public functions that read or restore these.
+from tensorflow.python.eager import context
+from tensorflow.python.framework import config as determinism
+
+_LOCK = RLock()
+
+
+def set_seeds(seed: int) -> None:
+    """Seeds Python, NumPy and TensorFlow; on CPUs, makes all ops deterministic.
+
+    Not `keras.utils.set_random_seed`, which also sets a seed of Keras that cannot be
+    unset. Keras' layers draw their seeds from Python's generator.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    tf.random.set_seed(seed)
+    if not tf.config.list_physical_devices("GPU"):  # free on CPUs
+        tf.config.experimental.enable_op_determinism()
+
+
+@contextmanager
+def errors_only() -> Iterator[None]:
+    """Lets TensorFlow log errors only, in a block."""
+    level = tf.get_logger().level
+    tf.get_logger().setLevel("ERROR")
+    try:
+        yield
+    finally:
+        tf.get_logger().setLevel(level)
+
+
+@contextmanager
+def restored_state() -> Iterator[None]:
+    """Restores seeds and determinism after a block, in which errors are logged only.
+
+    One thread at a time is in such a block; others wait.
+
+    Example:
+        with restored_state():
+            set_seeds(1)
+    """
+    with _LOCK, errors_only():
+        eager = context.context()
+        python, numpy = random.getstate(), np.random.get_state()
+        seed, generator = eager._seed, getattr(eager, "_rng", None)  # of eager ops
+        was_deterministic = determinism.is_op_determinism_enabled()
+        try:
+            yield
+        finally:
+            if not was_deterministic:
+                determinism.disable_op_determinism()
+            tf.random.set_seed(seed)
+            if generator is not None:
+                eager._rng = generator  # goes on where it was
+            np.random.set_state(numpy)
+            random.setstate(python)

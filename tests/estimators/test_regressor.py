@@ -1,0 +1,21 @@
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+import mmkeras
+from tests.estimators.conftest import TINY
+
+HAS_TASK = "task" in {field.name for field in fields(mmkeras.Config)}
+
+
+@pytest.mark.skipif(not HAS_TASK, reason="the setting `task` is not there yet")
+def test_a_number_is_predicted_in_its_unit(texts):
+    price = np.array([100.0 + 50 * (i % 2) for i in range(40)])
+    model = mmkeras.MultimodalRegressor("small-concat", settings=TINY, epochs=20)
+    model.fit(texts[["text"]], price)
+    values, status = model.predict(texts, return_status=True)
+    assert values.shape == (40,) and status == ["ok"] * 40
+    assert 90 < values.mean() < 160
+    assert model.score(texts[["text"]], price) > 0.5
+    assert isinstance(mmkeras.load(model.folder_), mmkeras.MultimodalRegressor)

@@ -1,0 +1,66 @@
+import pandas as pd
+import pytest
+
+from mmkeras.config import TableConfig
+from mmkeras.data.tables import open_table
+from mmkeras.errors import UserError
+from mmkeras.estimators.training_table import training_table
+
+ROWS = {"text": ["a", "b", "c"]}
+
+
+def read(table):
+    return [record for _, record in open_table(table).records()]
+
+
+def test_a_table_alone_is_not_changed():
+    assert training_table("rows.csv", None, None, TableConfig()) == "rows.csv"
+
+
+def test_labels_become_the_label_column_also_of_a_file(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,target\na,old\nb,old\n")
+    config = TableConfig(label="target")
+    table = training_table(path, pd.Series([1, 2], index=[7, 8]), None, config)
+    assert read(table) == [
+        {"text": "a", "target": "1"},
+        {"text": "b", "target": "2"},
+    ]
+    assert table.folder == str(tmp_path)
+    assert [r for _, r in table.records(["target"])] == [{"target": x} for x in "12"]
+    other = training_table(path, [1, 3], None, config)
+    assert table.fingerprint() != other.fingerprint()
+
+
+def test_validation_rows_get_their_split_and_lines_of_their_own():
+    rows = {**ROWS, "split": ["", "test", "train"], "label": ["x", "y", "x"]}
+    validation = {"text": ["d", "e"], "extra": [1, 2]}
+    table = training_table(rows, None, (validation, ["x", "y"]), TableConfig())
+    records = list(table.records(["text", "split", "label"]))
+    assert [record["split"] for _, record in records] == [
+        *["train", "test", "train"],
+        *["val", "val"],
+    ]
+    assert [record["label"] for _, record in records] == list("xyxxy")
+    assert len({line for line, _ in records}) == 5
+    assert read(table)[4]["extra"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("labels", "validation", "message"),
+    [
+        (["x"], None, "3 rows, and there are 1 labels"),
+        (list("xxxx"), None, "3 rows, and there are 4 labels"),
+        ([object()] * 3, None, "A label is of type object"),
+        (None, (ROWS, ["x"]), "3 rows, and there are 1 labels"),
+        (None, "other/rows.csv", "in 'other', and the training rows in '.'"),
+    ],
+)
+def test_labels_and_tables_that_do_not_fit_are_refused(
+    labels, validation, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "rows.csv").write_text("text\nd\n")
+    with pytest.raises(UserError, match=message):
+        training_table(ROWS, labels, validation, TableConfig())

@@ -1,0 +1,53 @@
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from mmkeras.config import FusionConfig
+from mmkeras.errors import UserError
+from mmkeras.models.model import HEAD, backbones, build_model
+
+
+def own_model(size_px=32):
+    x = inputs = keras.Input((size_px, size_px, 3))
+    x = keras.layers.Rescaling(1 / 255)(x)
+    x = keras.layers.Conv2D(5, 3, name="mine")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, x, name="own")
+
+
+@pytest.mark.parametrize("encoder", [own_model(), lambda shape: own_model(shape[0])])
+def test_an_encoder_of_the_user_replaces_that_of_the_settings(encoder, tiny, state):
+    model = build_model(tiny, state, {"image": encoder})
+    assert "image" not in backbones(model)
+    weights = model.get_layer(HEAD).get_layer("own").get_weights()
+    assert weights[0].shape == (3, 3, 3, 5)
+    if isinstance(encoder, keras.Model):  # a copy with the same weights
+        np.testing.assert_array_equal(weights[0], encoder.get_weights()[0])
+        model.get_layer(HEAD).get_layer("own").set_weights([w * 0 for w in weights])
+        assert encoder.get_weights()[0].any()
+
+
+def test_a_vector_is_one_token_where_fusion_takes_tokens(tiny, state):
+    config = replace(tiny, fusion=FusionConfig(kind="mean_tokens", width=4, units=8))
+    assert build_model(config, state, {"image": own_model()}).count_params()
+
+
+@pytest.mark.parametrize(
+    ("encoders", "parts"),
+    [
+        ({"imag": own_model()}, ["'imag'", "Did you mean 'image'?"]),
+        ({"image": "resnet"}, ["of type str", "keras.Model"]),
+        ({"image": own_model(16)}, ["encoders['image']", "(None, 32, 32, 3)"]),
+        ({"image": lambda shape: len(shape)}, ["must return a keras.Model, not int"]),
+        (
+            {"image": keras.Sequential([keras.Input((32, 32, 3))])},
+            ["must return (B, D)", "(None, 32, 32, 3)"],
+        ),
+    ],
+)
+def test_an_encoder_that_does_not_fit_is_refused(encoders, parts, tiny, state):
+    with pytest.raises(UserError) as error:
+        build_model(tiny, state, encoders)
+    assert all(part in str(error.value) for part in parts)

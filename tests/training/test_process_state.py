@@ -1,0 +1,54 @@
+import logging
+import random
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mmkeras.training.process_state import restored_state, set_seeds
+
+
+def draw():
+    return random.random(), np.random.rand(), float(tf.random.uniform([]))
+
+
+@pytest.mark.parametrize("seed", [3, None])
+def test_random_numbers_go_on_after_the_block(seed):
+    random.seed(1), np.random.seed(1), tf.random.set_seed(seed)
+    level = tf.get_logger().level
+    draw()
+    python, numpy = random.getstate(), np.random.get_state()
+    with pytest.raises(KeyError), restored_state():
+        set_seeds(7)
+        inner = draw()
+        assert tf.get_logger().level == logging.ERROR
+        raise KeyError
+    assert tf.get_logger().level == level
+    expected = random.random(), np.random.rand()
+    random.setstate(python), np.random.set_state(numpy)
+    assert (random.random(), np.random.rand()) == expected
+    with restored_state():
+        set_seeds(7)
+        assert draw() == inner
+
+
+def test_the_seed_of_tensorflow_goes_on_where_it_was():
+    tf.random.set_seed(3)
+    expected = [float(tf.random.uniform([])) for _ in range(3)]
+    tf.random.set_seed(3)
+    values = [float(tf.random.uniform([]))]
+    with restored_state():
+        set_seeds(7)
+        draw()
+    values += [float(tf.random.uniform([])) for _ in range(2)]
+    assert values == expected
+
+
+def test_determinism_is_on_in_the_block_only():
+    tf.random.set_seed(None)
+    with restored_state():
+        set_seeds(7)
+        tf.random.set_seed(None)
+        with pytest.raises(RuntimeError, match="deterministic"):
+            tf.random.uniform([])
+    tf.random.uniform([])
