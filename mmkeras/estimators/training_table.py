@@ -64,6 +64,7 @@ def with_labels(table: Any, labels: Iterable[Any], config: TableConfig) -> Table
         for (line, record), cell in zip(records, cells, strict=True):
             if isinstance(record, dict) and name in used:
                 record = {**record, name: cell}
+                record = {column: record[column] for column in used}
             yield line, record
 
     return _changed(table, tuple(dict.fromkeys([*table.columns, name])), read)

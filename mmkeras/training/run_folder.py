@@ -17,7 +17,7 @@ from mmkeras.config.validation import AUTO
 from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras, read_manifest
-from mmkeras.files import exclusive_lock, unused_path, write_text
+from mmkeras.files import exclusive_lock, is_remote, unused_path, write_text
 from mmkeras.schema import CHECKPOINTS_DIR, CONFIG_FILE, MANIFEST_FILE
 
 DEMO_DATA = "the embedded data set"  # in the manifests of all versions
@@ -169,7 +169,7 @@ def data_name(table: Any) -> str:
     if table is None:
         return DEMO_DATA
     if isinstance(table, str | os.PathLike):
-        return str(Path(table).resolve())
+        return str(table) if is_remote(table) else str(Path(table).resolve())
     source = open_table(table)
     return f"{source.name} {source.fingerprint()[:16]}"
 

@@ -1,34 +1,15 @@
 """A small table in memory, and estimators trained on it once per session."""
 
+from io import BytesIO
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import mmkeras
 from tests import table_factory
-
-TINY = {
-    "image.size_px": 32,
-    "image.width": 2,
-    "text.tokens": "word",
-    "text.vocab_size": 16,
-    "text.units": 8,
-    "fusion.units": 8,
-    "train.batch_size": 8,
-    "train.passes": 1,
-    "train.learning_rate": 0.03,
-    "train.warmup_epochs": 0.0,
-    "table.workers": 1,
-    "evaluate.bootstrap_resamples": 20,
-    "evaluate.worst_errors": 2,
-    "evaluate.noise_rows": 0,
-}
-
-
-def new_classifier(**settings):
-    """Returns an estimator of the real architecture at its smallest."""
-    settings = {"epochs": 12, **settings}
-    return mmkeras.MultimodalClassifier("small-concat", settings=TINY, **settings)
+from tests.estimators.tiny_estimator import new_classifier
 
 
 @pytest.fixture(scope="session")
@@ -40,10 +21,6 @@ def texts() -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def frame() -> pd.DataFrame:
     """Forty rows of a title and a photo: pixels, a PIL image or bytes."""
-    from io import BytesIO
-
-    from PIL import Image
-
     rows = table_factory.make_rows()
     for i, row in enumerate(rows):
         image = Image.open(BytesIO(row["image"]))

@@ -2,7 +2,7 @@ import pytest
 
 import mmkeras
 from mmkeras.errors import UserError
-from tests.estimators.conftest import new_classifier
+from tests.estimators.tiny_estimator import new_classifier
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mmkeras
-from tests.estimators.conftest import TINY
+from tests.estimators.tiny_estimator import TINY
 
 HAS_TASK = "task" in {field.name for field in fields(mmkeras.Config)}
 
