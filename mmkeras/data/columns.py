@@ -208,8 +208,8 @@ def _with_items(entry, cells, reader) -> dict[str, Any]:
     """Returns the entry with the number of files per cell, where some have several."""
     if not TYPES[entry["type"]].has_files or ITEMS in entry:
         return entry
-    most = max((len(split_cell(cell, reader.folder)) for cell in cells), default=1)
-    return {**entry, ITEMS: most} if most > 1 else entry
+    count = max((len(split_cell(cell, reader.folder)) for cell in cells), default=1)
+    return {**entry, ITEMS: count} if count > 1 else entry
 
 
 def _with_vectors(name, entry, cells, reader) -> dict[str, Any]:

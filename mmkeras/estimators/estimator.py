@@ -39,7 +39,7 @@ from mmkeras.schema import (
     STATUS,
     TEST,
 )
-from mmkeras.training.process_state import errors_only
+from mmkeras.training.process_state import errors_only, restored_state
 from mmkeras.training.run_folder import opened_run
 from mmkeras.training.steps import train
 
@@ -100,7 +100,9 @@ class Estimator(ConfiguredEstimator):
                 if not is_finished:
                     train(folder, config, table, callbacks, self.encoders)
             say(run_summary(folder))
-        return self.attach(folder, load_trained(folder), labels)
+        with restored_state():  # Keras draws seeds for the layers that it loads
+            trained_model = load_trained(folder)
+        return self.attach(folder, trained_model, labels)
 
     def _new_folder(self) -> Path:
         """Returns a run folder in a temporary one; removes that of an earlier fit."""

@@ -52,7 +52,9 @@ def apply_encoder(
             text = f"encoders['{name}'] must return a keras.Model, not {kind}."
             raise UserError(text)
     try:
-        result = model(ops.cast(x, model.inputs[0].dtype))
+        # A model without an input layer is built by its first call.
+        dtype = model.inputs[0].dtype if model.built else "float32"
+        result = model(ops.cast(x, dtype))
     except ValueError as error:
         raise UserError(
             f"encoders['{name}'] does not take its input, {x.dtype} of shape "

@@ -17,5 +17,5 @@ def test_a_number_is_predicted_in_its_unit(texts):
     values, status = model.predict(texts, return_status=True)
     assert values.shape == (40,) and status == ["ok"] * 40
     assert 90 < values.mean() < 160
-    assert model.score(texts[["text"]], price) > 0.5
+    assert model.score(texts[["text"]], price) > 0.3
     assert isinstance(mmkeras.load(model.folder_), mmkeras.MultimodalRegressor)
