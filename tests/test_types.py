@@ -56,18 +56,7 @@ def test_comparisons_with_the_name_of_a_type_are_found(code, names):
     assert type_names(code) == names
 
 
-# pipeline and serving still know text, image and audio.
-LATER = pytest.mark.xfail(strict=True, reason="not yet moved to typed columns")
-
-
-@pytest.mark.parametrize(
-    "top",
-    [
-        "mmkeras",
-        pytest.param("pipeline", marks=LATER),
-        pytest.param("serving", marks=LATER),
-    ],
-)
+@pytest.mark.parametrize("top", ["mmkeras", "pipeline", "serving"])
 def test_only_the_packages_of_types_know_their_names(top):
     result = {}
     for path in ROOT.joinpath(top).rglob("*.py"):

@@ -27,7 +27,7 @@ def split_cell(cell: Any, folder: Any) -> tuple[str | bytes, ...]:
     """
     if isinstance(cell, tuple):
         return tuple(item for item in cell if item)
-    if isinstance(cell, bytes) or SEPARATOR not in cell:
+    if not isinstance(cell, str) or SEPARATOR not in cell:
         return (cell,)
     if os.path.exists(find_file(folder, cell)):
         return (cell,)

@@ -130,4 +130,4 @@ def test_the_effect_of_a_value_is_that_of_hiding_it(column, data, text, absent):
     np.testing.assert_equal(contents, [absent])
     assert explained == {"value": text, "effect": 0.25}
     assert column.draw(data, explained) == {"kind": "value", **explained}
-    assert column.preview(data) == {"kind": "text", "content": text}
+    assert column.preview(data) == {"kind": "value", "content": text}

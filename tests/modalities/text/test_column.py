@@ -19,7 +19,9 @@ COUNTS = {b"cow": 3, b"moo": 2, b"rare": 1}
         (["the cow", "a dog", "moo"], "texts of several words"),
         (["the cow", "moo", "woof"], ""),
         (["cow", "dog"], ""),
-        (["2024-01-02", "12:30"], "texts of several words"),
+        (["2024-01-02", "12:30"], ""),
+        (["images/a-1.png", "images/b-2.png"], ""),
+        (["這是一隻狗", "牛"], "texts of several words"),
         ([b"the cow", 7, "a dog"], ""),
     ],
 )
