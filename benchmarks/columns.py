@@ -32,9 +32,9 @@ def write_words(source: Path, path: Path) -> list[str]:
         rows = list(csv.DictReader(file))
     classes = sorted({row["label"] for row in rows})
     for row in rows:
-        told = classes.index(row["label"])
+        truth = classes.index(row["label"])
         hint = [
-            told if rng.random() < _HINT else rng.integers(len(classes))
+            truth if rng.random() < _HINT else rng.integers(len(classes))
             for _ in range(4)
         ]
         day = date(2024, 1 + 3 * int(hint[3]), 1) + timedelta(int(rng.integers(60)))

@@ -79,8 +79,8 @@ def train(
     with translate_worker_errors():
         run_data = prepare_run(folder, config, table)
     run_manifest.write_manifest(folder, own_encoders=sorted(encoders))
-    changes = {"callbacks": tuple(callbacks), "encoders": encoders}
-    train_on(folder, replace(run_data, **changes))
+    additions = {"callbacks": tuple(callbacks), "encoders": encoders}
+    train_on(folder, replace(run_data, **additions))
 
 
 def train_on(folder: Path, run_data: RunData) -> None:

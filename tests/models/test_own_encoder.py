@@ -17,6 +17,10 @@ def own_model(size_px=32):
     return keras.Model(inputs, x, name="own")
 
 
+def unpooled():
+    return keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Rescaling(1.0)])
+
+
 @pytest.mark.parametrize("encoder", [own_model(), lambda shape: own_model(shape[0])])
 def test_an_encoder_of_the_user_replaces_that_of_the_settings(encoder, tiny, state):
     model = build_model(tiny, state, {"image": encoder})
@@ -42,7 +46,7 @@ def test_a_vector_is_one_token_where_fusion_takes_tokens(tiny, state):
         ({"image": own_model(16)}, ["encoders['image']", "(None, 32, 32, 3)"]),
         ({"image": lambda shape: len(shape)}, ["must return a keras.Model, not int"]),
         (
-            {"image": keras.Sequential([keras.Input((32, 32, 3))])},
+            {"image": unpooled()},
             ["must return (B, D)", "(None, 32, 32, 3)"],
         ),
     ],

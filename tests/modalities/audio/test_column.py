@@ -122,10 +122,10 @@ def test_a_hub_module_has_a_width_and_no_scale(monkeypatch):
 
 
 def test_bands_and_times_are_explained_and_drawn():
-    whole = CALL.decoder(WAV).std()
+    entire = CALL.decoder(WAV).std()
 
     def effects(contents):
-        return np.array([whole - CALL.decoder(data).std() for data in contents])
+        return np.array([entire - CALL.decoder(data).std() for data in contents])
 
     explained = CALL.explain(WAV, effects)
     values, edges_hz = np.array(explained["effects"]), explained["band_edges_hz"]
@@ -134,10 +134,10 @@ def test_bands_and_times_are_explained_and_drawn():
     assert edges_hz[max(band - 1, 0)] < 440 < edges_hz[band + 2]
     assert explained["seconds"] == pytest.approx(0.2)
 
-    drawn = CALL.draw(WAV, explained)
-    assert drawn["kind"] == "audio" and drawn["top_hz"] == pytest.approx(8000)
-    assert drawn["excerpt"] == CALL.preview(WAV)["content"]
-    assert drawn["heatmap"].startswith(b"\x89PNG")
+    picture = CALL.draw(WAV, explained)
+    assert picture["kind"] == "audio" and picture["top_hz"] == pytest.approx(8000)
+    assert picture["excerpt"] == CALL.preview(WAV)["content"]
+    assert picture["heatmap"].startswith(b"\x89PNG")
 
 
 def test_a_click_is_not_explained():

@@ -95,11 +95,11 @@ def test_effects_of_low_bands_are_drawn_at_the_bottom():
     explained = {"effects": effects.tolist(), "seconds": 0.5}
     explained["band_edges_hz"] = list(spectrum.edges_hz)
 
-    drawn = draw_effects(wave, RATE_HZ, explained)
+    picture = draw_effects(wave, RATE_HZ, explained)
 
-    assert (drawn["scale"], drawn["seconds"]) == (0.5, 0.5)
-    assert drawn["top_hz"] == pytest.approx(RATE_HZ / 2)
-    image = np.asarray(Image.open(io.BytesIO(drawn["heatmap"]))).astype(int)
+    assert (picture["scale"], picture["seconds"]) == (0.5, 0.5)
+    assert picture["top_hz"] == pytest.approx(RATE_HZ / 2)
+    image = np.asarray(Image.open(io.BytesIO(picture["heatmap"]))).astype(int)
     assert image.shape == (160, 320, 3)
     red_over_blue = (image[..., 0] - image[..., 2]).mean(axis=1)
     assert red_over_blue[-1] > 40 and red_over_blue[0] < -40

@@ -90,9 +90,9 @@ def test_regions_are_explained_and_drawn():
     values = np.array(explained["effects"])
     assert values.shape == GRID and values[0, 0] == 1 and not values[2:].any()
 
-    drawn = PHOTO.draw(file.getvalue(), explained)
-    assert drawn["kind"] == "image" and drawn["scale"] == 1
-    assert PillowImage.open(io.BytesIO(drawn["heatmap"])).size == (320, 320)
+    picture = PHOTO.draw(file.getvalue(), explained)
+    assert picture["kind"] == "image" and picture["scale"] == 1
+    assert PillowImage.open(io.BytesIO(picture["heatmap"])).size == (320, 320)
 
 
 def test_the_preview_is_a_small_png():

@@ -43,11 +43,11 @@ def test_effects_are_drawn_over_the_upright_image():
     effects[0], effects[-1] = 0.5, -0.5
     decoder = ImageColumn("image", ImageConfig(size_px=32)).decoder
 
-    drawn = draw_effects(data, effects.tolist(), decoder)
+    picture = draw_effects(data, effects.tolist(), decoder)
 
-    assert drawn["scale"] == heatmap.scale_of(effects) == 0.5
+    assert picture["scale"] == heatmap.scale_of(effects) == 0.5
     original, coloured = (
-        np.asarray(Image.open(io.BytesIO(drawn[name]))).astype(int)
+        np.asarray(Image.open(io.BytesIO(picture[name]))).astype(int)
         for name in ("original", "heatmap")
     )
     assert original.shape == coloured.shape == (320, 160, 3)
@@ -58,5 +58,5 @@ def test_effects_are_drawn_over_the_upright_image():
 
 def test_a_transparent_image_is_drawn_on_white():
     clear = np.zeros((16, 16, 4), np.uint8)
-    drawn = draw_effects(encode_image(clear), np.zeros(GRID).tolist(), None)
-    assert (np.asarray(Image.open(io.BytesIO(drawn["original"]))) == 255).all()
+    picture = draw_effects(encode_image(clear), np.zeros(GRID).tolist(), None)
+    assert (np.asarray(Image.open(io.BytesIO(picture["original"]))) == 255).all()

@@ -117,9 +117,9 @@ def test_each_word_is_explained_and_drawn():
         {"word": "The", "start": 0, "effect": 0.0},
         {"word": "cow", "start": 4, "effect": 0.5},
     ]
-    drawn = TITLE.draw(b"The cow", explained)
-    assert drawn["kind"] == "words" and drawn["scale"] == 0.5
-    assert "".join(piece["text"] for piece in drawn["pieces"]) == "The cow"
+    picture = TITLE.draw(b"The cow", explained)
+    assert picture["kind"] == "words" and picture["scale"] == 0.5
+    assert "".join(piece["text"] for piece in picture["pieces"]) == "The cow"
 
 
 def test_a_text_without_words_has_no_effects():
