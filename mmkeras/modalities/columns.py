@@ -105,7 +105,15 @@ def build_branches(columns: Iterable[Column], config: Config) -> tuple[Branch, .
     columns = tuple(columns)
     media = tuple(column for column in columns if isinstance(column, Branch))
     others = [column for column in columns if not isinstance(column, Branch)]
-    return (*media, Tabular(others, config.tabular)) if others else media
+    if not others:
+        return media
+    tabular = Tabular(others, config.tabular)
+    if tabular.name in [branch.name for branch in media]:
+        raise UserError(
+            f"The column '{tabular.name}' has the name of the branch of numbers and "
+            "categories. Rename it."
+        )
+    return (*media, tabular)
 
 
 def branch_types(branches: Iterable[Branch]) -> dict[str, str]:

@@ -150,3 +150,28 @@ def test_the_line_of_roles_names_every_column_and_the_reason(find):
     assert describe_roles(list(roles.values())) == (
         "Columns: text: text (by its name); empty: not used (empty); label: label."
     )
+
+
+def test_an_unknown_name_of_table_modalities_is_refused(find):
+    with pytest.raises(UserError, match="names 'txet'.*Did you mean 'text'"):
+        find({"text": repeat("x y"), **LABEL}, modalities="txet")
+
+
+def test_several_files_per_cell_are_counted(find):
+    photos = repeat("a.png", "a.png; a.png;a.png")
+    _, roles, config = find({"photos": photos, **LABEL})
+    assert config.columns["photos"] == {"type": "image", "items": 3}
+    assert roles["photos"].reason == "paths of images"
+
+
+def test_numbers_categories_dates_and_places_are_recognised(find):
+    table = {
+        "price": [f"{i}.5" for i in range(20)],
+        "breed": repeat("cat", "dog", "cow"),
+        "born": [f"2024-05-{i:02d}" for i in range(1, 21)],
+        "place": [f"{i}.5;13.4" for i in range(20)],
+    }
+    types, roles, _ = find({**table, **LABEL})
+    expected = {"price": "numeric", "breed": "category", "born": "date"}
+    assert types == {**expected, "place": "geo"}
+    assert roles["breed"].reason == "3 distinct values"

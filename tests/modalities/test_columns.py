@@ -100,3 +100,13 @@ def test_each_branch_has_its_type():
     types = {"title": "text", "body": "text", "photo": "image"}
     assert branch_types(branches) == types
     assert [branch.columns for branch in branches] == [(c,) for c in columns]
+
+
+def test_numbers_and_categories_are_one_branch_whose_name_is_reserved():
+    config = Config(columns={"price": "numeric", "photo": "image", "breed": "category"})
+    branches = build_branches(build_columns(config), config)
+    names = {b.name: [c.name for c in b.columns] for b in branches}
+    assert names == {"photo": ["photo"], "tabular": ["price", "breed"]}
+    config = Config(columns={"price": "numeric", "tabular": "text"})
+    with pytest.raises(UserError, match="'tabular' has the name of the branch.*Rename"):
+        build_branches(build_columns(config), config)
