@@ -95,14 +95,12 @@ class Estimator(ConfiguredEstimator):
             cache_dir = str(folder.with_name("cache"))
             config = replace(config, table=replace(config.table, cache_dir=cache_dir))
         check_no_folds(folder)
-        with output(verbose):
+        with restored_state(), output(verbose):  # a new Keras model draws seeds
             with opened_run(folder, config, table) as is_finished:
                 if not is_finished:
                     train(folder, config, table, callbacks, self.encoders)
             say(run_summary(folder))
-        with restored_state():  # Keras draws seeds for the layers that it loads
-            trained_model = load_trained(folder)
-        return self.attach(folder, trained_model, labels)
+            return self.attach(folder, load_trained(folder), labels)
 
     def _new_folder(self) -> Path:
         """Returns a run folder in a temporary one; removes that of an earlier fit."""
@@ -215,7 +213,7 @@ class Estimator(ConfiguredEstimator):
         if table is None:
             return self._metrics()["metrics"]
         table = self._labeled(table, label)
-        with TemporaryDirectory() as tmp_folder, errors_only(), output(verbose):
+        with TemporaryDirectory() as tmp_folder, restored_state(), output(verbose):
             folder = Path(path or tmp_folder)
             rows = table, folder, split, on_bad_row
             metrics = evaluate_table(model, self.folder_, *rows)
@@ -231,7 +229,7 @@ class Estimator(ConfiguredEstimator):
         a page.
         """
         warnings = RowWarnings()
-        with errors_only(), output(verbose=False):
+        with restored_state(), output(verbose=False):
             pairs = list(explain_table(self.trained_model, table, rows, warnings))
         columns = self.trained_model.preprocessor.columns
         self.warnings_ = warnings.texts(columns)

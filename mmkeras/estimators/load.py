@@ -5,6 +5,7 @@ from pathlib import Path
 from mmkeras.estimators.classifier import MultimodalClassifier
 from mmkeras.estimators.regressor import MultimodalRegressor
 from mmkeras.export.inference import load_trained
+from mmkeras.training.process_state import restored_state
 
 
 def load(path: str | Path) -> MultimodalClassifier | MultimodalRegressor:
@@ -19,7 +20,8 @@ def load(path: str | Path) -> MultimodalClassifier | MultimodalRegressor:
     Example:
         model = mmkeras.load("runs/a").model  # the keras.Model
     """
-    trained_model = load_trained(Path(path))
+    with restored_state():
+        trained_model = load_trained(Path(path))
     is_classifier = bool(trained_model.state.classes)
     kind = MultimodalClassifier if is_classifier else MultimodalRegressor
     estimator = kind(path=path, settings=trained_model.config)
