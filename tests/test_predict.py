@@ -3,7 +3,7 @@ import os
 import pytest
 
 from mmkeras import predict as program
-from mmkeras.data import table as tables
+from mmkeras.data import example_reader
 from mmkeras.errors import UserError
 from mmkeras.predict import main, predict
 from tests import table_factory
@@ -109,23 +109,23 @@ def test_a_long_table_is_read_a_few_rows_at_a_time(run, tmp_path, monkeypatch):
     texts = texts_only(f"word {i}" for i in range(300))
     table = table_factory.write_table(tmp_path / "d.csv", texts)
     read_ids, predicted, maximum = [], 0, 0
-    iter_rows, prediction_rows = tables.iter_rows, program._prediction_rows
+    iter_rows, prediction_rows = example_reader.iter_rows, program._prediction_rows
 
     def counted_rows(*arguments, **options):
         for row in iter_rows(*arguments, **options):
             read_ids.append(row.id)
             yield row
 
-    def counted_predictions(predictor, batch):
+    def counted_predictions(batch, outputs):
         nonlocal predicted, maximum
         maximum = max(maximum, len(read_ids) - predicted)
         predicted += len(batch)
-        return prediction_rows(predictor, batch)
+        return prediction_rows(batch, outputs)
 
-    monkeypatch.setattr(tables, "iter_rows", counted_rows)
+    monkeypatch.setattr(example_reader, "iter_rows", counted_rows)
     monkeypatch.setattr(program, "_prediction_rows", counted_predictions)
     predict(run[0], table, tmp_path / "out.csv")
-    assert predicted == 300 and maximum <= 64 + 4 * 2 + 1
+    assert predicted == len(read_ids) == 300 and maximum <= 64 + 4 * 2 + 1
     expected = [str(i) for i in range(300)]
     assert [row["id"] for row in read_csv(tmp_path / "out.csv")] == expected
 

@@ -1,24 +1,9 @@
-"""A run folder and a table of forty texts, for tests of a single run."""
-
-from functools import partial
-
 import pytest
 
-from tests import table_factory
+from mmkeras.training.process_state import restored_state
 
 
-@pytest.fixture
-def table(tmp_path):
-    path = tmp_path / "data" / "data.csv"
-    return table_factory.write_table(path, table_factory.texts())
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "run").mkdir()
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def tiny_config(tmp_path):
-    return partial(table_factory.tiny_config, tmp_path / "cache")
+@pytest.fixture(scope="module", autouse=True)
+def restored_after_module():
+    with restored_state():
+        yield

@@ -3,7 +3,6 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from mmkeras.config import AugmentConfig, TrainConfig
 from mmkeras.data.feature_cache import cached_features
@@ -15,6 +14,7 @@ from mmkeras.models.losses import build_loss
 from mmkeras.models.model import backbones, build_model
 from mmkeras.training.checkpoints import Checkpoints, latest_checkpoint, read_state
 from mmkeras.training.fit import build_optimizer, fit, is_better, progress_name
+from mmkeras.training.process_state import set_seeds
 from tests import table_factory
 
 
@@ -82,8 +82,7 @@ class Setup:
     def prepare(self, **changes):
         config = self.config(**changes)
         preprocessor = Preprocessor(config, fit_preprocessing(self.dataset, config))
-        keras.utils.set_random_seed(1)
-        tf.config.experimental.enable_op_determinism()  # as `fit_model` does
+        set_seeds(1)
         model = build_model(config, preprocessor.state)
         batches = [
             Batches(dataset=self.dataset, preprocessor=preprocessor, split=split)
