@@ -9,12 +9,14 @@ Example:
     clf.export("served")
     clf = mmkeras.load("runs/a")
 
-The names are imported when they are used. `keras.models.load_model` knows the layers
-of a run after `import mmkeras.layers`, or after `mmkeras.load`.
+The names are imported when they are used. After `import mmkeras`,
+`keras.models.load_model` knows the layers of a run.
 """
 
 from importlib import import_module
 from typing import Any
+
+from mmkeras.environment.keras_import import register_layers_with_keras
 
 __version__ = "0.2.0"
 # Public name -> "module" or "module:name in it". Those of `_LIGHT` need no TensorFlow.
@@ -51,3 +53,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+register_layers_with_keras()

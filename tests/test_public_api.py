@@ -38,11 +38,11 @@ print(seconds < 0.1, sorted(heavy))
     assert result.stdout == "True []\n", result
 
 
-def test_layers_are_registered_by_one_import(fitted_run):
+@pytest.mark.parametrize("first", ["keras, mmkeras", "mmkeras, keras", "mmkeras.cli"])
+def test_keras_loads_a_model_after_the_import(fitted_run, first):
     result = run_python(f"""
-from mmkeras.environment.tensorflow_import import import_tensorflow
-import_tensorflow()
-import keras, mmkeras.layers
+import {first}
+import keras
 print(keras.models.load_model({str(fitted_run)!r}).name)
 """)
     assert result.stdout == "mmkeras\n", result

@@ -11,8 +11,7 @@ from mmkeras.training.process_state import restored_state
 def load(path: str | Path) -> MultimodalClassifier | MultimodalRegressor:
     """Returns the fitted estimator of a run folder.
 
-    Its settings are those of the run. All layers of mmkeras become known to
-    `keras.models.load_model`; `import mmkeras.layers` does that as well.
+    Its settings are those of the run.
 
     Raises:
         UserError: The folder holds no run, or no trained model.

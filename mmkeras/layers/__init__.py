@@ -1,7 +1,7 @@
 """Keras layers of mmkeras, each usable on its own.
 
 Keras loads a saved model only if its layers have been imported. This package imports
-all of them: `import mmkeras.layers`, and then `keras.models.load_model(path)`.
+all of them, and `import mmkeras` sees to it that it is imported with Keras.
 
 Example:
     vector = mmkeras.layers.TokenPooling("attention")(tokens, mask)
