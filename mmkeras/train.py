@@ -102,7 +102,6 @@ def _train(folder, config, table, argv) -> int:
         import_tensorflow()
         from mmkeras.training.steps import train
 
-        _print_demo(config, table)
         train(folder, config, table)
     except KeyboardInterrupt:
         words = [*drop_flags(argv, "--output"), "--output", str(folder)]
@@ -116,14 +115,6 @@ def _train(folder, config, table, argv) -> int:
     return 0
 
 
-def _print_demo(config, table) -> None:
-    if table is None:
-        print(
-            f"Data: the demo data set; preset {config.preset}. --data FILE.csv and "
-            "--preset NAME give others."
-        )
-
-
 def _cross_validate(folder, config, table, folds, argv) -> int:
     TableConfig(folds=folds, fold=1)  # checks the number
     if config.table.folds:
@@ -131,7 +122,6 @@ def _cross_validate(folder, config, table, folds, argv) -> int:
     if read_cluster().workers > 1:
         raise UserError("--folds trains on one machine; start it without TF_CONFIG.")
     flags = drop_flags(argv, "--folds", "--output", "--data")
-    _print_demo(config, table)
     with run_folder.locked_folder(folder):
         return cross_validate(folder, config, table, folds, flags)
 

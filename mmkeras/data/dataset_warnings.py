@@ -1,6 +1,7 @@
 """Warnings of an ingested data set: rows and columns that a user may not expect."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from mmkeras.config import Config
 from mmkeras.data.ingest_plan import BadRow, IngestPlan
@@ -36,7 +37,7 @@ def warn_of_suspicious(
 ) -> list[str]:
     """Warns of the rows of `suspicious_rows`."""
     repeats = [row.problem for row in suspicious["repeated"]]
-    faults = [f"line {row.line}: {row.problem}" for row in suspicious["faulty"]]
+    faults = [f"{row.place}: {row.problem}" for row in suspicious["faulty"]]
     warnings = _warn_of_rows(_REPEATED, repeats)
     for column in build_columns(config):
         for kind, fault in column.warnings.items():
@@ -104,9 +105,10 @@ def _duplicates(summaries: Iterable[ShardSummary]) -> list[BadRow]:
                     (modality, digest), (summary.split, line)
                 )
                 if split != summary.split:
-                    problem = f"{modality} of line {first_line} ({split}) and of "
-                    problem += f"line {line} ({summary.split})"
-                    rows.append(BadRow(line=line, id=row_id, problem=problem))
+                    bad = BadRow(line=line, id=row_id, problem="", unit=summary.unit)
+                    problem = f"{modality} of {bad.unit} {first_line} ({split}) and of "
+                    problem += f"{bad.place} ({summary.split})"
+                    rows.append(replace(bad, problem=problem))
     return sorted(rows, key=lambda row: (row.line, row.problem))
 
 

@@ -98,6 +98,14 @@ def table_or_demo(table: Any) -> Any:
     return make_dataset(default_folder()) / TABLE_FILE if table is None else table
 
 
+def demo_note(preset: str) -> str:
+    """Returns what a program says that was given no table."""
+    return (
+        f"Data: the demo data set; preset {preset}. --data FILE.csv and --preset NAME "
+        "give others."
+    )
+
+
 def make_dataset(folder: Path, rows: int = ROWS, seed: int = 0) -> Path:
     """Writes the data set atomically, unless `folder` already has it; returns `folder`.
 

@@ -49,7 +49,7 @@ class RowContent:
     @property
     def faults(self) -> list[str]:
         """Notes with the line of the row."""
-        return [f"line {self.row.line}: {note}" for note in self.notes]
+        return [f"{self.row.place}: {note}" for note in self.notes]
 
 
 class RowReader:

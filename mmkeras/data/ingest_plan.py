@@ -34,6 +34,11 @@ class BadRow:
     line: int
     id: str
     problem: str
+    unit: str = "line"  # or "row", as in `Row`
+
+    @property
+    def place(self) -> str:
+        return f"{self.unit} {self.line}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +157,7 @@ def _count_classes(rows) -> int:
 
 
 def bad_row(row: Row, problem: str) -> BadRow:
-    return BadRow(line=row.line, id=row.id, problem=problem)
+    return BadRow(line=row.line, id=row.id, problem=problem, unit=row.unit)
 
 
 def rejection_message(bad: Sequence[BadRow], total: int) -> str:
@@ -166,7 +171,7 @@ def rejection_message(bad: Sequence[BadRow], total: int) -> str:
 
 def _list_rows(bad):
     bad = sorted(bad, key=lambda b: b.line)
-    lines = [f"  line {b.line} (id {b.id}): {b.problem}" for b in bad[:_LISTED]]
+    lines = [f"  {b.place} (id {b.id}): {b.problem}" for b in bad[:_LISTED]]
     if len(bad) > _LISTED:
         lines.append(f"  ... and {len(bad) - _LISTED} more")
     return "\n".join(lines)

@@ -22,6 +22,7 @@ class ShardSummary:
     """Summary of a written shard; JSON-serializable.
 
     Attributes:
+        unit: What the lines of rows count, as in `Row`.
         rows: Number of rows written; without any there is no file.
         unreadable: Rows with a column that counts as missing, and the reason.
         absent: Column -> number of rows without it.
@@ -37,6 +38,7 @@ class ShardSummary:
 
     name: str
     split: str
+    unit: str = "line"
     rows: int = 0
     rejected: list[dict] = field(default_factory=list)
     unreadable: list[dict] = field(default_factory=list)
@@ -61,7 +63,8 @@ def write_shard(
 
     Calls `tick` after each row.
     """
-    summary = ShardSummary(name=shard.name, split=shard.split)
+    unit = shard.rows[0].unit if shard.rows else "line"
+    summary = ShardSummary(name=shard.name, split=shard.split, unit=unit)
     content = hashlib.sha256()
     path = join_path(folder, shard.name)
     with _atomic_file(path) as tmp_path, tf.io.TFRecordWriter(tmp_path) as writer:

@@ -129,8 +129,8 @@ def _check_groups(rows, splits):
         first = split_of.setdefault(row.group, split)
         if row.group and first != split:
             raise UserError(
-                f"Group '{row.group}' is in the splits {first} and {split} (line "
-                f"{row.line}). Give all its rows one split, or another group."
+                f"Group '{row.group}' is in the splits {first} and {split} "
+                f"({row.place}). Give all its rows one split, or another group."
             )
 
 

@@ -24,7 +24,8 @@ class Row:
     """One row of the table.
 
     Attributes:
-        line: Line of the file where the row starts; the header is line 1.
+        line: Line of the file where the row starts, from 1; or number of the row, from
+            0, where `unit` is "row".
         id: Content of the id column, else the number of the row: "0", "1", ...
         cells: Column -> its cell as written, "" if absent or blank.
         labels: Labels without duplicates, in the order written; see `parse_labels`.
@@ -32,6 +33,7 @@ class Row:
         split: train, val, test, or "".
         group: Rows of one group are in one split; "" is none.
         problem: Reason why the row cannot be used, or "".
+        unit: What `line` counts: "line" or "row".
     """
 
     line: int
@@ -42,6 +44,12 @@ class Row:
     split: str = ""
     group: str = ""
     problem: str = ""
+    unit: str = "line"
+
+    @property
+    def place(self) -> str:
+        """Where the row is, such as "line 5"."""
+        return f"{self.unit} {self.line}"
 
     @property
     def present(self) -> set[str]:
@@ -115,10 +123,11 @@ def iter_rows(
     records = table.records(names)
     for number, (line, record) in enumerate(records):
         if isinstance(record, dict):
-            yield _row(str(number), line, record, columns, config, labeled)
+            row = _row(str(number), line, record, columns, config, labeled)
         else:
             cells = dict.fromkeys(columns, "")
-            yield Row(line=line, id=str(number), cells=cells, problem=record)
+            row = Row(line=line, id=str(number), cells=cells, problem=record)
+        yield replace(row, unit=table.unit)
 
 
 def read_rows(
@@ -138,12 +147,12 @@ def read_rows(
     """
     rows = list(iter_rows(path, config, columns, labeled=labeled))
     has_split = labeled and any(row.split for row in rows)
-    first_lines: dict[str, int] = {}
+    first_places: dict[str, str] = {}
     for i, row in enumerate(rows):
-        first = first_lines.setdefault(clean_name(row.id), row.line)
+        first = first_places.setdefault(clean_name(row.id), row.place)
         problem = ""
-        if first != row.line:
-            problem = f"id '{row.id}' is already that of line {first}"
+        if first != row.place:
+            problem = f"id '{row.id}' is already that of {first}"
         elif has_split and not row.split:
             problem = "split is missing, and other rows have one"
         if problem and not row.problem:

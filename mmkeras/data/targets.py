@@ -56,7 +56,7 @@ def check_task(rows: Sequence[Row], task: str) -> None:
         for row in rows:
             if len(row.labels) != 1:
                 raise UserError(
-                    f"task={task} takes one label per row, and line {row.line} has "
+                    f"task={task} takes one label per row, and {row.place} has "
                     f"{LABEL_SEPARATOR.join(row.labels) or 'none'!r}. Correct the "
                     "labels, or train with --task multilabel."
                 )

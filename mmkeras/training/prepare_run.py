@@ -66,6 +66,8 @@ def prepare_run(folder: Path, config: Config, table: Any) -> RunData:
     rows = demo_dataset.table_or_demo(table)
     resolved, roles = find_columns(rows, config)
     say(describe_roles(roles))
+    if table is None:
+        say(demo_dataset.demo_note(config.preset))
     if note := open_table(rows, cache_dir=config.table.cache_dir or None).note:
         say(f"Table: {note}.")
     fetch_pretrained(resolved)
@@ -176,7 +178,7 @@ def _print_data(dataset, state):
     if dataset.rejected:
         say(f"Rejected: {len(dataset.rejected)} rows, listed in {REJECTED_FILE}.")
     for row in dataset.unreadable[:_PRINTED_ROWS]:
-        say(f"Counts as absent: line {row.line} (id {row.id}): {row.problem}")
+        say(f"Counts as absent: {row.place} (id {row.id}): {row.problem}")
     if len(dataset.unreadable) > _PRINTED_ROWS:
         say(f"Counts as absent: {len(dataset.unreadable) - _PRINTED_ROWS} more rows.")
     for warning in dataset.warnings:

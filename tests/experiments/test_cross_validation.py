@@ -40,7 +40,9 @@ def test_every_row_is_predicted_once_in_the_order_of_the_table(table, output, ca
     wrong = [row["id"] for row in predictions if row["label"] != row["predicted"]]
     assert wrong == ["r00", "r01", "r02"]
     out = capsys.readouterr().out
-    assert out.startswith("4 folds of 5 rows, stratified by label.")
+    columns, folds, *_ = out.splitlines()
+    assert columns.startswith("Columns: id: id; ")
+    assert folds.startswith("4 folds of 5 rows, stratified by label.")
     assert "[4/4] fold 4: accuracy " in out and ", in 10 s\n" in out
     assert "predictions.csv, 20 rows" in out
 
