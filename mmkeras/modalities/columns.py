@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mmkeras.config import Config
@@ -66,6 +67,8 @@ def _build_column(name: str, entry: dict[str, Any], config: Config) -> Column:
     section = kind.section or kind.type
     values = {k: v for k, v in entry.items() if k not in (_TYPE, _KEY, WIDTH, ITEMS)}
     settings = override(getattr(config, section), section, values)
+    if config.fusion.kind == "linear":  # checks that the encoder has no weights
+        replace(config, **{section: settings})
     if kind is Vector or getattr(settings, "encoder", "") == "vector":
         if not hasattr(settings, "dropout"):
             settings = config.vector

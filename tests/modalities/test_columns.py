@@ -1,8 +1,10 @@
 import re
+from dataclasses import replace
 
 import pytest
 
 from mmkeras.config import Config, TextConfig
+from mmkeras.config.presets import PRESETS
 from mmkeras.errors import UserError
 from mmkeras.modalities.columns import (
     branch_types,
@@ -57,6 +59,12 @@ def test_a_column_has_the_settings_of_its_type_or_its_own():
 def test_an_impossible_column_is_refused(entry, message):
     with pytest.raises(UserError, match=message):
         build(title=entry)
+
+
+def test_a_column_of_a_linear_model_has_no_weights_either():
+    columns = {"photo": {"type": "image", "encoder": "small_cnn"}}
+    with pytest.raises(UserError, match="without image.encoder=small_cnn"):
+        build_columns(replace(PRESETS["linear"](), columns=columns))
 
 
 def test_an_entry_is_a_type_or_a_mapping_with_a_type():
