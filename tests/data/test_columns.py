@@ -164,6 +164,11 @@ def test_several_files_per_cell_are_counted(find):
     assert roles["photos"].reason == "paths of images"
 
 
+def test_prices_with_a_decimal_comma_are_numbers(find):
+    table = {"price": [f'"{i % 9},50"' for i in range(20)], "text": repeat("x y")}
+    assert find({**table, **LABEL})[0] == {"text": "text", "price": "numeric"}
+
+
 def test_numbers_categories_dates_and_places_are_recognised(find):
     table = {
         "price": [f"{i}.5" for i in range(20)],
