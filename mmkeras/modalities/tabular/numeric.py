@@ -22,14 +22,22 @@ _GERMAN = re.compile(
     r"[+-]?([0-9]{1,3}((\.[0-9]{3})+,[0-9]*|(\.[0-9]{3}){2,})"
     r"|[0-9]*,([0-9]{1,2}|[0-9]{4,})|(0|[0-9]{4,}),[0-9]{3})"
 )
+# With blanks between thousands, which may be protected.
+_SPACED = re.compile(r"[+-]?[0-9]{1,3}([ \u00a0\u202f][0-9]{3})+([.,][0-9]*)?")
+_BLANK = re.compile(r"[ \u00a0\u202f]")
 FEW_INTEGERS = 10  # at most so many different ones are categories
+
+
+class AmbiguousNumber(Unreadable):
+    """A number whose comma separates thousands or decimals, such as "1,234"."""
 
 
 def parse_number(cell: Any) -> float:
     """Returns the number that a cell has; NaN for words such as "NA" and "null".
 
     Raises:
-        Unreadable: Not a number, an ambiguous one, or beyond float32.
+        AmbiguousNumber: Its comma has two meanings.
+        Unreadable: Not a number, or beyond float32.
 
     Example:
         parse_number("1,234.5")  # 1234.5
@@ -40,20 +48,26 @@ def parse_number(cell: Any) -> float:
         return math.nan
     if word in _BOOLEANS:
         return _BOOLEANS[word]
+    if _SPACED.fullmatch(text):
+        text = _BLANK.sub("", text)
     if _ENGLISH.fullmatch(text):
         text = text.replace(",", "")
     elif _GERMAN.fullmatch(text):
         text = text.replace(".", "").replace(",", ".")
     if re.fullmatch(r"[+-]?[0-9]{1,3},[0-9]{3}", text):
         reason = f"'{text}' is ambiguous: write it without the comma, or with a point"
-        raise Unreadable(reason)
+        raise AmbiguousNumber(reason)
     if not _NUMBER.fullmatch(text) and not _INFINITE.fullmatch(text):
         raise Unreadable(f"not a number: '{shorten(text, 40)}'")
-    with np.errstate(over="ignore"):
-        number = float(np.float32(text))
-    if math.isinf(number):
+    number = float(text)
+    if math.isinf(_to_float32(number)):
         raise Unreadable(f"not finite in float32: '{shorten(text, 40)}'")
     return number
+
+
+def _to_float32(number: float) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.float32(number))
 
 
 def parse_numbers(cells: Sequence[Any]) -> list[float]:
@@ -86,7 +100,7 @@ class Numeric(TabularColumn):
         return "numbers"
 
     def read(self, cell: Any, files: FileReader) -> Content:
-        number = parse_number(cell)
+        number = _to_float32(parse_number(cell))
         return Content(data=number, digest=str(number).encode())
 
     def numbers(self, values):
