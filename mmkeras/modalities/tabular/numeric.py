@@ -25,7 +25,6 @@ _GERMAN = re.compile(
 # With blanks between thousands, which may be protected.
 _SPACED = re.compile(r"[+-]?[0-9]{1,3}([ \u00a0\u202f][0-9]{3})+([.,][0-9]*)?")
 _BLANK = re.compile(r"[ \u00a0\u202f]")
-FEW_INTEGERS = 10  # at most so many different ones are categories
 
 
 class AmbiguousNumber(Unreadable):
@@ -83,6 +82,7 @@ class Numeric(TabularColumn):
     """Column of numbers, served as float32."""
 
     type, width, takes_strings = "numeric", 1, False
+    rank = 1  # few integers that repeat are categories
 
     @classmethod
     def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
@@ -94,9 +94,8 @@ class Numeric(TabularColumn):
             pairs = zip(numbers, numbers[1:], strict=False)
             counts_up = all(x < y for x, y in pairs)
             is_range = max(numbers) - min(numbers) == len(values) - 1
-            is_id = counts_up or (is_range and len(values) == len(numbers))
-            if is_id or len(values) <= FEW_INTEGERS:
-                return ""
+            if counts_up or (is_range and len(values) == len(numbers)):
+                return ""  # ids
         return "numbers"
 
     def read(self, cell: Any, files: FileReader) -> Content:

@@ -19,7 +19,7 @@ class Text(BranchColumn):
 
     type = "text"
     encoder = "mmkeras.modalities.text.encoder"
-    is_fallback = True
+    rank = 2
     has_encoder_of_vectors = True
     encoder_settings = ("units", "heads", "layers", "pooling", "dropout")
     warnings = {

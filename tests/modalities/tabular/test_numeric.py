@@ -89,7 +89,8 @@ def test_separators_do_not_change_a_number(units, cents):
         (["1.5", "2", "1.5"], "numbers"),
         ([str(i % 20) for i in range(60)], "numbers"),
         (["1.5", "NA", "2.5"], "numbers"),
-        (["1", "2", "1", "2"], ""),  # categories
+        ([str(i % 9 + 1) for i in range(15)], "numbers"),  # few rows
+        ([str(i % 9) for i in range(15)] + ["NA"], "numbers"),
         ([str(i) for i in range(100)], ""),  # ids
         ([str(i) for i in np.random.default_rng(0).permutation(100)], ""),
         ([str(10 * i) for i in range(100)], ""),
