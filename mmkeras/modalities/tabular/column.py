@@ -15,15 +15,9 @@ _QUANTILES = 256
 
 
 def cell_text(cell: Any) -> str:
-    """Returns a cell as text without blanks at the ends.
-
-    A whole float is written as an integer, since a column of integers of a DataFrame
-    becomes floats if one of them is absent.
-    """
+    """Returns a cell as text without blanks at the ends."""
     if isinstance(cell, bytes):
         cell = cell.decode("utf-8", "replace")
-    if isinstance(cell, float | np.floating) and float(cell).is_integer():
-        cell = int(cell)
     return str(cell).strip()
 
 
