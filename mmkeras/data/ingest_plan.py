@@ -23,7 +23,7 @@ from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.schema import SPLITS, TEST, TRAIN
 
 # Cache version. Increment when records or statistics change for the same input.
-FORMAT = 8
+FORMAT = 9
 _LISTED = 20  # rows in one message
 
 

@@ -18,18 +18,6 @@ MAX_NUMBERS = 20  # different numbers that can be classes without a question
 _STRATA, _ROWS_PER_STRATUM = 10, 5
 
 
-def parse_target(cell: str) -> float:
-    """Returns the number of a label, written as a number of a column.
-
-    Raises:
-        Unreadable: It is none; also for words such as "NA".
-    """
-    number = parse_number(cell)
-    if math.isnan(number):
-        raise Unreadable(f"not a number: '{cell.strip()}'")
-    return number
-
-
 def with_targets(rows: Sequence[Row], task: str) -> list[Row]:
     """Returns the rows with the labels of the task.
 
@@ -42,10 +30,22 @@ def with_targets(rows: Sequence[Row], task: str) -> list[Row]:
 
 def _with_number(row) -> Row:
     try:
-        number = parse_target(row.label_cell)
+        number = _parse_target(row.label_cell)
     except Unreadable as error:
         return replace(row, problem=f"label: {error}")
     return replace(row, labels=(f"{number:.15g}",))
+
+
+def _parse_target(cell: str) -> float:
+    """Returns the number of a label, written as a number of a column.
+
+    Raises:
+        Unreadable: It is none; also for words such as "NA".
+    """
+    number = parse_number(cell)
+    if math.isnan(number):
+        raise Unreadable(f"not a number: '{cell.strip()}'")
+    return number
 
 
 def check_task(rows: Sequence[Row], task: str) -> None:
@@ -99,7 +99,7 @@ def _is_whole(label: str) -> bool:
         Unreadable: It is no number.
     """
     try:
-        return parse_target(label).is_integer()
+        return _parse_target(label).is_integer()
     except AmbiguousNumber:
         return False
 

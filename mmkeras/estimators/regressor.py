@@ -6,11 +6,11 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
-from mmkeras.data.targets import parse_target
+from mmkeras.data.targets import with_targets
 from mmkeras.errors import UserError
 from mmkeras.estimators.classifier import check_labels
 from mmkeras.estimators.estimator import Estimator
-from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.schema import STATUS
 
 _VALUE = "value"  # output of the served signature
@@ -51,10 +51,10 @@ class MultimodalRegressor(RegressorMixin, Estimator):
                 be used.
         """
         reads, outputs = self._outputs(self._labeled(table, label), _VALUE)
-        labels = [read.row.label_cell.strip() for read in reads]
-        check_labels(labels)
-        try:
-            numbers = [parse_target(label) for label in labels]
-        except Unreadable as error:
-            raise UserError(f"Cannot use a label: {error}. Correct it.") from None
-        return float(r2_score(numbers, outputs[_VALUE]))
+        check_labels([read.row.label_cell.strip() for read in reads])
+        rows = with_targets([read.row for read in reads], REGRESSION)
+        for row in rows:
+            if row.problem:
+                raise UserError(f"{row.place}: {row.problem}. Correct the labels.")
+        labels = [float(row.labels[0]) for row in rows]
+        return float(r2_score(labels, outputs[_VALUE]))

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from mmkeras.modalities.column import Column
 
-# A str is a path or a URI for columns of files, else the value itself.
+# A str is a path or a URI for columns of files, else the value itself. Categories and
+# dates may be of any type that a table takes for them.
 Value: TypeAlias = "str | bytes | os.PathLike | float | np.ndarray | Image.Image | None"
 Row: TypeAlias = Mapping[str, Value]
 _NPY_PREFIX = b"\x93NUMPY"
@@ -87,15 +88,28 @@ def _prepare(
 ) -> tuple[Cell, tuple[str, ...]]:
     """Returns what is sent for a value, and notes on faults of its file."""
     from mmkeras.modalities.column import FileReader
+    from mmkeras.modalities.tabular.column import TabularColumn
     from mmkeras.modalities.vector.reading import prepare_vector
 
     if is_number:
         _check(isinstance(value, str | Real), value, column, "a number")
         return column.read(value, FileReader(".")).data, ()
+    if isinstance(column, TabularColumn):
+        return column.prepare(_content(_cell(value, column), column, limits))
     content = _content(value, column, limits)
     if content.startswith(_NPY_PREFIX):
         return prepare_vector(content), ()
     return column.prepare(content)
+
+
+def _cell(value: Value, column: "Column") -> str | bytes:
+    """Returns a category, a date or a place as a table has it."""
+    from mmkeras.data.tables.cells import to_cell
+
+    cell = to_cell(value)
+    is_allowed = isinstance(cell, str) or isinstance(value, bytes)
+    _check(is_allowed, value, column, "text, bytes, a number or a date")
+    return cell
 
 
 def _content(value: Value, column: "Column", limits: Limits) -> bytes:

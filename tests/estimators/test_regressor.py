@@ -20,8 +20,6 @@ def test_a_number_is_predicted_in_its_unit(texts):
     assert model.score(texts[["text"]], price) > 0.3
     written = [f"{number:.2f}".replace(".", ",") for number in price]
     assert model.score(texts[["text"]], written) > 0.3
-    with pytest.raises(
-        mmkeras.UserError, match="Cannot use a label: not a number: 'dear'"
-    ):
+    with pytest.raises(mmkeras.UserError, match="row 0: label: not a number: 'dear'"):
         model.score(texts[["text"]], ["dear", *written[1:]])
     assert isinstance(mmkeras.load(model.folder_), mmkeras.MultimodalRegressor)

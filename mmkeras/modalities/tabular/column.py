@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmkeras.modalities.column import Column, Effects, Moments, Quantiles, State
+from mmkeras.modalities.column import (
+    Column,
+    Effects,
+    FileReader,
+    Moments,
+    Quantiles,
+    State,
+)
 from mmkeras.modalities.preprocessing_state import scale_state
 
 if TYPE_CHECKING:
@@ -50,6 +57,16 @@ class TabularColumn(Column):
     width: ClassVar[int] = 0
     noise_levels = (0.0, 0.25, 0.5, 0.75, 1.0)
     noise_heading, noise_unit, noise_factor = "Hidden values", "% of the values", 100
+
+    def prepare(self, content: bytes) -> tuple[bytes | float, tuple[str, ...]]:
+        """Returns what a client sends for a value as text: what `read` stores.
+
+        Raises:
+            Unreadable: The value cannot be used.
+        """
+        if not content.strip():
+            return self.absent, ()
+        return self.read(content, FileReader(".")).data, ()
 
     def numbers(self, values: "tf.Tensor") -> "tf.Tensor":
         """Returns (B, K) float32 of (B,) values; NaN where absent or unusable."""

@@ -1,12 +1,14 @@
 """Rows are prepared as training prepares the same files."""
 
 import io
+from datetime import date, datetime
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mmkeras.config import AudioConfig, Config, ImageConfig
+from mmkeras.data.tables.cells import to_cell
 from mmkeras.errors import UserError
 from mmkeras.modalities.audio.reading import prepare_audio
 from mmkeras.modalities.audio.wav import wav_format
@@ -21,10 +23,11 @@ from tests import table_factory
 from tests.modalities.phone_media import encode_av, encode_heif
 
 TYPES = {"text": "text", "image": "image", "audio": "audio", "vectors": "vector"}
+TABULAR = {"breed": "category", "born": "date", "place": "geo"}
 MODEL = ModelInfo(
     version=1,
-    columns=TYPES | {"price": "numeric"},
-    absent=dict.fromkeys(TYPES, b"") | {"price": float("nan")},
+    columns=TYPES | TABULAR | {"price": "numeric"},
+    absent=dict.fromkeys(TYPES | TABULAR, b"") | {"price": float("nan")},
 )
 
 
@@ -133,6 +136,36 @@ def test_numbers_are_sent_as_floats(value):
     assert prepare(price=value).data == {"price": 3.0}
 
 
+@pytest.mark.parametrize(
+    ("row", "data"),
+    [
+        ({"breed": "cafe\u0301"}, b"caf\xc3\xa9"),
+        ({"breed": " deep\u00a0red\u200b"}, b"deep red"),
+        ({"breed": b"red "}, b"red"),
+        ({"breed": 3}, b"3"),
+        ({"breed": np.float64(3)}, b"3"),
+        ({"breed": True}, b"true"),
+        ({"breed": np.bool_(False)}, b"false"),
+        ({"born": "1.5.2024"}, b"2024-05-01"),
+        ({"born": date(2024, 5, 1)}, b"2024-05-01"),
+        ({"born": datetime(2024, 5, 1, 13, 30)}, b"2024-05-01T13:30"),
+        ({"born": np.datetime64("2024-05-01T07:30")}, b"2024-05-01T07:30"),
+        ({"place": "52.5\u00a0; 13.4"}, b"52.5,13.4"),
+    ],
+)
+def test_categories_dates_and_places_are_sent_as_training_reads_them(row, data):
+    ((name, value),) = row.items()
+    assert prepare(**row).data == {name: data}
+    column = TYPES_OF_COLUMNS[TABULAR[name]](name, Config().tabular)
+    cell = value if isinstance(value, bytes) else to_cell(value)
+    assert column.read(cell, FileReader(".")).data == data
+
+
+def test_blank_categories_and_dates_are_absent():
+    row = {"breed": " ", "born": np.datetime64("NaT"), "place": b" "}
+    assert prepare(**row).data == {}
+
+
 def test_pixels_and_pil_images_become_png_without_loss():
     pixels = np.random.default_rng(0).integers(0, 256, (40, 36, 3), np.uint8)
     for value in (pixels, pixels[:, :, 0], Image.fromarray(pixels)):
@@ -165,6 +198,10 @@ def test_a_pil_image_is_upright_like_its_file(tmp_path):
         ({"audio": np.zeros((9, 9, 3), np.uint8)}, "audio (ndarray): "),
         ({"vectors": b"RIFF"}, "vectors (bytes): "),
         ({"price": "dear"}, "price 'dear': not a number"),
+        ({"born": "31.2.2024"}, "born '31.2.2024': no day of the calendar"),
+        ({"born": 2024}, "born (int): not a date such as"),
+        ({"place": "95,200"}, "place '95,200': not latitude and longitude"),
+        ({"breed": "\u200b"}, "no visible character"),
     ],
 )
 def test_an_unreadable_value_is_an_error_or_sent_as_absent(row, reason):
@@ -193,6 +230,7 @@ def test_a_file_above_the_limit_is_not_read(tmp_path):
         ),
         ({"text": 3.5}, "text must be text, bytes, a path or a vector; received float"),
         ({"text": Image.new("L", (9, 9))}, "text must be text, .*; received Image"),
+        ({"breed": np.zeros(3)}, "breed must be text, .* or a date; received ndarray"),
         ({"price": [3]}, "price must be a number; received list"),
         ({"price": b"3"}, "price must be a number; received bytes"),
     ],
