@@ -116,8 +116,10 @@ def _declared(table, config) -> tuple[dict[str, dict], dict[str, Role]]:
     for name, value in {**settings.declared, **config.columns}.items():
         entry, name = column_entry(name, value), clean_name(name)
         if name not in table.columns:
-            flag, lack = f"set table.{entry['type']}", f"has no column '{name}'"
-            raise no_column(table.name, table.columns, [name], lack, flag)
+            is_flag = name in map(clean_name, settings.declared)
+            setting = f"table.{entry['type']}" if is_flag else "columns"
+            lack, remedy = f"has no column '{name}'", f"set {setting}"
+            raise no_column(table.name, table.columns, [name], lack, remedy)
         entries[name] = entry
         roles[name] = Role(column=name, use=entry["type"], reason="declared")
     return entries, roles

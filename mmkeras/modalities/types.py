@@ -1,4 +1,7 @@
-"""The types of columns. A new one is added here, and nowhere else."""
+"""The types of columns. A new one is added here.
+
+A flag of its own, such as `--table.date`, is in `mmkeras/config/table.py`.
+"""
 
 from mmkeras.modalities.audio.column import Audio
 from mmkeras.modalities.column import Column

@@ -151,6 +151,14 @@ def test_a_declared_column_that_is_missing_is_refused(find):
         find({"title": repeat("x"), **LABEL}, entries={"title": "txt"})
 
 
+def test_the_remedy_for_a_missing_column_is_the_setting_that_names_it(find):
+    table = {"title": repeat("x"), **LABEL}
+    with pytest.raises(UserError, match="set table.date"):
+        find(table, date="day")
+    with pytest.raises(UserError, match="set columns"):
+        find(table, entries={"place": "geo"})
+
+
 def test_a_table_without_an_input_is_refused(find):
     with pytest.raises(UserError, match="no column 'text' or 'image' or 'audio'"):
         find({"x": repeat(""), **LABEL})
