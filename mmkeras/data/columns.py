@@ -19,12 +19,15 @@ from mmkeras.modalities.types import TYPES
 from mmkeras.modalities.vector.column import Vector
 from mmkeras.modalities.vector.reading import prepare_vector, vector_width
 from mmkeras.names import clean_name
-from mmkeras.schema import MODALITIES
+from mmkeras.schema import MODALITIES, STATUS_SEPARATOR
 
 _SAMPLE_ROWS = 2000  # that are looked at
 _WIDTH_CELLS = 100  # whose width of a vector is read
 _ID_NAME = re.compile(r"(^|[\W_])(id|uid|uuid|guid|key|index)s?$", re.IGNORECASE)
 _IGNORED = "table.ignore"
+# Use of a column that is no input -> the setting that names it.
+_SETTINGS = {use: f"table.{use}_column" for use in ("id", "split", "group")}
+_SETTINGS |= {"label": "table.label", "": _IGNORED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,16 +112,42 @@ def _declared(table, config) -> tuple[dict[str, dict], dict[str, Role]]:
     for name in label_columns(settings, table.columns):
         roles[name] = Role(column=name, use="label")
     for name in settings.ignored:
-        roles[clean_name(name)] = Role(column=name, use="", reason=_IGNORED)
+        name = clean_name(name)
+        _check_exists(name, table, "correct table.ignore")
+        roles[name] = Role(column=name, use="", reason=_IGNORED)
     entries = {}
     for name, value in {**settings.declared, **config.columns}.items():
         entry, name = column_entry(name, value), clean_name(name)
-        if name not in table.columns:
-            flag, lack = f"set table.{entry['type']}", f"has no column '{name}'"
-            raise no_column(table.name, table.columns, [name], lack, flag)
+        _check_exists(name, table, f"set table.{entry['type']}")
+        _check_free(name, entry, roles)
         entries[name] = entry
         roles[name] = Role(column=name, use=entry["type"], reason="declared")
     return entries, roles
+
+
+def _check_exists(name, table, remedy) -> None:
+    if name not in table.columns:
+        lack = f"has no column '{name}'"
+        raise no_column(table.name, table.columns, [name], lack, remedy)
+
+
+def _check_free(name, entry, roles) -> None:
+    """Checks that a declared column has no other use, as of a label among the inputs.
+
+    Raises:
+        UserError: It has.
+    """
+    if name in roles:
+        setting = _SETTINGS[roles[name].use]
+        raise UserError(
+            f"Column '{name}' is declared as {entry['type']}, and {setting} names it, "
+            "too. Give one of the two another column."
+        )
+    if STATUS_SEPARATOR in name:
+        raise UserError(
+            f"Column '{name}' has '{STATUS_SEPARATOR}' in its name, which separates "
+            "columns in the status of a row. Rename it."
+        )
 
 
 def _add_default_names(entries, roles, header) -> None:
@@ -166,7 +195,8 @@ def _left_out(role: Role, entries: Mapping[str, dict]) -> Role:
     """
     kind = TYPES.get(role.use)
     if kind is None or not kind.has_files:
-        return Role(column=role.column, use="", reason=role.reason or "not declared")
+        looks = f"not declared; {role.reason}" if role.use else role.reason
+        return Role(column=role.column, use="", reason=looks)
     names = [name for name, entry in entries.items() if entry["type"] == role.use]
     flag = f"--table.{role.use} {','.join([*names, role.column])}"
     raise UserError(

@@ -116,6 +116,31 @@ def test_a_declared_column_that_is_missing_is_refused(find):
         find({"title": repeat("x"), **LABEL}, entries={"title": "txt"})
 
 
+@pytest.mark.parametrize(
+    ("settings", "setting"),
+    [
+        ({"label": "y"}, "table.label"),
+        ({"split_column": "y"}, "table.split_column"),
+        ({"ignore": "y"}, "table.ignore"),
+    ],
+)
+def test_an_input_has_no_other_use(find, settings, setting):
+    table = {"y": repeat("a", "b"), "text": repeat("x"), **LABEL}
+    message = f"'y' is declared as category, and {setting} names it"
+    with pytest.raises(UserError, match=message):
+        find(table, category="y", **settings)
+
+
+def test_a_name_that_would_split_the_status_of_rows_is_refused(find):
+    with pytest.raises(UserError, match="'a; b' has '; ' in its name.*Rename"):
+        find({"a; b": repeat("x"), **LABEL}, text="a; b")
+
+
+def test_an_ignored_column_that_is_missing_is_refused(find):
+    with pytest.raises(UserError, match="'pricee'.*Did you mean 'price'.*table.ignore"):
+        find({"text": repeat("x"), "price": repeat("1"), **LABEL}, ignore="pricee")
+
+
 def test_a_table_without_an_input_is_refused(find):
     with pytest.raises(UserError, match="no column 'text' or 'image' or 'audio'"):
         find({"x": repeat(""), **LABEL})
