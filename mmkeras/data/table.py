@@ -218,7 +218,14 @@ def _number_text(number: float) -> str:
 def label_columns(config: TableConfig, header: Collection[str]) -> list[str]:
     """Returns the label column, or the columns of 0 and 1 that the setting names."""
     single, names = clean_name(config.label), config.label_names
-    return [single] if single in header or len(names) < 2 else list(names)
+    if single in header or len(names) < 2:
+        return [single]
+    if name := next((name for name in names if LABEL_SEPARATOR in name), ""):
+        raise UserError(
+            f"table.label names the column '{name}', whose name would be a class, and "
+            f"'{LABEL_SEPARATOR}' separates classes. Rename it."
+        )
+    return list(names)
 
 
 def _labels(cell, cells, config) -> tuple[tuple[str, ...], str]:

@@ -86,15 +86,15 @@ def _set_keys(columns: Iterable[Column], entries: Mapping[str, Any]) -> None:
     for column in columns:
         entry = column_entry(column.name, entries[column.name])
         key = entry.get(_KEY) or _key(column.name)
-        while key in keys:
+        while key.lower() in keys:  # in TensorFlow "A" and "a" are one name
             key += "_"
-        keys.add(key)
+        keys.add(key.lower())
         column.key = key
 
 
 def _key(name: str) -> str:
     """Returns a name that no layer has, such as "fused" or "title_encoder"."""
-    if name in MODALITIES:  # as in models of version 0.2
+    if name in MODALITIES:  # as in models before columns
         return name
     key = re.sub(r"[^A-Za-z0-9_]", "_", name)
     return f"{key if key[:1].isalpha() else f'column_{key}'}_column"
