@@ -75,7 +75,7 @@ def test_an_explanation_adds_up_and_is_shown_as_a_page(fitted, frame):
         assert sum(explanation.shares.values()) == pytest.approx(change, abs=1e-6)
         assert set(explanation.parts) == {"title", "photo"}
     html = explanations._repr_html_()
-    assert html.startswith("<iframe") and "fire" in html and "<body" not in html
+    assert html.startswith("<div><iframe") and "fire" in html and "<body" not in html
 
 
 def test_versions_are_exported_one_after_the_other(fitted, tmp_path):
@@ -84,7 +84,8 @@ def test_versions_are_exported_one_after_the_other(fitted, tmp_path):
     for path in paths:
         expected = fitted.folder_ / "export" / "1" / "saved_model.pb"
         assert (path / "saved_model.pb").read_bytes() == expected.read_bytes()
-        assert tf.saved_model.load(path).signatures["serving_default"]
+        serve = tf.saved_model.load(path).signatures["serving_default"]
+        assert serve(title=tf.constant([""]), photo=tf.constant([""]))
 
 
 def test_a_loaded_run_predicts_the_same_and_has_a_keras_model(fitted, frame):
