@@ -131,6 +131,8 @@ class Column(ABC):
     # Settings that the records depend on, and those that only the encoder depends on.
     read_settings: ClassVar[tuple[str, ...]] = ()
     encoder_settings: ClassVar[tuple[str, ...]] = ()
+    # Of the features of the linear model, where the encoder has one vector per row.
+    feature_settings: ClassVar[tuple[str, ...]] = ()
     # Kind of a warning, such as "is silent" -> the same of several cells.
     warnings: ClassVar[Mapping[str, str]] = {}
     # Whether equal content in two splits is a duplicate, even if other columns differ.

@@ -21,6 +21,8 @@ class Text(BranchColumn):
     encoder = "mmkeras.modalities.text.encoder"
     is_fallback = True
     has_encoder_of_vectors = True
+    feature_settings = ("encoder", "hub_handle", "tokens", "max_ngram", "min_rows")
+    feature_settings += ("vocab_size",)
     encoder_settings = ("units", "heads", "layers", "pooling", "dropout")
     warnings = {
         "has no word or emoji": "without a word or emoji (no token with "
