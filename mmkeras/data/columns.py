@@ -23,7 +23,9 @@ from mmkeras.schema import MODALITIES, STATUS_SEPARATOR
 
 _SAMPLE_ROWS = 2000  # that are looked at
 _WIDTH_CELLS = 100  # whose width of a vector is read
-_ID_NAME = re.compile(r"(^|[\W_])(id|uid|uuid|guid|key|index)s?$", re.IGNORECASE)
+# Names of ids, such as "customer_id" and "customerId"; and of what may be one.
+_ID_NAME = re.compile(r"(?i:(^|[\W_])(id|uid|uuid|guid)s?$)|[a-z]I[dD]s?$")
+_KEY_NAME = re.compile(r"(^|[\W_])(key|index)(e?s)?$", re.IGNORECASE)
 _IGNORED = "table.ignore"
 # Use of a column that is no input -> the setting that names it.
 _SETTINGS = {use: f"table.{use}_column" for use in ("id", "split", "group")}
@@ -162,21 +164,28 @@ def _add_default_names(entries, roles, header) -> None:
 def _recognise(name: str, cells: Sequence[Any], reader: FileReader) -> Role:
     if not cells:
         return Role(column=name, use="", reason="empty")
-    if reason := _like_id(name, cells):
-        return Role(column=name, use="", reason=reason)
-    for kind in sorted(TYPES.values(), key=lambda kind: kind.is_fallback):
-        if reason := kind.recognise(cells, reader):
-            return Role(column=name, use=kind.type, reason=reason)
-    is_distinct = len(set(cells)) == len(cells) > 1
-    reason = "all values differ" if is_distinct else "its content fits no type"
+    kinds = sorted(TYPES.values(), key=lambda kind: kind.rank)
+    reasons = ((kind, kind.recognise(cells, reader)) for kind in kinds)
+    kind, reason = next((pair for pair in reasons if pair[1]), (None, ""))
+    if kind is None or not kind.has_files:
+        if id_reason := _like_id(name, cells):
+            return Role(column=name, use="", reason=id_reason)
+    if kind:
+        return Role(column=name, use=kind.type, reason=reason)
+    counts = Counter(cells)
+    reason = "its content fits no type"
+    if len(cells) > 1 and len(counts) in (1, len(cells)):
+        reason = "all values are equal" if len(counts) == 1 else "all values differ"
     return Role(column=name, use="", reason=reason)
 
 
 def _like_id(name: str, cells: Sequence[Any]) -> str:
-    """Returns why a column seems to name or count the rows, or ""."""
+    """Returns why a column seems to name or count the rows, or what they refer to."""
+    if _ID_NAME.search(name):
+        return "an id, by its name"
     if len(set(cells)) < len(cells) or len(cells) < 3:
         return ""
-    if _ID_NAME.search(name):
+    if _KEY_NAME.search(name):
         return "an id, by its name, and all values differ"
     words = [str(cell).strip() for cell in cells]
     if all(word.isdecimal() and len(word) < 19 for word in words):

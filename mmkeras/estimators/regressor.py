@@ -6,8 +6,11 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
+from mmkeras.data.targets import parse_target
+from mmkeras.errors import UserError
 from mmkeras.estimators.classifier import check_labels
 from mmkeras.estimators.estimator import Estimator
+from mmkeras.modalities.file import Unreadable
 from mmkeras.schema import STATUS
 
 _VALUE = "value"  # output of the served signature
@@ -44,9 +47,14 @@ class MultimodalRegressor(RegressorMixin, Estimator):
         `label` has one number per row, unless the table has them.
 
         Raises:
-            UserError: A row has no label, or the table cannot be used.
+            UserError: A row has no label or one that is no number, or the table cannot
+                be used.
         """
         reads, outputs = self._outputs(self._labeled(table, label), _VALUE)
         labels = [read.row.label_cell.strip() for read in reads]
         check_labels(labels)
-        return float(r2_score(list(map(float, labels)), outputs[_VALUE]))
+        try:
+            numbers = [parse_target(label) for label in labels]
+        except Unreadable as error:
+            raise UserError(f"Cannot use a label: {error}. Correct it.") from None
+        return float(r2_score(numbers, outputs[_VALUE]))

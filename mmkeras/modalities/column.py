@@ -125,7 +125,8 @@ class Column(ABC):
     takes_strings: ClassVar[bool] = True
     has_files: ClassVar[bool] = False
     suffixes: ClassVar[tuple[str, ...]] = ()  # of its files, such as ".png"
-    is_fallback: ClassVar[bool] = False  # of cells that no other type recognises
+    # Types of a lower rank are the first to recognise a column.
+    rank: ClassVar[int] = 0
     has_encoder_of_vectors: ClassVar[bool] = False  # its settings have such an encoder
     section: ClassVar[str] = ""  # of the settings; "" is that of the type
     # Settings that the records depend on, and those that only the encoder depends on.

@@ -14,6 +14,7 @@ from mmkeras.modalities.file import Unreadable
 # the surrogates of undecodable bytes, U+DC80 to U+DCFF.
 NUL = "\udc00"
 NPY = b"\x93NUMPY"  # begins a .npy file
+_MAX_WHOLE = 2**53  # above it not every integer is a float
 _ABSENT = ("NoneType", "NAType", "NaTType")  # pandas' types are not imported
 # Modes of Pillow's images that PNG has; others are converted to RGB.
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
@@ -23,16 +24,16 @@ _ALLOWED = "text, number, path, bytes, image, audio, vector, or a list of these"
 def to_cell(value: object) -> str | bytes | tuple[str | bytes, ...]:
     """Returns a value as a cell; "" if it is absent.
 
-    Text, numbers, times and paths become text; images a PNG; `(samples, rate_hz)` and
-    the dictionary `{"array", "sampling_rate"}` a WAV; vectors a .npy of float32;
-    `{"bytes", "path"}` the bytes, or else the path; lists of these a tuple, which is
-    empty for an empty list.
+    Text, numbers, times and paths become text, whole numbers without a point; images a
+    PNG; `(samples, rate_hz)` and the dictionary `{"array", "sampling_rate"}` a WAV;
+    vectors a .npy of float32; `{"bytes", "path"}` the bytes, or else the path; lists of
+    these a tuple, which is empty for an empty list.
 
     Raises:
         Unreadable: Any other type.
 
     Example:
-        to_cell(2.0)  # "2.0"
+        to_cell(2.5)  # "2.5"
     """
     if isinstance(value, str):
         return value.replace("\0", NUL)
@@ -44,6 +45,9 @@ def to_cell(value: object) -> str | bytes | tuple[str | bytes, ...]:
         return to_cell(_scalar(value))
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < _MAX_WHOLE:
+        # Integers of a column with a gap are floats in pandas and Arrow.
+        return repr(int(value))
     if isinstance(value, int | float):
         return "" if value != value else repr(value)
     if isinstance(value, Decimal):

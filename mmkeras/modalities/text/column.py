@@ -19,7 +19,7 @@ class Text(BranchColumn):
 
     type = "text"
     encoder = "mmkeras.modalities.text.encoder"
-    is_fallback = True
+    rank = 2
     has_encoder_of_vectors = True
     feature_settings = ("encoder", "hub_handle", "tokens", "max_ngram", "min_rows")
     feature_settings += ("vocab_size",)

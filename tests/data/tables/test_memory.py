@@ -7,7 +7,7 @@ from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
 
 COLUMNS = {"text": ["hi", None], "label ": ["a", "b"], "n": [1.0, 2.5]}
-ROWS = [(0, {"text": "hi", "label": "a", "n": "1.0"})]
+ROWS = [(0, {"text": "hi", "label": "a", "n": "1"})]
 ROWS += [(1, {"text": "", "label": "b", "n": "2.5"})]
 SOURCES = {
     "DataFrame": pd.DataFrame(COLUMNS),
@@ -25,6 +25,22 @@ def test_a_table_in_memory_has_the_rows_of_a_file(kind):
     assert list(table.records()) == list(table.records()) == ROWS
     assert list(table.records(["n"]))[1] == (1, {"n": "2.5"})
     assert len(list(table.records([]))) == 2
+
+
+@pytest.mark.parametrize("missing", [None, 4])
+@pytest.mark.parametrize("kind", SOURCES)
+def test_whole_numbers_have_one_form_with_and_without_a_gap(kind, missing):
+    frame = pd.DataFrame({"rooms": [1, 2, missing], "price": [1.0, 2.5, missing]})
+    sources = {
+        "DataFrame": frame,
+        "dict": frame.to_dict("list"),
+        "list": frame.to_dict("records"),
+        "Table": pa.Table.from_pandas(frame),
+    }
+    rows = [row for _, row in open_table(sources[kind]).records()]
+    last = "" if missing is None else "4"
+    assert [row["rooms"] for row in rows] == ["1", "2", last]
+    assert [row["price"] for row in rows] == ["1", "2.5", last]
 
 
 def test_the_fingerprint_is_that_of_the_cells():
