@@ -55,11 +55,22 @@ class FileColumn(BranchColumn):
         """Builds the encoder of one file, (B, *shape)."""
 
     def read(self, cell: Any, files: FileReader) -> Content:
+        """Reads the files of a cell.
+
+        The metadata are those of the first, and so is the warning unless it has none.
+
+        Raises:
+            Unreadable: One of them cannot be used, or they are none or too many.
+        """
         paths = split_cell(cell, files.folder)
+        if not paths:
+            raise Unreadable("a list without a file")
         if len(paths) == 1:
             return self.read_file(files.read(paths[0]))
         if len(paths) > self.items:
-            raise Unreadable(f"{len(paths)} files, where others have {self.items}")
+            raise Unreadable(
+                f"{len(paths)} files, more than columns.{self.name}.items={self.items}"
+            )
         contents = [self.read_file(files.read(path)) for path in paths]
         return Content(
             data=pack_items([content.data for content in contents]),
@@ -67,6 +78,7 @@ class FileColumn(BranchColumn):
             metadata=contents[0].metadata,
             notes=tuple(note for content in contents for note in content.notes),
             formats=tuple(kind for content in contents for kind in content.formats),
+            warning=next((c.warning for c in contents if c.warning), ""),
         )
 
     def graph(self, state):

@@ -2,14 +2,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras.config import Config, ImageConfig, VectorConfig
+from mmkeras.config import AudioConfig, Config, ImageConfig, VectorConfig
+from mmkeras.modalities.audio.column import Audio
 from mmkeras.modalities.column import FileReader
 from mmkeras.modalities.columns import build_columns
 from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.image.column import Image
 from mmkeras.modalities.items import pack_items, unpack_items
 from mmkeras.modalities.vector.column import Vector
-from tests.table_factory import image, vector
+from tests.table_factory import image, tone, vector
 
 RED, BLUE = image((255, 0, 0), size=(32, 32)), image((0, 0, 255), size=(32, 32))
 
@@ -37,10 +38,21 @@ def test_several_files_of_a_cell_are_read_and_one_stays_as_it_is(photos, files):
 
 
 def test_more_files_than_in_training_and_a_broken_one_are_unreadable(photos, files):
-    with pytest.raises(Unreadable, match="4 files, where others have 3"):
+    with pytest.raises(Unreadable, match="4 files, more than columns.photos.items=3"):
         photos.read("red.png;" * 4, files)
+    for cell, reason in ((";", "not found"), ((), "without a file")):
+        with pytest.raises(Unreadable, match=reason):
+            photos.read(cell, files)
     with pytest.raises(Unreadable, match="not found"):
         photos.read("red.png;gone.png", files)
+
+
+def test_a_silent_file_beside_another_is_a_warning(files):
+    column = Audio("sounds", AudioConfig())
+    column.items = 2
+    content = column.read((tone(), tone(hz=0)), files)
+    assert content.warning == "is silent" == column.read(tone(hz=0), files).warning
+    assert content.metadata == column.read(tone(), files).metadata
 
 
 def test_the_graph_gives_all_files_and_zeros_where_none_is(photos):
