@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mmkeras.modalities.column import (
@@ -116,10 +115,6 @@ class FileColumn(BranchColumn):
 
         encoder = self.file_encoder(shape, state, tokens, "item_encoder")
         return encode_items(encoder, (self.items, *shape), dtype, name)
-
-    def import_encoder(self):
-        import_module("mmkeras.layers.items")  # layers of several files per cell
-        return super().import_encoder()
 
     def build_encoder(self, x, state, tokens):
         return self.build_model(state, tokens)(x)
