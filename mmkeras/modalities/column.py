@@ -291,6 +291,13 @@ class Branch(ABC):
         """
         return x
 
+    def apply_encoder(self, encode: Callable, x: "keras.KerasTensor", state) -> Any:
+        """Applies the encoder of a user, as `build_encoder` does that of the settings.
+
+        `encode` is a function from the input of one file, if the column has files.
+        """
+        return encode(x)
+
     def describe(self) -> str:
         """Returns the main settings for reports."""
         return getattr(self.settings, "encoder", self.type)

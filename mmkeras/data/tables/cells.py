@@ -9,6 +9,7 @@ from decimal import Decimal
 from numbers import Integral, Number, Real
 
 from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.image.png import encode_png
 
 # Replaces a NUL, which Python 3.10's csv refuses. Never in decoded UTF-8, and none of
 # the surrogates of undecodable bytes, U+DC80 to U+DCFF.
@@ -16,8 +17,6 @@ NUL = "\udc00"
 NPY = b"\x93NUMPY"  # begins a .npy file
 _MAX_WHOLE = 2**53  # above it not every integer is a float
 _ABSENT = ("NoneType", "NAType", "NaTType")  # pandas' types are not imported
-# Modes of Pillow's images that PNG has; others are converted to RGB.
-_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 _ALLOWED = "text, number, path, bytes, image, audio, vector, or a list of these"
 
 
@@ -81,7 +80,7 @@ def _media_cell(value):
         from PIL import Image
 
         if isinstance(value, Image.Image):
-            return _png(value)
+            return encode_png(value)
     if isinstance(value, Mapping):
         return _mapping_cell(value)
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Integral):
@@ -128,10 +127,7 @@ def _array_cell(value):
         return npy_bytes(array) if is_vector and array.size else _list_cell(list(array))
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.dtype == np.uint8 and array.ndim in (2, 3) and channels in (1, 3, 4):
-        from PIL import Image
-
-        pixels = array.reshape(array.shape[:2]) if channels == 1 else array
-        return _png(Image.fromarray(pixels))
+        return encode_png(array)
     raise Unreadable(
         f"is an array of {array.dtype} of shape {array.shape} (allowed: a vector, or "
         "uint8 pixels of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4))"
@@ -155,20 +151,6 @@ def _is_media(value):
     if isinstance(value, Mapping):
         return bool(value.keys() & {"bytes", "path", "array"})
     return len(value) == 2 and hasattr(value[0], "__array__")  # (samples, rate_hz)
-
-
-def _png(image):
-    from PIL import ImageOps
-
-    file = io.BytesIO()
-    try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode not in _PNG_MODES:
-            image = image.convert("RGB")
-        image.save(file, "PNG", compress_level=1)
-    except (OSError, ValueError, SyntaxError) as error:  # a file that is read only now
-        raise Unreadable(f"is an image that cannot be read: {error}") from None
-    return file.getvalue()
 
 
 def _wav(samples, rate_hz):

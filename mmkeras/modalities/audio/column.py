@@ -136,12 +136,10 @@ class Audio(FileColumn):
         build = self.import_encoder().build_audio_encoder
         return build(self.settings, shape, tokens, name)
 
-    def linear_features(self, x, state):
+    def file_features(self, x, state):
         from mmkeras.modalities.audio.linear_features import summarize_frames
 
-        if not self.is_sequence:
-            return x.reshape(len(x), -1)
-        return summarize_frames(x.reshape(len(x), -1, x.shape[-1]))
+        return summarize_frames(x) if self.is_sequence else x
 
     def fetch(self) -> None:
         if self.settings.encoder == "hub":

@@ -53,9 +53,6 @@ class Text(BranchColumn):
             warning="" if has_word(data) else "has no word or emoji",
         )
 
-    def prepare(self, content: bytes) -> tuple[bytes, tuple[str, ...]]:
-        return content, ()
-
     def _check_utf8(self, data):
         try:
             data.decode()
