@@ -6,11 +6,11 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
+from mmkeras.data.targets import parse_number
+from mmkeras.errors import UserError, shorten
 from mmkeras.estimators.classifier import check_labels
 from mmkeras.estimators.estimator import Estimator
-from mmkeras.schema import STATUS
-
-_VALUE = "value"  # output of the served signature
+from mmkeras.schema import STATUS, VALUE
 
 
 class MultimodalRegressor(RegressorMixin, Estimator):
@@ -34,8 +34,8 @@ class MultimodalRegressor(RegressorMixin, Estimator):
         Raises:
             UserError: The table lacks columns of the model, or cannot be read.
         """
-        _, outputs = self._outputs(table, _VALUE, STATUS)
-        values = outputs[_VALUE]
+        _, outputs = self._outputs(table, VALUE, STATUS)
+        values = outputs[VALUE]
         return (values, list(map(str, outputs[STATUS]))) if return_status else values
 
     def score(self, table: Any, label: Any = None) -> float:
@@ -44,9 +44,17 @@ class MultimodalRegressor(RegressorMixin, Estimator):
         `label` has one number per row, unless the table has them.
 
         Raises:
-            UserError: A row has no label, or the table cannot be used.
+            UserError: A row has no label, or one that is not a number; or the table
+                cannot be used.
         """
-        reads, outputs = self._outputs(self._labeled(table, label), _VALUE)
+        reads, outputs = self._outputs(self._labeled(table, label), VALUE)
         labels = [read.row.label_cell.strip() for read in reads]
         check_labels(labels)
-        return float(r2_score(list(map(float, labels)), outputs[_VALUE]))
+        numbers = list(map(parse_number, labels))
+        if None in numbers:
+            row = reads[numbers.index(None)].row
+            raise UserError(
+                f"The label of {row.place} is {shorten(row.label_cell, 40)!r}, and a "
+                "score needs numbers. Correct the labels."
+            )
+        return float(r2_score(numbers, outputs[VALUE]))
