@@ -30,6 +30,7 @@ class Row:
         cells: Column -> its cell as written, "" if absent or blank.
         labels: Labels without duplicates, in the order written; see `parse_labels`.
         label_cell: Label cell as written.
+        has_label: Whether the label is given; an empty list is, a blank cell is not.
         split: train, val, test, or "".
         group: Rows of one group are in one split; "" is none.
         problem: Reason why the row cannot be used, or "".
@@ -41,6 +42,7 @@ class Row:
     cells: dict[str, Cell]
     labels: tuple[str, ...] = ()
     label_cell: str = ""
+    has_label: bool = False
     split: str = ""
     group: str = ""
     problem: str = ""
@@ -270,6 +272,7 @@ def _row(number, line, cells, names, config, labeled) -> Row:
         cells=inputs,
         labels=labels,
         label_cell=roles["label"],
+        has_label=not label_problem,
         split=split,
         group=clean_name(roles["group_column"]),
         problem="; ".join(problems),

@@ -31,7 +31,7 @@ def test_a_row_has_its_cells_labels_split_and_group(table):
     path = table("text,image,label,id,split,group\nhi,a.png, x | y |,r7,Dev,g\n")
     cells = {"text": "hi", "image": "a.png"}
     columns = {"id": "r7", "labels": ("x", "y"), "split": "val", "group": "g"}
-    columns["label_cell"] = " x | y |"
+    columns |= {"label_cell": " x | y |", "has_label": True}
     assert list(iter_rows(path, CONFIG, BOTH)) == [Row(line=2, cells=cells, **columns)]
 
 

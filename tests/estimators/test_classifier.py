@@ -205,6 +205,10 @@ def test_several_labels_are_lists(texts):
     settings = {"train__ema": 0.0, "text__dropout": 0.0, "fusion__dropout": 0.0}
     model = new_classifier(train__monitor="val_auc", epochs=40, **settings).fit(X, y)
     assert model.predict(X)[:4] == y[:4] and model.score(X, y) > 0.9
+    nothing = [[] for _ in y]  # is a label, and here a wrong one
+    assert model.score(X, nothing) == 0.0
+    with pytest.raises(mmkeras.UserError, match="1 of 40 rows have no label"):
+        model.score(X, [None, *nothing[1:]])
 
 
 def global_state():
