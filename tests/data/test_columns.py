@@ -3,6 +3,7 @@ import pytest
 
 from mmkeras.config import Config, TableConfig
 from mmkeras.data.columns import Role, describe_roles, find_columns
+from mmkeras.data.tables import Embedded
 from mmkeras.errors import UserError
 from tests.table_factory import image, tone, vector
 
@@ -240,3 +241,19 @@ def test_numbers_categories_dates_and_places_are_recognised(find):
     expected = {"price": "numeric", "breed": "category", "born": "date"}
     assert types == {**expected, "place": "geo"}
     assert roles["breed"].reason == "3 distinct values"
+
+
+def test_values_of_an_unknown_type_are_a_matter_of_their_column():
+    rows = [
+        {"title": f"some words {i}", "price": i + 0.5, "meta": {"a": i}, "label": "a"}
+        for i in range(20)
+    ]
+    rows[3]["price"] = {"a": 1}
+    rows[4]["gone"] = Embedded(file="no.arrow", column="gone", row=0)
+    config, roles = find_columns(rows, Config())
+    reasons = {role.column: role.reason for role in roles if not role.use}
+    assert list(config.columns) == ["title", "price"]
+    assert reasons == {
+        "meta": "a cell is a dictionary with the keys a",
+        "gone": "a cell no.arrow cannot be read: No such file or directory",
+    }

@@ -42,10 +42,11 @@ class Text(BranchColumn):
         from mmkeras.modalities.text.features import has_word
 
         parts = cell if isinstance(cell, tuple) else (cell,)
-        data = b" ".join(p.encode() if isinstance(p, str) else p for p in parts)
-        characters = len(data.decode("utf-8", "replace"))
-        if not isinstance(cell, str):
-            self._check_utf8(data)
+        data = b" ".join(
+            p.encode("utf-8", "surrogatepass") if isinstance(p, str) else p
+            for p in parts
+        )
+        characters = len(self._decode(data))
         return Content(
             data=data,
             digest=data,
@@ -53,9 +54,9 @@ class Text(BranchColumn):
             warning="" if has_word(data) else "has no word or emoji",
         )
 
-    def _check_utf8(self, data):
+    def _decode(self, data):
         try:
-            data.decode()
+            return data.decode()
         except UnicodeDecodeError:
             raise Unreadable("bytes that are not UTF-8") from None
 
