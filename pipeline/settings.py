@@ -10,6 +10,7 @@ from mmkeras.config.validation import AUTO, check, check_range
 from mmkeras.errors import UserError, did_you_mean
 from mmkeras.modalities.column import Column
 from mmkeras.modalities.columns import column_entry, recognised_entry
+from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.modalities.types import TYPES
 from mmkeras.modalities.vector.column import Vector
 
@@ -187,8 +188,8 @@ class PipelineConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
-        allowed = "auto in a pipeline; python -m mmkeras.train trains the other tasks"
-        check(self.task == AUTO, "task", self.task, allowed)
+        allowed = "of classes in a pipeline; python -m mmkeras.train has regression"
+        check(self.task != REGRESSION, "task", self.task, allowed)
         if self.tune.trials and self.fusion.kind == "linear":
             raise UserError(
                 f"tune.trials={self.tune.trials} searches settings that "
@@ -208,6 +209,7 @@ def ingest_settings(config: Config) -> Config:
     """
     return Config(
         seed=config.seed,
+        task=config.task,
         on_bad_row=config.on_bad_row,
         table=replace(config.table, cache_dir=""),
         **_column_settings(config, lambda kind, names: set(kind.read_settings)),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mmkeras.config.validation import check, check_range
+from mmkeras.errors import UserError
 from mmkeras.names import clean_name
 
 # Types that have a flag of their own; others are declared by the setting `columns`.
@@ -82,6 +83,13 @@ class TableConfig:
             check(self.fold == 0, "table.fold", self.fold, "0 without table.folds")
         check_range(self, "table.max_file_mb", "table.rows_per_shard", ge=1)
         check_range(self, "table.workers", ge=0)
+        names = [name for t in TYPES for name in split_names(getattr(self, t))]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            types = [t for t in TYPES if name in split_names(getattr(self, t))]
+            which = " and ".join(f"table.{t}" for t in dict.fromkeys(types))
+            raise UserError(
+                f"{which} name the column '{name}' twice. A column has one type."
+            )
         names = self.modality_names
         allowed = "types or columns, each once, with commas between"
         is_allowed = len(set(names)) == len(names) and (names or not self.modalities)

@@ -1,6 +1,7 @@
 """Conversion of YAML and command-line text to typed setting values."""
 
 import re
+from collections import Counter
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -100,6 +101,16 @@ class _Loader(yaml.SafeLoader):
         first: [r for r in rules if r[0].removeprefix(_TAG) not in _RESOLVED]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Refuses a name that is there twice, of which YAML would take the last."""
+        names = Counter(str(key.value) for key, _ in node.value)
+        for name in (name for name, count in names.items() if count > 1):
+            text = f"'{name}' is there twice"
+            raise yaml.constructor.ConstructorError(
+                problem=text, problem_mark=node.start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmkeras.config import Config
 from mmkeras.data.table import label_columns, no_column, read_sample
-from mmkeras.data.tables import Embedded, open_table
+from mmkeras.data.tables import BadCell, Embedded, open_table
 from mmkeras.errors import UserError, did_you_mean, shorten
 from mmkeras.modalities.column import FileReader
 from mmkeras.modalities.columns import ITEMS, WIDTH, column_entry
@@ -19,7 +19,7 @@ from mmkeras.modalities.types import TYPES
 from mmkeras.modalities.vector.column import Vector
 from mmkeras.modalities.vector.reading import prepare_vector, vector_width
 from mmkeras.names import clean_name
-from mmkeras.schema import MODALITIES
+from mmkeras.schema import MODALITIES, STATUS_SEPARATOR
 
 _SAMPLE_ROWS = 2000  # that are looked at
 _WIDTH_CELLS = 100  # whose width of a vector is read
@@ -27,6 +27,9 @@ _WIDTH_CELLS = 100  # whose width of a vector is read
 _ID_NAME = re.compile(r"(?i:(^|[\W_])(id|uid|uuid|guid)s?$)|[a-z]I[dD]s?$")
 _KEY_NAME = re.compile(r"(^|[\W_])(key|index)(e?s)?$", re.IGNORECASE)
 _IGNORED = "table.ignore"
+# Use of a column that is no input -> the setting that names it.
+_SETTINGS = {use: f"table.{use}_column" for use in ("id", "split", "group")}
+_SETTINGS |= {"label": "table.label", "": _IGNORED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +59,14 @@ def find_columns(table: str | Path, config: Config) -> tuple[Config, list[Role]]
     source = open_table(table, cache_dir=config.table.cache_dir or None)
     sample, header = read_sample(source, _SAMPLE_ROWS), source.columns
     reader = FileReader(source.folder, config.table.max_file_mb)
-    cells = {name: _present(name, sample) for name in header if name}
+    read = {name: _read_cells(name, sample) for name in header if name}
+    cells = {name: present for name, (present, _) in read.items()}
     entries, roles = _declared(source, config)
     is_declared = bool(entries)
     _add_default_names(entries, roles, header)
     for name in cells:
         if name not in roles:
-            roles[name] = _recognise(name, cells[name], reader)
+            roles[name] = _recognise(name, *read[name], reader)
             if is_declared:
                 roles[name] = _left_out(roles[name], entries)
             elif roles[name].use:
@@ -86,20 +90,29 @@ def describe_roles(roles: Sequence[Role]) -> str:
     return f"Columns: {'; '.join(parts)}."
 
 
-def _present(name: str, sample: Sequence[Mapping]) -> list[Any]:
-    """Returns the cells of a column that are not absent; embedded ones are read.
+def _read_cells(name: str, sample: Sequence[Mapping]) -> tuple[list[Any], list[str]]:
+    """Returns the cells of a column that are present, and the faults of others.
 
     Of embedded content the first cells are enough.
     """
-    cells, embedded = [], 0
+    cells, faults, embedded = [], [], 0
     for row in sample:
         cell = row[name]
         if isinstance(cell, Embedded):
             embedded += 1
-            cell = cell.read() if embedded <= _WIDTH_CELLS else ""
-        if cell.strip() if isinstance(cell, str) else cell:
+            cell = _read(cell) if embedded <= _WIDTH_CELLS else ""
+        if isinstance(cell, BadCell):
+            faults.append(cell.reason)
+        elif cell.strip() if isinstance(cell, str) else cell:
             cells.append(cell)
-    return cells
+    return cells, faults
+
+
+def _read(cell):
+    try:
+        return cell.read()
+    except Unreadable as error:
+        return BadCell(reason=str(error))
 
 
 def _declared(table, config) -> tuple[dict[str, dict], dict[str, Role]]:
@@ -111,18 +124,44 @@ def _declared(table, config) -> tuple[dict[str, dict], dict[str, Role]]:
     for name in label_columns(settings, table.columns):
         roles[name] = Role(column=name, use="label")
     for name in settings.ignored:
-        roles[clean_name(name)] = Role(column=name, use="", reason=_IGNORED)
+        name = clean_name(name)
+        _check_exists(name, table, "correct table.ignore")
+        roles[name] = Role(column=name, use="", reason=_IGNORED)
     entries = {}
     for name, value in {**settings.declared, **config.columns}.items():
         entry, name = column_entry(name, value), clean_name(name)
-        if name not in table.columns:
-            is_flag = name in map(clean_name, settings.declared)
-            setting = f"table.{entry['type']}" if is_flag else "columns"
-            lack, remedy = f"has no column '{name}'", f"set {setting}"
-            raise no_column(table.name, table.columns, [name], lack, remedy)
+        is_flag = name in map(clean_name, settings.declared)
+        setting = f"table.{entry['type']}" if is_flag else "columns"
+        _check_exists(name, table, f"set {setting}")
+        _check_free(name, entry, roles)
         entries[name] = entry
         roles[name] = Role(column=name, use=entry["type"], reason="declared")
     return entries, roles
+
+
+def _check_exists(name, table, remedy) -> None:
+    if name not in table.columns:
+        lack = f"has no column '{name}'"
+        raise no_column(table.name, table.columns, [name], lack, remedy)
+
+
+def _check_free(name, entry, roles) -> None:
+    """Checks that a declared column has no other use, as of a label among the inputs.
+
+    Raises:
+        UserError: It has.
+    """
+    if name in roles:
+        setting = _SETTINGS[roles[name].use]
+        raise UserError(
+            f"Column '{name}' is declared as {entry['type']}, and {setting} names it, "
+            "too. Give one of the two another column."
+        )
+    if STATUS_SEPARATOR in name:
+        raise UserError(
+            f"Column '{name}' has '{STATUS_SEPARATOR}' in its name, which separates "
+            "columns in the status of a row. Rename it."
+        )
 
 
 def _add_default_names(entries, roles, header) -> None:
@@ -134,7 +173,12 @@ def _add_default_names(entries, roles, header) -> None:
             roles[name] = Role(column=name, use=name, reason="by its name")
 
 
-def _recognise(name: str, cells: Sequence[Any], reader: FileReader) -> Role:
+def _recognise(
+    name: str, cells: Sequence[Any], faults: Sequence[str], reader: FileReader
+) -> Role:
+    if len(faults) > len(cells):
+        reason = f"a cell {faults[0].partition(' (allowed')[0]}"
+        return Role(column=name, use="", reason=reason)
     if not cells:
         return Role(column=name, use="", reason="empty")
     kinds = sorted(TYPES.values(), key=lambda kind: kind.rank)
@@ -177,7 +221,8 @@ def _left_out(role: Role, entries: Mapping[str, dict]) -> Role:
     """
     kind = TYPES.get(role.use)
     if kind is None or not kind.has_files:
-        return Role(column=role.column, use="", reason=role.reason or "not declared")
+        looks = f"not declared; {role.reason}" if role.use else role.reason
+        return Role(column=role.column, use="", reason=looks)
     names = [name for name, entry in entries.items() if entry["type"] == role.use]
     flag = f"--table.{role.use} {','.join([*names, role.column])}"
     raise UserError(

@@ -23,9 +23,12 @@ def merge_status(status: str, unreadable: str, row_problem: str = "") -> str:
         >>> merge_status("text absent; image absent", "image unreadable")
         'text absent; image unreadable'
     """
-    for entry in filter(None, unreadable.split(STATUS_SEPARATOR)):
-        modality = entry.removesuffix(f" {UNREADABLE}")
-        status = status.replace(f"{modality} {ABSENT}", entry)
+    corrected = {
+        f"{entry.removesuffix(UNREADABLE)}{ABSENT}": entry
+        for entry in unreadable.split(STATUS_SEPARATOR)
+    }
+    entries = status.split(STATUS_SEPARATOR)
+    status = STATUS_SEPARATOR.join(corrected.get(entry, entry) for entry in entries)
     if row_problem:
         status += f"{STATUS_SEPARATOR}row {UNREADABLE}: {row_problem}"
     return status

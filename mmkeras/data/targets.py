@@ -1,4 +1,4 @@
-"""Targets of the task: numbers in the place of classes, and labels that fit it."""
+"""Labels for each task: checks that they fit it, and numbers for a regression."""
 
 import math
 from collections.abc import Sequence

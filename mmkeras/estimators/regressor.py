@@ -11,9 +11,7 @@ from mmkeras.errors import UserError
 from mmkeras.estimators.classifier import check_labels
 from mmkeras.estimators.estimator import Estimator
 from mmkeras.modalities.preprocessing_state import REGRESSION
-from mmkeras.schema import STATUS
-
-_VALUE = "value"  # output of the served signature
+from mmkeras.schema import STATUS, VALUE
 
 
 class MultimodalRegressor(RegressorMixin, Estimator):
@@ -37,8 +35,8 @@ class MultimodalRegressor(RegressorMixin, Estimator):
         Raises:
             UserError: The table lacks columns of the model, or cannot be read.
         """
-        _, outputs = self._outputs(table, _VALUE, STATUS)
-        values = outputs[_VALUE]
+        _, outputs = self._outputs(table, VALUE, STATUS)
+        values = outputs[VALUE]
         return (values, list(map(str, outputs[STATUS]))) if return_status else values
 
     def score(self, table: Any, label: Any = None) -> float:
@@ -47,14 +45,14 @@ class MultimodalRegressor(RegressorMixin, Estimator):
         `label` has one number per row, unless the table has them.
 
         Raises:
-            UserError: A row has no label or one that is no number, or the table cannot
-                be used.
+            UserError: A row has no label, or one that is not a number; or the table
+                cannot be used.
         """
-        reads, outputs = self._outputs(self._labeled(table, label), _VALUE)
+        reads, outputs = self._outputs(self._labeled(table, label), VALUE)
         check_labels([read.row.label_cell.strip() for read in reads])
         rows = with_targets([read.row for read in reads], REGRESSION)
         for row in rows:
             if row.problem:
                 raise UserError(f"{row.place}: {row.problem}. Correct the labels.")
         labels = [float(row.labels[0]) for row in rows]
-        return float(r2_score(labels, outputs[_VALUE]))
+        return float(r2_score(labels, outputs[VALUE]))

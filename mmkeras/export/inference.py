@@ -55,7 +55,7 @@ def load_settings(folder: str | Path) -> tuple[Config, PreprocessingState]:
 def upgrade(
     config: Config, state: PreprocessingState
 ) -> tuple[Config, PreprocessingState]:
-    """Converts settings of version 0.2, whose columns were text, image and audio.
+    """Converts settings of before columns, with text, image and audio.
 
     The inputs of its models are named by the type, whatever the name of the column.
     """

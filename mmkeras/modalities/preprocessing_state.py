@@ -166,7 +166,7 @@ def load(path: Path) -> PreprocessingState:
 
 
 def _from_earlier_version(content: dict[str, Any]) -> dict[str, Any]:
-    """Converts a state of version 0.2, whose columns were text, image and audio."""
+    """Converts a state of before columns, with text, image and audio."""
     old = {name: content.pop(name) for name in ("modalities", "widths", "scales")}
     words = {name: content.pop(name) for name in ("vocabulary", "idf")}
     columns = {name: dict(old["scales"].get(name, {})) for name in old["modalities"]}

@@ -22,7 +22,7 @@ from mmkeras.schema import CHECKPOINTS_DIR, CONFIG_FILE, MANIFEST_FILE
 
 DEMO_DATA = "the embedded data set"  # in the manifests of all versions
 MARKER_FILE = ".lock"  # marks a run folder; version 0.1 used it as the lock as well
-# Settings whose "auto" fits any value of a started run, also of an earlier version.
+# Settings whose "auto" fits any value of a started run.
 _AUTOMATIC = ("epochs", "train.batch_size", "train.passes", "text.tokens")
 _AUTOMATIC += ("loss.kind",)
 _LOCK_FILE = ".running"  # some versions of filelock remove it on release
@@ -80,6 +80,13 @@ def check_unchanged(folder: Path, config: Config, data: str) -> None:
             f"'{folder}' holds a run on '{manifest['data']}', not on '{data}'. Give "
             "another --output."
         )
+    if "columns" not in manifest["settings"]:
+        if is_finished(folder):
+            return
+        raise UserError(
+            f"'{folder}' holds an unfinished run of an earlier version, which cannot "
+            "go on. Give another --output."
+        )
     for name, (before, now) in differing_settings(folder, config).items():
         raise UserError(
             f"'{folder}' holds a run with {name}={before}, and this one has "
@@ -126,8 +133,7 @@ def stored_settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     The second have what follows the rows, such as numbers in the place of "auto".
     """
     manifest = read_manifest(folder)
-    earlier = {"train.passes": 1, "task": AUTO}  # of versions without the setting
-    requested = earlier | flatten(manifest["settings"])
+    requested = flatten(manifest["settings"])
     return requested, requested | manifest.get("resolved", {})
 
 

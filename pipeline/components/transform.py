@@ -20,6 +20,7 @@ from tfx.proto import transform_pb2
 from tfx.types import artifact_utils
 
 from mmkeras.config import Config, from_dict, to_dict
+from mmkeras.config.validation import AUTO
 from mmkeras.data.dataset import load_dataset, with_columns
 from mmkeras.data.input_pipeline import is_present, no_autograph
 from mmkeras.modalities import preprocessing_state
@@ -183,8 +184,8 @@ def read_analysis(uri: str, config: Config) -> PreprocessingState:
     numbers = _numbers(graph)
     classes = [(name.decode(),) for name in _vocabulary(graph, _CLASSES)]
     columns = config.table.label_names
-    task, classes = preprocessing_state.find_classes(classes, columns=columns)
-    if numbers[_MOST_LABELS] > 1:
+    task, classes = preprocessing_state.find_classes(classes, config.task, columns)
+    if config.task == AUTO and numbers[_MOST_LABELS] > 1:
         task = preprocessing_state.MULTILABEL
     counts, columns = _counts(graph, _CLASS_ROWS), build_columns(config)
     branches = build_branches(columns, config)

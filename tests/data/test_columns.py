@@ -3,6 +3,7 @@ import pytest
 
 from mmkeras.config import Config, TableConfig
 from mmkeras.data.columns import Role, describe_roles, find_columns
+from mmkeras.data.tables import Embedded
 from mmkeras.errors import UserError
 from tests.table_factory import image, tone, vector
 
@@ -159,6 +160,31 @@ def test_the_remedy_for_a_missing_column_is_the_setting_that_names_it(find):
         find(table, entries={"place": "geo"})
 
 
+@pytest.mark.parametrize(
+    ("settings", "setting"),
+    [
+        ({"label": "y"}, "table.label"),
+        ({"split_column": "y"}, "table.split_column"),
+        ({"ignore": "y"}, "table.ignore"),
+    ],
+)
+def test_an_input_has_no_other_use(find, settings, setting):
+    table = {"y": repeat("a", "b"), "text": repeat("x"), **LABEL}
+    message = f"'y' is declared as category, and {setting} names it"
+    with pytest.raises(UserError, match=message):
+        find(table, category="y", **settings)
+
+
+def test_a_name_that_would_split_the_status_of_rows_is_refused(find):
+    with pytest.raises(UserError, match="'a; b' has '; ' in its name.*Rename"):
+        find({"a; b": repeat("x"), **LABEL}, text="a; b")
+
+
+def test_an_ignored_column_that_is_missing_is_refused(find):
+    with pytest.raises(UserError, match="'pricee'.*Did you mean 'price'.*table.ignore"):
+        find({"text": repeat("x"), "price": repeat("1"), **LABEL}, ignore="pricee")
+
+
 def test_a_table_without_an_input_is_refused(find):
     with pytest.raises(UserError, match="no column 'text' or 'image' or 'audio'"):
         find({"x": repeat(""), **LABEL})
@@ -223,3 +249,19 @@ def test_numbers_categories_dates_and_places_are_recognised(find):
     expected = {"price": "numeric", "breed": "category", "born": "date"}
     assert types == {**expected, "place": "geo"}
     assert roles["breed"].reason == "3 distinct values"
+
+
+def test_values_of_an_unknown_type_are_a_matter_of_their_column():
+    rows = [
+        {"title": f"some words {i}", "price": i + 0.5, "meta": {"a": i}, "label": "a"}
+        for i in range(20)
+    ]
+    rows[3]["price"] = {"a": 1}
+    rows[4]["gone"] = Embedded(file="no.arrow", column="gone", row=0)
+    config, roles = find_columns(rows, Config())
+    reasons = {role.column: role.reason for role in roles if not role.use}
+    assert list(config.columns) == ["title", "price"]
+    assert reasons == {
+        "meta": "a cell is a dictionary with the keys a",
+        "gone": "a cell no.arrow cannot be read: No such file or directory",
+    }

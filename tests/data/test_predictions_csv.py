@@ -37,3 +37,8 @@ def test_a_row_has_six_digits_and_one_cell_per_column():
 def test_a_row_without_prediction_has_empty_cells():
     row = prediction_row("r1", "", "", math.nan, "row unreadable: no id", [math.nan])
     assert row == ["r1", "", "", "", "row unreadable: no id", ""]
+
+
+def test_the_status_of_a_column_whose_name_ends_another_is_its_own():
+    status = merge_status("second image absent; image absent", "image unreadable")
+    assert status == "second image absent; image unreadable"

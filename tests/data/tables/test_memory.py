@@ -67,11 +67,12 @@ def test_a_frame_has_categories_times_and_arrays():
     assert second == empty | {"0": "false"}
 
 
-def test_a_row_with_another_type_has_a_problem_and_the_others_have_none():
+def test_a_value_of_another_type_is_a_bad_cell_and_the_others_are_cells():
     table = open_table({"text": ["hi", object()], "label": ["a", "b"]})
-    (_, first), (number, problem) = table.records()
+    (_, first), (number, second) = table.records()
     assert first["text"] == "hi" and number == 1
-    assert problem.startswith("column 'text' is of type object (allowed: ")
+    assert second["text"].reason.startswith("is of type object (allowed: ")
+    assert second["label"] == "b"
     assert len([row for _, row in table.records(["label"]) if row["label"]]) == 2
     (_, problem), (_, row) = open_table([7, {"text": "hi"}]).records()
     assert (problem, row) == ("is of type int, not a dictionary", {"text": "hi"})
@@ -87,6 +88,7 @@ def test_a_key_that_is_absent_is_an_absent_cell():
     [
         ({"text": ["a"], "label": []}, "different lengths: 'text' 1, 'label' 0"),
         ({"text": "hi"}, "column 'text' is a str. Give a list"),
+        ([{"a\ud800": 1}], "column 'a.' has half a character.*Rename it"),
         ([], "no dictionary with a key. Give one per row"),
         (pd.DataFrame([[1, 2]], columns=["a", "a "]), "several columns named 'a'"),
         (7, "type int. Give a path, a pandas DataFrame"),

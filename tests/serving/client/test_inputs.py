@@ -176,6 +176,12 @@ def test_pixels_and_pil_images_become_png_without_loss():
     assert Image.open(io.BytesIO(png)).mode == "RGB"
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I", "CMYK"])
+def test_a_pil_image_is_sent_as_training_reads_it(mode):
+    image = Image.new("L", (40, 36), 77).convert(mode)
+    assert prepare(image=image).data["image"] == to_cell(image)
+
+
 def test_a_pil_image_is_upright_like_its_file(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned
