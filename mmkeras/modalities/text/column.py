@@ -40,7 +40,7 @@ class Text(BranchColumn):
         from mmkeras.modalities.text.features import has_word
 
         parts = cell if isinstance(cell, tuple) else (cell,)
-        data = b" ".join(p.encode() if isinstance(p, str) else p for p in parts)
+        data = self.join([p.encode() if isinstance(p, str) else p for p in parts])
         characters = len(data.decode("utf-8", "replace"))
         if not isinstance(cell, str):
             self._check_utf8(data)
@@ -50,6 +50,9 @@ class Text(BranchColumn):
             metadata={"characters": characters},
             warning="" if has_word(data) else "has no word or emoji",
         )
+
+    def join(self, parts: Sequence[bytes]) -> bytes:
+        return b" ".join(parts)
 
     def _check_utf8(self, data):
         try:
