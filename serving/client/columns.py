@@ -12,11 +12,11 @@ from mmkeras.modalities.items import split_cell
 from mmkeras.modalities.tabular.numeric import Numeric
 from mmkeras.modalities.text.column import Text
 from mmkeras.modalities.types import TYPES
+from serving.client.requests import Value
 from serving.client.settings import Limits
 
 if TYPE_CHECKING:
     from mmkeras.data.tables import Cell
-    from serving.client.inputs import Value
 
 
 @lru_cache(maxsize=256)
@@ -36,7 +36,7 @@ def build_column(
 
 def cell_value(
     cell: "Cell", column_type: str, text_files: bool, files: FileReader
-) -> "Value":
+) -> Value:
     """Returns the value of a table's cell; paths are relative to the folder of `files`.
 
     Of a column of files it is a tuple of paths and contents, and of a cell that cannot

@@ -13,20 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mmkeras.errors import UserError, shorten
 from serving.client.model_info import ModelInfo, column_error
-from serving.client.requests import Cell, PreparedRow
+from serving.client.requests import Cell, PreparedRow, Value
 from serving.client.settings import Limits, Settings
 
 if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
-
     from mmkeras.modalities.column import Column
-    from mmkeras.modalities.file import Unreadable
 
-# A str is a path or a URI for columns of files, else the value itself. An error is a
-# value that could not be read.
-_Item: TypeAlias = "str | bytes | os.PathLike | float | np.ndarray | Image.Image | None"
-Value: TypeAlias = "_Item | Sequence[_Item] | Unreadable"
 Row: TypeAlias = Mapping[str, Value]
 _NPY_PREFIX = b"\x93NUMPY"
 # Names of limits in errors of `mmkeras.modalities`; here they are fields of `Limits`.

@@ -17,10 +17,10 @@ from mmkeras.modalities.column import FileReader
 from mmkeras.schema import UNREADABLE
 from serving.client.client import Client
 from serving.client.columns import cell_value
-from serving.client.inputs import Value
 from serving.client.model_info import ModelInfo
 from serving.client.output_writer import full_status
 from serving.client.prediction import Prediction
+from serving.client.requests import Value
 
 
 @dataclass(kw_only=True)
