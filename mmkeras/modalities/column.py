@@ -183,6 +183,14 @@ class Column(ABC):
         """Returns what a client sends for the content of a file, and its faults."""
         return content, ()
 
+    def join(self, parts: Sequence[bytes]) -> bytes:
+        """Returns the value of a cell with several files or texts from that of each.
+
+        Raises:
+            Unreadable: A cell of this type has one.
+        """
+        raise Unreadable(f"a list, where a {self.type} has one value")
+
     @abstractmethod
     def statistics(self) -> Counts | Moments | Quantiles | None:
         """Returns what the training rows must be asked for."""

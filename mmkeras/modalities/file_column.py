@@ -74,13 +74,16 @@ class FileColumn(BranchColumn):
             )
         contents = [self.read_file(files.read(path)) for path in paths]
         return Content(
-            data=pack_items([content.data for content in contents]),
+            data=self.join([content.data for content in contents]),
             digest=b"".join(content.digest for content in contents),
             metadata=contents[0].metadata,
             notes=tuple(note for content in contents for note in content.notes),
             formats=tuple(kind for content in contents for kind in content.formats),
             warning=next((c.warning for c in contents if c.warning), ""),
         )
+
+    def join(self, parts: Sequence[bytes]) -> bytes:
+        return pack_items(parts)
 
     def graph(self, state):
         graph = self.file_graph(state)

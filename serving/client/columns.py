@@ -1,16 +1,22 @@
 """Columns of a served model: the objects of their types, with the client's limits."""
 
-from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmkeras.config import Config
-from mmkeras.modalities.column import Column
+from mmkeras.modalities.column import Column, FileReader
+from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.items import split_cell
 from mmkeras.modalities.tabular.numeric import Numeric
 from mmkeras.modalities.text.column import Text
 from mmkeras.modalities.types import TYPES
+from serving.client.requests import Value
 from serving.client.settings import Limits
+
+if TYPE_CHECKING:
+    from mmkeras.data.tables import Cell
 
 
 @lru_cache(maxsize=256)
@@ -29,13 +35,25 @@ def build_column(
 
 
 def cell_value(
-    cell: str, column_type: str, text_files: bool, find: Callable[[str], str] = str
-) -> str | Path:
-    """Returns the value of a table's cell; `find` returns the path that a cell names.
+    cell: "Cell", column_type: str, text_files: bool, files: FileReader
+) -> Value:
+    """Returns the value of a table's cell; paths are relative to the folder of `files`.
 
-    With `text_files`, cells of texts are paths as well.
+    Of a column of files it is a tuple of paths and contents, and of a cell that cannot
+    be read the error. With `text_files`, cells of texts are paths as well.
     """
+    from mmkeras.data.tables import Embedded
+
     kind = TYPES.get(column_type, Text)
+    try:
+        cell = cell.read() if isinstance(cell, Embedded) else cell
+    except Unreadable as error:
+        return error
+    is_text_file = text_files and kind.has_encoder_of_vectors
+    if not kind.has_files and not is_text_file:
+        return cell
+    items = split_cell(cell, files.folder)
+    paths = (item if isinstance(item, bytes) else files.find(item) for item in items)
     if kind.has_files:
-        return find(cell)
-    return Path(find(cell)) if text_files and kind.has_encoder_of_vectors else cell
+        return tuple(paths)
+    return tuple(path if isinstance(path, bytes) else Path(path) for path in paths)

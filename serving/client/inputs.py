@@ -7,24 +7,18 @@ decodes is sent unchanged.
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mmkeras.errors import UserError, shorten
 from serving.client.model_info import ModelInfo, column_error
-from serving.client.requests import Cell, PreparedRow
+from serving.client.requests import Cell, PreparedRow, Value
 from serving.client.settings import Limits, Settings
 
 if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
-
     from mmkeras.modalities.column import Column
 
-# A str is a path or a URI for columns of files, else the value itself. Categories and
-# dates may be of any type that a table takes for them.
-Value: TypeAlias = "str | bytes | os.PathLike | float | np.ndarray | Image.Image | None"
 Row: TypeAlias = Mapping[str, Value]
 _NPY_PREFIX = b"\x93NUMPY"
 # Names of limits in errors of `mmkeras.modalities`; here they are fields of `Limits`.
@@ -38,9 +32,11 @@ def list_columns(rows: Iterable[Row]) -> set[str]:
 
 
 def is_absent(value: Value) -> bool:
-    """Returns whether a value is None, "", b"" or NaN."""
+    """Returns whether a value is None, "", b"" or NaN, or a list of these."""
     if isinstance(value, Real):
         return bool(value != value)
+    if isinstance(value, list | tuple):
+        return all(map(is_absent, value))
     return value is None or (isinstance(value, str | bytes) and not value)
 
 
@@ -85,28 +81,60 @@ def prepare_row(
 def _prepare(
     value: Value, column: "Column", is_number: bool, limits: Limits
 ) -> tuple[Cell, tuple[str, ...]]:
-    """Returns what is sent for a value, and notes on faults of its file."""
+    """Returns what is sent for a value, and notes on faults of its files."""
     from mmkeras.modalities.column import FileReader
+    from mmkeras.modalities.file import Unreadable
+    from mmkeras.modalities.items import pack_items
     from mmkeras.modalities.tabular.column import TabularColumn
-    from mmkeras.modalities.vector.reading import prepare_vector
 
+    if isinstance(value, Unreadable):
+        raise value
     if is_number:
         _check(isinstance(value, str | Real), value, column, "a number")
         return column.read(value, FileReader(".")).data, ()
     if isinstance(column, TabularColumn):
-        return column.prepare(_content(_cell(value, column), column, limits))
-    content = _content(value, column, limits)
+        value = _cell(value, column)
+    contents = [_content(item, column, limits) for item in _items(value, column)]
+    prepared = [_prepare_content(content, column) for content in contents]
+    notes = tuple(note for _, notes in prepared for note in notes)
+    parts = [data for data, _ in prepared]
+    if len(parts) == 1:
+        return parts[0], notes
+    # A column of any type may be one of vectors, which are files.
+    is_vector = all(part.startswith(_NPY_PREFIX) for part in parts)
+    return (pack_items if is_vector else column.join)(parts), notes
+
+
+def _items(value: Value, column: "Column") -> Sequence[Value]:
+    """Returns the files or texts of a value; most have one."""
+    from mmkeras.modalities.items import split_cell
+
+    if isinstance(value, str) and column.has_files:
+        return split_cell(value, ".")
+    if not isinstance(value, list | tuple):
+        return [value]
+    if any(isinstance(item, Real) for item in value):  # a vector, or samples and rate
+        from mmkeras.data.tables.cells import to_cell
+
+        cell = to_cell(value)
+        return cell if isinstance(cell, tuple) else [cell]
+    return [item for item in value if not is_absent(item)]
+
+
+def _prepare_content(content: bytes, column: "Column") -> tuple[bytes, tuple[str, ...]]:
+    from mmkeras.modalities.vector.reading import prepare_vector
+
     if content.startswith(_NPY_PREFIX):
         return prepare_vector(content), ()
     return column.prepare(content)
 
 
-def _cell(value: Value, column: "Column") -> str | bytes:
+def _cell(value: Value, column: "Column") -> Value:
     """Returns a category, a date or a place as a table has it."""
     from mmkeras.data.tables.cells import to_cell
 
     cell = to_cell(value)
-    is_allowed = isinstance(cell, str) or isinstance(value, bytes)
+    is_allowed = isinstance(cell, str | tuple) or isinstance(value, bytes)
     _check(is_allowed, value, column, "text, bytes, a number or a date")
     return cell
 
@@ -148,6 +176,10 @@ def _is_picture(value: Any) -> bool:
 
 
 def _shorten(value: Value) -> str:
+    if isinstance(value, Exception):
+        return "of the table"
+    if isinstance(value, list | tuple):
+        return shorten(", ".join(map(_shorten, value)), _SHOWN_CHARACTERS)
     if not isinstance(value, str | os.PathLike):
         return f"({type(value).__name__})"
     return f"'{shorten(os.fspath(value), _SHOWN_CHARACTERS)}'"

@@ -1,11 +1,24 @@
 """Rows, calls to a server, and their replies, the same for gRPC and REST."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from mmkeras.schema import LABEL, PROBABILITIES, SCORE, STATUS, VALUE
 
-Cell = bytes | float  # value of a column in a row
+if TYPE_CHECKING:
+    import os
+
+    import numpy as np
+    from PIL import Image
+
+    from mmkeras.modalities.file import Unreadable
+
+Cell = bytes | float  # value of a column in a row, as it is sent
+# A str is a path or a URI for columns of files, else the value itself. An error is a
+# value that could not be read.
+_Item: TypeAlias = "str | bytes | os.PathLike | float | np.ndarray | Image.Image | None"
+Value: TypeAlias = "_Item | Sequence[_Item] | Unreadable"
 # Outputs of the serving signature that `PredictCall` requests: classes, or regression.
 OUTPUTS, VALUE_OUTPUTS = (PROBABILITIES, LABEL, SCORE, STATUS), (VALUE, STATUS)
 

@@ -7,20 +7,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from mmkeras.cli import print_warnings
 from mmkeras.config import TableConfig
 from mmkeras.data.table import Row, check_columns, iter_rows, warn_absent
 from mmkeras.errors import Examples, UserError, warn_of_faults
-from mmkeras.modalities.file import find_file
+from mmkeras.modalities.column import FileReader
 from mmkeras.schema import UNREADABLE
 from serving.client.client import Client
 from serving.client.columns import cell_value
 from serving.client.model_info import ModelInfo
 from serving.client.output_writer import full_status
 from serving.client.prediction import Prediction
+from serving.client.requests import Value
 
 
 @dataclass(kw_only=True)
@@ -79,12 +79,12 @@ class Table:
     def _columns(self, model: ModelInfo) -> list[str]:
         return [self.names.get(name, name) for name in model.columns]
 
-    def inputs(self, row: Row, model: ModelInfo) -> dict[str, str | Path]:
+    def inputs(self, row: Row, model: ModelInfo) -> dict[str, Value]:
         """Returns column -> value for the client."""
-        find = partial(find_file, self.path.parent)
+        files = FileReader(self.path.parent)
         cells = ((n, row.cells[self.names.get(n, n)]) for n in model.columns)
         return {
-            name: cell_value(cell, model.columns[name], self.text_files, find)
+            name: cell_value(cell, model.columns[name], self.text_files, files)
             for name, cell in cells
             if cell
         }

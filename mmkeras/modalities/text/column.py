@@ -42,9 +42,11 @@ class Text(BranchColumn):
         from mmkeras.modalities.text.features import has_word
 
         parts = cell if isinstance(cell, tuple) else (cell,)
-        data = b" ".join(
-            p.encode("utf-8", "surrogatepass") if isinstance(p, str) else p
-            for p in parts
+        data = self.join(
+            [
+                p.encode("utf-8", "surrogatepass") if isinstance(p, str) else p
+                for p in parts
+            ]
         )
         characters = len(self._decode(data))
         return Content(
@@ -53,6 +55,9 @@ class Text(BranchColumn):
             metadata={"characters": characters},
             warning="" if has_word(data) else "has no word or emoji",
         )
+
+    def join(self, parts: Sequence[bytes]) -> bytes:
+        return b" ".join(parts)
 
     def _decode(self, data):
         try:

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mmkeras.data.tables import Embedded
+from mmkeras.modalities.column import FileReader
+from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.types import TYPES
 from serving.client.columns import build_column, cell_value
 from serving.client.settings import Limits
@@ -26,12 +29,20 @@ def test_values_of_an_unknown_type_are_sent_as_they_are():
 
 
 def test_cells_of_files_are_paths_and_those_of_texts_if_wanted():
-    def find(cell):
-        return f"folder/{cell}"
-
+    files = FileReader("folder")
     for kind in ("image", "vector"):
         for text_files in (False, True):
-            assert cell_value("a", kind, text_files, find) == "folder/a"
-    assert cell_value("a", "text", False, find) == "a"
-    assert cell_value("a", "text", True, find) == Path("folder/a")
-    assert cell_value("a", "date", True, find) == "a"
+            assert cell_value("a", kind, text_files, files) == ("folder/a",)
+            several = cell_value(("a", b"b"), kind, text_files, files)
+            assert several == ("folder/a", b"b")
+    assert cell_value("a;b", "image", False, files) == ("folder/a", "folder/b")
+    assert cell_value("a;b", "text", False, files) == "a;b"
+    assert cell_value(("a", "b"), "text", False, files) == ("a", "b")
+    assert cell_value("a", "text", True, files) == (Path("folder/a"),)
+    assert cell_value("a", "date", True, files) == "a"
+
+
+def test_a_cell_that_cannot_be_read_is_the_error():
+    cell = Embedded(file="gone.arrow", column="x", row=0)
+    error = cell_value(cell, "image", False, FileReader("folder"))
+    assert isinstance(error, Unreadable) and "gone.arrow" in str(error)

@@ -13,8 +13,11 @@ from mmkeras.errors import UserError
 from mmkeras.modalities.audio.reading import prepare_audio
 from mmkeras.modalities.audio.wav import wav_format
 from mmkeras.modalities.column import FileReader
+from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.image.heif import AVIF, HEIC
+from mmkeras.modalities.image.png import encode_png
 from mmkeras.modalities.image.reading import prepare_image
+from mmkeras.modalities.items import pack_items, unpack_items
 from mmkeras.modalities.types import TYPES as TYPES_OF_COLUMNS
 from serving.client.inputs import list_columns, prepare_row
 from serving.client.model_info import ModelInfo
@@ -124,8 +127,51 @@ def test_vectors_become_npy_files_of_one_form(tmp_path):
         assert data == dict.fromkeys(TYPES, expected)
 
 
+def test_several_files_are_one_value(tmp_path):
+    red, webp = table_factory.image(), table_factory.image(kind="WEBP")
+    for name, content in (("red.png", red), ("cow.webp", webp), ("a;b.png", red)):
+        (tmp_path / name).write_bytes(content)
+    expected = pack_items([red, prepare_image(webp, ImageConfig())])
+    paths = [tmp_path / "red.png", tmp_path / "cow.webp"]
+    for value in (paths, (str(paths[0]), webp, None), f"{paths[0]}; {paths[1]};"):
+        assert prepare(image=value).data == {"image": expected}
+    pixels = np.zeros((40, 36, 3), np.uint8)
+    packed = prepare(image=[pixels, Image.fromarray(pixels)]).data["image"]
+    assert unpack_items(packed) == [encode_png(pixels)] * 2
+    for value in (str(tmp_path / "a;b.png"), [tmp_path / "red.png"]):
+        assert prepare(image=value).data == {"image": red}
+
+
+def test_notes_are_of_all_files(tmp_path):
+    files = [table_factory.tone(), table_factory.faulty_tone()]
+    prepared = prepare(audio=files)
+    assert unpack_items(prepared.data["audio"]) == [table_factory.tone()] * 2
+    (note,) = prepared.notes
+    assert note.startswith("audio (bytes), (bytes): the WAV announces")
+
+
+def test_several_texts_are_joined_as_in_training(tmp_path):
+    (tmp_path / "a.txt").write_text("fire")
+    value = ["warm", tmp_path / "a.txt", b"place"]
+    assert prepare(text=value).data == {"text": b"warm fire place"}
+    column = TYPES_OF_COLUMNS["text"]("text", Config().text)
+    cell = column.read(("warm", "fire", b"place"), FileReader("."))
+    assert cell.data == b"warm fire place"
+
+
+def test_lists_of_numbers_are_vectors_and_samples_with_a_rate_are_audio():
+    one, two = table_factory.vector([1, 2]), table_factory.vector([3, 4])
+    for name in TYPES:
+        assert prepare(**{name: [1, 2.0]}).data == {name: one}
+        several = prepare(**{name: [np.array([1.0, 2]), two]}).data[name]
+        assert unpack_items(several) == [one, two]
+    samples = np.zeros(800, np.int16), 8000
+    assert prepare(audio=samples).data == {"audio": to_cell(samples)}
+
+
 def test_absent_values_are_left_out():
     row = {"text": "", "image": None, "audio": b"", "price": float("nan"), "x": None}
+    assert prepare(image=[], text=["", None]).data == {}
     assert prepare(**row).data == {} and list_columns([row]) == set()
     assert prepare(price=np.float32("nan"), text=np.nan).data == {}
     assert list_columns([row, {"text": "a", "price": 0}]) == {"text", "price"}
@@ -208,6 +254,11 @@ def test_a_pil_image_is_upright_like_its_file(tmp_path):
         ({"born": 2024}, "born (int): not a date such as"),
         ({"place": "95,200"}, "place '95,200': not latitude and longitude"),
         ({"breed": "\u200b"}, "no visible character"),
+        ({"image": "gone.png;lost.png"}, "'gone.png;lost.png': file not found"),
+        ({"image": [table_factory.image(), "gone.png"]}, "(bytes), 'gone.png': file"),
+        ({"image": ";"}, "image ';': file not found"),
+        ({"image": Unreadable("is gone")}, "image of the table: is gone"),
+        ({"breed": ["a", "b"]}, "breed 'a', 'b': a list, where a category has one"),
     ],
 )
 def test_an_unreadable_value_is_an_error_or_sent_as_absent(row, reason):
@@ -238,6 +289,8 @@ def test_a_file_above_the_limit_is_not_read(tmp_path):
         ({"text": Image.new("L", (9, 9))}, "text must be text, .*; received Image"),
         ({"breed": np.zeros(3)}, "breed must be text, .* or a date; received ndarray"),
         ({"price": [3]}, "price must be a number; received list"),
+        ({"image": [["a.png"]]}, "image must be a path, .*; received list"),
+        ({"text": ["a", {}]}, "text must be text, .*; received dict"),
         ({"price": b"3"}, "price must be a number; received bytes"),
     ],
 )

@@ -2,16 +2,24 @@
 
 import csv
 import io
+import json
 import os
 import signal
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from mmkeras.config import TableConfig
+from mmkeras.config import ImageConfig, TableConfig
 from mmkeras.errors import UserError
+from mmkeras.modalities.column import FileReader
+from mmkeras.modalities.image.column import Image
 from serving.client import Client
 from serving.client import table as table_module
+from serving.client.inputs import prepare_row
+from serving.client.model_info import ModelInfo
 from serving.client.output_writer import CSV, OutputWriter
+from serving.client.settings import Settings
 from serving.client.table import Table, Totals, predict_table
 from tests import table_factory
 
@@ -53,6 +61,56 @@ def test_predictions_equal_those_of_mmkeras_predict(
         assert numbers == pytest.approx(others, abs=2e-6)
     assert totals.rows == 8 and totals.unreadable == 6
     assert trained_server.batch_sizes == [4, 4]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_lists_and_embedded_content_are_sent_as_mmkeras_predict_reads_them(
+    suffix, serve, trained_server, local_csv, tmp_path
+):
+    image, tone = table_factory.image(), table_factory.tone()
+    (tmp_path / "a.png").write_bytes(image)
+    table = {
+        "text": [["warm", "fire"], ["hi"], []],
+        "image": [["a.png"], ["a.png", "a.png"], ["gone.png"]],
+    }
+    if suffix == "parquet":
+        table["audio"] = [tone, b"RIFF", None]
+        pq.write_table(pa.table(table), tmp_path / "data.parquet")
+    else:
+        table["audio"] = ["", "", [0.5, 2]]
+        rows = [
+            dict(zip(table, row, strict=True))
+            for row in zip(*table.values(), strict=True)
+        ]
+        (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    path = tmp_path / f"data.{suffix}"
+    text, totals = predict(serve(trained_server), path)
+    rows, expected = (
+        list(csv.reader(io.StringIO(content))) for content in (text, local_csv(path))
+    )
+    assert totals.rows == 3 and "ok" not in rows[2][4]
+    for row, other in zip(rows, expected, strict=True):
+        assert row[:3] == other[:3] and row[4] == other[4]
+
+
+def test_several_files_of_a_cell_are_sent_as_training_reads_them(tmp_path):
+    contents = [table_factory.image(), table_factory.image(kind="WEBP")]
+    for name, content in zip("ab", contents, strict=True):
+        (tmp_path / f"{name}.png").write_bytes(content)
+    cells = ["a.png; b.png", "a.png", ""], [contents, contents[:1], None]
+    column = Image("photos", ImageConfig())
+    column.items = 2
+    paths = ("a.png", "b.png")
+    expected = [column.read(x, FileReader(tmp_path)).data for x in (paths, paths[:1])]
+    model = ModelInfo(version=1, columns={"photos": "image"}, absent={"photos": b""})
+    settings = Settings(target="localhost:1", model="m")
+    for i, column in enumerate(cells):
+        path = tmp_path / f"{i}.parquet"
+        pq.write_table(pa.table({"photos": column}), path)
+        table = Table(path=path)
+        rows = [table.inputs(row, model) for row in table.rows(model)]
+        rows = [prepare_row(row, model, settings, strict=True).data for row in rows]
+        assert rows == [*({"photos": x} for x in expected), {}]
 
 
 def test_columns_that_the_model_has_not_are_not_read(serve, text_server, tmp_path):
