@@ -20,7 +20,7 @@ from mmkeras.config import TableConfig
 from mmkeras.environment.extras import check_extras
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
-from mmkeras.experiments.cross_validation import check_no_folds, cross_validate
+from mmkeras.experiments.cross_validation import check_no_folds, train_folds
 from mmkeras.experiments.subprocess_run import print_resume_command
 from mmkeras.files import check_table
 from mmkeras.reports import summary
@@ -123,7 +123,7 @@ def _cross_validate(folder, config, table, folds, argv) -> int:
         raise UserError("--folds trains on one machine; start it without TF_CONFIG.")
     flags = drop_flags(argv, "--folds", "--output", "--data")
     with run_folder.locked_folder(folder):
-        return cross_validate(folder, config, table, folds, flags)
+        return train_folds(folder, config, table, folds, flags)
 
 
 def _train_as_worker(folder, config, table) -> int:

@@ -23,7 +23,13 @@ def cache_dir(config: Config) -> Path:
     return Path(config.table.cache_dir or default_cache_dir())
 
 
-def ingest(table: Path, config: Config, *, only: str | None = None) -> Dataset:
+def ingest(
+    table: Path,
+    config: Config,
+    *,
+    only: str | None = None,
+    has_columns: bool = False,
+) -> Dataset:
     """Checks all rows and writes shards, unless the cache has them.
 
     Arguments are those of `plan_ingest`.
@@ -36,7 +42,7 @@ def ingest(table: Path, config: Config, *, only: str | None = None) -> Dataset:
         dataset = ingest(Path("data.csv"), small_concat())
         dataset.rows  # {"train": 70, "val": 15, "test": 15}
     """
-    plan = plan_ingest(table, config, only=only)
+    plan = plan_ingest(table, config, only=only, has_columns=has_columns)
     folder = cache_dir(config) / f"table-{plan.fingerprint}"
     if not _is_complete(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -85,6 +85,7 @@ def plan_ingest(
     *,
     only: str | None = None,
     labeled: bool = True,
+    has_columns: bool = False,
 ) -> IngestPlan:
     """Reads and checks the table, without its media, and divides the rows.
 
@@ -95,13 +96,14 @@ def plan_ingest(
             (all, if the table has no split) become the test rows, and their classes
             are not checked.
         labeled: Whether rows need a label; if not, `only` is required.
+        has_columns: Whether `config` is a result of `find_columns` for this table.
 
     Raises:
         UserError: The table cannot be used.
     """
     if only:  # folds belong to the training table
         config = replace(config, table=replace(config.table, folds=0, fold=0))
-    if not (only and config.columns):
+    if not (has_columns or only and config.columns):
         config, _ = find_columns(table, config)
     source = open_table(table, cache_dir=config.table.cache_dir or None)
     columns = [column.name for column in build_columns(config)]

@@ -25,7 +25,11 @@ from mmkeras.estimators.row_predictions import (
     predict_table,
 )
 from mmkeras.estimators.table_evaluation import evaluate_table
-from mmkeras.estimators.training_table import training_table, with_labels
+from mmkeras.estimators.training_table import (
+    open_in_memory,
+    training_table,
+    with_labels,
+)
 from mmkeras.experiments.cross_validation import check_no_folds
 from mmkeras.export.inference import Predictor, TrainedModel, load_trained
 from mmkeras.files import atomic_folder, latest_version, read_json
@@ -130,7 +134,9 @@ class Estimator(ConfiguredEstimator):
     def _labeled(self, table: Any, label: Any) -> Any:
         """Returns the table with labels, if they are given apart from it."""
         settings = self.trained_model.config.table
-        return table if label is None else with_labels(table, label, settings)
+        if label is None:
+            return open_in_memory(table)
+        return with_labels(table, label, settings)
 
     def _check_fitted(self) -> None:
         if "_trained_model" not in self.__dict__:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -19,7 +20,7 @@ from mmkeras.schema import TRAIN, VAL
 def training_table(
     table: Any, labels: Any, validation: Any, config: TableConfig
 ) -> Any:
-    """Returns the table with labels and validation rows, or as it is without these.
+    """Returns the table with labels and validation rows; without these as opened once.
 
     Args:
         table: Anything that `open_table` takes.
@@ -34,7 +35,7 @@ def training_table(
     if labels is not None:
         table = with_labels(table, labels, config)
     if validation is None:
-        return table
+        return open_in_memory(table)
     if isinstance(validation, tuple):
         validation = with_labels(*validation, config)
     return _with_validation(open_table(table), open_table(validation), config)
@@ -51,7 +52,7 @@ def with_labels(table: Any, labels: Iterable[Any], config: TableConfig) -> Table
         clean_name(config.label),
         label_cells(labels),
     )
-    rows = sum(1 for _ in table.read(table.columns[:1]))
+    rows = sum(1 for _ in table.read(()))
     if rows != len(cells):
         raise UserError(
             f"{table.name} has {rows} rows, and there are {len(cells)} labels. Give "
@@ -68,6 +69,16 @@ def with_labels(table: Any, labels: Iterable[Any], config: TableConfig) -> Table
             yield line, record
 
     return _changed(table, tuple(dict.fromkeys([*table.columns, name])), read)
+
+
+def open_in_memory(table: Any) -> Any:
+    """Returns a table in memory as opened, so that it is hashed once; a path as it is.
+
+    Raises:
+        UserError: As `open_table`.
+    """
+    is_path = table is None or isinstance(table, str | os.PathLike)
+    return table if is_path else open_table(table)
 
 
 def label_cells(labels: Iterable[Any]) -> list[Cell]:
@@ -110,6 +121,7 @@ def _with_validation(table: Table, validation: Table, config: TableConfig) -> Ta
 
 
 def _changed(table, columns, read) -> Table:
+    @cache
     def hash_content():
         return hash_records(chain([(-1, repr(columns))], read(columns)))
 

@@ -12,7 +12,7 @@ from mmkeras.evaluation.scores import (
     score,
     score_interval,
 )
-from mmkeras.evaluation.shapley import shapley_values, subsets
+from mmkeras.evaluation.shapley import sampled_orders, shapley_values, subsets
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import Arrays, TwoStagePredictor
 from mmkeras.schema import PRESENT
@@ -43,7 +43,7 @@ def measure_modalities(
     targets: np.ndarray,
     unimodal: Mapping[str, np.ndarray],
 ) -> dict:
-    """Measures the score with every subset of the modalities, and with each shuffled.
+    """Measures the score with `subsets` of the modalities, and with each shuffled.
 
     All values share the bootstrap resamples of the N rows. `inputs` are from
     `encode_sample`, `targets` (N or more, C); `unimodal` is modality ->
@@ -53,10 +53,11 @@ def measure_modalities(
     Returns:
         "modalities" -> modality -> "alone", "without", "shuffled" and with `unimodal`
         "trained_alone" -> {"accuracy"}, in regression {"r2"}; "subsets" -> name -> the
-        same; "shapley" -> modality -> its exact Shapley value; they add up to the score
-        of all minus that of none; "fusion", the comparison with the best single
-        modality; "sampled_rows". Values are {"value", "low", "high"}, with 95 %
-        intervals.
+        same; "shapley" -> modality -> its Shapley value; they add up to the score of
+        all minus that of none; "fusion", the comparison with the best single modality;
+        "sampled_rows". Values are {"value", "low", "high"}, with 95 % intervals.
+        Above 8 modalities there are some subsets only, and the Shapley values are
+        estimates from as many orders of the modalities as "shapley_orders".
     """
     names, config = tuple(predictor.branches), trained_model.config
     seed, resamples = config.seed, config.evaluate.bootstrap_resamples
@@ -80,6 +81,7 @@ def measure_modalities(
     single = [(m,) for m in names] + [
         (m, "trained_alone") for m in names if m in unimodal
     ]
+    orders = sampled_orders(names)
     best = max(single, key=value.get)
     return {
         "modalities": {m: _modality_metrics(m, names, scores) for m in names},
@@ -100,6 +102,7 @@ def measure_modalities(
             ),
         },
         "sampled_rows": n,
+        **({"shapley_orders": len(orders)} if orders else {}),
     }
 
 

@@ -27,7 +27,7 @@ from mmkeras.schema import CONFIG_FILE, FOLDS_FILE, PREDICTION_COLUMNS, PREDICTI
 _FOLDER = "fold-{}"
 
 
-def cross_validate(
+def train_folds(
     folder: Path, config: Config, table: Path | None, folds: int, flags: Sequence[str]
 ) -> int:
     """Trains one model per fold, or resumes; returns the exit code.

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmkeras.data.example_reader import RowContent
 from mmkeras.data.predictions_csv import format_value, merge_status
-from mmkeras.evaluation.shapley import shapley_values, subsets
+from mmkeras.evaluation.shapley import sampled_orders, shapley_values, subsets
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import TwoStagePredictor
 from mmkeras.modalities.preprocessing_state import MULTILABEL, REGRESSION
@@ -29,8 +29,10 @@ class Explanation:
         explained: Likeliest class, whose probability is explained; "value" in
             regression, where `is_number` is true.
         empty_probability: Probability of that class for a row without any column.
-        shares: Branch -> exact Shapley value, 0 if it is absent; they add up to
+        shares: Branch -> Shapley value, 0 if it is absent; they add up to
             `probability` minus `empty_probability`.
+        sampled_orders: Orders of the branches from which `shares` are estimated, if the
+            row has more than 8 branches; 0 if they are exact.
         status: "ok", or what is absent or unreadable; `problems` has the reasons.
         parts: Column -> effects of its parts, as `Column.explain` returns them.
     """
@@ -42,6 +44,7 @@ class Explanation:
     shares: dict[str, float]
     status: str
     is_number: bool = False
+    sampled_orders: int = 0
     problems: tuple[str, ...] = ()
     parts: dict[str, Any] = field(default_factory=dict)
 
@@ -83,6 +86,7 @@ class Explainer:
             predicted=_label(probabilities, state),
             explained=VALUE if is_number else state.classes[column],
             is_number=is_number,
+            sampled_orders=len(sampled_orders(present)),
             probability=values[present],
             empty_probability=values[()],
             shares={m: shares.get(m, 0.0) for m in names},

@@ -16,6 +16,7 @@ from mmkeras.schema import LABEL_SEPARATOR, VALUE
 def as_json(read: RowContent, explanation: Explanation) -> dict[str, Any]:
     """Returns a row's entry of explanations.json."""
     name = VALUE if explanation.is_number else "probability"
+    orders = explanation.sampled_orders
     return {
         "id": read.row.id,
         "label": LABEL_SEPARATOR.join(read.row.labels),
@@ -26,6 +27,7 @@ def as_json(read: RowContent, explanation: Explanation) -> dict[str, Any]:
         "status": explanation.status,
         "problems": list(explanation.problems),
         "shares": explanation.shares,
+        **({"sampled_orders": orders} if orders else {}),
         "where": explanation.parts,
     }
 
@@ -39,6 +41,7 @@ def write_explanations(
     """
     colours = {"positive": heatmap.POSITIVE, "negative": heatmap.NEGATIVE}
     values = {"title": title, "cards": cards, "colours": colours, "is_share": is_share}
+    values["orders"] = max((c["explanation"].sampled_orders for c in cards), default=0)
     write_page(path, "explain.html.j2", **values)
 
 

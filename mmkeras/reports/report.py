@@ -99,6 +99,7 @@ def write_report(
 def _fill(metrics: Mapping) -> dict:
     """Returns all values that the template reads, empty ones where missing."""
     numbers = "rows sampled_rows noise_rows temperature bootstrap_resamples"
+    numbers += " shapley_orders"
     texts = "task split verdict fusion_verdict"
     tables = "classes metrics per_class baselines retrieval modalities status warnings"
     empty = dict.fromkeys(numbers.split()) | dict.fromkeys(texts.split(), "")

@@ -71,7 +71,7 @@ def prepare_run(folder: Path, config: Config, table: Any) -> RunData:
     if note := open_table(rows, cache_dir=config.table.cache_dir or None).note:
         say(f"Table: {note}.")
     fetch_pretrained(resolved)
-    dataset = ingest(rows, config)
+    dataset = ingest(rows, resolved, has_columns=True)
     state = fit_preprocessing(dataset, config)
     return write_run_header(folder, config, dataset, state, run_folder.data_name(table))
 

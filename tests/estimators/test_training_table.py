@@ -1,10 +1,17 @@
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import pytest
 
 from mmkeras.config import TableConfig
+from mmkeras.console import output
 from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
 from mmkeras.estimators.training_table import training_table
+from mmkeras.training.prepare_run import prepare_run
+from mmkeras.training.run_folder import opened_run
+from tests import table_factory
 
 ROWS = {"text": ["a", "b", "c"]}
 
@@ -64,3 +71,30 @@ def test_labels_and_tables_that_do_not_fit_are_refused(
     (tmp_path / "other" / "rows.csv").write_text("text\nd\n")
     with pytest.raises(UserError, match=message):
         training_table(ROWS, labels, validation, TableConfig())
+
+
+class Pixels:
+    """An image that counts how often it is converted."""
+
+    def __init__(self, level):
+        self.level, self.reads = level, 0
+
+    def __array__(self, dtype=None, copy=None):
+        self.reads += 1
+        return np.full((32, 32), self.level, np.uint8)
+
+
+@pytest.mark.parametrize("has_labels", [False, True])
+def test_a_fit_converts_each_cell_of_a_table_in_memory_three_times(
+    has_labels, tmp_path
+):
+    """For the name of the rows, for the roles of the columns, and for the shards."""
+    cells, labels = [Pixels(5 * i) for i in range(40)], ["a", "b"] * 20
+    table = {"photo": cells} | ({} if has_labels else {"label": labels})
+    columns = {"photo": {"type": "image"}}
+    config = replace(table_factory.tiny_config(tmp_path / "cache"), columns=columns)
+    table = training_table(table, labels if has_labels else None, None, config.table)
+    folder = tmp_path / "run"
+    with opened_run(folder, config, table), output(verbose=False):
+        assert prepare_run(folder, config, table).dataset.rows["train"] == 28
+    assert {cell.reads for cell in cells} == {3}

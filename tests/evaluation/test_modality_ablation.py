@@ -17,16 +17,15 @@ TRAINED = SimpleNamespace(
 class VotingPredictor:
     """Fake predictor that sums the weighted votes of the modalities present."""
 
-    branches = {name: SimpleNamespace(key=name) for name in NAMES}
-
     def __init__(self, weights):
         self.weights = weights
+        self.branches = {name: SimpleNamespace(key=name) for name in weights}
         self.inputs = []
 
     def classify(self, inputs, without=()):
         self.inputs.append(inputs)
         total = np.zeros(len(inputs["present"]))
-        for i, m in enumerate(NAMES):
+        for i, m in enumerate(self.branches):
             if m not in without:
                 total += self.weights[m] * inputs[m] * inputs["present"][:, i]
         yes = 1 / (1 + np.exp(-total + 0.01))  # no vote is a no
@@ -88,6 +87,22 @@ def test_a_modality_of_chance_has_almost_no_share_though_the_model_uses_it():
     result = measured(inputs, targets, text=2, audio=1)
     assert abs(result["shapley"]["audio"]["value"]) < 0.03
     assert result["shapley"]["text"]["low"] > 0.3
+
+
+def test_of_many_modalities_some_subsets_are_measured():
+    inputs, targets = votes(text=0.9, image=0.7)
+    more = {f"more{i}": inputs["audio"] for i in range(6)}
+    present = np.ones((400, 9), np.float32)
+    inputs |= {"present": present} | more
+    result = measured(inputs, targets, text=2, image=1, **dict.fromkeys(more, 0.0))
+    assert result["shapley_orders"] == 38 and len(result["subsets"]) <= 256
+    shares = {m: share["value"] for m, share in result["shapley"].items()}
+    subsets = result["subsets"]
+    gain = value(subsets["+".join(shares)]) - value(subsets[""])
+    assert sum(shares.values()) == pytest.approx(gain, abs=1e-12)
+    assert shares["text"] > 0.3 and shares["more3"] == 0
+    assert value(result["modalities"]["text"]["without"]) < 0.8
+    assert "shapley_orders" not in measured(*votes(text=0.9), text=1)
 
 
 def test_shuffling_a_modality_removes_its_information_only():

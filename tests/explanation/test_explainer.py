@@ -7,9 +7,11 @@ from mmkeras.config.presets import PRESETS
 from mmkeras.data.example_reader import RowReader
 from mmkeras.data.table import iter_rows
 from mmkeras.explanation.explainer import Explainer
+from mmkeras.explanation.page import as_json, build_card, write_explanations
 from mmkeras.export.inference import Predictor, load_trained
 from mmkeras.modalities.image.encoding import png_bytes
 from tests import table_factory
+from tests.fitted_state import fitted_state
 from tests.preset_models import new_model, preset_state, tiny_preset
 
 NAMES = ("text", "image", "audio")
@@ -140,6 +142,33 @@ def test_vectors_have_shares_only(tmp_path, read_row):
     explanation = Explainer(vectors).explain(read)
     assert explanation.parts == {} and set(explanation.shares) == {"text"}
     assert explanation.predicted == "a|c" and explanation.explained == "a"
+
+
+def test_shares_of_many_branches_are_estimated_and_named_so(tmp_path):
+    entry = {"type": "text", "encoder": "vector", "vector_width": 2}
+    names = [f"text{i}" for i in range(9)]
+    config = tiny_preset("small-concat")
+    config = replace(config, columns=dict.fromkeys(names, entry))
+    explainer = Explainer(new_model(config, fitted_state(config)))
+    cells = {name: table_factory.vector([1, i]) for i, name in enumerate(names)}
+    table = table_factory.write_table(
+        tmp_path / "data.csv", [cells, cells | {"text3": ""}]
+    )
+    rows = iter_rows(table, config.table, names, labeled=False)
+    reads = list(map(RowReader(tmp_path, config).read, rows))
+    nine, eight = map(explainer.explain, reads)
+    assert nine.sampled_orders == 38 and eight.sampled_orders == 0
+    for row in (nine, eight):
+        gain = row.probability - row.empty_probability
+        assert sum(row.shares.values()) == pytest.approx(gain, abs=1e-6)
+    assert as_json(reads[0], nine)["sampled_orders"] == 38
+    assert "sampled_orders" not in as_json(reads[1], eight)
+    path, columns = tmp_path / "page.html", explainer.trained_model.preprocessor.columns
+    cards = [build_card(reads[0], nine, columns), build_card(reads[1], eight, columns)]
+    write_explanations(path, "Nine", cards)
+    assert "estimated from random orders" in path.read_text(encoding="utf-8")
+    write_explanations(path, "Eight", cards[1:])
+    assert "exact Shapley values" in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,12 @@ def written(tmp_path):
     return write
 
 
+def test_estimated_shares_are_named_so(written):
+    assert "Exact Shapley values" in written()
+    text = written(metrics=full(shapley_orders=38))
+    assert "Estimated Shapley values" in text and "over 38 random orders" in text
+
+
 # All parts --------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from mmkeras.data.tables.cells import BadCell
@@ -41,7 +41,7 @@ def open_arrow(table: Any) -> Table:
         folder=".",
         columns=tuple(raw.values()),
         read=read,
-        hash_content=lambda: hash_records(read(tuple(raw.values()))),
+        hash_content=cache(lambda: hash_records(read(tuple(raw.values())))),
     )
 
 

@@ -1,7 +1,7 @@
 """Tables in memory: data frames, lists of dictionaries, dictionaries of columns."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from mmkeras.data.tables.table import (
@@ -86,5 +86,7 @@ def _open_tuples(
 
 
 def _table(name, columns, read, **settings):
-    defaults = {"folder": ".", "hash_content": lambda: hash_records(read(columns))}
+    # Once: all cells are converted for it.
+    hash_content = cache(lambda: hash_records(read(columns)))
+    defaults = {"folder": ".", "hash_content": hash_content}
     return Table(name=name, columns=columns, read=read, **(defaults | settings))

@@ -61,6 +61,8 @@ class Table:
     def fingerprint(self) -> str:
         """Returns a hash of the content: of bytes, or of a folder's sizes and times.
 
+        That of a table in memory is computed once.
+
         Raises:
             UserError: The source cannot be read.
         """
