@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 
-from mmkeras.data.tables.cells import NUL
+from mmkeras.data.tables.cells import NUL, text_fault
 from mmkeras.data.tables.content import Content
 from mmkeras.data.tables.table import Record, Table, clean_columns
 from mmkeras.errors import UserError
@@ -14,6 +14,11 @@ from mmkeras.errors import UserError
 # Longest cell, in characters: limits what an unclosed quote can take in.
 _MAX_CELL = 2**27
 SEPARATORS = (",", ";", "\t", "|")
+# Encoding -> its byte order marks, as they are read. Those of UTF-32 begin as UTF-16's.
+_MARKS = {
+    "UTF-32": (f"\udcff\udcfe{NUL}{NUL}", f"{NUL}{NUL}\udcfe\udcff"),
+    "UTF-16": ("\udcff\udcfe", "\udcfe\udcff"),
+}
 _SAMPLE_CHARACTERS, _SAMPLE_ROWS = 2**16, 200
 
 
@@ -29,11 +34,8 @@ def open_delimited_text(content: Content) -> Table:
     _, header = next(_rows(content, separator), (1, None))
     if header is None:
         raise UserError(f"{name} is empty. Its first line must name the columns.")
-    start = "".join(header)
-    if any("\ud800" <= character <= "\udfff" for character in start):
-        is_utf_16 = start.startswith(("\udcff\udcfe", "\udcfe\udcff"))
-        fault = "is UTF-16" if is_utf_16 else "has a header that is not UTF-8"
-        raise UserError(f"{name} {fault}. Save it as CSV in UTF-8.")
+    if fault := _header_fault("".join(header)):
+        raise UserError(f"{name} {fault}. Save it in UTF-8.")
     columns = clean_columns(name, header)
     mark = "tabs" if separator == "\t" else f"'{separator}'"
     notes = [f"separated by {mark}"] if separator != "," else []
@@ -46,6 +48,17 @@ def open_delimited_text(content: Content) -> Table:
         read=partial(_read, content, separator, columns),
         hash_content=content.fingerprint,
     )
+
+
+def _header_fault(text):
+    """Returns what is wrong with the characters of the header, or ""."""
+    fault = text_fault(text)
+    for encoding, marks in _MARKS.items():
+        if text.startswith(marks):
+            return f"is {encoding}"
+    if NUL in text:
+        return "has a header with NUL bytes, as in UTF-16"
+    return "has a header that is not UTF-8" if fault else ""
 
 
 def choose_separator(lines: Iterable[str], first: str = ",") -> str:

@@ -74,6 +74,25 @@ def test_the_fingerprint_is_that_of_the_bytes(write):
 
 
 @pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("text,label\na,b\n".encode("utf-16"), "is UTF-16. Save it in UTF-8"),
+        ('{"text": "hi"}\n'.encode("utf-16"), "is UTF-16. Save it in UTF-8"),
+        ("text,label\na,b\n".encode("utf-32"), "is UTF-32"),
+        ("\ufefftext,label\na,b\n".encode("utf-32-be"), "is UTF-32"),
+        ("\ufefftext,label\na,b\n".encode("utf-16-be"), "is UTF-16"),
+        ("text,label\na,b\n".encode("utf-16-le"), "header with NUL bytes"),
+        (b"te\0xt,label\na,b\n", "header with NUL bytes"),
+        ("t\xe9xt,label\na,b\n".encode("latin-1"), "a header that is not UTF-8"),
+    ],
+)
+def test_another_encoding_is_named(tmp_path, data, message):
+    (tmp_path / "data.csv").write_bytes(data)
+    with pytest.raises(UserError, match=message):
+        open_table(tmp_path / "data.csv")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "is empty. Its first line"),
