@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def read_sample(table: Table, rows: int) -> list[dict[str, Cell]]:
     Raises:
         UserError: The table has no rows, or cannot be read.
     """
-    records = [record for _, record in islice(table.records(), rows)]
+    records = [record for _, record in table.sample(rows)]
     if not records:
         raise UserError(f"{table.name} has a header and no rows. Add at least one row.")
     return [record for record in records if isinstance(record, dict)]

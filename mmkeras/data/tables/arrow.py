@@ -14,10 +14,12 @@ from mmkeras.data.tables.embedded import (
     scalar_value,
 )
 from mmkeras.data.tables.table import (
+    Cell,
     Record,
     Table,
     clean_columns,
     convert_row,
+    convert_value,
     hash_records,
 )
 from mmkeras.errors import UserError, one_line
@@ -178,6 +180,11 @@ def plain_values(array: Any) -> list:
         return array.to_pylist()
     except Exception:  # of any type: one bad value; which it is, is found here
         return [_bad_if_unreadable(scalar_value, scalar) for scalar in array]
+
+
+def scalar_cell(scalar: Any) -> Cell:
+    """Returns a scalar as a cell, with the content of bytes and vectors."""
+    return convert_value(_bad_if_unreadable(scalar_value, scalar))
 
 
 def _bad_if_unreadable(convert, value):

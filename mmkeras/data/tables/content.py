@@ -65,7 +65,8 @@ def open_content(path: str) -> Content:
 
     Raises:
         OSError: It cannot be read.
-        UserError: `path` is "-", and the standard input is a terminal.
+        UserError: `path` is "-", and the standard input is a terminal; or the file is
+            compressed twice.
     """
     folder, note = parent_path(path), ""
     if path == STDIN:
@@ -74,12 +75,22 @@ def open_content(path: str) -> Content:
     else:
         raw = read_remote(path) if is_remote(path) else path
     with _open(raw) as file:
-        head = file.peek(_HEAD_BYTES)
+        packer = _packer(file)
+    content = Content(name=path, raw=raw, packer=packer, folder=folder, note=note)
+    if packer:
+        with content.open() as file:
+            if _packer(file):
+                raise UserError(f"{path} is compressed twice. Unpack it once.")
+    return content
+
+
+def _packer(file):
+    head = file.peek(_HEAD_BYTES)
     packers = (name for mark, name in _PACKERS.items() if head.startswith(mark))
     packer = next(packers, "")
     if packer == "bz2" and head[4:10] != b"1AY&SY":
-        packer = ""  # a header that begins with these letters
-    return Content(name=path, raw=raw, packer=packer, folder=folder, note=note)
+        return ""  # a header that begins with these letters
+    return packer
 
 
 def _open(raw):

@@ -17,20 +17,35 @@ def open_json(content: Content) -> Table:
         UserError: The file is broken or has no object, or columns have the same name.
     """
     with content.open_text() as file:
-        first = next((line for line in file if line.strip()), "").strip()
-        if first.startswith("{") and first.endswith("}"):
-            return _open_lines(content)
+        lines = (line.strip() for line in file if line.strip())
+        first, second = next(lines, ""), next(lines, "")
+    is_broken = first.startswith("{") and not first.endswith("[")
+    if _is_object(first) or (is_broken and _is_object(second)):
+        return _open_lines(content)
     with content.open_text() as file:
         try:
             values = json.load(file)
         except (ValueError, RecursionError) as error:
-            text = f"{content.name} is not JSON: {one_line(error)}. {_remedy()}"
+            line = getattr(error, "lineno", None)
+            place = f" in line {line}" if line else ""
+            text = f"{content.name} is not JSON: {_fault(error)}{place}. {_remedy()}"
             raise UserError(text) from None
     kwargs = {"folder": content.folder, "hash_content": content.fingerprint}
     kwargs |= {"note": content.note}
     if isinstance(values, dict):
         return open_columns(values, content.name, **kwargs)
     return open_mappings(values, content.name, **kwargs)
+
+
+def _is_object(line):
+    return line.startswith("{") and line.endswith("}")
+
+
+def _fault(error):
+    """Returns what is not JSON, with its column, as the line is named elsewhere."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at column {error.colno}"
+    return one_line(error)
 
 
 def _remedy():
@@ -71,9 +86,9 @@ def _objects(content):
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
+                value = json.loads(line.rstrip())
             except ValueError as error:
-                yield number, f"is not JSON: {one_line(error)}"
+                yield number, f"is not JSON: {_fault(error)}"
             except RecursionError:
                 yield number, "is JSON with too many levels"
             else:

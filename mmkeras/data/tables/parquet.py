@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from mmkeras.data.tables.arrow import (
@@ -10,12 +11,14 @@ from mmkeras.data.tables.arrow import (
     class_names,
     is_embedded,
     iter_batches,
+    scalar_cell,
 )
-from mmkeras.data.tables.table import Record, Table, clean_columns, hash_files
-from mmkeras.errors import UserError, format_names
+from mmkeras.data.tables.table import Cell, Record, Table, clean_columns, hash_files
+from mmkeras.errors import UserError, format_names, one_line
 from mmkeras.files import atomic_path
 
 _BATCH_ROWS = 256  # of images of some 100 KB: 25 MB
+_SAMPLE_CELLS = 100  # with bytes or vectors, from which a column is recognised
 
 
 def open_parquet(
@@ -57,12 +60,28 @@ def open_parquet(
             batches = read_stream(path) if path else _batches(files, fields)
             yield from iter_batches(batches, columns, classes, path)
 
+    def read_sample(count) -> Iterator[Record]:
+        import pyarrow as pa
+
+        fields = [schema.field(key) for key in raw]
+        large = [f for f in fields if f.name not in classes and is_embedded(f.type)]
+        plain = pa.schema([f for f in fields if f not in large])
+        columns = {field.name: raw[field.name] for field in plain}
+        with arrow_errors(name, "Parquet"):
+            heads = {raw[f.name]: _first_cells(files, f) for f in large}
+            records = ((number, {}) for number in range(rows))
+            if columns:
+                records = iter_batches(_batches(files, plain), columns, classes)
+            for number, row in islice(records, count):
+                yield number, row | {c: next(cells, "") for c, cells in heads.items()}
+
     return Table(
         name=name,
         folder=folder,
         columns=tuple(raw.values()),
         note=note,
         read=read,
+        read_sample=read_sample,
         hash_content=lambda: _hash_files(files),
     )
 
@@ -76,7 +95,7 @@ def read_stream(path: str) -> Iterator:
 
 
 def _schema(name, files):
-    """Returns the schema of the first file, and the rows of all, after a comparison."""
+    """Returns the schema that all files can be read as, and the rows of all."""
     schemas, rows = [], 0
     for file in files:
         with _open(file) as parquet:
@@ -90,7 +109,50 @@ def _schema(name, files):
                 f"{name}: {format_names(pair)} do not both have {columns}. Keep files "
                 "with the same columns."
             )
-    return schemas[0], rows
+    return _common_schema(schemas), rows
+
+
+def _common_schema(schemas):
+    """Returns the first schema, with types that hold the numbers of all."""
+    import pyarrow as pa
+
+    first, *others = schemas
+    if all(first.equals(schema) for schema in others):
+        return first  # also that of a file with several columns of one name
+    fields = [
+        field.with_type(
+            _common_type([schema.field(field.name).type for schema in schemas])
+        )
+        for field in first
+    ]
+    return pa.schema(fields, metadata=first.metadata)
+
+
+def _common_type(kinds):
+    """Returns a type of fractions if one of numbers has them, else the first type."""
+    import pyarrow as pa
+    import pyarrow.types as types
+
+    kinds = [kind for kind in kinds if not types.is_null(kind)] or kinds
+    are_fractions = [types.is_floating(kind) for kind in kinds]
+    are_integers = [types.is_integer(kind) for kind in kinds]
+    if len(set(kinds)) == 1 or sum(are_fractions + are_integers) < len(kinds):
+        return kinds[0]
+    return pa.float64() if any(are_fractions) else pa.int64()
+
+
+def _first_cells(files, field) -> Iterator[Cell]:
+    """Yields the cells of a column with bytes or vectors until enough have content."""
+    import pyarrow as pa
+
+    count = 0
+    for batch in _batches(files, pa.schema([field])):
+        for scalar in batch.column(0):
+            cell = scalar_cell(scalar)
+            yield cell
+            count += bool(cell)
+            if count == _SAMPLE_CELLS:
+                return
 
 
 def _open(file):
@@ -108,8 +170,24 @@ def _batches(files, schema):
     for file in files:
         with _open(file) as parquet:
             for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
-                table = pa.Table.from_batches([batch]).select(columns)
-                yield from table.cast(schema).to_batches()
+                table = pa.Table.from_batches([batch])
+                arrays = [_cast(table.column(f.name), f, file) for f in schema]
+                yield from pa.Table.from_arrays(arrays, schema=schema).to_batches()
+
+
+def _cast(array, field, file):
+    import pyarrow as pa
+
+    if array.type == field.type:
+        return array
+    try:
+        return array.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(
+            f"{file}: column '{field.name}' is of type {array.type}, and of type "
+            f"{field.type} in another file: {one_line(error, 200)}. Save all files "
+            "with the same type."
+        ) from None
 
 
 def _arrow_file(files, schema, cache_dir) -> str:

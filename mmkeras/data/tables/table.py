@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeAlias
 
 from mmkeras.data.tables.cells import BadCell, text_fault, to_cell
@@ -34,6 +35,8 @@ class Table:
         note: What a user may want to know of how it is read, or "".
         read: Function of the columns to read; yields as `records`.
         hash_content: Function behind `fingerprint`.
+        read_sample: Function of a number of rows, which `sample` returns, if the first
+            rows can be read at less cost than by `read`.
     """
 
     name: str
@@ -43,6 +46,9 @@ class Table:
     note: str = ""
     read: Callable[[Collection[str]], Iterator[Record]] = field(repr=False)
     hash_content: Callable[[], str] = field(repr=False)
+    read_sample: Callable[[int], Iterator[Record]] | None = field(
+        default=None, repr=False
+    )
 
     def records(self, columns: Collection[str] | None = None) -> Iterator[Record]:
         """Yields (line, cells by column) or (line, problem of the row).
@@ -58,6 +64,23 @@ class Table:
         with table_errors(self.name):
             yield from self.read([name for name in self.columns if name in used])
 
+    def sample(self, rows: int) -> list[Record]:
+        """Returns the first records with all columns; no cell is Embedded in a copy.
+
+        Of columns with bytes or vectors only the first cells are there, and the others
+        are absent. So is a column that was added to those of `read_sample`.
+
+        Raises:
+            UserError: The source cannot be read.
+        """
+        with table_errors(self.name):
+            if self.read_sample is None:
+                return list(islice(self.read(self.columns), rows))
+            return [
+                (number, {name: record.get(name, "") for name in self.columns})
+                for number, record in self.read_sample(rows)
+            ]
+
     def fingerprint(self) -> str:
         """Returns a hash of the content: of bytes, or of a folder's sizes and times.
 
@@ -72,10 +95,11 @@ class Table:
 
 def convert_row(values: Mapping[str, object]) -> dict[str, Cell]:
     """Returns column -> cell; a value that cannot be one is a BadCell."""
-    return {column: _convert(value) for column, value in values.items()}
+    return {column: convert_value(value) for column, value in values.items()}
 
 
-def _convert(value) -> Cell:
+def convert_value(value: object) -> Cell:
+    """Returns a value as a cell: a BadCell if it cannot be one."""
     if isinstance(value, Embedded | BadCell):
         return value
     try:

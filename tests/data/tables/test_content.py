@@ -42,6 +42,13 @@ def test_an_archive_that_is_cut_is_refused(tmp_path, pack):
         list(open_table(tmp_path / "data.csv.gz").records())
 
 
+@pytest.mark.parametrize("pack", PACKERS)
+def test_a_table_that_is_compressed_twice_is_refused(tmp_path, pack):
+    (tmp_path / "data.csv.gz").write_bytes(pack(gzip.compress(CSV)))
+    with pytest.raises(UserError, match="is compressed twice. Unpack it once"):
+        open_table(tmp_path / "data.csv.gz")
+
+
 def test_a_header_like_the_mark_of_bzip2_is_a_header(tmp_path):
     (tmp_path / "data.csv").write_text("BZh9,x\n1,2\n")
     assert open_table(tmp_path / "data.csv").columns == ("BZh9", "x")

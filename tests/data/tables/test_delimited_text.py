@@ -41,6 +41,18 @@ def write(tmp_path):
         ("a,b;c\n1,2;3\n", ","),
         ("", ","),
         ("\n\n", ","),
+        ("text^label\nhi, you^a\nho~^b\n", "^"),
+        ("text~label\nhi~a\nho~b\n", "~"),
+        ("text:label\nhi:a\nho:b\n", ":"),
+        ("text\x1flabel\nhi\x1fa\nho\x1fb\n", "\x1f"),
+        ('text label\n"hi you" a\nho b\n', " "),
+        ("price (a, b)^text\n1^hi\n2^ho\n", "^"),
+        ("two words\nhi you\n", ","),
+        ("two words\nhi you\nalone\n", ","),
+        ("a^b,c\n1^2,3\n4^5,6\n", ","),
+        ('text\tlabel\n"hello" he said\tx\nyes\ty\n', "\t"),
+        ('text\tlabel\n"hello" he said\tx\n', "\t"),
+        ('text; label\n"hi"; "a; b"\n', ";"),
     ],
 )
 def test_the_separator_is_that_of_most_rows(text, separator):
@@ -63,6 +75,26 @@ def test_a_table_has_its_lines_and_a_note(write, separator):
     ]
     notes = {",": "", "\t": "separated by tabs"}
     assert table.note == notes.get(separator, f"separated by '{separator}'")
+
+
+def test_a_first_line_of_excel_names_the_separator(write):
+    for line in ("sep=;\n", '"sep=;"\r\n', "\ufeffSEP=;\n"):
+        table = open_table(write(f"{line}a,b;c\n1,2;3\nalone\n"))
+        assert table.columns == ("a,b", "c") and "';'" in table.note
+        assert [line for line, _ in table.records()] == [3, 4]
+
+
+def test_blanks_before_quotes_are_no_part_of_a_cell(write):
+    table = open_table(write('text, label\n"hi, you",  "a, b"\nho, c\n'))
+    rows = [row for _, row in table.records()]
+    assert rows == [{"text": "hi, you", "label": "a, b"}, {"text": "ho", "label": "c"}]
+
+
+@pytest.mark.parametrize("cell", [" 5", ' "six" nine', '" ""a"""', ' 3"'])
+def test_blanks_of_a_cell_stay_where_no_cell_is_quoted_after_them(write, cell):
+    ((_, row),) = open_table(write(f"text,size\nhi,{cell}\n")).records()
+    expected = ' "a"' if cell.startswith('"') else cell
+    assert row["size"] == expected
 
 
 def test_a_long_cell_at_the_start_hides_no_separator(write):
@@ -92,9 +124,29 @@ def test_the_fingerprint_is_that_of_the_bytes(write):
 
 
 @pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("text,label\na,b\n".encode("utf-16"), "is UTF-16. Save it in UTF-8"),
+        ('{"text": "hi"}\n'.encode("utf-16"), "is UTF-16. Save it in UTF-8"),
+        ("text,label\na,b\n".encode("utf-32"), "is UTF-32"),
+        ("\ufefftext,label\na,b\n".encode("utf-32-be"), "is UTF-32"),
+        ("\ufefftext,label\na,b\n".encode("utf-16-be"), "is UTF-16"),
+        ("text,label\na,b\n".encode("utf-16-le"), "header with NUL bytes"),
+        (b"te\0xt,label\na,b\n", "header with NUL bytes"),
+        ("t\xe9xt,label\na,b\n".encode("latin-1"), "a header that is not UTF-8"),
+    ],
+)
+def test_another_encoding_is_named(tmp_path, data, message):
+    (tmp_path / "data.csv").write_bytes(data)
+    with pytest.raises(UserError, match=message):
+        open_table(tmp_path / "data.csv")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "is empty. Its first line"),
+        ("sep=;\n", "is empty. Its first line"),
         ("text;text\na;b\n", "several columns named 'text'.*Rename"),
         ('text;label\n"a;b\n', "line 2.*Close each quoted cell"),
     ],

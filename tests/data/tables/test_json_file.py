@@ -29,7 +29,7 @@ def test_an_object_per_line_is_a_row_with_its_line(write):
     assert second == (3, {"text": "", "label": "", "id": "7"})
     assert [line for line, _ in others] == [4, 5, 6]
     problems = [problem for _, problem in others]
-    assert problems[0].startswith("is not JSON: ")
+    assert problems[0] == "is not JSON: Expecting value at column 9"
     assert problems[1] == "is of type list, not a JSON object"
     assert problems[2]["text"].reason.startswith("is a dictionary with the keys x")
     assert problems[2]["id"] == ""
@@ -40,6 +40,20 @@ def test_a_vector_and_several_paths_are_cells(write):
     ((_, row),) = open_table(path).records()
     assert list(np.load(io.BytesIO(row["text"]))) == [0.5, 2]
     assert row["image"] == ("a.png", "b.png")
+
+
+def test_a_first_line_that_is_broken_is_a_row_of_its_own(write):
+    path = write('{"text": "hi", "label":\n\n{"text": "ho", "label": "a"}\n')
+    first, second = open_table(path).records()
+    assert first == (1, "is not JSON: Expecting value at column 24")
+    assert second == (3, {"text": "ho", "label": "a"})
+
+
+@pytest.mark.parametrize(
+    "text", ['[\n{"text": "hi"}\n]\n', '{"text": [\n{"bytes": null, "path": "hi"}\n]}']
+)
+def test_an_object_inside_brackets_is_no_line(write, text):
+    assert list(open_table(write(text)).records()) == [(0, {"text": "hi"})]
 
 
 @pytest.mark.parametrize("indent", [None, 2])
@@ -59,6 +73,7 @@ def test_a_list_of_objects_and_an_object_of_lists_are_tables(write, indent):
         ('[{"text": "hi"},\n', "is not JSON.*one object per line"),
         ("{}\n{}\n", "no JSON object with a key"),
         ('[{"text": "hi"}, 1', "is not JSON"),
+        ('[\n{"text": hi},\n', "Expecting value at column 10 in line 2. Write"),
         ('{\n"text": "hi"\n}\n', "column 'text' is a str"),
         ('{"text": "hi", "text ": "ho"}\n', "several columns named 'text'"),
     ],

@@ -125,6 +125,48 @@ def test_only_used_columns_are_copied_and_only_once(write):
     assert len(list(cache.iterdir())) == 2
 
 
+def test_a_sample_has_the_first_cells_without_a_copy(write):
+    columns = {"image": IMAGES, "none": [None] * 600, "n": range(600)}
+    columns |= {"vector": [[0.5, 1.0]] * 600, "raw": [None] * 300 + [b"x"] * 300}
+    path = write(columns, row_group_size=50)
+    table = open_table(path, cache_dir=path.parent / "cache")
+    numbers, rows = zip(*table.sample(500), strict=True)
+    assert numbers == tuple(range(500)) and tuple(rows[0]) == table.columns
+    assert [row["n"] for row in rows] == [str(i) for i in range(500)]
+    assert [rows[i]["image"] for i in (0, 1, 2, 400)] == [b"x0", "b.png", "", ""]
+    assert [rows[i]["raw"] for i in (299, 300, 399, 400)] == ["", b"x", b"x", ""]
+    assert list(np.load(io.BytesIO(rows[9]["vector"]))) == [0.5, 1]
+    assert not (path.parent / "cache").exists()
+    ((_, row),) = open_table(write({"image": [b"a"]}, "b.parquet")).sample(9)
+    assert row == {"image": b"a"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([1], [0.5], ["1.0", "0.5"]),
+        ([0.5], [1], ["0.5", "1.0"]),
+        (pa.array([1], pa.int8()), [70_000], ["1", "70000"]),
+        (pa.nulls(1), ["a"], ["", "a"]),
+        (["a"], pa.array(["b"]).dictionary_encode(), ["a", "b"]),
+    ],
+)
+def test_a_column_has_one_type_over_the_files_of_a_folder(
+    write, first, second, expected
+):
+    write({"x": first}, "rows/0.parquet")
+    path = write({"x": second}, "rows/1.parquet")
+    assert [row["x"] for row in read(path.parent)] == expected
+
+
+def test_a_type_that_does_not_fit_the_other_files_is_named(write):
+    write({"text": ["a"], "x": [1]}, "rows/0.parquet")
+    path = write({"text": ["a"], "x": ["b"]}, "rows/1.parquet")
+    message = "1.parquet: column 'x' is of type string, and of type int64.*same type"
+    with pytest.raises(UserError, match=message):
+        read(path.parent)
+
+
 def test_a_value_of_another_type_is_a_bad_cell(write):
     path = write({"text": ["hi", "ho"], "boxes": [[[1, 2]], None]})
     first, row = read(path)

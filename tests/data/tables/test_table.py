@@ -1,4 +1,5 @@
 import lzma
+from dataclasses import replace
 
 import pytest
 
@@ -23,6 +24,19 @@ def test_records_are_those_of_the_used_columns_in_the_order_of_the_table():
     table = Table(columns=("x", "y", "z"), read=read, **fields)
     assert list(table.records()) == list(table.records({"z", "x", "w"})) == [(0, {})]
     assert requests == [["x", "y", "z"], ["x", "z"]]
+
+
+def test_a_sample_has_all_columns_and_is_cheaper_where_that_can_be():
+    fields = {"name": "a", "folder": ".", "hash_content": str, "columns": ("x", "y")}
+    rows = [(i, {"x": "r", "y": ""}) for i in range(9)]
+    table = Table(read=lambda used: iter(rows), **fields)
+    assert table.sample(3) == rows[:3]
+
+    def read_sample(count):
+        yield from ((i, {"x": "s"}) for i in range(count))
+
+    table = replace(table, read_sample=read_sample)
+    assert table.sample(2) == [(i, {"x": "s", "y": ""}) for i in range(2)]
 
 
 def test_a_value_that_is_no_cell_leaves_the_others_of_the_row_as_they_are():
