@@ -1,4 +1,4 @@
-"""Training program: from a CSV table of files to a verified SavedModel."""
+"""Training program: from a table of any columns to a verified SavedModel."""
 
 import os
 import signal

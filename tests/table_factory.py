@@ -141,7 +141,13 @@ def tiny_config(cache_dir: Path, **changes) -> Config:
     return config
 
 
-def text_model(cache_dir, task="multilabel", logits=(1.0, -2.0, 0.5), encoder="tfidf"):
+def text_model(
+    cache_dir,
+    task="multilabel",
+    logits=(1.0, -2.0, 0.5),
+    encoder="tfidf",
+    column="text",
+):
     """Returns an untrained text model that predicts about these logits for any row."""
     import keras
 
@@ -153,11 +159,11 @@ def text_model(cache_dir, task="multilabel", logits=(1.0, -2.0, 0.5), encoder="t
     if encoder == "vector":
         entry |= {"encoder": "vector", "vector_width": 2}
     config = tiny_config(cache_dir, text={"encoder": encoder})
-    config = replace(config, columns={"text": entry})
+    config = replace(config, columns={column: entry})
     state = PreprocessingState(
-        branches={"text": ("text",)},
+        branches={column: (column,)},
         columns={
-            "text": {"width": 2, "vocabulary": ["hi", "ho"], "idf": [1.0, 2.0]}
+            column: {"width": 2, "vocabulary": ["hi", "ho"], "idf": [1.0, 2.0]}
             if encoder != "vector"
             else {"width": 2}
         },

@@ -48,6 +48,22 @@ print(keras.models.load_model({str(fitted_run)!r}).name)
     assert result.stdout == "mmkeras\n", result
 
 
+def test_keras_knows_every_registered_class_after_the_import():
+    result = run_python("""
+import mmkeras, keras
+from importlib import import_module
+from pathlib import Path
+known = set(keras.saving.get_custom_objects())
+root = Path(mmkeras.__file__).parent
+for file in root.rglob("*.py"):
+    source = file.read_text()
+    if "@saved_as(" in source or "@keras.saving.register_keras_ser" in source:
+        import_module(".".join(file.relative_to(root.parent).with_suffix("").parts))
+print(len(known) > 20, sorted(set(keras.saving.get_custom_objects()) - known))
+""")
+    assert result.stdout == "True []\n", result
+
+
 @pytest.mark.slow
 def test_any_layer_module_can_be_the_first_import():
     layers = [getattr(mmkeras.layers, name) for name in mmkeras.layers.__all__]

@@ -13,13 +13,14 @@ CONSTANTS = {"TEXT", "IMAGE", "AUDIO"}
 OWNERS = ("mmkeras/modalities/", "mmkeras/config/")
 DEMO = "the demo data set has columns of these types"
 ENCODER = "the encoder of precomputed vectors is named vector"
+NAMES = "columns of these names need no declaration"
 PREVIEW = "pages have a preview of each kind of content"
 EXCEPTIONS = {
     "mmkeras/data/columns.py": ({"vector"}, ENCODER),
     "mmkeras/data/demo_dataset.py": (CONSTANTS, DEMO),
     "mmkeras/export/inference.py": ({"vector"}, ENCODER),
     "mmkeras/reports/report.py": ({"image"}, PREVIEW),
-    "mmkeras/reports/verdicts.py": ({"vector"}, ENCODER),
+    "mmkeras/schema.py": ({"text", "image", "audio"}, NAMES),
 }
 
 
@@ -35,6 +36,10 @@ def type_names(code: str) -> set[str]:
             parts = list(ast.walk(node))
             literals |= {n.value for n in parts if isinstance(n, ast.Constant)}
         constants |= {getattr(n, "id", getattr(n, "attr", "")) for n in parts}
+        if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict):
+            parts = getattr(node, "elts", None) or getattr(node, "keys", ())
+            words = {getattr(n, "value", None) for n in parts}
+            literals |= words if len(words) > 1 and words <= set(TYPES) else set()
     return constants & CONSTANTS | literals & set(TYPES)
 
 
@@ -49,6 +54,8 @@ def type_names(code: str) -> set[str]:
         ("match kind:\n    case 'date' | 'numeric': pass", {"date", "numeric"}),
         ("if kind == schema.TEXT: pass", {"TEXT"}),
         ("row = {AUDIO: b''}", {"AUDIO"}),
+        ("for name in ('text', 'audio'): pass", {"text", "audio"}),
+        ("settings = {'text': 1, 'audio': 2}", {"text", "audio"}),
         ("row = {'text': 'moo'}; size = image.size > text", set()),
     ],
 )

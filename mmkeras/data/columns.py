@@ -9,7 +9,7 @@ from typing import Any
 
 from mmkeras.config import Config
 from mmkeras.data.table import label_columns, no_column, read_sample
-from mmkeras.data.tables import Embedded, open_table
+from mmkeras.data.tables import BadCell, Embedded, open_table
 from mmkeras.errors import UserError, did_you_mean, shorten
 from mmkeras.modalities.column import FileReader
 from mmkeras.modalities.columns import ITEMS, WIDTH, column_entry
@@ -23,7 +23,9 @@ from mmkeras.schema import MODALITIES, STATUS_SEPARATOR
 
 _SAMPLE_ROWS = 2000  # that are looked at
 _WIDTH_CELLS = 100  # whose width of a vector is read
-_ID_NAME = re.compile(r"(^|[\W_])(id|uid|uuid|guid|key|index)s?$", re.IGNORECASE)
+# Names of ids, such as "customer_id" and "customerId"; and of what may be one.
+_ID_NAME = re.compile(r"(?i:(^|[\W_])(id|uid|uuid|guid)s?$)|[a-z]I[dD]s?$")
+_KEY_NAME = re.compile(r"(^|[\W_])(key|index)(e?s)?$", re.IGNORECASE)
 _IGNORED = "table.ignore"
 # Use of a column that is no input -> the setting that names it.
 _SETTINGS = {use: f"table.{use}_column" for use in ("id", "split", "group")}
@@ -57,13 +59,14 @@ def find_columns(table: str | Path, config: Config) -> tuple[Config, list[Role]]
     source = open_table(table, cache_dir=config.table.cache_dir or None)
     sample, header = read_sample(source, _SAMPLE_ROWS), source.columns
     reader = FileReader(source.folder, config.table.max_file_mb)
-    cells = {name: _present(name, sample) for name in header if name}
+    read = {name: _read_cells(name, sample) for name in header if name}
+    cells = {name: present for name, (present, _) in read.items()}
     entries, roles = _declared(source, config)
     is_declared = bool(entries)
     _add_default_names(entries, roles, header)
     for name in cells:
         if name not in roles:
-            roles[name] = _recognise(name, cells[name], reader)
+            roles[name] = _recognise(name, *read[name], reader)
             if is_declared:
                 roles[name] = _left_out(roles[name], entries)
             elif roles[name].use:
@@ -87,20 +90,29 @@ def describe_roles(roles: Sequence[Role]) -> str:
     return f"Columns: {'; '.join(parts)}."
 
 
-def _present(name: str, sample: Sequence[Mapping]) -> list[Any]:
-    """Returns the cells of a column that are not absent; embedded ones are read.
+def _read_cells(name: str, sample: Sequence[Mapping]) -> tuple[list[Any], list[str]]:
+    """Returns the cells of a column that are present, and the faults of others.
 
     Of embedded content the first cells are enough.
     """
-    cells, embedded = [], 0
+    cells, faults, embedded = [], [], 0
     for row in sample:
         cell = row[name]
         if isinstance(cell, Embedded):
             embedded += 1
-            cell = cell.read() if embedded <= _WIDTH_CELLS else ""
-        if cell.strip() if isinstance(cell, str) else cell:
+            cell = _read(cell) if embedded <= _WIDTH_CELLS else ""
+        if isinstance(cell, BadCell):
+            faults.append(cell.reason)
+        elif cell.strip() if isinstance(cell, str) else cell:
             cells.append(cell)
-    return cells
+    return cells, faults
+
+
+def _read(cell):
+    try:
+        return cell.read()
+    except Unreadable as error:
+        return BadCell(reason=str(error))
 
 
 def _declared(table, config) -> tuple[dict[str, dict], dict[str, Role]]:
@@ -159,24 +171,36 @@ def _add_default_names(entries, roles, header) -> None:
             roles[name] = Role(column=name, use=name, reason="by its name")
 
 
-def _recognise(name: str, cells: Sequence[Any], reader: FileReader) -> Role:
+def _recognise(
+    name: str, cells: Sequence[Any], faults: Sequence[str], reader: FileReader
+) -> Role:
+    if len(faults) > len(cells):
+        reason = f"a cell {faults[0].partition(' (allowed')[0]}"
+        return Role(column=name, use="", reason=reason)
     if not cells:
         return Role(column=name, use="", reason="empty")
-    if reason := _like_id(name, cells):
-        return Role(column=name, use="", reason=reason)
-    for kind in sorted(TYPES.values(), key=lambda kind: kind.is_fallback):
-        if reason := kind.recognise(cells, reader):
-            return Role(column=name, use=kind.type, reason=reason)
-    is_distinct = len(set(cells)) == len(cells) > 1
-    reason = "all values differ" if is_distinct else "its content fits no type"
+    kinds = sorted(TYPES.values(), key=lambda kind: kind.rank)
+    reasons = ((kind, kind.recognise(cells, reader)) for kind in kinds)
+    kind, reason = next((pair for pair in reasons if pair[1]), (None, ""))
+    if kind is None or not kind.has_files:
+        if id_reason := _like_id(name, cells):
+            return Role(column=name, use="", reason=id_reason)
+    if kind:
+        return Role(column=name, use=kind.type, reason=reason)
+    counts = Counter(cells)
+    reason = "its content fits no type"
+    if len(cells) > 1 and len(counts) in (1, len(cells)):
+        reason = "all values are equal" if len(counts) == 1 else "all values differ"
     return Role(column=name, use="", reason=reason)
 
 
 def _like_id(name: str, cells: Sequence[Any]) -> str:
-    """Returns why a column seems to name or count the rows, or ""."""
+    """Returns why a column seems to name or count the rows, or what they refer to."""
+    if _ID_NAME.search(name):
+        return "an id, by its name"
     if len(set(cells)) < len(cells) or len(cells) < 3:
         return ""
-    if _ID_NAME.search(name):
+    if _KEY_NAME.search(name):
         return "an id, by its name, and all values differ"
     words = [str(cell).strip() for cell in cells]
     if all(word.isdecimal() and len(word) < 19 for word in words):

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from mmkeras.config import Config
 from mmkeras.data.dataset import Dataset, with_columns
@@ -25,9 +26,9 @@ from mmkeras.modalities.columns import build_branches, build_columns
 from mmkeras.modalities.preprocessing_state import REGRESSION, PreprocessingState
 from mmkeras.schema import LABEL_SEPARATOR, TRAIN
 
-_BATCH_ROWS = 256
-# For quantiles: 8 MB of numbers per column.
-_QUANTILE_ROWS = 1_000_000
+_BATCH_ROWS, _READ_ROWS = 256, 64  # the second has all frames of its audio
+# For quantiles: 4 MB of numbers per column, of at most 64 columns at once.
+_QUANTILE_ROWS, _PASS_COLUMNS = 1_000_000, 64
 
 
 def fit_preprocessing(dataset: Dataset, config: Config) -> PreprocessingState:
@@ -54,10 +55,10 @@ def fit_preprocessing(dataset: Dataset, config: Config) -> PreprocessingState:
 def _fit(dataset, config) -> PreprocessingState:
     task, classes, rows = _find_classes(dataset, config)
     columns, files = build_columns(config), dataset.files(TRAIN)
-    branches = build_branches(columns, config)
+    branches, results = build_branches(columns, config), _measure(files, columns)
     return PreprocessingState(
         branches={b.name: tuple(c.name for c in b.columns) for b in branches},
-        columns={c.name: c.fit(_measure(files, c)) for c in columns},
+        columns={c.name: c.fit(results[c.name]) for c in columns},
         task=task,
         classes=classes,
         class_rows=tuple(rows[name] for name in classes),
@@ -81,42 +82,101 @@ def _find_classes(dataset, config) -> tuple[str, tuple[str, ...], Counter]:
     return task, classes, dataset.class_rows(TRAIN)
 
 
-def _measure(files: Sequence[str], column: Column) -> Any:
-    """Returns the result of a column's statistic over the rows that have it."""
-    statistic, name = column.statistics(), column.name
-    if statistic is None:
-        return None
-    has_column = no_autograph(lambda row: is_present(row[COLUMNS][name]))
-    values = read_rows(files, [column]).filter(has_column)
-    values = values.map(no_autograph(lambda row: row[COLUMNS][name]))
+def _measure(files: Sequence[str], columns: Sequence[Column]) -> dict[str, Any]:
+    """Returns column -> result of its statistic over the rows that have it."""
+    statistics = [(c, s) for c in columns if (s := c.statistics()) is not None]
+    results = dict.fromkeys(c.name for c in columns)
+    for i in range(0, len(statistics), _PASS_COLUMNS):
+        results |= _measure_together(files, dict(statistics[i : i + _PASS_COLUMNS]))
+    return results
+
+
+def _measure_together(files, statistics) -> dict[str, Any]:
+    """Returns the results of statistics, by column, after one pass over the rows."""
+    by_name = {c.name: statistic for c, statistic in statistics.items()}
+    totals = {name: _TOTALS[type(s)](s) for name, s in by_name.items()}
+
+    @no_autograph
+    def select(row):
+        return {name: _select(row[COLUMNS][name], s) for name, s in by_name.items()}
+
+    @no_autograph
+    def flatten(batch):
+        values = {name: parts.flat_values for name, parts in batch.items()}
+        counts = {n: s for n, s in by_name.items() if isinstance(s, Counts)}
+        return values | {name: s.tokens(values[name]) for name, s in counts.items()}
+
+    rows = read_rows(files, statistics).map(select, AUTOTUNE)
+    for batch in rows.ragged_batch(_READ_ROWS).map(flatten).prefetch(1):
+        for name, values in batch.items():
+            totals[name].add(values)
+    return {name: total.result() for name, total in totals.items()}
+
+
+def _select(value, statistic):
+    """Returns (1,) values to count or (N, D) vectors of a () value; none if absent."""
     if isinstance(statistic, Counts):
-        return preprocessing_state.count_rows(_tokens(values, statistic))
-    vectors = values.map(no_autograph(statistic.vector), AUTOTUNE)
-    if isinstance(statistic, Quantiles):
-        return _quantiles(vectors, statistic)
-    return _moments(vectors, statistic)
+        return tf.boolean_mask(value[None], is_present(value)[None])
+
+    def vectors():
+        result = statistic.vector(value)
+        is_sequence = getattr(statistic, "is_sequence", False)
+        return result if is_sequence else result[None]
+
+    shape = [None, statistic.width]
+    none = tf.zeros([0, statistic.width])
+    return tf.ensure_shape(tf.cond(is_present(value), vectors, lambda: none), shape)
 
 
-def _tokens(values, statistic: Counts) -> Iterator[list[bytes]]:
-    for batch in (
-        values.batch(_BATCH_ROWS).map(no_autograph(statistic.tokens)).prefetch(1)
-    ):
-        yield from batch.to_list()
+class _CountsTotal:
+    def __init__(self, statistic: Counts):
+        self._counts, self._rows = Counter(), 0
+
+    def add(self, tokens: tf.RaggedTensor) -> None:
+        """Adds (B, L) tokens."""
+        counts, rows = preprocessing_state.count_rows(tokens.to_list())
+        self._counts.update(counts)
+        self._rows += rows
+
+    def result(self) -> tuple[Counter[bytes], int]:
+        return self._counts, self._rows
 
 
-def _moments(vectors, statistic: Moments):
-    if statistic.is_sequence:
-        vectors = vectors.unbatch()  # frames
-    moments = preprocessing_state.Moments()
-    for batch in vectors.batch(_BATCH_ROWS).prefetch(1):
-        moments.add(batch.numpy())
-    return moments.result()
+class _MomentsTotal:
+    def __init__(self, statistic: Moments):
+        self._moments = preprocessing_state.Moments()
+        self._rest = np.zeros([0, statistic.width], np.float32)
+
+    def add(self, vectors: tf.Tensor) -> None:
+        """Adds (N, D) vectors, in batches of one size: sums depend on it."""
+        vectors = np.concatenate([self._rest, vectors.numpy()])
+        while len(vectors) >= _BATCH_ROWS:
+            self._moments.add(vectors[:_BATCH_ROWS])
+            vectors = vectors[_BATCH_ROWS:]
+        self._rest = vectors
+
+    def result(self) -> tuple[np.ndarray, np.ndarray] | None:
+        self._moments.add(self._rest)
+        return self._moments.result()
 
 
-def _quantiles(vectors, statistic: Quantiles):
-    batches = vectors.take(_QUANTILE_ROWS).batch(_BATCH_ROWS).prefetch(1)
-    parts = [batch.numpy() for batch in batches]
-    if not parts:
-        return None
-    shares = np.linspace(0, 1, statistic.count)
-    return np.nanquantile(np.concatenate(parts), shares, axis=0)
+class _QuantilesTotal:
+    def __init__(self, statistic: Quantiles):
+        self._statistic, self._bytes = statistic, bytearray()
+
+    def add(self, vectors: tf.Tensor) -> None:
+        """Adds (N, D) vectors."""
+        size = 4 * self._statistic.width * _QUANTILE_ROWS
+        self._bytes += vectors.numpy().tobytes()[: size - len(self._bytes)]
+
+    def result(self) -> np.ndarray | None:
+        if not self._bytes:
+            return None
+        vectors = np.frombuffer(self._bytes, np.float32)
+        shares = np.linspace(0, 1, self._statistic.count)
+        return np.nanquantile(
+            vectors.reshape(-1, self._statistic.width), shares, axis=0
+        )
+
+
+_TOTALS = {Counts: _CountsTotal, Moments: _MomentsTotal, Quantiles: _QuantilesTotal}

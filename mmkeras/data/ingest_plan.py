@@ -19,11 +19,12 @@ from mmkeras.data.targets import stratify, with_targets
 from mmkeras.errors import UserError
 from mmkeras.modalities.columns import build_columns
 from mmkeras.modalities.file import find_file
+from mmkeras.modalities.items import split_cell
 from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.schema import SPLITS, TEST, TRAIN
 
 # Cache version. Increment when records or statistics change for the same input.
-FORMAT = 8
+FORMAT = 9
 _LISTED = 20  # rows in one message
 
 
@@ -216,8 +217,9 @@ def _fingerprint(table, rows, splits, config: Config) -> str:
     names = [column.name for column in columns if column.has_files]
     for row in rows:
         for cell in filter(None, map(row.cells.get, names)):
-            if isinstance(cell, str):  # else the table has the content
-                digest.update(_stamp(find_file(folder, cell)))
+            for item in split_cell(cell, folder):
+                if isinstance(item, str):  # else the table has the content
+                    digest.update(_stamp(find_file(folder, item)))
     return digest.hexdigest()[:24]
 
 

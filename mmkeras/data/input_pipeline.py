@@ -294,9 +294,9 @@ class Batches:
         weight = batch.pop(_WEIGHT, tf.ones(tf.shape(target)[:1]))
         if self.class_weights:
             each = target * tf.constant(self.class_weights, tf.float32)
-            weight *= tf.math.divide_no_nan(
-                tf.reduce_sum(each, axis=1), tf.reduce_sum(target, axis=1)
-            )
+            labels = tf.reduce_sum(target, axis=1)
+            mean = tf.reduce_sum(each, axis=1) / tf.maximum(labels, 1.0)
+            weight *= tf.where(labels > 0, mean, 1.0)  # 1 for a row of no class
         for key, graph in self._graphs():
             batch[key] = graph.finish_batch(batch[key], seed, self.config.augment)
         if self.preprocessor.state.task == BINARY:

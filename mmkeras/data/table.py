@@ -9,9 +9,10 @@ from typing import Any
 
 from mmkeras.config import TableConfig
 from mmkeras.data.labels import parse_flags, parse_labels, parse_list
-from mmkeras.data.tables import Cell, Embedded, Table, open_table
-from mmkeras.data.tables.cells import NPY, NUL, npy_numbers
+from mmkeras.data.tables import BadCell, Cell, Embedded, Table, open_table
+from mmkeras.data.tables.cells import NPY, npy_numbers, text_fault
 from mmkeras.errors import UserError, format_names
+from mmkeras.modalities.file import Unreadable
 from mmkeras.names import clean_name
 from mmkeras.schema import LABEL_SEPARATOR, SPLIT_NAMES, SPLITS
 
@@ -30,6 +31,7 @@ class Row:
         cells: Column -> its cell as written, "" if absent or blank.
         labels: Labels without duplicates, in the order written; see `parse_labels`.
         label_cell: Label cell as written.
+        has_label: Whether the label is given; an empty list is, a blank cell is not.
         split: train, val, test, or "".
         group: Rows of one group are in one split; "" is none.
         problem: Reason why the row cannot be used, or "".
@@ -41,6 +43,7 @@ class Row:
     cells: dict[str, Cell]
     labels: tuple[str, ...] = ()
     label_cell: str = ""
+    has_label: bool = False
     split: str = ""
     group: str = ""
     problem: str = ""
@@ -58,7 +61,7 @@ class Row:
 
 
 def read_sample(table: Table, rows: int) -> list[dict[str, Cell]]:
-    """Returns the first rows as column -> cell; rows with a problem are left out.
+    """Returns the first rows as column -> cell, without those that are no rows.
 
     Raises:
         UserError: The table has no rows, or cannot be read.
@@ -192,18 +195,25 @@ def no_column(
     )
 
 
-def _fault(value: Cell) -> str:
-    """Returns what is wrong with the characters of a cell, or ""."""
-    if not isinstance(value, str) or value.isascii():
-        return ""
-    if not any("\ud800" <= character <= "\udfff" for character in value):
-        return ""
-    return "a NUL byte" if NUL in value else "bytes that are not UTF-8"
+def _check_cell(cell: Cell, is_input: bool) -> tuple[Cell, str]:
+    """Returns the cell, "" if absent, and what is wrong with it, or "".
+
+    Embedded inputs are read later, with the media files.
+    """
+    if isinstance(cell, Embedded) and not is_input:
+        try:
+            cell = cell.read()
+        except Unreadable as error:
+            cell = BadCell(reason=str(error))
+    if isinstance(cell, BadCell):
+        return "", cell.reason
+    if fault := text_fault(cell):
+        return "", f"has {fault}"
+    return (cell if not isinstance(cell, str) or cell.strip() else ""), ""
 
 
-def _as_text(cell: Cell) -> str:
+def _as_text(content: Any) -> str:
     """Returns the text of a cell of a label, an id, a split or a group."""
-    content: Any = cell.read() if isinstance(cell, Embedded) else cell
     if isinstance(content, bytes) and content.startswith(NPY):  # a list of numbers
         content = tuple(map(_number_text, npy_numbers(content)))
     if isinstance(content, tuple):
@@ -228,28 +238,33 @@ def label_columns(config: TableConfig, header: Collection[str]) -> list[str]:
     return list(names)
 
 
-def _labels(cell, cells, config) -> tuple[tuple[str, ...], str]:
-    """Returns the labels of a row, and why they cannot be used, or ""."""
-    columns = label_columns(config, cells)
-    if len(columns) > 1:
-        return parse_flags({name: _as_text(cells.get(name, "")) for name in columns})
+def _labels(cells, config) -> tuple[tuple[str, ...], str]:
+    """Returns the labels of a row, and why they cannot be used, or "".
+
+    `cells` are those of the label columns.
+    """
+    if len(cells) > 1:
+        return parse_flags({name: _as_text(cell) for name, cell in cells.items()})
+    (content,) = cells.values()
+    cell = _as_text(content)
     labels = parse_labels(cell, config.join_labels)
-    is_empty = cells.get(columns[0]) == () or parse_list(cell) == []
+    is_empty = content == () or parse_list(cell) == []
     is_known = labels or is_empty
     return labels, "" if is_known else "label is missing"
 
 
 def _row(number, line, cells, names, config, labeled) -> Row:
     columns = {role: clean_name(getattr(config, role)) for role in _ROLES}
-    values, problems = {}, []
-    for name, column in [*columns.items(), *((n, clean_name(n)) for n in names)]:
-        value = cells.get(column, "")
-        if fault := _fault(value):
-            problems.append(f"column '{column}' has {fault}")
-        is_absent = fault or not (value.strip() if isinstance(value, str) else value)
-        values[name, column] = "" if is_absent else value
-    roles = {role: _as_text(values[role, column]) for role, column in columns.items()}
-    labels, label_problem = _labels(roles["label"], cells, config)
+    label_names, inputs = label_columns(config, cells), list(map(clean_name, names))
+    values, faults = {}, {}
+    for column in dict.fromkeys([*columns.values(), *label_names, *inputs]):
+        cell, fault = _check_cell(cells.get(column, ""), column in inputs)
+        values[column] = cell
+        if fault:
+            faults[column] = f"column '{column}' {fault}"
+    problems = list(faults.values())
+    roles = {role: _as_text(values[column]) for role, column in columns.items()}
+    labels, label_problem = _labels({n: values[n] for n in label_names}, config)
     if config.folds:
         roles["split_column"] = ""
     split_cell = clean_name(roles["split_column"])
@@ -257,19 +272,19 @@ def _row(number, line, cells, names, config, labeled) -> Row:
     if labeled and split_cell and not split:
         allowed = ", ".join(SPLITS)
         problems.append(f"split is '{split_cell}' (allowed: {allowed})")
-    if labeled and label_problem:
+    if labeled and label_problem and faults.keys().isdisjoint(label_names):
         problems.append(label_problem)
-    inputs = {name: values[name, clean_name(name)] for name in names}
-    if labeled and not any(inputs.values()):
+    if labeled and not any(values[c] or c in faults for c in inputs):
         problems.append("no modality present")
     if labeled and columns["id_column"] in cells and not clean_name(roles["id_column"]):
         problems.append("id is missing")
     return Row(
         line=line,
         id=roles["id_column"].strip() or number,
-        cells=inputs,
+        cells={name: values[clean_name(name)] or "" for name in names},
         labels=labels,
         label_cell=roles["label"],
+        has_label=not label_problem,
         split=split,
         group=clean_name(roles["group_column"]),
         problem="; ".join(problems),

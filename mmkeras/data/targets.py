@@ -1,4 +1,4 @@
-"""Targets of the task: numbers in the place of classes, and labels that fit it."""
+"""Labels for each task: checks that they fit it, and numbers for a regression."""
 
 import math
 from collections.abc import Sequence
@@ -8,22 +8,26 @@ import numpy as np
 
 from mmkeras.config.validation import AUTO
 from mmkeras.data.table import Row
-from mmkeras.errors import UserError, format_names, shorten
+from mmkeras.errors import UserError, format_names
+from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.preprocessing_state import BINARY, MULTICLASS, REGRESSION
+from mmkeras.modalities.tabular.numeric import AmbiguousNumber, parse_number
 from mmkeras.schema import LABEL_SEPARATOR
 
 MAX_NUMBERS = 20  # different numbers that can be classes without a question
 _STRATA, _ROWS_PER_STRATUM = 10, 5
-_LARGEST = float(np.finfo("float32").max)
 
 
-def parse_number(cell: str) -> float | None:
-    """Returns the number of a cell; None if it is none that float32 can have."""
-    try:
-        number = float(cell.strip())
-    except ValueError:
-        return None
-    return number if abs(number) <= _LARGEST and "_" not in cell else None
+def parse_target(cell: str) -> float:
+    """Returns the number of a label, written as a number of a column.
+
+    Raises:
+        Unreadable: It is none; also for words such as "NA".
+    """
+    number = parse_number(cell)
+    if math.isnan(number):
+        raise Unreadable(f"not a number: '{cell.strip()}'")
+    return number
 
 
 def with_targets(rows: Sequence[Row], task: str) -> list[Row]:
@@ -37,10 +41,10 @@ def with_targets(rows: Sequence[Row], task: str) -> list[Row]:
 
 
 def _with_number(row) -> Row:
-    number = parse_number(row.label_cell)
-    if number is None:
-        cell = shorten(row.label_cell.strip(), 40)
-        return replace(row, problem=f"label '{cell}' is not a number")
+    try:
+        number = parse_target(row.label_cell)
+    except Unreadable as error:
+        return replace(row, problem=f"label: {error}")
     return replace(row, labels=(f"{number:.15g}",))
 
 
@@ -67,7 +71,7 @@ def check_task(rows: Sequence[Row], task: str) -> None:
             "multiclass."
         )
     if task == AUTO and _may_be_numbers(rows):
-        fraction = next(x for x in sorted(labels) if not float(x).is_integer())
+        fraction = next(label for label in sorted(labels) if not _is_whole(label))
         raise UserError(
             f"The labels are {len(labels)} different numbers, such as {fraction}. "
             "Train on their values with --task regression, or on one class per number "
@@ -79,10 +83,25 @@ def _may_be_numbers(rows) -> bool:
     """Whether labels are more than `MAX_NUMBERS` numbers, and not all are integers."""
     if any(len(row.labels) != 1 for row in rows):
         return False
-    numbers = {label: parse_number(label) for row in rows for label in row.labels}
-    if len(numbers) <= MAX_NUMBERS or None in numbers.values():
+    labels = {label for row in rows for label in row.labels}
+    if len(labels) <= MAX_NUMBERS:
         return False
-    return not all(number.is_integer() for number in numbers.values())
+    try:
+        return not all([_is_whole(label) for label in labels])
+    except Unreadable:
+        return False
+
+
+def _is_whole(label: str) -> bool:
+    """Whether a label is an integer.
+
+    Raises:
+        Unreadable: It is no number.
+    """
+    try:
+        return parse_target(label).is_integer()
+    except AmbiguousNumber:
+        return False
 
 
 def stratify(rows: Sequence[Row], task: str) -> list[Row]:

@@ -1,6 +1,7 @@
 """Classifier of rows with any columns: text, images, audio, numbers, categories."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -11,6 +12,8 @@ from mmkeras.estimators.labels import LabelForm
 from mmkeras.evaluation.metrics import correct_rows
 from mmkeras.modalities.preprocessing_state import MULTILABEL, target
 from mmkeras.schema import LABEL, LABEL_SEPARATOR, PROBABILITIES, STATUS
+
+Labels: TypeAlias = np.ndarray | list[list[Any]]
 
 
 class MultimodalClassifier(ClassifierMixin, Estimator):
@@ -37,7 +40,7 @@ class MultimodalClassifier(ClassifierMixin, Estimator):
 
     def predict(
         self, table: Any, return_status: bool = False
-    ) -> np.ndarray | list[list[Any]]:
+    ) -> Labels | tuple[Labels, list[str]]:
         """Returns the class of each row (N,), of the type of `classes_`.
 
         If rows have several labels it is a list of the labels of each row, which may
@@ -80,14 +83,15 @@ class MultimodalClassifier(ClassifierMixin, Estimator):
         reads, outputs = self._outputs(self._labeled(table, label), PROBABILITIES)
         state = self.trained_model.state
         labels = [LABEL_SEPARATOR.join(read.row.labels) for read in reads]
-        if label is None or state.task != MULTILABEL:  # which may be empty lists
-            check_labels(labels)
+        # Of several labels a row may have none.
+        is_given = [read.row.has_label for read in reads]
+        check_labels(is_given if state.task == MULTILABEL else labels)
         targets = np.array([target(label, state.classes) for label in labels])
         return float(correct_rows(targets, outputs[PROBABILITIES], state.task).mean())
 
 
-def check_labels(labels: list[str]) -> None:
-    """Checks that each row of a score has a label.
+def check_labels(labels: Sequence[str | bool]) -> None:
+    """Checks that each row of a score has a label: an item that is true.
 
     Raises:
         UserError: A row has none, or there is no row.

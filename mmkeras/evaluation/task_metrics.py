@@ -1,4 +1,4 @@
-"""What an evaluation measures of a task: metrics and baselines."""
+"""Metrics and baselines of a classification or a regression."""
 
 from collections.abc import Mapping
 

@@ -1,13 +1,15 @@
 """Export of a trained model as a verified SavedModel for TensorFlow Serving."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from copy import deepcopy
+from keyword import iskeyword
 from pathlib import Path
 
 import tensorflow as tf
 import yaml
+from google.protobuf.message import Message
 from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 from tensorflow_serving.apis import (
     classification_pb2,
     input_pb2,
@@ -152,28 +154,41 @@ def _edit_signatures(trained_model: TrainedModel, path: Path) -> None:
 
     TensorFlow's functions take no names with spaces or letters beyond ASCII.
     """
-    columns = trained_model.preprocessor.columns.values()
-    inputs = {c.key: c.name for c in columns}
-    outputs = {key: name for name, key in _output_keys(trained_model).items()}
+    names = {c.key: c.name for c in trained_model.preprocessor.columns.values()}
+    names |= {key: name for name, key in _output_keys(trained_model).items()}
     saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     (meta_graph,) = saved_model.meta_graphs
     name = example_signature(trained_model.state)
     meta_graph.signature_def[name].method_name = _METHODS[name]
     for signature in (schema.SERVING_DEFAULT, schema.EMBED):
-        definition = meta_graph.signature_def[signature]
-        _rename(definition.inputs, inputs)
-        _rename(definition.outputs, outputs)
+        _rename(meta_graph.signature_def[signature], names)
+    # What Python's tf.saved_model.load makes the functions of the signatures from. A
+    # column named "class" has its key there.
+    names = {key: name for key, name in names.items() if not iskeyword(name)}
+    objects = meta_graph.object_graph_def
+    for node in objects.nodes:
+        if function := node.bare_concrete_function.concrete_function_name:
+            _rename(node.bare_concrete_function, names)
+            _rename(objects.concrete_functions[function], names)
     path.write_bytes(saved_model.SerializeToString(deterministic=True))
 
 
-def _rename(infos, names: dict[str, str]) -> None:
-    renamed = {
-        names.get(key, key): TensorInfo.FromString(i.SerializeToString())
-        for key, i in infos.items()
-    }
-    infos.clear()
-    for name, info in renamed.items():
-        infos[name].CopyFrom(info)
+def _rename(message: Message, names: Mapping[str, str]) -> None:
+    """Replaces names in all strings of a message, and in keys of its maps."""
+    for field, value in message.ListFields():
+        if isinstance(value, MutableMapping):
+            parts = {names.get(key, key): deepcopy(x) for key, x in value.items()}
+            value.clear()
+            for name, part in parts.items():
+                _rename(part, names)
+                value[name].CopyFrom(part)
+        elif field.type == field.TYPE_MESSAGE:
+            for part in [value] if isinstance(value, Message) else value:
+                _rename(part, names)
+        elif isinstance(value, str):
+            setattr(message, field.name, names.get(value, value))
+        elif field.type == field.TYPE_STRING:
+            value[:] = [names.get(text, text) for text in value]
 
 
 def _classify(serve: Callable, trained_model: TrainedModel):

@@ -10,6 +10,7 @@ Example:
 from importlib import import_module
 from typing import Any
 
+from mmkeras.layers.items import ItemMean, Merged
 from mmkeras.layers.replica_dropout import Dropout
 from mmkeras.layers.sequence import (
     FullMask,
@@ -40,6 +41,8 @@ _ELSEWHERE = {
 __all__ = [
     "Dropout",
     "FullMask",
+    "ItemMean",
+    "Merged",
     "PositionEmbedding",
     "Temperature",
     "TokenPooling",

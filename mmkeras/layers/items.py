@@ -1,5 +1,9 @@
 """Encoding of several items per row: each by itself, and their mean."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import layers, ops
 
@@ -7,48 +11,67 @@ from mmkeras.layers.saving import saved_as
 
 
 def encode_items(
-    encoder: keras.Model, shape: tuple[int, ...], dtype: str, name: str
+    encoder: keras.Model, count: int, shape: tuple[int, ...], dtype: str, name: str
 ) -> keras.Model:
     """Builds a model that applies an encoder to each item and averages the results.
 
-    The input is (B, K, ...), zeros where a row has fewer items. The output is that of
-    the encoder for one item: (B, D), tokens (B, L, D), or tokens and their mask.
+    The input is (B, count, 1 + N), as for `encode_each`. The output is that of the
+    encoder for one item: (B, D), tokens (B, L, D), or tokens and their mask.
 
     Example:
-        encode_items(encoder, (3, 64, 64, 3), "uint8", "photos_encoder")
+        encode_items(encoder, 3, (64, 64, 3), "uint8", "photos_encoder")
     """
-    items = keras.Input(shape, dtype=dtype, name="items")
-    flat = Merged(name="merged")(items)
-    encoded = encoder(flat)
+    width = 1 + math.prod(shape)
+    items = keras.Input((count, width), dtype=dtype, name="items")
+    return keras.Model(items, encode_each(encoder, items, shape), name=name)
+
+
+def encode_each(
+    encode: Callable[[keras.KerasTensor], Any],
+    items: keras.KerasTensor,
+    shape: tuple[int, ...],
+    prefix: str = "",
+) -> Any:
+    """Applies a function to each item and averages the results over those of a row.
+
+    `items` are (B, K, 1 + N): 1 for an item and 0 for none, and the N numbers of its
+    `shape`. The result is as that of `encode` for one item, (B, ...).
+    """
+    encoded = encode(Merged(shape, name=f"{prefix}merged")(items))
     mask = []
     if isinstance(encoded, list | tuple):
         encoded, *mask = encoded
-    return keras.Model(
-        items, ItemMean(name="item_mean")(items, encoded, *mask), name=name
-    )
+    return ItemMean(name=f"{prefix}item_mean")(items, encoded, *mask)
 
 
 @saved_as("Merged")
 class Merged(layers.Layer):
-    """Joins the first two dimensions: (B, K, ...) to (B * K, ...)."""
+    """Drops the flags of items, and joins batch and items.
 
-    def __init__(self, **kwargs):
+    Shapes: (B, K, 1 + N) to (B * K, *shape) with N numbers.
+    """
+
+    def __init__(self, shape: tuple[int, ...], **kwargs):
         super().__init__(**{"autocast": False, **kwargs})
+        self.shape = tuple(shape)
 
     def call(self, items):
-        return ops.reshape(items, (-1, *items.shape[2:]))
+        return ops.reshape(items[..., 1:], (-1, *self.shape))
 
     def compute_output_spec(self, items):
-        return keras.KerasTensor((None, *items.shape[2:]), items.dtype)
+        return keras.KerasTensor((None, *self.shape), items.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "shape": self.shape}
 
 
 @saved_as("ItemMean")
 class ItemMean(layers.Layer):
-    """Mean over the items of a row that are present: not only zeros.
+    """Mean over the items of a row that are present, by the first number of each.
 
-    Shapes: items (B, K, ...) and their encodings (B * K, ...) to (B, ...). With a mask
-    of tokens (B * K, L), a token is averaged over the items that have it; the result
-    is the tokens and their mask (B, L).
+    Shapes: items (B, K, 1 + N) and their encodings (B * K, ...) to (B, ...). With a
+    mask of tokens (B * K, L), a token is averaged over the items that have it; the
+    result is the tokens and their mask (B, L).
     """
 
     def __init__(self, **kwargs):
@@ -56,8 +79,7 @@ class ItemMean(layers.Layer):
 
     def call(self, items, encoded, mask=None):
         count = items.shape[1]
-        flat = ops.reshape(items, (-1, count, _size(items.shape[2:])))
-        weight = ops.any(ops.not_equal(flat, 0), axis=2)  # (B, K)
+        weight = ops.not_equal(items[..., 0], 0)  # (B, K)
         shape = encoded.shape[1:]
         encoded = ops.reshape(encoded, (-1, count, *shape))
         weight = ops.reshape(weight, (-1, count, *[1] * len(shape)))
@@ -79,10 +101,3 @@ class ItemMean(layers.Layer):
 
     def compute_mask(self, *_, **__):
         return None
-
-
-def _size(shape) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size

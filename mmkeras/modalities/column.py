@@ -125,12 +125,15 @@ class Column(ABC):
     takes_strings: ClassVar[bool] = True
     has_files: ClassVar[bool] = False
     suffixes: ClassVar[tuple[str, ...]] = ()  # of its files, such as ".png"
-    is_fallback: ClassVar[bool] = False  # of cells that no other type recognises
+    # Types of a lower rank are the first to recognise a column.
+    rank: ClassVar[int] = 0
     has_encoder_of_vectors: ClassVar[bool] = False  # its settings have such an encoder
     section: ClassVar[str] = ""  # of the settings; "" is that of the type
     # Settings that the records depend on, and those that only the encoder depends on.
     read_settings: ClassVar[tuple[str, ...]] = ()
     encoder_settings: ClassVar[tuple[str, ...]] = ()
+    # Of the features of the linear model, where the encoder has one vector per row.
+    feature_settings: ClassVar[tuple[str, ...]] = ()
     # Kind of a warning, such as "is silent" -> the same of several cells.
     warnings: ClassVar[Mapping[str, str]] = {}
     # Whether equal content in two splits is a duplicate, even if other columns differ.
@@ -287,6 +290,13 @@ class Branch(ABC):
         Returns (B, D), or with `tokens` also (B, L, D) and (B, L) bool.
         """
         return x
+
+    def apply_encoder(self, encode: Callable, x: "keras.KerasTensor", state) -> Any:
+        """Applies the encoder of a user, as `build_encoder` does that of the settings.
+
+        `encode` is a function from the input of one file, if the column has files.
+        """
+        return encode(x)
 
     def describe(self) -> str:
         """Returns the main settings for reports."""

@@ -1,8 +1,8 @@
 """What columns of files have in common: several of them may be in one cell."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mmkeras.modalities.column import (
@@ -17,6 +17,7 @@ from mmkeras.modalities.items import pack_items, split_cell, unpack_items
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
     from mmkeras.modalities.row_graph import RowGraph
 
@@ -55,11 +56,22 @@ class FileColumn(BranchColumn):
         """Builds the encoder of one file, (B, *shape)."""
 
     def read(self, cell: Any, files: FileReader) -> Content:
+        """Reads the files of a cell.
+
+        The metadata are those of the first, and so is the warning unless it has none.
+
+        Raises:
+            Unreadable: One of them cannot be used, or they are none or too many.
+        """
         paths = split_cell(cell, files.folder)
+        if not paths:
+            raise Unreadable("a list without a file")
         if len(paths) == 1:
             return self.read_file(files.read(paths[0]))
         if len(paths) > self.items:
-            raise Unreadable(f"{len(paths)} files, where others have {self.items}")
+            raise Unreadable(
+                f"{len(paths)} files, more than columns.{self.name}.items={self.items}"
+            )
         contents = [self.read_file(files.read(path)) for path in paths]
         return Content(
             data=pack_items([content.data for content in contents]),
@@ -67,6 +79,7 @@ class FileColumn(BranchColumn):
             metadata=contents[0].metadata,
             notes=tuple(note for content in contents for note in content.notes),
             formats=tuple(kind for content in contents for kind in content.formats),
+            warning=next((c.warning for c in contents if c.warning), ""),
         )
 
     def graph(self, state):
@@ -91,8 +104,11 @@ class FileColumn(BranchColumn):
         return Moments(vector=vectors, width=width, is_sequence=True)
 
     def input(self, state):
+        """Returns shape and dtype: of one file, or (items, 1 + N) of `ItemsGraph`."""
         shape, dtype = self.file_input(state)
-        return (shape if self.items == 1 else (self.items, *shape)), dtype
+        if self.items > 1:
+            shape = (self.items, 1 + math.prod(shape))
+        return shape, dtype
 
     def build_model(self, state, tokens: bool) -> "keras.Model":
         """Builds the encoder of the branch, whose name `model.backbones` knows."""
@@ -103,14 +119,26 @@ class FileColumn(BranchColumn):
         from mmkeras.layers.items import encode_items
 
         encoder = self.file_encoder(shape, state, tokens, "item_encoder")
-        return encode_items(encoder, (self.items, *shape), dtype, name)
-
-    def import_encoder(self):
-        import_module("mmkeras.layers.items")  # layers of several files per cell
-        return super().import_encoder()
+        return encode_items(encoder, self.items, shape, dtype, name)
 
     def build_encoder(self, x, state, tokens):
         return self.build_model(state, tokens)(x)
+
+    def apply_encoder(self, encode, x, state):
+        if self.items == 1:
+            return encode(x)
+        from mmkeras.layers.items import encode_each
+
+        return encode_each(encode, x, self.file_input(state)[0], f"{self.key}_")
+
+    def linear_features(self, x, state):
+        """Returns (B, D): the mean over the files of a row."""
+        if self.items == 1:
+            return self.file_features(x, state)
+        shape, _ = self.file_input(state)
+        flags, files = x[..., :1] != 0, x[..., 1:].reshape(-1, *shape)
+        features = self.file_features(files, state).reshape(*x.shape[:2], -1)
+        return (flags * features).sum(axis=1) / flags.sum(axis=1).clip(min=1)
 
     def corrupt(self, data: bytes, level: float, seed: Sequence[int]) -> bytes:
         files = unpack_items(data)
@@ -131,7 +159,10 @@ class FileColumn(BranchColumn):
     def preview(self, data: bytes) -> dict[str, Any]:
         return self.preview_file(unpack_items(data)[0])
 
-    # As the methods without "_file", of one file.
+    # As the methods without "file", of one file.
+
+    def file_features(self, x: "np.ndarray", state) -> "np.ndarray":
+        return x
 
     def corrupt_file(self, data: bytes, level: float, seed: Sequence[int]) -> bytes:
         raise NotImplementedError

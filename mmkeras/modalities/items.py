@@ -22,6 +22,8 @@ _START = b'["'
 def split_cell(cell: Any, folder: Any) -> tuple[str | bytes, ...]:
     """Returns the items of a cell; a path with a semicolon that exists is one.
 
+    Only that of an empty list is ().
+
     Example:
         split_cell("front.jpg; back.jpg", "data")  # ("front.jpg", "back.jpg")
     """
@@ -31,7 +33,8 @@ def split_cell(cell: Any, folder: Any) -> tuple[str | bytes, ...]:
         return (cell,)
     if os.path.exists(find_file(folder, cell)):
         return (cell,)
-    return tuple(item.strip() for item in cell.split(SEPARATOR) if item.strip())
+    items = tuple(item.strip() for item in cell.split(SEPARATOR) if item.strip())
+    return items or (cell,)
 
 
 def pack_items(contents: Sequence[bytes]) -> bytes:

@@ -10,9 +10,10 @@ from mmkeras.modalities.row_graph import RowGraph
 
 
 class ItemsGraph(RowGraph):
-    """Graph of up to `count` files per row: (B, count, ...), zeros where none is.
+    """Graph of up to `count` files per row: (B, count, 1 + N), zeros where none is.
 
-    One broken file makes the row broken.
+    Of each file the first number is 1; the N others are the input of the model for it.
+    So a black image differs from none. One broken file makes the row broken.
     """
 
     def __init__(self, graph: RowGraph, count: int):
@@ -20,8 +21,8 @@ class ItemsGraph(RowGraph):
         self._graph, self._count = graph, count
         self.resources = graph.resources
         spec = graph.input_spec
-        self.decoded_spec = tf.TensorSpec([count, *spec.shape], spec.dtype)
-        self.input_spec = self.decoded_spec
+        shape = [count, 1 + spec.shape.num_elements()]
+        self.decoded_spec = self.input_spec = tf.TensorSpec(shape, spec.dtype)
 
     def _decode(self, data, formats):
         files, spec = unpack_in_graph(data), self._graph.input_spec
@@ -35,18 +36,23 @@ class ItemsGraph(RowGraph):
             files,
             fn_output_signature=spec,
         )
-        missing = self._count - tf.shape(items)[0]
-        padding = [[0, missing], *[[0, 0]] * (items.shape.rank - 1)]
+        items = self._with_flags(items, tf.ones([tf.size(files), 1], spec.dtype))
+        padding = [[0, self._count - tf.size(files)], [0, 0]]
         return tf.ensure_shape(tf.pad(items, padding), self.decoded_spec.shape)
+
+    def _with_flags(self, items, flags):
+        """Returns (n, 1 + N) of (n, ...) items and (n, 1) flags."""
+        size = self._graph.input_spec.shape.num_elements()
+        return tf.concat([flags, tf.reshape(items, [-1, size])], axis=1)
 
     def finish_batch(self, batch, seed=None, augment=None) -> tf.Tensor:
         shape = self._graph.input_spec.shape
-        flat = tf.reshape(batch, [-1, *shape])
-        finished = self._graph.finish_batch(flat, seed, augment)
-        is_file = tf.reduce_any(tf.reshape(flat != 0, [tf.shape(flat)[0], -1]), axis=1)
-        mask = tf.reshape(is_file, [-1, *[1] * len(shape)])
-        finished = tf.where(mask, finished, tf.zeros_like(finished))
-        return tf.reshape(finished, [-1, self._count, *shape])
+        rows = tf.reshape(batch, [-1, batch.shape[2]])
+        flags, items = rows[:, :1], tf.reshape(rows[:, 1:], [-1, *shape])
+        finished = self._graph.finish_batch(items, seed, augment)
+        is_file = tf.reshape(flags != 0, [-1, *[1] * len(shape)])
+        finished = tf.where(is_file, finished, tf.zeros_like(finished))
+        return tf.reshape(self._with_flags(finished, flags), [-1, *batch.shape[1:]])
 
     def decoded_bytes(self, encoded_bytes: int) -> int:
         return self._count * self._graph.decoded_bytes(encoded_bytes)

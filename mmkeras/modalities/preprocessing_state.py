@@ -130,12 +130,13 @@ def scale_state(
 ) -> dict[str, list[float]]:
     """Returns mean and deviation, rounded to the float32 of the graph.
 
-    A constant element gets the deviation 1. Without rows the scale is the identity.
+    A constant element gets the deviation 1; in float32 it has rounding errors of its
+    size. Without rows the scale is the identity.
     """
     if result is None:
         return {"mean": [0.0] * width, "deviation": [1.0] * width}
     mean, deviation = result
-    deviation = np.where(deviation > 1e-6, deviation, 1.0)
+    deviation = np.where(deviation > 1e-6 * np.abs(mean), deviation, 1.0)
     scale = {"mean": mean, "deviation": deviation}
     return {name: x.astype(np.float32).tolist() for name, x in scale.items()}
 

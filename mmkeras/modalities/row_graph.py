@@ -8,6 +8,8 @@ import tensorflow as tf
 from mmkeras.modalities.column import BranchColumn, BranchGraph
 from mmkeras.modalities.row_safe import decode_rows
 
+MAX_DEVIATIONS = 5.0  # so that one outlier does not decide the prediction
+
 
 class RowGraph(BranchGraph):
     """Graph of a column of files or vectors; a broken row becomes zeros.
@@ -62,7 +64,3 @@ def standardize(values: tf.Tensor, state: Mapping) -> tf.Tensor:
     """Scales numbers by the mean and deviation of the training rows, clipped to ±5."""
     z = (values - tf.constant(state["mean"])) / tf.constant(state["deviation"])
     return tf.clip_by_value(z, -MAX_DEVIATIONS, MAX_DEVIATIONS)
-
-
-# So that one outlier does not decide the prediction.
-MAX_DEVIATIONS = 5.0

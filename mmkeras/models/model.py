@@ -1,6 +1,7 @@
 """Keras models of a run: encoders, fusion and head, built from the settings."""
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 import keras
@@ -132,7 +133,8 @@ def _encode_branch(branch, x, config, state, encoder=None):
     if encoder is None:
         x = branch.build_encoder(x, state.columns, tokens)
     else:
-        x = apply_encoder(encoder, branch.name, x, tokens)
+        encode = partial(apply_encoder, encoder, branch.name, tokens=tokens)
+        x = branch.apply_encoder(encode, x, state.columns)
     if not tokens or isinstance(x, list | tuple):
         return x
     if len(x.shape) == 2:  # a vector is one token

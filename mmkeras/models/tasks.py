@@ -1,4 +1,4 @@
-"""Heads of the tasks: units, activation, and the values that a head's output means.
+"""Output layer of each task (binary, multiclass, multilabel, regression) and its units.
 
 The head of a regression has one unit. Its output is standardised, so that losses do not
 depend on the unit of the labels; `predicted_values` converts it back.

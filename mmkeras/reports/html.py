@@ -51,4 +51,5 @@ def is_finite(value: Any) -> bool:
 def embedded_page(path: Path, height_px: int = 600) -> str:
     """Returns a page as an <iframe>, whose style does not change that of a notebook."""
     page = html.escape(path.read_text(encoding="utf-8"))
-    return f'<iframe srcdoc="{page}" width="100%" height="{height_px}"></iframe>'
+    frame = f'<iframe srcdoc="{page}" width="100%" height="{height_px}"></iframe>'
+    return f"<div>{frame}</div>"  # IPython warns of an <iframe> alone

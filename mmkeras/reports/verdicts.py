@@ -5,14 +5,12 @@ from collections.abc import Collection, Mapping
 
 from mmkeras.config import Config
 from mmkeras.config.presets import PRESETS
+from mmkeras.modalities.columns import column_entry, recognised_entry
+from mmkeras.modalities.types import TYPES
+from mmkeras.modalities.vector.column import Vector
 from mmkeras.reports.score_text import score_text, score_text_of
 
-# Settings of the features of a row, as far as the encoder has one vector per row.
-_FEATURE_SETTINGS = {
-    "text": "encoder hub_handle tokens max_ngram min_rows vocab_size".split(),
-    "audio": "encoder hub_handle rate_hz clip_s window_ms hop_ms bands low_hz high_hz "
-    "mfccs".split(),
-}
+_SIMILAR = "a similar model (`--preset linear`)"
 
 
 def baseline_verdict(
@@ -63,15 +61,19 @@ def baseline_verdict(
 def _linear_model(config: Config, types: Collection[str]) -> str:
     """Returns the flags of the logistic regression on the same features."""
     flags, preset = ["--preset", "linear"], PRESETS["linear"]()
-    for m in (name for name in _FEATURE_SETTINGS if name in types):
-        branch = getattr(config, m)
-        if branch.is_sequence:  # measured on counts of tokens, or means of frames
-            return f"a similar model (`{shlex.join(flags[:2])}`)"
-        if branch.encoder != "vector":  # known from the table
-            for name in _FEATURE_SETTINGS[m]:
-                value = getattr(branch, name)
-                if value != getattr(getattr(preset, m), name):
-                    flags += [f"--{m}.{name}", str(value)]
+    columns = {n: column_entry(n, entry) for n, entry in config.columns.items()}
+    if any(entry != recognised_entry(entry) for entry in columns.values()):
+        return _SIMILAR  # a column has settings of its own
+    for kind in (kind for name, kind in TYPES.items() if name in types):
+        settings = getattr(config, kind.section or kind.type)
+        defaults = getattr(preset, kind.section or kind.type)
+        if getattr(settings, "is_sequence", False):
+            # Measured on counts of tokens, or means of frames.
+            return _SIMILAR
+        if getattr(settings, "encoder", "") != Vector.type:  # known from the table
+            for name in kind.feature_settings:
+                if (value := getattr(settings, name)) != getattr(defaults, name):
+                    flags += [f"--{kind.type}.{name}", str(value)]
     return f"`{shlex.join(flags)}`"
 
 

@@ -5,7 +5,7 @@ import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import RLock
+from threading import Lock, RLock
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,8 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework import config as determinism
 
 _LOCK = RLock()
+# Block of `errors_only` that has not ended -> level to restore after it.
+_LEVELS, _LEVELS_LOCK = {}, Lock()
 
 
 def set_seeds(seed: int) -> None:
@@ -32,13 +34,24 @@ def set_seeds(seed: int) -> None:
 
 @contextmanager
 def errors_only() -> Iterator[None]:
-    """Lets TensorFlow log errors only, in a block."""
-    level = tf.get_logger().level
-    tf.get_logger().setLevel("ERROR")
+    """Lets TensorFlow log errors only, in a block.
+
+    Several threads may be in such a block; the end of the last one restores the level.
+    """
+    logger, block = tf.get_logger(), object()
+    with _LEVELS_LOCK:
+        _LEVELS[block] = logger.level
+        logger.setLevel("ERROR")
     try:
         yield
     finally:
-        tf.get_logger().setLevel(level)
+        with _LEVELS_LOCK:
+            later = list(_LEVELS)[list(_LEVELS).index(block) + 1 :]
+            level = _LEVELS.pop(block)
+            if later:
+                _LEVELS[later[0]] = level
+            else:
+                logger.setLevel(level)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""StatisticsGen: TFX's component, which does not count the bytes of media as words."""
+"""Data statistics of TFX (StatisticsGen), with the features of media left out."""
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2

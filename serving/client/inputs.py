@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 Value: TypeAlias = "str | bytes | os.PathLike | float | np.ndarray | Image.Image | None"
 Row: TypeAlias = Mapping[str, Value]
 _NPY_PREFIX = b"\x93NUMPY"
-_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # of Pillow
 # Names of limits in errors of `mmkeras.modalities`; here they are fields of `Limits`.
 _SETTING = re.compile(r"\b\w+\.(max_file_mb|max_megapixels|clip_s)\b")
 _SHOWN_CHARACTERS = 80  # of a value in an error
@@ -100,6 +99,7 @@ def _prepare(
 
 def _content(value: Value, column: "Column", limits: Limits) -> bytes:
     from mmkeras.modalities.file import Unreadable, read_file
+    from mmkeras.modalities.image.png import encode_png
 
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
@@ -111,7 +111,7 @@ def _content(value: Value, column: "Column", limits: Limits) -> bytes:
         except UnicodeEncodeError:
             raise Unreadable("characters that UTF-8 cannot encode") from None
     if column.has_files and _is_picture(value):
-        return _encode_png(value)
+        return encode_png(value)
     allowed = "a path, bytes, an image" if column.has_files else "text, bytes, a path"
     _check(type(value).__name__ == "ndarray", value, column, f"{allowed} or a vector")
     import numpy as np
@@ -131,22 +131,6 @@ def _is_picture(value: Any) -> bool:
     """Whether a value is a PIL image, or pixels (H, W) or (H, W, C) of uint8."""
     is_pixels = getattr(value, "dtype", "") == "uint8" and value.ndim > 1
     return is_pixels or type(value).__module__.startswith("PIL.")
-
-
-def _encode_png(value: Any) -> bytes:
-    """Encodes a PIL image or pixels without loss, upright."""
-    from PIL import Image, ImageOps
-
-    from mmkeras.modalities.file import translate_errors
-
-    file = io.BytesIO()
-    with translate_errors("image"):
-        image = value if isinstance(value, Image.Image) else Image.fromarray(value)
-        image = ImageOps.exif_transpose(image)
-        if image.mode not in _PNG_MODES:
-            image = image.convert("RGB")
-        image.save(file, "PNG", compress_level=1)
-    return file.getvalue()
 
 
 def _shorten(value: Value) -> str:

@@ -1,3 +1,6 @@
+import pytest
+
+from mmkeras.config.values import load_yaml
 
 
 def test_a_name_that_is_there_twice_is_refused():

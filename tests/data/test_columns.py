@@ -3,6 +3,7 @@ import pytest
 
 from mmkeras.config import Config, TableConfig
 from mmkeras.data.columns import Role, describe_roles, find_columns
+from mmkeras.data.tables import Embedded
 from mmkeras.errors import UserError
 from tests.table_factory import image, tone, vector
 
@@ -79,6 +80,41 @@ def test_other_columns_are_recognised_by_their_content(find):
     assert roles["nothing"] == Role(column="nothing", use="", reason="empty")
     assert "id" in roles["uid"].reason and not roles["uid"].use
     assert roles["row"].reason == "counts the rows"
+
+
+@pytest.mark.parametrize("name", ["customer_id", "customerId", "UUID", "owner ids"])
+def test_ids_that_repeat_are_known_by_their_name(find, name):
+    for cells in ([i % 20 for i in range(60)], [f"C{i % 20}" for i in range(60)]):
+        table = {name: cells, "text": repeat("x y", rows=60)}
+        types, roles, _ = find({**table, "label": repeat(*LABELS, rows=60)})
+        assert types == {"text": "text"}
+        assert roles[name].reason == "an id, by its name"
+
+
+def test_files_are_used_whatever_the_name_of_their_column(find):
+    table = {"photo_id": repeat("a.png"), "paid": repeat("yes", "no"), **LABEL}
+    assert find(table)[0] == {"photo_id": "image", "paid": "category"}
+
+
+def test_keys_are_ids_only_if_all_values_differ(find):
+    table = {"key": repeat("C", "D", "E"), "index": [f"r{i}" for i in range(20)]}
+    types, roles, _ = find({**table, **LABEL})
+    assert types == {"key": "category"} and "all values differ" in roles["index"].reason
+
+
+def test_integers_are_numbers_or_categories_or_ids(find):
+    ages = [3, 1, 9, 2, 7, 7, 4, 5, 8, 6, 1, 2, 3, 9, 5]
+    table = {
+        "age": ages,
+        "rooms": [age % 3 for age in ages],
+        "rank": sorted(range(15), key=lambda i: i % 4),
+        "year": [2024] * 15,
+        "area": [f"{age} 000" for age in ages],
+    }
+    types, roles, _ = find({**table, "label": repeat(*LABELS, rows=15)})
+    assert types == {"age": "numeric", "area": "numeric", "rooms": "category"}
+    assert roles["rank"].reason == "all values differ"
+    assert roles["year"].reason == "all values are equal"
 
 
 def test_a_label_with_another_name_is_no_input(find):
@@ -189,6 +225,11 @@ def test_several_files_per_cell_are_counted(find):
     assert roles["photos"].reason == "paths of images"
 
 
+def test_prices_with_a_decimal_comma_are_numbers(find):
+    table = {"price": [f'"{i % 9},50"' for i in range(20)], "text": repeat("x y")}
+    assert find({**table, **LABEL})[0] == {"text": "text", "price": "numeric"}
+
+
 def test_numbers_categories_dates_and_places_are_recognised(find):
     table = {
         "price": [f"{i}.5" for i in range(20)],
@@ -200,3 +241,19 @@ def test_numbers_categories_dates_and_places_are_recognised(find):
     expected = {"price": "numeric", "breed": "category", "born": "date"}
     assert types == {**expected, "place": "geo"}
     assert roles["breed"].reason == "3 distinct values"
+
+
+def test_values_of_an_unknown_type_are_a_matter_of_their_column():
+    rows = [
+        {"title": f"some words {i}", "price": i + 0.5, "meta": {"a": i}, "label": "a"}
+        for i in range(20)
+    ]
+    rows[3]["price"] = {"a": 1}
+    rows[4]["gone"] = Embedded(file="no.arrow", column="gone", row=0)
+    config, roles = find_columns(rows, Config())
+    reasons = {role.column: role.reason for role in roles if not role.use}
+    assert list(config.columns) == ["title", "price"]
+    assert reasons == {
+        "meta": "a cell is a dictionary with the keys a",
+        "gone": "a cell no.arrow cannot be read: No such file or directory",
+    }

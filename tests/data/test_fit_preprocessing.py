@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from mmkeras.data import fit_preprocessing as fit_module
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
 from mmkeras.data.input_pipeline import COLUMNS, read_rows
@@ -68,3 +71,35 @@ def test_the_same_rows_and_settings_are_fitted_once(fit):
     assert {p: p.stat().st_mtime_ns for p in dataset.folder.iterdir()} == files
     fit(text={"vocab_size": 3})
     assert len(list(dataset.folder.iterdir())) == len(files) + 1
+
+
+@pytest.mark.parametrize("scale", ["standard", "quantile"])
+def test_all_columns_are_measured_in_one_pass(scale, tmp_path, monkeypatch):
+    rows = table_factory.texts(text=["a b", "b c", "c", "c"] * 10)
+    for i, row in enumerate(rows):
+        row |= {"price": i if i % 4 else "", "size": -i / 2, "kind": "xy"[i % 2]}
+    settings = {"tabular": {"scale": scale}, "text": {"min_rows": 1}}
+    types = {"text": "text", "price": "numeric", "size": "numeric", "kind": "category"}
+    columns = {name: {"type": kind} for name, kind in types.items()}
+    config = table_factory.tiny_config(tmp_path, **settings)
+    config = replace(config, columns=columns)
+    dataset = ingest(table_factory.write_table(tmp_path / "data.csv", rows), config)
+    passes = []
+
+    def read(*arguments):
+        passes.append(arguments)
+        return read_rows(*arguments)
+
+    monkeypatch.setattr(fit_module, "read_rows", read)
+    state = fit_preprocessing(dataset, config).columns
+    assert len(passes) == 1
+    assert set(state["text"]["vocabulary"]) == {"a", "b", "c"}
+    assert state["kind"]["categories"] == ["x", "y"]
+    for name in ("price", "size"):
+        values = [row[name] for row in rows[:24] if row[name] != ""]
+        if scale == "quantile":
+            expected = np.quantile(values, np.linspace(0, 1, 256))[:, None]
+            np.testing.assert_allclose(state[name]["quantiles"], expected, atol=1e-5)
+        else:
+            assert state[name]["mean"] == pytest.approx([np.mean(values)])
+            assert state[name]["deviation"] == pytest.approx([np.std(values)])

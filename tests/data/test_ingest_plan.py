@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -170,6 +171,21 @@ def test_the_fingerprint_depends_on_the_content_of_files(tmp_path):
     file.write_bytes(vector([9, 9]))  # as many bytes, and the old time
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert plan_ingest(table, tiny_config(tmp_path)).fingerprint != before
+
+
+def test_the_fingerprint_depends_on_every_file_of_a_cell(tmp_path):
+    for name in "abcd":
+        (tmp_path / f"{name}.npy").write_bytes(vector([1, 2]))
+    paths = ["a.npy;b.npy", ["c.npy", "d.npy"]]
+    rows = [{"label": "xy"[i % 2], "v": paths[i % 2]} for i in range(40)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    fingerprints = set()
+    for name in "abcd":
+        plan = plan_ingest(tmp_path / "data.jsonl", tiny_config(tmp_path))
+        assert plan.config.columns["v"]["items"] == 2
+        fingerprints.add(plan.fingerprint)
+        (tmp_path / f"{name}.npy").write_bytes(vector([9, 9]))
+    assert len(fingerprints) == 4
 
 
 @pytest.mark.parametrize("decoder", ["av", "pillow_heif", "AVIF"])

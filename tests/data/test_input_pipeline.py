@@ -193,6 +193,7 @@ def test_images_are_those_of_the_rows_in_their_order(make):
     [
         (["yes", "no"], "binary", ("no", "yes"), [[1], [0]], [3, 1]),
         (["b|a", "c"], "multilabel", ("a", "b", "c"), [[1, 1, 0], [0, 0, 1]], [2, 5]),
+        (["b|a", "[]"], "multilabel", ("a", "b"), [[1, 1], [0, 0]], [2, 1]),
     ],
 )
 def test_targets_follow_the_classes(labels, task, classes, target, weight, tmp_path):

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from mmkeras.config import Config, TableConfig
 from mmkeras.data.columns import find_columns
 from mmkeras.data.table import Row, iter_rows, read_rows
-from mmkeras.data.tables import open_table
+from mmkeras.data.tables import Embedded, open_table
 from mmkeras.errors import UserError
 
 CONFIG = TableConfig()
+NOT_UTF_8 = "bytes that are not UTF-8 (save the table as UTF-8)"
 TEXT, BOTH = ("text",), ("text", "image")
 
 
@@ -31,7 +32,7 @@ def test_a_row_has_its_cells_labels_split_and_group(table):
     path = table("text,image,label,id,split,group\nhi,a.png, x | y |,r7,Dev,g\n")
     cells = {"text": "hi", "image": "a.png"}
     columns = {"id": "r7", "labels": ("x", "y"), "split": "val", "group": "g"}
-    columns["label_cell"] = " x | y |"
+    columns |= {"label_cell": " x | y |", "has_label": True}
     assert list(iter_rows(path, CONFIG, BOTH)) == [Row(line=2, cells=cells, **columns)]
 
 
@@ -161,7 +162,9 @@ def test_a_cell_of_a_million_characters_is_read(table):
         (b"hi,,a,2,holdout,", "split is 'holdout' (allowed: train, val, test)"),
         (b"hi,a", "2 cells where the header has 6"),
         (b"hi,a,b,c,d,e,f", "7 cells where the header has 6"),
-        (b"caf\xe9,a.png,a,2,val,", "column 'text' has bytes that are not UTF-8"),
+        (b"caf\xe9,a.png,a,2,val,", "column 'text' has " + NOT_UTF_8),
+        (b"caf\xe9,,a,2,val,", "column 'text' has " + NOT_UTF_8),
+        (b"hi,a.png,caf\xe9,2,val,", "column 'label' has " + NOT_UTF_8),
         (b"a\0b,a.png,a,2,val,", "column 'text' has a NUL byte"),
         (b"hi,,a,2,val,caf\xe9", ""),  # in a column that is not used
     ],
@@ -228,6 +231,30 @@ def test_a_value_of_an_unknown_type_matters_only_in_a_column_that_is_used():
     assert next(iter_rows(rows, CONFIG, TEXT)).problem == ""
     rows[0]["label"] = {"x": 1}
     assert "column 'label'" in next(iter_rows(rows, CONFIG, TEXT)).problem
+
+
+def test_a_bad_cell_of_any_used_column_is_a_problem_of_its_row():
+    rows = [
+        {"text": ["a\ud800b", "c"], "warm": 1, "cold": 0},
+        {"text": ["a\0b"], "warm": 1, "cold": 0},
+        {"text": "hi", "warm": {"x": 1}, "cold": 0},
+        {"text": "hi", "warm": 0, "cold": 1},
+    ]
+    rows = list(iter_rows(rows, TableConfig(label="warm,cold"), TEXT))
+    problems = [row.problem.partition(" (")[0] for row in rows]
+    assert problems == [
+        "column 'text' has half a character",
+        "column 'text' has a NUL byte",
+        "column 'warm' is a dictionary with the keys x",
+        "",
+    ]
+    assert rows[3].labels == ("cold",)
+
+
+def test_an_embedded_label_that_cannot_be_read_is_a_problem_of_its_row(tmp_path):
+    label = Embedded(file=str(tmp_path / "no.arrow"), column="label", row=0)
+    (row,) = iter_rows([{"text": "hi", "label": label}], CONFIG, TEXT)
+    assert "column 'label'" in row.problem and "no.arrow" in row.problem
 
 
 def test_a_renamed_column_that_is_missing_is_refused(table):

@@ -7,7 +7,7 @@ import pytest
 from mmkeras.config import TableConfig
 from mmkeras.data.splits import assign_splits, check_labels
 from mmkeras.data.table import Row
-from mmkeras.data.targets import check_task, parse_number, stratify, with_targets
+from mmkeras.data.targets import check_task, stratify, with_targets
 from mmkeras.errors import UserError
 
 
@@ -19,21 +19,35 @@ def rows_of(*cells):
 
 
 @pytest.mark.parametrize(
-    ("cell", "number"),
+    ("cell", "label"),
     [
-        (" 1.50 ", 1.5),
-        ("-2e3", -2000.0),
-        ("0", 0.0),
-        ("1_000", None),
-        ("1,5", None),
-        ("nan", None),
-        ("inf", None),
-        ("1e39", None),  # infinite in float32
-        ("12 kg", None),
+        (" 1.50 ", "1.5"),
+        ("-2e3", "-2000"),
+        ("0", "0"),
+        ("1,5", "1.5"),
+        ("1.234,5", "1234.5"),
+        ("0.1234567891", "0.1234567891"),  # not rounded to float32
     ],
 )
-def test_a_number_is_finite_in_float32(cell, number):
-    assert parse_number(cell) == number
+def test_a_label_of_regression_is_read_as_a_number_of_a_column(cell, label):
+    (row,) = with_targets(rows_of(cell), "regression")
+    assert (row.labels, row.problem) == ((label,), "")
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ("1_000", "label: not a number: '1_000'"),
+        ("12 kg", "label: not a number: '12 kg'"),
+        ("nan", "label: not a number: 'nan'"),
+        ("inf", "label: not finite"),
+        ("1e39", "label: not finite"),  # in float32
+        ("1,234", "label: '1,234' is ambiguous"),
+    ],
+)
+def test_the_reason_names_why_a_label_is_no_target(cell, reason):
+    (row,) = with_targets(rows_of(cell), "regression")
+    assert row.problem.startswith(reason)
 
 
 def test_a_label_of_regression_is_a_number_in_one_form():
@@ -55,12 +69,20 @@ def test_many_fractions_are_a_question_with_both_answers():
     assert "--task regression" in text and "--task multiclass" in text
 
 
+@pytest.mark.parametrize("digits", [1, 3])
+def test_many_numbers_with_a_decimal_comma_are_a_question_too(digits):
+    cells = [f"{i}.{'5' * digits}".replace(".", ",") for i in range(40)]
+    with pytest.raises(UserError, match="40 different numbers, such as '?0,5.*regress"):
+        check_task(rows_of(*cells), "auto")
+
+
 @pytest.mark.parametrize(
     "cells",
     [
         [f"{i / 2:g}" for i in range(20)],  # few enough to be classes
         [str(i) for i in range(79)],  # integers are the names of classes
         [f"{i / 2:g}" for i in range(79)] + ["other"],
+        [f"{i / 2:g}" for i in range(79)] + ["nan"],
         [f"{i / 2:g}|x" for i in range(79)],
     ],
 )

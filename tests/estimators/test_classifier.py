@@ -75,7 +75,7 @@ def test_an_explanation_adds_up_and_is_shown_as_a_page(fitted, frame):
         assert sum(explanation.shares.values()) == pytest.approx(change, abs=1e-6)
         assert set(explanation.parts) == {"title", "photo"}
     html = explanations._repr_html_()
-    assert html.startswith("<iframe") and "fire" in html and "<body" not in html
+    assert html.startswith("<div><iframe") and "fire" in html and "<body" not in html
 
 
 def test_versions_are_exported_one_after_the_other(fitted, tmp_path):
@@ -84,7 +84,8 @@ def test_versions_are_exported_one_after_the_other(fitted, tmp_path):
     for path in paths:
         expected = fitted.folder_ / "export" / "1" / "saved_model.pb"
         assert (path / "saved_model.pb").read_bytes() == expected.read_bytes()
-        assert tf.saved_model.load(path).signatures["serving_default"]
+        serve = tf.saved_model.load(path).signatures["serving_default"]
+        assert serve(title=tf.constant([""]), photo=tf.constant([""]))
 
 
 def test_a_loaded_run_predicts_the_same_and_has_a_keras_model(fitted, frame):
@@ -204,6 +205,10 @@ def test_several_labels_are_lists(texts):
     settings = {"train__ema": 0.0, "text__dropout": 0.0, "fusion__dropout": 0.0}
     model = new_classifier(train__monitor="val_auc", epochs=40, **settings).fit(X, y)
     assert model.predict(X)[:4] == y[:4] and model.score(X, y) > 0.9
+    nothing = [[] for _ in y]  # is a label, and here a wrong one
+    assert model.score(X, nothing) == 0.0
+    with pytest.raises(mmkeras.UserError, match="1 of 40 rows have no label"):
+        model.score(X, [None, *nothing[1:]])
 
 
 def global_state():

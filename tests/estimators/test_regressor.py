@@ -1,15 +1,10 @@
-from dataclasses import fields
-
 import numpy as np
 import pytest
 
 import mmkeras
 from tests.estimators.tiny_estimator import TINY
 
-HAS_TASK = "task" in {field.name for field in fields(mmkeras.Config)}
 
-
-@pytest.mark.skipif(not HAS_TASK, reason="the setting `task` is not there yet")
 def test_a_number_is_predicted_in_its_unit(texts):
     price = np.array([100.0 + 50 * (i % 2) for i in range(40)])
     model = mmkeras.MultimodalRegressor("small-concat", settings=TINY, epochs=20)
@@ -18,4 +13,10 @@ def test_a_number_is_predicted_in_its_unit(texts):
     assert values.shape == (40,) and status == ["ok"] * 40
     assert 90 < values.mean() < 160
     assert model.score(texts[["text"]], price) > 0.3
+    written = [f"{number:.2f}".replace(".", ",") for number in price]
+    assert model.score(texts[["text"]], written) > 0.3
+    with pytest.raises(
+        mmkeras.UserError, match="Cannot use a label: not a number: 'dear'"
+    ):
+        model.score(texts[["text"]], ["dear", *written[1:]])
     assert isinstance(mmkeras.load(model.folder_), mmkeras.MultimodalRegressor)

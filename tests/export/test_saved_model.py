@@ -197,6 +197,20 @@ def test_a_text_model_has_text_as_its_only_input(small, tmp_path):
     assert tensors(signature.inputs) == {"text": STRINGS}
 
 
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [(name, name) for name in ("price", "price (€)", "x_column")]
+    + [("class", "class_column")],  # a word of Python
+)
+def test_python_calls_a_signature_by_the_names_of_columns(tmp_path, name, argument):
+    model = table_factory.text_model(tmp_path, column=name)
+    saved_model.save_signatures(model, tmp_path / "1")
+    serve = tf.saved_model.load(tmp_path / "1").signatures["serving_default"]
+    assert set(serve.structured_input_signature[1]) == {argument}
+    outputs = serve(**{argument: tf.constant(["hi", ""])})
+    assert outputs["status"].numpy().tolist() == [b"ok", f"{name} absent".encode()]
+
+
 def test_a_model_changed_after_saving_is_not_exported(small, tmp_path, monkeypatch):
     def save(trained_model, path):
         save_signatures(trained_model, path)

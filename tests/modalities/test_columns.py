@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from mmkeras.config import Config, TextConfig
+from mmkeras.config import Config, ImageConfig, TextConfig, VectorConfig
 from mmkeras.config.presets import PRESETS
 from mmkeras.errors import UserError
 from mmkeras.modalities.columns import (
@@ -54,6 +54,28 @@ def test_a_column_has_the_settings_of_its_type_or_its_own():
         ({"type": "text", "encodr": "lstm"}, "no setting 'encodr'.*mean 'encoder'"),
         ({"type": "text", "encoder": "lsmt"}, "text.encoder must be one of.*'lstm'"),
         ({"type": "text", "vocab_size": 0}, "text.vocab_size=0"),
+        (
+            {"type": ["text"]},
+            r"title has the type '\['text'\]'.*none of text, ",
+        ),
+        ({"type": "image", "items": "x"}, "columns.title.items.*'x'"),
+        ({"type": "image", "items": 0}, "columns.title.items=0.*at least 1"),
+        ({"type": "image", "items": 1.5}, "columns.title.items.*1.5"),
+        ({"type": "vector", "vector_width": True}, "columns.title.vector_width"),
+        ({"type": "vector", "vector_width": -1}, "columns.title.vector_width=-1"),
+        ({"type": "text", "key": "a b"}, "columns.title.key=a b .*end with '_column'"),
+        ({"type": "text", "key": "9_column"}, "columns.title.key=9_column"),
+        ({"type": "text", "key": 5}, "columns.title.key=5"),
+        ({"type": "text", "key": "fused"}, "columns.title.key=fused"),
+        ({"type": "numeric", "units": 64}, "title.units=64.*set tabular.units"),
+        ({"type": "date", "encoder": "mlp"}, "title.encoder=mlp.*set tabular.encoder"),
+        ({"type": "numeric", "encoder": "vector"}, "tabular.encoder must be one of"),
+        (
+            {"type": "image", "encoder": "vector", "size_px": 64},
+            "title.size_px=64 has no effect on vectors.*dropout and units",
+        ),
+        ({"type": "text", "encoder": "vector", "heads": 2}, "title.heads=2 has no"),
+        ({"type": "image", "encoder": "vector", "units": -1}, "vector.units=-1"),
     ],
 )
 def test_an_impossible_column_is_refused(entry, message):
@@ -89,8 +111,8 @@ def test_the_keys_of_other_columns_do_not_change_that_of_a_modality():
 
 
 def test_a_key_in_the_settings_is_kept():
-    (column,) = build(title={"type": "text", "key": "headline"})
-    assert column.key == "headline"
+    (column,) = build(title={"type": "text", "key": "headline_column"})
+    assert column.key == "headline_column"
     assert column.settings == Config().text
 
 
@@ -101,6 +123,29 @@ def test_a_column_of_vectors_keeps_the_name_of_its_type(kind):
     assert (column.type, column.width, column.has_files) == (kind, 5, True)
     assert column.input({}) == ((5,), "float32")
     assert column.settings.units == (Config().audio.units if kind == "audio" else 256)
+
+
+def test_a_column_of_vectors_has_settings_of_its_own():
+    values = {"encoder": "vector", "units": "50", "dropout": 0.1}
+    for kind in ("image", "text", "audio"):
+        (column,) = build(x={"type": kind, **values})
+        assert (column.settings.units, column.settings.dropout) == (50, 0.1)
+    config = Config(image=ImageConfig(encoder="vector"), vector=VectorConfig(units=7))
+    config = replace(config, columns={"x": {"type": "image", "dropout": 0.3}})
+    (column,) = build_columns(config)
+    assert column.settings == VectorConfig(units=7, dropout=0.3)
+
+
+def test_numbers_keep_the_settings_that_are_their_own():
+    (column,) = build(price={"type": "numeric", "scale": "quantile"})
+    assert column.settings.scale == "quantile"
+
+
+def test_columns_that_share_an_encoder_have_the_same_settings():
+    shared = {"type": "image", "share": True}
+    assert len(build(a=shared, b=shared, c={"type": "image", "size_px": 64})) == 3
+    with pytest.raises(UserError, match="columns.a and columns.b.*size_px is 224 and"):
+        build(a=shared, b={**shared, "size_px": 64})
 
 
 def test_each_branch_has_its_type():

@@ -20,6 +20,7 @@ def test_paths_have_semicolons_between_and_a_list_has_its_members(tmp_path):
     assert split_cell("a.png", tmp_path) == ("a.png",)
     assert split_cell(("a.png", b"content", ""), tmp_path) == ("a.png", b"content")
     assert split_cell(b"one;two", tmp_path) == (b"one;two",)
+    assert split_cell(";", tmp_path) == (";",) and split_cell("", tmp_path) == ("",)
 
 
 def test_an_existing_path_with_a_semicolon_is_one_file(tmp_path):

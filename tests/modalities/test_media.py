@@ -27,6 +27,7 @@ def reason_of(tmp_path):
         (["0.png", "1.png", "a cow", "a cat", "a dog"], ""),
         (["s3://bucket/a.png", "https://host/b.jpg"], "paths of images"),
         (["a cow", "0.png"], ""),
+        ([";", " ; ;", "a;b"], ""),
         ([b"png 1", b"png 2", b"gif"], "content of images"),
         ([b"png 1", b"gif"], ""),
         ([7, 8.5, None], ""),

@@ -73,6 +73,12 @@ def test_a_constant_has_deviation_one_and_no_rows_the_identity():
     assert scale(moments.result(), 2) == {"mean": [7.0, 2.0], "deviation": [1.0] * 2}
 
 
+def test_a_constant_is_told_from_tiny_numbers_by_its_mean():
+    result = np.array([1e6, 0.0]), np.array([1e-2, 1e-9])
+    scale = preprocessing_state.scale_state(result, 2)
+    np.testing.assert_allclose(scale["deviation"], [1.0, 1e-9], rtol=1e-6)
+
+
 def test_a_scale_has_the_float32_numbers_of_the_graph():
     result = np.array([0.1]), np.array([0.2])
     scale = preprocessing_state.scale_state(result, 1)

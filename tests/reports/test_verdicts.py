@@ -66,6 +66,11 @@ def test_the_interval_of_the_difference_decides(accuracy, difference, words, num
             {"audio": AudioConfig(encoder="gru")},
             "a similar model (`--preset linear`)",
         ),
+        (
+            "text",
+            {"columns": {"title": {"type": "text", "min_rows": 9}}},
+            "a similar model (`--preset linear`)",
+        ),
     ],
 )
 def test_the_linear_model_has_the_features_of_the_comparison(

@@ -1,12 +1,14 @@
 import logging
 import random
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras.training.process_state import restored_state, set_seeds
+from mmkeras.training.process_state import errors_only, restored_state, set_seeds
 
 
 def draw():
@@ -31,6 +33,26 @@ def test_random_numbers_go_on_after_the_block(seed):
     with restored_state():
         set_seeds(7)
         assert draw() == inner
+
+
+def test_blocks_of_several_threads_leave_the_log_level_as_it_was():
+    """The first thread leaves its block while the second one is in its own."""
+    tf.get_logger().setLevel("INFO")
+    first, second = Event(), Event()
+
+    def enter_first():
+        with errors_only():
+            first.set()
+            assert second.wait(10)
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(enter_first)
+        assert first.wait(10)
+        with errors_only():
+            second.set()
+            other.result()
+            assert tf.get_logger().level == logging.ERROR
+    assert tf.get_logger().level == logging.INFO
 
 
 def test_the_seed_of_tensorflow_goes_on_where_it_was():

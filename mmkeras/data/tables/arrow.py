@@ -6,7 +6,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from mmkeras.data.tables.embedded import Embedded, is_list, is_number_list
+from mmkeras.data.tables.cells import BadCell
+from mmkeras.data.tables.embedded import (
+    Embedded,
+    is_list,
+    is_number_list,
+    scalar_value,
+)
 from mmkeras.data.tables.table import (
     Record,
     Table,
@@ -15,6 +21,7 @@ from mmkeras.data.tables.table import (
     hash_records,
 )
 from mmkeras.errors import UserError, one_line
+from mmkeras.modalities.file import Unreadable
 
 _BATCH_ROWS = 256
 
@@ -62,7 +69,7 @@ def iter_batches(
                 make = partial(Embedded, file=file, column=key)
                 values[column] = _embedded_values(array, make, start)
             else:
-                values[column] = _plain_values(array)
+                values[column] = plain_values(array)
         for i in range(batch.num_rows):
             yield start + i, convert_row({c: v[i] for c, v in values.items()})
         start += batch.num_rows
@@ -137,7 +144,7 @@ def _embedded_values(array, make: Callable, start: int) -> list:
         fields = dict(zip(names, array.flatten(), strict=True))
         is_present = fields["bytes" if "bytes" in fields else "array"].is_valid()
         is_present = is_present.to_pylist()
-        others = fields["path"].to_pylist() if "path" in fields else others
+        others = plain_values(fields["path"]) if "path" in fields else others
     elif pa.types.is_nested(array.type):
         lengths = pc.list_value_length(array).to_pylist()
         others = [[] if length == 0 else None for length in lengths]
@@ -153,16 +160,28 @@ def _class_values(array, names):
             return [name(i) for i in index]
         if index is None or index == -1:  # "unknown" of Hugging Face
             return None
-        is_known = isinstance(index, int) and 0 <= index < len(names)
-        return names[index] if is_known else index
+        if not isinstance(index, int) or 0 <= index < len(names):
+            return names[index] if isinstance(index, int) else index
+        raise Unreadable(f"is class number {index} of {len(names)} classes")
 
-    return [name(index) for index in array.to_pylist()]
+    return [_bad_if_unreadable(name, index) for index in plain_values(array)]
 
 
-def _plain_values(array):
+def plain_values(array: Any) -> list:
+    """Returns the values of an array; one that Python does not have is a BadCell."""
     import pyarrow as pa
 
-    if pa.types.is_timestamp(array.type) and array.type.unit == "ns":
-        # Python has no nanoseconds, and pandas may not be installed.
-        array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
-    return array.to_pylist()
+    try:
+        if pa.types.is_timestamp(array.type) and array.type.unit == "ns":
+            # Python has no nanoseconds, and pandas may not be installed.
+            array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
+        return array.to_pylist()
+    except Exception:  # of any type: one bad value; which it is, is found here
+        return [_bad_if_unreadable(scalar_value, scalar) for scalar in array]
+
+
+def _bad_if_unreadable(convert, value):
+    try:
+        return convert(value)
+    except Unreadable as error:
+        return BadCell(reason=str(error))

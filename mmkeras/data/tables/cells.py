@@ -2,37 +2,89 @@
 
 import io
 import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
+from functools import wraps
 from numbers import Integral, Number, Real
 
+from mmkeras.errors import one_line
 from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.image.png import encode_png
 
 # Replaces a NUL, which Python 3.10's csv refuses. Never in decoded UTF-8, and none of
 # the surrogates of undecodable bytes, U+DC80 to U+DCFF.
 NUL = "\udc00"
 NPY = b"\x93NUMPY"  # begins a .npy file
+_MAX_WHOLE = 2**53  # above it not every integer is a float
+_MAX_RATE_HZ = 10_000_000  # a header of WAV has 32 bits for the bytes per second
 _ABSENT = ("NoneType", "NAType", "NaTType")  # pandas' types are not imported
-# Modes of Pillow's images that PNG has; others are converted to RGB.
-_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_BYTE = re.compile("[\udc80-\udcff]")  # one that is not UTF-8
 _ALLOWED = "text, number, path, bytes, image, audio, vector, or a list of these"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadCell:
+    """A cell whose value cannot be used; false, as an absent cell is.
+
+    Attributes:
+        reason: What is wrong, as a sentence without its subject: "is of type set".
+    """
+
+    reason: str
+
+    def __bool__(self) -> bool:
+        return False
+
+
+def text_fault(cell: object) -> str:
+    """Returns what is wrong with the characters of a cell, or ""."""
+    if isinstance(cell, tuple):
+        return next(filter(None, map(text_fault, cell)), "")
+    if not isinstance(cell, str) or cell.isascii() or not _SURROGATE.search(cell):
+        return ""
+    if NUL in cell:
+        return "a NUL byte"
+    if _BYTE.search(cell):
+        return "bytes that are not UTF-8 (save the table as UTF-8)"
+    return "half a character (a surrogate without its pair)"
+
+
+def _any_error_is_unreadable(convert: Callable) -> Callable:
+    """Returns a function of a value whose errors are all Unreadable."""
+
+    @wraps(convert)
+    def guarded(value):
+        try:
+            return convert(value)
+        except Unreadable:
+            raise
+        # Values of foreign types raise anything, from OverflowError to RecursionError.
+        except Exception as error:
+            kind, reason = type(value).__name__, one_line(error, 200)
+            raise Unreadable(f"is a {kind} that cannot be read: {reason}") from error
+
+    return guarded
+
+
+@_any_error_is_unreadable
 def to_cell(value: object) -> str | bytes | tuple[str | bytes, ...]:
     """Returns a value as a cell; "" if it is absent.
 
-    Text, numbers, times and paths become text; images a PNG; `(samples, rate_hz)` and
-    the dictionary `{"array", "sampling_rate"}` a WAV; vectors a .npy of float32;
-    `{"bytes", "path"}` the bytes, or else the path; lists of these a tuple, which is
-    empty for an empty list.
+    Text, numbers, times and paths become text, whole numbers without a point; images a
+    PNG; `(samples, rate_hz)` and the dictionary `{"array", "sampling_rate"}` a WAV;
+    vectors a .npy of float32; `{"bytes", "path"}` the bytes, or else the path; lists of
+    these a tuple, which is empty for an empty list.
 
     Raises:
         Unreadable: Any other type.
 
     Example:
-        to_cell(2.0)  # "2.0"
+        to_cell(2.5)  # "2.5"
     """
     if isinstance(value, str):
         return value.replace("\0", NUL)
@@ -44,6 +96,9 @@ def to_cell(value: object) -> str | bytes | tuple[str | bytes, ...]:
         return to_cell(_scalar(value))
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < _MAX_WHOLE:
+        # Integers of a column with a gap are floats in pandas and Arrow.
+        return repr(int(value))
     if isinstance(value, int | float):
         return "" if value != value else repr(value)
     if isinstance(value, Decimal):
@@ -77,7 +132,7 @@ def _media_cell(value):
         from PIL import Image
 
         if isinstance(value, Image.Image):
-            return _png(value)
+            return encode_png(value)
     if isinstance(value, Mapping):
         return _mapping_cell(value)
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Integral):
@@ -124,10 +179,7 @@ def _array_cell(value):
         return npy_bytes(array) if is_vector and array.size else _list_cell(list(array))
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.dtype == np.uint8 and array.ndim in (2, 3) and channels in (1, 3, 4):
-        from PIL import Image
-
-        pixels = array.reshape(array.shape[:2]) if channels == 1 else array
-        return _png(Image.fromarray(pixels))
+        return encode_png(array)
     raise Unreadable(
         f"is an array of {array.dtype} of shape {array.shape} (allowed: a vector, or "
         "uint8 pixels of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4))"
@@ -153,20 +205,6 @@ def _is_media(value):
     return len(value) == 2 and hasattr(value[0], "__array__")  # (samples, rate_hz)
 
 
-def _png(image):
-    from PIL import ImageOps
-
-    file = io.BytesIO()
-    try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode not in _PNG_MODES:
-            image = image.convert("RGB")
-        image.save(file, "PNG", compress_level=1)
-    except (OSError, ValueError, SyntaxError) as error:  # a file that is read only now
-        raise Unreadable(f"is an image that cannot be read: {error}") from None
-    return file.getvalue()
-
-
 def _wav(samples, rate_hz):
     import numpy as np
 
@@ -177,6 +215,12 @@ def _wav(samples, rate_hz):
         raise Unreadable(
             f"is audio of {samples.dtype} of shape {samples.shape} (allowed: numbers "
             "of shape (S,), (S, channels) or (channels, S))"
+        )
+    if not samples.size:
+        raise Unreadable("is audio without samples")
+    if not isinstance(rate_hz, Real) or not 1 <= rate_hz < _MAX_RATE_HZ:
+        raise Unreadable(
+            f"is audio with sampling_rate {rate_hz!r} (allowed: 1 to {_MAX_RATE_HZ:,})"
         )
     if samples.ndim == 2 and samples.shape[0] < samples.shape[1]:
         samples = samples.T

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
+from threading import Lock
 
 from mmkeras.data.tables.cells import NUL
 from mmkeras.data.tables.content import Content
@@ -17,13 +18,36 @@ SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE_CHARACTERS, _SAMPLE_ROWS = 2**16, 200
 
 
+class _LongCells:
+    """Block in which csv takes cells of `_MAX_CELL`, in all threads: it has one limit.
+
+    Several threads may be in the block; the end of the last one restores the limit.
+    """
+
+    def __init__(self):
+        self._limits, self._lock = [], Lock()
+
+    def __enter__(self):
+        with self._lock:
+            self._limits.append(csv.field_size_limit())
+            csv.field_size_limit(max(self._limits[-1], _MAX_CELL))
+
+    def __exit__(self, *error):
+        with self._lock:
+            limit = self._limits.pop()
+            if not self._limits:
+                csv.field_size_limit(limit)
+
+
+_LONG_CELLS = _LongCells()
+
+
 def open_delimited_text(content: Content) -> Table:
     """Returns the table of a CSV or TSV, after its header is read.
 
     Raises:
         UserError: The file is empty or not UTF-8, or two columns have the same name.
     """
-    csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))
     name = content.name
     separator = _find_separator(content)
     _, header = next(_rows(content, separator), (1, None))
@@ -107,7 +131,12 @@ def _rows(content, separator) -> Iterator[tuple[int, list[str]]]:
         with content.open_text() as file:
             lines = (text.replace("\0", NUL) for text in file)
             reader = csv.reader(lines, strict=True, delimiter=separator)
-            for row in reader:
+
+            def read_row():
+                with _LONG_CELLS:  # not around a yield
+                    return next(reader, None)
+
+            for row in iter(read_row, None):
                 is_short = len(row) < min(columns, 2)  # cannot be a row
                 if row and not (is_short and not row[0].strip()):
                     columns = columns or len(row)

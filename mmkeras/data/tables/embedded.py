@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from mmkeras.data.tables.cells import npy_bytes, to_cell
+from mmkeras.errors import one_line
 from mmkeras.modalities.file import Unreadable
 
 _MAX_FILES = 256  # each has a descriptor; many systems allow 1,024
@@ -46,7 +47,7 @@ class Embedded:
         version = (status.st_ino, status.st_size, status.st_mtime_ns)
         starts, chunks = _chunks(self.file, self.column, version)
         index = bisect_right(starts, self.row) - 1
-        return to_cell(_value(chunks[index][self.row - starts[index]]))
+        return to_cell(scalar_value(chunks[index][self.row - starts[index]]))
 
 
 def is_list(kind: Any) -> bool:
@@ -68,11 +69,21 @@ def is_number_list(kind: Any) -> bool:
     return types.is_integer(kind.value_type) or types.is_floating(kind.value_type)
 
 
-def _value(scalar):
-    if is_number_list(scalar.type) and scalar.is_valid:
-        # Without one Python object per number.
-        return npy_bytes(scalar.values.to_numpy(zero_copy_only=False))
-    return scalar.as_py()
+def scalar_value(scalar: Any) -> Any:
+    """Returns Arrow's scalar as a value of Python.
+
+    Raises:
+        Unreadable: Python has no such value, as of text that is not UTF-8.
+    """
+    try:
+        if is_number_list(scalar.type) and scalar.is_valid:
+            # Without one Python object per number.
+            return npy_bytes(scalar.values.to_numpy(zero_copy_only=False))
+        return scalar.as_py()
+    # Times out of range, unknown zones, and text raise different errors.
+    except Exception as error:
+        reason = one_line(error, 200)
+        raise Unreadable(f"is a {scalar.type} that cannot be read: {reason}") from error
 
 
 @lru_cache(maxsize=4 * _MAX_FILES)

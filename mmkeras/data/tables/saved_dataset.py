@@ -5,12 +5,7 @@ from collections.abc import Iterator
 
 from mmkeras.data.tables.arrow import arrow_errors, class_names, iter_batches
 from mmkeras.data.tables.parquet import read_stream
-from mmkeras.data.tables.table import (
-    Record,
-    Table,
-    clean_columns,
-    hash_files,
-)
+from mmkeras.data.tables.table import Record, Table, clean_columns, hash_files
 from mmkeras.errors import UserError
 from mmkeras.files import read_json
 from mmkeras.schema import SPLIT
@@ -32,15 +27,15 @@ def open_saved_dataset(folder: str) -> Table:
     """
     splits = {"": folder}
     if os.path.isfile(os.path.join(folder, _SPLITS)):
-        names = _read_json(folder, folder, _SPLITS)["splits"]
+        names = map(str, _read_list(folder, _SPLITS, "splits"))
         splits = {name: os.path.join(folder, name) for name in names}
-    parts = {split: _files(folder, path) for split, path in splits.items()}
+    parts = {split: _files(path) for split, path in splits.items()}
     with arrow_errors(folder, _KIND):
         schemas = {split: _schema(files) for split, files in parts.items()}
     keys = list(dict.fromkeys(n for schema in schemas.values() for n in schema.names))
     raw = dict(zip(keys, clean_columns(folder, keys), strict=True))
     classes = {
-        split: class_names(_read_json(folder, path, _INFO).get("features"), schema)
+        split: class_names(_read_features(path), schema)
         for (split, path), schema in zip(splits.items(), schemas.values(), strict=True)
     }
     has_split = "" not in splits and SPLIT not in raw.values()
@@ -75,23 +70,50 @@ def _rows(name, file, columns, classes):
         yield from iter_batches(read_stream(file), columns, classes, file)
 
 
-def _files(name, folder):
-    state = _read_json(name, folder, _STATE)
+def _files(folder):
     base = os.path.abspath(folder)  # references stay valid in another folder
-    files = [os.path.join(base, file["filename"]) for file in state["_data_files"]]
+    names = [
+        file["filename"] if isinstance(file, dict) and "filename" in file else ""
+        for file in _read_list(folder, _STATE, "_data_files")
+    ]
+    files = [os.path.join(base, str(name)) for name in names]
     if not files:
         raise UserError(f"{folder} has no rows. Save a dataset with at least one row.")
+    for path in files:
+        if not os.path.isfile(path):
+            raise UserError(
+                f"{path} is no file, and {os.path.join(folder, _STATE)} names it. Copy "
+                "or save the dataset anew."
+            )
     return files
 
 
-def _read_json(name, folder, file):
+def _read_features(folder):
+    """Returns the features of a dataset, or None if they are only in its schema."""
+    if not os.path.isfile(os.path.join(folder, _INFO)):
+        return None
+    features = _read_mapping(folder, _INFO).get("features")
+    return features if isinstance(features, dict) else None
+
+
+def _read_list(folder, file, key):
+    values = _read_mapping(folder, file).get(key)
+    if isinstance(values, list):
+        return values
+    raise UserError(
+        f"{os.path.join(folder, file)} has no list '{key}', as save_to_disk writes it. "
+        "Save the dataset anew."
+    )
+
+
+def _read_mapping(folder, file):
     try:
-        return read_json(folder, file)
+        values = read_json(folder, file)
     except ValueError as error:
         raise UserError(
-            f"{name}: {os.path.join(folder, file)} is not JSON: {error}. Save the "
-            "dataset anew."
+            f"{os.path.join(folder, file)} is not JSON: {error}. Save the dataset anew."
         ) from None
+    return values if isinstance(values, dict) else {}
 
 
 def _schema(files):

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from mmkeras.data.tables.cells import to_cell
+from mmkeras.data.tables.cells import BadCell, text_fault, to_cell
 from mmkeras.data.tables.embedded import Embedded
 from mmkeras.errors import UserError, format_names, one_line
 from mmkeras.modalities.file import Unreadable
 from mmkeras.names import clean_name
 
 Cell: TypeAlias = (
-    str | bytes | tuple[str | bytes, ...] | Embedded
-)  # "" and () are absent
+    str | bytes | tuple[str | bytes, ...] | Embedded | BadCell
+)  # "", () and BadCell are absent
 Record: TypeAlias = tuple[int, dict[str, Cell] | str]
 
 
@@ -68,26 +68,33 @@ class Table:
             return self.hash_content()
 
 
-def convert_row(values: Mapping[str, object]) -> dict[str, Cell] | str:
-    """Returns column -> cell, or the problem of the row: a value of another type."""
-    cells = {}
-    for column, value in values.items():
-        try:
-            cells[column] = value if isinstance(value, Embedded) else to_cell(value)
-        except Unreadable as error:
-            return f"column '{column}' {error}"
-    return cells
+def convert_row(values: Mapping[str, object]) -> dict[str, Cell]:
+    """Returns column -> cell; a value that cannot be one is a BadCell."""
+    return {column: _convert(value) for column, value in values.items()}
+
+
+def _convert(value) -> Cell:
+    if isinstance(value, Embedded | BadCell):
+        return value
+    try:
+        return to_cell(value)
+    except Unreadable as error:
+        return BadCell(reason=str(error))
 
 
 def clean_columns(name: str, header: Iterable[object]) -> tuple[str, ...]:
     """Returns the names of the columns without invisible differences.
 
     Raises:
-        UserError: Two are the same; `name` is that of the table.
+        UserError: Two are the same, or one is no text; `name` is that of the table.
     """
     # A tab remains, since it means that tabs separate the columns.
     parts = (str(column).split("\t") for column in header)
     columns = tuple("\t".join(map(clean_name, names)) for names in parts)
+    for column in columns:
+        if fault := text_fault(column):
+            shown = column.encode("utf-8", "replace").decode()
+            raise UserError(f"{name}: column '{shown}' has {fault}. Rename it.")
     repeated = [name for name, n in Counter(columns).items() if name and n > 1]
     if repeated:
         raise UserError(

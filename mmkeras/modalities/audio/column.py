@@ -22,6 +22,8 @@ class Audio(FileColumn):
     )
     # Windows and frequencies must fit the rate.
     read_settings = ("rate_hz", "clip_s", "window_ms", "hop_ms", "low_hz", "high_hz")
+    feature_settings = ("encoder", "hub_handle", "rate_hz", "clip_s", "window_ms")
+    feature_settings += ("hop_ms", "bands", "low_hz", "high_hz", "mfccs")
     encoder_settings = ("units", "pooling", "dropout")
     warnings = {"is silent": "of silence from start to end"}
     measured = {
@@ -134,12 +136,10 @@ class Audio(FileColumn):
         build = self.import_encoder().build_audio_encoder
         return build(self.settings, shape, tokens, name)
 
-    def linear_features(self, x, state):
+    def file_features(self, x, state):
         from mmkeras.modalities.audio.linear_features import summarize_frames
 
-        if not self.is_sequence:
-            return x.reshape(len(x), -1)
-        return summarize_frames(x.reshape(len(x), -1, x.shape[-1]))
+        return summarize_frames(x) if self.is_sequence else x
 
     def fetch(self) -> None:
         if self.settings.encoder == "hub":

@@ -123,11 +123,11 @@ class Image(FileColumn):
         s = self.settings
         return f"{s.encoder}, {s.size_px} px, weights {s.weights}"
 
-    def linear_features(self, x, state):
+    def file_features(self, x, state):
         """Returns the pixels of images of 16 px."""
         from mmkeras.modalities.image.linear_features import small_pixels
 
-        return small_pixels(x.reshape(-1, *x.shape[-3:])).reshape(len(x), -1)
+        return small_pixels(x)
 
     def corrupt_file(self, data: bytes, level: float, seed: Sequence[int]) -> bytes:
         from mmkeras.modalities.image.corruption import blur

@@ -7,12 +7,12 @@ from mmkeras.modalities.column import Content, Counts, FileReader
 from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.preprocessing_state import NO_TOKENS
 from mmkeras.modalities.tabular.column import TabularColumn, cell_text
-from mmkeras.modalities.tabular.numeric import FEW_INTEGERS, parse_numbers
+from mmkeras.modalities.tabular.numeric import parse_numbers
 from mmkeras.modalities.vocabulary import choose_vocabulary
 from mmkeras.names import clean_name
 
 UNSEEN, FIRST = 1, 2  # 0 is absent
-_MAX_DISTINCT, _MAX_CHARACTERS = 50, 40
+_MAX_DISTINCT, _MAX_INTEGERS, _MAX_CHARACTERS = 50, 10, 40
 
 
 class Category(TabularColumn):
@@ -30,7 +30,9 @@ class Category(TabularColumn):
         if not 2 <= len(names) <= limit or max(map(len, names)) > _MAX_CHARACTERS:
             return ""
         numbers = parse_numbers(cells)
-        if len(set(numbers)) > FEW_INTEGERS or not all(x.is_integer() for x in numbers):
+        if len(set(numbers)) > _MAX_INTEGERS or not all(
+            x.is_integer() for x in numbers
+        ):
             return ""
         return f"{len(names)} distinct values"
 

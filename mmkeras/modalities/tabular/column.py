@@ -6,24 +6,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mmkeras.modalities.column import Column, Effects, Moments, Quantiles, State
+from mmkeras.modalities.preprocessing_state import scale_state
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-MAX_DEVIATIONS = 5.0  # so that one outlier does not decide the prediction
 _QUANTILES = 256
 
 
 def cell_text(cell: Any) -> str:
-    """Returns a cell as text without blanks at the ends.
-
-    A whole float is written as an integer, since a column of integers of a DataFrame
-    becomes floats if one of them is absent.
-    """
+    """Returns a cell as text without blanks at the ends."""
     if isinstance(cell, bytes):
         cell = cell.decode("utf-8", "replace")
-    if isinstance(cell, float | np.floating) and float(cell).is_integer():
-        cell = int(cell)
     return str(cell).strip()
 
 
@@ -82,28 +76,19 @@ class TabularColumn(Column):
         return Moments(vector=vector, width=self.width)
 
     def fit(self, result):
-        if result is None:
-            return {"mean": [0.0] * self.width, "deviation": [1.0] * self.width}
-        if self.settings.scale == "quantile":
+        if result is not None and self.settings.scale == "quantile":
             return {"quantiles": np.asarray(result, np.float32).tolist()}
-        mean, deviation = (np.asarray(x, np.float64) for x in result)
-        # In float32 a constant has a deviation of rounding errors.
-        is_constant = deviation <= 1e-6 * np.abs(mean)
-        deviation = np.where(is_constant, 1.0, deviation)
-        return {
-            "mean": mean.astype(np.float32).tolist(),
-            "deviation": deviation.astype(np.float32).tolist(),
-        }
+        return scale_state(result, self.width)
 
     def scale(self, numbers: "tf.Tensor", state: State) -> "tf.Tensor":
         """Scales (B, K) numbers by the training rows, to at most 5 deviations."""
         import tensorflow as tf
 
+        from mmkeras.modalities.row_graph import standardize
+
         if "quantiles" in state:
             return normal_scores(numbers, tf.constant(state["quantiles"], tf.float32))
-        mean, deviation = (tf.constant(state[name]) for name in ("mean", "deviation"))
-        z = (numbers - mean) / deviation
-        return tf.clip_by_value(z, -MAX_DEVIATIONS, MAX_DEVIATIONS)
+        return standardize(numbers, state)
 
     def corrupt(self, data: Any, level: float, seed: Sequence[int]) -> Any:
         """Returns the value, or absence with probability `level`."""

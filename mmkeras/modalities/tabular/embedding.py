@@ -60,14 +60,14 @@ class NumberTokens(layers.Layer):
         self.widths, self.units = list(widths), units
 
     def build(self, numbers_shape, flags_shape):
-        start = keras.initializers.RandomUniform(
-            *(sign / self.units**0.5 for sign in (-1, 1))
-        )
+        limit = self.units**-0.5
         for name, rows in (
             ("kernel", sum(self.widths)),
             ("bias", len(self.widths)),
             ("absence_bias", len(self.widths)),
         ):
+            # An initializer returns the same numbers at each call.
+            start = keras.initializers.RandomUniform(-limit, limit)
             weight = self.add_weight(
                 name=name, shape=(rows, self.units), initializer=start
             )

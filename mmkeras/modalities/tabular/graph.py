@@ -17,8 +17,7 @@ class TabularGraph(BranchGraph):
 
     def __init__(self, branch: Branch, state: Mapping[str, State]):
         self.branch, self.state = branch, state
-        width = sum(column.width + 1 for column in branch.columns)
-        self.input_spec = tf.TensorSpec([width], tf.float32)
+        self.input_spec = tf.TensorSpec([branch.width], tf.float32)
 
     def decode(self, values, formats):
         return dict(values)

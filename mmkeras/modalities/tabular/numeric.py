@@ -22,14 +22,21 @@ _GERMAN = re.compile(
     r"[+-]?([0-9]{1,3}((\.[0-9]{3})+,[0-9]*|(\.[0-9]{3}){2,})"
     r"|[0-9]*,([0-9]{1,2}|[0-9]{4,})|(0|[0-9]{4,}),[0-9]{3})"
 )
-FEW_INTEGERS = 10  # at most so many different ones are categories
+# With blanks between thousands, which may be protected.
+_SPACED = re.compile(r"[+-]?[0-9]{1,3}([ \u00a0\u202f][0-9]{3})+([.,][0-9]*)?")
+_BLANK = re.compile(r"[ \u00a0\u202f]")
+
+
+class AmbiguousNumber(Unreadable):
+    """A number whose comma separates thousands or decimals, such as "1,234"."""
 
 
 def parse_number(cell: Any) -> float:
     """Returns the number that a cell has; NaN for words such as "NA" and "null".
 
     Raises:
-        Unreadable: Not a number, an ambiguous one, or beyond float32.
+        AmbiguousNumber: Its comma has two meanings.
+        Unreadable: Not a number, or beyond float32.
 
     Example:
         parse_number("1,234.5")  # 1234.5
@@ -40,20 +47,26 @@ def parse_number(cell: Any) -> float:
         return math.nan
     if word in _BOOLEANS:
         return _BOOLEANS[word]
+    if _SPACED.fullmatch(text):
+        text = _BLANK.sub("", text)
     if _ENGLISH.fullmatch(text):
         text = text.replace(",", "")
     elif _GERMAN.fullmatch(text):
         text = text.replace(".", "").replace(",", ".")
     if re.fullmatch(r"[+-]?[0-9]{1,3},[0-9]{3}", text):
         reason = f"'{text}' is ambiguous: write it without the comma, or with a point"
-        raise Unreadable(reason)
+        raise AmbiguousNumber(reason)
     if not _NUMBER.fullmatch(text) and not _INFINITE.fullmatch(text):
         raise Unreadable(f"not a number: '{shorten(text, 40)}'")
-    with np.errstate(over="ignore"):
-        number = float(np.float32(text))
-    if math.isinf(number):
+    number = float(text)
+    if math.isinf(_to_float32(number)):
         raise Unreadable(f"not finite in float32: '{shorten(text, 40)}'")
     return number
+
+
+def _to_float32(number: float) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.float32(number))
 
 
 def parse_numbers(cells: Sequence[Any]) -> list[float]:
@@ -69,6 +82,7 @@ class Numeric(TabularColumn):
     """Column of numbers, served as float32."""
 
     type, width, takes_strings = "numeric", 1, False
+    rank = 1  # few integers that repeat are categories
 
     @classmethod
     def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
@@ -80,13 +94,12 @@ class Numeric(TabularColumn):
             pairs = zip(numbers, numbers[1:], strict=False)
             counts_up = all(x < y for x, y in pairs)
             is_range = max(numbers) - min(numbers) == len(values) - 1
-            is_id = counts_up or (is_range and len(values) == len(numbers))
-            if is_id or len(values) <= FEW_INTEGERS:
-                return ""
+            if counts_up or (is_range and len(values) == len(numbers)):
+                return ""  # ids
         return "numbers"
 
     def read(self, cell: Any, files: FileReader) -> Content:
-        number = parse_number(cell)
+        number = _to_float32(parse_number(cell))
         return Content(data=number, digest=str(number).encode())
 
     def numbers(self, values):

@@ -19,8 +19,10 @@ class Text(BranchColumn):
 
     type = "text"
     encoder = "mmkeras.modalities.text.encoder"
-    is_fallback = True
+    rank = 2
     has_encoder_of_vectors = True
+    feature_settings = ("encoder", "hub_handle", "tokens", "max_ngram", "min_rows")
+    feature_settings += ("vocab_size",)
     encoder_settings = ("units", "heads", "layers", "pooling", "dropout")
     warnings = {
         "has no word or emoji": "without a word or emoji (no token with "
@@ -40,10 +42,11 @@ class Text(BranchColumn):
         from mmkeras.modalities.text.features import has_word
 
         parts = cell if isinstance(cell, tuple) else (cell,)
-        data = b" ".join(p.encode() if isinstance(p, str) else p for p in parts)
-        characters = len(data.decode("utf-8", "replace"))
-        if not isinstance(cell, str):
-            self._check_utf8(data)
+        data = b" ".join(
+            p.encode("utf-8", "surrogatepass") if isinstance(p, str) else p
+            for p in parts
+        )
+        characters = len(self._decode(data))
         return Content(
             data=data,
             digest=data,
@@ -51,12 +54,9 @@ class Text(BranchColumn):
             warning="" if has_word(data) else "has no word or emoji",
         )
 
-    def prepare(self, content: bytes) -> tuple[bytes, tuple[str, ...]]:
-        return content, ()
-
-    def _check_utf8(self, data):
+    def _decode(self, data):
         try:
-            data.decode()
+            return data.decode()
         except UnicodeDecodeError:
             raise Unreadable("bytes that are not UTF-8") from None
 

@@ -77,8 +77,5 @@ class Vector(FileColumn):
         build = self.import_encoder().build_vector_encoder
         return build(self.settings, shape[0], name)
 
-    def linear_features(self, x, state):
-        return x.reshape(len(x), -1)
-
     def preview_file(self, data: bytes) -> dict[str, Any]:
         return {"kind": "text", "content": "(a vector)"}

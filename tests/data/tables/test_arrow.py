@@ -1,7 +1,9 @@
+import re
+
 import pyarrow as pa
 import pytest
 
-from mmkeras.data.tables import Embedded
+from mmkeras.data.tables import BadCell, Embedded
 from mmkeras.data.tables.arrow import (
     arrow_errors,
     class_names,
@@ -44,7 +46,7 @@ def test_rows_are_numbered_over_batches_and_columns_are_renamed():
     rows = list(iter_batches(batches, {"b": "label", "a ": "a"}, {"b": ["c", "d"]}))
     assert rows == [
         (0, {"label": "c", "a": "x"}),
-        (1, {"label": "7", "a": "y"}),
+        (1, {"label": BadCell(reason="is class number 7 of 2 classes"), "a": "y"}),
         (2, {"label": "d", "a": "z"}),
     ]
 
@@ -54,6 +56,31 @@ def test_a_slice_of_structs_has_its_own_rows():
     batch = pa.record_batch([array], ["image"]).slice(1)
     rows = iter_batches([batch], {"image": "image"}, {}, "x.arrow")
     assert [row["image"] for _, row in rows] == ["b", "c", ""]
+
+
+def broken_text():
+    """Returns an array of strings of which the second is not UTF-8."""
+    good = pa.array(["ok", "xx"])
+    data = pa.py_buffer(b"ok\xff\xff")
+    return pa.StringArray.from_buffers(2, good.buffers()[1], data)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        broken_text(),
+        pa.array([0, 2**62], pa.timestamp("us")),
+        pa.array([0, -(2**62)], pa.date64()),
+        pa.array([None, 0], pa.timestamp("us", "Mars/X")),
+        pa.array([None, 0], pa.timestamp("ns", "Mars/X")),
+    ],
+)
+def test_a_value_that_python_does_not_have_is_a_bad_cell(array):
+    batch = pa.record_batch([array], ["x"])
+    (_, first), (_, second) = iter_batches([batch], {"x": "x"}, {})
+    assert isinstance(first["x"], str)
+    kind = str(array.type).partition("[")[0]
+    assert re.match(rf"is a {kind}.* that cannot be read", second["x"].reason)
 
 
 def test_vectors_of_a_fixed_size_may_be_absent():

@@ -1,4 +1,5 @@
 import io
+import re
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mmkeras.data.tables.cells import NUL, npy_bytes, to_cell
+from mmkeras.data.tables.cells import NUL, npy_bytes, text_fault, to_cell
 from mmkeras.modalities.file import Unreadable
 
 
@@ -40,7 +41,12 @@ def numbers(npy):
         (np.datetime64("NaT", "ns"), ""),
         (Decimal("nan"), ""),
         (3, "3"),
-        (2.0, "2.0"),
+        (2.0, "2"),
+        (-0.0, "0"),
+        (np.float32(7), "7"),
+        (2.5, "2.5"),
+        (1e300, "1e+300"),
+        (float("inf"), "inf"),
         (np.int64(3), "3"),
         (np.float64(1.5), "1.5"),
         (np.array(7), "7"),
@@ -139,6 +145,13 @@ def test_a_list_of_media_is_a_tuple():
     assert [part[:4] for part in cell] == [b"\x89PNG", b"RIFF", b"\x93NUM"]
 
 
+def nested_paths(levels):
+    value = "a.png"
+    for _ in range(levels):
+        value = {"path": value}
+    return value
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -154,11 +167,35 @@ def test_a_list_of_media_is_a_tuple():
         ((TONE.astype("u1"), 8000), "unsigned"),
         ((np.zeros((2, 2, 2)), 8000), r"shape \(2, 2, 2\)"),
         ((np.array(["a"]), 8000), "audio of <U1"),
+        (({"array": [], "sampling_rate": 8000}), "audio without samples"),
+        ({"array": TONE, "sampling_rate": None}, "sampling_rate None .allowed: 1 to"),
+        ({"array": TONE, "sampling_rate": "x"}, "sampling_rate 'x'"),
+        ({"array": TONE, "sampling_rate": -1}, "sampling_rate -1"),
+        ({"array": TONE, "sampling_rate": 10**11}, "sampling_rate 100000000000"),
+        ({"array": [[0.1], [0.1, 0.2]], "sampling_rate": 8000}, "cannot be read"),
+        ([10**400], "is a list that cannot be read: int too large"),
+        (nested_paths(600), "is a dict that cannot be read: .*recursion"),
     ],
 )
 def test_a_value_of_another_type_is_named(value, message):
     with pytest.raises(Unreadable, match=message):
         to_cell(value)
+
+
+@pytest.mark.parametrize(
+    ("cell", "fault"),
+    [
+        ("caf\xe9", ""),
+        (b"caf\xe9", ""),
+        (("a", b"\xff"), ""),
+        (f"a{NUL}b", "NUL"),
+        ("caf\udce9", "bytes that are not UTF-8 .save the table as UTF-8"),
+        (("a", "a\ud800b"), "half a character"),
+        (("a", to_cell("a\0b")), "NUL"),
+    ],
+)
+def test_characters_that_are_no_text_are_named(cell, fault):
+    assert re.search(fault, text_fault(cell)) and bool(text_fault(cell)) == bool(fault)
 
 
 def test_npy_bytes_are_a_version_1_file():

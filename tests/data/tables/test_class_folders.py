@@ -23,7 +23,10 @@ def test_a_subfolder_is_a_class_and_files_are_sorted(folder):
     rows = [tuple(row.values()) for _, row in table.records()]
     assert rows == [("cat/b/3.png", "cat"), ("dog/1.jpg", "dog"), ("dog/2.PNG", "dog")]
     assert [number for number, _ in table.records()] == [0, 1, 2]
-    assert table.note == "skipped files that are no images or audio: 1"
+    assert table.note == (
+        "skipped files that are no images or audio: 1; "
+        "skipped files outside of the folders of classes: 1"
+    )
 
 
 def test_folders_of_splits_are_a_column(folder):
@@ -41,6 +44,45 @@ def test_folders_of_splits_are_a_column(folder):
 def test_classes_named_like_splits_are_classes(folder):
     table = open_table(folder("train/1.png", "test/2.png"))
     assert [row["label"] for _, row in table.records()] == ["test", "train"]
+    assert table.note == "folders named like splits are classes: 'test', 'train'"
+
+
+@pytest.mark.parametrize("path", ["test/3.png", "extra/3.png", "extra/a/3.png"])
+def test_splits_beside_other_folders_are_refused(folder, path):
+    root = folder("train/cat/1.png", "val/dog/2.png", path)
+    name = path.partition("/")[0]
+    message = f"'train', 'val'.*beside them '{name}'.*a subfolder per class"
+    with pytest.raises(UserError, match=message):
+        open_table(root)
+
+
+@pytest.mark.parametrize(
+    "path", ["val", "extra/deep", "__MACOSX/cat/._1.png", "extra/notes.txt"]
+)
+def test_folders_without_media_change_no_splits(folder, path):
+    root = folder("train/cat/1.png", "test/dog/2.png", "test/3.png")
+    if path.endswith(("g", "t")):
+        folder(path)
+    else:
+        (root / path).mkdir(parents=True)
+    table = open_table(root)
+    assert [row["split"] for _, row in table.records()] == ["test", "train"]
+    assert "outside of the folders of classes: 1" in table.note
+
+
+def test_a_link_to_a_folder_above_is_not_followed(folder):
+    root = folder("cat/a/1.png", "dog/2.png")
+    for link, target in (("up", ".."), ("cat/up", ".."), ("cat/a/root", "../../..")):
+        (root / link).symlink_to(target)
+    (root / "cat/other").symlink_to("../dog")
+    (root / "dog/other").symlink_to("../cat")
+    paths = [row["image"] for _, row in open_table(root).records()]
+    assert paths == [
+        "cat/a/1.png",
+        "cat/other/2.png",
+        "dog/2.png",
+        "dog/other/a/1.png",
+    ]
 
 
 def test_folders_below_classes_are_no_classes(folder):

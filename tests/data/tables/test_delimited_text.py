@@ -1,3 +1,6 @@
+import csv
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from mmkeras.data.tables import open_table
@@ -65,6 +68,21 @@ def test_a_table_has_its_lines_and_a_note(write, separator):
 def test_a_long_cell_at_the_start_hides_no_separator(write):
     table = open_table(write("text;label\n" + "x, " * 50_000 + ";a\n"))
     assert [row["label"] for _, row in table.records()] == ["a"]
+
+
+def test_long_cells_are_read_and_the_limit_of_csv_stays_as_it_was(write):
+    table, before = open_table(write("a,b\n" + 2 * f"x,{'y' * 200_000}\n")), 1000
+    csv.field_size_limit(before)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            parts = list(pool.map(lambda _: list(table.records()), range(8)))
+        assert csv.field_size_limit() == before
+        records = table.records()
+        next(records)
+        assert csv.field_size_limit() == before  # also while it is read
+    finally:
+        csv.field_size_limit(131_072)
+    assert all([len(row["b"]) for _, row in part] == [200_000] * 2 for part in parts)
 
 
 def test_the_fingerprint_is_that_of_the_bytes(write):

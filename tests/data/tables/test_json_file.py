@@ -31,7 +31,8 @@ def test_an_object_per_line_is_a_row_with_its_line(write):
     problems = [problem for _, problem in others]
     assert problems[0].startswith("is not JSON: ")
     assert problems[1] == "is of type list, not a JSON object"
-    assert problems[2].startswith("column 'text' is a dictionary with the keys x")
+    assert problems[2]["text"].reason.startswith("is a dictionary with the keys x")
+    assert problems[2]["id"] == ""
 
 
 def test_a_vector_and_several_paths_are_cells(write):

@@ -125,10 +125,11 @@ def test_only_used_columns_are_copied_and_only_once(write):
     assert len(list(cache.iterdir())) == 2
 
 
-def test_a_value_of_another_type_is_a_problem_of_the_row(write):
+def test_a_value_of_another_type_is_a_bad_cell(write):
     path = write({"text": ["hi", "ho"], "boxes": [[[1, 2]], None]})
-    problem, row = read(path)
-    assert problem.startswith("column 'boxes' is a list of lists")
+    first, row = read(path)
+    assert first["boxes"].reason.startswith("is a list of lists")
+    assert first["text"] == "hi"
     assert row == {"text": "ho", "boxes": ""}
 
 

@@ -18,7 +18,7 @@ def save(folder, *shards, features=FEATURES):
     folder.mkdir(parents=True)
     names = [f"data-{i:05}-of-{len(shards):05}.arrow" for i in range(len(shards))]
     for name, columns in zip(names, shards, strict=True):
-        table = pa.table(columns)
+        table = columns if isinstance(columns, pa.Table) else pa.table(columns)
         with pa.OSFile(str(folder / name), "wb") as file:
             with pa.ipc.new_stream(file, table.schema) as writer:
                 writer.write_table(table, max_chunksize=2)
@@ -76,13 +76,34 @@ def test_a_broken_dataset_is_refused(tmp_path):
     (folder / "dataset_info.json").write_text("{")
     with pytest.raises(UserError, match="dataset_info.json is not JSON.*anew"):
         open_table(folder)
-    (folder / "dataset_info.json").unlink()
-    with pytest.raises(UserError, match="dataset_info.json does not exist"):
-        open_table(folder)
     (folder / "dataset_info.json").write_text("{}")
     (folder / "data-00000-of-00001.arrow").write_bytes(b"broken, broken")
     with pytest.raises(UserError, match="cannot be read as a Hugging Face"):
         open_table(folder)
+    (folder / "data-00000-of-00001.arrow").unlink()
+    with pytest.raises(UserError, match="data-00000-of-00001.arrow is no file.*anew"):
+        open_table(folder)
     (folder / "state.json").write_text('{"_data_files": []}')
     with pytest.raises(UserError, match="has no rows. Save a dataset"):
         open_table(folder)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"splits": 1, "_data_files": 1}'])
+@pytest.mark.parametrize("file", ["state.json", "dataset_dict.json"])
+def test_a_file_without_its_list_is_named(tmp_path, file, content):
+    save(tmp_path / "data", {"label": [1]})
+    (tmp_path / "data" / file).write_text(content)
+    with pytest.raises(UserError, match=f"{file} has no list '.*Save the dataset anew"):
+        open_table(tmp_path / "data")
+
+
+@pytest.mark.parametrize("content", [None, "{}", "[]"])
+def test_the_features_of_the_schema_serve_where_the_file_has_none(tmp_path, content):
+    info = json.dumps({"info": {"features": FEATURES}})
+    columns = pa.table({"label": [1]}).replace_schema_metadata({"huggingface": info})
+    save(tmp_path / "data", columns)
+    (tmp_path / "data" / "dataset_info.json").unlink()
+    if content:
+        (tmp_path / "data" / "dataset_info.json").write_text(content)
+    ((_, row),) = open_table(tmp_path / "data").records()
+    assert row == {"label": "dog"}

@@ -2,7 +2,7 @@ import lzma
 
 import pytest
 
-from mmkeras.data.tables import Embedded, Table
+from mmkeras.data.tables import BadCell, Embedded, Table
 from mmkeras.data.tables.table import (
     clean_columns,
     convert_row,
@@ -25,10 +25,11 @@ def test_records_are_those_of_the_used_columns_in_the_order_of_the_table():
     assert requests == [["x", "y", "z"], ["x", "z"]]
 
 
-def test_an_embedded_cell_is_kept_and_a_problem_names_the_column():
-    cell = Embedded(file="a", column="x", row=0)
-    assert convert_row({"x": cell, "y": 1}) == {"x": cell, "y": "1"}
-    assert convert_row({"x": cell, "y": {1}}).startswith("column 'y' is of type set")
+def test_a_value_that_is_no_cell_leaves_the_others_of_the_row_as_they_are():
+    cell, bad = Embedded(file="a", column="x", row=0), BadCell(reason="is bad")
+    row = convert_row({"x": cell, "y": {1}, "z": 1, "b": bad})
+    assert row.pop("y").reason.startswith("is of type set") and not bad
+    assert row == {"x": cell, "z": "1", "b": bad}
 
 
 def test_columns_have_no_invisible_differences():

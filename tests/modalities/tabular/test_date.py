@@ -59,6 +59,8 @@ def test_ingest_and_graph_equal_the_calendar_of_python(time, format):
         ("2024-05-01", b"2024-05-01"),
         (" 1.5.2024 ", b"2024-05-01"),
         ("2024/5/1 13:00", b"2024-05-01T13:00"),
+        ("2024-05-01 7:30", b"2024-05-01T07:30"),
+        ("1.5.2024 0:05:59", b"2024-05-01T00:05"),
         ("2024-05-01T13:00:59.5Z", b"2024-05-01T13:00"),
         ("2024-05-01 13:00 +0200", b"2024-05-01T13:00"),
         (date(2024, 5, 1), b"2024-05-01"),
@@ -67,6 +69,8 @@ def test_ingest_and_graph_equal_the_calendar_of_python(time, format):
 )
 def test_a_date_becomes_iso_8601(cell, iso):
     assert COLUMN.read(cell, FILES).data == iso
+    value = cell if isinstance(cell, str) else iso
+    np.testing.assert_array_equal(in_graph(value), in_graph(iso))
 
 
 REFUSED = (
@@ -76,6 +80,8 @@ REFUSED = (
     "2024-13-01",
     "2024-05-00",
     "2024-05-01T24:00",
+    "2024-05-01 7",
+    "2024-05-01 7:5",
     "2024-05-01T13:60",
     "2023-02-29",
     "1900-02-29",

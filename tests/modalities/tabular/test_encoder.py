@@ -91,6 +91,13 @@ def test_each_column_changes_its_own_token_before_attention():
         assert np.any(after != before, axis=2)[0].tolist() == changed
 
 
+def test_the_weights_of_a_token_differ_at_the_start():
+    layer = NumberTokens([1, 1], 8)
+    layer.build((None, 2), (None, 2))
+    weights = [keras.ops.convert_to_numpy(weight) for weight in layer.weights]
+    assert len(np.unique(weights)) == 3 * 2 * 8
+
+
 def test_categories_of_two_columns_have_vectors_of_their_own():
     vectors = CategoryEmbedding([2, 3], 4)(np.float32([[0, 0], [1, 1], [0, 2]]))
     vectors = np.array(vectors)

@@ -34,12 +34,27 @@ def test_what_is_read_is_served_and_no_place_is_nan():
     assert np.isnan(in_graph("", "Berlin", "52.52")).all()
 
 
-@pytest.mark.parametrize("cell", ["Berlin", "91,0", "0,181", "52.52", "1,2,3"])
-def test_what_is_no_place_is_unreadable(cell):
+@pytest.mark.parametrize(
+    "cell", ["Berlin", "91,0", "-90.0000001,0", "0,181", "95,200", "52.52", "1,2,3"]
+)
+def test_what_is_no_place_is_unreadable_and_nan_in_the_graph(cell):
     with pytest.raises(Unreadable, match="latitude and longitude"):
         COLUMN.read(cell, FILES)
+    assert np.isnan(in_graph(cell, "0,0")[0]).all()
 
 
-def test_a_column_of_places_is_recognised():
-    assert Geo.recognise(["52.52, 13.40", "-1 2"], FILES) == "places"
-    assert Geo.recognise(["52.52, 13.40", "3"], FILES) == ""
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        (["52.52, 13.40", "-1 2", "-17.7;179.9"], "places"),
+        (["52.52, 13.40", "3"], ""),
+        (["12,50", "3,99", "7,00"], ""),  # prices
+        (["1.234,50", "2.345,75", "1.000,00"], ""),
+        (["1 000", "2 500"], ""),
+        (["3 7", "1 2"], ""),
+        (["52.5,13.4", "95.1,13.4"], ""),  # beyond the pole
+        ([], ""),
+    ],
+)
+def test_pairs_of_degrees_with_a_point_are_recognised(cells, reason):
+    assert Geo.recognise(cells, FILES) == reason

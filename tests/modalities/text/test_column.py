@@ -37,6 +37,12 @@ def test_a_text_has_its_characters_not_its_bytes(cell, count):
     assert not content.notes and not content.formats and not content.warning
 
 
+@pytest.mark.parametrize("cell", [b"\xff", ("a", "\ud800"), "a\udc00"])
+def test_what_has_no_form_in_utf_8_is_unreadable(cell):
+    with pytest.raises(Unreadable, match="not UTF-8"):
+        TITLE.read(cell, FILES)
+
+
 def test_bytes_and_several_texts_are_one_text():
     assert TITLE.read("Grüße".encode(), FILES).data == "Grüße".encode()
     content = TITLE.read((b"the", "cow"), FILES)

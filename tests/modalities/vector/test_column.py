@@ -20,6 +20,7 @@ STORED = encode_vector(np.float32([1, 2, 3]))
         (["a.npy", "b.png"], ""),
         ([FILE, b"moo"], ""),
         (["the cow", 3], ""),
+        ([";", "a.npy"], ""),
     ],
 )
 def test_a_column_of_vectors_is_recognised(cells, reason):

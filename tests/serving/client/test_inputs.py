@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from mmkeras.config import AudioConfig, Config, ImageConfig
+from mmkeras.data.tables.cells import to_cell
 from mmkeras.errors import UserError
 from mmkeras.modalities.audio.reading import prepare_audio
 from mmkeras.modalities.audio.wav import wav_format
@@ -141,6 +142,12 @@ def test_pixels_and_pil_images_become_png_without_loss():
         np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(png))), value)
     png = prepare(image=Image.fromarray(pixels).convert("CMYK")).data["image"]
     assert Image.open(io.BytesIO(png)).mode == "RGB"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I", "CMYK"])
+def test_a_pil_image_is_sent_as_training_reads_it(mode):
+    image = Image.new("L", (40, 36), 77).convert(mode)
+    assert prepare(image=image).data["image"] == to_cell(image)
 
 
 def test_a_pil_image_is_upright_like_its_file(tmp_path):
