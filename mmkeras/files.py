@@ -129,18 +129,18 @@ def check_output_file(output: Path, table: Path) -> None:
         raise UserError("--output is the table itself; give another file.")
 
 
-def check_output_folder(output: Path) -> None:
-    """Checks --output of a program that writes a new folder.
+def check_output_folder(output: Path, name: str = "--output") -> None:
+    """Checks the folder that a program is to write; `name` is its argument.
 
     Raises:
         UserError: `output` is not empty, or is below a file.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"--output '{output}' exists already; give a new folder.")
+        raise UserError(f"{name} '{output}' exists already; give a new folder.")
     parent = next(path for path in output.absolute().parents if path.exists())
     if not parent.is_dir():
         raise UserError(
-            f"--output '{output}' cannot be made, since '{parent}' is a file; give "
+            f"{name} '{output}' cannot be made, since '{parent}' is a file; give "
             "another folder."
         )
 

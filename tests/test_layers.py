@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = {
     "mmkeras": "errors schema names console s3 full_disk files path_patterns config "
-    "environment cli layers reports modalities data models export evaluation "
+    "environment cli layers modalities reports data models export evaluation "
     "explanation training experiments estimators",
     "pipeline": "settings fingerprint components graph runtime compiler local kubeflow",
     "serving.client": "",

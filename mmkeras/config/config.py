@@ -26,6 +26,9 @@ from mmkeras.schema import MODALITIES
 class Config:
     """All settings of a run.
 
+    The constructor applies no preset: `Config(preset="gated")` has only its name. Use
+    `mmkeras.presets["gated"]()`, and `dataclasses.replace` for changes.
+
     Attributes:
         preset: Name of the preset that supplies the defaults.
         seed: Seed of the split, the weights, the row order and the augmentation.

@@ -26,6 +26,8 @@ _METAVARS = {int: "INT", float: "FLOAT", bool: "{true,false}", str: "TEXT"}
 _SHORT = {"on_bad_row": ("on-bad-row",), "table.label": ("label",)}
 # Other words for columns of the table.
 _SYNONYMS = {"target": "label", "class": "label", "y": "label", "img": "image"}
+# Settings that are names with commas between, or a list of names.
+_LISTS = {f"table.{name}" for name in (*TYPES, "ignore", "label", "modalities")}
 # Settings of the table that name columns.
 _COLUMNS = {*TYPES, "label", "id_column", "split_column", "group_column"}
 _ALIASES = {f"table.{old}": f"table.{new}" for old, new in ALIASES.items()}
@@ -243,6 +245,8 @@ class Parser(argparse.ArgumentParser):
             for key, member in read_group(name, value, hint).items():
                 self._set(values, f"{name}.{key}", member)
         elif flag:
+            if name in _LISTS and isinstance(value, list | tuple):
+                value = ",".join(map(str, value))
             values[name] = convert(flag.label, flag.hint, value)
         elif mapping:
             entry = convert(name, get_args(mapping.hint)[1], value)

@@ -36,6 +36,7 @@ def convert(name: str, hint: Any, value: Any) -> Any:
     Raises:
         UserError: The value has another type, or is none of the choices.
     """
+    value = _without_numpy(value)
     if hint is Any:
         return parse_text(value)
     if get_origin(hint) in (Union, UnionType):
@@ -73,6 +74,13 @@ def convert(name: str, hint: Any, value: Any) -> Any:
         return hint(parsed)
     except OverflowError:  # an int beyond all floats
         raise _wrong_type(name, hint, value) from None
+
+
+def _without_numpy(value: Any) -> Any:
+    """Returns scalars of NumPy as Python's, also in mappings."""
+    if isinstance(value, dict):
+        return {name: _without_numpy(member) for name, member in value.items()}
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def describe(value: Any) -> str:

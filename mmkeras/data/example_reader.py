@@ -55,10 +55,18 @@ class RowContent:
 class RowReader:
     """Thread-safe reader that checks the cells of rows."""
 
-    def __init__(self, folder: str | Path, config: Config):
-        """Sets the base folder of relative paths, and the columns to read."""
+    def __init__(
+        self,
+        folder: str | Path,
+        config: Config,
+        columns: Mapping[str, Column] | None = None,
+    ):
+        """Sets the base folder of relative paths, and the columns to read.
+
+        `columns` are those of `config`; None builds them anew, with new decoders.
+        """
         self.config = config
-        self.columns = {column.name: column for column in build_columns(config)}
+        self.columns = dict(columns or {c.name: c for c in build_columns(config)})
         self.files = FileReader(folder, config.table.max_file_mb)
 
     def read(self, row: Row) -> RowContent:
@@ -103,24 +111,31 @@ def read_all(
             yield futures.popleft().result()
 
 
-def unlabeled_rows(table: Path, config: Config) -> tuple[RowReader, Iterator[Row]]:
+def unlabeled_rows(
+    table: Path, config: Config, columns: Mapping[str, Column] | None = None
+) -> tuple[RowReader, Iterator[Row]]:
     """Opens a table for a trained model; returns the reader and the rows.
 
-    Labels are optional; `config` is the model's.
+    Labels are optional; `config` is the model's, `columns` as for `RowReader`.
 
     Raises:
         UserError: The table lacks columns of the model, or cannot be read.
     """
     folder = open_table(table, cache_dir=config.table.cache_dir or None).folder
-    reader = RowReader(folder, config)
+    reader = RowReader(folder, config, columns)
     check_columns(table, list(reader.columns))
     rows = iter_rows(table, config.table, list(reader.columns), labeled=False)
     return reader, rows
 
 
-def read_batches(table: Path, config: Config, rows: int) -> Iterator[list[RowContent]]:
+def read_batches(
+    table: Path,
+    config: Config,
+    rows: int,
+    columns: Mapping[str, Column] | None = None,
+) -> Iterator[list[RowContent]]:
     """Reads the rows of `unlabeled_rows` in threads, in batches of `rows`."""
-    reader, table_rows = unlabeled_rows(table, config)
+    reader, table_rows = unlabeled_rows(table, config, columns)
     contents = read_all(table_rows, reader, config.table.workers)
     while batch := list(islice(contents, rows)):
         yield batch

@@ -8,12 +8,12 @@ from sklearn.base import ClassifierMixin
 
 from mmkeras.errors import UserError
 from mmkeras.estimators.estimator import Estimator
-from mmkeras.estimators.training_table import label_cells
+from mmkeras.estimators.labels import LabelForm
 from mmkeras.evaluation.metrics import correct_rows
 from mmkeras.modalities.preprocessing_state import MULTILABEL, target
 from mmkeras.schema import LABEL, LABEL_SEPARATOR, PROBABILITIES, STATUS
 
-Labels: TypeAlias = np.ndarray | list[list[str]]
+Labels: TypeAlias = np.ndarray | list[list[Any]]
 
 
 class MultimodalClassifier(ClassifierMixin, Estimator):
@@ -22,8 +22,8 @@ class MultimodalClassifier(ClassifierMixin, Estimator):
     Tables, arguments and attributes are those of `Estimator`.
 
     Attributes:
-        classes_: (C,) classes in the order of the probabilities; str, or of the type
-            of the labels if `fit` received them as an array.
+        classes_: (C,) classes in the order of the probabilities, of the type of the
+            labels: str, int, float or bool. Those of a file are str.
 
     Example:
         clf = MultimodalClassifier(preset="small-concat", epochs=20, path="runs/a")
@@ -31,15 +31,12 @@ class MultimodalClassifier(ClassifierMixin, Estimator):
         clf.predict(df), clf.predict_proba(df), clf.evaluate(df)
     """
 
-    def _set_labels(self, labels: Any) -> None:
-        names, values = self.trained_model.state.classes, {}
-        if labels is not None:
-            pairs = zip(label_cells(labels), labels, strict=True)
-            values = {cell: label for cell, label in pairs if isinstance(cell, str)}
-        if set(values) != set(names):  # several labels per row, or joined ones
-            values = {name: name for name in names}
-        kind = object if any(isinstance(x, str) for x in values.values()) else None
-        self.classes_ = np.array([values[name] for name in names], kind)
+    _tasks = ("auto", "binary", "multiclass", "multilabel")
+    _other = "MultimodalRegressor"
+
+    def _set_labels(self, form: LabelForm) -> None:
+        self._indicators = form.indicators
+        self.classes_ = form.convert(self.trained_model.state.classes)
 
     def predict(
         self, table: Any, return_status: bool = False
@@ -47,18 +44,24 @@ class MultimodalClassifier(ClassifierMixin, Estimator):
         """Returns the class of each row (N,), of the type of `classes_`.
 
         If rows have several labels it is a list of the labels of each row, which may
-        be empty. With `return_status` it is a pair with the result of `status`.
+        be empty; or a matrix of 0 and 1, (N, columns), if `fit` received one. With
+        `return_status` it is a pair with the result of `status`.
 
         Raises:
             UserError: The table lacks columns of the model, or cannot be read.
         """
         _, outputs = self._outputs(table, LABEL, STATUS)
-        names = [label.decode() for label in outputs[LABEL]]
+        cells = [label.decode() for label in outputs[LABEL]]
         state = self.trained_model.state
-        if state.task == MULTILABEL:
-            result = [name.split(LABEL_SEPARATOR) if name else [] for name in names]
+        rows = [cell.split(LABEL_SEPARATOR) if cell else [] for cell in cells]
+        if self._indicators:
+            flags = [[name in row for name in self._indicators] for row in rows]
+            result = np.array(flags, int).reshape(-1, len(self._indicators))
+        elif state.task == MULTILABEL:
+            labels = dict(zip(state.classes, self.classes_.tolist(), strict=True))
+            result = [[labels[name] for name in row] for row in rows]
         else:
-            result = self.classes_[[state.classes.index(name) for name in names]]
+            result = self.classes_[[state.classes.index(cell) for cell in cells]]
         return (result, list(map(str, outputs[STATUS]))) if return_status else result
 
     def predict_proba(self, table: Any) -> np.ndarray:

@@ -8,7 +8,10 @@ from sklearn.base import BaseEstimator
 
 from mmkeras.cli import build_config
 from mmkeras.config import Config
+from mmkeras.config.validation import AUTO
 from mmkeras.errors import UserError
+from mmkeras.estimators.arguments import check_encoders, check_path, check_settings
+from mmkeras.modalities.columns import build_columns
 
 _NAMED = ("preset", "path", "settings", "encoders")  # parameters that are no settings
 
@@ -17,6 +20,8 @@ class ConfiguredEstimator(BaseEstimator):
     """Estimator whose parameters are the settings of mmkeras, checked at once."""
 
     _task: dict[str, str] = {}  # settings that the class determines
+    _tasks: tuple[str, ...]  # that it can train, and the class for all others
+    _other: str
 
     def __init__(
         self,
@@ -46,6 +51,8 @@ class ConfiguredEstimator(BaseEstimator):
         """
         self.preset, self.path, self.settings = preset, path, settings
         self.encoders, self._more = encoders, more
+        check_path(path)
+        check_encoders(encoders)
         self.build_config()
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -58,7 +65,9 @@ class ConfiguredEstimator(BaseEstimator):
         Raises:
             UserError: As the constructor.
         """
-        self.__init__(**{**self.get_params(), **params})
+        params = {**self.get_params(), **params}
+        type(self)(**params)  # before anything changes
+        self.__init__(**params)
         return self
 
     def build_config(self, **values: Any) -> Config:
@@ -67,8 +76,10 @@ class ConfiguredEstimator(BaseEstimator):
         Raises:
             UserError: As the constructor.
         """
-        settings, defaults = self.settings or {}, None
+        check_settings(self.settings)
+        settings, defaults, task = self.settings or {}, None, self._task
         if isinstance(settings, Config):
+            task = task if settings.task == AUTO else {}
             settings, defaults = {}, settings
             if self.preset is not None:
                 raise UserError(
@@ -77,5 +88,13 @@ class ConfiguredEstimator(BaseEstimator):
                 )
         more = {name.replace("__", "."): value for name, value in self._more.items()}
         preset = {} if self.preset is None else {"preset": self.preset}
-        values = {**preset, **settings, **self._task, **more, **values}
-        return build_config(values, defaults)
+        values = {**preset, **task, **settings, **more, **values}
+        config = build_config(values, defaults)
+        if config.task not in self._tasks:
+            raise UserError(
+                f"task={config.task} is not for {type(self).__name__}. Use "
+                f"{self._other}, or leave it out."
+            )
+        if config.columns:
+            build_columns(config)  # checks their types and settings
+        return config

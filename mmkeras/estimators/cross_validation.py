@@ -5,7 +5,10 @@ from typing import Any
 
 from sklearn.base import clone
 
+from mmkeras.config.validation import check
+from mmkeras.config.values import convert
 from mmkeras.errors import UserError
+from mmkeras.estimators.arguments import check_path
 from mmkeras.estimators.estimator import Estimator
 from mmkeras.experiments.cross_validation import summarize
 from mmkeras.files import read_json
@@ -37,6 +40,9 @@ def cross_validate(
         result = mmkeras.cross_validate(clf, df, label="adopted", folds=3)
         result["metrics"]["accuracy"]["mean"]
     """
+    check_path(path)
+    folds = convert("folds", int, folds)
+    check(folds >= 2, "folds", folds, "at least 2")
     if estimator.path is not None:
         raise UserError(
             f"path='{estimator.path}' is one run folder, and each fold needs its own. "

@@ -2,29 +2,35 @@
 
 import json
 import shutil
-import weakref
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, get_type_hints
 
 import keras
 import numpy as np
 
+from mmkeras.config import Config
+from mmkeras.config.validation import check
+from mmkeras.config.values import convert
 from mmkeras.console import output, say
 from mmkeras.data.example_reader import RowContent
 from mmkeras.environment.extras import check_extras
 from mmkeras.errors import UserError
+from mmkeras.estimators.arguments import callback_list, check_path
 from mmkeras.estimators.configured_estimator import ConfiguredEstimator
 from mmkeras.estimators.explanations import Explanations
+from mmkeras.estimators.labels import LabelForm, label_form, named_columns
+from mmkeras.estimators.not_fitted import NotFittedError
 from mmkeras.estimators.row_predictions import (
     RowWarnings,
     explain_table,
     predict_table,
 )
 from mmkeras.estimators.table_evaluation import evaluate_table
+from mmkeras.estimators.temporary_run import TemporaryRun
 from mmkeras.estimators.training_table import (
     open_in_memory,
     training_table,
@@ -32,7 +38,13 @@ from mmkeras.estimators.training_table import (
 )
 from mmkeras.experiments.cross_validation import check_no_folds
 from mmkeras.export.inference import Predictor, TrainedModel, load_trained
-from mmkeras.files import atomic_folder, latest_version, read_json
+from mmkeras.export.run_manifest import write_manifest
+from mmkeras.files import (
+    atomic_folder,
+    check_output_folder,
+    latest_version,
+    read_json,
+)
 from mmkeras.reports.summary import metric_lines, run_summary
 from mmkeras.schema import (
     EMBEDDING,
@@ -40,6 +52,7 @@ from mmkeras.schema import (
     HISTORY_FILE,
     METRICS_FILE,
     REPORT_FILE,
+    SPLITS,
     STATUS,
     TEST,
 )
@@ -61,6 +74,8 @@ class Estimator(ConfiguredEstimator):
         config_: Settings with which the model was trained.
         history_: One dictionary of metrics per epoch.
         warnings_: Warnings of the last table that was read.
+        feature_names_in_: Columns that the model reads, in its order.
+        n_features_in_: Number of these.
     """
 
     def fit(
@@ -69,7 +84,7 @@ class Estimator(ConfiguredEstimator):
         label: Any = None,
         *,
         validation_data: Any = None,
-        callbacks: Sequence[keras.callbacks.Callback] = (),
+        callbacks: keras.callbacks.Callback | Sequence[keras.callbacks.Callback] = (),
         verbose: bool = False,
     ) -> "Estimator":
         """Trains, evaluates and exports a model, or resumes the run of `path`.
@@ -77,8 +92,9 @@ class Estimator(ConfiguredEstimator):
         Args:
             table: Rows for training, validation and test, divided by their column
                 "split", else at random.
-            label: Name of the label column; or one label per row, as scikit-learn's y.
-            validation_data: Another table, or a pair (table, labels).
+            label: Name of the label column, or of several of 0 and 1; or scikit-learn's
+                y: a label or a list of labels per row, or a matrix of 0 and 1.
+            validation_data: Another table with labels, or a pair (table, labels).
             callbacks: Callbacks for `keras.Model.fit`.
             verbose: Whether to print what `python -m mmkeras.train` prints.
 
@@ -88,48 +104,60 @@ class Estimator(ConfiguredEstimator):
         Example:
             MultimodalClassifier("small-concat").fit(df, "adopted", verbose=True)
         """
-        values, labels = {}, label
-        if isinstance(label, str):
-            values, labels = {"table.label": label}, None
-        config = self.build_config(**values)
+        names, callbacks = named_columns(table, label), callback_list(callbacks)
+        labels = label if names is None else None
+        config = self.build_config(**({"table.label": names} if names else {}))
         check_extras(config)
+        form = label_form(table, config.table.label, labels)
         table = training_table(table, labels, validation_data, config.table)
-        folder = Path(self.path or self._new_folder())
-        if self.path is None and not config.table.cache_dir:
-            cache_dir = str(folder.with_name("cache"))
-            config = replace(config, table=replace(config.table, cache_dir=cache_dir))
+        temporary_run = None if self.path else TemporaryRun()
+        folder = Path(self.path) if self.path else temporary_run.path
+        config = self._with_cache(config, temporary_run)
         check_no_folds(folder)
         with restored_state(), output(verbose):  # a new Keras model draws seeds
             with opened_run(folder, config, table) as is_finished:
                 if not is_finished:
                     train(folder, config, table, callbacks, self.encoders)
+                    write_manifest(folder, labels=asdict(form))
             say(run_summary(folder))
-            return self.attach(folder, load_trained(folder), labels)
+            trained_model = load_trained(folder)
+        self._temporary_run = temporary_run  # removes that of an earlier fit
+        return self.attach(folder, trained_model, form)
 
-    def _new_folder(self) -> Path:
-        """Returns a run folder in a temporary one; removes that of an earlier fit."""
-        if finalizer := self.__dict__.pop("_finalizer", None):
-            finalizer()
-        folder = mkdtemp(prefix="mmkeras-")
-        self._finalizer = weakref.finalize(self, shutil.rmtree, folder, True)
-        return Path(folder) / "run"
+    def _with_cache(self, config: Config, temporary_run: TemporaryRun | None) -> Config:
+        if temporary_run is None or self.build_config().table.cache_dir:
+            return config
+        return temporary_run.with_cache(config)
 
     def attach(
-        self, folder: Path, trained_model: TrainedModel, labels: Any = None
+        self, folder: Path, trained_model: TrainedModel, form: LabelForm
     ) -> "Estimator":
-        """Sets the model of a run folder; `labels` are those that `fit` received."""
+        """Sets the model of a run folder; `form` is that of the labels."""
         self.__dict__.pop("_predictor", None)
         self._trained_model, self.folder_ = trained_model, folder
         self.config_ = trained_model.config
+        self.feature_names_in_ = np.array(list(self.config_.columns), object)
+        self.n_features_in_ = len(self.feature_names_in_)
         path = self.folder_ / HISTORY_FILE
         self.history_ = json.loads(path.read_text()) if path.exists() else []
         has_metrics = (self.folder_ / METRICS_FILE).exists()
         self.warnings_ = self._metrics()["warnings"] if has_metrics else []
-        self._set_labels(labels)
+        self._set_labels(form)
         return self
 
-    def _set_labels(self, labels: Any) -> None:
-        """Sets what depends on the labels as they were given to `fit`."""
+    def _set_labels(self, form: LabelForm) -> None:
+        """Sets what depends on the form of the labels."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns the state without the model, which is in the run folder."""
+        names = ("_predictor", "_trained_model")
+        return {k: v for k, v in super().__getstate__().items() if k not in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if temporary_run := self.__dict__.get("_temporary_run"):
+            self.folder_ = temporary_run.path
+            self.config_ = self._with_cache(self.config_, temporary_run)
 
     def _labeled(self, table: Any, label: Any) -> Any:
         """Returns the table with labels, if they are given apart from it."""
@@ -139,8 +167,8 @@ class Estimator(ConfiguredEstimator):
         return with_labels(table, label, settings)
 
     def _check_fitted(self) -> None:
-        if "_trained_model" not in self.__dict__:
-            raise UserError(
+        if "folder_" not in self.__dict__:
+            raise NotFittedError(
                 f"This {type(self).__name__} is not fitted. Call fit, or load a run by "
                 "mmkeras.load."
             )
@@ -149,6 +177,10 @@ class Estimator(ConfiguredEstimator):
     def trained_model(self) -> TrainedModel:
         """Keras model and preprocessing."""
         self._check_fitted()
+        if "_trained_model" not in self.__dict__:  # after unpickling
+            with restored_state():
+                self._trained_model = load_trained(self.folder_)
+            self._trained_model.preprocessor.config = self.config_
         return self._trained_model
 
     @property
@@ -207,7 +239,9 @@ class Estimator(ConfiguredEstimator):
         Args:
             table: Rows with labels; None is the test rows of the run.
             label: One label per row, unless the table has them.
-            split: Split to use; all rows if the table has no split column.
+            split: Split to use, of the run if this is the table that `fit` received,
+                so that no training rows are evaluated; else of the table's split
+                column, without which all rows are used.
             on_bad_row: What to do about unreadable rows, as for training.
             path: New folder for metrics.json, report.html and predictions.csv.
 
@@ -218,6 +252,11 @@ class Estimator(ConfiguredEstimator):
         model = self.trained_model
         if table is None:
             return self._metrics()["metrics"]
+        convert("split", Literal[SPLITS], split)
+        convert("on_bad_row", get_type_hints(Config)["on_bad_row"], on_bad_row)
+        check_path(path)
+        if path is not None:
+            check_output_folder(Path(path), "path")
         table = self._labeled(table, label)
         with TemporaryDirectory() as tmp_folder, restored_state(), output(verbose):
             folder = Path(path or tmp_folder)
@@ -233,7 +272,12 @@ class Estimator(ConfiguredEstimator):
         Returns a list of `Explanation`, with `shares` of the branches and `parts`: the
         effects of words, image regions and parts of the audio. A notebook shows it as
         a page.
+
+        Raises:
+            UserError: The table lacks columns of the model, or cannot be read.
         """
+        if rows is not None:
+            check(convert("rows", int, rows) >= 0, "rows", rows, "at least 0")
         warnings = RowWarnings()
         with restored_state(), output(verbose=False):
             pairs = list(explain_table(self.trained_model, table, rows, warnings))
@@ -247,9 +291,12 @@ class Estimator(ConfiguredEstimator):
         Returns its path. TensorFlow Serving may poll the folder.
 
         Raises:
-            UserError: The run has no export, as its training was interrupted.
+            UserError: The run has no export, as its training was interrupted; or
+                `path` is no folder.
         """
         self._check_fitted()
+        if Path(path).exists() and not Path(path).is_dir():
+            raise UserError(f"path '{path}' is a file; give a folder.")
         source = latest_version(self.folder_ / EXPORT_DIR)
         if source is None:
             raise UserError(f"'{self.folder_}' holds no export. Call fit to finish it.")

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from mmkeras.estimators.classifier import MultimodalClassifier
+from mmkeras.estimators.labels import LabelForm
 from mmkeras.estimators.regressor import MultimodalRegressor
 from mmkeras.export.inference import load_trained
+from mmkeras.export.run_manifest import read_manifest
 from mmkeras.training.process_state import restored_state
 
 
@@ -24,4 +26,5 @@ def load(path: str | Path) -> MultimodalClassifier | MultimodalRegressor:
     is_classifier = bool(trained_model.state.classes)
     kind = MultimodalClassifier if is_classifier else MultimodalRegressor
     estimator = kind(path=path, settings=trained_model.config)
-    return estimator.attach(Path(path), trained_model)
+    form = LabelForm(**read_manifest(Path(path)).get("labels", {}))
+    return estimator.attach(Path(path), trained_model, form)

@@ -24,6 +24,8 @@ class MultimodalRegressor(RegressorMixin, Estimator):
     """
 
     _task = {"task": "regression"}
+    _tasks = ("regression",)
+    _other = "MultimodalClassifier"
 
     def predict(
         self, table: Any, return_status: bool = False

@@ -25,19 +25,28 @@ _BATCH_ROWS = 64
 
 
 class RowWarnings:
-    """Warnings of rows that a model has read: empty columns, files with faults."""
+    """Warnings of rows that a model has read: empty columns, cells with faults."""
 
     def __init__(self):
         self._present, self._faults = set[str](), Examples()
+        self._broken = Examples()
 
     def add(self, reads: Iterable[RowContent]) -> None:
         for read in reads:
             self._present |= read.row.present
             self._faults.add(read.faults)
+            self._broken.add(
+                f"{read.row.place}: {reason}"
+                for reason in (*read.broken.values(), read.row.problem)
+                if reason
+            )
 
     def texts(self, columns: Iterable[str]) -> list[str]:
         """Returns the warnings; `columns` are those of the model."""
-        return [*warn_absent(columns, self._present), *warn_of_faults(self._faults)]
+        texts = [*warn_absent(columns, self._present), *warn_of_faults(self._faults)]
+        if self._broken:
+            texts += [f"What cannot be read counts as absent: {self._broken}."]
+        return texts
 
 
 def predict_table(
@@ -58,7 +67,7 @@ def predict_table(
     """
     rows = 0
     with progress(desc="Predicting", unit="row") as bar:
-        for batch in read_batches(table, config, _BATCH_ROWS):
+        for batch in read_batches(table, config, _BATCH_ROWS, predictor.columns):
             warnings.add(batch)
             outputs = predictor(batch_data(predictor.columns, batch))
             outputs[STATUS] = [
@@ -79,7 +88,8 @@ def explain_table(
 
     Arguments and errors are those of `predict_table`.
     """
-    reader, table_rows = unlabeled_rows(table, trained_model.config)
+    config, columns = trained_model.config, trained_model.preprocessor.columns
+    reader, table_rows = unlabeled_rows(table, config, columns)
     explainer = Explainer(trained_model)
     reads = map(reader.read, islice(table_rows, rows))
     for read in progress(reads, "Explaining", total=rows, leave=False):

@@ -1,17 +1,19 @@
 """Tables in memory with labels and validation rows that are given apart from them."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import chain
 from typing import Any
 
 from mmkeras.config import TableConfig
+from mmkeras.data.table import label_columns
 from mmkeras.data.tables import Cell, Table, open_table
 from mmkeras.data.tables.cells import to_cell
 from mmkeras.data.tables.table import hash_records
 from mmkeras.errors import UserError
+from mmkeras.estimators.labels import row_labels
 from mmkeras.modalities.file import Unreadable
 from mmkeras.names import clean_name
 from mmkeras.schema import TRAIN, VAL
@@ -24,7 +26,7 @@ def training_table(
 
     Args:
         table: Anything that `open_table` takes.
-        labels: One label per row, or None if the table has them.
+        labels: Labels as `row_labels` takes them, or None if the table has them.
         validation: Another table, or a pair (table, labels). Its rows get the split
             val, and those of `table` without a split get train.
 
@@ -36,12 +38,32 @@ def training_table(
         table = with_labels(table, labels, config)
     if validation is None:
         return open_in_memory(table)
-    if isinstance(validation, tuple):
-        validation = with_labels(*validation, config)
-    return _with_validation(open_table(table), open_table(validation), config)
+    validation = _validation_table(validation, config)
+    return _with_validation(open_table(table), validation, config)
 
 
-def with_labels(table: Any, labels: Iterable[Any], config: TableConfig) -> Table:
+def _validation_table(validation: Any, config: TableConfig) -> Table:
+    """Returns the validation rows with their labels."""
+    is_rows = isinstance(validation, list)
+    is_rows = is_rows and all(isinstance(part, Mapping) for part in validation)
+    if isinstance(validation, list | tuple) and not is_rows:
+        if len(validation) != 2:
+            raise UserError(
+                f"validation_data is a {type(validation).__name__} of "
+                f"{len(validation)}. Give a pair (table, labels), or a table."
+            )
+        return with_labels(*validation, config)
+    table = open_table(validation)
+    for name in label_columns(config, table.columns):
+        if name not in table.columns:
+            raise UserError(
+                f"validation_data has no label column '{name}'. Give it, or a pair "
+                "(table, labels)."
+            )
+    return table
+
+
+def with_labels(table: Any, labels: Any, config: TableConfig) -> Table:
     """Returns the table with one label per row in the label column of the settings.
 
     Raises:
@@ -81,14 +103,14 @@ def open_in_memory(table: Any) -> Any:
     return table if is_path else open_table(table)
 
 
-def label_cells(labels: Iterable[Any]) -> list[Cell]:
+def label_cells(labels: Any) -> list[Cell]:
     """Returns labels as cells of a table; a list of labels is one cell.
 
     Raises:
         UserError: A label is of a type that no cell has.
     """
     try:
-        return [to_cell(label) for label in labels]
+        return [to_cell(label) for label in row_labels(labels)]
     except Unreadable as error:
         raise UserError(f"A label {error}. Give text or numbers.") from None
 

@@ -23,11 +23,21 @@ def check_encoders(encoders: Mapping[str, Any], branches: Collection[str]) -> No
         if name not in branches:
             hint = did_you_mean(name, list(branches))
             raise UserError(f"encoders has '{name}', which is no branch.{hint}")
-        if not callable(encoder):
-            raise UserError(
-                f"encoders['{name}'] is of type {type(encoder).__name__}. Give a "
-                "keras.Model, or a function from the shape of a row to one."
-            )
+        check_encoder(name, encoder)
+
+
+def check_encoder(name: str, encoder: Any) -> None:
+    """Checks the type of an encoder.
+
+    Raises:
+        UserError: It is neither a model nor a function.
+    """
+    is_layer = isinstance(encoder, keras.Layer) and not isinstance(encoder, keras.Model)
+    if is_layer or not callable(encoder):
+        raise UserError(
+            f"encoders['{name}'] is of type {type(encoder).__name__}. Give a "
+            "keras.Model, or a function from the shape of a row to one."
+        )
 
 
 def apply_encoder(

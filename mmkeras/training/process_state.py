@@ -1,6 +1,8 @@
 """Process-wide state that training sets, and that it leaves as it was."""
 
+import logging
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock, RLock
@@ -56,13 +58,14 @@ def errors_only() -> Iterator[None]:
 def restored_state() -> Iterator[None]:
     """Restores seeds and determinism after a block, in which errors are logged only.
 
+    So are warnings' filters, and what TensorFlow's export does to Python's logging.
     One thread at a time is in such a block; others wait.
 
     Example:
         with restored_state():
             set_seeds(1)
     """
-    with _LOCK, errors_only():
+    with _LOCK, errors_only(), _restored_logging(), warnings.catch_warnings():
         eager = context.context()
         python, numpy = random.getstate(), np.random.get_state()
         seed, generator = eager._seed, getattr(eager, "_rng", None)  # of eager ops
@@ -77,3 +80,16 @@ def restored_state() -> Iterator[None]:
                 eager._rng = generator  # goes on where it was
             np.random.set_state(numpy)
             random.setstate(python)
+
+
+@contextmanager
+def _restored_logging() -> Iterator[None]:
+    """Restores the handlers of the root logger and the level of absl's."""
+    absl = logging.getLogger("absl")
+    level, handlers = absl.level, list(logging.root.handlers)
+    try:
+        yield
+    finally:
+        absl.setLevel(level)
+        for handler in set(logging.root.handlers) - set(handlers):
+            logging.root.removeHandler(handler)

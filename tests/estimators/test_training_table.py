@@ -60,6 +60,10 @@ def test_validation_rows_get_their_split_and_lines_of_their_own():
         (list("xxxx"), None, "3 rows, and there are 4 labels"),
         ([object()] * 3, None, "A label is of type object"),
         (None, (ROWS, ["x"]), "3 rows, and there are 1 labels"),
+        (None, (ROWS,), "a tuple of 1. Give a pair"),
+        (None, (ROWS, ["x"], ["y"]), "a tuple of 3. Give a pair"),
+        (None, [ROWS, ["x"]], "3 rows, and there are 1 labels"),
+        (list("xyz"), ROWS, "no label column 'label'. Give it, or a pair"),
         (None, "other/rows.csv", "in 'other', and the training rows in '.'"),
     ],
 )
@@ -68,7 +72,7 @@ def test_labels_and_tables_that_do_not_fit_are_refused(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "rows.csv").write_text("text\nd\n")
+    (tmp_path / "other" / "rows.csv").write_text("text,label\nd,x\n")
     with pytest.raises(UserError, match=message):
         training_table(ROWS, labels, validation, TableConfig())
 

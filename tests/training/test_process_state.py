@@ -1,5 +1,6 @@
 import logging
 import random
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -74,3 +75,13 @@ def test_determinism_is_on_in_the_block_only():
         with pytest.raises(RuntimeError, match="determinism"):
             tf.random.uniform([])
     tf.random.uniform([])
+
+
+def test_warning_filters_and_the_log_handlers_of_an_export_are_removed():
+    root, absl = logging.root, logging.getLogger("absl")
+    handlers, level, filters = list(root.handlers), absl.level, list(warnings.filters)
+    with restored_state():
+        root.addHandler(logging.StreamHandler())
+        absl.setLevel(level + 1)
+        warnings.simplefilter("ignore")
+    assert (root.handlers, absl.level, warnings.filters) == (handlers, level, filters)
