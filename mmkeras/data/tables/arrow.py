@@ -111,10 +111,11 @@ def class_names(features: Any = None, schema: Any = None) -> dict[str, list[str]
         features = json.loads(info).get("info", {}).get("features") or {}
     names = {}
     for column, feature in features.items():
-        feature = feature[0] if isinstance(feature, list) else feature
+        feature = feature[0] if isinstance(feature, list) and feature else feature
+        feature = feature if isinstance(feature, dict) else {}
         item = feature.get("feature", feature)
         if isinstance(item, dict) and item.get("_type") == "ClassLabel":
-            names[column] = item["names"]
+            names[column] = item.get("names") or []
     return names
 
 

@@ -102,6 +102,7 @@ def test_vectors_of_a_fixed_size_may_be_absent():
 def test_class_names_are_found_in_features(feature):
     features = {"label": feature, "text": {"dtype": "string", "_type": "Value"}}
     features["boxes"] = {"x": {"dtype": "int64", "_type": "Value"}}
+    features |= {"none": None, "empty": [], "kind": "string"}
     assert class_names(features) == {"label": ["a"]}
     assert class_names(schema=pa.schema({"label": pa.int64()})) == {}
 
