@@ -154,7 +154,8 @@ def _edit_signatures(trained_model: TrainedModel, path: Path) -> None:
 
     TensorFlow's functions take no names with spaces or letters beyond ASCII.
     """
-    names = {c.key: c.name for c in trained_model.preprocessor.columns.values()}
+    columns = trained_model.preprocessor.columns.values()
+    names = {c.key: c.name for c in columns}
     names |= {key: name for name, key in _output_keys(trained_model).items()}
     saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     (meta_graph,) = saved_model.meta_graphs
@@ -162,15 +163,22 @@ def _edit_signatures(trained_model: TrainedModel, path: Path) -> None:
     meta_graph.signature_def[name].method_name = _METHODS[name]
     for signature in (schema.SERVING_DEFAULT, schema.EMBED):
         _rename(meta_graph.signature_def[signature], names)
-    # What Python's tf.saved_model.load makes the functions of the signatures from. A
-    # column named "class" has its key there.
-    names = {key: name for key, name in names.items() if not iskeyword(name)}
+    # What Python's tf.saved_model.load makes the functions of the signatures from.
+    names |= {c.key: argument_name(c) for c in columns}
     objects = meta_graph.object_graph_def
     for node in objects.nodes:
         if function := node.bare_concrete_function.concrete_function_name:
             _rename(node.bare_concrete_function, names)
             _rename(objects.concrete_functions[function], names)
     path.write_bytes(saved_model.SerializeToString(deterministic=True))
+
+
+def argument_name(column: Column) -> str:
+    """Returns the keyword of a column where Python calls a loaded signature.
+
+    It is the column's name, but "class_column" for a column named "class".
+    """
+    return column.key if iskeyword(column.name) else column.name
 
 
 def _rename(message: Message, names: Mapping[str, str]) -> None:

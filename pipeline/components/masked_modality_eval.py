@@ -19,6 +19,7 @@ from tensorflow_model_analysis.extractors import slice_key_extractor
 from mmkeras.config import Config
 from mmkeras.data.input_pipeline import is_present
 from mmkeras.export.inference import load_settings
+from mmkeras.export.saved_model import argument_name
 from mmkeras.modalities.columns import build_columns
 from mmkeras.modalities.preprocessing_state import PreprocessingState, target
 from mmkeras.modalities.preprocessor import column_feature
@@ -166,7 +167,7 @@ class PredictRows(beam.DoFn):
             # A column of the baseline may have another type now.
             if column.name in self._hidden[hidden] or values.dtype != absent.dtype:
                 values = tf.fill(tf.shape(values), absent)
-            inputs[column.key] = values
+            inputs[argument_name(column)] = values
         prediction = self._serve[name](**inputs)
         scores = prediction[PROBABILITIES].numpy().astype("float64")
         scores = np.pad(scores, [(0, 0), (0, 1)])[:, self._classes_of[name]]

@@ -15,7 +15,7 @@ from tfx.utils import io_utils
 from mmkeras.data.dataset import with_columns
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
-from mmkeras.export.saved_model import export
+from mmkeras.export.saved_model import argument_name, export
 from mmkeras.export.verification import read_rows
 from pipeline.components import artifacts, data_gate, media_statistics
 from pipeline.components.masked_modality_eval import PredictRows, exported_settings
@@ -24,9 +24,9 @@ from tests.pipeline import executor_harness
 from tests.preset_models import new_model
 
 MEDIA = ["title", "my notes", "photo", "sound"]  # that are branches
-COLUMNS = [*MEDIA, "price", "shop"]
+COLUMNS = [*MEDIA, "price", "class"]
 TYPES = {"text": "title,my notes", "image": "photo", "audio": "sound"}
-TYPES |= {"numeric": "price", "category": "shop"}
+TYPES |= {"numeric": "price", "category": "class"}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def table(tmp_path_factory):
     for i, row in enumerate(rows):
         row["title"], row["photo"] = row.pop("text"), row.pop("image")
         row["sound"], row["my notes"] = row.pop("audio"), f"note {i % 3}" * (i % 5 > 0)
-        row["price"], row["shop"] = f"{i % 7}.{i}", "" if i == 39 else f"New {i % 2}"
+        row["price"], row["class"] = f"{i % 7}.{i}", "" if i == 39 else f"New {i % 2}"
     rows[39]["price"] = ""
     path = tmp_path_factory.mktemp("columns") / "data" / "data.csv"
     return table_factory.write_table(path, rows)
@@ -72,9 +72,9 @@ def test_each_column_has_its_presence_in_the_schema(schema):
     features = {feature.name: feature for feature in proto.feature}
     minimum = {name: features[name].presence.min_fraction for name in COLUMNS}
     expected = dict.fromkeys(COLUMNS, 0.8) | {"my notes": 0.55}  # in 6 of 8 val rows
-    assert minimum == expected | {"price": 0.675, "shop": 0.675}  # in 7 of 8 test rows
+    assert minimum == expected | {"price": 0.675, "class": 0.675}  # in 7 of 8 test rows
     assert features["price"].type == schema_pb2.FLOAT
-    assert features["shop"].type == schema_pb2.BYTES
+    assert features["class"].type == schema_pb2.BYTES
     media = {n for n, f in features.items() if f.HasField("image_domain")}
     assert media == {"photo", "sound"}
 
@@ -107,14 +107,14 @@ def test_the_rows_pass_the_gate_with_statistics_of_each_column(
 def test_the_state_is_that_of_the_train_program(state, table, config):
     dataset = ingest(table, config)
     expected = fit_preprocessing(dataset, with_columns(config, dataset))
-    branches = {name: (name,) for name in MEDIA} | {"tabular": ("price", "shop")}
+    branches = {name: (name,) for name in MEDIA} | {"tabular": ("price", "class")}
     assert state.branches == expected.branches == branches
     columns = asdict(state)["columns"]
     for name, column in expected.columns.items():
         for key in column.keys() & {"mean", "deviation"}:
             assert columns[name].pop(key) == pytest.approx(column.pop(key), rel=1e-6)
     assert columns == expected.columns
-    assert state.columns["shop"]["categories"] == ["New 0", "New 1"]
+    assert state.columns["class"]["categories"] == ["New 0", "New 1"]
 
 
 def test_an_evaluation_masks_each_branch(table, config, tmp_path):
@@ -137,11 +137,11 @@ def test_an_evaluation_masks_each_branch(table, config, tmp_path):
     present = {row["present"].item() for row in slices if "present" in row}
     media = "title+my notes+photo+sound"
     assert present == {f"{media}+tabular", media, "title+photo+sound+tabular"}
-    keys = {column.key: column for column in columns.values()}
+    arguments = {argument_name(column): column for column in columns.values()}
     for names, inputs in zip(state.branches.values(), calls[1:], strict=True):
         empty = [
-            keys[key].name
+            arguments[key].name
             for key, values in inputs.items()
-            if all(map(keys[key].is_absent, values.numpy().tolist()))
+            if all(map(arguments[key].is_absent, values.numpy().tolist()))
         ]
         assert empty == list(names)
