@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from mmkeras.modalities.tabular.numeric import AmbiguousNumber, parse_number
 from mmkeras.schema import LABEL_SEPARATOR
 
 MAX_NUMBERS = 20  # different numbers that can be classes without a question
+_NUMBERS = 0.9  # of the labels, so that there is a question
 _STRATA, _ROWS_PER_STRATUM = 10, 5
 
 
@@ -70,26 +72,30 @@ def check_task(rows: Sequence[Row], task: str) -> None:
             f"{format_names(sorted(labels))}. Correct the labels, or train with --task "
             "multiclass."
         )
-    if task == AUTO and _may_be_numbers(rows):
-        fraction = next(label for label in sorted(labels) if not _is_whole(label))
+    numbers = _numbers(rows) if task == AUTO else {}
+    if len(numbers) > MAX_NUMBERS and not all(numbers.values()):
+        fraction = next(label for label in sorted(numbers) if not numbers[label])
         raise UserError(
-            f"The labels are {len(labels)} different numbers, such as {fraction}. "
+            f"The labels are {len(numbers)} different numbers, such as {fraction}. "
             "Train on their values with --task regression, or on one class per number "
             "with --task multiclass."
         )
 
 
-def _may_be_numbers(rows) -> bool:
-    """Whether labels are more than `MAX_NUMBERS` numbers, and not all are integers."""
+def _numbers(rows) -> dict[str, bool]:
+    """Returns the labels that are numbers, and whether each is an integer.
+
+    None of them if rows have several labels, or if over a tenth of the labels, such as
+    "NA", are no numbers.
+    """
     if any(len(row.labels) != 1 for row in rows):
-        return False
+        return {}
     labels = {label for row in rows for label in row.labels}
-    if len(labels) <= MAX_NUMBERS:
-        return False
-    try:
-        return not all([_is_whole(label) for label in labels])
-    except Unreadable:
-        return False
+    numbers = {}
+    for label in labels:
+        with suppress(Unreadable):
+            numbers[label] = _is_whole(label)
+    return numbers if len(numbers) >= _NUMBERS * len(labels) else {}
 
 
 def _is_whole(label: str) -> bool:

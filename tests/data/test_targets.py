@@ -76,13 +76,19 @@ def test_many_numbers_with_a_decimal_comma_are_a_question_too(digits):
         check_task(rows_of(*cells), "auto")
 
 
+@pytest.mark.parametrize("others", [["nan"], ["?", "n/a", "unknown"]])
+def test_a_few_words_do_not_hide_that_labels_are_numbers(others):
+    cells = [*(f"{i / 2:g}" for i in range(79)), *others]
+    with pytest.raises(UserError, match="are 79 different numbers, such as 0.5"):
+        check_task(rows_of(*cells), "auto")
+
+
 @pytest.mark.parametrize(
     "cells",
     [
         [f"{i / 2:g}" for i in range(20)],  # few enough to be classes
         [str(i) for i in range(79)],  # integers are the names of classes
-        [f"{i / 2:g}" for i in range(79)] + ["other"],
-        [f"{i / 2:g}" for i in range(79)] + ["nan"],
+        [f"{i / 2:g}" for i in range(79)] + [f"kind {i}" for i in range(9)],
         [f"{i / 2:g}|x" for i in range(79)],
     ],
 )
