@@ -73,7 +73,7 @@ def find_columns(table: str | Path, config: Config) -> tuple[Config, list[Role]]
                 entries[name] = {"type": roles[name].use}
     _keep_chosen(entries, roles, config)
     if not entries:
-        raise _no_input(source, config)
+        raise _no_input(source, [roles[name] for name in cells])
     entries = {n: _with_vectors(n, e, cells[n], reader) for n, e in entries.items()}
     entries = {n: _with_items(e, cells[n], reader) for n, e in entries.items()}
     order = list(TYPES)
@@ -251,13 +251,12 @@ def _keep_chosen(entries, roles, config) -> None:
             roles[name] = Role(column=name, use="", reason="table.modalities")
 
 
-def _no_input(table, config) -> UserError:
-    names = config.table.modality_names or MODALITIES
-    lack = (
-        f"has no column {' or '.join(map(repr, names))}, and none whose type is known"
+def _no_input(table, roles) -> UserError:
+    return UserError(
+        f"{table.name} has no column that the model can use. {describe_roles(roles)} "
+        "Declare the inputs by their types, such as --table.text NAME or "
+        "--table.numeric NAME,NAME."
     )
-    remedy = f"set table.{MODALITIES[0]}"
-    return no_column(table.name, table.columns, names, lack, remedy)
 
 
 def _with_items(entry, cells, reader) -> dict[str, Any]:

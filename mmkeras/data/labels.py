@@ -1,7 +1,5 @@
 """Class names: parsing of label cells, and warnings of labels that look alike."""
 
-import ast
-import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,6 +7,7 @@ from decimal import Decimal
 from unicodedata import normalize
 
 from mmkeras.errors import shorten
+from mmkeras.modalities.items import parse_list
 from mmkeras.names import clean_name
 from mmkeras.schema import LABEL_SEPARATOR
 
@@ -56,25 +55,8 @@ def parse_labels(cell: str, join: bool) -> tuple[str, ...]:
 def split_cell(cell: str) -> list[str]:
     """Returns the labels of a cell as written."""
     parts = parse_list(cell)
-    parts = [cell] if parts is None else parts
+    parts = [cell] if parts is None else map(str, parts)
     return [label for part in parts for label in part.split(LABEL_SEPARATOR)]
-
-
-def parse_list(cell: str) -> list[str] | None:
-    """Returns the parts of a list as JSON or Python writes it; None for another cell.
-
-    Parts are texts, numbers and truth values.
-    """
-    if not (cell.strip().startswith("[") and cell.strip().endswith("]")):
-        return None
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            parts = parse(cell.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        if all(isinstance(part, str | int | float) for part in parts):
-            return [str(part) for part in parts]
-    return None
 
 
 def parse_flags(cells: Mapping[str, str]) -> tuple[tuple[str, ...], str]:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mmkeras.config import TableConfig
-from mmkeras.data.labels import parse_flags, parse_labels, parse_list
+from mmkeras.data.labels import parse_flags, parse_labels
 from mmkeras.data.tables import BadCell, Cell, Embedded, Table, open_table
-from mmkeras.data.tables.cells import NPY, npy_numbers, text_fault
+from mmkeras.data.tables.cells import text_fault
 from mmkeras.errors import UserError, format_names
 from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.items import parse_list
+from mmkeras.modalities.vector.npy import NPY, npy_numbers
 from mmkeras.names import clean_name
 from mmkeras.schema import LABEL_SEPARATOR, SPLIT_NAMES, SPLITS
 

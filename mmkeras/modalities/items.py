@@ -4,6 +4,7 @@ Their data are one value of the served input: a JSON list of base64 texts. Each 
 decoded and encoded by itself, and the encodings are averaged.
 """
 
+import ast
 import base64
 import json
 import os
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmkeras.modalities.file import find_file
+from mmkeras.modalities.vector.npy import npy_bytes
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -20,21 +22,47 @@ _START = b'["'
 
 
 def split_cell(cell: Any, folder: Any) -> tuple[str | bytes, ...]:
-    """Returns the items of a cell; a path with a semicolon that exists is one.
+    """Returns the items of a cell: paths or content.
 
-    Only that of an empty list is ().
+    A list may be written as JSON or Python writes it; one of numbers is a .npy file. A
+    path with a semicolon that exists is one item. Only an empty tuple has none.
 
     Example:
         split_cell("front.jpg; back.jpg", "data")  # ("front.jpg", "back.jpg")
     """
     if isinstance(cell, tuple):
         return tuple(item for item in cell if item)
-    if not isinstance(cell, str) or SEPARATOR not in cell:
+    if not isinstance(cell, str):
+        return (cell,)
+    if parts := parse_list(cell):
+        is_text = [isinstance(part, str) for part in parts]
+        if any(is_text):
+            return split_cell(tuple(parts), folder) if all(is_text) else (cell,)
+        return (npy_bytes(parts),)
+    if SEPARATOR not in cell:
         return (cell,)
     if os.path.exists(find_file(folder, cell)):
         return (cell,)
     items = tuple(item.strip() for item in cell.split(SEPARATOR) if item.strip())
     return items or (cell,)
+
+
+def parse_list(cell: str) -> list[str | float] | None:
+    """Returns the parts of a list as JSON or Python writes it; None for another cell.
+
+    Parts are texts, numbers and truth values.
+    """
+    text = cell.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            parts = parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if all(isinstance(part, str | int | float) for part in parts):
+            return parts
+    return None
 
 
 def pack_items(contents: Sequence[bytes]) -> bytes:

@@ -5,6 +5,7 @@ from mmkeras.config import Config, TableConfig
 from mmkeras.data.columns import Role, describe_roles, find_columns
 from mmkeras.data.tables import Embedded
 from mmkeras.errors import UserError
+from mmkeras.modalities.vector.npy import npy_bytes
 from tests.table_factory import image, tone, vector
 
 LABELS = ("a", "b")
@@ -186,7 +187,7 @@ def test_an_ignored_column_that_is_missing_is_refused(find):
 
 
 def test_a_table_without_an_input_is_refused(find):
-    with pytest.raises(UserError, match="no column 'text' or 'image' or 'audio'"):
+    with pytest.raises(UserError, match="model can use.*x: not used \\(empty\\)"):
         find({"x": repeat(""), **LABEL})
 
 
@@ -249,6 +250,35 @@ def test_numbers_categories_dates_and_places_are_recognised(find):
     expected = {"price": "numeric", "breed": "category", "born": "date"}
     assert types == {**expected, "place": "geo"}
     assert roles["breed"].reason == "3 distinct values"
+
+
+def test_a_word_among_numbers_is_no_category(find):
+    numbers = ["?", *(str(i // 2) for i in range(39))]
+    words = ["?", "-", "x", *numbers[3:]]
+    others = {"label": repeat(*LABELS, rows=40), "text": repeat("x y", rows=40)}
+    text = {"text": "text"}
+    assert find({"age": numbers, **others})[0] == {**text, "age": "numeric"}
+    assert find({"age": words, **others})[0] == text
+
+
+def test_cells_that_are_lists_are_files_texts_or_vectors():
+    vectors = [npy_bytes([0.5] * 3)] * 20
+    values = {
+        "tags": repeat(("red", "blue"), ("red",), ("green", "red")),
+        "notes": [(f"note {i}", "other") for i in range(20)],
+        "vectors": [*vectors[:15], *(npy_bytes([0.5] * i) for i in range(1, 6))],
+        "boxes": [npy_bytes([0.5] * (1 + i % 5)) for i in range(20)],
+        "written": repeat("[0.5, 1, 2]", "[0.5, 2, 1e-3]"),
+        **LABEL,
+    }
+    rows = [
+        dict(zip(values, row, strict=True))
+        for row in zip(*values.values(), strict=True)
+    ]
+    config, _ = find_columns(rows, Config())
+    types = {name: entry["type"] for name, entry in config.columns.items()}
+    expected = {"tags": "text", "notes": "text"}
+    assert types == {**expected, "vectors": "vector", "written": "vector"}
 
 
 def test_values_of_an_unknown_type_are_a_matter_of_their_column():

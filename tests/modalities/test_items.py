@@ -13,6 +13,7 @@ from mmkeras.modalities.items import (
     unpack_in_graph,
     unpack_items,
 )
+from mmkeras.modalities.vector.npy import npy_bytes
 
 
 def test_paths_have_semicolons_between_and_a_list_has_its_members(tmp_path):
@@ -21,6 +22,19 @@ def test_paths_have_semicolons_between_and_a_list_has_its_members(tmp_path):
     assert split_cell(("a.png", b"content", ""), tmp_path) == ("a.png", b"content")
     assert split_cell(b"one;two", tmp_path) == (b"one;two",)
     assert split_cell(";", tmp_path) == (";",) and split_cell("", tmp_path) == ("",)
+
+
+@pytest.mark.parametrize(
+    ("cell", "items"),
+    [
+        ('["a.png", "b;c.png"]', ("a.png", "b;c.png")),
+        (" ['a.png']", ("a.png",)),  # as pandas writes a list to CSV
+        ("[0.5, 2]", (npy_bytes([0.5, 2.0]),)),
+        *((cell, (cell,)) for cell in ('["a.png", 1]', "[]", "[a.png]")),  # none
+    ],
+)
+def test_a_list_may_be_written_as_text(cell, items, tmp_path):
+    assert split_cell(cell, tmp_path) == items
 
 
 def test_an_existing_path_with_a_semicolon_is_one_file(tmp_path):

@@ -1,6 +1,5 @@
 """Conversion of Python values to the cells of a table."""
 
-import io
 import os
 import re
 import sys
@@ -14,11 +13,11 @@ from numbers import Integral, Number, Real
 from mmkeras.errors import one_line
 from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.image.png import encode_png
+from mmkeras.modalities.vector.npy import npy_bytes
 
 # Replaces a NUL, which Python 3.10's csv refuses. Never in decoded UTF-8, and none of
 # the surrogates of undecodable bytes, U+DC80 to U+DCFF.
 NUL = "\udc00"
-NPY = b"\x93NUMPY"  # begins a .npy file
 _MAX_WHOLE = 2**53  # above it not every integer is a float
 _MAX_RATE_HZ = 10_000_000  # a header of WAV has 32 bits for the bytes per second
 _ABSENT = ("NoneType", "NAType", "NaTType")  # pandas' types are not imported
@@ -108,23 +107,6 @@ def to_cell(value: object) -> str | bytes | tuple[str | bytes, ...]:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     return _media_cell(value)
-
-
-def npy_bytes(numbers: object) -> bytes:
-    """Returns a .npy file with a vector of little-endian float32; None is NaN."""
-    import numpy as np
-
-    file = io.BytesIO()
-    vector = np.asarray(numbers, "<f4")
-    np.lib.format.write_array(file, vector, version=(1, 0), allow_pickle=False)
-    return file.getvalue()
-
-
-def npy_numbers(data: bytes) -> list[float]:
-    """Returns the numbers of a result of `npy_bytes`."""
-    import numpy as np
-
-    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False).tolist()
 
 
 def _media_cell(value):

@@ -7,9 +7,10 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
-from mmkeras.data.tables.cells import npy_bytes, to_cell
+from mmkeras.data.tables.cells import to_cell
 from mmkeras.errors import one_line
 from mmkeras.modalities.file import Unreadable
+from mmkeras.modalities.vector.npy import npy_bytes
 
 _MAX_FILES = 256  # each has a descriptor; many systems allow 1,024
 

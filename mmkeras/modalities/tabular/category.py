@@ -25,6 +25,8 @@ class Category(TabularColumn):
 
     @classmethod
     def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
+        if any(isinstance(cell, tuple) for cell in cells):
+            return ""
         names = {clean_name(cell_text(cell)) for cell in cells}
         limit = min(_MAX_DISTINCT, len(cells) // 2)
         if not 2 <= len(names) <= limit or max(map(len, names)) > _MAX_CHARACTERS:

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -70,10 +71,15 @@ def _to_float32(number: float) -> float:
 
 
 def parse_numbers(cells: Sequence[Any]) -> list[float]:
-    """Returns the numbers of a column without NaN; none if a cell is not a number."""
-    try:
-        numbers = [parse_number(cell) for cell in cells]
-    except Unreadable:
+    """Returns the numbers of a column without NaN; none if it is not one of numbers.
+
+    One of 20 cells may be no number: the row is reported when it is read.
+    """
+    numbers = []
+    for cell in cells:
+        with suppress(Unreadable):
+            numbers.append(parse_number(cell))
+    if len(cells) - len(numbers) > len(cells) // 20:
         return []
     return [number for number in numbers if not math.isnan(number)]
 

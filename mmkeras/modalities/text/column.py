@@ -34,7 +34,8 @@ class Text(BranchColumn):
 
     @classmethod
     def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
-        texts = [cell for cell in cells if isinstance(cell, str)]
+        lists = [cell if isinstance(cell, tuple) else (cell,) for cell in cells]
+        texts = [" ".join(x) for x in lists if all(isinstance(t, str) for t in x)]
         words = sum(bool(_WORDS.search(text)) for text in texts)
         return "texts of several words" if words > len(cells) / 2 else ""
 

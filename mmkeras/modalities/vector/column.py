@@ -1,5 +1,6 @@
 """Columns of precomputed vectors."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,8 +8,7 @@ from mmkeras.modalities.column import Content, FileReader, Moments
 from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.file_column import FileColumn
 from mmkeras.modalities.items import split_cell
-
-_PREFIX = b"\x93NUMPY"
+from mmkeras.modalities.vector.npy import NPY
 
 
 class Vector(FileColumn):
@@ -29,8 +29,9 @@ class Vector(FileColumn):
     @classmethod
     def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
         cells = [split_cell(cell, files.folder)[0] for cell in cells]
-        if all(isinstance(c, bytes) and c.startswith(_PREFIX) for c in cells):
-            return "vectors"
+        if all(isinstance(c, bytes) and c.startswith(NPY) for c in cells):
+            (_, count), *_ = Counter(map(len, cells)).most_common(1)
+            return "vectors" if count > len(cells) / 2 else ""
         is_path = all(isinstance(c, str) and c.strip().endswith(".npy") for c in cells)
         return "paths of .npy files" if is_path else ""
 

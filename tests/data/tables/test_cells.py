@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mmkeras.data.tables.cells import NUL, npy_bytes, text_fault, to_cell
+from mmkeras.data.tables.cells import NUL, text_fault, to_cell
 from mmkeras.modalities.file import Unreadable
 
 
@@ -196,7 +196,3 @@ def test_a_value_of_another_type_is_named(value, message):
 )
 def test_characters_that_are_no_text_are_named(cell, fault):
     assert re.search(fault, text_fault(cell)) and bool(text_fault(cell)) == bool(fault)
-
-
-def test_npy_bytes_are_a_version_1_file():
-    assert npy_bytes([1, 2])[:8] == b"\x93NUMPY\x01\x00"
