@@ -6,7 +6,7 @@ from functools import cache
 
 from mmkeras.data.tables.table import Record, Table, hash_files
 from mmkeras.errors import UserError, format_names
-from mmkeras.schema import LABEL, SPLIT, SPLIT_NAMES
+from mmkeras.schema import LABEL, LABEL_SEPARATOR, SPLIT, SPLIT_NAMES
 
 
 @cache
@@ -25,13 +25,18 @@ def open_class_folders(folder: str) -> Table | None:
 
     Raises:
         UserError: The folder has images and audio, or folders of splits and of classes
-            side by side.
+            side by side; or "|" is in the name of a class.
     """
     has_splits, note = _find_splits(folder)
     first, others = {}, 0
-    for _, _, path in _files(folder, has_splits):
+    for _, label, path in _files(folder, has_splits):
         modality = _modality(path)
         others += not modality
+        if modality and LABEL_SEPARATOR in label:
+            raise UserError(
+                f"The folder '{label}' in {folder} would be a class, and "
+                f"'{LABEL_SEPARATOR}' separates classes. Rename it."
+            )
         if modality:
             first.setdefault(modality, path)
     notes = [note] if note else []

@@ -108,3 +108,8 @@ def test_images_and_audio_are_refused(folder):
 def test_a_folder_without_classes_is_refused(folder, paths):
     with pytest.raises(UserError, match="is a folder without .* Give the path"):
         open_table(folder(*paths))
+
+
+def test_a_separator_of_classes_in_the_name_of_a_folder_is_refused(folder):
+    with pytest.raises(UserError, match=r"folder 'cat\|dog' .* separates classes"):
+        open_table(folder("cat|dog/1.png", "cow/2.png"))
