@@ -9,7 +9,7 @@ from mmkeras.data.input_pipeline import COLUMNS
 from mmkeras.evaluation.scores import score, score_interval
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import TwoStagePredictor
-from mmkeras.modalities.column import Branch
+from mmkeras.modalities.branch import Branch
 from mmkeras.modalities.file import Unreadable
 
 

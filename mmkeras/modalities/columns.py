@@ -11,7 +11,8 @@ from mmkeras.config.validation import check
 from mmkeras.config.values import convert
 from mmkeras.config.vector import VectorConfig
 from mmkeras.errors import UserError, did_you_mean
-from mmkeras.modalities.column import Branch, Column
+from mmkeras.modalities.branch import Branch
+from mmkeras.modalities.column import Column
 from mmkeras.modalities.tabular.branch import Tabular
 from mmkeras.modalities.types import TYPES
 from mmkeras.modalities.vector.column import Vector

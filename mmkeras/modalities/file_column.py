@@ -5,13 +5,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmkeras.modalities.column import (
-    BranchColumn,
-    Content,
-    Effects,
-    FileReader,
-    Moments,
-)
+from mmkeras.modalities.branch import BranchColumn
+from mmkeras.modalities.column import Content, Effects, FileReader, Moments
 from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.items import pack_items, split_cell, unpack_items
 

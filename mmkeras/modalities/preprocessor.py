@@ -6,7 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 from mmkeras.config import Config
-from mmkeras.modalities.column import Branch, BranchGraph, Column
+from mmkeras.modalities.branch import Branch, BranchGraph
+from mmkeras.modalities.column import Column
 from mmkeras.modalities.columns import build_branches, build_columns
 from mmkeras.modalities.preprocessing_state import PreprocessingState
 from mmkeras.schema import ABSENT, OK, PRESENT, UNREADABLE

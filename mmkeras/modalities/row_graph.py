@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from mmkeras.modalities.column import BranchColumn, BranchGraph
+from mmkeras.modalities.branch import BranchColumn, BranchGraph
 from mmkeras.modalities.row_safe import decode_rows
 
 MAX_DEVIATIONS = 5.0  # so that one outlier does not decide the prediction

@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from mmkeras.config import LossConfig
 from mmkeras.layers.sequence import TokenPooling
-from mmkeras.modalities.column import Branch
+from mmkeras.modalities.branch import Branch
 from mmkeras.modalities.columns import branch_types
 from mmkeras.schema import embedding_name
 

@@ -10,7 +10,7 @@ from keras import layers, ops
 from mmkeras.config import Config
 from mmkeras.layers.sequence import FullMask
 from mmkeras.layers.temperature import Temperature
-from mmkeras.modalities.column import Branch
+from mmkeras.modalities.branch import Branch
 from mmkeras.modalities.columns import build_branches, build_columns
 from mmkeras.modalities.preprocessing_state import REGRESSION, PreprocessingState
 from mmkeras.models.auxiliary_heads import auxiliary_outputs, unimodal_logits

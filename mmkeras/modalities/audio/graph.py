@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from mmkeras.modalities.audio import features
 from mmkeras.modalities.audio.augmentation import mask_frames
-from mmkeras.modalities.column import BranchColumn
+from mmkeras.modalities.branch import BranchColumn
 from mmkeras.modalities.row_graph import RowGraph, standardize
 from mmkeras.modalities.tf_hub import load_hub_audio_encoder
 

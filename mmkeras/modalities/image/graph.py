@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from mmkeras.modalities.column import BranchColumn
+from mmkeras.modalities.branch import BranchColumn
 from mmkeras.modalities.image.augmentation import augment_images
 from mmkeras.modalities.image.decoding import KINDS, decode_image
 from mmkeras.modalities.row_graph import RowGraph

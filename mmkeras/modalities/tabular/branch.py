@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmkeras.config.tabular import TabularConfig
-from mmkeras.modalities.column import Branch, State
+from mmkeras.modalities.branch import Branch
+from mmkeras.modalities.column import State
 from mmkeras.modalities.tabular.category import FIRST
 from mmkeras.modalities.tabular.column import TabularColumn
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from mmkeras.modalities.column import Branch, BranchGraph, State
+from mmkeras.modalities.branch import Branch, BranchGraph
+from mmkeras.modalities.column import State
 
 
 class TabularGraph(BranchGraph):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mmkeras.modalities.column import BranchColumn, Content, Counts, Effects, FileReader
+from mmkeras.modalities.branch import BranchColumn
+from mmkeras.modalities.column import Content, Counts, Effects, FileReader
 from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.text import occlusion
 from mmkeras.modalities.text.corruption import drop_words

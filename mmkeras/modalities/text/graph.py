@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from mmkeras.modalities.column import BranchColumn, BranchGraph
+from mmkeras.modalities.branch import BranchColumn, BranchGraph
 from mmkeras.modalities.text import features, wordpiece
 from mmkeras.modalities.text.augmentation import drop_tokens
 from mmkeras.modalities.tf_hub import load_hub_encoder

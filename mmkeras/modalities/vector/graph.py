@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from mmkeras.modalities.column import BranchColumn
+from mmkeras.modalities.branch import BranchColumn
 from mmkeras.modalities.row_graph import RowGraph, standardize
 from mmkeras.modalities.vector.decoding import decode_vector
 
