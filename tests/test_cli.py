@@ -158,7 +158,6 @@ BAD_VALUES = [
     ("image.encoder", "resnet5", "resnet5", ["pixels", "'resnet5'", "'resnet50'?"]),
     ("on_bad_row", "skip", "skip", ["one of fail, reject, absent", "'skip'"]),
     ("table.text", None, "3", ["str", "'3'", "quote"]),
-    ("table.text", None, "[a]", ["str", "['a']"]),
     ("table.text", None, "", ["str", "nothing"]),
     ("kubeflow.env", "word", "word", ["dict", "'word'", '{"NAME": VALUE}']),
     ("kubeflow.env", "{A: 1}", "{A: 1}", ["kubeflow.env.A", "str", "'1'"]),

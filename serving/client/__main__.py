@@ -166,6 +166,7 @@ def _row(parsed, model) -> dict[str, str | Path]:
     Raises:
         UserError: A flag names no column, or one that has a value already.
     """
+    from mmkeras.modalities.column import FileReader
     from serving.client.columns import cell_value
     from serving.client.model_info import column_error
 
@@ -180,7 +181,8 @@ def _row(parsed, model) -> dict[str, str | Path]:
         (name,) = columns
         if name in row:
             raise UserError(f"{flag}: column '{name}' has a value. Give it once.")
-        row[name] = cell_value(value, model.columns[name], parsed.text_files)
+        kind, files = model.columns[name], FileReader(".")
+        row[name] = cell_value(value, kind, parsed.text_files, files)
     return row
 
 

@@ -154,7 +154,7 @@ def test_a_finished_run_is_not_started_again(run, monkeypatch):
 
 
 def test_runs_with_other_settings_are_refused(run):
-    settings = {"preset": "gated", "epochs": 7}
+    settings = {"preset": "gated", "epochs": 7, "columns": {}}
     run_manifest.write_manifest(
         run.folder, data=run_folder.DEMO_DATA, settings=settings
     )

@@ -144,8 +144,8 @@ def test_a_sample_has_the_first_cells_without_a_copy(write):
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
-        ([1], [0.5], ["1.0", "0.5"]),
-        ([0.5], [1], ["0.5", "1.0"]),
+        ([1], [0.5], ["1", "0.5"]),
+        ([0.5], [1], ["0.5", "1"]),
         (pa.array([1], pa.int8()), [70_000], ["1", "70000"]),
         (pa.nulls(1), ["a"], ["", "a"]),
         (["a"], pa.array(["b"]).dictionary_encode(), ["a", "b"]),
