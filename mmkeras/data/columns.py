@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mmkeras.config import Config
-from mmkeras.data.table import label_columns, no_column, read_sample
+from mmkeras.data.table import (
+    close_columns,
+    label_columns,
+    no_column,
+    read_sample,
+)
 from mmkeras.data.tables import BadCell, Embedded, open_table
 from mmkeras.errors import UserError, did_you_mean, shorten
 from mmkeras.modalities.column import FileReader
@@ -254,8 +259,8 @@ def _keep_chosen(entries, roles, config) -> None:
 def _no_input(table, roles) -> UserError:
     return UserError(
         f"{table.name} has no column that the model can use. {describe_roles(roles)} "
-        "Declare the inputs by their types, such as --table.text NAME or "
-        "--table.numeric NAME,NAME."
+        f"{close_columns(table.columns, MODALITIES)}Declare the inputs by their types, "
+        "such as --table.text NAME or --table.numeric NAME,NAME."
     )
 
 

@@ -186,14 +186,18 @@ def no_column(
     remedy: str,
 ) -> UserError:
     """Returns the error of a table that lacks columns; suggests close names."""
+    return UserError(
+        f"{table} {lack}; its columns are {format_names(header)}. "
+        f"{close_columns(header, names)}Rename the column, or {remedy}."
+    )
+
+
+def close_columns(header: Sequence[str], names: Sequence[str]) -> str:
+    """Returns "Did you mean 'Text'? " for columns with almost the names, or ""."""
     lowered = {column.lower(): column for column in header if column}
     close = [get_close_matches(name.lower(), lowered, n=1) for name in names]
     hints = " or ".join(f"'{lowered[match[0]]}'" for match in close if match)
-    hint = f"Did you mean {hints}? " if hints else ""
-    return UserError(
-        f"{table} {lack}; its columns are {format_names(header)}. "
-        f"{hint}Rename the column, or {remedy}."
-    )
+    return f"Did you mean {hints}? " if hints else ""
 
 
 def _check_cell(cell: Cell, is_input: bool) -> tuple[Cell, str]:

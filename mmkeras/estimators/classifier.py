@@ -6,9 +6,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from sklearn.base import ClassifierMixin
 
-from mmkeras.errors import UserError
+from mmkeras.errors import UserError, format_names
 from mmkeras.estimators.estimator import Estimator
-from mmkeras.estimators.labels import LabelForm
 from mmkeras.evaluation.metrics import correct_rows
 from mmkeras.modalities.preprocessing_state import MULTILABEL, target
 from mmkeras.schema import LABEL, LABEL_SEPARATOR, PROBABILITIES, STATUS
@@ -22,8 +21,9 @@ class MultimodalClassifier(ClassifierMixin, Estimator):
     Tables, arguments and attributes are those of `Estimator`.
 
     Attributes:
-        classes_: (C,) classes in the order of the probabilities, of the type of the
-            labels: str, int, float or bool. Those of a file are str.
+        classes_: (C,) classes in the order of `predict_proba`: sorted, or as the
+            columns of a matrix of 0 and 1. They have the type of the labels: str, int,
+            float or bool. Those of a file are str.
 
     Example:
         clf = MultimodalClassifier(preset="small-concat", epochs=20, path="runs/a")
@@ -34,9 +34,16 @@ class MultimodalClassifier(ClassifierMixin, Estimator):
     _tasks = ("auto", "binary", "multiclass", "multilabel")
     _other = "MultimodalRegressor"
 
-    def _set_labels(self, form: LabelForm) -> None:
-        self._indicators = form.indicators
-        self.classes_ = form.convert(self.trained_model.state.classes)
+    def _set_labels(self) -> None:
+        names = list(self.trained_model.state.classes)
+        labels = self._form.convert(names)
+        self._labels = dict(zip(names, labels.tolist(), strict=True))
+        if self._form.indicators:
+            self._names = list(self._form.indicators)
+            self.classes_ = self._form.convert(self._names)
+        else:
+            order = np.argsort(labels, kind="stable")
+            self._names, self.classes_ = [names[i] for i in order], labels[order]
 
     def predict(
         self, table: Any, return_status: bool = False
@@ -54,23 +61,30 @@ class MultimodalClassifier(ClassifierMixin, Estimator):
         cells = [label.decode() for label in outputs[LABEL]]
         state = self.trained_model.state
         rows = [cell.split(LABEL_SEPARATOR) if cell else [] for cell in cells]
-        if self._indicators:
-            flags = [[name in row for name in self._indicators] for row in rows]
-            result = np.array(flags, int).reshape(-1, len(self._indicators))
+        if self._form.indicators:
+            flags = [[name in row for name in self._names] for row in rows]
+            result = np.array(flags, int).reshape(-1, len(self._names))
         elif state.task == MULTILABEL:
-            labels = dict(zip(state.classes, self.classes_.tolist(), strict=True))
-            result = [[labels[name] for name in row] for row in rows]
+            result = [[self._labels[name] for name in row] for row in rows]
         else:
-            result = self.classes_[[state.classes.index(cell) for cell in cells]]
+            result = self.classes_[[self._names.index(cell) for cell in cells]]
         return (result, list(map(str, outputs[STATUS]))) if return_status else result
 
     def predict_proba(self, table: Any) -> np.ndarray:
         """Returns probabilities (N, C) float32, calibrated on the validation rows.
 
+        That of a column of 0 that `fit` received, which is no class, is 0.
+
         Raises:
             UserError: The table lacks columns of the model, or cannot be read.
         """
-        return self._outputs(table, PROBABILITIES)[1][PROBABILITIES]
+        scores = self._outputs(table, PROBABILITIES)[1][PROBABILITIES]
+        known = self.trained_model.state.classes
+        result = np.zeros((len(scores), len(self._names)), np.float32)
+        for i, name in enumerate(self._names):
+            if name in known:
+                result[:, i] = scores[:, known.index(name)]
+        return result
 
     def score(self, table: Any, label: Any = None) -> float:
         """Returns the accuracy: the share of rows of which all labels are right.
@@ -78,7 +92,8 @@ class MultimodalClassifier(ClassifierMixin, Estimator):
         `label` has one label per row, unless the table has them.
 
         Raises:
-            UserError: A row has no label, or the table cannot be used.
+            UserError: A row has no label, the model knows none of the labels, or the
+                table cannot be used.
         """
         reads, outputs = self._outputs(self._labeled(table, label), PROBABILITIES)
         state = self.trained_model.state
@@ -86,6 +101,12 @@ class MultimodalClassifier(ClassifierMixin, Estimator):
         # Of several labels a row may have none.
         is_given = [read.row.has_label for read in reads]
         check_labels(is_given if state.task == MULTILABEL else labels)
+        names = {name for read in reads for name in read.row.labels}
+        if names and names.isdisjoint(state.classes):
+            raise UserError(
+                f"The model knows none of the labels: {format_names(sorted(names))}. "
+                f"Known: {format_names(state.classes)}."
+            )
         targets = np.array([target(label, state.classes) for label in labels])
         return float(correct_rows(targets, outputs[PROBABILITIES], state.task).mean())
 

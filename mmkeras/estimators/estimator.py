@@ -33,8 +33,8 @@ from mmkeras.estimators.table_evaluation import evaluate_table
 from mmkeras.estimators.temporary_run import TemporaryRun
 from mmkeras.estimators.training_table import (
     open_in_memory,
-    training_table,
     with_labels,
+    with_validation,
 )
 from mmkeras.experiments.cross_validation import check_no_folds
 from mmkeras.export.inference import Predictor, TrainedModel, load_trained
@@ -57,7 +57,7 @@ from mmkeras.schema import (
     TEST,
 )
 from mmkeras.training.process_state import errors_only, restored_state
-from mmkeras.training.run_folder import opened_run
+from mmkeras.training.run_folder import check_encoders, data_name, opened_run
 from mmkeras.training.steps import train
 
 
@@ -109,16 +109,21 @@ class Estimator(ConfiguredEstimator):
         config = self.build_config(**({"table.label": names} if names else {}))
         check_extras(config)
         form = label_form(table, config.table.label, labels)
-        table = training_table(table, labels, validation_data, config.table)
+        rows = open_in_memory(table)
+        if labels is not None:
+            rows = with_labels(table, labels, config.table)
+        table = with_validation(rows, validation_data, config.table)
         temporary_run = None if self.path else TemporaryRun()
         folder = Path(self.path) if self.path else temporary_run.path
         config = self._with_cache(config, temporary_run)
         check_no_folds(folder)
         with restored_state(), output(verbose):  # a new Keras model draws seeds
             with opened_run(folder, config, table) as is_finished:
+                check_encoders(folder, config, list(self.encoders or {}))
                 if not is_finished:
                     train(folder, config, table, callbacks, self.encoders)
-                    write_manifest(folder, labels=asdict(form))
+                    names = {} if table is rows else {"train_table": data_name(rows)}
+                    write_manifest(folder, labels=asdict(form), **names)
             say(run_summary(folder))
             trained_model = load_trained(folder)
         self._temporary_run = temporary_run  # removes that of an earlier fit
@@ -142,10 +147,11 @@ class Estimator(ConfiguredEstimator):
         self.history_ = json.loads(path.read_text()) if path.exists() else []
         has_metrics = (self.folder_ / METRICS_FILE).exists()
         self.warnings_ = self._metrics()["warnings"] if has_metrics else []
-        self._set_labels(form)
+        self._form = form
+        self._set_labels()
         return self
 
-    def _set_labels(self, form: LabelForm) -> None:
+    def _set_labels(self) -> None:
         """Sets what depends on the form of the labels."""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -164,7 +170,7 @@ class Estimator(ConfiguredEstimator):
         settings = self.trained_model.config.table
         if label is None:
             return open_in_memory(table)
-        return with_labels(table, label, settings)
+        return with_labels(table, self._form.name_columns(label), settings)
 
     def _check_fitted(self) -> None:
         if "folder_" not in self.__dict__:

@@ -1,7 +1,9 @@
 """Labels as Python gives them: their type, and matrices of 0 and 1."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from numbers import Integral, Real
 from typing import Any
 
@@ -23,14 +25,17 @@ class LabelForm:
     Attributes:
         type: str, int, float or bool.
         indicators: Names of the columns if the labels were a matrix of 0 and 1.
+        spellings: Class -> its label, where they differ in blanks or invisible
+            characters and the class has one label only.
     """
 
     type: str = "str"
     indicators: Sequence[str] = ()
+    spellings: Mapping[str, str] = field(default_factory=dict)
 
     def convert(self, names: Iterable[str]) -> np.ndarray:
         """Returns class names as labels (C,) of the type; text if one is no such."""
-        names = list(names)
+        names = [self.spellings.get(name, name) for name in names]
         try:
             values = [_CONVERTERS[self.type](name) for name in names]
         except (ValueError, KeyError):  # a label of validation rows of another type
@@ -38,17 +43,34 @@ class LabelForm:
         is_text = any(isinstance(value, str) for value in values)
         return np.array(values, object if is_text else None)
 
+    def name_columns(self, labels: Any) -> Any:
+        """Returns a matrix of 0 and 1 without headers as lists of labels.
+
+        Its columns are in the order of those that were fitted. Other labels are as
+        they were.
+        """
+        names = None if hasattr(labels, "columns") else _indicator_names(labels)
+        if names is None or len(names) != len(self.indicators):
+            return labels
+        rows = _as_array(labels)
+        return [
+            [n for n, x in zip(self.indicators, row, strict=True) if x] for row in rows
+        ]
+
 
 def label_form(table: Any, column: str, labels: Any) -> LabelForm:
     """Returns the form of labels, or if they are None of those in a column of a table.
 
     Labels in a file are text.
     """
-    if labels is None:
-        return LabelForm(type=_type_of(_column_values(table, clean_name(column))))
-    names = _indicator_names(labels)
+    names = None if labels is None else _indicator_names(labels)
     if names is None:
-        return LabelForm(type=_type_of(row_labels(labels)))
+        if labels is None:
+            rows = _column_values(table, clean_name(column))
+        else:
+            rows = row_labels(labels)
+        values = list(chain.from_iterable(map(_as_list, rows)))
+        return LabelForm(type=_type_of(values), spellings=_spellings(values))
     return LabelForm(type=_type_of(names), indicators=tuple(map(_class_name, names)))
 
 
@@ -144,13 +166,28 @@ def _named(header: Iterable[Any], name: str) -> list[int]:
     return [i for i, column in enumerate(header) if clean_name(str(column)) == name]
 
 
-def _type_of(labels: Iterable[Any]) -> str:
-    """Returns the type that all labels have that are there; a label may be a list."""
-    kinds = set()
+def _as_list(label: Any) -> Sequence[Any]:
+    """Returns the labels of a row."""
+    is_list = isinstance(label, list | tuple) or getattr(label, "shape", ()) != ()
+    return label if is_list else [label]
+
+
+def _spellings(labels: Iterable[Any]) -> dict[str, str]:
+    """Returns class -> label for classes with one label that is written otherwise."""
+    spellings = defaultdict(set)
     for label in labels:
-        is_list = isinstance(label, list | tuple) or getattr(label, "shape", ()) != ()
-        kinds |= {_kind(value) for value in (label if is_list else [label])}
-    kinds.discard("")
+        if isinstance(label, str):
+            spellings[clean_name(label)].add(label)
+    return {
+        name: min(texts)
+        for name, texts in spellings.items()
+        if len(texts) == 1 and name not in texts
+    }
+
+
+def _type_of(labels: Iterable[Any]) -> str:
+    """Returns the type that all labels have that are there."""
+    kinds = set(map(_kind, labels)) - {""}
     if kinds == {"int", "float"}:
         return "float"
     return kinds.pop() if len(kinds) == 1 else "str"

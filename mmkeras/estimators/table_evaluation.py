@@ -16,6 +16,11 @@ from mmkeras.files import write_text
 from mmkeras.schema import HISTORY_FILE, TEST, WARNINGS_FILE
 from mmkeras.training.run_folder import data_name
 
+_TRAINING_ROWS = (
+    "The table has the training rows of the run, so it is too easy. Without a table, "
+    "evaluate has the metrics of the test rows."
+)
+
 
 def evaluate_table(
     trained_model: TrainedModel,
@@ -58,11 +63,14 @@ def _ingest(trained_model, folder, table, split, on_bad_row) -> tuple[Dataset, s
     """Returns the data set with the rows to use, and their split in it."""
     config = trained_model.config
     check_columns(table, list(trained_model.preprocessor.columns))
-    manifest = read_manifest(folder)
-    if manifest["data"] == data_name(table):
+    manifest, name = read_manifest(folder), data_name(table)
+    if manifest["data"] == name:
         # The table of the run: its cached data set has the same splits.
         dataset = ingest(table, config)
         if dataset.content == manifest["content"]:
             return dataset, split
     config = replace(config, on_bad_row=on_bad_row)
-    return ingest(table, config, only=split), TEST
+    dataset = ingest(table, config, only=split)
+    if name == manifest.get("train_table"):  # it was fitted with other rows to validate
+        dataset = replace(dataset, warnings=(*dataset.warnings, _TRAINING_ROWS))
+    return dataset, TEST

@@ -19,25 +19,19 @@ from mmkeras.names import clean_name
 from mmkeras.schema import TRAIN, VAL
 
 
-def training_table(
-    table: Any, labels: Any, validation: Any, config: TableConfig
-) -> Any:
-    """Returns the table with labels and validation rows; without these as opened once.
+def with_validation(table: Any, validation: Any, config: TableConfig) -> Any:
+    """Returns the table with the validation rows, if there are some.
 
     Args:
-        table: Anything that `open_table` takes.
-        labels: Labels as `row_labels` takes them, or None if the table has them.
-        validation: Another table, or a pair (table, labels). Its rows get the split
-            val, and those of `table` without a split get train.
+        table: Anything that `open_table` takes, with labels.
+        validation: Another table, or a pair (table, labels), or None. Its rows get the
+            split val, and those of `table` without a split get train.
 
     Raises:
-        UserError: The number of labels is not that of the rows, or the two tables
-            cannot be one.
+        UserError: The two tables cannot be one.
     """
-    if labels is not None:
-        table = with_labels(table, labels, config)
     if validation is None:
-        return open_in_memory(table)
+        return table
     validation = _validation_table(validation, config)
     return _with_validation(open_table(table), validation, config)
 
@@ -67,19 +61,25 @@ def with_labels(table: Any, labels: Any, config: TableConfig) -> Table:
     """Returns the table with one label per row in the label column of the settings.
 
     Raises:
-        UserError: There are fewer or more labels than rows.
+        UserError: There are fewer or more labels than rows, or the table has other
+            ones.
     """
-    table, name, cells = (
-        open_table(table),
-        clean_name(config.label),
-        label_cells(labels),
-    )
+    table, name = open_table(table), clean_name(config.label)
+    cells = label_cells(labels)
     rows = sum(1 for _ in table.read(()))
     if rows != len(cells):
         raise UserError(
             f"{table.name} has {rows} rows, and there are {len(cells)} labels. Give "
             "one label per row."
         )
+    if name in table.columns:
+        records = (record for _, record in table.read((name,)))
+        before = [x[name] if isinstance(x, dict) else x for x in records]
+        if before != cells:
+            raise UserError(
+                f"{table.name} has a column '{name}' with other values than the labels "
+                "that are given apart from it. Rename it, or leave out one of the two."
+            )
 
     def read(used):
         others = [column for column in used if column != name]

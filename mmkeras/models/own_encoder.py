@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
-from mmkeras.errors import UserError, did_you_mean
+from mmkeras.errors import UserError, did_you_mean, one_line
 
 # A model from the input of a branch to (B, D), or where fusion takes tokens (B, L, D);
 # or a function from the shape of a row of that input to such a model.
@@ -49,18 +49,24 @@ def apply_encoder(
     the encoder's input.
 
     Raises:
-        UserError: The encoder does not take the input, or gives another shape.
+        UserError: The encoder does not take the input, gives another shape, or cannot
+            be saved and loaded.
     """
     if isinstance(encoder, keras.Model):
-        model = keras.models.clone_model(encoder)
+        model = _copy(encoder, name)
         model.set_weights(encoder.get_weights())
         model.trainable = encoder.trainable
     else:
-        model = encoder(tuple(x.shape[1:]))
+        try:
+            model = encoder(tuple(x.shape[1:]))
+        except Exception as error:
+            text = f"encoders['{name}'] failed: {type(error).__name__}: {error}"
+            raise UserError(text) from error
         if not isinstance(model, keras.Model):
             kind = type(model).__name__
             text = f"encoders['{name}'] must return a keras.Model, not {kind}."
             raise UserError(text)
+        _copy(model, name)
     try:
         # A model without an input layer is built by its first call.
         dtype = model.inputs[0].dtype if model.built else "float32"
@@ -76,3 +82,16 @@ def apply_encoder(
         shape = getattr(result, "shape", type(result).__name__)
         raise UserError(f"encoders['{name}'] must return {shapes}, received {shape}.")
     return result
+
+
+def _copy(model: keras.Model, name: str) -> keras.Model:
+    """Returns a copy with new weights, made as when a saved model is loaded."""
+    try:
+        config = keras.saving.serialize_keras_object(model)
+        return keras.saving.deserialize_keras_object(config, safe_mode=True)
+    except Exception as error:  # of Keras, or of the user's layers
+        raise UserError(
+            f"encoders['{name}'] cannot be saved and loaded by Keras: "
+            f"{one_line(error, 300)} Use layers with get_config, without functions of "
+            "Python (Lambda)."
+        ) from error

@@ -73,7 +73,11 @@ def prepare_run(folder: Path, config: Config, table: Any) -> RunData:
     fetch_pretrained(resolved)
     dataset = ingest(rows, resolved, has_columns=True)
     state = fit_preprocessing(dataset, config)
-    return write_run_header(folder, config, dataset, state, run_folder.data_name(table))
+    data = run_folder.data_name(table)
+    run_data = write_run_header(folder, config, dataset, state, data)
+    fingerprint = run_folder.table_fingerprint(table)
+    run_manifest.write_manifest(folder, table=fingerprint)
+    return run_data
 
 
 def write_run_header(
@@ -156,17 +160,15 @@ def _warn_unused(config, state) -> list[str]:
 def _check_same_rows(folder, config, dataset, state):
     change, path = "", folder / ANALYSIS_FILE
     if run_manifest.read_manifest(folder).get("content") != dataset.content:
-        change = "table or its files have changed"
+        change = "table or its files have"
     elif path.exists():
         before = preprocessing_state.load(path).columns
         if name := next(
             (n for n in state.columns if state.columns[n] != before[n]), ""
         ):
-            change = f"vocabulary or scale of column '{name}' has changed"
+            change = f"vocabulary or scale of column '{name}' has"
     if change:
-        raise UserError(
-            f"The {change} since the run in '{folder}' began. Give another --output."
-        )
+        raise run_folder.changed(change, folder)
 
 
 def _print_data(dataset, state):

@@ -106,6 +106,11 @@ def check_encoders(folder: Path, config: Config, names: Sequence[str]) -> None:
             f"'{folder}' holds a run with the encoders {before} of a Python program, "
             f"and this one has {sorted(names)}. Give the same ones, or another folder."
         )
+    if names and config.fusion.kind == "linear":
+        raise UserError(
+            "fusion.kind=linear trains no encoder, and "
+            f"{', '.join(names)} has its own. Unset one of the two."
+        )
     if names and config.evaluate.trained_alone:
         raise UserError(
             "evaluate.trained_alone=true trains the encoders of the settings, and "
@@ -180,16 +185,38 @@ def data_name(table: Any) -> str:
     return f"{source.name} {source.fingerprint()[:16]}"
 
 
+def table_fingerprint(table: Any) -> str:
+    """Returns a hash of the table without the files that it names; "" of the demo's."""
+    return "" if table is None else open_table(table).fingerprint()
+
+
 @contextmanager
 def opened_run(folder: Path, config: Config, table: Any) -> Iterator[bool]:
     """Locks a run folder and checks what it holds; yields whether the run is finished.
 
     Raises:
-        UserError: As `locked_folder` and `check_unchanged`.
+        UserError: As `locked_folder` and `check_unchanged`; or the run is finished, and
+            the table has changed since.
     """
     with locked_folder(folder):
         check_unchanged(folder, config, data_name(table))
+        if is_finished(folder):
+            _check_same_table(folder, table)
         yield is_finished(folder)
+
+
+def _check_same_table(folder, table) -> None:
+    before = read_manifest(folder).get("table")
+    if before and table_fingerprint(table) != before:
+        raise changed("table has", folder)
+
+
+def changed(subject: str, folder: Path) -> UserError:
+    """Returns the error of rows that are no longer those of a run."""
+    return UserError(
+        f"The {subject} changed since the run in '{folder}' began. Give another "
+        "--output."
+    )
 
 
 def has_started(folder: Path) -> bool:

@@ -76,6 +76,9 @@ def train(
     strategy()  # with several workers, before TensorFlow does anything else
     encoders = dict(encoders or {})
     run_folder.check_encoders(folder, config, list(encoders))
+    if callbacks and config.fusion.kind == "linear":
+        text = "fusion.kind=linear is fitted without epochs, so it takes no callbacks."
+        raise UserError(text)
     with translate_worker_errors():
         run_data = prepare_run(folder, config, table)
     run_manifest.write_manifest(folder, own_encoders=sorted(encoders))

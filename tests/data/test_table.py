@@ -204,7 +204,7 @@ def test_a_repeated_id_and_a_missing_split_are_problems(table):
         ("", "is empty"),
         ("\n\n", "is empty"),
         ("text,label\n", "no rows"),
-        ("words,label\nhi,a\n", "no column 'text' or 'image' or 'audio'"),
+        ("words,label\nhi,a\n", "no column that the model can use"),
         ("Text,label\nhi,a\n", "Did you mean 'Text'?"),
         ("text,lable\nhi,a\n", "no column 'label'.*Did you mean 'lable'?"),
         ("text,label,text\nhi,a,ho\n", "several columns named 'text'"),

@@ -64,7 +64,7 @@ def test_an_evaluation_has_intervals_and_the_runs_own_is_read(fitted, frame, tmp
     assert accuracy["value"] == fitted.evaluate()["accuracy"]["value"]
     labels = ["blue"] * len(test_rows)
     with pytest.raises(mmkeras.UserError, match="does not know: blue"):
-        fitted.evaluate(test_rows, labels)
+        fitted.evaluate(test_rows.drop(columns="colour"), labels)
 
 
 def test_an_explanation_adds_up_and_is_shown_as_a_page(fitted, frame):
@@ -195,6 +195,8 @@ def test_callbacks_validation_rows_and_an_own_encoder_reach_keras_in_silence(
     manifest = json.loads((model.folder_ / "manifest.json").read_text())
     assert manifest["rows"] == {"train": 24, "val": 10, "test": 6}
     assert capfd.readouterr() == ("", "")
+    with pytest.raises(mmkeras.UserError, match="with the encoders .'text'. of a"):
+        model.set_params(encoders=None).fit(X, y[:30], validation_data=(X_val, y[30:]))
     loaded = mmkeras.load(tmp_path / "run").model.get_layer("head")
     assert loaded.get_layer("own").get_layer("mine").units == 3
 

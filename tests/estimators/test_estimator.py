@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -67,11 +68,56 @@ def test_a_failed_fit_leaves_the_model_of_the_first(new_linear, numbers):
 
 def test_a_matrix_of_labels_is_predicted_as_one(new_linear, numbers):
     flags = pd.DataFrame({"high": numbers.y, "a": (numbers.breed == "a").astype(int)})
+    flags["never"] = 0
     X = numbers[["price", "breed"]]
     model = new_linear().fit(X, flags)
     assert (model.predict(X) == flags.to_numpy()).mean() > 0.9
-    assert model.classes_.tolist() == ["a", "high"] and model.score(X, flags) > 0.9
-    assert model.predict(X.head(0)).shape == (0, 2)
+    scores = model.predict_proba(X)
+    assert ((scores > 0.5) == flags.to_numpy()).mean() > 0.9 and not scores[:, 2].any()
+    assert model.classes_.tolist() == ["high", "a", "never"]
+    assert model.score(X, flags) == model.score(X, flags.to_numpy()) > 0.9
+    assert model.predict(X.head(0)).shape == (0, 3)
+
+
+def test_classes_are_in_the_order_of_scikit_learn(new_linear, numbers):
+    X, names = numbers[["price", "breed"]], {"a": "9", "b": "10", "c": "11"}
+    for labels in (numbers.breed.map(names), numbers.breed.map(names).astype(int) - 10):
+        model = new_linear().fit(X, labels.to_numpy())
+        assert model.classes_.tolist() == np.unique(labels).tolist()
+        best = model.classes_[model.predict_proba(X).argmax(axis=1)]
+        assert best.tolist() == model.predict(X).tolist() == labels.tolist()
+
+
+def test_a_score_of_unknown_labels_is_refused(linear, numbers):
+    X = numbers[["price", "breed"]]
+    with pytest.raises(UserError, match="knows none of the labels: 'high', 'low'"):
+        linear.score(X, np.where(numbers.y, "high", "low"))
+
+
+def test_a_finished_run_is_that_of_its_table(new_linear, numbers, tmp_path):
+    settings = {"path": tmp_path / "run", "table__label": "y"}
+    path = tmp_path / "rows.csv"
+    numbers.to_csv(path, index=False)
+    new_linear(**settings).fit(path)
+    new_linear(**settings).fit(path)
+    numbers.assign(y=1 - numbers.y).to_csv(path, index=False)
+    with pytest.raises(UserError, match="The table has changed since the run"):
+        new_linear(**settings).fit(path)
+
+
+def test_a_table_of_training_rows_is_a_warning(new_linear, numbers):
+    model = new_linear().fit(numbers[:50], "y", validation_data=numbers[50:])
+    model.evaluate(numbers[:50])
+    assert any("training rows of the run" in text for text in model.warnings_)
+    model.evaluate(numbers[50:])
+    assert not any("training rows of the run" in text for text in model.warnings_)
+
+
+def test_a_linear_model_takes_neither_callbacks_nor_encoders(new_linear, numbers):
+    with pytest.raises(UserError, match="linear is fitted without epochs"):
+        new_linear().fit(numbers, "y", callbacks=keras.callbacks.TerminateOnNaN())
+    with pytest.raises(UserError, match="linear trains no encoder, and tabular"):
+        new_linear(encoders={"tabular": lambda shape: None}).fit(numbers, "y")
 
 
 def test_unreadable_cells_are_warnings_of_the_table(linear, numbers):

@@ -48,6 +48,15 @@ def test_classes_have_the_type_of_the_labels(labels, names, expected):
     assert list(map(type, classes.tolist())) == list(map(type, expected))
 
 
+def test_classes_are_spelled_as_the_labels_if_these_agree():
+    form = label_form(None, "y", ["new  york ", "new  york ", "rome", " a", "a"])
+    assert form.convert(["a", "new york", "rome"]).tolist() == [
+        "a",
+        "new  york ",
+        "rome",
+    ]
+
+
 def test_a_matrix_of_0_and_1_has_a_class_per_column():
     matrix = np.array([[0, 1], [1, 1], [0, 0]])
     assert row_labels(matrix) == [["1"], ["0", "1"], []]

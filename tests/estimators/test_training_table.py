@@ -8,12 +8,23 @@ from mmkeras.config import TableConfig
 from mmkeras.console import output
 from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
-from mmkeras.estimators.training_table import training_table
+from mmkeras.estimators.training_table import (
+    open_in_memory,
+    with_labels,
+    with_validation,
+)
 from mmkeras.training.prepare_run import prepare_run
 from mmkeras.training.run_folder import opened_run
 from tests import table_factory
 
 ROWS = {"text": ["a", "b", "c"]}
+
+
+def training_table(table, labels, validation, config):
+    table = open_in_memory(table)
+    if labels is not None:
+        table = with_labels(table, labels, config)
+    return with_validation(table, validation, config)
 
 
 def read(table):
@@ -26,7 +37,7 @@ def test_a_table_alone_is_not_changed():
 
 def test_labels_become_the_label_column_also_of_a_file(tmp_path):
     path = tmp_path / "rows.csv"
-    path.write_text("text,target\na,old\nb,old\n")
+    path.write_text("text\na\nb\n")
     config = TableConfig(label="target")
     table = training_table(path, pd.Series([1, 2], index=[7, 8]), None, config)
     assert read(table) == [
@@ -37,6 +48,11 @@ def test_labels_become_the_label_column_also_of_a_file(tmp_path):
     assert [r for _, r in table.records(["target"])] == [{"target": x} for x in "12"]
     other = training_table(path, [1, 3], None, config)
     assert table.fingerprint() != other.fingerprint()
+
+
+def test_labels_that_the_table_has_as_well_are_the_same():
+    table = {**ROWS, "label": ["1", "2", "3"]}
+    assert read(with_labels(table, [1, 2, 3], TableConfig())) == read(table)
 
 
 def test_validation_rows_get_their_split_and_lines_of_their_own():
@@ -60,6 +76,11 @@ def test_validation_rows_get_their_split_and_lines_of_their_own():
         (list("xxxx"), None, "3 rows, and there are 4 labels"),
         ([object()] * 3, None, "A label is of type object"),
         (None, (ROWS, ["x"]), "3 rows, and there are 1 labels"),
+        (
+            None,
+            ({**ROWS, "label": [1, 2, 3]}, [1, 2, 4]),
+            "a column 'label' with other",
+        ),
         (None, (ROWS,), "a tuple of 1. Give a pair"),
         (None, (ROWS, ["x"], ["y"]), "a tuple of 3. Give a pair"),
         (None, [ROWS, ["x"]], "3 rows, and there are 1 labels"),

@@ -21,6 +21,22 @@ def unpooled():
     return keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Rescaling(1.0)])
 
 
+class Subclass(keras.Model):
+    """A model that Keras cannot make from its settings."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(keras.ops.mean(x, (1, 2)))
+
+
+def python_function(shape):
+    mean = keras.layers.Lambda(lambda x: keras.ops.mean(x, (1, 2)))
+    return keras.Sequential([keras.Input(shape), mean])
+
+
 @pytest.mark.parametrize("encoder", [own_model(), lambda shape: own_model(shape[0])])
 def test_an_encoder_of_the_user_replaces_that_of_the_settings(encoder, tiny, state):
     model = build_model(tiny, state, {"image": encoder})
@@ -45,6 +61,12 @@ def test_a_vector_is_one_token_where_fusion_takes_tokens(tiny, state):
         ({"image": "resnet"}, ["of type str", "keras.Model"]),
         ({"image": own_model(16)}, ["encoders['image']", "(None, 32, 32, 3)"]),
         ({"image": lambda shape: len(shape)}, ["must return a keras.Model, not int"]),
+        ({"image": lambda shape: 1 / 0}, ["['image'] failed: ZeroDivisionError"]),
+        ({"image": Subclass()}, ["['image'] cannot be saved and loaded"]),
+        (
+            {"image": python_function},
+            ["['image'] cannot be saved and loaded", "Lambda"],
+        ),
         (
             {"image": unpooled()},
             ["must return (B, D)", "(None, 32, 32, 3)"],

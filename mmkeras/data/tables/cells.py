@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
 from functools import wraps
-from numbers import Integral, Number, Real
+from numbers import Number, Real
 
 from mmkeras.errors import one_line
 from mmkeras.modalities.file import Unreadable
@@ -117,7 +117,7 @@ def _media_cell(value):
             return encode_png(value)
     if isinstance(value, Mapping):
         return _mapping_cell(value)
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Integral):
+    if isinstance(value, tuple) and len(value) == 2 and _is_rate(value[1]):
         if not isinstance(value[0], str | bytes | Number):
             return _wav(*value)
     if hasattr(value, "__array__"):
@@ -185,6 +185,10 @@ def _is_media(value):
     if isinstance(value, Mapping):
         return bool(value.keys() & {"bytes", "path", "array"})
     return len(value) == 2 and hasattr(value[0], "__array__")  # (samples, rate_hz)
+
+
+def _is_rate(value):
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _wav(samples, rate_hz):

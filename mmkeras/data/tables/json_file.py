@@ -20,7 +20,9 @@ def open_json(content: Content) -> Table:
         lines = (line.strip() for line in file if line.strip())
         first, second = next(lines, ""), next(lines, "")
     is_broken = first.startswith("{") and not first.endswith("[")
-    if _is_object(first) or (is_broken and _is_object(second)):
+    is_lines = _is_object(first) or (is_broken and _is_object(second))
+    has_lines_by_name = "jsonl" in content.name.lower()
+    if is_lines and (second or has_lines_by_name or not _is_columns(first)):
         return _open_lines(content)
     with content.open_text() as file:
         try:
@@ -33,12 +35,26 @@ def open_json(content: Content) -> Table:
     kwargs = {"folder": content.folder, "hash_content": content.fingerprint}
     kwargs |= {"note": content.note}
     if isinstance(values, dict):
-        return open_columns(values, content.name, **kwargs)
+        columns = {  # pandas writes a dictionary by index
+            key: [*column.values()] if isinstance(column, dict) else column
+            for key, column in values.items()
+        }
+        return open_columns(columns, content.name, **kwargs)
     return open_mappings(values, content.name, **kwargs)
 
 
 def _is_object(line):
     return line.startswith("{") and line.endswith("}")
+
+
+def _is_columns(line):
+    """Whether an object has a list or a dictionary for each of several columns."""
+    try:
+        columns = [*json.loads(line).values()]
+    except (ValueError, RecursionError):
+        return False
+    lengths = {len(c) if isinstance(c, list | dict) else 0 for c in columns}
+    return len(columns) > 1 and len(lengths) == 1 and lengths.pop() > 1
 
 
 def _fault(error):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from mmkeras.modalities.column import Content, FileReader, Moments
@@ -30,8 +31,7 @@ class Vector(FileColumn):
     def recognise(cls, cells: Sequence[Any], files: FileReader) -> str:
         cells = [split_cell(cell, files.folder)[0] for cell in cells]
         if all(isinstance(c, bytes) and c.startswith(NPY) for c in cells):
-            (_, count), *_ = Counter(map(len, cells)).most_common(1)
-            return "vectors" if count > len(cells) / 2 else ""
+            return "vectors" if _have_one_width(cells) else ""
         is_path = all(isinstance(c, str) and c.strip().endswith(".npy") for c in cells)
         return "paths of .npy files" if is_path else ""
 
@@ -80,3 +80,14 @@ class Vector(FileColumn):
 
     def preview_file(self, data: bytes) -> dict[str, Any]:
         return {"kind": "text", "content": "(a vector)"}
+
+
+def _have_one_width(cells: Sequence[bytes]) -> bool:
+    """Whether most .npy files have the same width."""
+    from mmkeras.modalities.vector.reading import vector_width
+
+    widths = Counter()
+    for cell in cells:
+        with suppress(Unreadable):
+            widths[vector_width(cell)] += 1
+    return bool(widths) and max(widths.values()) > len(cells) / 2

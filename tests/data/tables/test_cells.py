@@ -135,6 +135,7 @@ TONE = np.sin(np.arange(800) / 5)
 def test_samples_are_a_wav(samples, channels):
     wav = to_cell((samples, 8000))
     assert wav == to_cell({"array": samples, "sampling_rate": 8000})
+    assert wav == to_cell((samples, 8000.0))
     data, rate = soundfile.read(io.BytesIO(wav), always_2d=True)
     assert rate == 8000 and data.shape == (800, channels)
     np.testing.assert_allclose(data[:, -1], TONE, atol=1e-4)
