@@ -135,8 +135,8 @@ class PredictRows(beam.DoFn):
         # The candidate's come first, as the rows are its own.
         self._columns = {c.name: c for c in reversed(columns)}
         states = {name: state for name, (_, _, state) in models.items()}
-        kind = _Numbers if state.task == REGRESSION else _Classes
-        self._outputs = kind(state, states)
+        is_regression = state.task == REGRESSION
+        self._outputs = _Numbers() if is_regression else _Classes(state, states)
 
     def setup(self):
         loaded = {name: tf.saved_model.load(p) for name, p in self._paths.items()}
@@ -187,17 +187,12 @@ class PredictRows(beam.DoFn):
 
 
 class _Numbers:
-    """Compared values of a regression."""
-
-    def __init__(self, state: PreprocessingState, models: Mapping):
-        del state, models
+    """Compared values of a regression; methods are those of `_Classes`."""
 
     def truth(self, label: bytes) -> dict[str, np.ndarray]:
-        """Returns the compared values of a label."""
         return {VALUE: np.array([float(label)])}
 
     def predictions(self, name: str, prediction: Mapping) -> list[dict]:
-        """Returns the compared values of each row that a model has predicted."""
         values = prediction[VALUE].numpy().astype("float64")
         return [{VALUE: value} for value in values[:, None]]
 

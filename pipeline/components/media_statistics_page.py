@@ -20,7 +20,7 @@ def render(statistics: Mapping) -> str:
         columns=columns,
         charts={n: list(_charts(c["measured"], splits)) for n, c in columns.items()},
         tables={n: list(_tables(c["counted"], splits)) for n, c in columns.items()},
-        labels=list(_charts({LABEL: ("Label", "")}, splits)),
+        labels=list(_charts({LABEL: ("Distribution", "")}, splits)),
         classes=_classes(splits, columns),
     )
 
