@@ -9,6 +9,7 @@ import pytest
 import yaml
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.example_validator import executor as example_validator
+from tfx.components.tuner import executor as tuner
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
@@ -57,8 +58,14 @@ def examples(folder, table, config):
     return executor_harness.examples_of(table, config, folder)[0]
 
 
-def test_the_state_is_that_of_the_train_program(folder, table, config, examples):
-    _, state = executor_harness.transformed(examples, config, folder / "transformed")
+@pytest.fixture(scope="module")
+def transformed(folder, config, examples):
+    """Transform's graph and its state."""
+    return executor_harness.transformed(examples, config, folder / "transformed")
+
+
+def test_the_state_is_that_of_the_train_program(table, config, transformed):
+    _, state = transformed
     dataset = ingest(table, config)
     expected = fit_preprocessing(dataset, config)
     assert state.label_scale == expected.label_scale
@@ -117,6 +124,28 @@ def test_new_numbers_pass_the_gate_and_are_shown_as_numbers(
     assert split["classes"] == {"number": 0, "largest": []}
     page = path.with_name("media_statistics.html").read_text()
     assert "<h2>Labels</h2>" in page and "<h2>Classes</h2>" not in page
+
+
+def test_the_tuner_of_tfx_measures_its_trials(config, examples, transformed, tmp_path):
+    tune = {"trials": 1, "epochs": 1, "widths": "4"}
+    settings = {"config": json.dumps(to_dict(config)), "tune": json.dumps(tune)}
+    outputs = executor_harness.artifacts(
+        tmp_path,
+        best_hyperparameters=standard_artifacts.HyperParameters,
+        tuner_results=standard_artifacts.TunerResults,
+    )
+    tuner.Executor(executor_harness.context(tmp_path)).Do(
+        {"examples": [examples], "transform_graph": [transformed[0]]},
+        outputs,
+        {
+            "tuner_fn": "pipeline.components.tuner.tuner_fn",
+            "train_args": json.dumps({"splits": ["train"]}),
+            "eval_args": json.dumps({"splits": ["val"]}),
+            "custom_config": json.dumps(settings),
+        },
+    )
+    (trial,) = json.loads((tmp_path / "tuner_results/tuner_results.json").read_text())
+    assert trial["score"] > 0 and trial["fusion_units"] == 4
 
 
 def predictions(folder):
