@@ -9,7 +9,8 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.proto import bulk_inferrer_pb2, pusher_pb2, trainer_pb2
 
 from mmkeras.config import Config, to_dict
-from mmkeras.schema import CLASSIFY, TEST, TRAIN, VAL
+from mmkeras.export.verification import example_signature
+from mmkeras.schema import TEST, TRAIN, VAL
 from pipeline.components.data_gate import DataGate
 from pipeline.components.evaluator import Evaluator
 from pipeline.components.example_gen import TableExampleGen
@@ -187,7 +188,9 @@ def build_inference(
         model=trained_model["model"],
         model_blessing=nodes["Evaluator"].outputs["blessing"],
         data_spec=bulk_inferrer_pb2.DataSpec(example_splits=[TEST]),
-        model_spec=bulk_inferrer_pb2.ModelSpec(model_signature_name=[CLASSIFY]),
+        model_spec=bulk_inferrer_pb2.ModelSpec(
+            model_signature_name=[example_signature(config.task)]
+        ),
     )
     return {node.id: node for node in (example_gen, inferrer)}
 

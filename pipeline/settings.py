@@ -1,5 +1,6 @@
 """Settings of the pipeline in addition to those of a training run."""
 
+import math
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -52,17 +53,23 @@ class GateConfig:
 
     Attributes:
         min_accuracy: Lowest accuracy on all test rows.
-        max_drop: Largest drop of accuracy below that of the last blessed model.
+        max_drop: Largest drop of accuracy, or of R² in regression, below that of the
+            last blessed model.
         min_accuracy_hidden: Lowest accuracy with any one branch masked.
+        min_r2: Lowest R² on all test rows, in regression; 0 is that of their mean.
+        min_r2_hidden: Lowest R² with any one branch masked; -inf is no limit.
     """
 
     min_accuracy: float = 0.0
     max_drop: float = 0.02
     min_accuracy_hidden: float = 0.0
+    min_r2: float = 0.0
+    min_r2_hidden: float = -math.inf
 
     def __post_init__(self):
         names = ("min_accuracy", "max_drop", "min_accuracy_hidden")
         check_range(self, *(f"gate.{name}" for name in names), ge=0, le=1)
+        check_range(self, "gate.min_r2", "gate.min_r2_hidden", le=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,8 +195,12 @@ class PipelineConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
-        allowed = "of classes in a pipeline; python -m mmkeras.train has regression"
-        check(self.task != REGRESSION, "task", self.task, allowed)
+        other = "accuracy" if self.task == REGRESSION else "r2"
+        for name in (f"min_{other}", f"min_{other}_hidden"):
+            default = getattr(GateConfig, name)
+            allowed = f"{default}, its default, with task={self.task}"
+            value = getattr(self.gate, name)
+            check(value == default, f"gate.{name}", value, allowed)
         if self.tune.trials and self.fusion.kind == "linear":
             raise UserError(
                 f"tune.trials={self.tune.trials} searches settings that "

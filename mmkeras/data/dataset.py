@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmkeras.config import Config
+from mmkeras.config.validation import AUTO
 from mmkeras.data.dataset_warnings import (
     class_names,
     suspicious_rows,
@@ -42,6 +43,7 @@ class Dataset:
         formats: Column -> formats of its files that occur.
         suspicious: Usable rows that a warning is about, and the reason.
         content: Hash of the rows' content, independent of paths and times.
+        task: Task that the labels were read for; earlier versions did not write it.
     """
 
     folder: str | Path
@@ -58,6 +60,7 @@ class Dataset:
     fingerprint: str
     content: str
     split_fingerprint: str
+    task: str = AUTO
 
     def files(self, split: str) -> list[str]:
         return [join_path(self.folder, name) for name in self.shards[split]]
@@ -149,6 +152,7 @@ def summarize_shards(
         "fingerprint": plan.fingerprint,
         "content": hashlib.sha256(contents.encode()).hexdigest(),
         "split_fingerprint": plan.split_fingerprint,
+        "task": plan.config.task,
     }
 
 

@@ -73,8 +73,6 @@ def _fit(dataset, config) -> PreprocessingState:
 
 def _find_classes(dataset, config) -> tuple[str, tuple[str, ...], Counter]:
     """Returns task, classes, and the training rows per class."""
-    if config.task == REGRESSION:
-        return REGRESSION, (), Counter()
     label_sets = (label for split in dataset.labels.values() for label in split)
     labels = [list(filter(None, s.split(LABEL_SEPARATOR))) for s in label_sets]
     columns = config.table.label_names

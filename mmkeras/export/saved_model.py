@@ -70,7 +70,7 @@ def export(
         _write_extras(trained_model, tmp_folder)
         columns = trained_model.preprocessor.columns
         batches = golden_batches(rows, columns)
-        signature = example_signature(trained_model.state)
+        signature = example_signature(trained_model.state.task)
         write_warmup(batches["complete"], columns, tmp_folder, signature)
         tolerance = trained_model.config.export.tolerance
         verify_export(tmp_folder, trained_model, batches, tolerance)
@@ -95,7 +95,9 @@ def save_signatures(trained_model: TrainedModel, path: Path) -> None:
         name: _signature(serve, trained_model, outputs[name]) for name in outputs
     }
     build = _regress if trained_model.state.task == REGRESSION else _classify
-    signatures[example_signature(trained_model.state)] = build(serve, trained_model)
+    signatures[example_signature(trained_model.state.task)] = build(
+        serve, trained_model
+    )
     signatures[schema.COLUMNS] = _columns(trained_model)
     tf.saved_model.save(module, str(path), signatures)
     _edit_signatures(trained_model, path / _PROTO_FILE)
@@ -159,7 +161,7 @@ def _edit_signatures(trained_model: TrainedModel, path: Path) -> None:
     names |= {key: name for name, key in _output_keys(trained_model).items()}
     saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     (meta_graph,) = saved_model.meta_graphs
-    name = example_signature(trained_model.state)
+    name = example_signature(trained_model.state.task)
     meta_graph.signature_def[name].method_name = _METHODS[name]
     for signature in (schema.SERVING_DEFAULT, schema.EMBED):
         _rename(meta_graph.signature_def[signature], names)

@@ -11,7 +11,7 @@ from mmkeras.errors import ExportMismatchError, UserError, one_line
 from mmkeras.export.inference import TrainedModel, build_serve, embedding_names
 from mmkeras.export.saved_model_session import load_saved_model
 from mmkeras.modalities.column import Column
-from mmkeras.modalities.preprocessing_state import REGRESSION, PreprocessingState
+from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.modalities.preprocessor import column_feature
 from mmkeras.schema import (
     CLASSIFY,
@@ -133,7 +133,7 @@ def _compare(name, rows, call, expected, trained_model, tolerance) -> float:
     """Returns the largest difference."""
     outputs = {**call(EMBED, rows), **call(SERVING_DEFAULT, rows)}
     columns = trained_model.preprocessor.columns
-    signature = example_signature(trained_model.state)
+    signature = example_signature(trained_model.state.task)
     examples = {CLASSIFY_INPUT: rows_to_examples(rows, columns)}
     of_examples = call(signature, examples)
     for key in (key for key in (LABEL, STATUS) if key in expected):
@@ -201,9 +201,9 @@ def check_ranks(call: Callable, rows: Rows) -> None:
         raise ExportMismatchError("The export accepts a request of the wrong rank.")
 
 
-def example_signature(state: PreprocessingState) -> str:
+def example_signature(task: str) -> str:
     """Returns the name of the signature that takes tf.Examples."""
-    return REGRESS if state.task == REGRESSION else CLASSIFY
+    return REGRESS if task == REGRESSION else CLASSIFY
 
 
 def rows_to_examples(rows: Rows, columns: Mapping[str, Column]) -> list[bytes]:

@@ -58,8 +58,10 @@ def find_classes(
     """Returns the task and the class names, in numeric order if all are numbers.
 
     A `task` of auto is multilabel if a row has not just one label, or if several
-    `columns` of 0 and 1 are the classes.
+    `columns` of 0 and 1 are the classes. Regression has no classes.
     """
+    if task == REGRESSION:
+        return task, ()
     sets = [set(row) for row in labels]
     names = set().union(*sets)
     if task == AUTO:
@@ -73,9 +75,12 @@ def find_classes(
     return task, tuple(sorted(names))
 
 
-def fit_label_scale(labels: Mapping[str, int]) -> LabelScale:
-    """Returns mean and deviation of numbers; `labels` is number -> number of rows."""
-    numbers, rows = np.array([*map(float, labels)]), np.array([*labels.values()])
+def fit_label_scale(labels: Mapping[str | bytes, int]) -> LabelScale:
+    """Returns mean and deviation of numbers; `labels` is number -> number of rows.
+
+    The result does not depend on their order.
+    """
+    numbers, rows = np.array(sorted((float(x), n) for x, n in labels.items())).T
     mean = np.average(numbers, weights=rows)
     deviation = np.sqrt(np.average((numbers - mean) ** 2, weights=rows))
     return LabelScale(mean=float(mean), deviation=float(deviation) or 1.0)

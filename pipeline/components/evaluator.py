@@ -4,7 +4,6 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Sequence
 
 import tensorflow_model_analysis as tfma
 from tfx.components.evaluator import executor
@@ -15,9 +14,18 @@ from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ExecutionParameter
 from tfx.utils import io_utils, path_utils, proto_utils
 
-from mmkeras.modalities.preprocessing_state import MULTILABEL, PreprocessingState
+from mmkeras.modalities.preprocessing_state import (
+    MULTILABEL,
+    REGRESSION,
+    PreprocessingState,
+)
+from mmkeras.reports.score_text import ScoreText, score_text, score_text_of
 from mmkeras.schema import LABELS_FILE, PRESENT
-from pipeline.components import masked_modality_eval, per_class_metrics
+from pipeline.components import (
+    masked_modality_eval,
+    per_class_metrics,
+    regression_metrics,
+)
 from pipeline.components.custom_component import CustomComponent
 from pipeline.components.masked_modality_eval import (
     CHOICE,
@@ -27,11 +35,15 @@ from pipeline.components.masked_modality_eval import (
     SCORES,
 )
 from pipeline.components.per_class_metrics import AUC, PRECISION, RECALL, ROWS
+from pipeline.components.regression_metrics import MAE, R2, RMSE
 from pipeline.settings import GateConfig
 
 GATE_KEY, CODE_KEY = "gate", "code"  # execution properties besides the stock ones
 
 _ACCURACY, _LOG_LOSS, _CONFUSION = "accuracy", "log_loss", "confusion"
+# Metrics on all rows, with a branch masked, and by the branches of a row.
+_CLASS_NAMES = (_ACCURACY, _LOG_LOSS, AUC), (_ACCURACY, _LOG_LOSS), (_ACCURACY,)
+_NUMBER_NAMES = ((R2, RMSE, MAE),) * 3
 # Tolerance for the rounding error of a difference of max_drop.
 _ROUNDING = 1e-9
 
@@ -40,21 +52,15 @@ def build_eval_config(gate: GateConfig, state: PreprocessingState) -> tfma.EvalC
     """Builds TFMA's configuration of metrics, slices and thresholds.
 
     Accuracy is the share of rows whose predicted classes are exactly the label's. Only
-    accuracy has thresholds, on all rows and with each branch masked.
+    accuracy, or R² in regression, has thresholds, on all rows and with each branch
+    masked.
     """
     slices = (NOTHING, *masked_modality_eval.hideable(state))
-    one_label = state.task != MULTILABEL
-    entropy = "CategoricalCrossEntropy" if one_label else "BinaryCrossEntropy"
-    classes = {"module": per_class_metrics.__name__, "classes": len(state.classes)}
-    metrics = [
-        (PREDICTED, _accuracy(gate, slices)),
-        (PREDICTED, _metric("ExampleCount", ROWS)),
-        (SCORES, _metric(entropy, _LOG_LOSS)),
-        ("", _metric("ByClass", "by_class", **classes)),
-    ]
-    if one_label:
-        confusion = _metric("MultiClassConfusionMatrixAtThresholds", _CONFUSION)
-        metrics.append((CHOICE, confusion))
+    score = score_text(state.task).key
+    build = _number_metrics if state.task == REGRESSION else _class_metrics
+    metrics = build(score, state)
+    _, gated = metrics[0]
+    gated.per_slice_thresholds.extend(_limit(gate, score, hidden) for hidden in slices)
     config = tfma.EvalConfig(
         model_specs=[tfma.ModelSpec()],
         slicing_specs=[*map(_slice, slices), tfma.SlicingSpec(feature_keys=[PRESENT])],
@@ -67,18 +73,48 @@ def build_eval_config(gate: GateConfig, state: PreprocessingState) -> tfma.EvalC
     return config
 
 
-def _accuracy(gate: GateConfig, slices: Sequence[str]) -> tfma.MetricConfig:
-    accuracy = _metric("ExactMatch", _ACCURACY)
-    for hidden in slices:
-        limit = accuracy.per_slice_thresholds.add(slicing_specs=[_slice(hidden)])
-        is_full = hidden == NOTHING
-        minimum = gate.min_accuracy if is_full else gate.min_accuracy_hidden
-        limit.threshold.value_threshold.lower_bound.value = minimum
-        if is_full:
-            change = limit.threshold.change_threshold
-            change.direction = tfma.MetricDirection.HIGHER_IS_BETTER
-            change.absolute.value = -gate.max_drop - _ROUNDING
-    return accuracy
+def _number_metrics(
+    score: str, state: PreprocessingState
+) -> list[tuple[str, tfma.MetricConfig]]:
+    """Returns the metrics of a regression and their outputs, the score first."""
+    settings = {"module": regression_metrics.__name__, "center": state.label_scale.mean}
+    return [("", _metric("RegressionErrors", score, **settings))]
+
+
+def _class_metrics(
+    score: str, state: PreprocessingState
+) -> list[tuple[str, tfma.MetricConfig]]:
+    """Returns the metrics of classes and their outputs, the score first."""
+    one_label = state.task != MULTILABEL
+    entropy = "CategoricalCrossEntropy" if one_label else "BinaryCrossEntropy"
+    classes = {"module": per_class_metrics.__name__, "classes": len(state.classes)}
+    metrics = [
+        (PREDICTED, _metric("ExactMatch", score)),
+        (PREDICTED, _metric("ExampleCount", ROWS)),
+        (SCORES, _metric(entropy, _LOG_LOSS)),
+        ("", _metric("ByClass", "by_class", **classes)),
+    ]
+    if one_label:
+        confusion = _metric("MultiClassConfusionMatrixAtThresholds", _CONFUSION)
+        metrics.append((CHOICE, confusion))
+    return metrics
+
+
+def _limit(gate: GateConfig, score: str, hidden: str) -> tfma.PerSliceMetricThreshold:
+    """Returns the thresholds of the score with a branch masked, or with NOTHING."""
+    limit = tfma.PerSliceMetricThreshold(slicing_specs=[_slice(hidden)])
+    minimum = getattr(gate, _minimum(score, hidden))
+    limit.threshold.value_threshold.lower_bound.value = minimum
+    if hidden == NOTHING:
+        change = limit.threshold.change_threshold
+        change.direction = tfma.MetricDirection.HIGHER_IS_BETTER
+        change.absolute.value = -gate.max_drop - _ROUNDING
+    return limit
+
+
+def _minimum(score: str, hidden: str) -> str:
+    """Returns the setting of the lowest score with a branch masked, or with NOTHING."""
+    return f"min_{score}" if hidden == NOTHING else f"min_{score}_hidden"
 
 
 def _metric(kind: str, name: str, module: str = "", **settings) -> tfma.MetricConfig:
@@ -141,20 +177,24 @@ def evaluation_summary(evaluation_uri: str) -> dict:
         "rows", "precision", "recall" and "auc"; "confusion": true class -> predicted
         class, "" for none -> rows, or None in multi-label tasks; "baseline":
         "accuracy", "log_loss" and "auc" of the last blessed model, or None.
+
+        In regression "r2", "rmse" and "mae" are in the place of these metrics,
+        "per_class" is empty and "confusion" is None.
     """
     models, labels = _read(evaluation_uri), _labels(evaluation_uri)
     candidate = tfma.CANDIDATE_KEY if tfma.BASELINE_KEY in models else ""
     masked, present = models[candidate][HIDDEN], models[candidate][PRESENT]
     full = masked.pop(NOTHING, {(ROWS, None): 0})
     baseline = models[tfma.BASELINE_KEY][HIDDEN][NOTHING]
+    overall, of_hidden, of_present = _CLASS_NAMES if labels else _NUMBER_NAMES
     return {
-        **_pick(full, (ROWS, _ACCURACY, _LOG_LOSS, AUC)),
+        **_pick(full, (ROWS, *overall)),
         "hidden": {
-            branch: _pick(values, (_ACCURACY, _LOG_LOSS))
+            branch: _pick(values, of_hidden)
             for branch, values in sorted(masked.items())
         },
         "present": {
-            names: _pick(values, (ROWS, _ACCURACY))
+            names: _pick(values, (ROWS, *of_present))
             for names, values in sorted(present.items())
         },
         "per_class": {
@@ -162,7 +202,7 @@ def evaluation_summary(evaluation_uri: str) -> dict:
             for i, label in enumerate(labels)
         },
         "confusion": _confusion(full, labels),
-        "baseline": _pick(baseline, (_ACCURACY, _LOG_LOSS, AUC)) if baseline else None,
+        "baseline": _pick(baseline, overall) if baseline else None,
     }
 
 
@@ -210,7 +250,7 @@ def _confusion(values: dict, labels: list[str]) -> dict[str, dict[str, int]] | N
 
 def _labels(uri: str) -> list[str]:
     text = io_utils.read_string_file(os.path.join(uri, LABELS_FILE))
-    return text.removesuffix("\n").split("\n")
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def rejection_reasons(evaluation_uri: str) -> list[str]:
@@ -218,28 +258,27 @@ def rejection_reasons(evaluation_uri: str) -> list[str]:
     result = tfma.load_validation_result(evaluation_uri)
     if result.missing_slices:
         return ["there are no test rows to measure the model on"]
+    summary = evaluation_summary(evaluation_uri)
+    score = score_text_of(summary)
+    if summary[score.key] is None:
+        return [f"{score.name} is undefined, as all test labels are equal"]
     reasons = []
     for part in result.metric_validations_per_slice:
         (slice_key,) = part.slice_key.single_slice_keys
         hidden = slice_key.bytes_value.decode()
-        reasons += [_reason(hidden, f, evaluation_uri) for f in part.failures]
+        reasons += [_reason(hidden, f, summary, score) for f in part.failures]
     return sorted(reasons)
 
 
-def _reason(hidden: str, failure, uri: str) -> str:
-    share, limit = failure.metric_value.double_value.value, failure.metric_threshold
+def _reason(hidden: str, failure, summary: dict, score: ScoreText) -> str:
+    value, limit = failure.metric_value.double_value.value, failure.metric_threshold
     if failure.metric_key.is_diff:
-        summary = evaluation_summary(uri)
         drop = -limit.change_threshold.absolute.value
         return (
-            f"accuracy {summary[_ACCURACY]:.4g} is {-share:.4g} below the last blessed "
-            f"model's {summary['baseline'][_ACCURACY]:.4g}, more than "
+            f"{score.name} {summary[score.key]:.4g} is {-value:.4g} below the last "
+            f"blessed model's {summary['baseline'][score.key]:.4g}, more than "
             f"gate.max_drop={drop:.4g}"
         )
     minimum = limit.value_threshold.lower_bound.value
-    if hidden == NOTHING:
-        return f"accuracy {share:.4g} is below gate.min_accuracy={minimum:g}"
-    return (
-        f"accuracy without {hidden} {share:.4g} is below "
-        f"gate.min_accuracy_hidden={minimum:g}"
-    )
+    name = score.name if hidden == NOTHING else f"{score.name} without {hidden}"
+    return f"{name} {value:.4g} is below gate.{_minimum(score.key, hidden)}={minimum:g}"

@@ -25,7 +25,7 @@ from mmkeras import prove
 from mmkeras.errors import ExportMismatchError, UserError
 from mmkeras.export.inference import load_settings
 from mmkeras.export.saved_model import write_warmup
-from mmkeras.export.verification import golden_batches, read_rows
+from mmkeras.export.verification import example_signature, golden_batches, read_rows
 from mmkeras.files import is_remote, join_path
 from mmkeras.modalities.columns import build_columns
 from mmkeras.schema import ANALYSIS_FILE, CONFIG_FILE, MODEL_FILE, TEST
@@ -106,10 +106,11 @@ def copy_rows(uri: str, path: Path) -> None:
 
 
 def _warm_up(model: Path, run: Path, rows: Path) -> None:
-    config, _ = load_settings(run)
+    config, state = load_settings(run)
     columns = {column.name: column for column in build_columns(config)}
     batches = golden_batches(read_rows(rows, columns, prove.MAX_ROWS), columns)
-    write_warmup(batches["complete"], columns, model)
+    signature = example_signature(state.task)
+    write_warmup(batches["complete"], columns, model, signature)
 
 
 def run_proof(model: Path, run: Path, rows: Path) -> str:

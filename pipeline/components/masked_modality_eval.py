@@ -18,10 +18,15 @@ from tensorflow_model_analysis.extractors import slice_key_extractor
 
 from mmkeras.config import Config
 from mmkeras.data.input_pipeline import is_present
+from mmkeras.errors import UserError
 from mmkeras.export.inference import load_settings
 from mmkeras.export.saved_model import argument_name
 from mmkeras.modalities.columns import build_columns
-from mmkeras.modalities.preprocessing_state import PreprocessingState, target
+from mmkeras.modalities.preprocessing_state import (
+    REGRESSION,
+    PreprocessingState,
+    target,
+)
 from mmkeras.modalities.preprocessor import column_feature
 from mmkeras.schema import (
     ANALYSIS_FILE,
@@ -31,6 +36,7 @@ from mmkeras.schema import (
     PRESENT,
     PROBABILITIES,
     SERVING_DEFAULT,
+    VALUE,
     WARMUP_FILE,
     feature_name,
 )
@@ -41,7 +47,8 @@ HIDDEN, NOTHING = "hidden", "nothing"
 PRESENT_SEPARATOR = "+"
 
 # Compared values per row: names of its classes as one text; (C,) probabilities; and
-# (C + 1,) zeros or ones, the last one if none of the classes is named.
+# (C + 1,) zeros or ones, the last one if none of the classes is named. In regression
+# there is only the number, as VALUE.
 PREDICTED, SCORES, CHOICE = "answer", "scores", "choice"
 
 # Lowest probability, also of a class that a model lacks: 0 has no logarithm, and 1
@@ -82,12 +89,21 @@ def custom_eval_shared_model(
 def custom_extractors(
     eval_shared_model, eval_config, tensor_adapter_config
 ) -> list[tfma.extractors.Extractor]:
-    """Builds the extractors; the stock Evaluator calls a function of this name."""
+    """Builds the extractors; the stock Evaluator calls a function of this name.
+
+    Raises:
+        UserError: One of two models predicts a number, the other classes.
+    """
     del tensor_adapter_config
     models = eval_shared_model
     models = models if isinstance(models, list) else [models]
     paths = {m.model_name: m.model_path for m in models}
     exports = {name: (path, *exported_settings(path)) for name, path in paths.items()}
+    if len({state.task == REGRESSION for _, _, state in exports.values()}) > 1:
+        raise UserError(
+            "The last blessed model and this one cannot be compared, as only one of "
+            "them is a regression. Give the pipeline another --root."
+        )
     (candidate,) = [m.model_name for m in models if not m.is_baseline]
     predict = beam.ParDo(PredictRows(exports, candidate))
     return [
@@ -109,7 +125,7 @@ class PredictRows(beam.DoFn):
         self, models: dict[str, tuple[str, Config, PreprocessingState]], candidate: str
     ):
         _, _, state = models[candidate]
-        self._classes, self._branches = state.classes, state.branches
+        self._branches = state.branches
         self._hidden = {NOTHING: ()} | {b: state.branches[b] for b in hideable(state)}
         self._paths = {name: path for name, (path, _, _) in models.items()}
         self._inputs = {
@@ -118,10 +134,9 @@ class PredictRows(beam.DoFn):
         columns = (*self._inputs[candidate], *sum(self._inputs.values(), ()))
         # The candidate's come first, as the rows are its own.
         self._columns = {c.name: c for c in reversed(columns)}
-        self._classes_of = {
-            name: _indices(state.classes, model.classes)
-            for name, (_, _, model) in models.items()
-        }
+        states = {name: state for name, (_, _, state) in models.items()}
+        is_regression = state.task == REGRESSION
+        self._outputs = _Numbers() if is_regression else _Classes(state, states)
 
     def setup(self):
         loaded = {name: tf.saved_model.load(p) for name, p in self._paths.items()}
@@ -141,7 +156,7 @@ class PredictRows(beam.DoFn):
         features[LABEL] = tf.io.FixedLenFeature([], tf.string, "")
         parsed = tf.io.parse_example(serialized, features)
         data = {name: parsed[feature] for name, feature in names.items()}
-        truths = [self._outputs(label) for label in parsed[LABEL].numpy()]
+        truths = [self._outputs.truth(label) for label in parsed[LABEL].numpy()]
         present = _present(data, self._branches)
         for hidden in self._hidden:
             results = {name: self._predict(name, data, hidden) for name in self._serve}
@@ -168,17 +183,43 @@ class PredictRows(beam.DoFn):
             if column.name in self._hidden[hidden] or values.dtype != absent.dtype:
                 values = tf.fill(tf.shape(values), absent)
             inputs[argument_name(column)] = values
-        prediction = self._serve[name](**inputs)
+        return self._outputs.predictions(name, self._serve[name](**inputs))
+
+
+class _Numbers:
+    """Compared values of a regression; methods are those of `_Classes`."""
+
+    def truth(self, label: bytes) -> dict[str, np.ndarray]:
+        return {VALUE: np.array([float(label)])}
+
+    def predictions(self, name: str, prediction: Mapping) -> list[dict]:
+        values = prediction[VALUE].numpy().astype("float64")
+        return [{VALUE: value} for value in values[:, None]]
+
+
+class _Classes:
+    """Compared values of classes, those of `state`, for models by name."""
+
+    def __init__(
+        self, state: PreprocessingState, models: Mapping[str, PreprocessingState]
+    ):
+        self._classes = state.classes
+        self._indices = {
+            n: _indices(state.classes, m.classes) for n, m in models.items()
+        }
+
+    def predictions(self, name: str, prediction: Mapping) -> list[dict]:
+        """Returns the compared values of each row that a model has predicted."""
         scores = prediction[PROBABILITIES].numpy().astype("float64")
-        scores = np.pad(scores, [(0, 0), (0, 1)])[:, self._classes_of[name]]
+        scores = np.pad(scores, [(0, 0), (0, 1)])[:, self._indices[name]]
         scores = np.clip(scores, LOWEST, 1 - LOWEST)
         labels = prediction[LABEL].numpy()
         return [
-            self._outputs(label) | {SCORES: row}
+            self.truth(label) | {SCORES: row}
             for label, row in zip(labels, scores, strict=True)
         ]
 
-    def _outputs(self, label: bytes) -> dict[str, np.ndarray]:
+    def truth(self, label: bytes) -> dict[str, np.ndarray]:
         """Returns the compared values of a true or predicted label."""
         label = label.decode()
         chosen = target(label, self._classes)

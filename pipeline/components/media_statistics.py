@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
@@ -19,8 +20,10 @@ from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 
+from mmkeras.data.dataset import load_dataset
 from mmkeras.files import join_path, read_json
 from mmkeras.modalities.column import Column
+from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.schema import (
     ABSENT,
     LABEL,
@@ -57,17 +60,19 @@ class Executor(BaseBeamExecutor):
         )
         folder = artifact_utils.get_single_uri(output_dict["media_statistics"])
         columns = describe_columns(read_columns(examples))
+        labels = _read_numbers(examples)
         path = join_path(folder, artifacts.STATISTICS_FILE)
         fileio.makedirs(folder)
         with self._make_beam_pipeline() as pipeline:
             counts = [
-                _count_split(pipeline, examples, split, columns) for split in statistics
+                _count_split(pipeline, examples, split, columns, not labels)
+                for split in statistics
             ]
             (
                 counts
                 | beam.Flatten()
                 | beam.combiners.ToList()
-                | "Summarize" >> beam.Map(summarize, statistics, columns)
+                | "Summarize" >> beam.Map(summarize, statistics, columns, labels)
                 | "Write" >> beam.Map(_write_json, path)
             )
         page = render(read_json(folder, artifacts.STATISTICS_FILE))
@@ -94,12 +99,18 @@ def describe_columns(columns: Iterable[Column]) -> dict[str, dict[str, Any]]:
     return result
 
 
-def _count_split(pipeline, examples, split, columns):
+def _read_numbers(examples) -> dict[str, dict[str, int]]:
+    """Returns split -> label of a regression -> its rows; {} for classes."""
+    dataset = load_dataset(examples.uri)
+    return dataset.labels if dataset.task == REGRESSION else {}
+
+
+def _count_split(pipeline, examples, split, columns, has_classes):
     files = join_path(artifact_utils.get_split_uri([examples], split), "*")
     return (
         pipeline
         | f"Read {split}" >> beam.io.ReadFromTFRecord(files)
-        | f"Keys of {split}" >> beam.FlatMap(count_keys, split, columns)
+        | f"Keys of {split}" >> beam.FlatMap(count_keys, split, columns, has_classes)
         | f"Count {split}" >> beam.combiners.Count.PerElement()
     )
 
@@ -114,7 +125,7 @@ def _write(text, path):
 
 
 def count_keys(
-    record: bytes, split: str, columns: Columns
+    record: bytes, split: str, columns: Columns, has_classes: bool = True
 ) -> Iterator[tuple[Any, ...]]:
     """Yields the keys under which a serialized tf.Example is counted."""
     features = tf.train.Example.FromString(record).features.feature
@@ -136,7 +147,8 @@ def count_keys(
                 yield split, _MEASURED, feature
                 if value >= limit:
                     yield split, _FAULTY, feature
-    for name in filter(None, _text(features, LABEL).split(LABEL_SEPARATOR)):
+    classes = _text(features, LABEL).split(LABEL_SEPARATOR) if has_classes else ()
+    for name in filter(None, classes):
         yield split, _CLASS, name
         yield from ((split, _MISSING, name, column) for column in missing)
 
@@ -156,12 +168,15 @@ def summarize(
     counts: Iterable[tuple[tuple, int]],
     statistics: Mapping[str, statistics_pb2.DatasetFeatureStatisticsList],
     columns: Columns,
+    labels: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict[str, Any]:
     """Returns the content of media_statistics.json.
 
     `counts` are pairs of a key of `count_keys` and its number of rows; `statistics` is
-    split -> StatisticsGen's output.
+    split -> StatisticsGen's output; `labels`, of a regression, is split -> label -> its
+    number of rows.
     """
+    labels = labels or {}
     by_split = {split: Counter() for split in statistics}
     for (split, *key), number in counts:
         by_split[split][tuple(key)] = number
@@ -174,7 +189,10 @@ def summarize(
                     name: {state: rows[_STATE, name, state] for state in STATES}
                     for name in columns
                 },
-                "numbers": _numbers(statistics[split], _features(columns, "measured")),
+                "numbers": {
+                    **_numbers(statistics[split], _features(columns, "measured")),
+                    **({LABEL: _label_number(labels[split])} if labels else {}),
+                },
                 "values": {
                     name: values
                     for name in _features(columns, "counted")
@@ -223,6 +241,26 @@ def _number(stats: statistics_pb2.NumericStatistics) -> dict[str, Any]:
             "edges": [bars[0].low_value, *(bar.high_value for bar in bars)],
             "rows": [round(bar.sample_count) for bar in bars],
         },
+    }
+
+
+def _label_number(labels: Mapping[str, int]) -> dict[str, Any]:
+    """Returns what `_number` does, of label -> number of rows."""
+    values, rows = np.array(sorted((float(x), n) for x, n in labels.items())).T
+    mean = np.average(values, weights=rows)
+    bars, edges = np.histogram(values, weights=rows)
+    shares = np.searchsorted(rows.cumsum(), rows.sum() * np.array([0.05, 0.5, 0.95]))
+    p05, median, p95 = values[shares].tolist()
+    return {
+        "rows": int(rows.sum()),
+        "min": float(values[0]),
+        "max": float(values[-1]),
+        "mean": float(mean),
+        "deviation": float(np.sqrt(np.average((values - mean) ** 2, weights=rows))),
+        "median": median,
+        "p05": p05,
+        "p95": p95,
+        "histogram": {"edges": edges.tolist(), "rows": bars.astype(int).tolist()},
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mmkeras.reports.html import open_templates
+from mmkeras.schema import LABEL
 
 TOP_VALUES = 8  # per feature; the JSON file has all
 
@@ -19,6 +20,7 @@ def render(statistics: Mapping) -> str:
         columns=columns,
         charts={n: list(_charts(c["measured"], splits)) for n, c in columns.items()},
         tables={n: list(_tables(c["counted"], splits)) for n, c in columns.items()},
+        labels=list(_charts({LABEL: ("Distribution", "")}, splits)),
         classes=_classes(splits, columns),
     )
 
@@ -37,7 +39,7 @@ def _figure(value: float, unit: str) -> str:
     """Formats to three digits, or all of an integer; a percentage to a tenth."""
     if unit.startswith("%"):
         return f"{100 * value:.1f}".removesuffix(".0")
-    is_whole = value >= 100 or value == int(value)
+    is_whole = abs(value) >= 100 or value == int(value)
     return f"{value:,.0f}" if is_whole else f"{value:.3g}"
 
 
@@ -62,7 +64,7 @@ def _chart(number: Mapping, unit: str) -> dict:
     bars = [
         (
             round(max(100 * count / max(rows), 2 * bool(count)), 1),
-            f"{low} to {high} {unit}: {_count(count)} rows "
+            f"{low} to {high} {unit}".rstrip() + f": {_count(count)} rows "
             f"({_percent(count / number['rows'])})",
         )
         for count, low, high in zip(rows, edges[:-1], edges[1:], strict=True)

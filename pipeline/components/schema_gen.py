@@ -12,14 +12,17 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
+from mmkeras.config.validation import AUTO
 from mmkeras.files import join_path
 from mmkeras.modalities.column import Column
+from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.schema import LABEL, LABEL_SEPARATOR, SPLIT, feature_name
 from pipeline.components.custom_component import CustomComponent, make_spec
 from pipeline.components.statistics_gen import (
     MAX_CLASSES,
     read_columns,
     read_statistics,
+    read_task,
 )
 
 SCHEMA_FILE = "schema.pbtxt"
@@ -30,11 +33,13 @@ def infer_schema(
     statistics: dict[str, statistics_pb2.DatasetFeatureStatisticsList],
     columns: Sequence[Column],
     slack: float,
+    task: str = AUTO,
 ) -> schema_pb2.Schema:
     """Infers a schema from the statistics of each split.
 
-    The schema lists the classes. A column may be absent in a share of the rows that is
-    at most `slack` larger than here. All other features are unrestricted.
+    The schema lists the classes, unless the `task` is regression. A column may be
+    absent in a share of the rows that is at most `slack` larger than here. All other
+    features are unrestricted.
     """
     first, *others = statistics.values()
     limit = {"max_string_domain_size": MAX_CLASSES}
@@ -43,9 +48,10 @@ def infer_schema(
         schema = tfdv.update_schema(schema, split, False, **limit)
     shares = _presence(statistics)
     has_files = {feature_name(column.name): column.has_files for column in columns}
+    listed = {SPLIT} if task == REGRESSION else {LABEL, SPLIT}
     for feature in schema.feature:
         feature.ClearField("lifecycle_stage")  # "deprecated" where one split lacks it
-        if feature.name not in (LABEL, SPLIT):
+        if feature.name not in listed:
             _forget_domain(schema, feature)
         if feature.name == LABEL:
             _list_classes(schema, feature)
@@ -155,8 +161,8 @@ class Executor(BaseExecutor):
                 for name in ("examples", "statistics")
             )
             slack = exec_properties["presence_slack"]
-            columns = read_columns(examples)
-            schema = infer_schema(read_statistics(statistics), columns, slack)
+            columns, task = read_columns(examples), read_task(examples)
+            schema = infer_schema(read_statistics(statistics), columns, slack, task)
         uri = artifact_utils.get_single_uri(output_dict["schema"])
         io_utils.write_pbtxt_file(join_path(uri, SCHEMA_FILE), schema)
 

@@ -10,6 +10,7 @@ from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as specs
 
 from mmkeras.config import Config
+from mmkeras.data.dataset import load_dataset
 from mmkeras.files import join_path, read_json
 from mmkeras.modalities.column import Column
 from mmkeras.modalities.columns import build_columns
@@ -22,6 +23,11 @@ def read_columns(examples: types.Artifact) -> tuple[Column, ...]:
     """Returns the columns of ExampleGen's output, with default settings."""
     columns = read_json(examples.uri, INGESTED_FILE)["columns"]
     return build_columns(Config(columns=columns))
+
+
+def read_task(examples: types.Artifact) -> str:
+    """Returns the task that the labels of ExampleGen's output were read for."""
+    return load_dataset(examples.uri).task
 
 
 def statistics_options() -> tfdv.StatsOptions:

@@ -63,7 +63,9 @@ def check_single_worker() -> None:
 def prepare(folder: Path, config: Config, fn_args: FnArgs, data: str) -> RunData:
     """Returns the rows with Transform's state, and writes the run header."""
     dataset = read_dataset(fn_args)
-    state = read_analysis(fn_args.transform_output, with_columns(config, dataset))
+    # TFX's Tuner has the first alone; the second is deprecated.
+    graph = fn_args.transform_graph_path or fn_args.transform_output
+    state = read_analysis(graph, with_columns(config, dataset))
     return write_run_header(folder, config, dataset, state, data)
 
 

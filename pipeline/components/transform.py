@@ -1,4 +1,4 @@
-"""Transform: TFX component that fits classes and the statistics of columns in Beam.
+"""Transform: TFX component that fits labels and the statistics of columns in Beam.
 
 The results equal those of `mmkeras.data.fit_preprocessing`. Both use the same graph
 functions; only the counting is TensorFlow Transform's.
@@ -26,7 +26,7 @@ from mmkeras.data.input_pipeline import is_present, no_autograph
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.column import Column, Counts, Moments, Quantiles
 from mmkeras.modalities.columns import build_branches, build_columns
-from mmkeras.modalities.preprocessing_state import PreprocessingState
+from mmkeras.modalities.preprocessing_state import REGRESSION, PreprocessingState
 from mmkeras.schema import LABEL, LABEL_SEPARATOR, SPLIT, SPLITS, TRAIN, feature_name
 
 _CLASSES, _CLASS_ROWS, _ROWS, _MOST_LABELS = "classes", "class_rows", "rows", "labels"
@@ -196,6 +196,9 @@ def read_analysis(uri: str, config: Config) -> PreprocessingState:
         classes=classes,
         class_rows=tuple(counts.get(name.encode(), 0) for name in classes),
         rows=int(numbers[_ROWS]),
+        label_scale=(
+            preprocessing_state.fit_label_scale(counts) if task == REGRESSION else None
+        ),
     )
 
 

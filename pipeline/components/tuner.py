@@ -52,6 +52,17 @@ class MultimodalTuner(keras_tuner.RandomSearch):
         self.config, self.fn_args, self.trials_folder = config, fn_args, folder
         super().__init__(**settings)
 
+    def search(self, *args, **kwargs) -> None:
+        """Runs the trials; KerasTuner alone would go on if all of them failed.
+
+        Raises:
+            RuntimeError: No trial has finished.
+        """
+        super().search(*args, **kwargs)
+        (best,) = self.oracle.get_best_trials(1)
+        if best.score is None:  # only failed trials are left
+            raise RuntimeError(f"No trial has finished. One of them: {best.message}")
+
     def run_trial(self, trial, *args, **kwargs) -> dict[str, float]:
         """Trains one model and returns its best value of the objective."""
         config = tuned(self.config, trial.hyperparameters.values)

@@ -163,8 +163,8 @@ def _metrics(run, evaluator: Step) -> dict[str, str]:
     metrics = read_json(run.uri, METRICS_FILE)["metrics"]
     values = [
         f"{name} {metrics[name]['value']:.3f}"
-        for name in ("accuracy", "f1_macro", "log_loss")
-        if metrics[name]["value"] is not None
+        for name in ("accuracy", "f1_macro", "log_loss", "r2", "rmse", "mae")
+        if name in metrics and metrics[name]["value"] is not None
     ]
     (evaluation,) = evaluator.outputs["evaluation"]
     baseline = [model.uri for model in evaluator.inputs.get("baseline_model", [])]

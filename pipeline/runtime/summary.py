@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmkeras.files import join_path, read_json
 from mmkeras.reports.html import number
+from mmkeras.reports.score_text import score_text_of
 from mmkeras.reports.summary import serve_command
 from mmkeras.schema import MANIFEST_FILE, REPORT_FILE
 from pipeline.components.artifacts import PAGE_FILE
@@ -43,9 +44,10 @@ def run_summary(root: Path) -> tuple[str, bool]:
 
 def _metric_lines(uri: str) -> list[str]:
     summary = evaluation_summary(uri)
-    accuracy = number(summary["accuracy"])
-    lines = [f"Accuracy on {summary['rows']:,} test rows: {accuracy}"]
-    hidden = [f"{m} {number(v['accuracy'])}" for m, v in summary["hidden"].items()]
+    key, name = (score := score_text_of(summary)).key, score.name
+    title, value = name[0].upper() + name[1:], number(summary[key])
+    lines = [f"{title} on {summary['rows']:,} test rows: {value}"]
+    hidden = [f"{m} {number(v[key])}" for m, v in summary["hidden"].items()]
     if hidden:
         lines.append(f"With one branch hidden: {', '.join(hidden)}")
     return lines

@@ -7,6 +7,7 @@ from mmkeras.cli import Parser, add_settings, choose_preset, settings
 from mmkeras.config import Config, from_dict, to_dict
 from mmkeras.errors import UserError
 from pipeline.settings import (
+    GateConfig,
     KubeflowConfig,
     PipelineConfig,
     ingest_settings,
@@ -69,10 +70,14 @@ def test_an_invalid_setting_is_an_error_with_a_remedy(settings, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_pipeline_refuses_a_task_that_it_cannot_train():
-    with pytest.raises(UserError, match="task=regression.*classes.*mmkeras.train"):
-        PipelineConfig(task="regression")
-    assert ingest_settings(PipelineConfig(task="multilabel")).task == "multilabel"
+@pytest.mark.parametrize(
+    ("task", "setting"),
+    [("regression", "min_accuracy"), ("multilabel", "min_r2_hidden")],
+)
+def test_the_gate_refuses_the_score_of_another_task(task, setting):
+    with pytest.raises(UserError, match=f"gate.{setting}=0.5.*task={task}"):
+        PipelineConfig(task=task, gate=GateConfig(**{setting: 0.5}))
+    assert ingest_settings(PipelineConfig(task=task)).task == task
 
 
 def test_the_settings_of_a_column_are_kept_where_results_depend_on_them():

@@ -12,6 +12,7 @@ from sklearn import metrics as sk
 from tfx.types import standard_artifacts
 from tfx.utils import json_utils
 
+from mmkeras.errors import UserError
 from mmkeras.export.inference import Predictor, load_trained
 from mmkeras.export.saved_model import export
 from mmkeras.modalities.preprocessor import Preprocessor
@@ -352,3 +353,90 @@ def test_accuracy_alone_has_thresholds_and_a_drop_of_max_drop_passes(
     assert -max_drop - 1e-4 < limit < drop
     minimum = {item.threshold.value_threshold.lower_bound.value for item in thresholds}
     assert minimum == {0.0}
+
+
+# Regression -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory):
+    """Run folder of a regression, its export as an artifact, and test rows."""
+    folder, _ = table_factory.regression_run(tmp_path_factory)
+    path = tmp_path_factory.mktemp("regression") / "model"
+    rows = table_factory.make_rows(["test"] * 12, seed=1)
+    for i, row in enumerate(rows):
+        del row["audio"]
+        row["label"] = f"{100 + 50 * (row['label'] == 'green') + i / 8:g}"
+    rows[5]["image"] = ""
+    return folder, as_artifact(folder / "export" / "1", path), rows
+
+
+def test_regression_metrics_equal_those_of_scikit_learn(regression, tmp_path):
+    folder, model, rows = regression
+    predictor = Predictor(load_trained(folder))
+    result = evaluate(tmp_path, model, rows, min_r2=0.5)
+    labels, seen = [float(row["label"]) for row in rows], set()
+    for hidden in ("", "text", "image"):
+        data = {m: [encoded(row)[m] for row in rows] for m in predictor.columns}
+        if hidden:
+            data[hidden] = [b""] * len(rows)
+        pair = labels, predictor(data)["value"]
+        values = result.summary["hidden"][hidden] if hidden else result.summary
+        assert values["r2"] == pytest.approx(sk.r2_score(*pair), abs=1e-5)
+        rmse = np.sqrt(sk.mean_squared_error(*pair))
+        assert values["rmse"] == pytest.approx(rmse, rel=1e-5)
+        assert values["mae"] == pytest.approx(sk.mean_absolute_error(*pair), rel=1e-5)
+        seen.add(round(values["r2"], 3))
+    assert len(seen) == 3 and result.summary["rows"] == 12  # all differ
+    present = result.summary["present"]
+    assert {name: values["rows"] for name, values in present.items()} == {
+        "text": 1,
+        "text+image": 11,
+    }
+    assert present["text"]["r2"] is None  # of a single row
+    assert (result.summary["per_class"], result.summary["confusion"]) == ({}, None)
+    assert result.is_blessed and result.reasons == []
+
+
+def test_a_regression_below_its_limits_is_rejected(regression, tmp_path):
+    _, model, rows = regression
+    result = evaluate(tmp_path, model, rows, min_r2=1.0, min_r2_hidden=1.0)
+    assert not result.is_blessed
+    r2 = result.summary["r2"]
+    assert result.reasons == [
+        f"R² {r2:.4g} is below gate.min_r2=1",
+        *(
+            f"R² without {branch} {values['r2']:.4g} is below gate.min_r2_hidden=1"
+            for branch, values in sorted(result.summary["hidden"].items())
+        ),
+    ]
+
+
+def test_a_regression_without_a_defined_score_is_rejected(regression, tmp_path):
+    _, model, rows = regression
+    result = evaluate(tmp_path, model, [row | {"label": "120"} for row in rows])
+    assert not result.is_blessed
+    assert result.reasons == ["R² is undefined, as all test labels are equal"]
+
+
+def test_a_regression_worse_than_the_last_blessed_one_is_rejected(regression, tmp_path):
+    folder, model, rows = regression
+    trained_model = load_trained(folder)
+    kernel = trained_model.model.get_layer("head").get_layer("logits").weights[0]
+    kernel.assign(kernel * 0.6)
+    golden = [{m: encoded(row)[m] for m in ("text", "image")} for row in rows]
+    worse = as_artifact(export(trained_model, golden, tmp_path / "e"), tmp_path / "m")
+    result = evaluate(tmp_path / "run", worse, rows, baseline=model)
+    r2, before = result.summary["r2"], result.summary["baseline"]["r2"]
+    assert 0 < r2 < before
+    assert not result.is_blessed
+    assert result.reasons == [
+        f"R² {r2:.4g} is {before - r2:.4g} below the last blessed model's "
+        f"{before:.4g}, more than gate.max_drop=0.02"
+    ]
+
+
+def test_a_regression_is_not_compared_with_classes(regression, model, tmp_path):
+    _, candidate, rows = regression
+    with pytest.raises(UserError, match="cannot be compared.*another --root"):
+        evaluate(tmp_path, candidate, rows, baseline=model)

@@ -51,6 +51,12 @@ def test_trials_differ_and_the_best_one_has_the_lowest_loss(fn_args, tmp_path):
     assert config.fusion.units == values["fusion_units"]
 
 
+def test_a_search_in_which_all_trials_fail_is_an_error(fn_args, tmp_path):
+    fn_args.transform_output = str(tmp_path / "none")
+    with pytest.raises(RuntimeError, match=r"No trial has finished[\s\S]*none"):
+        tuner.tuner_fn(fn_args).tuner.search()
+
+
 @pytest.mark.parametrize(
     ("epochs", "expected"),
     [(7, (3, 1)), ("auto", (10, 20))],  # a third; 24 rows have 30 epochs
