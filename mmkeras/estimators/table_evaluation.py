@@ -13,7 +13,8 @@ from mmkeras.evaluation.evaluate import check_known_labels, evaluate
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.run_manifest import read_manifest
 from mmkeras.files import write_text
-from mmkeras.schema import HISTORY_FILE, TEST, WARNINGS_FILE
+from mmkeras.names import clean_name
+from mmkeras.schema import HISTORY_FILE, TEST, TRAIN, WARNINGS_FILE
 from mmkeras.training.run_folder import data_name
 
 _TRAINING_ROWS = (
@@ -71,6 +72,9 @@ def _ingest(trained_model, folder, table, split, on_bad_row) -> tuple[Dataset, s
             return dataset, split
     config = replace(config, on_bad_row=on_bad_row)
     dataset = ingest(table, config, only=split)
-    if name == manifest.get("train_table"):  # it was fitted with other rows to validate
+    has_splits = clean_name(config.table.split_column) in open_table(table).columns
+    # It was fitted with other rows to validate.
+    is_training = name == manifest.get("train_table")
+    if is_training and (split == TRAIN or not has_splits):
         dataset = replace(dataset, warnings=(*dataset.warnings, _TRAINING_ROWS))
     return dataset, TEST

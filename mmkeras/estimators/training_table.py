@@ -9,7 +9,7 @@ from typing import Any
 
 from mmkeras.config import TableConfig
 from mmkeras.data.table import label_columns
-from mmkeras.data.tables import Cell, Table, open_table
+from mmkeras.data.tables import Cell, Embedded, Table, open_table
 from mmkeras.data.tables.cells import to_cell
 from mmkeras.data.tables.table import hash_records
 from mmkeras.errors import UserError
@@ -61,9 +61,10 @@ def with_labels(table: Any, labels: Any, config: TableConfig) -> Table:
     """Returns the table with one label per row in the label column of the settings.
 
     Raises:
-        UserError: There are fewer or more labels than rows, or the table has other
-            ones.
+        UserError: There are fewer or more labels than rows; or the table is in memory,
+            and has other ones. Those of a file are replaced.
     """
+    in_memory = not isinstance(table, str | os.PathLike)
     table, name = open_table(table), clean_name(config.label)
     cells = label_cells(labels)
     rows = sum(1 for _ in table.read(()))
@@ -72,9 +73,10 @@ def with_labels(table: Any, labels: Any, config: TableConfig) -> Table:
             f"{table.name} has {rows} rows, and there are {len(cells)} labels. Give "
             "one label per row."
         )
-    if name in table.columns:
+    if in_memory and name in table.columns:
         records = (record for _, record in table.read((name,)))
         before = [x[name] if isinstance(x, dict) else x for x in records]
+        before = [x.read() if isinstance(x, Embedded) else x for x in before]
         if before != cells:
             raise UserError(
                 f"{table.name} has a column '{name}' with other values than the labels "

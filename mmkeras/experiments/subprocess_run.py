@@ -89,10 +89,11 @@ def plan_run(
 
 
 def check_runs(runs: Sequence[SubprocessRun]) -> None:
-    """Checks that started runs have the planned settings, before any is trained."""
+    """Checks that started runs have the planned settings and rows."""
     for run in runs:
         data = run_folder.data_name(run.table)
         run_folder.check_unchanged(run.folder, run.config, data)
+        run_folder.check_finished(run.folder, run.table)
 
 
 def run_subprocess(run: SubprocessRun) -> RunOutcome:

@@ -35,10 +35,11 @@ def split_cell(cell: Any, folder: Any) -> tuple[str | bytes, ...]:
     if not isinstance(cell, str):
         return (cell,)
     if parts := parse_list(cell):
-        is_text = [isinstance(part, str) for part in parts]
-        if any(is_text):
-            return split_cell(tuple(parts), folder) if all(is_text) else (cell,)
-        return (npy_bytes(parts),)
+        if not any(isinstance(part, str) for part in parts):
+            return (npy_bytes(parts),)
+        items = tuple(part for part in parts if part)
+        is_text = all(isinstance(part, str) for part in parts)
+        return items if items and is_text else (cell,)
     if SEPARATOR not in cell:
         return (cell,)
     if os.path.exists(find_file(folder, cell)):
@@ -58,8 +59,8 @@ def parse_list(cell: str) -> list[str | float] | None:
     for parse in (json.loads, ast.literal_eval):
         try:
             parts = parse(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue  # TypeError: a dictionary as a key
         if all(isinstance(part, str | int | float) for part in parts):
             return parts
     return None

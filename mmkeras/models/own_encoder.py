@@ -55,7 +55,7 @@ def apply_encoder(
     if isinstance(encoder, keras.Model):
         model = _copy(encoder, name)
         model.set_weights(encoder.get_weights())
-        model.trainable = encoder.trainable
+        _copy_trainable(encoder, model)
     else:
         try:
             model = encoder(tuple(x.shape[1:]))
@@ -87,11 +87,31 @@ def apply_encoder(
 def _copy(model: keras.Model, name: str) -> keras.Model:
     """Returns a copy with new weights, made as when a saved model is loaded."""
     try:
-        config = keras.saving.serialize_keras_object(model)
+        config = _without_compile(keras.saving.serialize_keras_object(model))
         return keras.saving.deserialize_keras_object(config, safe_mode=True)
     except Exception as error:  # of Keras, or of the user's layers
         raise UserError(
             f"encoders['{name}'] cannot be saved and loaded by Keras: "
-            f"{one_line(error, 300)} Use layers with get_config, without functions of "
-            "Python (Lambda)."
+            f"{one_line(error, 300)} Use no functions of Python (Lambda), and give "
+            "your layers get_config and @keras.saving.register_keras_serializable()."
         ) from error
+
+
+def _without_compile(config: Any) -> Any:
+    """Returns the settings of a model without losses and optimizers, at any depth."""
+    if isinstance(config, Mapping):
+        names = config.keys() - {"compile_config"}
+        return {n: _without_compile(value) for n, value in config.items() if n in names}
+    if isinstance(config, list):
+        return list(map(_without_compile, config))
+    return config
+
+
+def _copy_trainable(source: keras.Model, target: keras.Model) -> None:
+    """Freezes the layers of a copy that are frozen in a model, at any depth."""
+    target.trainable = source.trainable
+    for before, after in zip(source.layers, target.layers, strict=True):
+        if isinstance(before, keras.Model):
+            _copy_trainable(before, after)
+        else:
+            after.trainable = before.trainable

@@ -68,14 +68,15 @@ def prepare_run(folder: Path, config: Config, table: Any) -> RunData:
     say(describe_roles(roles))
     if table is None:
         say(demo_dataset.demo_note(config.preset))
-    if note := open_table(rows, cache_dir=config.table.cache_dir or None).note:
-        say(f"Table: {note}.")
+    source = open_table(rows, cache_dir=config.table.cache_dir or None)
+    if source.note:
+        say(f"Table: {source.note}.")
     fetch_pretrained(resolved)
     dataset = ingest(rows, resolved, has_columns=True)
     state = fit_preprocessing(dataset, config)
     data = run_folder.data_name(table)
     run_data = write_run_header(folder, config, dataset, state, data)
-    fingerprint = run_folder.table_fingerprint(table)
+    fingerprint = run_folder.table_fingerprint(None if table is None else source)
     run_manifest.write_manifest(folder, table=fingerprint)
     return run_data
 

@@ -186,8 +186,14 @@ def data_name(table: Any) -> str:
 
 
 def table_fingerprint(table: Any) -> str:
-    """Returns a hash of the table without the files that it names; "" of the demo's."""
-    return "" if table is None else open_table(table).fingerprint()
+    """Returns a hash of the table without the files that it names; or "".
+
+    Tables that are folders or Parquet have none, as they are not read whole.
+    """
+    if table is None:
+        return ""
+    source = open_table(table)
+    return source.fingerprint() if source.has_content_hash else ""
 
 
 @contextmanager
@@ -200,14 +206,18 @@ def opened_run(folder: Path, config: Config, table: Any) -> Iterator[bool]:
     """
     with locked_folder(folder):
         check_unchanged(folder, config, data_name(table))
-        if is_finished(folder):
-            _check_same_table(folder, table)
+        check_finished(folder, table)
         yield is_finished(folder)
 
 
-def _check_same_table(folder, table) -> None:
+def check_finished(folder: Path, table: Any) -> None:
+    """Checks that the table of a finished run is as it was; others are read anyway.
+
+    Raises:
+        UserError: It has changed.
+    """
     before = read_manifest(folder).get("table")
-    if before and table_fingerprint(table) != before:
+    if is_finished(folder) and before and table_fingerprint(table) != before:
         raise changed("table has", folder)
 
 

@@ -60,7 +60,7 @@ class MultimodalTuner(keras_tuner.RandomSearch):
         """
         super().search(*args, **kwargs)
         (best,) = self.oracle.get_best_trials(1)
-        if best.score is None:  # only failed trials are left
+        if best.status != "COMPLETED":  # only failed trials are left
             raise RuntimeError(f"No trial has finished. One of them: {best.message}")
 
     def run_trial(self, trial, *args, **kwargs) -> dict[str, float]:

@@ -255,10 +255,12 @@ def test_numbers_categories_dates_and_places_are_recognised(find):
 def test_a_word_among_numbers_is_no_category(find):
     numbers = ["?", *(str(i // 2) for i in range(39))]
     words = ["?", "-", "x", *numbers[3:]]
+    sizes = ["XL", "XL", *(str(36 + i % 15) for i in range(38))]
     others = {"label": repeat(*LABELS, rows=40), "text": repeat("x y", rows=40)}
     text = {"text": "text"}
     assert find({"age": numbers, **others})[0] == {**text, "age": "numeric"}
     assert find({"age": words, **others})[0] == text
+    assert find({"size": sizes, **others})[0] == {**text, "size": "category"}
 
 
 def test_cells_that_are_lists_are_files_texts_or_vectors():

@@ -111,6 +111,18 @@ def test_a_table_of_training_rows_is_a_warning(new_linear, numbers):
     assert any("training rows of the run" in text for text in model.warnings_)
     model.evaluate(numbers[50:])
     assert not any("training rows of the run" in text for text in model.warnings_)
+    rows = numbers.assign(split=["train", "train", "test"] * 20)
+    model = new_linear().fit(rows[:50], "y", validation_data=numbers[50:])
+    model.evaluate(rows[:50])
+    assert not any("training rows of the run" in text for text in model.warnings_)
+
+
+def test_the_columns_of_validation_labels_are_those_of_the_labels(new_linear, numbers):
+    flags = pd.DataFrame({"high": numbers.y, "low": 1 - numbers.y})
+    X = numbers[["price", "breed"]]
+    validation = X[50:], flags[50:].to_numpy()
+    model = new_linear().fit(X[:50], flags[:50], validation_data=validation)
+    assert model.trained_model.state.classes == ("high", "low")
 
 
 def test_a_linear_model_takes_neither_callbacks_nor_encoders(new_linear, numbers):

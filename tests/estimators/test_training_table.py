@@ -50,7 +50,13 @@ def test_labels_become_the_label_column_also_of_a_file(tmp_path):
     assert table.fingerprint() != other.fingerprint()
 
 
-def test_labels_that_the_table_has_as_well_are_the_same():
+def test_labels_replace_those_of_a_file(tmp_path):
+    (tmp_path / "rows.csv").write_text("text,label\na,True\nb,False\n")
+    table = with_labels(tmp_path / "rows.csv", [True, False], TableConfig())
+    assert [row["label"] for row in read(table)] == ["true", "false"]
+
+
+def test_labels_that_a_table_in_memory_has_as_well_are_the_same():
     table = {**ROWS, "label": ["1", "2", "3"]}
     assert read(with_labels(table, [1, 2, 3], TableConfig())) == read(table)
 

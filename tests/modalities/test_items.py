@@ -31,6 +31,7 @@ def test_paths_have_semicolons_between_and_a_list_has_its_members(tmp_path):
         (" ['a.png']", ("a.png",)),  # as pandas writes a list to CSV
         ("[0.5, 2]", (npy_bytes([0.5, 2.0]),)),
         *((cell, (cell,)) for cell in ('["a.png", 1]', "[]", "[a.png]")),  # none
+        *((cell, (cell,)) for cell in ('[""]', "[{{}}]", "[[1]]")),
     ],
 )
 def test_a_list_may_be_written_as_text(cell, items, tmp_path):

@@ -49,6 +49,25 @@ def test_an_encoder_of_the_user_replaces_that_of_the_settings(encoder, tiny, sta
         assert encoder.get_weights()[0].any()
 
 
+def my_loss(y_true, y_pred):
+    return keras.ops.mean(y_true - y_pred)
+
+
+def test_a_copy_is_not_compiled_and_as_frozen_as_the_model(tiny, state):
+    inner = own_model()
+    x = inputs = keras.Input((32, 32, 3))
+    encoder = keras.Model(inputs, keras.layers.Dense(4)(inner(x)), name="outer")
+    inner.get_layer("mine").trainable = False
+    encoder.compile("adam", my_loss)
+    copy = build_model(tiny, state, {"image": encoder}).get_layer(HEAD)
+    outer = copy.get_layer("outer")
+    assert not outer.compiled and [w.shape for w in outer.trainable_weights] == [
+        (5, 4),
+        (4,),
+    ]
+    assert outer.trainable and encoder.compiled
+
+
 def test_a_vector_is_one_token_where_fusion_takes_tokens(tiny, state):
     config = replace(tiny, fusion=FusionConfig(kind="mean_tokens", width=4, units=8))
     assert build_model(config, state, {"image": own_model()}).count_params()

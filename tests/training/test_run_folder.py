@@ -1,13 +1,20 @@
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet as pq
 
 from mmkeras.config import TrainConfig, to_dict
 from mmkeras.config.presets import small_concat
 from mmkeras.errors import UserError
 from mmkeras.export import run_manifest
 from mmkeras.training import run_folder
-from mmkeras.training.run_folder import check_unchanged, locked_folder
+from mmkeras.training.run_folder import (
+    check_finished,
+    check_unchanged,
+    locked_folder,
+    table_fingerprint,
+)
 
 CONFIG = replace(small_concat(), train=TrainConfig())
 RESOLVED = {"epochs": 30, "train.batch_size": 32, "train.passes": 7}
@@ -147,3 +154,22 @@ def test_a_fitted_linear_model_is_a_started_run(tmp_path):
     run_folder.copy_started_run(tmp_path, tmp_path / "local")
     with pytest.raises(UserError, match="seed=0, .* seed=1"):
         check_unchanged(tmp_path / "local", replace(CONFIG, seed=1), "a")
+
+
+def test_a_finished_run_is_that_of_its_table(tmp_path):
+    path, folder = tmp_path / "rows.csv", tmp_path
+    path.write_text("text,label\na,b\n")
+    fingerprint = table_fingerprint(path)
+    run_manifest.write_manifest(folder, table=fingerprint, finished=True)
+    check_finished(folder, path)
+    path.write_text("text,label\na,c\n")
+    with pytest.raises(UserError, match="table has changed since the run"):
+        check_finished(folder, path)
+    run_manifest.write_manifest(folder, table=fingerprint, finished=False)
+    check_finished(folder, path)  # which `prepare_run` checks with the files
+
+
+def test_a_table_that_is_known_by_times_only_has_no_fingerprint(tmp_path):
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "rows.parquet")
+    assert table_fingerprint(tmp_path / "rows.parquet") == ""
+    assert table_fingerprint(None) == ""

@@ -74,6 +74,7 @@ def open_class_folders(folder: str) -> Table | None:
         note="; ".join(notes),
         read=read,
         hash_content=hash_content,
+        has_content_hash=False,
     )
 
 

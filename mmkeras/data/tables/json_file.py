@@ -21,8 +21,7 @@ def open_json(content: Content) -> Table:
         first, second = next(lines, ""), next(lines, "")
     is_broken = first.startswith("{") and not first.endswith("[")
     is_lines = _is_object(first) or (is_broken and _is_object(second))
-    has_lines_by_name = "jsonl" in content.name.lower()
-    if is_lines and (second or has_lines_by_name or not _is_columns(first)):
+    if is_lines and (second or not _is_columns(first, content.name)):
         return _open_lines(content)
     with content.open_text() as file:
         try:
@@ -47,14 +46,20 @@ def _is_object(line):
     return line.startswith("{") and line.endswith("}")
 
 
-def _is_columns(line):
-    """Whether an object has a list or a dictionary for each of several columns."""
+def _is_columns(line, name):
+    """Whether the only object of a file has columns, not cells.
+
+    These are dictionaries by the number of the row, or in a .json file lists.
+    """
     try:
         columns = [*json.loads(line).values()]
     except (ValueError, RecursionError):
         return False
-    lengths = {len(c) if isinstance(c, list | dict) else 0 for c in columns}
-    return len(columns) > 1 and len(lengths) == 1 and lengths.pop() > 1
+    if columns and all(isinstance(column, dict) for column in columns):
+        return all(key.isdecimal() for column in columns for key in column)
+    is_json = ".json" in name.lower() and ".jsonl" not in name.lower()
+    is_lists = columns and all(isinstance(column, list) for column in columns)
+    return is_json and is_lists
 
 
 def _fault(error):

@@ -83,6 +83,7 @@ def open_parquet(
         read=read,
         read_sample=read_sample,
         hash_content=lambda: _hash_files(files),
+        has_content_hash=False,
     )
 
 

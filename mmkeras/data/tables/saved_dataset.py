@@ -62,6 +62,7 @@ def open_saved_dataset(folder: str) -> Table:
         columns=columns,
         read=read,
         hash_content=lambda: hash_files(paths, folder),
+        has_content_hash=False,
     )
 
 

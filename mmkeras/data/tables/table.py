@@ -35,6 +35,7 @@ class Table:
         note: What a user may want to know of how it is read, or "".
         read: Function of the columns to read; yields as `records`.
         hash_content: Function behind `fingerprint`.
+        has_content_hash: Whether that is a hash of all content, not of times of files.
         read_sample: Function of a number of rows, which `sample` returns, if the first
             rows can be read at less cost than by `read`.
     """
@@ -46,6 +47,7 @@ class Table:
     note: str = ""
     read: Callable[[Collection[str]], Iterator[Record]] = field(repr=False)
     hash_content: Callable[[], str] = field(repr=False)
+    has_content_hash: bool = True
     read_sample: Callable[[int], Iterator[Record]] | None = field(
         default=None, repr=False
     )

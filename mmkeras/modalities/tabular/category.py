@@ -7,7 +7,7 @@ from mmkeras.modalities.column import Content, Counts, FileReader
 from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.preprocessing_state import NO_TOKENS
 from mmkeras.modalities.tabular.column import TabularColumn, cell_text
-from mmkeras.modalities.tabular.numeric import parse_numbers
+from mmkeras.modalities.tabular.numeric import has_words, parse_numbers
 from mmkeras.modalities.vocabulary import choose_vocabulary
 from mmkeras.names import clean_name
 
@@ -31,7 +31,7 @@ class Category(TabularColumn):
         limit = min(_MAX_DISTINCT, len(cells) // 2)
         if not 2 <= len(names) <= limit or max(map(len, names)) > _MAX_CHARACTERS:
             return ""
-        numbers = parse_numbers(cells)
+        numbers = [] if has_words(cells) else parse_numbers(cells)
         if len(set(numbers)) > _MAX_INTEGERS or not all(
             x.is_integer() for x in numbers
         ):

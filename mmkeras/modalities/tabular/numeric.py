@@ -84,6 +84,18 @@ def parse_numbers(cells: Sequence[Any]) -> list[float]:
     return [number for number in numbers if not math.isnan(number)]
 
 
+def has_words(cells: Sequence[Any]) -> bool:
+    """Whether words, such as "XL", repeat among the cells; "?" is none."""
+    words = []
+    for cell in cells:
+        try:
+            parse_number(cell)
+        except Unreadable:
+            words.append(cell_text(cell))
+    words = [word for word in words if any(map(str.isalpha, word))]
+    return len(set(words)) < len(words)
+
+
 class Numeric(TabularColumn):
     """Column of numbers, served as float32."""
 

@@ -69,6 +69,17 @@ def test_a_list_of_objects_and_an_object_of_lists_are_tables(write, indent):
         assert list(table.records())[1] == (1, {"text": "ho", "label": "b"})
 
 
+def test_one_row_without_a_name_that_says_json_is_a_line(write):
+    row = {"photo": ["a.png", "b.png"], "clip": ["a.wav", "b.wav"]}
+    table = open_table(write(json.dumps(row), "rows.ndjson"))
+    assert [record for _, record in table.records()] == [
+        {"photo": ("a.png", "b.png"), "clip": ("a.wav", "b.wav")}
+    ]
+    one = {name: {"0": "x"} for name in row}  # pandas' to_json of one row
+    table = open_table(write(json.dumps(one), "data.json"))
+    assert [record for _, record in table.records()] == [{"photo": "x", "clip": "x"}]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
