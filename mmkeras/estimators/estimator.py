@@ -112,8 +112,7 @@ class Estimator(ConfiguredEstimator):
         rows = open_in_memory(table)
         if labels is not None:
             rows = with_labels(table, labels, config.table)
-        validation_data = form.name_validation_columns(validation_data)
-        table = with_validation(rows, validation_data, config.table)
+        table = with_validation(rows, validation_data, form, config.table)
         temporary_run = None if self.path else TemporaryRun()
         folder = Path(self.path) if self.path else temporary_run.path
         config = self._with_cache(config, temporary_run)

@@ -57,12 +57,6 @@ class LabelForm:
             [n for n, x in zip(self.indicators, row, strict=True) if x] for row in rows
         ]
 
-    def name_validation_columns(self, validation: Any) -> Any:
-        """Returns a pair (table, labels) with `name_columns` of the second."""
-        if not isinstance(validation, list | tuple) or len(validation) != 2:
-            return validation
-        return (validation[0], self.name_columns(validation[1]))
-
 
 def label_form(table: Any, column: str, labels: Any) -> LabelForm:
     """Returns the form of labels, or if they are None of those in a column of a table.

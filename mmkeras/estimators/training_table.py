@@ -13,30 +13,33 @@ from mmkeras.data.tables import Cell, Embedded, Table, open_table
 from mmkeras.data.tables.cells import to_cell
 from mmkeras.data.tables.table import hash_records
 from mmkeras.errors import UserError
-from mmkeras.estimators.labels import row_labels
+from mmkeras.estimators.labels import LabelForm, row_labels
 from mmkeras.modalities.file import Unreadable
 from mmkeras.names import clean_name
 from mmkeras.schema import TRAIN, VAL
 
 
-def with_validation(table: Any, validation: Any, config: TableConfig) -> Any:
+def with_validation(
+    table: Any, validation: Any, form: LabelForm, config: TableConfig
+) -> Any:
     """Returns the table with the validation rows, if there are some.
 
     Args:
         table: Anything that `open_table` takes, with labels.
         validation: Another table, or a pair (table, labels), or None. Its rows get the
             split val, and those of `table` without a split get train.
+        form: Form of the labels of `table`.
 
     Raises:
         UserError: The two tables cannot be one.
     """
     if validation is None:
         return table
-    validation = _validation_table(validation, config)
+    validation = _validation_table(validation, form, config)
     return _with_validation(open_table(table), validation, config)
 
 
-def _validation_table(validation: Any, config: TableConfig) -> Table:
+def _validation_table(validation: Any, form: LabelForm, config: TableConfig) -> Table:
     """Returns the validation rows with their labels."""
     is_rows = isinstance(validation, list)
     is_rows = is_rows and all(isinstance(part, Mapping) for part in validation)
@@ -46,7 +49,8 @@ def _validation_table(validation: Any, config: TableConfig) -> Table:
                 f"validation_data is a {type(validation).__name__} of "
                 f"{len(validation)}. Give a pair (table, labels), or a table."
             )
-        return with_labels(*validation, config)
+        table, labels = validation
+        return with_labels(table, form.name_columns(labels), config)
     table = open_table(validation)
     for name in label_columns(config, table.columns):
         if name not in table.columns:

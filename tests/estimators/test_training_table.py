@@ -8,6 +8,7 @@ from mmkeras.config import TableConfig
 from mmkeras.console import output
 from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
+from mmkeras.estimators.labels import LabelForm
 from mmkeras.estimators.training_table import (
     open_in_memory,
     with_labels,
@@ -24,7 +25,7 @@ def training_table(table, labels, validation, config):
     table = open_in_memory(table)
     if labels is not None:
         table = with_labels(table, labels, config)
-    return with_validation(table, validation, config)
+    return with_validation(table, validation, LabelForm(), config)
 
 
 def read(table):
@@ -73,6 +74,10 @@ def test_validation_rows_get_their_split_and_lines_of_their_own():
     assert [record["label"] for _, record in records] == list("xyxxy")
     assert len({line for line, _ in records}) == 5
     assert read(table)[4]["extra"] == "2"
+    rows = [{"text": text, "label": "x"} for text in "de"]
+    assert read(training_table(ROWS, list("xyz"), rows, TableConfig()))[3:] == [
+        {**row, "split": "val"} for row in rows
+    ]
 
 
 @pytest.mark.parametrize(
