@@ -16,7 +16,7 @@ from mmkeras.modalities.tabular.numeric import AmbiguousNumber, parse_number
 from mmkeras.schema import LABEL_SEPARATOR
 
 MAX_NUMBERS = 20  # different numbers that can be classes without a question
-_NUMBERS = 0.9  # of the labels, so that there is a question
+_MIN_SHARE = 0.9  # of numbers among the labels, so that there is a question
 _STRATA, _ROWS_PER_STRATUM = 10, 5
 
 
@@ -95,7 +95,7 @@ def _numbers(rows) -> dict[str, bool]:
     for label in labels:
         with suppress(Unreadable):
             numbers[label] = _is_whole(label)
-    return numbers if len(numbers) >= _NUMBERS * len(labels) else {}
+    return numbers if len(numbers) >= _MIN_SHARE * len(labels) else {}
 
 
 def _is_whole(label: str) -> bool:

@@ -119,8 +119,9 @@ class Estimator(ConfiguredEstimator):
         check_no_folds(folder)
         with restored_state(), output(verbose):  # a new Keras model draws seeds
             with opened_run(folder, config, table) as is_finished:
-                check_encoders(folder, config, list(self.encoders or {}))
-                if not is_finished:
+                if is_finished:
+                    check_encoders(folder, config, list(self.encoders or {}))
+                else:
                     train(folder, config, table, callbacks, self.encoders)
                     names = {} if table is rows else {"train_table": data_name(rows)}
                     write_manifest(folder, labels=asdict(form), **names)

@@ -18,8 +18,8 @@ from mmkeras.schema import HISTORY_FILE, TEST, TRAIN, WARNINGS_FILE
 from mmkeras.training.run_folder import data_name
 
 _TRAINING_ROWS = (
-    "The table has the training rows of the run, so it is too easy. Without a table, "
-    "evaluate has the metrics of the test rows."
+    "The table has the training rows of the run, so its metrics are too good. Without "
+    "a table, evaluate returns the metrics of the test rows."
 )
 
 

@@ -5,13 +5,21 @@ from functools import cache
 from pathlib import Path
 
 import tensorflow as tf
+from tfx.components.example_validator import executor as example_validator
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils, standard_artifacts
 
 from mmkeras.config import Config, to_dict
 from mmkeras.data.dataset import load_dataset, with_columns
-from pipeline.components import example_gen, schema_gen, statistics_gen, transform
-from pipeline.components.artifacts import RejectedRows
+from pipeline.components import (
+    data_gate,
+    example_gen,
+    media_statistics,
+    schema_gen,
+    statistics_gen,
+    transform,
+)
+from pipeline.components.artifacts import DataBlessing, MediaStatistics, RejectedRows
 from tests import table_factory
 
 IN_MEMORY = ()  # Beam in this process, its default
@@ -109,6 +117,21 @@ def schema_of(examples, statistics, folder: Path):
         {"schema_file": str(folder / "none"), "presence_slack": 0.2},
     )
     return schema
+
+
+def pass_gate(examples, statistics, schema, folder: Path) -> None:
+    """Runs the validation of the examples, their media statistics and the data gate."""
+    outputs = artifacts(
+        folder,
+        anomalies=standard_artifacts.ExampleAnomalies,
+        media_statistics=MediaStatistics,
+        blessing=DataBlessing,
+    )
+    inputs = {"examples": [examples], "statistics": [statistics], "schema": [schema]}
+    example_validator.Executor(context(folder)).Do(inputs, outputs, {})
+    media_statistics.Executor(context(folder)).Do(inputs, outputs, {"code": ""})
+    properties = {"checks": "{}", "schema_file": "", "code": ""}
+    data_gate.Executor(context(folder)).Do(inputs | outputs, outputs, properties)
 
 
 def transformed(examples, config: Config, folder: Path, beam_args=IN_MEMORY):

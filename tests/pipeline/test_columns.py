@@ -8,8 +8,6 @@ import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tfx.components.example_validator import executor as example_validator
-from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
 from mmkeras.data.dataset import with_columns
@@ -17,7 +15,6 @@ from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
 from mmkeras.export.saved_model import argument_name, export
 from mmkeras.export.verification import read_rows
-from pipeline.components import artifacts, data_gate, media_statistics
 from pipeline.components.masked_modality_eval import PredictRows, exported_settings
 from tests import table_factory
 from tests.pipeline import executor_harness
@@ -82,18 +79,7 @@ def test_each_column_has_its_presence_in_the_schema(schema):
 def test_the_rows_pass_the_gate_with_statistics_of_each_column(
     examples, statistics, schema, tmp_path
 ):
-    context = executor_harness.context(tmp_path)
-    outputs = executor_harness.artifacts(
-        tmp_path,
-        anomalies=standard_artifacts.ExampleAnomalies,
-        media_statistics=artifacts.MediaStatistics,
-        blessing=artifacts.DataBlessing,
-    )
-    inputs = {"examples": [examples], "statistics": [statistics], "schema": [schema]}
-    example_validator.Executor(context).Do(inputs, outputs, {})
-    media_statistics.Executor(context).Do(inputs, outputs, {"code": ""})
-    properties = {"checks": "{}", "schema_file": "", "code": ""}
-    data_gate.Executor(context).Do(inputs | outputs, outputs, properties)
+    executor_harness.pass_gate(examples, statistics, schema, tmp_path)
     path = tmp_path / "media_statistics" / "media_statistics.json"
     train = json.loads(path.read_text())["splits"]["train"]
     assert list(train["columns"]) == COLUMNS

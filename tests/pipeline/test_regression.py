@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import yaml
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tfx.components.example_validator import executor as example_validator
 from tfx.components.tuner import executor as tuner
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils
@@ -18,7 +17,6 @@ from mmkeras.config import to_dict
 from mmkeras.data.dataset import load_dataset
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
-from pipeline.components import artifacts, data_gate, media_statistics
 from pipeline.local import main
 from tests import table_factory
 from tests.pipeline import executor_harness
@@ -88,18 +86,7 @@ def test_new_numbers_pass_the_gate_and_are_shown_as_numbers(
     other = write_table(tmp_path / "other" / "data.csv", offset=1000)
     examples, _ = executor_harness.examples_of(other, config, tmp_path)
     statistics = executor_harness.statistics_of(examples, tmp_path)
-    context = executor_harness.context(tmp_path)
-    outputs = executor_harness.artifacts(
-        tmp_path,
-        anomalies=standard_artifacts.ExampleAnomalies,
-        media_statistics=artifacts.MediaStatistics,
-        blessing=artifacts.DataBlessing,
-    )
-    inputs = {"examples": [examples], "statistics": [statistics], "schema": [schema]}
-    example_validator.Executor(context).Do(inputs, outputs, {})
-    media_statistics.Executor(context).Do(inputs, outputs, {"code": ""})
-    properties = {"checks": "{}", "schema_file": "", "code": ""}
-    data_gate.Executor(context).Do(inputs | outputs, outputs, properties)
+    executor_harness.pass_gate(examples, statistics, schema, tmp_path)
 
     path = tmp_path / "media_statistics" / "media_statistics.json"
     split = json.loads(path.read_text())["splits"]["train"]
