@@ -94,7 +94,7 @@ def start(tmp_path, **settings):
         words, cwd=ROOT, stdout=subprocess.PIPE, text=True, **settings
     )
     deadline = time.monotonic() + 60
-    while not (log.exists() and "ready" in log.read_text()):
+    while not (log.exists() and log.read_text() == "ready\n"):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     return process, log, spent
