@@ -123,8 +123,8 @@ class Estimator(ConfiguredEstimator):
                     check_encoders(folder, config, list(self.encoders or {}))
                 else:
                     train(folder, config, table, callbacks, self.encoders)
-                    names = {} if table is rows else {"train_table": data_name(rows)}
-                    write_manifest(folder, labels=asdict(form), **names)
+                    fitted = {} if table is rows else {"train_table": data_name(rows)}
+                    write_manifest(folder, labels=asdict(form), **fitted)
             say(run_summary(folder))
             trained_model = load_trained(folder)
         self._temporary_run = temporary_run  # removes that of an earlier fit

@@ -176,7 +176,7 @@ def summarize(
     split -> StatisticsGen's output; `labels`, of a regression, is split -> label -> its
     number of rows.
     """
-    labels = labels or {}
+    numbers = {s: {LABEL: _label_number(n)} for s, n in (labels or {}).items() if n}
     by_split = {split: Counter() for split in statistics}
     for (split, *key), number in counts:
         by_split[split][tuple(key)] = number
@@ -191,7 +191,7 @@ def summarize(
                 },
                 "numbers": {
                     **_numbers(statistics[split], _features(columns, "measured")),
-                    **({LABEL: _label_number(labels[split])} if labels else {}),
+                    **numbers.get(split, {}),
                 },
                 "values": {
                     name: values
@@ -246,21 +246,20 @@ def _number(stats: statistics_pb2.NumericStatistics) -> dict[str, Any]:
 
 def _label_number(labels: Mapping[str, int]) -> dict[str, Any]:
     """Returns what `_number` does, of label -> number of rows."""
-    values, rows = np.array(sorted((float(x), n) for x, n in labels.items())).T
-    mean = np.average(values, weights=rows)
-    bars, edges = np.histogram(values, weights=rows)
-    shares = np.searchsorted(rows.cumsum(), rows.sum() * np.array([0.05, 0.5, 0.95]))
-    p05, median, p95 = values[shares].tolist()
+    numbers = np.repeat([*map(float, labels)], [*labels.values()])
+    shares = (0.05, 0.5, 0.95)
+    p05, median, p95 = np.quantile(numbers, shares, method="inverted_cdf").tolist()
+    bars, edges = np.histogram(numbers)
     return {
-        "rows": int(rows.sum()),
-        "min": float(values[0]),
-        "max": float(values[-1]),
-        "mean": float(mean),
-        "deviation": float(np.sqrt(np.average((values - mean) ** 2, weights=rows))),
+        "rows": len(numbers),
+        "min": float(numbers.min()),
+        "max": float(numbers.max()),
+        "mean": float(numbers.mean()),
+        "deviation": float(numbers.std()),
         "median": median,
         "p05": p05,
         "p95": p95,
-        "histogram": {"edges": edges.tolist(), "rows": bars.astype(int).tolist()},
+        "histogram": {"edges": edges.tolist(), "rows": bars.tolist()},
     }
 
 

@@ -22,7 +22,7 @@ AUDIO = {"audio": b"RIFF", "audio_rate_hz": 16_000, "audio_channels": 1}
 AUDIO |= {"audio_seconds": 2.0, "audio_clipped": 0.0, "audio_silent": 0.25}
 
 
-def summary_of(*records, described=COLUMNS, **columns):
+def summary_of(*records, described=COLUMNS, labels=None, **columns):
     """The summary of one split, with StatisticsGen's numbers of some columns."""
     counts = {}
     for record in records:
@@ -30,7 +30,7 @@ def summary_of(*records, described=COLUMNS, **columns):
             counts[key] = counts.get(key, 0) + 1
     frame = pd.DataFrame(columns or {"id": ["1"]})
     statistics = tfdv.generate_statistics_from_dataframe(frame, statistics_options())
-    result = summarize(counts.items(), {"train": statistics}, described)
+    result = summarize(counts.items(), {"train": statistics}, described, labels)
     return json.loads(json.dumps(result))["splits"]["train"]
 
 
@@ -137,6 +137,15 @@ def test_a_row_without_anything_has_statistics():
     assert summary["rows"] == 1
     assert summary["numbers"] == summary["values"] == summary["faults"] == {}
     assert summary["classes"] == {"number": 0, "largest": []}
+
+
+def test_labels_of_a_regression_have_a_distribution_where_a_split_has_rows():
+    labels = {"train": {"2": 3, "-6": 1}, "test": {}}
+    number = summary_of(labels=labels)["numbers"]["label"]
+    assert (number["rows"], number["min"], number["max"]) == (4, -6, 2)
+    assert (number["mean"], number["median"]) == (0, 2)
+    assert number["deviation"] == pytest.approx(12**0.5)
+    assert "label" not in summary_of(labels={"train": {}})["numbers"]
 
 
 def test_classes_are_counted_with_their_missing_columns():
