@@ -82,11 +82,13 @@ class Config:
             handle = getattr(self, name).hub_handle
             if not is_remote(handle):
                 check_no_pattern(f"{name}.hub_handle", handle)
-        if self.train.fine_tune_epochs and not self.image.is_frozen:
+        sections = (self.image, self.text, self.audio)
+        is_frozen = any(getattr(s, "is_frozen", False) for s in sections)
+        if self.train.fine_tune_epochs and not is_frozen:
             raise UserError(
-                f"train.fine_tune_epochs={self.train.fine_tune_epochs} unfreezes a "
-                "frozen image encoder, and this one is not frozen: set it to 0, or set "
-                "image.frozen=yes."
+                f"train.fine_tune_epochs={self.train.fine_tune_epochs} unfreezes "
+                "frozen encoders, and there is none: set it to 0, or give pretrained "
+                "weights, which are frozen first (text.weights, image.weights)."
             )
         if self.fusion.kind == "linear":
             self._check_linear()
@@ -126,8 +128,11 @@ class Config:
             unused += [f"image.encoder={self.image.encoder} (pixels or a frozen one)"]
         for name in ("text", "audio"):
             branch = getattr(self, name)
+            if getattr(branch, "is_frozen", False):
+                continue
             if branch.is_sequence:
-                unused += [f"{name}.encoder={branch.encoder} (one of vectors)"]
+                choices = "one of vectors, or a frozen one"
+                unused += [f"{name}.encoder={branch.encoder} ({choices})"]
             elif branch.units:
                 unused += [f"{name}.units={branch.units} (0)"]
         for name in ("vector", "tabular"):
@@ -164,7 +169,7 @@ class Config:
         paths = {"text.vocab_file": self.text.vocab_file}
         if self.image.weights not in ("imagenet", "none"):
             paths["image.weights"] = self.image.weights
-        if self.text.weights != "none":
+        if self.text.is_pretrained and not self.text.has_model:
             paths["text.weights"] = self.text.weights
         return {name: path for name, path in paths.items() if path}
 

@@ -30,7 +30,9 @@ _SYNONYMS = {"target": "label", "class": "label", "y": "label", "img": "image"}
 _LISTS = {f"table.{name}" for name in (*TYPES, "ignore", "label", "modalities")}
 # Settings of the table that name columns.
 _COLUMNS = {*TYPES, "label", "id_column", "split_column", "group_column"}
+# Earlier name of a setting -> its present one.
 _ALIASES = {f"table.{old}": f"table.{new}" for old, new in ALIASES.items()}
+_ALIASES["train.fine_tune_learning_rate"] = "train.fine_tune_rate"
 
 
 @dataclass(frozen=True, kw_only=True)

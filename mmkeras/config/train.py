@@ -63,8 +63,11 @@ class TrainConfig:
         precision: Keras dtype policy; the mixed ones are faster on a GPU.
         cache_mb: Limit of memory, in megabytes, for decoded rows of training, and the
             same for batches of validation.
-        fine_tune_epochs: Epochs of a second phase with the image encoder unfrozen.
-        fine_tune_learning_rate: Peak learning rate of the second phase.
+        fine_tune_epochs: Epochs of a second phase with the frozen encoders unfrozen.
+        fine_tune_rate: Peak learning rate of the second phase, and of pretrained
+            encoders that are not frozen.
+        fine_tune_decay: Rate of the first layer of such an encoder as a share of the
+            rate of its last; those between follow in equal ratios. 1 is off.
     """
 
     batch_size: int | Literal["auto"] = AUTO
@@ -85,14 +88,16 @@ class TrainConfig:
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     cache_mb: int = 1024
     fine_tune_epochs: int = 0
-    fine_tune_learning_rate: float = 1e-5
+    fine_tune_rate: float = 1e-5
+    fine_tune_decay: float = 0.3
 
     def __post_init__(self):
         check_range(self, "train.batch_size", "train.passes", ge=1, auto=True)
         check_range(self, "train.patience", ge=0)
         infinity = float("inf")
-        names = ("train.learning_rate", "train.fine_tune_learning_rate")
+        names = ("train.learning_rate", "train.fine_tune_rate")
         check_range(self, *names, gt=0, lt=infinity)
+        check_range(self, "train.fine_tune_decay", gt=0, le=1)
         names = ("warmup_epochs", "weight_decay", "cache_mb", "fine_tune_epochs")
         names = (f"train.{name}" for name in names)
         check_range(self, *names, ge=0, lt=infinity)

@@ -7,6 +7,8 @@ from mmkeras.errors import UserError
 
 # How a sequence of tokens becomes one vector.
 Pooling = Literal["mean", "max", "last", "attention"]
+# Whether an encoder keeps its weights; auto means yes with pretrained ones.
+Frozen = Literal["auto", "yes", "no"]
 AUTO = "auto"  # value of settings that follow the number of training rows
 _WORDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 

@@ -1,6 +1,7 @@
 """Cache on disk for the outputs of a frozen encoder."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -10,9 +11,33 @@ import tensorflow as tf
 from mmkeras.console import progress
 from mmkeras.data.dataset import Dataset
 from mmkeras.data.ingest import cache_dir
-from mmkeras.data.input_pipeline import branch_batches
+from mmkeras.data.input_pipeline import Features, branch_batches
 from mmkeras.files import atomic_path
 from mmkeras.modalities.preprocessor import Preprocessor
+
+
+def frozen_features(
+    encoders: Mapping[str, keras.Model],
+    dataset: Dataset,
+    preprocessor: Preprocessor,
+    split: str,
+    compute: bool = True,
+) -> dict[str, Features]:
+    """Returns branch -> outputs of its frozen encoder for the rows of a split.
+
+    `encoders` is key of a branch -> its encoder, as of `models.model.backbones`. Those
+    that are not in the cache are computed, or with `compute=False` left out.
+    """
+    result = {}
+    for name, branch in preprocessor.branches.items():
+        if branch.is_frozen and branch.key in encoders:
+            encoder = encoders[branch.key]
+            arguments = (encoder, dataset, preprocessor, name, split)
+            if compute:
+                cached_features(*arguments)
+            if (path := _path(*arguments)).exists():
+                result[name] = Features(path, encoder.output_shape[1:])
+    return result
 
 
 def cached_features(
@@ -27,18 +52,11 @@ def cached_features(
     The file is (N, D) float32 without header, in the order of the shards. Its path
     has a hash of rows, settings and weights, so that outputs are computed once.
     """
-    config = preprocessor.config
-    branch_settings = preprocessor.branches[branch].settings
-    settings = (dataset.fingerprint, branch, branch_settings, config.train.precision)
-    digest = hashlib.sha256(repr(settings).encode())
-    for weight in encoder.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    folder = cache_dir(config) / f"features-{digest.hexdigest()[:24]}"
-    path = folder / f"{split}.f32"
+    path = _path(encoder, dataset, preprocessor, branch, split)
     if path.exists():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
-    steps = -(-dataset.rows[split] // config.train.batch_size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    steps = -(-dataset.rows[split] // preprocessor.config.train.batch_size)
     batches = progress(
         branch_batches(dataset, preprocessor, branch, split),
         f"Features of {branch}, {split}",
@@ -51,3 +69,14 @@ def cached_features(
         for inputs in batches:
             file.write(encode(inputs).numpy().astype(np.float32).tobytes())
     return path
+
+
+def _path(encoder, dataset, preprocessor, branch, split) -> Path:
+    config = preprocessor.config
+    branch_settings = preprocessor.branches[branch].settings
+    settings = (dataset.fingerprint, branch, branch_settings, config.train.precision)
+    digest = hashlib.sha256(repr(settings).encode())
+    for weight in encoder.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    folder = cache_dir(config) / f"features-{digest.hexdigest()[:24]}"
+    return folder / f"{split}.f32"

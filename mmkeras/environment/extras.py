@@ -10,6 +10,8 @@ from mmkeras.errors import UserError, one_line
 
 # Module -> extra, without modules of the core.
 EXTRAS = {
+    "huggingface_hub": "bert",
+    "kagglehub": "bert",
     "keras_hub": "bert",
     "tensorflow_text": "bert",
     "tensorflow_hub": "hub",
@@ -82,7 +84,6 @@ def check_extras(config: Config) -> None:
     text, image, audio = config.text, config.image, config.audio
     needs_learner = text.tokens == "wordpiece" and not text.vocab_file
     for setting, module, is_needed in (
-        ("text.encoder=bert", "keras_hub", text.encoder == "bert"),
         ("text.tokens=wordpiece", "tensorflow_text", needs_learner),
         ("text.encoder=hub", "tensorflow_hub", text.encoder == "hub"),
         ("image.encoder=kerashub_vit", "keras_hub", image.encoder == "kerashub_vit"),

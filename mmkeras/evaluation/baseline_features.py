@@ -1,43 +1,79 @@
 """Input features of the linear baseline, read from a dataset."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
+import tensorflow as tf
 
 from mmkeras.data.dataset import Dataset
+from mmkeras.data.feature_cache import frozen_features
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.export.inference import TrainedModel
+from mmkeras.models.model import backbones
 from mmkeras.models.tasks import predicted_values
 from mmkeras.schema import PRESENT
 
 
 def read_baseline_features(
-    trained_model: TrainedModel, dataset: Dataset, split: str, rows: int
+    trained_model: TrainedModel,
+    dataset: Dataset,
+    split: str,
+    rows: int,
+    encoded: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Reads the first rows of a split, up to a batch more than `rows`.
+    """Reads the first `rows` rows of a split.
+
+    `encoded` is key of a branch -> outputs of its encoder for these rows, if they are
+    known already. Else those of frozen encoders come from the cache, or are computed.
 
     Returns:
-        Blocks of features as name -> (N, D): `linear_features` of each branch, zeros
-        where it is absent, and which are present. Targets are (N, C), in regression
-        (N, 1).
+        Blocks of features as name -> (N, D): the outputs of a frozen encoder, averaged
+        over tokens, or `linear_features` of the branch; zeros where it is absent; and
+        which are present. Targets are (N, C), in regression (N, 1).
     """
     preprocessor = trained_model.preprocessor
-    batches = Batches(dataset=dataset, preprocessor=preprocessor, split=split)
+    encoders = backbones(trained_model.model)
+    features = {}
+    if not encoded:
+        features = frozen_features(encoders, dataset, preprocessor, split, False)
+    batches = Batches(
+        dataset=dataset, preprocessor=preprocessor, split=split, features=features
+    )
+    frozen = {
+        b.key: encoders[b.key]
+        for b in preprocessor.branches.values()
+        if b.is_frozen and b.key in encoders
+    }
+    encoded = {key: x for key, x in encoded.items() if key in frozen}
+    known = {*batches.feature_keys, *encoded}
     parts, targets, size = [], [], 0
     for inputs, target, _ in batches.eval_batches():
-        parts.append(_features(inputs, trained_model))
+        end = size + len(target)
+        inputs = dict(inputs)
+        for key in frozen.keys() - known:
+            inputs[key] = frozen[key](inputs[key], training=False)
+        inputs |= {name: tf.constant(x[size:end]) for name, x in encoded.items()}
+        inputs = {name: x.numpy() for name, x in inputs.items()}
+        parts.append(_features(inputs, trained_model, frozen))
         targets.append(target.numpy())
-        size += len(target)
+        size = end
         if size >= rows:
             break
     targets = predicted_values(np.concatenate(targets), trained_model.state)
-    targets = np.asarray(targets)
-    return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}, targets
+    blocks = {k: np.concatenate([p[k] for p in parts])[:rows] for k in parts[0]}
+    return blocks, np.asarray(targets)[:rows]
 
 
-def _features(inputs, trained_model) -> dict[str, np.ndarray]:
+def _features(inputs, trained_model, frozen) -> dict[str, np.ndarray]:
     """Returns (B, D) blocks of a batch."""
     branches, state = trained_model.preprocessor.branches, trained_model.state
-    blocks, present = {}, inputs[PRESENT].numpy()
+    blocks, present = {}, inputs[PRESENT]
     for i, (name, branch) in enumerate(branches.items()):
-        x = branch.linear_features(inputs[branch.key].numpy(), state.columns)
+        x = inputs[branch.key]
+        if branch.key in frozen:
+            x = x.mean(axis=1) if x.ndim == 3 else x
+        else:
+            x = branch.linear_features(x, state.columns)
         blocks[name] = x * present[:, i : i + 1]
     return {**blocks, PRESENT: present}

@@ -25,9 +25,10 @@ from mmkeras.evaluation.task_metrics import (
 )
 from mmkeras.evaluation.top_errors import top_errors
 from mmkeras.export.inference import TrainedModel
-from mmkeras.export.two_stage_inference import TwoStagePredictor
+from mmkeras.export.two_stage_inference import Arrays, TwoStagePredictor
 from mmkeras.files import write_text
 from mmkeras.modalities.preprocessing_state import MULTILABEL, REGRESSION
+from mmkeras.models.model import backbones
 from mmkeras.reports.report import write_report
 from mmkeras.reports.verdicts import (
     baseline_verdict,
@@ -40,6 +41,7 @@ from mmkeras.schema import (
     LABEL_SEPARATOR,
     METRICS_FILE,
     PREDICTIONS_FILE,
+    PRESENT,
     REPORT_FILE,
     STATUS_SEPARATOR,
     TRAIN,
@@ -94,6 +96,8 @@ def evaluate(
     """
     config, state = trained_model.config, trained_model.state
     predictions = predict_split(trained_model, dataset, split)
+    predictor = TwoStagePredictor(trained_model)
+    sample = _encode_sample(predictor, dataset, split)
     resamples = config.evaluate.bootstrap_resamples
     retrieval = measure_retrieval(predictions.vectors, resamples, config.seed)
     metrics = {
@@ -103,14 +107,23 @@ def evaluate(
         **measure_task(trained_model, predictions.targets, predictions.probabilities),
         **calibration(trained_model),
         "status": dict(Counter(predictions.status).most_common()),
-        **_modality_metrics(trained_model, dataset, split, predictions, unimodal or {}),
+        **_modality_metrics(
+            trained_model, predictor, sample, predictions, unimodal or {}
+        ),
+        **_noise(trained_model, predictor, dataset, split, predictions),
         **({"retrieval": retrieval} if retrieval else {}),
         "warnings": list(dataset.warnings),
         "rejected_rows": len(dataset.rejected),
         "unreadable_rows": len(dataset.unreadable),
     }
     metrics |= _baselines(
-        trained_model, dataset, split, predictions, train_rows, metrics["metrics"]
+        trained_model,
+        dataset,
+        split,
+        predictions,
+        sample,
+        train_rows,
+        metrics["metrics"],
     )
     write_predictions(output / PREDICTIONS_FILE, predictions, state.classes)
     matrix = metrics.pop("confusion_matrix", None)
@@ -151,31 +164,40 @@ def _best_epoch(history, train) -> dict[str, int]:
     return {"best_epoch": int(best) + 1}
 
 
-def _modality_metrics(trained_model, dataset, split, predictions, unimodal) -> dict:
-    """Measures what each modality contributes, and the effect of noise on one."""
-    config, branches = trained_model.config, trained_model.preprocessor.branches
-    names, targets = tuple(branches), predictions.targets
-    columns = trained_model.preprocessor.columns.values()
-    rows = read_rows(dataset.files(split), columns).take(_SAMPLE_ROWS)
-    predictor = TwoStagePredictor(trained_model)
+def _encode_sample(predictor, dataset, split) -> Arrays:
+    """Encodes the first rows of a split, at most `_SAMPLE_ROWS`."""
+    rows = read_rows(dataset.files(split), predictor.columns.values())
+    batches = rows.take(_SAMPLE_ROWS).batch(_BATCH_ROWS).prefetch(1)
+    return encode_sample(predictor, batches)
+
+
+def _modality_metrics(trained_model, predictor, sample, predictions, unimodal) -> dict:
+    """Measures what each modality contributes."""
+    branches = trained_model.preprocessor.branches
     result = {"modalities": _missing_counts(predictions.status, branches)}
-    if len(names) > 1:
-        inputs = encode_sample(predictor, rows.batch(_BATCH_ROWS).prefetch(1))
-        ablation = measure_modalities(
-            predictor, trained_model, inputs, targets, unimodal
-        )
-        for m, values in ablation.pop("modalities").items():
-            result["modalities"][m] |= values
-        result |= ablation
-        task = trained_model.state.task
-        result["fusion_verdict"] = fusion_verdict(ablation["fusion"], task)
-    if noise_rows := min(config.evaluate.noise_rows, len(targets), _SAMPLE_ROWS):
-        batches = rows.take(noise_rows).batch(_BATCH_ROWS)
-        result["noise"] = noise_curves(
-            predictor, trained_model, batches, targets[:noise_rows]
-        )
-        result["noise_rows"] = noise_rows
-    return result
+    if len(branches) == 1:
+        return result
+    ablation = measure_modalities(
+        predictor, trained_model, sample, predictions.targets, unimodal
+    )
+    for m, values in ablation.pop("modalities").items():
+        result["modalities"][m] |= values
+    task = trained_model.state.task
+    verdict = fusion_verdict(ablation["fusion"], task)
+    return {**result, **ablation, "fusion_verdict": verdict}
+
+
+def _noise(trained_model, predictor, dataset, split, predictions) -> dict:
+    """Measures the effect of noise on one modality."""
+    limit, targets = trained_model.config.evaluate.noise_rows, predictions.targets
+    noise_rows = min(limit, len(targets), _SAMPLE_ROWS)
+    if not noise_rows:
+        return {}
+    rows = read_rows(dataset.files(split), predictor.columns.values())
+    batches = rows.take(noise_rows).batch(_BATCH_ROWS)
+    targets = targets[:noise_rows]
+    curves = noise_curves(predictor, trained_model, batches, targets)
+    return {"noise": curves, "noise_rows": noise_rows}
 
 
 def _missing_counts(status, branches) -> dict[str, dict]:
@@ -199,7 +221,9 @@ def _missing_kind(branch, problems) -> str:
     return UNREADABLE if any(is_broken) else ABSENT
 
 
-def _baselines(trained_model, dataset, split, predictions, train_rows, metrics) -> dict:
+def _baselines(
+    trained_model, dataset, split, predictions, sample, train_rows, metrics
+) -> dict:
     """Measures a constant and a linear model on the same rows."""
     config, state = trained_model.config, trained_model.state
     constant, values = predict_constant(trained_model, len(predictions.ids))
@@ -210,8 +234,9 @@ def _baselines(trained_model, dataset, split, predictions, train_rows, metrics) 
     features, targets = read_baseline_features(
         trained_model, train_rows, TRAIN, _SAMPLE_ROWS
     )
+    encoded = {k: sample[k] for k in backbones(trained_model.model)}
     test_features, test_targets = read_baseline_features(
-        trained_model, dataset, split, _SAMPLE_ROWS
+        trained_model, dataset, split, len(sample[PRESENT]), encoded
     )
     linear, linear_predictions = predict_linear(
         trained_model, features, targets, test_features

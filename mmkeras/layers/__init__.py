@@ -23,6 +23,7 @@ from mmkeras.layers.temperature import Temperature
 # Layers beside the models and encoders that they belong to. Their modules import this
 # package, so that they are looked up when all of them are complete.
 _ELSEWHERE = {
+    "BertEmbedding": "mmkeras.modalities.text.bert",
     "CategoryEmbedding": "mmkeras.modalities.tabular.embedding",
     "ChunkedMean": "mmkeras.modalities.audio.encoder",
     "ClassifierAverage": "mmkeras.models.fusion.late",
@@ -33,8 +34,10 @@ _ELSEWHERE = {
     "ModalityDropout": "mmkeras.models.fusion.missing_modality",
     "NumberTokens": "mmkeras.modalities.tabular.embedding",
     "OrientedGradients": "mmkeras.modalities.image.histograms",
+    "PadTokens": "mmkeras.modalities.text.bert",
     "PeriodicEmbedding": "mmkeras.modalities.tabular.embedding",
     "Standardize": "mmkeras.models.fusion.vector_fusion",
+    "TrimPadding": "mmkeras.modalities.text.bert",
     "UnitVector": "mmkeras.models.auxiliary_heads",
     "ZeroMissing": "mmkeras.models.fusion.missing_modality",
 }

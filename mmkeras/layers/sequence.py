@@ -30,9 +30,9 @@ class PositionEmbedding(layers.Layer):
 class TokenPooling(layers.Layer):
     """Pools tokens and their mask to one vector: (B, L, D), (B, L) to (B, D).
 
-    `how` is mean, max, last (the last unmasked token) or attention: the sum of the
-    tokens h weighted by softmax(w·tanh(W_h h + W_x x + b)), x their mean. A row
-    without tokens gives zeros.
+    `how` is mean, max, cls (the first token), last (the last unmasked token) or
+    attention: the sum of the tokens h weighted by softmax(w·tanh(W_h h + W_x x + b)),
+    x their mean. A row without tokens gives zeros.
 
     Source: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473 (additive
     attention), with the mean token instead of the decoder's state.
@@ -63,6 +63,8 @@ class TokenPooling(layers.Layer):
             lowest = ops.where(mask > 0, tokens, ops.full_like(tokens, -3e4))
             has_token = ops.max(mask, axis=1)  # (B, 1)
             return ops.max(lowest, axis=1) * has_token
+        if self.how == "cls":
+            return known[:, 0]
         if self.how == "last":
             following = ops.pad(mask[:, 1:], ((0, 0), (0, 1), (0, 0)))
             return ops.sum(known * mask * (1 - following), axis=1)

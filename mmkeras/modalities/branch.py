@@ -42,6 +42,11 @@ class Branch(ABC):
         return import_module(self.encoder)
 
     @property
+    def is_pretrained(self) -> bool:
+        """Whether the encoder starts from pretrained weights."""
+        return bool(getattr(self.settings, "is_pretrained", False))
+
+    @property
     def is_sequence(self) -> bool:
         """Whether the encoder reads a sequence of tokens or frames."""
         return bool(getattr(self.settings, "is_sequence", False))

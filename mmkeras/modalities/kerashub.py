@@ -1,11 +1,11 @@
-"""KerasHub's BERT and ViT backbones, with sizes and weights from the settings."""
+"""KerasHub's ViT backbone, with sizes and weights from the settings."""
 
 from types import ModuleType
 
 import keras
 from keras import layers
 
-from mmkeras.config import ImageConfig, TextConfig
+from mmkeras.config import ImageConfig
 from mmkeras.environment.extras import import_extra
 from mmkeras.files import check_file
 from mmkeras.layers.sequence import FullMask, TokenPooling
@@ -15,32 +15,6 @@ from mmkeras.modalities.weights import load_weights_file
 def keras_hub() -> ModuleType:
     """Imports KerasHub, which takes seconds, or raises UserError."""
     return import_extra("keras_hub", "An encoder of KerasHub")
-
-
-def bert(ids, mask, config: TextConfig, vocabulary_size: int) -> keras.KerasTensor:
-    """Applies BERT to token ids: (B, L) int32, (B, L) bool to (B, L, config.units).
-
-    Source: Devlin et al., 2019, https://arxiv.org/abs/1810.04805; KerasHub's backbone.
-    """
-    backbone = keras_hub().models.BertBackbone(
-        vocabulary_size=vocabulary_size,
-        num_layers=config.layers,
-        num_heads=config.heads,
-        hidden_dim=config.units,
-        intermediate_dim=4 * config.units,
-        max_sequence_length=config.max_tokens,
-    )
-    if config.weights != "none":
-        _load_file(backbone, config.weights, "text.weights")
-    # Without the pooled output, whose dense layer would get no gradient.
-    body = keras.Model(backbone.input, backbone.output["sequence_output"], name="bert")
-    return body(
-        {
-            "token_ids": ids,
-            "segment_ids": keras.ops.zeros_like(ids),
-            "padding_mask": keras.ops.cast(mask, "int32"),
-        }
-    )
 
 
 def kerashub_vit(pixels, config: ImageConfig, tokens: bool) -> keras.KerasTensor:

@@ -25,13 +25,21 @@ from mmkeras.training.checkpoints import (
 )
 from mmkeras.training.cluster import read_cluster
 from mmkeras.training.distributed import distributed_fit, strategy
+from mmkeras.training.layer_rates import layer_ratios, scale_rates
 from mmkeras.training.progress import Progress
 
 
 def build_optimizer(
-    config: TrainConfig, peak: float, steps: int, epochs: int
+    config: TrainConfig,
+    peak: float,
+    steps: int,
+    epochs: int,
+    no_decay: Sequence[keras.Variable] = (),
 ) -> keras.optimizers.Optimizer:
-    """Builds the optimizer; `steps` per epoch, and `peak` as highest learning rate."""
+    """Builds the optimizer; `steps` per epoch, and `peak` as highest learning rate.
+
+    The variables in `no_decay`, biases and the like have no weight decay.
+    """
     warmup = min(round(config.warmup_epochs * steps), steps * epochs - 1)
     rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=peak if warmup == 0 else 0.0,
@@ -47,7 +55,7 @@ def build_optimizer(
         return keras.optimizers.Adam(rate, **ema)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **ema)
     names = ["bias", "gamma", "beta", "embedding"]
-    optimizer.exclude_from_weight_decay(var_names=names)
+    optimizer.exclude_from_weight_decay(list(no_decay), names)
     return optimizer
 
 
@@ -155,10 +163,10 @@ def _trained_part(model, train, state) -> keras.Model:
 
 
 def _phases(model, train, val, state, checkpoints, logs, callbacks):
-    config = train.config
+    config, others = train.config, (checkpoints, logs, callbacks)
     if state.phase == 1:
-        part = _trained_part(model, train, state)
-        _phase(part, train, val, config.epochs, state, checkpoints, logs, callbacks)
+        part, ratios = _trained_part(model, train, state), _ratios(model, train, state)
+        _phase(part, ratios, train, val, config.epochs, state, *others)
     if not config.train.fine_tune_epochs or not train.features:
         return
     for key in train.feature_keys:
@@ -171,19 +179,21 @@ def _phases(model, train, val, state, checkpoints, logs, callbacks):
     raw = [replace(batches, features={}) for batches in (train, val)]
     part = _trained_part(model, train, state)
     epochs = config.train.fine_tune_epochs
-    _phase(part, *raw, epochs, state, checkpoints, logs, callbacks)
+    ratios = _ratios(model, train, state)
+    _phase(part, ratios, *raw, epochs, state, *others)
 
 
-def _phase(model, train, val, epochs, state, checkpoints, logs, callbacks):
+def _phase(model, ratios, train, val, epochs, state, checkpoints, logs, callbacks):
     config, settings = train.config, train.config.train
-    peak = settings.learning_rate
-    if state.phase == 2:
-        peak = settings.fine_tune_learning_rate
-        if not state.epochs_done:
-            checkpoints.load_kept(model, state)  # the result of the first phase
+    peak = _peak(settings, state)
+    if state.phase == 2 and not state.epochs_done:
+        checkpoints.load_kept(model, state)  # the result of the first phase
     task = train.preprocessor.state.task
     with strategy().scope():
-        optimizer = build_optimizer(settings, peak, train.steps, epochs)
+        variables = model.trainable_variables
+        slow = [v for v in variables if id(v) in ratios]
+        optimizer = build_optimizer(settings, peak, train.steps, epochs, slow)
+        scale_rates(optimizer, variables, ratios)
         if settings.precision == "mixed_float16":  # as Keras does under that policy
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         model.compile(
@@ -209,6 +219,22 @@ def _phase(model, train, val, epochs, state, checkpoints, logs, callbacks):
             f"Stopped after {state.epochs_done} of {epochs} epochs: {settings.monitor} "
             f"was {extreme} in epoch {state.best_epoch}."
         )
+
+
+def _peak(settings, state) -> float:
+    phase_rates = {1: settings.learning_rate, 2: settings.fine_tune_rate}
+    return phase_rates[state.phase]
+
+
+def _ratios(model, train, state) -> dict[int, float]:
+    """Returns id of each trained variable of pretrained encoders -> share of the
+    learning rate."""
+    settings, encoders = train.config.train, backbones(model)
+    ratios, peak = {}, _peak(settings, state)
+    for branch in train.preprocessor.branches.values():
+        if branch.is_pretrained and branch.key in encoders:
+            ratios |= layer_ratios(encoders[branch.key], settings, peak)
+    return ratios
 
 
 def progress_name(config: Config, phase: int) -> str:

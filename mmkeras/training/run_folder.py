@@ -24,7 +24,7 @@ DEMO_DATA = "the embedded data set"  # in the manifests of all versions
 MARKER_FILE = ".lock"  # marks a run folder; version 0.1 used it as the lock as well
 # Settings whose "auto" fits any value of a started run.
 _AUTOMATIC = ("epochs", "train.batch_size", "train.passes", "text.tokens")
-_AUTOMATIC += ("loss.kind",)
+_AUTOMATIC += ("loss.kind", "text.pooling")
 _LOCK_FILE = ".running"  # some versions of filelock remove it on release
 
 
@@ -121,13 +121,16 @@ def check_encoders(folder: Path, config: Config, names: Sequence[str]) -> None:
 def differing_settings(folder: Path, config: Config) -> dict[str, tuple[Any, Any]]:
     """Returns name -> (value of a started run, value in `config`) where they differ.
 
-    A value may be as the user gave it or as config.yaml has it.
+    A value may be as the user gave it or as config.yaml has it. A run of an earlier
+    version has the default of a setting that is new.
     """
     requested, resolved = stored_settings(folder)
+    defaults = flatten(to_dict(Config()))
+    requested, resolved = defaults | requested, defaults | resolved
     return {
-        name: (resolved.get(name), value)
+        name: (resolved[name], value)
         for name, value in flatten(to_dict(config)).items()
-        if value not in (requested.get(name), resolved.get(name))
+        if value not in (requested[name], resolved[name])
         and not (value == AUTO and name in _AUTOMATIC)
     }
 

@@ -15,11 +15,10 @@ from mmkeras import schema
 from mmkeras.config import Config, to_dict
 from mmkeras.config.schedule import batch_rows
 from mmkeras.console import say
-from mmkeras.data.feature_cache import cached_features
+from mmkeras.data.feature_cache import frozen_features
 from mmkeras.data.input_pipeline import (
     COLUMNS,
     Batches,
-    Features,
     class_weights,
     read_rows,
 )
@@ -252,20 +251,9 @@ def _batches(model, run_data) -> list[Batches]:
             class_weights=weights if split == schema.TRAIN else (),
             devices=strategy().num_replicas_in_sync,
         )
-        features = {
-            name: _cache(encoders[branch.key], run_data, name, split)
-            for name, branch in run_data.preprocessor.branches.items()
-            if branch.is_frozen and branch.key in encoders
-        }
+        features = frozen_features(encoders, dataset, run_data.preprocessor, split)
         result.append(replace(batches, features=features))
     return result
-
-
-def _cache(encoder, run_data, branch, split) -> Features:
-    path = cached_features(
-        encoder, run_data.dataset, run_data.preprocessor, branch, split
-    )
-    return Features(path, encoder.output_shape[1:])
 
 
 def _save(model, folder):

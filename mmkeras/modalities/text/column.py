@@ -3,13 +3,17 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from mmkeras.modalities.branch import BranchColumn
-from mmkeras.modalities.column import Content, Counts, Effects, FileReader
+from mmkeras.modalities.column import Content, Counts, Effects, FileReader, State
 from mmkeras.modalities.file import Unreadable
 from mmkeras.modalities.text import occlusion
 from mmkeras.modalities.text.corruption import drop_words
+
+if TYPE_CHECKING:
+    from mmkeras.modalities.text.pretrained import PretrainedBert
 
 # Two words, or a letter of Chinese or Japanese, which have no spaces between words.
 _WORDS = re.compile(r"\w\S*\s+\S*\w|[\u3040-\u30ff\u3400-\u9fff]")
@@ -24,7 +28,8 @@ class Text(BranchColumn):
     has_encoder_of_vectors = True
     feature_settings = ("encoder", "hub_handle", "tokens", "max_ngram", "min_rows")
     feature_settings += ("vocab_size",)
-    encoder_settings = ("units", "heads", "layers", "pooling", "dropout")
+    encoder_settings = ("units", "heads", "layers", "pooling", "dropout", "weights")
+    encoder_settings += ("frozen",)
     warnings = {
         "has no word or emoji": "without a word or emoji (no token with "
         "text.tokens=word or char)"
@@ -68,32 +73,54 @@ class Text(BranchColumn):
             raise Unreadable("bytes that are not UTF-8") from None
 
     def fit_key(self) -> Any:
-        return [self.type, asdict(self.settings), self._pieces()]
+        return [self.type, asdict(self.settings), self._given_vocabulary]
 
-    def _pieces(self) -> Sequence[str]:
-        """Returns the pieces of the vocabulary file, if any."""
-        from mmkeras.modalities.text.wordpiece import read_pieces
+    @cached_property
+    def pretrained(self) -> "PretrainedBert":
+        """The model that `text.weights` names."""
+        from mmkeras.modalities.text.pretrained import open_pretrained
 
-        file = self.settings.vocab_file
-        return read_pieces(file) if file else ()
+        return open_pretrained(self.settings)
+
+    @cached_property
+    def _given_vocabulary(self) -> State:
+        """The state of a vocabulary that is not that of the training rows, if any."""
+        from mmkeras.modalities.text.pieces import has_capitals, read_pieces
+
+        if self.settings.is_pretrained:
+            model = self.pretrained
+            pieces, keeps = model.pieces, (model.keeps_case, model.keeps_accents)
+        elif file := self.settings.vocab_file:
+            pieces = read_pieces(file, f"text.vocab_file='{file}'")
+            keeps = (has_capitals(pieces),) * 2
+        else:
+            return {}
+        return {
+            "vocabulary": list(pieces),
+            "keep_case": keeps[0],
+            "keep_accents": keeps[1],
+        }
 
     def statistics(self) -> Counts | None:
+        from mmkeras.modalities.text.characters import WordSplitter
         from mmkeras.modalities.text.features import tokenize
 
-        if not self.settings.has_vocabulary:
+        settings = self.settings
+        if not settings.has_vocabulary or self._given_vocabulary:
             return None
-        has_pieces = self.settings.tokens == "wordpiece"  # rare words have common ones
-        return Counts(
-            tokens=lambda texts: tokenize(texts, self.settings),
-            min_rows=1 if has_pieces else self.settings.min_rows,
-        )
+        if settings.has_pieces:  # rare words have common ones
+            return Counts(tokens=WordSplitter.of_state({}))
+        tokens = partial(tokenize, config=settings)
+        return Counts(tokens=tokens, min_rows=settings.min_rows)
 
-    def fit(self, result: Any) -> dict[str, Any]:
+    def fit(self, result: Any) -> State:
         from mmkeras.modalities.text.vocabulary import fit_vocabulary
 
         settings = self.settings
         if settings.encoder == "hub":
             return {"width": self._hub_width()}
+        if self._given_vocabulary:
+            return {"width": self._max_tokens(), **self._given_vocabulary}
         vocabulary, idf = fit_vocabulary(*result, settings)
         width = settings.max_tokens if settings.is_sequence else len(vocabulary)
         return {"width": width, "vocabulary": list(vocabulary), "idf": list(idf)}
@@ -102,6 +129,13 @@ class Text(BranchColumn):
         from mmkeras.modalities.tf_hub import hub_text_width
 
         return hub_text_width(self.settings.hub_handle)
+
+    def _max_tokens(self):
+        """Returns the number of tokens that the encoder reads."""
+        limit = self.settings.max_tokens
+        if self.settings.is_pretrained:
+            limit = min(limit, self.pretrained.sizes.positions)
+        return limit
 
     def warn_unused(self, state) -> str:
         from mmkeras.modalities.preprocessing_state import NO_TOKENS
@@ -123,9 +157,24 @@ class Text(BranchColumn):
         dtype = "int32" if self.is_sequence else "float32"
         return (state[self.name]["width"],), dtype
 
+    @property
+    def is_frozen(self) -> bool:
+        return self.settings.is_frozen
+
+    def build_backbone(self, tokens):
+        """Builds the pretrained encoder, if any: to (B, D), or with `tokens` (B, L, D)
+        with zeros in padding."""
+        if not self.settings.is_pretrained:
+            return None
+        build_pretrained_encoder = self.import_encoder().build_pretrained_encoder
+        width, pooling = self._max_tokens(), self.settings.pooling
+        return build_pretrained_encoder(self.pretrained, width, pooling, tokens)
+
     def build_encoder(self, x, state, tokens):
         from mmkeras.modalities.preprocessing_state import RESERVED
 
+        if self.settings.is_pretrained:
+            return (x, self.import_encoder().find_padding(x)) if tokens else x
         build_text_encoder = self.import_encoder().build_text_encoder
         vocabulary = RESERVED + len(state[self.name].get("vocabulary", ()))
         width, name = x.shape[1], f"{self.key}_encoder"
@@ -141,7 +190,16 @@ class Text(BranchColumn):
         # All tokens but padding.
         return count_tokens(x, RESERVED - 1 + len(state[self.name]["vocabulary"]))
 
+    def describe(self) -> str:
+        settings = self.settings
+        if not settings.is_pretrained:
+            return settings.encoder
+        frozen = ", frozen" * settings.is_frozen
+        return f"{settings.encoder}, weights {settings.weights}{frozen}"
+
     def fetch(self) -> None:
+        if self.settings.is_pretrained:
+            self.pretrained  # noqa: B018 - it is opened, or fetched
         if self.settings.encoder == "hub":
             from mmkeras.modalities import tf_hub
 

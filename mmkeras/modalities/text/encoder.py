@@ -1,12 +1,16 @@
 """The text branch: a dense layer for vectors, or a sequence encoder for tokens."""
 
+from dataclasses import replace
+
 import keras
 from keras import layers, ops
 
 from mmkeras.config import TextConfig
+from mmkeras.config.validation import AUTO
 from mmkeras.layers.replica_dropout import Dropout
 from mmkeras.layers.sequence import PositionEmbedding, TokenPooling, transformer_block
-from mmkeras.modalities.kerashub import bert
+from mmkeras.modalities.text.bert import BertSizes, PadTokens, TrimPadding, bert
+from mmkeras.modalities.text.pretrained import PretrainedBert
 
 
 def build_text_encoder(
@@ -30,8 +34,40 @@ def build_text_encoder(
     x = _encode_sequence(ids, mask, config, vocabulary_size)
     x = Dropout(config.dropout, name="text_dropout")(x)
     if not tokens:
-        x = TokenPooling(config.pooling, name="text_pool")(x, mask)
+        how = "mean" if config.pooling == AUTO else config.pooling
+        x = TokenPooling(how, name="text_pool")(x, mask)
     return keras.Model(ids, [x, mask] if tokens else x, name=name)
+
+
+def build_pretrained_encoder(
+    pretrained: PretrainedBert, width: int, pooling: str, tokens: bool
+) -> keras.Model:
+    """Builds a pretrained BERT: (B, width) int32 token ids, 0 in padding, to (B, D).
+
+    `pooling` is that of the settings. With `tokens` the result is (B, width, D), zeros
+    in padding.
+
+    Raises:
+        UserError: The weights do not fit the sizes.
+    """
+    ids = keras.Input((width,), dtype="int32", name="text_numbers")
+    trimmed = TrimPadding(name="text_trim")(ids)
+    x = bert(trimmed, replace(pretrained.sizes, positions=width))
+    if tokens:
+        x = PadTokens(width, name="text_pad")(x, trimmed)
+    else:
+        how = pretrained.pooling or "mean" if pooling == AUTO else pooling
+        x = TokenPooling(how, name="text_pool")(x, ops.not_equal(trimmed, 0))
+        if pretrained.normalize:
+            x = layers.UnitNormalization(name="text_unit")(x)
+    model = keras.Model(ids, x)
+    pretrained.load(model)
+    return model
+
+
+def find_padding(tokens: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns the mask (B, L) bool of tokens (B, L, D) that are zeros in padding."""
+    return ops.any(ops.not_equal(tokens, 0), axis=-1)
 
 
 def _dense(config, width, name):
@@ -45,7 +81,7 @@ def _dense(config, width, name):
 def _encode_sequence(ids, mask, config, vocabulary_size):
     """(B, L) int32, (B, L) bool -> (B, L, D)."""
     if config.encoder == "bert":
-        return bert(ids, mask, config, vocabulary_size)
+        return bert(ids, _own_sizes(config, ids.shape[1], vocabulary_size))
     embedding = layers.Embedding(vocabulary_size, config.units, name="text_embedding")
     x = embedding(ids)
     if config.encoder == "transformer":
@@ -53,6 +89,22 @@ def _encode_sequence(ids, mask, config, vocabulary_size):
     layer = {"lstm": layers.LSTM, "gru": layers.GRU}[config.encoder]
     name = f"text_{config.encoder}"
     return layer(config.units, return_sequences=True, name=name)(x, mask=mask)
+
+
+def _own_sizes(config, positions, vocabulary_size):
+    """Returns the sizes of a BERT that is trained from scratch."""
+    return BertSizes(
+        pieces=vocabulary_size,
+        positions=positions,
+        width=config.units,
+        layers=config.layers,
+        heads=config.heads,
+        hidden=4 * config.units,
+        activation="gelu",
+        epsilon=1e-12,
+        embedding_width=config.units,
+        has_segments=False,
+    )
 
 
 def _transformer(x, mask, config):

@@ -24,9 +24,6 @@ _TOKEN = rf"{_EMOJI}|[\pL\pN\pM']+"
 _ENCLOSED, _OUTSIDE = "\x01\\0\x02", "(?:^|\x02)[^\x01]*(?:\x01|$)"
 # Selects whether a symbol is drawn in color; many keyboards leave it out.
 _VARIATION = r"(^|[^\pL\pN\pM])[\x{FE0E}\x{FE0F}]+"
-# For word pieces, each Chinese character is a word, and so is each character that is
-# no letter, digit, mark or space.
-_SPACE, _SINGLE = r"[\s\pZ\pC]+", r"([^\pL\pN\pM\s]|\p{Han})"
 
 
 def is_utf8(texts: tf.Tensor) -> tf.Tensor:
@@ -40,26 +37,15 @@ def tokenize(texts: tf.Tensor, config: TextConfig) -> tf.RaggedTensor:
 
     tokens=word gives runs of letters and digits, and each emoji by itself, with its
     skin tone and what is joined to it; tokens=char all n-grams of 1 to `max_ngram`
-    characters inside each of these, its ends marked by spaces; tokens=wordpiece the
-    words for `split_words`: runs of letters and digits, and each other character by
-    itself.
+    characters inside each of these, its ends marked by spaces.
 
     Source: Unicode Technical Standard 51, https://www.unicode.org/reports/tr51, for
     the sequences of an emoji; without the selectors of its variant.
     """
-    has_pieces = config.tokens == "wordpiece"
     clean = tf.strings.unicode_transcode(
-        texts,
-        "UTF-8",
-        "UTF-8",
-        errors="replace",
-        replace_control_characters=not has_pieces,
+        texts, "UTF-8", "UTF-8", errors="replace", replace_control_characters=True
     )
-    if has_pieces:
-        clean = tf.strings.regex_replace(clean, _SPACE, " ")
     lower = tf.strings.lower(clean, encoding="utf-8")
-    if has_pieces:
-        return tf.strings.split(tf.strings.regex_replace(lower, _SINGLE, r" \1 "))
     symbols = tf.strings.regex_replace(lower, _VARIATION, r"\1")
     enclosed = tf.strings.regex_replace(symbols, _TOKEN, _ENCLOSED)
     words = tf.strings.split(tf.strings.regex_replace(enclosed, _OUTSIDE, " "))

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from mmkeras.modalities.branch import BranchColumn, BranchGraph
-from mmkeras.modalities.text import features, wordpiece
+from mmkeras.modalities.text import features, pieces, wordpiece
 from mmkeras.modalities.text.augmentation import drop_tokens
+from mmkeras.modalities.text.characters import WordSplitter
 from mmkeras.modalities.tf_hub import load_hub_encoder
 
 
@@ -15,13 +16,14 @@ class TextGraph(BranchGraph):
 
     def __init__(self, branch: BranchColumn, state: Mapping):
         self.branch, self._settings, self._state = branch, branch.settings, state
-        self._table = self._hub = None
+        self._table = self._hub = self._splitter = None
         if self._settings.has_vocabulary:
             vocabulary = state["vocabulary"]
             self._table = features.token_table(list(vocabulary))
-            self._longest = wordpiece.longest_piece(vocabulary)
-            ends, pieces = set(wordpiece.END_PIECES), set(vocabulary)
-            self._has_ends = bool(self._settings.vocab_file) and ends <= pieces
+            self._longest = pieces.longest_piece(vocabulary)
+            self._has_ends = set(pieces.END_PIECES) <= set(vocabulary)
+        if self._settings.has_pieces:
+            self._splitter = WordSplitter.of_state(state)
         elif self._settings.encoder == "hub":
             self._hub = load_hub_encoder(self._settings.hub_handle)
         dtype = tf.int32 if self._settings.is_sequence else tf.float32
@@ -37,11 +39,10 @@ class TextGraph(BranchGraph):
 
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Splits texts into tokens: (B,) strings -> (B, L) ragged strings."""
-        tokens = features.tokenize(texts, self._settings)
-        if self._settings.tokens != "wordpiece":
-            return tokens
+        if self._splitter is None:
+            return features.tokenize(texts, self._settings)
         # Each word has at least one piece, so later words would be cut off anyway.
-        words = tokens[:, : self._settings.max_tokens]
+        words = self._splitter(texts)[:, : self._state["width"]]
         return wordpiece.split_words(words, self._table, self._longest)
 
     def finish_batch(self, texts, seed=None, augment=None) -> tf.Tensor:
@@ -51,8 +52,8 @@ class TextGraph(BranchGraph):
         tokens = self.tokens(texts)
         if seed is not None and augment.word_dropout:
             tokens = drop_tokens(tokens, seed, augment)
-        length = self._settings.max_tokens
         if self._settings.is_sequence:
+            length = self._state["width"]
             if self._has_ends:
                 tokens = _with_ends(tokens, length)
             return features.tokens_to_ids(tokens, self._table, length)
@@ -70,5 +71,5 @@ class TextGraph(BranchGraph):
 def _with_ends(tokens, length):
     """Adds [CLS] and [SEP]; the result has at most `length` tokens."""
     rows = tokens.nrows()
-    first, last = (tf.fill([rows, 1], piece) for piece in wordpiece.END_PIECES)
+    first, last = (tf.fill([rows, 1], piece) for piece in pieces.END_PIECES)
     return tf.concat([first, tokens[:, : max(0, length - 2)], last], axis=1)

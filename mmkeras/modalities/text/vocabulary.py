@@ -15,12 +15,9 @@ def fit_vocabulary(
     `counts` is token or word -> number of training rows that contain it, of `total`.
 
     Raises:
-        UserError: The vocabulary file cannot be used.
+        UserError: `vocab_size` is too small for any of the words.
     """
     if text.tokens != "wordpiece":
         return choose_vocabulary(counts, total, text.vocab_size, text.min_rows)
-    if text.vocab_file:
-        pieces = wordpiece.read_pieces(text.vocab_file)
-    else:
-        pieces = wordpiece.learn_pieces(counts, text.vocab_size, text.min_rows)
+    pieces = wordpiece.learn_pieces(counts, text.vocab_size, text.min_rows)
     return pieces, (1.0,) * len(pieces)

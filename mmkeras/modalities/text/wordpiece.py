@@ -1,4 +1,4 @@
-"""WordPiece tokenization with core TensorFlow ops, and its vocabularies."""
+"""WordPiece tokenization with core TensorFlow ops, and learning of its pieces."""
 
 from collections.abc import Mapping
 
@@ -6,13 +6,9 @@ import tensorflow as tf
 
 from mmkeras.environment.extras import import_extra
 from mmkeras.errors import UserError
-from mmkeras.files import read_text
-from mmkeras.modalities.preprocessing_state import NO_TOKENS, RESERVED
+from mmkeras.modalities.preprocessing_state import NO_TOKENS
+from mmkeras.modalities.text.pieces import CONTINUATION, UNKNOWN_PIECE
 
-# Special pieces of BERT's vocabularies: an unknown word, and the ends of a text.
-UNKNOWN_PIECE, END_PIECES = "[UNK]", ("[CLS]", "[SEP]")
-_PADDING_PIECE = "[PAD]"
-_CONTINUATION = "##"  # prefix of a piece that is not the start of a word
 _MAX_WORD = 100  # letters, as in BERT; a longer word is unknown
 _MAX_PIECE = 32  # letters of a learned piece
 
@@ -58,37 +54,6 @@ def learn_pieces(
     return tuple(pieces[:size])
 
 
-def read_pieces(path: str) -> tuple[str, ...]:
-    """Reads a vocab.txt of BERT: one piece per line, from token id `RESERVED` on.
-
-    Raises:
-        UserError: The file cannot be read, or is no such vocabulary.
-    """
-    try:
-        lines = [line.rstrip("\r") for line in read_text(path).split("\n")]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"text.vocab_file='{path}' cannot be read: {error}.") from None
-    pieces = lines[:-1] if lines[-1] == "" else lines
-    unknown = pieces.index(UNKNOWN_PIECE) if UNKNOWN_PIECE in pieces else 0
-    if pieces[:1] != [_PADDING_PIECE] or not unknown or len(set(pieces)) < len(pieces):
-        raise UserError(
-            f"text.vocab_file='{path}' must have one piece per line, each once: "
-            f"'{_PADDING_PIECE}' first, and '{UNKNOWN_PIECE}'."
-        )
-    second = pieces[1]
-    if second != UNKNOWN_PIECE and not second.startswith("[unused"):
-        raise UserError(
-            f"text.vocab_file='{path}' has '{second}' in its second line; it must be "
-            f"'{UNKNOWN_PIECE}' or '[unused0]', as id 1 is for unknown words."
-        )
-    return tuple(pieces[RESERVED:])
-
-
-def longest_piece(vocabulary: tuple[str, ...]) -> int:
-    """Returns the number of letters of the longest piece, at least 1."""
-    return max([1, *(len(piece.removeprefix(_CONTINUATION)) for piece in vocabulary)])
-
-
 def split_words(
     words: tf.RaggedTensor, table: tf.lookup.StaticHashTable, longest: int
 ) -> tf.RaggedTensor:
@@ -126,7 +91,7 @@ def _split(words, table, longest):
             tf.zeros_like(offset) + lengths,
             "UTF8_CHAR",
         )
-        prefix = tf.where(offset > 0, _CONTINUATION, "")
+        prefix = tf.where(offset > 0, CONTINUATION, "")
         candidates = tf.strings.join([prefix, candidates])
         fits = lengths[None, :] <= (letters - start)[:, None]
         is_piece = fits & (table.lookup(candidates) >= 0)
