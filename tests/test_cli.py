@@ -375,7 +375,7 @@ def test_a_file_of_an_old_run_is_read(file):
     assert (config.seed, config.image.encoder) == (3, "small_cnn")
     assert config.image.frozen == "yes" and config.table.text == "no"
     assert config.table.cache_dir == "" and not config.train.restore_best
-    assert config.train.fine_tune_learning_rate == config.export.tolerance == 1e-5
+    assert config.train.fine_tune_rate == config.export.tolerance == 1e-5
     assert config.train.warmup_epochs == 3.0
 
 

@@ -53,6 +53,16 @@ def missing_extra(module: str, subject: str = "This") -> UserError:
     )
 
 
+def check_extra(module: str, subject: str) -> None:
+    """Checks that a module of an extra is installed; `subject` as in `missing_extra`.
+
+    Raises:
+        UserError: It is not.
+    """
+    if find_spec(module) is None:
+        raise missing_extra(module, subject)
+
+
 def import_extra(module: str, subject: str) -> ModuleType:
     """Imports a module of an extra without warnings; `subject` as in `missing_extra`.
 
@@ -60,8 +70,7 @@ def import_extra(module: str, subject: str) -> ModuleType:
         UserError: The module is missing, or cannot be imported.
     """
     name = module.partition(".")[0]
-    if find_spec(name) is None:
-        raise missing_extra(name, subject)
+    check_extra(name, subject)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -89,5 +98,5 @@ def check_extras(config: Config) -> None:
         ("image.encoder=kerashub_vit", "keras_hub", image.encoder == "kerashub_vit"),
         ("audio.encoder=hub", "tensorflow_hub", audio.encoder == "hub"),
     ):
-        if is_needed and find_spec(module) is None:
-            raise missing_extra(module, setting)
+        if is_needed:
+            check_extra(module, setting)

@@ -37,7 +37,7 @@ OUT_OF_RANGE = {
     "loss": "focal_gamma=-1.0 text=-1.0 text_image=inf width=0",
     "augment": "crop=1.0 colour=nan spec_frames=1.5 word_dropout=-1.0 spec_bands=-1",
     "train": "batch_size=0 learning_rate=0.0 learning_rate=inf warmup_epochs=-1.0 "
-    "fine_tune_learning_rate=0.0 weight_decay=-1.0 patience=-1 cache_mb=-1 "
+    "fine_tune_rate=0.0 fine_tune_decay=0.0 weight_decay=-1.0 patience=-1 cache_mb=-1 "
     "fine_tune_epochs=-1 label_smoothing=1.0 ema=1.0 class_beta=1.0",
     "evaluate": "bootstrap_resamples=9 worst_errors=-1 noise_rows=-1 "
     "calibration_bins=1",
@@ -101,7 +101,7 @@ def test_the_folder_of_a_hub_module_is_no_pattern(name, kind):
 
 def test_fine_tuning_needs_a_frozen_encoder():
     train = PARTS["train"](fine_tune_epochs=2)
-    with pytest.raises(UserError, match="fine_tune_epochs=2.*image.frozen=yes"):
+    with pytest.raises(UserError, match="fine_tune_epochs=2.*there is none"):
         Config(train=train, image=ImageConfig(frozen="no"))
 
 

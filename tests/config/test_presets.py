@@ -23,7 +23,7 @@ PARAMETERS = {
     "interaction": 320_853,
     "cnn-lstm": 1_161_637,
     "cnn-rnn": 824_261,
-    "bert-vit": 320_469,
+    "bert-vit": 320_341,
     "early": 198_789,
     "late": 283_748,
     "cross-attention": 401_285,

@@ -11,7 +11,6 @@ from mmkeras.errors import UserError
 
 NEEDING = {
     "keras_hub": [
-        Config(text=TextConfig(encoder="bert")),
         Config(image=ImageConfig(encoder="kerashub_vit", weights="none")),
     ],
     "tensorflow_text": [Config(text=TextConfig(encoder="lstm", tokens="wordpiece"))],

@@ -208,7 +208,7 @@ class TwoPhases:
     """One epoch on cached vectors, then one of fine-tuning."""
 
     def __init__(self, setup, folder, **image):
-        train = {"fine_tune_epochs": 1, "fine_tune_learning_rate": 0.01}
+        train = {"fine_tune_epochs": 1, "fine_tune_rate": 0.01}
         image = {"frozen": "yes", **image}
         changes = {"image": image, "train": train, "loss": {"image": 0.5}}
         self.model, batches = setup.prepare(epochs=1, **changes)

@@ -28,8 +28,8 @@ _ADDED = (
     "61D 7FD 890-8E2 9FD-9FE A76 AFA-AFF B55 C04-C3C C77 C84 D00 D3B-D3C D81 EBA ECE "
     "180F-1886 1ABF-1ACE 1B7D-1B7E 1DF6-1DFB 2E43-2E5D A82C A8C5 A8FF A9BD 10D24-10F89 "
     "11070-11074 110C2-110CD 111CF 1123E-11241 1133B 11438-1145E 11660-1166C "
-    "116B9 1182F-1183B 1193B-11FFF 12FF1-12FF2 13430-13455 16E97-16F4F 16FE2-16FE4 "
-    "1CF00-1CF46 1E000-1E4EF 1E944-1E95F"
+    "116B9 1182F-1183B 11938 1193B-11FFF 12FF1-12FF2 13430-13455 16E97-16F4F "
+    "16FE2-16FE4 1CF00-1CF46 1E000-1E4EF 1E944-1E95F"
 )
 # Marks and punctuation of ASCII and of version 8, which are none in later versions.
 _MARKS = "\u1734"
@@ -136,6 +136,8 @@ def _convert(character: str, keep_case: bool, keep_accents: bool) -> str:
 
 
 def _is_mark(character: str) -> bool:
+    if character in _PUNCTUATION:
+        return False
     return unicodedata.category(character) == "Mn" or character in _MARKS
 
 

@@ -78,7 +78,7 @@ class Text(BranchColumn):
     @cached_property
     def pretrained(self) -> "PretrainedBert":
         """The model that `text.weights` names."""
-        from mmkeras.modalities.text.pretrained import open_pretrained
+        from mmkeras.modalities.text.open_pretrained import open_pretrained
 
         return open_pretrained(self.settings)
 

@@ -112,10 +112,13 @@ class HuggingFaceBert(PretrainedBert):
             values = {name: config[key] for name, key in _CONFIGS[kind].items()}
         except KeyError as error:
             raise self.error(f"has no {error} in {_CONFIG}") from None
+        for name, key in _CONFIGS[kind].items():
+            if name != "activation" and type(config[key]) is not int:
+                raise self.error(f"has {key}={config[key]} in {_CONFIG}")
         activation = str(values["activation"])
         if activation not in _ACTIVATIONS:
             hint = did_you_mean(activation, list(_ACTIVATIONS))
-            raise self.error(f"has the unknown activation '{activation}'{hint}")
+            raise self.error(f"has the unknown activation '{activation}'.{hint}")
         values["activation"] = _ACTIVATIONS[activation]
         return kind, BertSizes(
             **values,
@@ -166,7 +169,7 @@ class HuggingFaceBert(PretrainedBert):
         names = [_POOLINGS.get(mode, mode) for mode in modes]
         names = names or [config.get("pooling_mode")]
         if len(names) != 1 or names[0] not in _POOLINGS.values():
-            raise self.error(f"pools tokens by {names}; mean, cls or max can be read")
+            raise self.error(f"pools tokens by {names}, not by mean, cls or max")
         (self.pooling,) = names
 
     def _read(self, name: str) -> Any:
@@ -232,10 +235,10 @@ class Tensors:
         Raises:
             UserError: There is none, or several, of this name.
         """
-        found = self._files.get(name, ())
-        if len(found) != 1:
-            raise self.error(f"has {len(found)} tensors '{name}' in its weights")
-        ((file, key),) = found
+        places = self._files.get(name, ())
+        if len(places) != 1:
+            raise self.error(f"has {len(places)} tensors '{name}' in its weights")
+        ((file, key),) = places
         return file.get_tensor(key).astype(np.float32)
 
     def dense(self, name: str) -> list[np.ndarray]:

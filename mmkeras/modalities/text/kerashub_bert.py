@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmkeras.config import TextConfig
-from mmkeras.environment.extras import import_extra
+from mmkeras.environment.extras import check_extra, import_extra
 from mmkeras.errors import one_line
 from mmkeras.files import check_file
 from mmkeras.modalities.preprocessing_state import RESERVED
@@ -42,6 +42,10 @@ class _KerasHubBert(PretrainedBert):
     """A BERT whose weights are in a file of KerasHub's backbone."""
 
     weights_path: Path
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        check_extra("keras_hub", f"text.weights='{path}'")
 
     def _set_sizes(self, **sizes):
         self.sizes = BertSizes(

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from mmkeras.config import TextConfig
-from mmkeras.environment.model_hub import find_model
 from mmkeras.errors import UserError, one_line
 from mmkeras.modalities.preprocessing_state import RESERVED
 
@@ -109,24 +107,3 @@ class PretrainedBert(ABC):
                 reason = one_line(error, 200)
                 text = f"has weights that do not fit its sizes ({reason})"
                 raise self.error(text) from None
-
-
-def open_pretrained(text: TextConfig) -> PretrainedBert:
-    """Opens the model that `text.weights` names.
-
-    Raises:
-        UserError: It cannot be found, fetched or read.
-
-    Example:
-        model = open_pretrained(TextConfig(encoder="bert", weights="/models/MiniLM"))
-        model.sizes.width, model.pooling, model.normalize  # 384, "mean", True
-    """
-    from mmkeras.modalities.text import hugging_face, kerashub_bert
-
-    if not text.has_model:
-        return kerashub_bert.WeightsFile(text)
-    source = kerashub_bert.PRESETS.get(text.weights, text.weights)
-    path = find_model("text.weights", source)
-    if kerashub_bert.is_preset(path):
-        return kerashub_bert.Preset(path)
-    return hugging_face.HuggingFaceBert(path)

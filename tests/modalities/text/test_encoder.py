@@ -3,8 +3,6 @@ import numpy as np
 import pytest
 
 from mmkeras.config import TextConfig
-from mmkeras.errors import UserError
-from mmkeras.modalities.kerashub import keras_hub
 from mmkeras.modalities.text.encoder import build_text_encoder
 
 KINDS = ("lstm", "gru", "transformer", "bert")
@@ -25,7 +23,7 @@ def build(kind, tokens=False, **settings):
         ("lstm", 80 + 544),
         ("gru", 80 + 432),
         ("transformer", 80 + 40 + 872 + 16),
-        ("bert", 1_024),
+        ("bert", 80 + 40 + 872 + 16),
     ],
 )
 def test_an_encoder_of_tokens_has_its_width_and_its_parameters(kind, parameters):
@@ -64,18 +62,8 @@ def test_tokens_come_with_their_mask(kind):
     np.testing.assert_array_equal(mask, IDS != 0)
 
 
-def test_bert_loads_a_weights_file_of_its_sizes(tmp_path):
-    backbone = keras_hub().models.BertBackbone(10, 1, 2, 8, 32, max_sequence_length=5)
-    path = str(tmp_path / "bert.weights.h5")
-    backbone.save_weights(path)
-    encoder = build("bert", True, weights=path, dropout=0.0)
-
-    mask, segments = (IDS != 0).astype("int32"), np.zeros_like(IDS)
-    inputs = {"token_ids": IDS, "segment_ids": segments, "padding_mask": mask}
-    expected = backbone.predict_on_batch(inputs)["sequence_output"]
-    np.testing.assert_allclose(encoder(IDS)[0], expected, rtol=1e-5, atol=1e-6)
-
-    with pytest.raises(UserError, match=f"{path}' do not fit the sizes.*text.units"):
-        build("bert", weights=path, units=4)
-    with pytest.raises(UserError, match="text.weights='nowhere' is no file; give none"):
-        build("bert", weights="nowhere")
+def test_sizes_of_bert_from_scratch_come_from_the_settings():
+    encoder = build("bert", layers=2, units=12)
+    assert encoder.output_shape == (None, 12)
+    blocks = [layer.name for layer in encoder.layers if layer.name.endswith("_mix")]
+    assert blocks == ["block1_mix", "block2_mix"]

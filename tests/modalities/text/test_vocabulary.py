@@ -13,14 +13,8 @@ def test_settings_limit_the_vocabulary_of_words():
     assert fit_vocabulary(COUNTS, 3, rare) == choose_vocabulary(COUNTS, 3, 9, 3)
 
 
-def test_pieces_are_learned_or_those_of_a_file_and_have_no_idf(tmp_path):
-    text = {"encoder": "lstm", "tokens": "wordpiece", "min_rows": 1}
-    pieces, idf = fit_vocabulary(COUNTS, 3, TextConfig(**text, vocab_size=20))
+def test_pieces_are_learned_and_have_no_idf():
+    text = TextConfig(encoder="lstm", tokens="wordpiece", min_rows=1, vocab_size=20)
+    pieces, idf = fit_vocabulary(COUNTS, 3, text)
     assert pieces == wordpiece.learn_pieces(COUNTS, 20, 1) != ("",)
     assert idf == (1.0,) * len(pieces)
-    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\nox\n")
-    pieces, idf = fit_vocabulary(
-        COUNTS, 3, TextConfig(**text, vocab_file=str(tmp_path / "vocab.txt"))
-    )
-    assert pieces == wordpiece.read_pieces(str(tmp_path / "vocab.txt"))
-    assert "ox" in pieces and len(idf) == len(pieces)

@@ -1,21 +1,17 @@
-from dataclasses import replace
-
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmkeras.config import TextConfig
-from mmkeras.errors import UserError
 from mmkeras.modalities.text import wordpiece
-from mmkeras.modalities.text.features import token_table, tokenize
+from mmkeras.modalities.text.features import token_table
+from mmkeras.modalities.text.pieces import longest_piece
 
 PIECES = ("cow", "##s", "c", "##o", "##w", "the", "un", "##able", "##a", "do", ",")
-TEXT = TextConfig(encoder="lstm", tokens="wordpiece", max_tokens=8)
 
 
 def split(rows, pieces=PIECES, in_graph=False):
-    table, longest = token_table(list(pieces)), wordpiece.longest_piece(tuple(pieces))
+    table, longest = token_table(list(pieces)), longest_piece(tuple(pieces))
     encoded = [[word.encode() for word in row] for row in rows]
     words = tf.ragged.constant(encoded, tf.string, ragged_rank=1)
     run = (
@@ -68,21 +64,6 @@ def test_any_words_and_pieces_are_split_as_defined(vocabulary, rows):
     assert split(rows, sorted(vocabulary)) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("Cows, COWS!", ["cows", ",", "cows", "!"]),
-        ("日本 語", ["日", "本", "語"]),
-        ("a\u00a0b\x00c\n", ["a", "b", "c"]),
-        ("don't 🐄", ["don", "'", "t", "🐄"]),
-        ("  ", []),
-    ],
-)
-def test_punctuation_and_chinese_characters_are_single_words(text, words):
-    (row,) = tokenize(tf.constant([text]), TEXT).to_list()
-    assert [word.decode() for word in row] == words
-
-
 # Vocabularies -----------------------------------------------------------------
 
 
@@ -101,35 +82,3 @@ def test_more_letters_than_pieces_leave_the_rarest_out():
     counts = {chr(0x4E00 + i).encode(): 1 + i for i in range(50)}
     pieces = wordpiece.learn_pieces(counts, 20, 1)
     assert 1 <= len(pieces) <= 20 and chr(0x4E00 + 49) in pieces
-
-
-@pytest.fixture
-def write(tmp_path):
-    def call(pieces):
-        path, lines = tmp_path / "vocab.txt", pieces.split()
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        return str(path)
-
-    return call
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        ("", "one piece per line"),
-        ("cow [PAD] [UNK]", r"one piece per line.*'\[PAD\]' first"),
-        ("[PAD] cow", r"and '\[UNK\]'"),
-        ("[PAD] [UNK] cow cow", "each once"),
-        ("[PAD] cow [UNK]", r"'cow' in its second line.*'\[UNK\]' or"),
-    ],
-)
-def test_an_unusable_vocabulary_file_is_refused(lines, message, write):
-    with pytest.raises(UserError, match=message):
-        wordpiece.read_pieces(write(lines))
-    with pytest.raises(UserError, match="text.vocab_file='gone.txt' cannot be read"):
-        wordpiece.read_pieces("gone.txt")
-
-
-def test_a_text_has_at_least_its_ends_and_one_piece():
-    with pytest.raises(UserError, match="text.max_tokens=2.*at least 3"):
-        replace(TEXT, vocab_file="v", max_tokens=2)
