@@ -1,17 +1,20 @@
 import json
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
 from mmkeras.export.inference import Predictor, load_trained
+from mmkeras.export.saved_model import export
 from mmkeras.modalities.kerashub import keras_hub
 from mmkeras.models.model import get_temperature
 from mmkeras.training import fit, run_folder, steps
 from mmkeras.training.prepare_run import prepare_run
 from mmkeras.training.steps import fit_model, golden_rows
 from tests import table_factory
+from tests.modalities.text import bert_folder
 
 
 def assert_same_weights(trained_model, other, atol=0):
@@ -75,6 +78,47 @@ def test_tokens_of_a_frozen_encoder_are_fused_and_then_fine_tuned(folder, tiny_c
     images = [row["image"] for row in golden_rows(run_data)]
     result = Predictor(trained_model)({"image": images, "text": [b"fresh grass"] * 8})
     assert np.isfinite(result["probabilities"]).all()
+
+
+def test_a_pretrained_bert_is_tuned_and_exported_and_its_folder_needed_no_more(
+    folder, table, tiny_config
+):
+    weights = Path(bert_folder.write_folder(folder / "bert"))
+    config = tiny_config(
+        epochs=1,
+        text={"encoder": "bert", "weights": str(weights), "tokens": "auto"},
+        train={"fine_tune_epochs": 1, "fine_tune_rate": 1e-3, "ema": 0.0},
+    )
+    run_data = prepare_run(folder, config, table)
+    before = run_data.preprocessor.columns["text"].build_backbone(False).get_weights()
+    trained_model, history = fit_model(folder, run_data)
+    assert [entry["phase"] for entry in history] == [1, 2]
+    after = trained_model.model.get_layer("text_encoder").get_weights()
+    changes = [np.abs(a - b).max() for a, b in zip(before, after, strict=True)]
+    assert 0 < max(changes) < 0.1
+
+    shutil.rmtree(weights)
+    loaded = load_trained(folder)
+    assert_same_weights(trained_model, loaded)
+    rows = golden_rows(run_data)
+    export(loaded, rows, folder / "export")  # proved there
+    result = Predictor(loaded)({"text": [row["text"] for row in rows]})
+    assert np.isfinite(result["probabilities"]).all()
+
+
+def test_a_pretrained_encoder_that_is_not_frozen_has_a_rate_of_its_own(
+    folder, table, tiny_config
+):
+    weights = bert_folder.write_folder(folder / "bert")
+    text = {"encoder": "bert", "weights": weights, "tokens": "auto", "frozen": "no"}
+    train = {"learning_rate": 0.1, "fine_tune_rate": 1e-6, "ema": 0.0}
+    config = tiny_config(epochs=1, text=text, train=train)
+    run_data = prepare_run(folder, config, table)
+    before = run_data.preprocessor.columns["text"].build_backbone(False).get_weights()
+    trained_model, _ = fit_model(folder, run_data)
+    after = trained_model.model.get_layer("text_encoder").get_weights()
+    changes = [np.abs(a - b).max() for a, b in zip(before, after, strict=True)]
+    assert 0 < max(changes) < 1e-4  # a few steps of 1e-6 at most
 
 
 def test_an_interrupted_fit_leaves_a_model(folder, table, tiny_config, monkeypatch):
