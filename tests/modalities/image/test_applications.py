@@ -240,7 +240,9 @@ def test_without_network_nothing_is_downloaded(monkeypatch, tmp_path):
 
 # Without ResNet50, which differs by 1.1e-5 from scratch; the tolerance is 1e-5.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [SMALL, "kerashub_vit", *LARGE[1:]])
+@pytest.mark.parametrize(
+    "name", [SMALL, "efficientnet_lite0", "kerashub_vit", *LARGE[1:]]
+)
 def test_a_model_is_exported_and_verified(name, tiny, state, row, tmp_path):
     keras.utils.set_random_seed(1)
     image = replace(tiny.image, encoder=name, units=8, layers=1, heads=2)

@@ -1,5 +1,7 @@
 """Tests of models that users bring: .keras files and SavedModels."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,9 @@ import tensorflow as tf
 
 from mmkeras.config import ImageConfig
 from mmkeras.errors import UserError
+from mmkeras.export.saved_model import export
 from mmkeras.modalities.image.encoder import build_image_encoder, fetch_image_weights
+from tests.preset_models import new_model
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
 FLOATS = PIXELS.astype(np.float32)
@@ -139,6 +143,17 @@ def test_a_map_of_a_saved_model_is_averaged_or_gives_tokens(tmp_path):
     np.testing.assert_allclose(result, places.mean(1), rtol=1e-4, atol=1e-4)
     result = build("saved_model", tmp_path / "module", tokens=True)(PIXELS)
     np.testing.assert_allclose(result, places, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["keras", "saved_model"])
+def test_a_model_of_a_user_is_exported_and_verified(kind, tiny, state, row, tmp_path):
+    save(small_model(), tmp_path)
+    small_model().export(tmp_path / "module")
+    weights = {"keras": "mine.keras", "saved_model": "module"}[kind]
+    image = ImageConfig(encoder=kind, weights=str(tmp_path / weights), size_px=32)
+    model = new_model(replace(tiny, image=image), state)
+    assert export(model, [row], tmp_path / "export").name == "1"
 
 
 def test_a_folder_without_a_saved_model_is_refused_before_the_rows_are_read(tmp_path):

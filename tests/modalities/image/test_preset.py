@@ -1,14 +1,18 @@
 """Tests of presets of KerasHub with small random backbones."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 
 from mmkeras.config import ImageConfig
 from mmkeras.errors import UserError
+from mmkeras.export.saved_model import export
 from mmkeras.modalities import kerashub
 from mmkeras.modalities.image.encoder import build_image_encoder, fetch_image_weights
 from mmkeras.modalities.kerashub import keras_hub
+from tests.preset_models import new_model
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
 SIZES = {"patch_size": 8, "num_layers": 1, "hidden_dim": 8, "num_heads": 2}
@@ -120,6 +124,14 @@ def test_a_preset_gives_a_vector_and_tokens_and_is_saved(name, presets, tmp_path
     for training in (False, True):
         result = loaded(PIXELS, training=training)
         np.testing.assert_allclose(result, vectors, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_preset_is_exported_and_verified(name, presets, tiny, state, row, tmp_path):
+    image = ImageConfig(encoder="kerashub", weights=str(presets(name)[1]), size_px=64)
+    model = new_model(replace(tiny, image=image), state)
+    assert export(model, [row], tmp_path / "export").name == "1"
 
 
 def test_the_vector_is_what_the_backbone_was_trained_for(presets):
