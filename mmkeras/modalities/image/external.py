@@ -24,13 +24,17 @@ def keras_file(pixels, config: ImageConfig, tokens: bool) -> keras.KerasTensor:
         UserError: The file is missing or unreadable, or the model is another one.
     """
     model = _load(config.weights)
-    size_px = config.size_px
-    if isinstance(model.input, list | dict) or isinstance(model.output, list | dict):
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise _refuse(config, "with several inputs or outputs", "one of each")
-    _, *shape = model.input.shape
+    size_px = config.size_px
+    shape = tuple(model.inputs[0].shape[1:])
     if len(shape) != 3 or any(n not in (None, size_px) for n in shape[:2]):
-        problem = f"for inputs {tuple(shape)}"
-        raise _refuse(config, problem, f"({size_px}, {size_px}, 3) by image.size_px")
+        expected = f"({size_px}, {size_px}, 3) by image.size_px"
+        raise _refuse(config, f"for inputs {shape}", expected)
+    # A loaded model may take and give a list or a dictionary of one.
+    images = keras.Input((size_px, size_px, 3), name="images")
+    result = model(keras.tree.pack_sequence_as(model.input, [images]))
+    model = keras.Model(images, keras.tree.flatten(result)[0], name="keras_file")
     x = FrozenBatchNorm(model, name="fixed_statistics")(
         scale_pixels(pixels, config.scale)
     )

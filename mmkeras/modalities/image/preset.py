@@ -108,4 +108,10 @@ def _scale(x, converter):
         return layers.Rescaling(1 / 255, name="scale")(x)
     scale = 1.0 if converter.scale is None else converter.scale
     offset = 0.0 if converter.offset is None else converter.offset
-    return layers.Rescaling(scale, offset, name="scale")(x)
+    x = layers.Rescaling(scale, offset, name="scale")(x)
+    # ViT's converter of KerasHub 0.21 subtracts and divides after that.
+    if (mean := getattr(converter, "norm_mean", None)) is not None:
+        x = layers.Rescaling(1.0, [-value for value in mean], name="center")(x)
+    if (deviation := getattr(converter, "norm_std", None)) is not None:
+        x = layers.Rescaling([1 / value for value in deviation], name="divide")(x)
+    return x

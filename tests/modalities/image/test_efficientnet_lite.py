@@ -95,9 +95,12 @@ def test_weights_of_a_file_give_the_network_that_wrote_it(names, tmp_path):
     # Statistics stay as they were trained.
     result = encoder(PIXELS, training=True)
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
-    encoder.save(tmp_path / "model.keras")
+    model = keras.Model({"pixels": encoder.input}, encoder.output)
+    model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(loaded(PIXELS), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        loaded({"pixels": PIXELS}), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_weights_of_keras_are_loaded(tmp_path):

@@ -40,11 +40,12 @@ def save(model, folder):
 def check_reload(encoder, folder, weights):
     """Saves and loads an encoder whose weights are elsewhere by then."""
     expected = np.array(encoder(PIXELS))
-    encoder.save(folder / "encoder.keras")
+    model = keras.Model({"pixels": encoder.input}, encoder.output)
+    model.save(folder / "encoder.keras")
     weights.rename(folder / "moved")
     loaded = keras.models.load_model(folder / "encoder.keras")
     for training in (False, True):
-        result = loaded(PIXELS, training=training)
+        result = loaded({"pixels": PIXELS}, training=training)
         np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -119,10 +119,11 @@ def test_a_preset_gives_a_vector_and_tokens_and_is_saved(name, presets, tmp_path
     all_tokens = build(folder, tokens=True)
     assert all_tokens.output_shape == (None, *tokens)
     assert all_tokens(PIXELS).shape == (2, *tokens)
-    encoder.save(tmp_path / "encoder.keras")
+    model = keras.Model({"pixels": encoder.input}, encoder.output)
+    model.save(tmp_path / "encoder.keras")
     loaded = keras.models.load_model(tmp_path / "encoder.keras")
     for training in (False, True):
-        result = loaded(PIXELS, training=training)
+        result = loaded({"pixels": PIXELS}, training=training)
         np.testing.assert_allclose(result, vectors, rtol=1e-5, atol=1e-5)
 
 

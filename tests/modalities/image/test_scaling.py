@@ -23,9 +23,9 @@ def test_pixels_get_the_range_that_a_network_takes(scale):
 
 @pytest.mark.parametrize("scale", RANGES)
 def test_the_same_in_a_saved_model(scale, tmp_path):
-    pixels = keras.Input((1, 1, 3), dtype="uint8")
-    model = keras.Model(pixels, scale_pixels(pixels, scale))
+    pixels = keras.Input((1, 1, 3), dtype="uint8", name="pixels")
+    model = keras.Model({"pixels": pixels}, scale_pixels(pixels, scale))
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    result = np.array(loaded(RED))[0, 0, 0]
+    result = np.array(loaded({"pixels": RED}))[0, 0, 0]
     np.testing.assert_allclose(result, RANGES[scale], rtol=1e-5, atol=1e-6)
