@@ -23,6 +23,7 @@ PROGRAMS = "train evaluate predict compare explain retrieve cost prove doctor".s
 MAY_IMPORT_TENSORFLOW = (
     "environment.tensorflow_import",
     "files",
+    "layers.saved_model",
     "modalities",
     "data",
     "export",

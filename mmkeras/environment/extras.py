@@ -95,7 +95,11 @@ def check_extras(config: Config) -> None:
     for setting, module, is_needed in (
         ("text.tokens=wordpiece", "tensorflow_text", needs_learner),
         ("text.encoder=hub", "tensorflow_hub", text.encoder == "hub"),
-        ("image.encoder=kerashub_vit", "keras_hub", image.encoder == "kerashub_vit"),
+        (
+            f"image.encoder={image.encoder}",
+            "keras_hub",
+            image.encoder in ("kerashub", "kerashub_vit"),
+        ),
         ("audio.encoder=hub", "tensorflow_hub", audio.encoder == "hub"),
     ):
         if is_needed:

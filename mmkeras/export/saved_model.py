@@ -34,6 +34,7 @@ from mmkeras.export.verification import (
     verify_export,
 )
 from mmkeras.files import atomic_folder, latest_version
+from mmkeras.layers.saved_model import saved_models
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.column import Column
 from mmkeras.modalities.preprocessing_state import REGRESSION
@@ -87,6 +88,7 @@ def save_signatures(trained_model: TrainedModel, path: Path) -> None:
     module = tf.Module()
     module.weights = [v.value for v in trained_model.model.variables]
     module.resources = trained_model.preprocessor.resources
+    module.saved_models = list(saved_models(trained_model.model))
     outputs = {
         schema.SERVING_DEFAULT: prediction_names(trained_model.state),
         schema.EMBED: (*embedding_names(trained_model), schema.STATUS),

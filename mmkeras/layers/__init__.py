@@ -12,6 +12,7 @@ from typing import Any
 
 from mmkeras.layers.items import ItemMean, Merged
 from mmkeras.layers.replica_dropout import Dropout
+from mmkeras.layers.saved_model import SavedModelLayer
 from mmkeras.layers.sequence import (
     FullMask,
     PositionEmbedding,
@@ -47,6 +48,7 @@ __all__ = [
     "ItemMean",
     "Merged",
     "PositionEmbedding",
+    "SavedModelLayer",
     "Temperature",
     "TokenPooling",
     "transformer_block",

@@ -1,5 +1,7 @@
-"""KerasHub's ViT backbone, with sizes and weights from the settings."""
+"""KerasHub's backbones: of presets, and ViT with sizes from the settings."""
 
+from difflib import get_close_matches
+from pathlib import Path
 from types import ModuleType
 
 import keras
@@ -7,6 +9,8 @@ from keras import layers
 
 from mmkeras.config import ImageConfig
 from mmkeras.environment.extras import import_extra
+from mmkeras.environment.model_hub import find_model, is_handle
+from mmkeras.errors import UserError, one_line
 from mmkeras.files import check_file
 from mmkeras.layers.sequence import FullMask, TokenPooling
 from mmkeras.modalities.weights import load_weights_file
@@ -15,6 +19,69 @@ from mmkeras.modalities.weights import load_weights_file
 def keras_hub() -> ModuleType:
     """Imports KerasHub, which takes seconds, or raises UserError."""
     return import_extra("keras_hub", "An encoder of KerasHub")
+
+
+def find_preset(setting: str, preset: str) -> Path:
+    """Returns the folder of a preset; remote ones are fetched once.
+
+    A preset is a folder of KerasHub, timm or transformers, a handle of `find_model`, or
+    a name in KerasHub. `setting` names it in errors.
+
+    Raises:
+        UserError: There is no such preset, or it cannot be fetched.
+    """
+    if not is_handle(preset) and not Path(preset).is_dir():
+        names = keras_hub().models.Backbone.presets
+        if preset not in names:
+            close = get_close_matches(preset, names, n=1)
+            raise UserError(
+                f"{setting}='{preset}' is no folder here and no preset of KerasHub; "
+                "give the path of a folder, hf://NAME/NAME, kaggle://HANDLE or the "
+                "name of a preset." + (f" Did you mean '{close[0]}'?" if close else "")
+            )
+        preset = names[preset]["kaggle_handle"]
+    folder = find_model(setting, preset)
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"{setting}='{preset}' is a folder without config.json; give that of a "
+            "preset of KerasHub, or of a model of timm or transformers."
+        )
+    return folder
+
+
+def load_preset(setting: str, preset: str, **settings) -> keras.Model:
+    """Loads the backbone of a preset, with its weights; as for `find_preset`.
+
+    `settings` are arguments of the backbone.
+
+    Raises:
+        UserError: It cannot be found, or KerasHub cannot read it.
+
+    Example:
+        backbone = load_preset("image.weights", "hf://timm/resnet18.a1_in1k")
+    """
+    return _from_preset(keras_hub().models.Backbone, setting, preset, **settings)
+
+
+def load_image_converter(setting: str, preset: str) -> keras.layers.Layer | None:
+    """Loads the preprocessing of a preset's images, if it has one."""
+    try:
+        return _from_preset(keras_hub().layers.ImageConverter, setting, preset)
+    except UserError as error:
+        if isinstance(error.__cause__, ValueError | FileNotFoundError):
+            return None  # of no class of KerasHub, or without a file
+        raise
+
+
+def _from_preset(kind, setting, preset, **settings):
+    folder = find_preset(setting, preset)
+    try:
+        return kind.from_preset(str(folder), **settings)
+    except Exception as error:  # each converter has errors of its own
+        reason = one_line(error, 200) or type(error).__name__
+        raise UserError(
+            f"{setting}='{preset}' could not be loaded ({reason}). Give another preset."
+        ) from error
 
 
 def kerashub_vit(pixels, config: ImageConfig, tokens: bool) -> keras.KerasTensor:

@@ -21,8 +21,8 @@ class Image(FileColumn):
         ".webp".split()
     )
     read_settings = ("size_px", "max_megapixels")
-    encoder_settings = ("encoder", "weights", "frozen", "width", "patch_px", "units")
-    encoder_settings += ("layers", "heads", "pooling")
+    encoder_settings = ("encoder", "weights", "scale", "frozen", "width", "patch_px")
+    encoder_settings += ("units", "layers", "heads", "pooling")
     measured = {"width_px": ("Width", "px"), "height_px": ("Height", "px")}
     counted = {"channels": ("Channels", "")}
     measured_note = "As stored in the file, before any rotation."
@@ -113,11 +113,7 @@ class Image(FileColumn):
         return x  # the backbone's output
 
     def fetch(self) -> None:
-        from mmkeras.modalities.image.applications import APPLICATIONS, fetch_imagenet
-
-        application = APPLICATIONS.get(self.settings.encoder)
-        if application and self.settings.weights == "imagenet":
-            fetch_imagenet(application)
+        self.import_encoder().fetch_image_weights(self.settings)
 
     def describe(self) -> str:
         s = self.settings
