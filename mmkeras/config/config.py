@@ -162,8 +162,7 @@ class Config:
     def files(self) -> dict[str, str]:
         """Setting -> path of the file that it names."""
         paths = {"text.vocab_file": self.text.vocab_file}
-        if self.image.weights not in ("imagenet", "none"):
-            paths["image.weights"] = self.image.weights
+        paths["image.weights"] = self.image.weights_file
         if self.text.weights != "none":
             paths["text.weights"] = self.text.weights
         return {name: path for name, path in paths.items() if path}

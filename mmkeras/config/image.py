@@ -1,16 +1,64 @@
 """Settings of image preprocessing and of the image encoder."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from mmkeras.config.validation import Pooling, check_multiple, check_range
+from mmkeras.config.validation import Pooling, check, check_multiple, check_range
+from mmkeras.errors import UserError
 
-ImageEncoder = Literal[
+# Networks of keras.applications, with weights of ImageNet. The first five are names of
+# earlier versions: ResNets, EfficientNetV2B0, ConvNeXtTiny and MobileNetV3Large.
+Application = Literal[
     "resnet50",
     "resnet101",
     "efficientnetv2",
     "convnext",
     "mobilenetv3",
+    "convnexttiny",
+    "convnextsmall",
+    "convnextbase",
+    "convnextlarge",
+    "convnextxlarge",
+    "densenet121",
+    "densenet169",
+    "densenet201",
+    "efficientnetb0",
+    "efficientnetb1",
+    "efficientnetb2",
+    "efficientnetb3",
+    "efficientnetb4",
+    "efficientnetb5",
+    "efficientnetb6",
+    "efficientnetb7",
+    "efficientnetv2b0",
+    "efficientnetv2b1",
+    "efficientnetv2b2",
+    "efficientnetv2b3",
+    "efficientnetv2s",
+    "efficientnetv2m",
+    "efficientnetv2l",
+    "inceptionresnetv2",
+    "inceptionv3",
+    "mobilenet",
+    "mobilenetv2",
+    "mobilenetv3small",
+    "mobilenetv3large",
+    "nasnetmobile",
+    "nasnetlarge",
+    "resnet152",
+    "resnet50v2",
+    "resnet101v2",
+    "resnet152v2",
+    "vgg16",
+    "vgg19",
+    "xception",
+]
+# Those whose weights are always those of `image.weights`: a model, or a preset.
+Imported = Literal["kerashub", "keras", "saved_model"]
+ImageEncoder = Literal[
+    Application,
+    "efficientnet_lite0",
+    Imported,
     "small_cnn",
     "cnn",
     "cnn_lstm",
@@ -19,7 +67,15 @@ ImageEncoder = Literal[
     "pixels",
     "vector",
 ]
-WITH_IMAGENET = ("resnet50", "resnet101", "efficientnetv2", "convnext", "mobilenetv3")
+PixelScale = Literal["0..255", "0..1", "-1..1", "imagenet", "imagenet_bgr"]
+WITH_IMAGENET = (*get_args(Application), "efficientnet_lite0")
+# Side of the smallest image, where it is not that of `size_px`.
+SMALLEST_PX = {"inceptionresnetv2": 75, "inceptionv3": 75, "xception": 71}
+_WEIGHTS = {
+    "kerashub": "the folder or the handle of a KerasHub preset",
+    "keras": "the path of a .keras file",
+    "saved_model": "the folder of a SavedModel",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +83,27 @@ class ImageConfig:
     """Image branch.
 
     Attributes:
-        encoder: From keras.applications: resnet50 and resnet101 (2048 wide),
-            efficientnetv2 (EfficientNetV2B0, 1280), convnext (ConvNeXtTiny, 768) and
-            mobilenetv3 (MobileNetV3Large, 960). From scratch: small_cnn; cnn (two
-            convolutions of 16 and 32 filters, then 128); cnn_lstm (two blocks of 32 and
-            64 filters, then an LSTM of 128 over the positions); vit (Transformer over
-            patches); kerashub_vit (KerasHub's ViT); pixels (small pixels, no weights).
-            Without an encoder: vector (.npy paths in the column).
+        encoder: Pretrained: the networks of keras.applications by name, among them
+            resnet50 (2048 wide), efficientnetv2 (EfficientNetV2B0, 1280), convnext
+            (ConvNeXtTiny, 768), mobilenetv3 (MobileNetV3Large, 960); and
+            efficientnet_lite0 (1280). Of weights: kerashub (a preset of KerasHub or
+            timm), keras (a .keras file), saved_model (a SavedModel). From scratch:
+            small_cnn; cnn (two convolutions of 16 and 32 filters, then 128); cnn_lstm
+            (two blocks of 32 and 64 filters, then an LSTM of 128 over the positions);
+            vit (Transformer over patches); kerashub_vit (KerasHub's ViT); pixels (small
+            pixels, no weights). Without an encoder: vector (.npy paths in the column).
         size_px: Side of the square to which images are resized.
-        weights: For keras.applications: imagenet (downloaded once), none, or the path
-            of a .weights.h5/.h5 file without top. For kerashub_vit: the path of a
-            .weights.h5 file of such a backbone; imagenet and none are from scratch.
-            Unused by the others.
+        weights: For keras.applications and efficientnet_lite0: imagenet (downloaded
+            once), none, or the path of a file of the network (.weights.h5 or .h5
+            without top; .pth or .safetensors for efficientnet_lite0). For kerashub: a
+            folder, hf://NAME/NAME, kaggle://HANDLE or a name of KerasHub. For keras:
+            the path of a .keras file. For saved_model: a folder. For kerashub_vit: the
+            path of a .weights.h5 file of such a backbone; imagenet and none are from
+            scratch. Unused by the others.
+        scale: For keras and saved_model, the range of the pixels that the model takes;
+            imagenet is RGB without the mean and divided by the deviation of ImageNet,
+            imagenet_bgr is BGR in 0..255 without that mean, as of the first ResNet and
+            VGG of Keras. The other encoders know theirs.
         frozen: Whether the encoder keeps its weights; its output is then computed
             once and cached. auto means yes with pretrained weights.
         width: Filters of the small CNN's first block.
@@ -55,6 +120,7 @@ class ImageConfig:
     encoder: ImageEncoder = "resnet50"
     size_px: int = 224
     weights: str = "imagenet"
+    scale: PixelScale = "0..255"
     frozen: Literal["auto", "yes", "no"] = "auto"
     width: int = 16
     patch_px: int = 8
@@ -74,12 +140,30 @@ class ImageConfig:
         # TensorFlow decodes at most 2^29 bytes.
         check_range(self, "image.max_megapixels", ge=1, le=178)
 
+        if smallest_px := SMALLEST_PX.get(self.encoder):
+            allowed = f"at least {smallest_px} for image.encoder={self.encoder}"
+            check(self.size_px >= smallest_px, "image.size_px", self.size_px, allowed)
+        if self.weights in ("", "imagenet", "none") and self.encoder in _WEIGHTS:
+            raise UserError(
+                f"image.encoder={self.encoder} needs image.weights: "
+                f"{_WEIGHTS[self.encoder]}."
+            )
+
     @property
     def is_pretrained(self) -> bool:
-        """Whether the encoder starts from ImageNet weights or from a file."""
+        """Whether the encoder starts from ImageNet weights, a file or a preset."""
         if self.encoder == "kerashub_vit":
             return self.weights not in ("imagenet", "none")
+        if self.encoder in _WEIGHTS:
+            return True
         return self.encoder in WITH_IMAGENET and self.weights != "none"
+
+    @property
+    def weights_file(self) -> str:
+        """Path of `weights` if they are a file, else ""."""
+        if self.encoder in ("kerashub", "saved_model"):
+            return ""
+        return "" if self.weights in ("imagenet", "none") else self.weights
 
     @property
     def is_frozen(self) -> bool:

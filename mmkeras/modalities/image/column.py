@@ -113,11 +113,7 @@ class Image(FileColumn):
         return x  # the backbone's output
 
     def fetch(self) -> None:
-        from mmkeras.modalities.image.applications import APPLICATIONS, fetch_imagenet
-
-        application = APPLICATIONS.get(self.settings.encoder)
-        if application and self.settings.weights == "imagenet":
-            fetch_imagenet(application)
+        self.import_encoder().fetch_weights(self.settings)
 
     def describe(self) -> str:
         s = self.settings

@@ -5,10 +5,12 @@ import keras
 from mmkeras.config import ImageConfig
 from mmkeras.modalities.image import cnn
 from mmkeras.modalities.image.applications import APPLICATIONS, application
+from mmkeras.modalities.image.efficientnet_lite import efficientnet_lite0
 from mmkeras.modalities.image.vit import vit
 from mmkeras.modalities.kerashub import kerashub_vit
 
 _BUILDERS = dict.fromkeys(APPLICATIONS, application) | {
+    "efficientnet_lite0": efficientnet_lite0,
     "small_cnn": cnn.small_cnn,
     "cnn": cnn.two_convolutions,
     "cnn_lstm": cnn.cnn_lstm,
