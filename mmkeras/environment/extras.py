@@ -87,6 +87,7 @@ def check_extras(config: Config) -> None:
         ("text.encoder=hub", "tensorflow_hub", text.encoder == "hub"),
         ("image.encoder=kerashub_vit", "keras_hub", image.encoder == "kerashub_vit"),
         ("audio.encoder=hub", "tensorflow_hub", audio.encoder == "hub"),
+        ("audio.encoder=kerashub", "keras_hub", audio.encoder == "kerashub"),
     ):
         if is_needed and find_spec(module) is None:
             raise missing_extra(module, setting)

@@ -34,9 +34,13 @@ _ELSEWHERE = {
     "ModalityDropout": "mmkeras.models.fusion.missing_modality",
     "NumberTokens": "mmkeras.modalities.tabular.embedding",
     "OrientedGradients": "mmkeras.modalities.image.histograms",
+    "JoinMask": "mmkeras.modalities.audio.waves",
     "PeriodicEmbedding": "mmkeras.modalities.tabular.embedding",
     "Standardize": "mmkeras.models.fusion.vector_fusion",
     "UnitVector": "mmkeras.models.auxiliary_heads",
+    "WaveFeatures": "mmkeras.modalities.audio.waves",
+    "WaveMask": "mmkeras.modalities.audio.waves",
+    "WaveSavedModel": "mmkeras.modalities.audio.waves",
     "ZeroMissing": "mmkeras.models.fusion.missing_modality",
 }
 __all__ = [
