@@ -13,6 +13,7 @@ NEEDING = {
     "keras_hub": [
         Config(text=TextConfig(encoder="bert")),
         Config(image=ImageConfig(encoder="kerashub_vit", weights="none")),
+        Config(audio=AudioConfig(encoder="kerashub", weights="a")),
     ],
     "tensorflow_text": [Config(text=TextConfig(encoder="lstm", tokens="wordpiece"))],
     "tensorflow_hub": [

@@ -1,4 +1,4 @@
-"""The audio branch: a dense layer for vectors, a CNN or GRU for frames, or pretrained."""
+"""The audio branch: a dense layer for vectors, CNN, GRU, or a pretrained encoder."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from mmkeras.layers.replica_dropout import Dropout
 from mmkeras.layers.saving import saved_as
 from mmkeras.layers.sequence import TokenPooling
 from mmkeras.modalities.audio import pretrained
-from mmkeras.modalities.audio.waves import JoinMask
+from mmkeras.modalities.audio import waves as wave_layers
 
 # Frames averaged before the GRU: at a hop of 10 ms neighbors hardly differ, and ten
 # seconds would be a thousand sequential steps.
@@ -73,7 +73,7 @@ def join_mask(encoder: keras.Model) -> keras.Model:
     """
     if len(encoder.outputs) == 1:
         return encoder
-    x = JoinMask(name="audio_tokens")(*encoder.outputs)
+    x = wave_layers.JoinMask(name="audio_tokens")(*encoder.outputs)
     return keras.Model(encoder.input, x, name=encoder.name)
 
 

@@ -10,7 +10,7 @@ from mmkeras.config import AudioConfig
 from mmkeras.errors import UserError, one_line
 from mmkeras.layers.saved_model import check_saved_model
 from mmkeras.modalities import tf_hub
-from mmkeras.modalities.audio.waves import WaveFeatures, WaveMask, WaveSavedModel
+from mmkeras.modalities.audio import waves as wave_layers
 from mmkeras.modalities.kerashub import check_preset, keras_hub, load_preset
 
 _SETTING, _TYPE = "audio.weights", "audio"
@@ -24,10 +24,10 @@ def saved_model(waves, config: AudioConfig):
     if config.encoder == "hub":
         folder = tf_hub.fetch(config.hub_handle, _TYPE)
     names = (config.signature, config.input_name, config.output_name)
-    x = WaveSavedModel(folder, *names, name="saved_model")(waves)
+    x = wave_layers.WaveSavedModel(folder, *names, name="saved_model")(waves)
     if len(x.shape) == 2:
         return x
-    return x, WaveMask(x.shape[1], name="frames")(waves)
+    return x, wave_layers.WaveMask(x.shape[1], name="frames")(waves)
 
 
 def kerashub(waves, config: AudioConfig):
@@ -46,7 +46,7 @@ def kerashub(waves, config: AudioConfig):
     _check_kind(config, type(backbone).__name__)
     converter = _load_converter(config)
     _check_rate(config, converter.sampling_rate)
-    features = WaveFeatures(converter, name="features")(waves)
+    features = wave_layers.WaveFeatures(converter, name="features")(waves)
     encode = _KINDS[type(backbone).__name__]
     return encode(backbone, features, waves, config)
 
@@ -65,7 +65,7 @@ def _whisper(backbone, features, waves, config):
         name="whisper",
     )
     tokens = encoder(features)
-    return tokens, WaveMask(tokens.shape[1], name="frames")(waves)
+    return tokens, wave_layers.WaveMask(tokens.shape[1], name="frames")(waves)
 
 
 def _moonshine(backbone, features, waves, config):
@@ -81,7 +81,9 @@ def _moonshine(backbone, features, waves, config):
         [outputs["encoder_sequence_output"], outputs["encoder_attention_mask"]],
         name="moonshine",
     )
-    is_sample = WaveMask(config.max_samples, _MOONSHINE_SAMPLES, name="samples")(waves)
+    is_sample = wave_layers.WaveMask(
+        config.max_samples, _MOONSHINE_SAMPLES, name="samples"
+    )(waves)
     tokens, mask = encoder(
         {"encoder_input_values": features, "encoder_padding_mask": is_sample}
     )

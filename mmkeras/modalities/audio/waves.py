@@ -42,8 +42,8 @@ class WaveSavedModel(SavedModelLayer):
     """Frozen encoder of waves: (B, 1 + S) to (B, D), or to frames (B, N, D).
 
     A SavedModel of one wave (S,) gets each without its padding (silence for a row
-    without a wave), and its result is averaged over time. One of a batch (B, S) gets padded waves; its frames are all
-    returned.
+    without a wave), and its result is averaged over time. One of a batch (B, S) gets
+    padded waves; its frames are all returned.
 
     Source: YAMNet's module, https://tfhub.dev/google/yamnet/1 (scores, embeddings,
     log-mel spectrogram of one wave), whose output "1" is a default here.
@@ -55,8 +55,8 @@ class WaveSavedModel(SavedModelLayer):
         if self.input_rank == 1:
             import tensorflow as tf
 
-            waves = tf.convert_to_tensor(waves)
-            return tf.map_fn(self._encode_one, waves)
+            encode = tf.autograph.experimental.do_not_convert(self._encode_one)
+            return tf.map_fn(encode, tf.convert_to_tensor(waves))
         result = self.run(waves[:, 1:])
         if result.shape.rank not in (2, 3):
             raise self._refuse_shape(result, "(B, D) or (B, N, D) for a batch")
