@@ -148,6 +148,9 @@ class ImageConfig:
                 f"image.encoder={self.encoder} needs image.weights: "
                 f"{_WEIGHTS[self.encoder]}."
             )
+        if self.encoder == "saved_model":
+            allowed = "auto or yes for image.encoder=saved_model"
+            check(self.frozen != "no", "image.frozen", self.frozen, allowed)
 
     @property
     def is_pretrained(self) -> bool:

@@ -85,7 +85,11 @@ def check_extras(config: Config) -> None:
         ("text.encoder=bert", "keras_hub", text.encoder == "bert"),
         ("text.tokens=wordpiece", "tensorflow_text", needs_learner),
         ("text.encoder=hub", "tensorflow_hub", text.encoder == "hub"),
-        ("image.encoder=kerashub_vit", "keras_hub", image.encoder == "kerashub_vit"),
+        (
+            f"image.encoder={image.encoder}",
+            "keras_hub",
+            image.encoder in ("kerashub", "kerashub_vit"),
+        ),
         ("audio.encoder=hub", "tensorflow_hub", audio.encoder == "hub"),
         ("audio.encoder=kerashub", "keras_hub", audio.encoder == "kerashub"),
     ):

@@ -64,7 +64,7 @@ def check_preset(setting: str, preset: str) -> None:
     if Path(preset).is_dir():
         if not Path(preset, "config.json").is_file():
             raise UserError(
-                f"{setting}='{preset}' is a folder without config.json; give the folder "
+                f"{setting}='{preset}' is a folder without config.json; give that "
                 "of a preset of KerasHub, or of a model of timm or transformers."
             )
         return

@@ -211,6 +211,11 @@ def test_milliseconds_become_samples():
         ("kerashub_vit", "imagenet", "auto", False),
         ("kerashub_vit", "none", "auto", False),
         ("kerashub_vit", "some.weights.h5", "auto", True),
+        ("densenet121", "imagenet", "auto", True),
+        ("efficientnet_lite0", "lite.pth", "auto", True),
+        ("kerashub", "hf://a/b", "auto", True),
+        ("keras", "mine.keras", "no", False),
+        ("saved_model", "folder", "auto", True),
         ("small_cnn", "imagenet", "auto", False),
         ("small_cnn", "none", "yes", True),
     ],
@@ -248,3 +253,33 @@ def test_a_regression_ignores_the_defaults_of_classes():
 def test_classes_refuse_a_loss_of_regression():
     with pytest.raises(UserError, match="loss.kind=mae.*cross_entropy or focal"):
         Config(loss=LossConfig(kind="mae"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"encoder": "xception", "size_px": 70}, "size_px=70 .*at least 71.*xception"),
+        ({"encoder": "inceptionv3", "size_px": 74}, "image.size_px=74 .*at least 75"),
+        ({"encoder": "keras"}, "image.encoder=keras needs image.weights: .*.keras"),
+        ({"encoder": "kerashub", "weights": "none"}, "the folder or the handle"),
+        (
+            {"encoder": "saved_model", "weights": "a", "frozen": "no"},
+            "image.frozen=no .*auto or yes",
+        ),
+    ],
+)
+def test_an_image_encoder_that_is_not_possible_is_refused(settings, reason):
+    with pytest.raises(UserError, match=rf"\A.*{reason}.*\Z"):
+        ImageConfig(**settings)
+
+
+def test_only_a_file_of_image_weights_is_checked_as_one():
+    files = {
+        ("keras", "mine.keras"): {"image.weights": "mine.keras"},
+        ("kerashub", "folder"): {},
+        ("kerashub", "hf://a/b"): {},
+        ("saved_model", "folder"): {},
+    }
+    for (encoder, weights), expected in files.items():
+        image = ImageConfig(encoder=encoder, weights=weights)
+        assert Config(image=image).files == expected

@@ -4,10 +4,14 @@ import pytest
 
 from mmkeras.config import AudioConfig, Config, ImageConfig, TextConfig
 from mmkeras.config.presets import resnet50_concat, small_concat
+from mmkeras.errors import UserError
 from mmkeras.modalities import tf_hub
-from mmkeras.modalities.image import applications
+from mmkeras.modalities.image import applications, efficientnet_lite
 from mmkeras.modalities.image.applications import APPLICATIONS
 from mmkeras.modalities.pretrained import fetch_pretrained
+
+LITE0 = ImageConfig(encoder="efficientnet_lite0")
+LITE0_FILE = replace(LITE0, weights="lite.pth")
 
 
 @pytest.fixture
@@ -58,3 +62,17 @@ def test_modules_of_tf_hub_are_fetched(fetched):
     fetched.clear()
     fetch_pretrained(with_columns(config, audio="audio"))
     assert fetched == [("https://b/1", "audio")]
+
+
+def test_the_weights_of_lite0_are_fetched(monkeypatch):
+    names = []
+    monkeypatch.setattr(efficientnet_lite, "fetch_lite0", lambda: names.append("lite0"))
+    fetch_pretrained(with_columns(Config(image=LITE0), photo="image"))
+    fetch_pretrained(with_columns(Config(image=LITE0_FILE), photo="image"))
+    assert names == ["lite0"]
+
+
+def test_a_folder_without_a_preset_is_refused_before_the_rows_are_read(tmp_path):
+    image = ImageConfig(encoder="kerashub", weights=str(tmp_path))
+    with pytest.raises(UserError, match="is a folder without config.json"):
+        fetch_pretrained(Config(image=image))

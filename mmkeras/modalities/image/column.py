@@ -21,8 +21,8 @@ class Image(FileColumn):
         ".webp".split()
     )
     read_settings = ("size_px", "max_megapixels")
-    encoder_settings = ("encoder", "weights", "frozen", "width", "patch_px", "units")
-    encoder_settings += ("layers", "heads", "pooling")
+    encoder_settings = ("encoder", "weights", "scale", "frozen", "width", "patch_px")
+    encoder_settings += ("units", "layers", "heads", "pooling")
     measured = {"width_px": ("Width", "px"), "height_px": ("Height", "px")}
     counted = {"channels": ("Channels", "")}
     measured_note = "As stored in the file, before any rotation."
@@ -113,7 +113,7 @@ class Image(FileColumn):
         return x  # the backbone's output
 
     def fetch(self) -> None:
-        self.import_encoder().fetch_weights(self.settings)
+        self.import_encoder().fetch_image_weights(self.settings)
 
     def describe(self) -> str:
         s = self.settings

@@ -3,14 +3,19 @@
 import keras
 
 from mmkeras.config import ImageConfig
-from mmkeras.modalities.image import cnn
+from mmkeras.modalities.image import applications, cnn, efficientnet_lite
 from mmkeras.modalities.image.applications import APPLICATIONS, application
 from mmkeras.modalities.image.efficientnet_lite import efficientnet_lite0
+from mmkeras.modalities.image.external import check_saved_model, keras_file, saved_model
+from mmkeras.modalities.image.preset import fetch_kerashub, kerashub
 from mmkeras.modalities.image.vit import vit
 from mmkeras.modalities.kerashub import kerashub_vit
 
 _BUILDERS = dict.fromkeys(APPLICATIONS, application) | {
     "efficientnet_lite0": efficientnet_lite0,
+    "kerashub": kerashub,
+    "keras": keras_file,
+    "saved_model": saved_model,
     "small_cnn": cnn.small_cnn,
     "cnn": cnn.two_convolutions,
     "cnn_lstm": cnn.cnn_lstm,
@@ -38,3 +43,21 @@ def build_image_encoder(
     pixels = keras.Input((config.size_px,) * 2 + (3,), dtype="uint8", name="pixels")
     x = _BUILDERS[config.encoder](pixels, config, tokens)
     return keras.Model(pixels, x, name=name)
+
+
+def fetch_image_weights(config: ImageConfig) -> None:
+    """Fetches the weights that `build_image_encoder` loads, and checks their folder.
+
+    Raises:
+        UserError: They are neither in their cache nor can be fetched.
+    """
+    if config.encoder == "kerashub":
+        fetch_kerashub(config)
+    elif config.encoder == "saved_model":
+        check_saved_model(config)
+    elif config.weights != "imagenet":
+        return
+    elif config.encoder == "efficientnet_lite0":
+        efficientnet_lite.fetch_lite0()
+    elif config.encoder in APPLICATIONS:
+        applications.fetch_imagenet(APPLICATIONS[config.encoder])

@@ -1,12 +1,18 @@
 """Image towers of KerasHub's presets."""
 
+from pathlib import Path
+
 import keras
 from keras import layers, ops
 
 from mmkeras.config import ImageConfig
 from mmkeras.errors import UserError
 from mmkeras.modalities.image.applications import FrozenBatchNorm
-from mmkeras.modalities.kerashub import load_image_converter, load_preset
+from mmkeras.modalities.kerashub import (
+    check_preset,
+    load_image_converter,
+    load_preset,
+)
 
 _SETTING = "image.weights"
 # Backbones whose first token is the class token, trained as the vector of the image.
@@ -37,20 +43,29 @@ def kerashub(pixels, config: ImageConfig, tokens: bool) -> keras.KerasTensor:
     return ops.cast(x, "float32")
 
 
+def fetch_kerashub(config: ImageConfig) -> None:
+    """Checks the folder of `image.weights`, or fetches the preset of a handle, once.
+
+    Raises:
+        UserError: There is no such preset, or it cannot be fetched.
+    """
+    check_preset(_SETTING, config.weights)
+    if not Path(config.weights).is_dir():
+        load_preset(_SETTING, config.weights)
+
+
 def _tower(backbone, preset, tokens):
     """Builds (B, S, S, 3) float32, scaled, -> (B, D), or (B, L, D) with `tokens`."""
     kind = type(backbone).__name__
     is_pair = hasattr(backbone, "get_vision_embeddings")
     inner = backbone.vision_encoder if is_pair else backbone
-    shapes = inner.input_shape
-    if isinstance(shapes, dict):
-        shapes = shapes.get("images") if len(shapes) == 1 else None
-    if shapes is None or len(shapes) != 4 or shapes[-1] != 3:
+    shapes = [tuple(x.shape[1:]) for x in inner.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][2] != 3:
         raise UserError(
-            f"{_SETTING}='{preset}' is a {kind}, whose input is no batch of RGB images; "
-            "give a preset of images, such as one of ViT, ResNet or CLIP."
+            f"{_SETTING}='{preset}' is a {kind}, whose input is no RGB image; give a "
+            "preset of images, such as one of ViT, ResNet or CLIP."
         )
-    images = keras.Input(shapes[1:], name="images")
+    images = keras.Input(shapes[0], name="images")
     x = _encode(backbone, inner, images, tokens)
     if len(getattr(x, "shape", ())) not in (2, 3, 4):
         raise UserError(
@@ -65,15 +80,19 @@ def _tower(backbone, preset, tokens):
 
 
 def _encode(backbone, inner, images, tokens):
-    inputs = {"images": images} if isinstance(inner.input_shape, dict) else images
+    # Some take a dictionary of one image.
+    is_dict = isinstance(inner.input, dict)
+    inputs = dict.fromkeys(inner.input, images) if is_dict else images
     if inner is backbone:
         return backbone(inputs)
     if not tokens:  # the vector that is compared with that of a text
         return backbone.get_vision_embeddings(images)
     if not hasattr(inner, "post_layer_norm"):
         return inner(inputs)
-    # SigLIP's encoder ends with its pooling.
-    return keras.Model(inner.input, inner.post_layer_norm.output)(inputs)
+    # SigLIP's encoder ends with its pooling. KerasHub states one token more than it
+    # returns.
+    x = keras.Model(inner.input, inner.post_layer_norm.output)(inputs)
+    return x[:, : (images.shape[1] // inner.patch_size) ** 2]
 
 
 def _resize(x, size_px, converter):

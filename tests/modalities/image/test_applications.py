@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 from functools import cache
 from typing import get_args
@@ -6,11 +7,15 @@ import h5py
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras.src.utils import file_utils
 
 from mmkeras.config import ImageConfig
-from mmkeras.config.image import WITH_IMAGENET, ImageEncoder
+from mmkeras.config.image import (
+    SMALLEST_PX,
+    WITH_IMAGENET,
+    Application,
+    ImageEncoder,
+)
 from mmkeras.environment.download import cached_weights
 from mmkeras.errors import UserError
 from mmkeras.export.saved_model import export
@@ -21,6 +26,7 @@ from mmkeras.modalities.image.applications import (
     load_weights,
 )
 from mmkeras.modalities.image.encoder import build_image_encoder
+from mmkeras.modalities.image.scaling import scale_pixels
 from tests.preset_models import new_model
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
@@ -32,6 +38,9 @@ LARGE = [
 ]
 NAMES = [SMALL, *LARGE]
 each = pytest.mark.parametrize("name", NAMES)
+NETWORKS = [
+    name for name, entry in APPLICATIONS.items() if name == entry.builder.lower()
+]
 # Mean and deviation of ImageNet, RGB.
 STANDARDIZED = (PIXELS / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
 SCALED = {"mobilenetv3": PIXELS / 127.5 - 1}
@@ -54,16 +63,33 @@ def backbone_of(encoder):
     return getattr(last, "model", last)
 
 
-def test_settings_list_the_encoders_with_imagenet_weights():
-    assert set(WITH_IMAGENET) == set(APPLICATIONS)
+def test_settings_list_the_networks_of_the_table():
+    assert set(get_args(Application)) == set(APPLICATIONS)
+    assert set(WITH_IMAGENET) == {*APPLICATIONS, "efficientnet_lite0"}
     assert set(WITH_IMAGENET) < set(get_args(ImageEncoder))
+    builders = {name for name in dir(keras.applications) if name[0].isupper()}
+    assert {entry.builder for entry in APPLICATIONS.values()} == builders
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_resnets_take_blue_first_and_without_imagenets_mean(name):
-    scaled = np.array(APPLICATIONS[name].preprocess(tf.constant(FLOATS)))
-    expected = BLUE_FIRST if name.startswith("resnet") else FLOATS
-    np.testing.assert_allclose(scaled, expected, rtol=1e-5)
+def test_a_network_takes_the_pixels_that_its_module_prepares(name):
+    entry = APPLICATIONS[name]
+    expected = sys.modules[entry.build.__module__].preprocess_input(FLOATS.copy())
+    scaled = scale_pixels(PIXELS, entry.scale)
+    np.testing.assert_allclose(scaled, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_has_the_parameters_and_the_smallest_size_of_the_table(name):
+    entry, smallest_px = APPLICATIONS[name], SMALLEST_PX.get(name, 32)
+    settings = {"include_top": False, "weights": None}
+    network = entry.build(input_shape=(smallest_px, smallest_px, 3), **settings)
+    assert network.count_params() == entry.parameters
+    if smallest_px > 32:
+        shape = (smallest_px - 1, smallest_px - 1, 3)
+        with pytest.raises(ValueError, match="at least"):
+            entry.build(input_shape=shape, **settings)
 
 
 @each
@@ -143,24 +169,58 @@ def test_a_missing_file_is_refused_in_one_line():
         load_weights(keras.Sequential(), APPLICATIONS[SMALL], "gone.h5")
 
 
-@each
-def test_the_file_of_imagenet_is_the_one_that_keras_fetches(name, monkeypatch):
+def refuse_downloads(monkeypatch):
+    """Returns a list of the later calls that would download a file."""
     calls = []
-    monkeypatch.setattr(applications, "download_problem", lambda *_: "")
 
-    def refuse(*arguments, **options):
-        calls.append((*arguments, *options.items()))
+    def refuse(*arguments, cache_subdir, file_hash=None):
+        calls.append((*arguments, cache_subdir, file_hash))
         raise OSError("URL fetch failure:\nno network")
 
+    monkeypatch.setattr(applications, "download_problem", lambda *_: "")
     monkeypatch.setattr(file_utils, "get_file", refuse)
     monkeypatch.setattr(keras.utils, "get_file", refuse)
+    return calls
+
+
+LARGE_NETWORKS = set(NETWORKS) - {"mobilenetv3large", "mobilenet", "vgg16"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LARGE_NETWORKS else ())
+        for name in NETWORKS
+    ],
+)
+def test_the_file_of_imagenet_is_the_one_that_keras_fetches(name, monkeypatch):
+    calls, entry = refuse_downloads(monkeypatch), APPLICATIONS[name]
     with pytest.raises(OSError):
-        APPLICATIONS[name].build(include_top=False, input_shape=(224, 224, 3))
-    reason = rf"{APPLICATIONS[name].url} \(URL fetch failure: no network\)"
+        entry.build(include_top=False, input_shape=(entry.size_px, entry.size_px, 3))
+    reason = rf"{entry.url} \(URL fetch failure: no network\)"
     remedy = "--image.weights FILE.*--image.weights none.*small-concat"
     with pytest.raises(UserError, match=rf"\A.*{reason}.*{remedy}.*\Z"):
-        fetch_imagenet(APPLICATIONS[name])
+        fetch_imagenet(entry)
     assert calls[0] == calls[1]
+
+
+def test_an_efficientnet_scales_as_that_of_keras_with_its_imagenet_weights(
+    tmp_path, monkeypatch
+):
+    network = from_scratch("efficientnetb0")
+    norm = next(x for x in backbone_of(network).layers if x.name == "normalization")
+    before = norm.get_weights()
+    deviation = np.array([0.229, 0.224, 0.225], np.float32)
+    # What the file of Keras has in the place of the variance.
+    norm.set_weights([np.array([0.485, 0.456, 0.406]), deviation, *before[2:]])
+    save_as_keras_offers_it(backbone_of(network), tmp_path / "notop.h5")
+    norm.set_weights(before)
+    monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: tmp_path / "notop.h5")
+    expected = keras.applications.EfficientNetB0(
+        include_top=False, pooling="avg", input_shape=(32, 32, 3), weights="imagenet"
+    )(FLOATS)
+    encoder = build("efficientnetb0", str(tmp_path / "notop.h5"), seed=2)
+    np.testing.assert_allclose(encoder(PIXELS), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_without_network_nothing_is_downloaded(monkeypatch, tmp_path):
@@ -169,8 +229,8 @@ def test_without_network_nothing_is_downloaded(monkeypatch, tmp_path):
     monkeypatch.setattr(keras.utils, "get_file", None)
     with pytest.raises(UserError, match=r"\(unplugged\).*--image.weights none"):
         fetch_imagenet(APPLICATIONS[SMALL])
-    cached_weights(APPLICATIONS[SMALL].url).parent.mkdir()
-    cached_weights(APPLICATIONS[SMALL].url).touch()
+    cached_weights(APPLICATIONS[SMALL].cached_as).parent.mkdir()
+    cached_weights(APPLICATIONS[SMALL].cached_as).touch()
     monkeypatch.setattr(keras.utils, "get_file", lambda *_, **__: "in the cache")
     assert fetch_imagenet(APPLICATIONS[SMALL]) == "in the cache"
 
@@ -180,7 +240,9 @@ def test_without_network_nothing_is_downloaded(monkeypatch, tmp_path):
 
 # Without ResNet50, which differs by 1.1e-5 from scratch; the tolerance is 1e-5.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [SMALL, "kerashub_vit", *LARGE[1:]])
+@pytest.mark.parametrize(
+    "name", [SMALL, "efficientnet_lite0", "kerashub_vit", *LARGE[1:]]
+)
 def test_a_model_is_exported_and_verified(name, tiny, state, row, tmp_path):
     keras.utils.set_random_seed(1)
     image = replace(tiny.image, encoder=name, units=8, layers=1, heads=2)

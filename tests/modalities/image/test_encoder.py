@@ -34,6 +34,7 @@ SIZES = {  # convolutions, then the rest
     "efficientnetv2": (1280, 5_919_312, None),
     "convnext": (768, 27_820_128, None),
     "mobilenetv3": (960, 2_996_352, None),
+    "efficientnet_lite0": (1280, 3_413_024, None),
 }
 KINDS = [
     pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ()) for kind in SIZES
