@@ -71,7 +71,7 @@ def _linear_model(config: Config, types: Collection[str]) -> str:
             settings, "is_pretrained", False
         )
         if has_stand_in or getattr(settings, "is_sequence", False):
-            # Measured on counts of tokens, or means of frames.
+            # Measured on counts of tokens, means of frames, or statistics of waves.
             return _SIMILAR
         if getattr(settings, "encoder", "") != Vector.type:  # known from the table
             for name in kind.feature_settings:

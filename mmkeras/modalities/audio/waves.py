@@ -16,24 +16,24 @@ from mmkeras.layers.saved_model import SavedModelLayer
 class WaveMask(layers.Layer):
     """Whether a frame begins before the end of the wave: (B, 1 + S) to (B, frames).
 
-    The frames divide the S samples evenly. The first `least` are always true.
+    The frames divide the S samples evenly. The first `min_frames` are always true.
     """
 
-    def __init__(self, frames: int, least: int = 1, **kwargs):
+    def __init__(self, frames: int, min_frames: int = 1, **kwargs):
         super().__init__(**{"autocast": False, **kwargs})
-        self.frames, self.least = frames, least
+        self.frames, self.min_frames = frames, min_frames
 
     def call(self, waves):
         samples = waves.shape[1] - 1
         start = np.ceil(np.arange(self.frames) * samples / self.frames)
-        start[: self.least] = -1  # before any end
+        start[: self.min_frames] = -1  # before any end
         return ops.less(start.astype("float32"), waves[:, :1])
 
     def compute_output_spec(self, waves):
         return keras.KerasTensor((waves.shape[0], self.frames), "bool")
 
     def get_config(self):
-        config = {"frames": self.frames, "least": self.least}
+        config = {"frames": self.frames, "min_frames": self.min_frames}
         return {**super().get_config(), **config}
 
 

@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
 
 def test_layers():
     expected = {"expected_dtype": "bool", "mixed_dtype": "bool"}
-    run_layer_test(WaveMask, {"frames": 4, "least": 1}, WAVES, (3, 4), **expected)
+    run_layer_test(WaveMask, {"frames": 4, "min_frames": 1}, WAVES, (3, 4), **expected)
     tokens, mask = np.ones((2, 3, 4), "float32"), np.ones((2, 3), bool)
     run_layer_test(JoinMask, {}, (tokens, mask), (2, 3, 5))
 
@@ -28,7 +28,7 @@ def test_layers():
 def test_a_frame_is_valid_if_it_begins_before_the_end():
     mask = np.array(WaveMask(4)(WAVES))
     assert mask.astype(int).tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]]
-    assert np.array(WaveMask(4, least=3)(WAVES)).sum(axis=1).tolist() == [4, 3, 3]
+    assert np.array(WaveMask(4, min_frames=3)(WAVES)).sum(axis=1).tolist() == [4, 3, 3]
     assert np.array(WaveMask(200)(WAVES)).sum(axis=1).tolist() == [200, 100, 1]
 
 
