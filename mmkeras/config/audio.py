@@ -6,7 +6,26 @@ from typing import Literal
 from mmkeras.config.validation import Pooling, check, check_range
 from mmkeras.errors import UserError
 
-AudioEncoder = Literal["log_mel_stats", "mfcc_stats", "hub", "vector", "cnn", "gru"]
+AudioEncoder = Literal[
+    "log_mel_stats",
+    "mfcc_stats",
+    "hub",
+    "saved_model",
+    "kerashub",
+    "vector",
+    "cnn",
+    "gru",
+]
+# Pretrained encoders of the wave -> the setting that names them, and its value.
+_PRETRAINED = {
+    "hub": ("hub_handle", "a TF-Hub handle or the folder of a module, such as YAMNet"),
+    "saved_model": ("weights", "the folder of a SavedModel"),
+    "kerashub": (
+        "weights",
+        "a folder, hf://NAME/NAME, kaggle://HANDLE or the name of a preset of Whisper "
+        "or Moonshine",
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,9 +34,11 @@ class AudioConfig:
 
     Attributes:
         encoder: For one vector per row: log_mel_stats or mfcc_stats (mean and standard
-            deviation over time), hub (mean embedding of a TF-Hub module, such as
-            YAMNet) or vector (.npy paths in the column). For frame sequences: cnn on
-            log-mel bands, gru on MFCCs.
+            deviation over time) or vector (.npy paths in the column). For frame
+            sequences: cnn on log-mel bands, gru on MFCCs. Pretrained, for the mean
+            over time or for all frames: saved_model (a folder of any SavedModel that
+            takes waves), hub (a TF-Hub module, such as YAMNet) or kerashub (encoder of
+            Whisper or Moonshine).
         rate_hz: Sample rate to which audio is resampled.
         clip_s: Seconds used, from the start.
         window_ms: Length of an analysis window.
@@ -26,8 +47,18 @@ class AudioConfig:
         low_hz: Lower edge of the lowest band.
         high_hz: Upper edge of the highest band.
         mfccs: Number of coefficients, for mfcc_stats and gru.
-        hub_handle: TF-Hub handle or local folder, for encoder hub. The module takes
-            one wave (S,) at `rate_hz` (YAMNet: 16000) and returns embeddings.
+        hub_handle: TF-Hub handle or local folder, for encoder hub.
+        weights: For saved_model, the folder. For kerashub, a preset: a folder,
+            hf://NAME/NAME, kaggle://HANDLE or a name of KerasHub. Unused by the others.
+        signature: For saved_model and hub: name of a signature that takes waves in
+            [-1, 1] at `rate_hz`, one (S,) or a batch (B, S). By default the call of the
+            module, else serving_default.
+        input_name: Input of the signature; it can be left out if there is one only.
+        output_name: Output of the signature, or its index: vectors (D,) or frames
+            (N, D) of a wave, or (B, D) or (B, N, D). By default the only one, or
+            "embeddings" or "embedding", or 1, the embeddings of YAMNet.
+        frozen: Whether a pretrained encoder keeps its weights; its output is then
+            computed once and cached. auto means yes; no is possible for kerashub.
         dropout: Dropout rate of the vector.
         units: Width of the dense layer (0: no layer), of the GRU, or of the CNN's last
             block.
@@ -44,6 +75,11 @@ class AudioConfig:
     high_hz: float = 7_500.0
     mfccs: int = 40
     hub_handle: str = ""
+    weights: str = ""
+    signature: str = ""
+    input_name: str = ""
+    output_name: str = ""
+    frozen: Literal["auto", "yes", "no"] = "auto"
     dropout: float = 0.2
     units: int = 64
     pooling: Pooling = "mean"
@@ -65,16 +101,38 @@ class AudioConfig:
         check_range(self, "audio.mfccs", ge=1, le="audio.bands")
         check_range(self, "audio.dropout", ge=0, lt=1)
         check_range(self, "audio.units", ge=1 if self.is_sequence else 0)
-        if self.encoder == "hub" and not self.hub_handle:
+        self._check_pretrained()
+
+    def _check_pretrained(self):
+        setting, value = _PRETRAINED.get(self.encoder, ("encoder", ""))
+        if not getattr(self, setting):
             raise UserError(
-                "audio.encoder=hub needs audio.hub_handle: a TF-Hub handle or the "
-                "folder of a downloaded module, such as YAMNet."
+                f"audio.encoder={self.encoder} needs audio.{setting}: {value}."
+            )
+        allowed = {"auto", "yes" if self.is_pretrained else "no"}
+        if self.encoder == "kerashub":
+            allowed.add("no")
+        text = f"{' or '.join(sorted(allowed))} with audio.encoder={self.encoder}"
+        check(self.frozen in allowed, "audio.frozen", self.frozen, text)
+        if self.is_frozen and self.pooling == "attention":
+            raise UserError(
+                "audio.pooling=attention has weights, which a frozen encoder cannot "
+                "learn; set audio.pooling to mean or max."
             )
 
     @property
     def is_sequence(self) -> bool:
         """Whether the encoder reads frames, (max_frames, width) per row."""
         return self.encoder in ("cnn", "gru")
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the encoder is a pretrained one of the wave."""
+        return self.encoder in _PRETRAINED
+
+    @property
+    def is_frozen(self) -> bool:
+        return self.is_pretrained and self.frozen != "no"
 
     @property
     def window(self) -> int:

@@ -101,6 +101,7 @@ def check_extras(config: Config) -> None:
             image.encoder in ("kerashub", "kerashub_vit"),
         ),
         ("audio.encoder=hub", "tensorflow_hub", audio.encoder == "hub"),
+        ("audio.encoder=kerashub", "keras_hub", audio.encoder == "kerashub"),
     ):
         if is_needed:
             check_extra(module, setting)

@@ -30,6 +30,7 @@ _ELSEWHERE = {
     "ClassifierAverage": "mmkeras.models.fusion.late",
     "ColourHistogram": "mmkeras.modalities.image.histograms",
     "FrozenBatchNorm": "mmkeras.modalities.image.applications",
+    "JoinMask": "mmkeras.modalities.audio.waves",
     "MissingEmbedding": "mmkeras.models.fusion.missing_modality",
     "MissingToken": "mmkeras.models.fusion.missing_modality",
     "ModalityDropout": "mmkeras.models.fusion.missing_modality",
@@ -40,6 +41,9 @@ _ELSEWHERE = {
     "Standardize": "mmkeras.models.fusion.vector_fusion",
     "TrimPadding": "mmkeras.modalities.text.bert",
     "UnitVector": "mmkeras.models.auxiliary_heads",
+    "WaveFeatures": "mmkeras.modalities.audio.waves",
+    "WaveMask": "mmkeras.modalities.audio.waves",
+    "WaveSavedModel": "mmkeras.modalities.audio.waves",
     "ZeroMissing": "mmkeras.models.fusion.missing_modality",
 }
 __all__ = [

@@ -6,7 +6,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -17,7 +17,6 @@ from mmkeras.path_patterns import has_pattern
 
 SAVED_MODEL_FILE, _DEFAULT = "saved_model.pb", "serving_default"
 _BLOCK_BYTES = 1 << 20
-_EMBEDDINGS = ("embeddings", "embedding")  # taken where several outputs have names
 
 
 @keras.saving.register_keras_serializable(package="mmkeras")
@@ -33,7 +32,7 @@ class SavedModelLayer(layers.Layer):
             call, or with `input_name`, it is "serving_default" or the only signature.
         input_name: Name of the input of a signature; "" is the only one.
         output_name: Name of the output, or its index in a tuple. "" is the only one,
-            or "embeddings" or "embedding".
+            or one of `default_outputs`.
         row_shape: Shape of a row of the output; None is found by running two rows.
 
     Attributes:
@@ -47,6 +46,9 @@ class SavedModelLayer(layers.Layer):
     Example:
         vectors = SavedModelLayer("folder", output_name="embedding")(pixels)
     """
+
+    # Of several outputs the first of these is taken.
+    default_outputs: ClassVar[tuple[str, ...]] = ("embeddings", "embedding")
 
     def __init__(
         self,
@@ -79,13 +81,8 @@ class SavedModelLayer(layers.Layer):
     def _load(self, folder):
         import tensorflow as tf
 
-        folder = Path(folder)
-        if not (folder / SAVED_MODEL_FILE).is_file():
-            raise UserError(
-                f"'{folder}' is no folder of a SavedModel; give one that has a "
-                f"{SAVED_MODEL_FILE}."
-            )
-        self._folder = folder
+        self._folder = folder = Path(folder)
+        check_saved_model("folder", folder)
         try:
             self.loaded = tf.saved_model.load(str(folder))
         except (OSError, ValueError, tf.errors.OpError) as error:
@@ -131,7 +128,7 @@ class SavedModelLayer(layers.Layer):
 
     def build(self, shape):
         if self.row_shape is None:
-            result = self.try_run(np.zeros((2, *shape[1:]), "uint8"))
+            result = self._try_encode(np.zeros((2, *shape[1:]), "float32"))
             if not result.shape.rank or result.shape[0] != 2:
                 raise UserError(
                     f"The SavedModel in '{self._folder}' gives {tuple(result.shape)} "
@@ -139,16 +136,11 @@ class SavedModelLayer(layers.Layer):
                 )
             self.row_shape = tuple(result.shape[1:])
 
-    def try_run(self, x: Any):
-        """Runs the SavedModel as `run` does.
-
-        Raises:
-            UserError: It does not take the input.
-        """
+    def _try_encode(self, x):
         import tensorflow as tf
 
         try:
-            return self.run(x)
+            return self.encode(x)
         except UserError:
             raise
         except (ValueError, TypeError, tf.errors.OpError) as error:
@@ -156,6 +148,10 @@ class SavedModelLayer(layers.Layer):
                 f"The SavedModel in '{self._folder}' does not take an input of shape "
                 f"{tuple(x.shape)} ({one_line(error, 200)})."
             ) from error
+
+    def encode(self, x: Any):
+        """Returns the output for a batch; a subclass may call `run` otherwise."""
+        return self.run(x)
 
     def run(self, x: Any):
         """Returns the output for an input, which is cast to the dtype that it needs."""
@@ -176,19 +172,16 @@ class SavedModelLayer(layers.Layer):
             outputs = {str(i): part for i, part in enumerate(parts)}
         names = [self.output_name] if self.output_name else list(outputs)
         if len(names) > 1:
-            names = self._default_outputs(outputs)
+            names = self.default_outputs
         for name in names:
             if name in outputs:
                 return outputs[name]
         raise self._refuse("output", self.output_name, outputs)
 
-    def _default_outputs(self, outputs: Mapping) -> tuple[str, ...]:
-        return _EMBEDDINGS
-
     def call(self, x):
         import tensorflow as tf
 
-        result = tf.ensure_shape(self.run(x), (None, *self.row_shape))
+        result = tf.ensure_shape(self.encode(x), (None, *self.row_shape))
         return ops.cast(result, self.compute_dtype)
 
     def compute_output_spec(self, x):
@@ -208,6 +201,19 @@ class SavedModelLayer(layers.Layer):
     def get_config(self):
         names = ("signature", "input_name", "output_name", "row_shape")
         return {**super().get_config(), **{n: getattr(self, n) for n in names}}
+
+
+def check_saved_model(name: str, folder: str | Path) -> None:
+    """Checks that a folder, the value of the setting `name`, has a SavedModel.
+
+    Raises:
+        UserError: It has none.
+    """
+    if not Path(folder, SAVED_MODEL_FILE).is_file():
+        raise UserError(
+            f"{name}='{folder}' is no folder of a SavedModel; give one that has a "
+            f"{SAVED_MODEL_FILE}."
+        )
 
 
 def saved_models(model: keras.Model) -> Iterator[Any]:

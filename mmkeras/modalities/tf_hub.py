@@ -37,51 +37,9 @@ def load_hub_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
     return _Encoder(module, lambda texts: next(iter(signature(texts).values())))
 
 
-def load_hub_audio_encoder(handle: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Loads a module like YAMNet: one wave (S,) float32 in [-1, 1] -> (D,) float32.
-
-    The result is the mean over time of the embeddings (N, D), which are the module's
-    only output, the second of a tuple, or the key "embeddings" or "embedding".
-
-    Raises:
-        UserError: The module cannot be found or fetched, or its input is not a wave.
-
-    Source: YAMNet's module, https://tfhub.dev/google/yamnet/1 (scores, embeddings,
-    log-mel spectrogram of one wave at 16 kHz).
-    """
-    module = _load(handle, AUDIO)
-    if not callable(module):
-        raise UserError(
-            f"audio.hub_handle='{handle}' cannot be called; give a module such as "
-            "YAMNet, whose input is one wave."
-        )
-
-    def call(wave):
-        try:
-            embeddings = _select_embeddings(module(wave))
-        except (ValueError, TypeError) as error:
-            raise UserError(
-                f"audio.hub_handle='{handle}' does not take one wave of floats "
-                f"({one_line(error, 200)})."
-            ) from error
-        if embeddings.shape.rank != 2 or embeddings.shape[1] is None:
-            raise UserError(
-                f"audio.hub_handle='{handle}' returns embeddings of shape "
-                f"{embeddings.shape}; they must be (N, D) with a fixed D."
-            )
-        return tf.reduce_mean(embeddings, axis=0)
-
-    return _Encoder(module, call)
-
-
 def hub_text_width(handle: str) -> int:
     """Returns the width of a sentence encoder's vectors; loads the module."""
     return load_hub_encoder(handle)(tf.constant([""])).shape[1]
-
-
-def hub_audio_width(handle: str, rate_hz: int) -> int:
-    """Returns the width of an audio module's vectors; loads the module."""
-    return load_hub_audio_encoder(handle)(tf.zeros([rate_hz])).shape[0]
 
 
 def fetch(handle: str, modality: str) -> str:
@@ -119,14 +77,6 @@ def _named_errors(handle: str, modality: str) -> Iterator[None]:
             f"({one_line(error, 200)}). Download it elsewhere and give its folder as "
             f"--{modality}.hub_handle, or use {_ALTERNATIVES[modality]}."
         ) from error
-
-
-def _select_embeddings(output):
-    if isinstance(output, dict):
-        return output.get("embeddings", output.get("embedding"))
-    if isinstance(output, list | tuple):
-        return output[1] if len(output) > 1 else output[0]
-    return output
 
 
 def _load(handle: str, modality: str):

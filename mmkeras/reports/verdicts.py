@@ -67,8 +67,11 @@ def _linear_model(config: Config, types: Collection[str]) -> str:
     for kind in (kind for name, kind in TYPES.items() if name in types):
         settings = getattr(config, kind.section or kind.type)
         defaults = getattr(preset, kind.section or kind.type)
-        if getattr(settings, "is_sequence", False):
-            # Measured on counts of tokens, or means of frames.
+        has_stand_in = kind.feature_settings and getattr(
+            settings, "is_pretrained", False
+        )
+        if has_stand_in or getattr(settings, "is_sequence", False):
+            # Measured on counts of tokens, means of frames, or statistics of waves.
             return _SIMILAR
         if getattr(settings, "encoder", "") != Vector.type:  # known from the table
             for name in kind.feature_settings:

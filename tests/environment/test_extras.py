@@ -12,6 +12,7 @@ from mmkeras.errors import UserError
 NEEDING = {
     "keras_hub": [
         Config(image=ImageConfig(encoder="kerashub_vit", weights="none")),
+        Config(audio=AudioConfig(encoder="kerashub", weights="a")),
     ],
     "tensorflow_text": [Config(text=TextConfig(encoder="lstm", tokens="wordpiece"))],
     "tensorflow_hub": [

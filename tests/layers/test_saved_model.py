@@ -146,7 +146,7 @@ def test_another_input_or_folder_is_refused(folder, tmp_path):
         SavedModelLayer(folder)(np.zeros((1, 4), "float32"))
     with pytest.raises(UserError, match="no folder of a SavedModel.*saved_model.pb"):
         SavedModelLayer(tmp_path)
-    (tmp_path / "saved_model.pb").write_bytes(b"damaged")
+    (tmp_path / "saved_model.pb").write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"cannot be loaded"):
         SavedModelLayer(tmp_path)
 

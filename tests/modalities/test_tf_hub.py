@@ -8,11 +8,8 @@ import tensorflow_hub as hub
 
 from mmkeras.environment import download
 from mmkeras.errors import UserError
-from mmkeras.export.saved_model import export
 from mmkeras.modalities.preprocessor import Preprocessor
-from mmkeras.modalities.tf_hub import fetch, load_hub_audio_encoder, load_hub_encoder
-from tests.fitted_state import fitted_state
-from tests.preset_models import new_model
+from mmkeras.modalities.tf_hub import fetch, load_hub_encoder
 
 TEXTS = tf.constant(["moo", "woof woof", ""])
 EXPECTED = [[3, 6], [9, 18], [0, 0]]
@@ -115,57 +112,3 @@ def test_a_cache_with_a_path_like_a_pattern_is_refused(name, monkeypatch, tmp_pa
 def test_a_folder_without_a_text_module_is_refused(name, reason, folders):
     with pytest.raises(UserError, match=rf"\A.*{reason}.*\Z"):
         load_hub_encoder(folders.get(name, name))
-
-
-class Loudness(tf.Module):
-    """Like YAMNet: scores, embeddings and a spectrogram of windows of one wave."""
-
-    def __init__(self, form):
-        super().__init__()
-        self.weights = tf.Variable([1.0, 2.0, 3.0])
-        self.form = form
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)], autograph=False)
-    def __call__(self, wave):
-        windows = tf.signal.frame(wave, 100, 100, pad_end=True)
-        loud = tf.reduce_mean(tf.abs(windows), axis=1, keepdims=True)  # (N, 1)
-        embeddings = loud * self.weights
-        return {
-            "tuple": (loud, embeddings, windows),
-            "dict": {"embeddings": embeddings},
-            "alone": embeddings,
-            "flat": embeddings[0],
-        }[self.form]
-
-
-def save_audio_module(path, form="tuple"):
-    tf.saved_model.save(Loudness(form), str(path))
-    return str(path)
-
-
-@pytest.mark.parametrize("form", ["tuple", "dict", "alone"])
-def test_the_vector_of_a_wave_is_the_mean_of_its_embeddings(form, tmp_path):
-    encoder = load_hub_audio_encoder(save_audio_module(tmp_path, form))
-    wave = tf.constant([0.5] * 100 + [-0.25] * 100)
-    np.testing.assert_allclose(encoder(wave), [0.375, 0.75, 1.125], rtol=1e-6)
-
-
-def test_an_audio_module_of_the_wrong_kind_is_refused(folders, tmp_path):
-    flat = save_audio_module(tmp_path / "flat", "flat")
-    for handle, reason in {
-        flat: r"must be \(N, D\) with a fixed D",
-        folders["call"]: "does not take one wave of floats",
-        folders["neither"]: "cannot be called.*YAMNet",
-        "nowhere": "audio.hub_handle='nowhere' is no folder here",
-    }.items():
-        with pytest.raises(UserError, match=reason):
-            load_hub_audio_encoder(handle)(tf.zeros([200]))
-
-
-def test_a_model_of_an_audio_module_is_exported(tiny, row, tmp_path):
-    folder = save_audio_module(tmp_path / "module")
-    audio = replace(tiny.audio, encoder="hub", hub_handle=folder)
-    config = replace(tiny, audio=audio)
-    state = fitted_state(config)
-    assert state.columns["audio"] == {"width": 3}
-    assert export(new_model(config, state), [row], tmp_path / "export").name == "1"

@@ -24,7 +24,8 @@ class Audio(FileColumn):
     read_settings = ("rate_hz", "clip_s", "window_ms", "hop_ms", "low_hz", "high_hz")
     feature_settings = ("encoder", "hub_handle", "rate_hz", "clip_s", "window_ms")
     feature_settings += ("hop_ms", "bands", "low_hz", "high_hz", "mfccs")
-    encoder_settings = ("units", "pooling", "dropout")
+    encoder_settings = ("weights", "signature", "input_name", "output_name", "frozen")
+    encoder_settings += ("units", "pooling", "dropout")
     warnings = {"is silent": "of silence from start to end"}
     measured = {
         "seconds": ("Length", "s"),
@@ -98,7 +99,7 @@ class Audio(FileColumn):
         return [self.type, self.settings.rate_hz, self.settings.clip_s, has_av]
 
     def statistics(self) -> Moments | None:
-        if self.settings.encoder == "hub":
+        if self.settings.is_pretrained:
             return None
         width = self._width()
         graph = self.file_graph({self.name: {"width": width}})
@@ -106,10 +107,7 @@ class Audio(FileColumn):
 
     def _width(self) -> int:
         from mmkeras.modalities.audio import features
-        from mmkeras.modalities.tf_hub import hub_audio_width
 
-        if self.settings.encoder == "hub":
-            return hub_audio_width(self.settings.hub_handle, self.settings.rate_hz)
         if self.settings.is_sequence:
             return features.frame_width(self.settings)
         return features.stats_width(self.settings)
@@ -117,10 +115,9 @@ class Audio(FileColumn):
     def fit(self, result: Any) -> dict[str, Any]:
         from mmkeras.modalities.preprocessing_state import scale_state
 
-        scale = (
-            {} if self.settings.encoder == "hub" else scale_state(result, self._width())
-        )
-        return {"width": self._width(), **scale}
+        if self.settings.is_pretrained:
+            return {}
+        return {"width": self._width(), **scale_state(result, self._width())}
 
     def file_graph(self, state):
         from mmkeras.modalities.audio.graph import AudioGraph
@@ -128,6 +125,8 @@ class Audio(FileColumn):
         return AudioGraph(self, state[self.name])
 
     def file_input(self, state):
+        if self.settings.is_pretrained:
+            return (1 + self.settings.max_samples,), "float32"
         width = state[self.name]["width"]
         shape = (self.settings.max_frames, width) if self.is_sequence else (width,)
         return shape, "float32"
@@ -136,16 +135,40 @@ class Audio(FileColumn):
         build = self.import_encoder().build_audio_encoder
         return build(self.settings, shape, tokens, name)
 
-    def file_features(self, x, state):
-        from mmkeras.modalities.audio.linear_features import summarize_frames
+    @property
+    def is_frozen(self) -> bool:
+        return self.settings.is_frozen
 
-        return summarize_frames(x) if self.is_sequence else x
+    def build_backbone(self, tokens):
+        if not self.settings.is_pretrained:
+            return None
+        return self.import_encoder().join_mask(self.build_model({}, tokens))
+
+    def build_encoder(self, x, state, tokens):
+        if not self.settings.is_pretrained:
+            return super().build_encoder(x, state, tokens)
+        build = self.import_encoder().build_audio_head
+        return build(self.settings, x.shape[1:], f"{self.key}_encoder")(x)
+
+    def file_features(self, x, state):
+        """Returns one vector per row; of waves it is that of log_mel_stats."""
+        from mmkeras.modalities.audio import linear_features
+
+        if self.settings.is_pretrained:
+            return linear_features.summarize_waves(x, self.settings)
+        return linear_features.summarize_frames(x) if self.is_sequence else x
 
     def fetch(self) -> None:
-        if self.settings.encoder == "hub":
-            from mmkeras.modalities import tf_hub
+        if self.settings.is_pretrained:
+            from mmkeras.modalities.audio import pretrained
 
-            tf_hub.fetch(self.settings.hub_handle, self.type)
+            pretrained.fetch(self.settings)
+
+    def describe(self) -> str:
+        s = self.settings
+        if not s.is_pretrained:
+            return s.encoder
+        return f"{s.encoder}, {s.rate_hz} Hz, {s.hub_handle or s.weights}"
 
     def corrupt_file(self, data: bytes, level: float, seed: Sequence[int]) -> bytes:
         from mmkeras.modalities.audio.corruption import add_noise

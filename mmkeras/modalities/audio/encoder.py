@@ -1,4 +1,4 @@
-"""The audio branch: a dense layer for vectors, or a CNN or GRU for frames."""
+"""The audio branch: a dense layer for vectors, CNN, GRU, or a pretrained encoder."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,8 @@ from mmkeras.config import AudioConfig
 from mmkeras.layers.replica_dropout import Dropout
 from mmkeras.layers.saving import saved_as
 from mmkeras.layers.sequence import TokenPooling
+from mmkeras.modalities.audio import pretrained
+from mmkeras.modalities.audio import waves as wave_layers
 
 # Frames averaged before the GRU: at a hop of 10 ms neighbors hardly differ, and ten
 # seconds would be a thousand sequential steps.
@@ -24,10 +26,16 @@ def build_audio_encoder(
 ) -> keras.Model:
     """Builds the audio branch.
 
-    The input has rows of `shape`, float32: (D,), or (T, F) with `config.is_sequence`,
-    where frames of zeros are padding. With `tokens` encoders of sequences return their
-    tokens, (B, L, D), and the mask (B, L) bool, instead of one vector (B, D).
+    The input has rows of `shape`, float32: (D,); (T, F) with `config.is_sequence`,
+    where frames of zeros are padding; or (1 + S,) as in waves.py with
+    `config.is_pretrained`. With `tokens` encoders of sequences return their tokens,
+    (B, L, D), and the mask (B, L) bool, instead of one vector (B, D).
+
+    Raises:
+        UserError: A pretrained encoder cannot be found or fetched, or does not fit.
     """
+    if config.is_pretrained:
+        return _pretrained(config, shape, tokens, name)
     if not config.is_sequence:
         return _dense(config, shape, name)
     frames = keras.Input(shape, name="audio_frames")
@@ -45,6 +53,47 @@ def _dense(config, shape, name):
     if config.units:
         x = layers.Dense(config.units, activation="relu", name="audio_dense")(x)
     return keras.Model(vector, x, name=name)
+
+
+def _pretrained(config, shape, tokens, name):
+    waves = keras.Input(shape, name="audio_waves")
+    build = _PRETRAINED[config.encoder]
+    x = build(waves, config)
+    if not isinstance(x, tuple):
+        return keras.Model(waves, x, name=name)
+    if not tokens:
+        x = TokenPooling(config.pooling, name="audio_pool")(*x)
+    return keras.Model(waves, x, name=name)
+
+
+def join_mask(encoder: keras.Model) -> keras.Model:
+    """Returns an encoder with one output, as the outputs of backbones are cached.
+
+    Tokens (B, L, D) and their mask become (B, L, D + 1), a vector is as it is.
+    """
+    if len(encoder.outputs) == 1:
+        return encoder
+    x = wave_layers.JoinMask(name="audio_tokens")(*encoder.outputs)
+    return keras.Model(encoder.input, x, name=encoder.name)
+
+
+def build_audio_head(
+    config: AudioConfig, shape: Sequence[int], name: str = "audio_head"
+) -> keras.Model:
+    """Builds the layers after a pretrained encoder, of `join_mask`.
+
+    A vector (B, D) is standardized by the statistics of the batches, and has a dense
+    layer as other vectors; of (B, L, D + 1) the tokens and the mask are returned.
+    """
+    x = inputs = keras.Input(shape, name="audio_encoded")
+    if len(shape) == 2:
+        x = Dropout(config.dropout, name="audio_dropout")(x[..., :-1])
+        return keras.Model(inputs, [x, inputs[..., -1] > 0.5], name=name)
+    x = layers.BatchNormalization(
+        momentum=0.9, center=False, scale=False, name="audio_standardized"
+    )(x)
+    x = _dense(config, shape, "audio_vector_encoder")(x)
+    return keras.Model(inputs, x, name=name)
 
 
 def _gru(frames, config):
@@ -73,6 +122,13 @@ def _cnn(frames, config):
     x = ops.mean(x, axis=2)  # (B, L, units)
     _, mask = ChunkedMean(2 ** len(blocks), name="audio_steps")(frames)
     return x, mask
+
+
+_PRETRAINED = {
+    "hub": pretrained.saved_model,
+    "saved_model": pretrained.saved_model,
+    "kerashub": pretrained.kerashub,
+}
 
 
 @saved_as("StretchMean")

@@ -4,35 +4,37 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from mmkeras.errors import UserError
 from mmkeras.modalities.audio import features
 from mmkeras.modalities.audio.augmentation import mask_frames
 from mmkeras.modalities.branch import BranchColumn
 from mmkeras.modalities.row_graph import RowGraph, standardize
-from mmkeras.modalities.tf_hub import load_hub_audio_encoder
 
 
 class AudioGraph(RowGraph):
-    """Graph from WAV files to statistics of frames, frames, or a hub's embeddings."""
+    """Graph from WAV files to statistics of frames, frames, or waves as in waves.py."""
 
     def __init__(self, branch: BranchColumn, state: Mapping):
         super().__init__(branch)
-        self._settings, self._state, self._hub = branch.settings, state, None
-        shape, decoded = [state["width"]], [None, self._settings.bands]
-        if self._settings.encoder == "hub":
-            self._hub = load_hub_audio_encoder(self._settings.hub_handle)
-            decoded = [None]
+        self._settings, self._state = branch.settings, state
+        decoded = [None, self._settings.bands]
+        if self._settings.is_pretrained:
+            _check_version(branch, state)
+            decoded, shape = [None], [1 + self._settings.max_samples]
         elif self._settings.is_sequence:
-            shape = [self._settings.max_frames, *shape]
+            shape = [self._settings.max_frames, state["width"]]
+        else:
+            shape = [state["width"]]
         self.decoded_spec = tf.TensorSpec(decoded, tf.float32)
         self.input_spec = tf.TensorSpec(shape, tf.float32)
 
-    @property
-    def resources(self) -> list:
-        return [] if self._hub is None else [self._hub]
-
     def _decode(self, data, formats):
         wave = features.decode_wave(data, self._settings)
-        return wave if self._hub else features.log_mel(wave, self._settings)
+        return (
+            wave
+            if self._settings.is_pretrained
+            else features.log_mel(wave, self._settings)
+        )
 
     def finish_row(self, decoded, seed=None, augment=None) -> tf.Tensor:
         """Turns a wave or mel frames into the input of the model.
@@ -40,8 +42,8 @@ class AudioGraph(RowGraph):
         Before the column is fitted, numbers are not standardized and frames not padded.
         """
         settings = self._settings
-        if self._hub is not None:
-            return self._hub(decoded)
+        if settings.is_pretrained:
+            return _with_length(decoded, settings.max_samples)
         if seed is not None:
             decoded = mask_frames(decoded, seed, augment)
         if settings.is_sequence:
@@ -55,7 +57,23 @@ class AudioGraph(RowGraph):
 
     def decoded_bytes(self, encoded_bytes: int) -> int:
         """Estimates mel frames, or the wave as floats, of audio of 16 bits."""
-        if self._hub is not None:
-            return 2 * encoded_bytes
         settings = self._settings
+        if settings.is_pretrained:
+            return 2 * encoded_bytes
         return encoded_bytes * 4 * settings.bands // (2 * max(settings.hop, 1))
+
+
+def _with_length(wave, max_samples):
+    """Returns the number of samples and the wave with zeros: (1 + max_samples,)."""
+    samples = tf.size(wave)
+    wave = tf.pad(wave, [[0, max_samples - samples]])
+    wave = tf.concat([tf.cast(samples[None], tf.float32), wave], axis=0)
+    return tf.ensure_shape(wave, [1 + max_samples])
+
+
+def _check_version(branch, state):
+    if "width" in state:
+        raise UserError(
+            f"The model of audio.encoder={branch.settings.encoder} for '{branch.name}' "
+            "is of an earlier version, without the encoder in its file; train it again."
+        )

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from mmkeras.config import AudioConfig
-from mmkeras.modalities import tf_hub
 from mmkeras.modalities.audio.column import Audio
 from mmkeras.modalities.audio.wav import wav_format
 from mmkeras.modalities.column import FileReader
@@ -115,10 +114,15 @@ def test_the_training_rows_give_a_scale_of_the_features(
     assert column.fit(None)["deviation"] == [1.0] * width
 
 
-def test_a_hub_module_has_a_width_and_no_scale(monkeypatch):
-    monkeypatch.setattr(tf_hub, "hub_audio_width", lambda handle, rate_hz: 3)
-    column = Audio("call", AudioConfig(encoder="hub", hub_handle="https://a/1"))
-    assert column.statistics() is None and column.fit(None) == {"width": 3}
+def test_a_pretrained_encoder_has_waves_and_no_statistic():
+    column = Audio("call", AudioConfig(encoder="hub", hub_handle="a", clip_s=0.5))
+    assert column.statistics() is None and column.fit(None) == {}
+    assert column.input({"call": {}}) == ((8001,), "float32")
+    assert column.is_frozen and not CALL.is_frozen
+    waves = np.zeros((2, 8001), "float32")
+    waves[0, :3201] = [3200, *CALL.decoder(WAV)]
+    features = column.file_features(waves, {})
+    assert features.shape == (2, 128) and not np.allclose(*features)
 
 
 def test_bands_and_times_are_explained_and_drawn():

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from mmkeras.config import AudioConfig, AugmentConfig
+from mmkeras.errors import UserError
 from mmkeras.modalities.audio.column import Audio
 from tests import table_factory
 
@@ -59,3 +60,21 @@ def test_the_size_of_decoded_rows_is_that_of_their_frames(encoder):
     graph = fitted(encoder)
     frames = graph.decode_bytes(WAV).numpy()
     assert graph.decoded_bytes(len(WAV)) == pytest.approx(frames.nbytes, rel=0.15)
+
+
+def test_a_wave_has_its_length_and_zeros_after_it():
+    settings = AudioConfig(encoder="saved_model", weights="a", clip_s=0.5)
+    column = Audio("call", settings)
+    graph = column.graph({"call": {}})
+    values, usable = graph({"call": tf.constant([WAV, b"", b"RIFF broken"])})
+    wave = values[0].numpy()
+    np.testing.assert_array_equal(wave[:3201], [3200, *column.decoder(WAV)])
+    assert values.shape == (3, 8001) and not wave[3201:].any()
+    assert not values[1:].numpy().any()
+    assert usable["call"][0].numpy().tolist() == [True, False, False]
+
+
+def test_a_state_of_an_earlier_version_is_refused():
+    column = Audio("call", AudioConfig(encoder="hub", hub_handle="a"))
+    with pytest.raises(UserError, match="'call' is of an earlier version.*train it"):
+        column.graph({"call": {"width": 1024}})
