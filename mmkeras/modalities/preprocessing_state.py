@@ -18,6 +18,7 @@ BINARY, MULTICLASS, MULTILABEL = "binary", "multiclass", "multilabel"
 REGRESSION = "regression"
 # Token ids; those of the vocabulary begin at RESERVED.
 PADDING, UNKNOWN, RESERVED = 0, 1, 2
+MAX_DEVIATIONS = 5.0  # so that one outlier does not decide the prediction
 NO_TOKENS = ("",)  # vocabulary without tokens: a vector has at least one element
 
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from mmkeras.modalities.branch import BranchColumn, BranchGraph
+from mmkeras.modalities.preprocessing_state import MAX_DEVIATIONS
 from mmkeras.modalities.row_safe import decode_rows
-
-MAX_DEVIATIONS = 5.0  # so that one outlier does not decide the prediction
 
 
 class RowGraph(BranchGraph):

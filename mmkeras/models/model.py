@@ -12,9 +12,15 @@ from mmkeras.layers.sequence import FullMask
 from mmkeras.layers.temperature import Temperature
 from mmkeras.modalities.branch import Branch
 from mmkeras.modalities.columns import build_branches, build_columns
-from mmkeras.modalities.preprocessing_state import REGRESSION, PreprocessingState
+from mmkeras.modalities.preprocessing_state import (
+    MAX_DEVIATIONS,
+    REGRESSION,
+    PreprocessingState,
+)
+from mmkeras.modalities.vector.encoder import build_vector_encoder
 from mmkeras.models.auxiliary_heads import auxiliary_outputs, unimodal_logits
 from mmkeras.models.fusion import average_classifiers, fuse
+from mmkeras.models.fusion.vector_fusion import Standardize
 from mmkeras.models.own_encoder import Encoder, apply_encoder, check_encoders
 from mmkeras.models.tasks import head_activation, head_units
 from mmkeras.schema import EMBEDDING, PRESENT, PROBABILITIES
@@ -22,6 +28,7 @@ from mmkeras.schema import EMBEDDING, PRESENT, PROBABILITIES
 HEAD, TEMPERATURE = "head", "temperature"
 # Of the names of backbones, after the keys of their inputs, which have no point.
 _ENCODER, _SEPARATOR = "_encoder", "."
+_SCALE = "_scale"  # of the names of layers, after the key of a frozen encoder's branch
 _NONE = MappingProxyType({})
 
 
@@ -132,6 +139,8 @@ def _encode_branch(branch, x, config, state, encoder=None):
     tokens = config.fusion.takes_tokens
     if encoder is None:
         x = branch.build_encoder(x, state.columns, tokens)
+        if config.fusion.standardize and branch.is_frozen and not tokens:
+            x = _encode_frozen(x, branch.key, config.vector)
     else:
         encode = partial(apply_encoder, encoder, branch.name, tokens=tokens)
         x = branch.apply_encoder(encode, x, state.columns)
@@ -140,6 +149,23 @@ def _encode_branch(branch, x, config, state, encoder=None):
     if len(x.shape) == 2:  # a vector is one token
         x = layers.Reshape((1, x.shape[1]), name=f"{branch.key}_token")(x)
     return x, FullMask(name=f"{branch.key}_mask")(x)
+
+
+def _encode_frozen(x, key, config):
+    """Standardizes the vectors of a frozen encoder and encodes them like a column."""
+    scale = Standardize(MAX_DEVIATIONS, dtype="float32", name=f"{key}{_SCALE}")
+    encode = build_vector_encoder(config, x.shape[1], f"{key}_vector")
+    return encode(scale(x))
+
+
+def scale_layers(model: keras.Model) -> dict[str, Standardize]:
+    """Returns key of a branch -> layer that standardizes its frozen encoder's output.
+
+    It is the identity until its mean and deviation are set.
+    """
+    nested = model.get_layer(HEAD).layers
+    scales = {x.name: x for x in nested if x.name.endswith(_SCALE)}
+    return {name.removesuffix(_SCALE): layer for name, layer in scales.items()}
 
 
 def backbones(model: keras.Model) -> dict[str, keras.Model]:

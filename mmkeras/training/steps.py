@@ -45,6 +45,7 @@ from mmkeras.training.distributed import (
     strategy,
     translate_worker_errors,
 )
+from mmkeras.training.feature_scales import fit_feature_scales
 from mmkeras.training.fit import fit
 from mmkeras.training.linear import fit_linear
 from mmkeras.training.prepare_run import RunData, prepare_run
@@ -221,6 +222,7 @@ def _new_model(folder, run_data) -> keras.Model:
 
 def _fit(folder, run_data, model) -> list[dict]:
     train, val = _batches(model, run_data)
+    fit_feature_scales(model, train)
     if run_data.config.fusion.kind == "linear":
         fit_linear(model, train)
         return []

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from mmkeras.models.fusion.vector_fusion import AppendOne, SumRanks
+from mmkeras.models.fusion.vector_fusion import AppendOne, Standardize, SumRanks
 from tests.layer_test import run_layer_test
 from tests.models.fusion.fusion_models import (
     branch_inputs,
@@ -27,6 +27,8 @@ def projections(model, activation):
 
 def test_layers():
     run_layer_test(AppendOne, {}, VECTORS[0], (6, 4))
+    settings = {"limit": 0.5}
+    run_layer_test(Standardize, settings, VECTORS[0], (6, 3), expected_weights=(0, 2))
     ranks = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
     run_layer_test(SumRanks, {"rank": 2}, ranks, (4, 3), expected_weights=(2, 0))
 
