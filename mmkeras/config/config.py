@@ -82,8 +82,7 @@ class Config:
             handle = getattr(self, name).hub_handle
             if not is_remote(handle):
                 check_no_pattern(f"{name}.hub_handle", handle)
-        sections = (self.image, self.text, self.audio)
-        is_frozen = any(getattr(s, "is_frozen", False) for s in sections)
+        is_frozen = any(s.is_frozen for s in (self.image, self.text, self.audio))
         if self.train.fine_tune_epochs and not is_frozen:
             raise UserError(
                 f"train.fine_tune_epochs={self.train.fine_tune_epochs} unfreezes "
@@ -128,7 +127,10 @@ class Config:
             unused += [f"image.encoder={self.image.encoder} (pixels or a frozen one)"]
         for name in ("text", "audio"):
             branch = getattr(self, name)
-            if getattr(branch, "is_frozen", False):
+            if branch.is_frozen:
+                continue
+            if branch.is_pretrained:
+                unused += [f"{name}.frozen={branch.frozen} (auto)"]
                 continue
             if branch.is_sequence:
                 choices = "one of vectors, or a frozen one"

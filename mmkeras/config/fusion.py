@@ -40,9 +40,6 @@ class FusionConfig:
         blocks: Blocks of each cross-modal Transformer of mult.
         late: Weights of the classifiers of late: mean (equal) or weighted (learned).
         dropout: Dropout rate of the inputs of fusion and of the fused vector.
-        standardize: Whether the vectors of frozen encoders are standardized by the
-            training rows and then encoded like a column of vectors, with
-            `vector.dropout` and `vector.units`; unused by fusion of token sequences.
         modality_dropout: Probability of hiding a modality of a training row; one
             always remains.
         presence: Whether fusion handles missing modalities. If false, their inputs
@@ -58,7 +55,6 @@ class FusionConfig:
     blocks: int = 1
     late: Literal["mean", "weighted"] = "weighted"
     dropout: float = 0.4
-    standardize: bool = False
     modality_dropout: float = 0.3
     presence: bool = True
 

@@ -95,7 +95,8 @@ class ImageConfig:
         size_px: Side of the square to which images are resized.
         weights: For keras.applications and efficientnet_lite0: imagenet (downloaded
             once), none, or the path of a file of the network (.weights.h5 or .h5
-            without top; .pth or .safetensors for efficientnet_lite0). For kerashub: a
+            without top; for efficientnet_lite0 also .pth or .safetensors, or a folder
+            or a handle of timm's). For kerashub: a
             folder, hf://NAME/NAME, kaggle://HANDLE or a name of KerasHub. For keras:
             the path of a .keras file. For saved_model: a folder. For kerashub_vit: the
             path of a .weights.h5 file of such a backbone; imagenet and none are from
@@ -163,8 +164,8 @@ class ImageConfig:
 
     @property
     def weights_file(self) -> str:
-        """Path of `weights` if they are a file, else ""."""
-        if self.encoder in ("kerashub", "saved_model"):
+        """Path of `weights` if they can be a file only, else ""."""
+        if self.encoder in ("kerashub", "saved_model", "efficientnet_lite0"):
             return ""
         return "" if self.weights in ("imagenet", "none") else self.weights
 

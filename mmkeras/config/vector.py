@@ -1,4 +1,4 @@
-"""Settings of the encoder of precomputed vectors."""
+"""Settings of the dense layer of precomputed vectors and of frozen encoders."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from mmkeras.config.validation import check_range
 
 @dataclass(frozen=True, kw_only=True)
 class VectorConfig:
-    """Branch of a column of precomputed vectors.
+    """Dense layer of a column of precomputed vectors, and after each frozen encoder.
 
     Attributes:
         dropout: Dropout rate of the vector.

@@ -30,7 +30,6 @@ _ELSEWHERE = {
     "ClassifierAverage": "mmkeras.models.fusion.late",
     "ColourHistogram": "mmkeras.modalities.image.histograms",
     "FrozenBatchNorm": "mmkeras.modalities.image.applications",
-    "JoinMask": "mmkeras.modalities.audio.waves",
     "MissingEmbedding": "mmkeras.models.fusion.missing_modality",
     "MissingToken": "mmkeras.models.fusion.missing_modality",
     "ModalityDropout": "mmkeras.models.fusion.missing_modality",

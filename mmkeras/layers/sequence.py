@@ -99,6 +99,16 @@ class FullMask(layers.Layer):
         return keras.KerasTensor(tokens.shape[:2], "bool")
 
 
+def hide_padding(tokens: keras.KerasTensor, mask: keras.KerasTensor):
+    """Returns tokens with zeros in padding, from which `find_padding` has the mask."""
+    return ops.where(mask[..., None], tokens, ops.zeros_like(tokens))
+
+
+def find_padding(tokens: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns the mask (B, L) bool of tokens (B, L, D) that are zeros in padding."""
+    return ops.any(ops.not_equal(tokens, 0), axis=-1)
+
+
 def transformer_block(
     tokens: keras.KerasTensor,
     mask: keras.KerasTensor,

@@ -72,6 +72,12 @@ class Branch(ABC):
         """
         return x
 
+    def split_tokens(self, x: "keras.KerasTensor") -> tuple:
+        """Returns tokens of a backbone and their mask: they are zeros in padding."""
+        from mmkeras.layers.sequence import find_padding
+
+        return x, find_padding(x)
+
     def apply_encoder(self, encode: Callable, x: "keras.KerasTensor", state) -> Any:
         """Applies the encoder of a user, as `build_encoder` does that of the settings.
 

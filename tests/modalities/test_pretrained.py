@@ -66,10 +66,10 @@ def test_modules_of_tf_hub_are_fetched(fetched):
 
 def test_the_weights_of_lite0_are_fetched(monkeypatch):
     names = []
-    monkeypatch.setattr(efficientnet_lite, "fetch_lite0", lambda: names.append("lite0"))
+    monkeypatch.setattr(efficientnet_lite, "find_lite0", names.append)
     fetch_pretrained(with_columns(Config(image=LITE0), photo="image"))
     fetch_pretrained(with_columns(Config(image=LITE0_FILE), photo="image"))
-    assert names == ["lite0"]
+    assert names == ["imagenet", LITE0_FILE.weights]
 
 
 def test_a_folder_without_a_preset_is_refused_before_the_rows_are_read(tmp_path):

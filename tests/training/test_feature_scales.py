@@ -21,7 +21,6 @@ def trained_model(tmp_path_factory):
         epochs=1,
         table={"modalities": "text,image"},
         image={"frozen": "yes"},
-        fusion={"standardize": True},
         vector={"units": 6},
     )
     table = table_factory.write_table(folder / "data" / "data.csv", rows)

@@ -142,13 +142,12 @@ class Audio(FileColumn):
     def build_backbone(self, tokens):
         if not self.settings.is_pretrained:
             return None
-        return self.import_encoder().join_mask(self.build_model({}, tokens))
+        return self.import_encoder().with_one_output(self.build_model({}, tokens))
 
     def build_encoder(self, x, state, tokens):
         if not self.settings.is_pretrained:
             return super().build_encoder(x, state, tokens)
-        build = self.import_encoder().build_audio_head
-        return build(self.settings, x.shape[1:], f"{self.key}_encoder")(x)
+        return self.split_tokens(x) if tokens and len(x.shape) == 3 else x
 
     def file_features(self, x, state):
         """Returns one vector per row; of waves it is that of log_mel_stats."""

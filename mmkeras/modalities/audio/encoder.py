@@ -8,9 +8,8 @@ from keras import layers, ops
 from mmkeras.config import AudioConfig
 from mmkeras.layers.replica_dropout import Dropout
 from mmkeras.layers.saving import saved_as
-from mmkeras.layers.sequence import TokenPooling
+from mmkeras.layers.sequence import TokenPooling, hide_padding
 from mmkeras.modalities.audio import pretrained
-from mmkeras.modalities.audio import waves as wave_layers
 
 # Frames averaged before the GRU: at a hop of 10 ms neighbors hardly differ, and ten
 # seconds would be a thousand sequential steps.
@@ -59,41 +58,17 @@ def _pretrained(config, shape, tokens, name):
     waves = keras.Input(shape, name="audio_waves")
     build = _PRETRAINED[config.encoder]
     x = build(waves, config)
-    if not isinstance(x, tuple):
-        return keras.Model(waves, x, name=name)
-    if not tokens:
+    if isinstance(x, tuple) and not tokens:
         x = TokenPooling(config.pooling, name="audio_pool")(*x)
     return keras.Model(waves, x, name=name)
 
 
-def join_mask(encoder: keras.Model) -> keras.Model:
-    """Returns an encoder with one output, as the outputs of backbones are cached.
-
-    Tokens (B, L, D) and their mask become (B, L, D + 1), a vector is as it is.
-    """
+def with_one_output(encoder: keras.Model) -> keras.Model:
+    """Returns an encoder whose output can be cached: tokens with zeros in padding."""
     if len(encoder.outputs) == 1:
         return encoder
-    x = wave_layers.JoinMask(name="audio_tokens")(*encoder.outputs)
+    x = hide_padding(*encoder.outputs)
     return keras.Model(encoder.input, x, name=encoder.name)
-
-
-def build_audio_head(
-    config: AudioConfig, shape: Sequence[int], name: str = "audio_head"
-) -> keras.Model:
-    """Builds the layers after a pretrained encoder, of `join_mask`.
-
-    A vector (B, D) is standardized by the statistics of the batches, and has a dense
-    layer as other vectors; of (B, L, D + 1) the tokens and the mask are returned.
-    """
-    x = inputs = keras.Input(shape, name="audio_encoded")
-    if len(shape) == 2:
-        x = Dropout(config.dropout, name="audio_dropout")(x[..., :-1])
-        return keras.Model(inputs, [x, inputs[..., -1] > 0.5], name=name)
-    x = layers.BatchNormalization(
-        momentum=0.9, center=False, scale=False, name="audio_standardized"
-    )(x)
-    x = _dense(config, shape, "audio_vector_encoder")(x)
-    return keras.Model(inputs, x, name=name)
 
 
 def _gru(frames, config):

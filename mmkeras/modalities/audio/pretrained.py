@@ -1,7 +1,6 @@
 """Pretrained encoders of waves: SavedModels, and KerasHub's Whisper and Moonshine."""
 
 import json
-from pathlib import Path
 
 import keras
 from keras import layers
@@ -11,7 +10,7 @@ from mmkeras.errors import UserError, one_line
 from mmkeras.layers.saved_model import check_saved_model
 from mmkeras.modalities import tf_hub
 from mmkeras.modalities.audio import waves as wave_layers
-from mmkeras.modalities.kerashub import check_preset, keras_hub, load_preset
+from mmkeras.modalities.kerashub import find_preset, keras_hub, load_preset
 
 _SETTING, _TYPE = "audio.weights", "audio"
 # Samples of the first frame that Moonshine's three convolutions give.
@@ -104,12 +103,7 @@ def fetch(config: AudioConfig) -> None:
     elif config.encoder == "saved_model":
         check_saved_model(_SETTING, config.weights)
     elif config.encoder == "kerashub":
-        check_preset(_SETTING, config.weights)
-        folder = Path(config.weights)
-        if not folder.is_dir():
-            load_preset(_SETTING, config.weights)
-            _check_rate(config, _load_converter(config).sampling_rate)
-            return
+        folder = find_preset(_SETTING, config.weights)
         _check_kind(config, _read(folder / "config.json").get("class_name", "model"))
         settings = _read(folder / "audio_converter.json").get("config", {})
         _check_rate(config, settings.get("sampling_rate", config.rate_hz))
@@ -127,8 +121,9 @@ def _read(path) -> dict:
 
 
 def _load_converter(config):
+    folder = find_preset(_SETTING, config.weights)
     try:
-        return keras_hub().layers.AudioConverter.from_preset(config.weights)
+        return keras_hub().layers.AudioConverter.from_preset(str(folder))
     except (ValueError, OSError) as error:
         raise UserError(
             f"{_SETTING}='{config.weights}' has no audio converter "

@@ -129,16 +129,3 @@ class WaveFeatures(layers.Layer):
     def from_config(cls, config):
         converter = keras.saving.deserialize_keras_object(config.pop("converter"))
         return cls(converter, **config)
-
-
-@keras.saving.register_keras_serializable(package="mmkeras")
-class JoinMask(layers.Layer):
-    """Tokens (B, L, D) with their mask (B, L) as one more number: (B, L, D + 1)."""
-
-    def call(self, tokens, mask):
-        mask = ops.cast(mask, tokens.dtype)[..., None]
-        return ops.concatenate([tokens * mask, mask], axis=-1)
-
-    def compute_output_spec(self, tokens, mask):
-        *shape, width = tokens.shape
-        return keras.KerasTensor((*shape, width + 1), self.compute_dtype)

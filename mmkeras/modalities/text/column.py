@@ -174,7 +174,7 @@ class Text(BranchColumn):
         from mmkeras.modalities.preprocessing_state import RESERVED
 
         if self.settings.is_pretrained:
-            return (x, self.import_encoder().find_padding(x)) if tokens else x
+            return self.split_tokens(x) if tokens else x
         build_text_encoder = self.import_encoder().build_text_encoder
         vocabulary = RESERVED + len(state[self.name].get("vocabulary", ()))
         width, name = x.shape[1], f"{self.key}_encoder"

@@ -65,11 +65,6 @@ def build_pretrained_encoder(
     return model
 
 
-def find_padding(tokens: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns the mask (B, L) bool of tokens (B, L, D) that are zeros in padding."""
-    return ops.any(ops.not_equal(tokens, 0), axis=-1)
-
-
 def _dense(config, width, name):
     vector = keras.Input((width,), name="text_vector")
     x = Dropout(config.dropout, name="text_dropout")(vector)

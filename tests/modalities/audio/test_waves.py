@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mmkeras.errors import UserError
-from mmkeras.modalities.audio.waves import JoinMask, WaveMask, WaveSavedModel
+from mmkeras.modalities.audio.waves import WaveMask, WaveSavedModel
 from tests.audio_modules import save_loudness
 from tests.layer_test import run_layer_test
 
@@ -21,8 +21,6 @@ def folder(tmp_path_factory):
 def test_layers():
     expected = {"expected_dtype": "bool", "mixed_dtype": "bool"}
     run_layer_test(WaveMask, {"frames": 4, "min_frames": 1}, WAVES, (3, 4), **expected)
-    tokens, mask = np.ones((2, 3, 4), "float32"), np.ones((2, 3), bool)
-    run_layer_test(JoinMask, {}, (tokens, mask), (2, 3, 5))
 
 
 def test_a_frame_is_valid_if_it_begins_before_the_end():
@@ -30,12 +28,6 @@ def test_a_frame_is_valid_if_it_begins_before_the_end():
     assert mask.astype(int).tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]]
     assert np.array(WaveMask(4, min_frames=3)(WAVES)).sum(axis=1).tolist() == [4, 3, 3]
     assert np.array(WaveMask(200)(WAVES)).sum(axis=1).tolist() == [200, 100, 1]
-
-
-def test_the_mask_is_the_last_number_of_a_token():
-    mask = np.array([[True, False]])
-    joined = np.array(JoinMask()(np.full((1, 2, 3), 7, "float32"), mask))
-    assert joined.tolist() == [[[7, 7, 7, 1], [0, 0, 0, 0]]]
 
 
 def test_the_vector_of_one_wave_is_the_mean_of_its_frames_without_padding(folder):

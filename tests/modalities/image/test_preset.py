@@ -1,15 +1,16 @@
 """Tests of presets of KerasHub with small random backbones."""
 
 from dataclasses import replace
+from importlib import import_module
 
 import keras
 import numpy as np
 import pytest
 
 from mmkeras.config import ImageConfig
+from mmkeras.environment import model_hub
 from mmkeras.errors import UserError
 from mmkeras.export.saved_model import export
-from mmkeras.modalities import kerashub
 from mmkeras.modalities.image.encoder import build_image_encoder, fetch_image_weights
 from mmkeras.modalities.kerashub import keras_hub
 from tests.preset_models import new_model
@@ -171,16 +172,16 @@ def test_a_preset_of_texts_is_refused(tmp_path):
     [
         (".", "is a folder without config.json"),
         ("vit_base_patch16_224_imagnet", "Did you mean 'vit_base_patch16_224_imagenet"),
-        ("hf://nobody/nothing", "huggingface.co: unplugged.*--image.weights FOLDER"),
-        ("kaggle://a/b/keras/c", "kaggle.com: unplugged.*--image.weights FOLDER"),
+        ("hf://nobody/nothing", "is not in the cache.*unplugged.*weights DIR"),
+        ("kaggle://a/b/keras/c", "is not in the cache.*no network.*weights DIR"),
     ],
 )
 def test_a_preset_that_cannot_be_had_is_refused_at_once(weights, reason, monkeypatch):
-    def refuse(preset, **_):
+    def refuse(handle):
         raise OSError("no network")
 
-    monkeypatch.setattr(keras_hub().models.Backbone, "from_preset", refuse)
-    monkeypatch.setattr(kerashub, "download_problem", lambda url: "unplugged")
+    monkeypatch.setattr(import_module("kagglehub"), "model_download", refuse)
+    monkeypatch.setattr(model_hub, "download_problem", lambda *_: "unplugged")
     config = ImageConfig(encoder="kerashub", weights=weights)
     with pytest.raises(UserError, match=rf"\Aimage.weights='{weights}' .*{reason}.*\Z"):
         fetch_image_weights(config)
