@@ -6,12 +6,15 @@ import keras
 import numpy as np
 
 from mmkeras.config import Config
-from mmkeras.config.presets import PRESETS
+from mmkeras.config.presets import PRESETS, PRETRAINED
 from mmkeras.export.inference import TrainedModel
 from mmkeras.modalities.preprocessing_state import PreprocessingState
 from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.models.model import build_model
 from tests.fitted_state import fitted_state
+
+# Those that need no weights of a hub.
+FROM_SCRATCH = [name for name in PRESETS if name not in PRETRAINED]
 
 
 def preset_config(name: str) -> Config:

@@ -16,6 +16,8 @@ from mmkeras.config import (
 )
 
 DEMO = "small-concat"  # default preset for the demo data set
+# Presets whose weights are fetched from hubs, unless flags give local folders.
+PRETRAINED = ("pretrained-small", "pretrained")
 
 
 def resnet50_concat() -> Config:
@@ -106,6 +108,39 @@ def linear() -> Config:
     )
 
 
+def pretrained_small() -> Config:
+    """Returns small pretrained encoders, frozen: a minute on a CPU."""
+    return Config(
+        preset="pretrained-small",
+        image=ImageConfig(encoder="efficientnet_lite0"),
+        text=TextConfig(
+            encoder="bert",
+            weights="hf://sentence-transformers/all-MiniLM-L6-v2",
+            max_tokens=128,
+        ),
+        fusion=FusionConfig(dropout=0.2),
+        # `benchmarks.frozen_head` compares these with logistic regression.
+        train=TrainConfig(
+            patience=0, restore_best=False, label_smoothing=0, weight_decay=1.0
+        ),
+    )
+
+
+def pretrained() -> Config:
+    """Returns pretrained encoders of medium size, fine-tuned on a GPU."""
+    small = pretrained_small()
+    return replace(
+        small,
+        preset="pretrained",
+        image=ImageConfig(encoder="convnextbase"),
+        text=replace(small.text, weights="hf://google-bert/bert-base-uncased"),
+        audio=AudioConfig(encoder="kerashub", weights="whisper_base_en"),
+        train=replace(
+            small.train, fine_tune_epochs=5, fine_tune_rate=2e-5, batch_size=64
+        ),
+    )
+
+
 def _fused(build: Callable[..., Config], preset: str, **fusion) -> Callable[[], Config]:
     return lambda: build(preset, FusionConfig(**fusion))
 
@@ -114,6 +149,8 @@ PRESETS: dict[str, Callable[[], Config]] = {
     "resnet50-concat": resnet50_concat,
     "small-concat": small_concat,
     "linear": linear,
+    "pretrained-small": pretrained_small,
+    "pretrained": pretrained,
     # Terms for each modality, each pair and all three.
     "interaction": _fused(_small, "interaction", kind="interaction"),
     "cnn-lstm": cnn_lstm,

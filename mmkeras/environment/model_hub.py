@@ -1,8 +1,10 @@
 """Folders of pretrained models: local ones, and those that handles name."""
 
+from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 
+from mmkeras.console import say
 from mmkeras.environment.download import FETCH_S, download_problem, limited_wait
 from mmkeras.environment.extras import import_extra
 from mmkeras.errors import UserError, one_line
@@ -72,7 +74,24 @@ def _from_hugging_face(setting, name):
         raise OSError("HF_HUB_OFFLINE is set")
     if problem := download_problem(url, FETCH_S):
         raise OSError(problem)
+    size_mb = _size_mb(hub, name, revision)
+    _announce(setting, f"{HUGGING_FACE}{name}, {size_mb:,} MB", constants.HF_HUB_CACHE)
     return Path(hub.snapshot_download(**request))
+
+
+def _size_mb(hub, name, revision) -> int:
+    """Returns the size of the files of a repository that are fetched."""
+    info = hub.model_info(name, revision=revision or None, files_metadata=True)
+    sizes = (
+        file.size or 0
+        for file in info.siblings
+        if any(fnmatch(file.rfilename, pattern) for pattern in _FILES)
+    )
+    return sum(sizes) // 10**6
+
+
+def _announce(setting, what, cache) -> None:
+    say(f"Fetching {what}, once into {cache}; --{setting} DIR would be a local folder.")
 
 
 def _has_weights(folder: Path) -> bool:
@@ -82,6 +101,9 @@ def _has_weights(folder: Path) -> bool:
 
 def _from_kaggle(setting, name):
     hub = import_extra("kagglehub", f"{setting}={KAGGLE}{name}")
+    from kagglehub.config import get_cache_folder
+
+    _announce(setting, f"{KAGGLE}{name}", get_cache_folder())
     with limited_wait():
         return Path(hub.model_download(name))
 

@@ -10,7 +10,7 @@ from statistics import mean
 
 from mmkeras.cli import INTERRUPTED, Parser, add_settings, drop_flags
 from mmkeras.config import Config
-from mmkeras.config.presets import PRESETS
+from mmkeras.config.presets import PRESETS, PRETRAINED
 from mmkeras.errors import UserError, did_you_mean, one_line
 from mmkeras.experiments.comparison_table import (
     accuracy,
@@ -171,7 +171,7 @@ def parse_args(
 
 def _presets(names: str) -> tuple[str, ...]:
     if names == ALL:
-        return tuple(PRESETS)
+        return tuple(name for name in PRESETS if name not in PRETRAINED)
     presets = [name.strip() for name in names.split(",") if name.strip()]
     for name in presets:
         if name not in PRESETS:

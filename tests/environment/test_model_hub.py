@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,6 +24,10 @@ def cached(tmp_path, monkeypatch):
             (tmp_path / name).touch()
         return str(tmp_path)
 
+    files = {"model.safetensors": 91_000_000, "pytorch_model.bin": 92_000_000}
+    siblings = [SimpleNamespace(rfilename=n, size=size) for n, size in files.items()]
+    info = SimpleNamespace(siblings=siblings)
+    monkeypatch.setattr(hub, "model_info", lambda *_, **__: info)
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
     return requests
 
@@ -33,11 +38,14 @@ def test_a_folder_is_found_as_it_is(tmp_path):
         find_model("image.weights", "gone")
 
 
-def test_a_model_of_the_hub_is_fetched_once(cached, tmp_path, monkeypatch):
+def test_a_model_of_the_hub_is_fetched_once(cached, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(model_hub, "download_problem", lambda url, wait_s: "")
     for _ in range(2):
         assert find_model("text.weights", f"{NAME}@v1") == tmp_path
     assert [request["local"] for request in cached] == [True, False, True]
+    said = capsys.readouterr().out
+    assert said.startswith("Fetching hf://owner/name, 91 MB, once into ")
+    assert "--text.weights DIR" in said and said.count("\n") == 1
     assert {(r["repo_id"], r["revision"]) for r in cached} == {("owner/name", "v1")}
 
 

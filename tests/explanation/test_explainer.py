@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmkeras.config.presets import PRESETS
 from mmkeras.data.example_reader import RowReader
 from mmkeras.data.table import iter_rows
 from mmkeras.explanation.explainer import Explainer
@@ -12,7 +11,7 @@ from mmkeras.export.inference import Predictor, load_trained
 from mmkeras.modalities.image.encoding import png_bytes
 from tests import table_factory
 from tests.fitted_state import fitted_state
-from tests.preset_models import new_model, preset_state, tiny_preset
+from tests.preset_models import FROM_SCRATCH, new_model, preset_state, tiny_preset
 
 NAMES = ("text", "image", "audio")
 EMPTY = dict.fromkeys(NAMES, "")
@@ -175,7 +174,7 @@ def test_shares_of_many_branches_are_estimated_and_named_so(tmp_path):
     "name",
     [
         pytest.param(name, marks=[] if name in BRANCHES else pytest.mark.slow)
-        for name in PRESETS
+        for name in FROM_SCRATCH
     ],
 )
 def test_the_predictions_of_a_preset_are_explained(name, read_row):
