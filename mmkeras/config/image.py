@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mmkeras.config.validation import Pooling, check_multiple, check_range
+from mmkeras.config.validation import Frozen, Pooling, check_multiple, check_range
 
 ImageEncoder = Literal[
     "resnet50",
@@ -55,7 +55,7 @@ class ImageConfig:
     encoder: ImageEncoder = "resnet50"
     size_px: int = 224
     weights: str = "imagenet"
-    frozen: Literal["auto", "yes", "no"] = "auto"
+    frozen: Frozen = "auto"
     width: int = 16
     patch_px: int = 8
     units: int = 64
