@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mmkeras.config.validation import Pooling, check, check_range
+from mmkeras.config.validation import AUTO, Frozen, Pooling, check, check_range
 from mmkeras.errors import UserError
 
 AudioEncoder = Literal[
@@ -79,7 +79,7 @@ class AudioConfig:
     signature: str = ""
     input_name: str = ""
     output_name: str = ""
-    frozen: Literal["auto", "yes", "no"] = "auto"
+    frozen: Frozen = AUTO
     dropout: float = 0.2
     units: int = 64
     pooling: Pooling = "mean"
@@ -109,7 +109,7 @@ class AudioConfig:
             raise UserError(
                 f"audio.encoder={self.encoder} needs audio.{setting}: {value}."
             )
-        allowed = {"auto", "yes" if self.is_pretrained else "no"}
+        allowed = {AUTO, "yes" if self.is_pretrained else "no"}
         if self.encoder == "kerashub":
             allowed.add("no")
         text = f"{' or '.join(sorted(allowed))} with audio.encoder={self.encoder}"

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from mmkeras.config.validation import Pooling, check, check_multiple, check_range
+from mmkeras.config.validation import (
+    AUTO,
+    Frozen,
+    Pooling,
+    check,
+    check_multiple,
+    check_range,
+)
 from mmkeras.errors import UserError
 
 # Networks of keras.applications, with weights of ImageNet. The first five are names of
@@ -122,7 +129,7 @@ class ImageConfig:
     size_px: int = 224
     weights: str = "imagenet"
     scale: PixelScale = "0..255"
-    frozen: Literal["auto", "yes", "no"] = "auto"
+    frozen: Frozen = AUTO
     width: int = 16
     patch_px: int = 8
     units: int = 64
@@ -171,6 +178,6 @@ class ImageConfig:
 
     @property
     def is_frozen(self) -> bool:
-        if self.frozen == "auto":
+        if self.frozen == AUTO:
             return self.is_pretrained
         return self.frozen == "yes"

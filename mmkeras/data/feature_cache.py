@@ -16,6 +16,20 @@ from mmkeras.files import atomic_path
 from mmkeras.modalities.preprocessor import Preprocessor
 
 
+def frozen_encoders(
+    encoders: Mapping[str, keras.Model], preprocessor: Preprocessor
+) -> dict[str, keras.Model]:
+    """Returns branch -> its encoder, of those that are frozen.
+
+    `encoders` is key of a branch -> its encoder, as of `models.model.backbones`.
+    """
+    return {
+        name: encoders[branch.key]
+        for name, branch in preprocessor.branches.items()
+        if branch.is_frozen and branch.key in encoders
+    }
+
+
 def frozen_features(
     encoders: Mapping[str, keras.Model],
     dataset: Dataset,
@@ -25,18 +39,14 @@ def frozen_features(
 ) -> dict[str, Features]:
     """Returns branch -> outputs of its frozen encoder for the rows of a split.
 
-    `encoders` is key of a branch -> its encoder, as of `models.model.backbones`. Those
-    that are not in the cache are computed, or with `compute=False` left out.
+    `encoders` is as for `frozen_encoders`. Outputs that are not in the cache are
+    computed, or with `compute=False` left out.
     """
-    result = {}
-    for name, branch in preprocessor.branches.items():
-        if branch.is_frozen and branch.key in encoders:
-            encoder = encoders[branch.key]
-            arguments = (encoder, dataset, preprocessor, name, split)
-            if compute:
-                cached_features(*arguments)
-            if (path := _path(*arguments)).exists():
-                result[name] = Features(path, encoder.output_shape[1:])
+    find, result = cached_features if compute else _path, {}
+    for name, encoder in frozen_encoders(encoders, preprocessor).items():
+        path = find(encoder, dataset, preprocessor, name, split)
+        if path.exists():
+            result[name] = Features(path, encoder.output_shape[1:])
     return result
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.data.dataset import Dataset
-from mmkeras.data.feature_cache import frozen_features
+from mmkeras.data.feature_cache import frozen_encoders, frozen_features
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.export.inference import TrainedModel
 from mmkeras.models.model import backbones
@@ -41,9 +41,8 @@ def read_baseline_features(
         dataset=dataset, preprocessor=preprocessor, split=split, features=features
     )
     frozen = {
-        b.key: encoders[b.key]
-        for b in preprocessor.branches.values()
-        if b.is_frozen and b.key in encoders
+        preprocessor.branches[name].key: encoder
+        for name, encoder in frozen_encoders(encoders, preprocessor).items()
     }
     encoded = {key: x for key, x in encoded.items() if key in frozen}
     known = {*batches.feature_keys, *encoded}

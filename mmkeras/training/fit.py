@@ -165,8 +165,7 @@ def _trained_part(model, train, state) -> keras.Model:
 def _phases(model, train, val, state, checkpoints, logs, callbacks):
     config, others = train.config, (checkpoints, logs, callbacks)
     if state.phase == 1:
-        part, ratios = _trained_part(model, train, state), _ratios(model, train, state)
-        _phase(part, ratios, train, val, config.epochs, state, *others)
+        _phase(model, train, val, config.epochs, state, *others)
     if not config.train.fine_tune_epochs or not train.features:
         return
     for key in train.feature_keys:
@@ -177,15 +176,14 @@ def _phases(model, train, val, state, checkpoints, logs, callbacks):
         state.best_epoch = state.kept_epoch = 0
         checkpoints.save(_trained_part(model, train, state), state, keep=True)
     raw = [replace(batches, features={}) for batches in (train, val)]
-    part = _trained_part(model, train, state)
-    epochs = config.train.fine_tune_epochs
-    ratios = _ratios(model, train, state)
-    _phase(part, ratios, *raw, epochs, state, *others)
+    _phase(model, *raw, config.train.fine_tune_epochs, state, *others)
 
 
-def _phase(model, ratios, train, val, epochs, state, checkpoints, logs, callbacks):
+def _phase(full_model, train, val, epochs, state, checkpoints, logs, callbacks):
     config, settings = train.config, train.config.train
-    peak = _peak(settings, state)
+    model = _trained_part(full_model, train, state)
+    peak = settings.learning_rate if state.phase == 1 else settings.fine_tune_rate
+    ratios = _ratios(full_model, train, peak)
     if state.phase == 2 and not state.epochs_done:
         checkpoints.load_kept(model, state)  # the result of the first phase
     task = train.preprocessor.state.task
@@ -193,7 +191,8 @@ def _phase(model, ratios, train, val, epochs, state, checkpoints, logs, callback
         variables = model.trainable_variables
         slow = [v for v in variables if id(v) in ratios]
         optimizer = build_optimizer(settings, peak, train.steps, epochs, slow)
-        scale_rates(optimizer, variables, ratios)
+        if ratios:
+            scale_rates(optimizer, variables, ratios)
         if settings.precision == "mixed_float16":  # as Keras does under that policy
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         model.compile(
@@ -221,16 +220,9 @@ def _phase(model, ratios, train, val, epochs, state, checkpoints, logs, callback
         )
 
 
-def _peak(settings, state) -> float:
-    phase_rates = {1: settings.learning_rate, 2: settings.fine_tune_rate}
-    return phase_rates[state.phase]
-
-
-def _ratios(model, train, state) -> dict[int, float]:
-    """Returns id of each trained variable of pretrained encoders -> share of the
-    learning rate."""
-    settings, encoders = train.config.train, backbones(model)
-    ratios, peak = {}, _peak(settings, state)
+def _ratios(model, train, peak) -> dict[int, float]:
+    """Returns id of a variable of a pretrained encoder -> its rate as a share."""
+    settings, encoders, ratios = train.config.train, backbones(model), {}
     for branch in train.preprocessor.branches.values():
         if branch.is_pretrained and branch.key in encoders:
             ratios |= layer_ratios(encoders[branch.key], settings, peak)

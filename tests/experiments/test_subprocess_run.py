@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mmkeras.config import to_dict
 from mmkeras.errors import UserError
 from mmkeras.experiments.subprocess_run import (
     check_runs,
@@ -154,9 +155,9 @@ def test_a_finished_run_is_not_started_again(run, monkeypatch):
 
 
 def test_runs_with_other_settings_are_refused(run):
-    settings = {"preset": "gated", "epochs": 7, "columns": {}}
+    settings = to_dict(run.config) | {"seed": 5}
     run_manifest.write_manifest(
         run.folder, data=run_folder.DEMO_DATA, settings=settings
     )
-    with pytest.raises(UserError, match="holds a run with seed=None"):
+    with pytest.raises(UserError, match="holds a run with seed=5"):
         check_runs([run])

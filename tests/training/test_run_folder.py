@@ -115,6 +115,16 @@ def test_an_unfinished_run_of_an_earlier_version_is_refused(started):
     check_unchanged(started, CONFIG, "/a/data.csv")
 
 
+def test_a_run_of_an_earlier_version_has_the_default_of_a_new_setting(started):
+    settings = to_dict(CONFIG)
+    del settings["train"]["fine_tune_decay"]
+    run_manifest.write_manifest(started, settings=settings)
+    check_unchanged(started, CONFIG, "/a/data.csv")
+    config = replace(CONFIG, train=replace(CONFIG.train, fine_tune_decay=0.5))
+    with pytest.raises(UserError, match="train.fine_tune_decay=0.3, .* has .*=0.5"):
+        check_unchanged(started, config, "/a/data.csv")
+
+
 def test_only_a_schedule_may_be_auto_where_the_run_has_a_value(started):
     settings = to_dict(replace(CONFIG, image=replace(CONFIG.image, frozen="yes")))
     run_manifest.write_manifest(started, settings=settings)
