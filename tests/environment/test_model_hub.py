@@ -43,9 +43,9 @@ def test_a_model_of_the_hub_is_fetched_once(cached, tmp_path, monkeypatch, capsy
     for _ in range(2):
         assert find_model("text.weights", f"{NAME}@v1") == tmp_path
     assert [request["local"] for request in cached] == [True, False, True]
-    said = capsys.readouterr().out
-    assert said.startswith("Fetching hf://owner/name, 91 MB, once into ")
-    assert "--text.weights DIR" in said and said.count("\n") == 1
+    messages = capsys.readouterr().out
+    assert messages.startswith("Fetching hf://owner/name, 91 MB, once into ")
+    assert "--text.weights DIR" in messages and messages.count("\n") == 1
     assert {(r["repo_id"], r["revision"]) for r in cached} == {("owner/name", "v1")}
 
 
