@@ -34,11 +34,11 @@ class AudioConfig:
 
     Attributes:
         encoder: For one vector per row: log_mel_stats or mfcc_stats (mean and standard
-            deviation over time) or vector (.npy paths in the column). For frame
-            sequences: cnn on log-mel bands, gru on MFCCs. Pretrained, for the mean
-            over time or for all frames: saved_model (a folder of any SavedModel that
-            takes waves), hub (a TF-Hub module, such as YAMNet) or kerashub (encoder of
-            Whisper or Moonshine).
+            deviation over time) or vector (.npy paths in the column). For sequences of
+            frames: cnn on log-mel bands, gru on MFCCs. Pretrained, for the mean over
+            time or for all frames: saved_model (a folder of any SavedModel that
+            takes waves), hub (a module of TF-Hub, such as YAMNet) or kerashub (encoder
+            of Whisper or Moonshine).
         rate_hz: Sample rate to which audio is resampled.
         clip_s: Seconds used, from the start.
         window_ms: Length of an analysis window.

@@ -2,32 +2,29 @@
 
 import collections
 import io
-import json
 import pickle
 import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
+from safetensors.numpy import load_file
 
 from mmkeras.errors import UserError, one_line
 
-# Type in a safetensors file, storage of PyTorch -> NumPy.
-_DTYPES = {
-    "F64": ("DoubleStorage", np.float64),
-    "F32": ("FloatStorage", np.float32),
-    "F16": ("HalfStorage", np.float16),
-    "BF16": ("BFloat16Storage", ml_dtypes.bfloat16),
-    "I64": ("LongStorage", np.int64),
-    "I32": ("IntStorage", np.int32),
-    "I16": ("ShortStorage", np.int16),
-    "I8": ("CharStorage", np.int8),
-    "U8": ("ByteStorage", np.uint8),
-    "BOOL": ("BoolStorage", np.bool_),
+# Storage of PyTorch -> NumPy.
+_STORAGES = {
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
 }
-_STORAGES = dict(_DTYPES.values())
 # Of the format before PyTorch 1.6: pickles of this number, of the version and of the
 # system precede that of the tensors, a pickled list of keys and the storages follow.
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -41,14 +38,14 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: The file is of another format, damaged, or has other objects.
 
-    Source: https://github.com/huggingface/safetensors (format), `torch.load`.
+    Source: `torch.load`, for the formats of PyTorch.
 
     Example:
         kernel = read_tensors("model.safetensors")["conv_stem.weight"]
     """
     try:
         if Path(path).suffix == ".safetensors":
-            return _read_safetensors(Path(path))
+            return load_file(path)
         if zipfile.is_zipfile(path):
             return _read_zip(path)
         with open(path, "rb") as file:
@@ -59,22 +56,6 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
             f"'{path}' is no readable .safetensors or PyTorch file of tensors "
             f"({one_line(error, 200) or type(error).__name__})."
         ) from error
-
-
-def _read_safetensors(path):
-    data = np.memmap(path, np.uint8, "r")
-    start = 8 + struct.unpack("<Q", data[:8].tobytes())[0]
-    header = json.loads(data[8:start].tobytes())
-    header.pop("__metadata__", None)
-
-    def tensor(entry):
-        begin, end = entry["data_offsets"]
-        content = data[start + begin : start + end].tobytes()
-        return np.frombuffer(content, _DTYPES[entry["dtype"]][1]).reshape(
-            entry["shape"]
-        )
-
-    return {name: tensor(entry) for name, entry in header.items()}
 
 
 def _read_zip(path):

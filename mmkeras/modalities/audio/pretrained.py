@@ -8,7 +8,6 @@ from keras import layers
 from mmkeras.config import AudioConfig
 from mmkeras.errors import UserError, one_line
 from mmkeras.layers.saved_model import check_saved_model
-from mmkeras.modalities import tf_hub
 from mmkeras.modalities.audio import waves as wave_layers
 from mmkeras.modalities.kerashub import find_preset, keras_hub, load_preset
 
@@ -21,7 +20,7 @@ def saved_model(waves, config: AudioConfig):
     """Applies a SavedModel: (B, 1 + S) to (B, D), or (B, N, D) and mask (B, N)."""
     folder = config.weights
     if config.encoder == "hub":
-        folder = tf_hub.fetch(config.hub_handle, _TYPE)
+        folder = _fetch_module(config)
     names = (config.signature, config.input_name, config.output_name)
     x = wave_layers.WaveSavedModel(folder, *names, name="saved_model")(waves)
     if len(x.shape) == 2:
@@ -99,7 +98,7 @@ def fetch(config: AudioConfig) -> None:
         UserError: It cannot be used, or is neither in a cache nor can be fetched.
     """
     if config.encoder == "hub":
-        tf_hub.fetch(config.hub_handle, _TYPE)
+        _fetch_module(config)
     elif config.encoder == "saved_model":
         check_saved_model(_SETTING, config.weights)
     elif config.encoder == "kerashub":
@@ -107,6 +106,12 @@ def fetch(config: AudioConfig) -> None:
         _check_kind(config, _read(folder / "config.json").get("class_name", "model"))
         settings = _read(folder / "audio_converter.json").get("config", {})
         _check_rate(config, settings.get("sampling_rate", config.rate_hz))
+
+
+def _fetch_module(config) -> str:
+    from mmkeras.modalities import tf_hub  # imports TensorFlow
+
+    return tf_hub.fetch(config.hub_handle, _TYPE)
 
 
 def _read(path) -> dict:
