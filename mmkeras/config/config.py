@@ -93,6 +93,16 @@ class Config:
             self._check_linear()
         self._check_task()
 
+    @property
+    def trains_on_vectors(self) -> bool:
+        """Whether training reads cached vectors of frozen encoders, and no more."""
+        types = {entry["type"] for entry in self.columns.values()}
+        parts = [getattr(self, t) for t in ("image", "text", "audio") if t in types]
+        trained = [part for part in parts if not part.is_frozen]
+        trains_encoder = any(p is self.image or p.is_sequence for p in trained)
+        has_frozen = len(trained) < len(parts)
+        return has_frozen and not trains_encoder and not self.fusion.takes_tokens
+
     def _check_task(self):
         """Checks that no setting belongs to another task."""
         is_regression = self.task == "regression"

@@ -8,6 +8,9 @@ from mmkeras.config.validation import AUTO
 # Small tables have several passes over the rows per epoch, so that it has enough steps.
 # `benchmarks.schedule_rules` cross-validates the numbers.
 BATCH_ROWS, EPOCHS, STEPS_PER_EPOCH, STEPS = 32, 30, 20, 600
+# On vectors in memory a small step costs little less than a large one. Batches are
+# larger there, as long as a pass has enough of them.
+MAX_BATCH_ROWS, BATCHES_PER_PASS = 256, 40
 
 
 def with_schedule(
@@ -27,7 +30,10 @@ def with_schedule(
     """
     train, epochs = config.train, config.epochs
     if train.batch_size == AUTO:
-        size = max(devices, BATCH_ROWS // devices * devices)
+        limit = BATCH_ROWS
+        if config.trains_on_vectors:
+            limit = min(max(limit, rows // BATCHES_PER_PASS), MAX_BATCH_ROWS)
+        size = max(devices, limit // devices * devices)
         train = replace(train, batch_size=size)
     if train.passes == AUTO:
         steps = steps_per_pass(rows, train.batch_size)

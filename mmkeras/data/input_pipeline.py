@@ -1,7 +1,7 @@
 """tf.data input pipeline: TFRecords to batches for training and evaluation."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,7 @@ no_autograph = tf.autograph.experimental.do_not_convert
 COLUMNS, TARGET, _FEATURES, _WEIGHT = "columns", "target", "features", "weight"
 # Memory of the shuffle buffer; training shards are in a random order already.
 _SHUFFLE_BYTES = 256_000_000
+_READ_ROWS = 256
 
 
 def read_rows(files: Sequence[str], columns: Iterable[Column]) -> tf.data.Dataset:
@@ -152,18 +153,60 @@ class Batches:
         A pass depends only on the seed and its number, so that a resumed run gets the
         batches of an uninterrupted one.
         """
-        in_memory = self._fits(self._row_bytes())
         passes = self.config.train.passes
         size = batch_rows(self.rows, self.config.train.batch_size, self.devices)
         slots = self.steps // passes * size
+        make = self._gathered if self._has_equal_passes() else self._finished
+        shuffled = make(size, slots)
+
+        @no_autograph
+        def one_pass(number):
+            seed = number + 1_000_003 * self.config.seed
+            finish_batch = no_autograph(
+                lambda i, b: self._finish_batch(b, tf.stack([seed, -1 - i]))
+            )
+            return shuffled(seed).enumerate().map(finish_batch, AUTOTUNE)
+
+        numbers = tf.data.Dataset.range(passes * epochs[0], passes * (epochs[-1] + 1))
+        return self._finalize(numbers.flat_map(one_pass), self.steps * len(epochs))
+
+    def _has_equal_passes(self) -> bool:
+        """Whether the rows fit into memory and are the same in each pass."""
+        augment = self.config.augment
+        augments = any(graph.augments_rows(augment) for _, graph in self._graphs())
+        fits = self._fits(self._row_bytes())
+        return fits and not augments and not self.config.train.oversample
+
+    def _gathered(self, size, slots) -> Callable[[tf.Tensor], tf.data.Dataset]:
+        """Returns a function from a seed to batches of rows that are in memory."""
+        finish_row = no_autograph(lambda r: self._finish_row(r, None))
+        rows = self._decode_rows(self._rows()).map(finish_row, AUTOTUNE)
+        parts = list(rows.batch(_READ_ROWS))
+        all_rows = tf.nest.map_structure(lambda *x: tf.concat(x, 0), *parts)
+
+        @no_autograph
+        def gather(places, indices):
+            batch = tf.nest.map_structure(lambda x: tf.gather(x, indices), all_rows)
+            return {**batch, _WEIGHT: self._row_weight(places, slots)}
+
+        def shuffled(seed):
+            indices = tf.data.Dataset.range(self.rows)
+            indices = indices.shuffle(self._buffer_rows(), seed, False)
+            first = tf.data.Dataset.range(self.rows).repeat().take(slots - self.rows)
+            indices = indices.concatenate(first).enumerate()
+            return indices.batch(size, drop_remainder=True).map(gather, AUTOTUNE)
+
+        return shuffled
+
+    def _finished(self, size, slots) -> Callable[[tf.Tensor], tf.data.Dataset]:
+        """Returns a function from a seed to batches of rows, finished in each pass."""
+        in_memory = self._fits(self._row_bytes())
         # Decoded rows are shuffled if kept in memory, else the smaller encoded ones.
         source = self._rows()
         if in_memory:
             source = self._decode_rows(source).cache()
 
-        @no_autograph
-        def one_pass(number):
-            seed = number + 1_000_003 * self.config.seed
+        def shuffled(seed):
             rows = self._oversampled(source, seed)
             rows = rows.shuffle(self._buffer_rows(), seed, False)
             # More than all rows if devices are many; shuffling would read all again.
@@ -175,15 +218,10 @@ class Batches:
                     _WEIGHT: self._row_weight(i, slots),
                 }
             )
-            finish_batch = no_autograph(
-                lambda i, b: self._finish_batch(b, tf.stack([seed, -1 - i]))
-            )
             rows = rows.enumerate().map(finish_row, AUTOTUNE)
-            batches = rows.batch(size, drop_remainder=True)
-            return batches.enumerate().map(finish_batch, AUTOTUNE)
+            return rows.batch(size, drop_remainder=True)
 
-        numbers = tf.data.Dataset.range(passes * epochs[0], passes * (epochs[-1] + 1))
-        return self._finalize(numbers.flat_map(one_pass), self.steps * len(epochs))
+        return shuffled
 
     def _row_weight(self, i, slots):
         """Returns 0 from row `self.rows` on; the mean over all `slots` is 1."""

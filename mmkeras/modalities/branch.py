@@ -134,6 +134,10 @@ class BranchGraph(ABC):
         """Finishes a decoded row; with a seed (2,) it is augmented."""
         return decoded
 
+    def augments_rows(self, augment: "AugmentConfig") -> bool:
+        """Whether `finish_row` gives other values with another seed."""
+        return False
+
     def finish_batch(self, batch, seed=None, augment: "AugmentConfig | None" = None):
         """Turns finished rows of a batch into the input of the model."""
         return batch

@@ -29,6 +29,20 @@ def test_tables_with_enough_rows_have_batches_of_32_and_30_epochs(rows):
     assert numbers(with_schedule(AUTO, rows)) == (32, 1, 30)
 
 
+@pytest.mark.parametrize(
+    ("rows", "devices", "size"),
+    [(394, 1, 32), (5_500, 1, 137), (10_000, 3, 249), (10**6, 1, 256)],
+)
+def test_vectors_of_frozen_encoders_have_larger_batches(rows, devices, size):
+    columns = {"photo": {"type": "image"}, "title": {"type": "text"}}
+    frozen = replace(AUTO, columns=columns)
+    assert numbers(with_schedule(frozen, rows, devices))[0] == size
+    trained = replace(frozen, image=replace(AUTO.image, frozen="no"))
+    with_words = replace(frozen, text=replace(AUTO.text, encoder="lstm"))
+    for config in (trained, with_words):
+        assert numbers(with_schedule(config, rows))[0] == 32
+
+
 @given(st.integers(1, 100_000), st.sampled_from([1, 2, 3, 8]))
 def test_small_tables_have_600_steps_and_20_per_epoch(rows, devices):
     size, passes, epochs = numbers(with_schedule(AUTO, rows, devices))

@@ -92,9 +92,13 @@ def test_without_augmentation_epochs_differ_in_order_only(make):
         assert rows[0] == rows[1]
 
 
-def test_batches_that_do_not_fit_in_memory_are_the_same(make, three_epochs):
-    batches = make(augment=AUGMENT, train={"cache_mb": 0}).train_batches([1, 2])
-    assert_equal(as_numpy(batches), three_epochs[:6])
+@pytest.mark.parametrize("augment", [AUGMENT, {"flip": True}, {}])
+def test_batches_that_do_not_fit_in_memory_are_the_same(augment, make):
+    batches = [
+        make(augment=augment, train={"batch_size": 7, "cache_mb": size_mb})
+        for size_mb in (1024, 0)
+    ]
+    assert_equal(*(as_numpy(each.train_batches([1, 2])) for each in batches))
 
 
 @pytest.mark.parametrize("cache_mb", [0, 100])

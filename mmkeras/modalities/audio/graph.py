@@ -36,6 +36,10 @@ class AudioGraph(RowGraph):
             else features.log_mel(wave, self._settings)
         )
 
+    def augments_rows(self, augment) -> bool:
+        masks = augment.spec_bands or augment.spec_frames
+        return bool(masks) and not self._settings.is_pretrained
+
     def finish_row(self, decoded, seed=None, augment=None) -> tf.Tensor:
         """Turns a wave or mel frames into the input of the model.
 
