@@ -20,7 +20,7 @@ _NEEDED = (
     ("train.fine_tune_epochs", (0,), "trains nothing"),
     ("loss.image", (0,), "trains nothing"),
 )
-_ONLY = f"only with fusion.kind={ZERO_SHOT} (--preset zero-shot)"
+_WITHOUT = f"without fusion.kind={ZERO_SHOT} (--preset zero-shot)"
 
 
 def class_names(classes: str) -> tuple[str, ...]:
@@ -36,8 +36,8 @@ def check_unused(config: Any) -> None:
     Raises:
         UserError: It does.
     """
-    check(not config.classes, "classes", config.classes, f"empty; it is {_ONLY}")
-    allowed = f"'{PROMPT}', the default; it is {_ONLY}"
+    check(not config.classes, "classes", config.classes, f"empty {_WITHOUT}")
+    allowed = f"'{PROMPT}' {_WITHOUT}"
     check(config.prompt == PROMPT, "prompt", f"'{config.prompt}'", allowed)
 
 

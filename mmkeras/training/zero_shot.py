@@ -78,8 +78,8 @@ def build_without_rows(folder: Path, config: Config) -> None:
     run_folder.write_config(folder, config)
     trained_model = _build(config)
     preprocessing_state.save(trained_model.state, folder / ANALYSIS_FILE)
-    data, settings = run_folder.NO_ROWS, to_dict(requested)
-    run_manifest.write_manifest(folder, data=data, settings=settings, seed=config.seed)
+    content = {"data": run_folder.NO_ROWS, "settings": to_dict(requested)}
+    run_manifest.write_manifest(folder, **content, seed=config.seed, fitted=True)
     with atomic_path(folder / MODEL_FILE) as tmp_path:
         trained_model.model.save(tmp_path)
     if latest_version(folder / EXPORT_DIR) is None:
