@@ -29,7 +29,9 @@ def write_clip(folder: Path, seed: int = 1) -> "Clip":
     )
     backbone = models.CLIPBackbone(vision, text, projection_dim=6)
     for weight in backbone.weights:  # embeddings that differ clearly
-        if "embedding" in weight.path:
+        if weight.name == "position_ids":  # zeros, unless weights are loaded
+            weight.assign(np.arange(weight.shape[1])[None])
+        elif "embedding" in weight.path:
             weight.assign(keras.random.normal(weight.shape, stddev=0.5))
     letters = string.ascii_lowercase
     tokens = [*letters, *(f"{x}</w>" for x in letters), "ca", "cat</w>"]
@@ -56,11 +58,19 @@ class Clip:
 
     def probabilities(self, pixels: np.ndarray, prompts: list[str]) -> np.ndarray:
         """Returns (B, C) of (B, S, S, 3) uint8 pixels, by KerasHub's forward pass."""
+        logits = self._logits(pixels, prompts)
+        return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+    def cosines(self, pixels: np.ndarray, prompts: list[str]) -> np.ndarray:
+        """Returns (B, C) cosines of the vectors of images and texts."""
+        log_scale = float(self.backbone.clip_head.logit_scale)
+        return self._logits(pixels, prompts) / np.exp(log_scale)
+
+    def _logits(self, pixels, prompts):
         images = pixels * np.array(_SCALING["scale"]) + np.array(_SCALING["offset"])
         token_ids = np.array([self._token_ids(prompt) for prompt in prompts])
         inputs = {"images": images.astype("float32"), "token_ids": token_ids}
-        logits = np.asarray(self.backbone(inputs)["vision_logits"], "float64")
-        return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        return np.asarray(self.backbone(inputs)["vision_logits"], "float64")
 
     def _token_ids(self, prompt):
         """Returns the ids of a prompt whose only merged word is cat."""

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmkeras import train
+from mmkeras import cost, train
 from mmkeras.errors import UserError
 from mmkeras.estimators.classifier import MultimodalClassifier
 from mmkeras.evaluate import evaluate_table
 from mmkeras.explain import explain
 from mmkeras.export.inference import Predictor, load_trained
 from mmkeras.export.saved_model_session import load_saved_model
+from mmkeras.retrieve import retrieve
 from tests import table_factory
 from tests.clip_preset import SIZE_PX, write_clip
 from tests.program_harness import output_of
@@ -171,3 +172,25 @@ def test_the_size_of_the_images_is_compared_with_the_preset(clip, tmp_path):
 def test_a_mistake_is_refused(more, message, clip, tmp_path):
     with pytest.raises(UserError, match=message):
         build(clip, tmp_path / "run", *more)
+
+
+def test_images_are_found_by_a_text_and_by_an_image(clip, run, tmp_path):
+    path = tmp_path / "images.csv"
+    names = [f"{i}.png" for i in range(len(PIXELS))]
+    for name, pixels in zip(names, PIXELS, strict=True):
+        (tmp_path / name).write_bytes(png(pixels))
+    path.write_text("\n".join(["image", *names]))
+    results = retrieve(run[0], path, "text", "a dog", None, top=9)
+    expected = clip.cosines(PIXELS, ["a dog"])[:, 0]
+    assert [x["content"] for x in results] == [names[i] for i in np.argsort(-expected)]
+    cosines = [x["cosine"] for x in results]
+    np.testing.assert_allclose(cosines, np.sort(expected)[::-1], atol=1e-5)
+    (first, *_) = retrieve(run[0], path, "image", str(tmp_path / "2.png"), None, 1)
+    assert first["content"] == "2.png" and first["cosine"] == pytest.approx(1)
+    with pytest.raises(UserError, match="'image' with a text or with an image"):
+        retrieve(run[0], path, "audio", "a.wav", None, 1)
+
+
+def test_a_run_without_rows_has_none_to_time(run):
+    with pytest.raises(UserError, match="has no table"):
+        cost.measure(run[0])
