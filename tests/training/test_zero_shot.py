@@ -141,8 +141,11 @@ def test_more_classes_than_labels_can_be_named(clip, tmp_path):
     settings |= {"image.weights": str(clip.folder), "image.size_px": SIZE_PX}
     classifier = MultimodalClassifier("zero-shot", settings=settings)
     classifier.fit(str(table), "label")
-    assert list(classifier.classes_) == ["cat", "dog", "bird"]
-    assert classifier.predict_proba(str(table)).shape == (40, 3)
+    assert list(classifier.classes_) == ["bird", "cat", "dog"]  # as scikit-learn does
+    pixels = {"photo": [png(image) for image in PIXELS]}
+    names = ["bird", "cat", "dog"]
+    expected = clip.probabilities(PIXELS, [f"a photo of a {name}" for name in names])
+    np.testing.assert_allclose(classifier.predict_proba(pixels), expected, atol=1e-5)
 
 
 def test_rows_with_several_labels_are_refused(clip, tmp_path):
