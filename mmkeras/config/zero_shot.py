@@ -81,7 +81,7 @@ def _check_classes(classes):
 
 def _check_columns(columns: Mapping[str, Any]) -> None:
     types = {
-        name: entry.get("type") if isinstance(entry, Mapping) else entry
+        clean_name(name): entry.get("type") if isinstance(entry, Mapping) else entry
         for name, entry in columns.items()
     }
     if others := [name for name, kind in types.items() if kind != "image"]:

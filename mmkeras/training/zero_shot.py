@@ -25,6 +25,7 @@ from mmkeras.modalities.preprocessing_state import (
 )
 from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.models.model import HEAD, build_model, list_branches
+from mmkeras.names import clean_name
 from mmkeras.schema import ANALYSIS_FILE, EXPORT_DIR, MODEL_FILE
 from mmkeras.training import run_folder
 
@@ -92,7 +93,7 @@ def build_without_rows(folder: Path, config: Config) -> None:
 def _with_column(config):
     """Returns the settings with one column of images, named image unless declared."""
     names = config.columns or config.table.declared or ("image",)
-    columns = config.columns or {name: {"type": "image"} for name in names}
+    columns = config.columns or {clean_name(name): {"type": "image"} for name in names}
     return replace(config, columns=columns)
 
 

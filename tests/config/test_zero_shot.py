@@ -59,6 +59,11 @@ def test_what_zero_shot_classification_cannot_use_is_refused(changes, message):
         config(**changes)
 
 
+def test_a_column_that_is_declared_twice_is_one():
+    entry = {"caf\u00e9": {"type": "image"}}
+    assert config(table=TableConfig(image="cafe\u0301"), columns=entry).columns == entry
+
+
 @pytest.mark.parametrize("changes", [{"classes": "a,b"}, {"prompt": "a {}"}])
 def test_other_models_take_neither_classes_nor_a_prompt(changes):
     with pytest.raises(UserError, match="without fusion.kind=zero_shot"):
