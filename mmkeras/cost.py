@@ -13,7 +13,7 @@ from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import read_manifest
 from mmkeras.files import latest_version, write_text
 from mmkeras.schema import EXPORT_DIR, SERVING_DEFAULT, TEST
-from mmkeras.training.run_folder import DEMO_DATA
+from mmkeras.training.run_folder import DEMO_DATA, NO_ROWS
 
 BATCH = 32
 _ROWS = 256  # different test rows, so that no cache holds them
@@ -91,6 +91,11 @@ def _test_rows(trained_model, folder) -> list[dict[str, bytes | float]]:
     from mmkeras.data.input_pipeline import COLUMNS, read_rows
 
     data = read_manifest(folder)["data"]
+    if data == NO_ROWS:
+        raise UserError(
+            f"The run in '{folder}' has no table, of which rows would be timed. Make "
+            "it again with --data."
+        )
     table = table_or_demo(None if data == DEMO_DATA else Path(data))
     files = ingest(table, trained_model.config).files(TEST)
     rows = read_rows(files, trained_model.preprocessor.columns.values()).take(_ROWS)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.config import check
+from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import Examples, UserError, one_line, shorten, warn_of_faults
 from mmkeras.files import atomic_csv, check_output_file, check_table
-from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, embedding_name
+from mmkeras.schema import EMBEDDING, LABEL_SEPARATOR, MODALITIES, embedding_name
 
 _BATCH_ROWS = 64
 _COLUMNS = ("found", "rank", "cosine", "id", "label", "content")
@@ -22,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="python -m mmkeras.retrieve",
         description="Find the rows of a table whose other modalities are nearest to a "
-        "query, by a model whose training has aligned them.",
+        "query, by a model whose training has aligned them, or by a zero-shot model.",
     )
     parser.add_argument("--model", required=True, metavar="RUN", help="Run folder.")
     parser.add_argument("--data", required=True, metavar="FILE.csv", help="Table.")
@@ -75,7 +76,9 @@ def retrieve(
 
     `folder` is the model's run folder; the table has columns of the searched
     modalities, and labels are optional. The query is a text, or the path of a file. It
-    is compared with the modality `find`; None is all aligned ones except its own.
+    is compared with the modality `find`; None is all aligned ones except its own. A
+    zero-shot model compares its images with an image, or with a text by the text
+    encoder of its preset.
 
     Returns:
         At most `top` entries per modality with found (the modality), rank, cosine, id,
@@ -94,9 +97,14 @@ def retrieve(
     trained_model = load_trained(folder)
     predictor = Predictor(trained_model)
     targets = _target_modalities(trained_model, modality, find, folder)
-    read, faults = _read_query(trained_model, modality, query), Examples()
-    faults.add(f"--query-{modality}: {note}" for note in read.notes)
-    vector = _predict(predictor, [read])[embedding_name(modality)][0]
+    faults = Examples()
+    if _is_zero_shot(trained_model) and modality not in targets:
+        vector = _encode_text(trained_model, query)
+    else:
+        read = _read_query(trained_model, modality, query)
+        faults.add(f"--query-{modality}: {note}" for note in read.notes)
+        output = _output_name(trained_model, modality)
+        vector = _predict(predictor, [read])[output][0]
     if not vector.any():
         raise UserError(f"--query-{modality} has nothing that the model can read.")
     nearest = {m: NearestRows(vector, top) for m in targets}
@@ -135,7 +143,8 @@ def _search(predictor, trained_model, table, nearest, faults) -> None:
         for batch in batches:
             outputs = _predict(predictor, batch)
             for m, rows in nearest.items():
-                rows.add(outputs[embedding_name(m)], [read.row for read in batch])
+                vectors = outputs[_output_name(trained_model, m)]
+                rows.add(vectors, [read.row for read in batch])
             for read in batch:
                 unreadable += bool(read.broken)
                 faults.add(read.faults)
@@ -144,9 +153,39 @@ def _search(predictor, trained_model, table, nearest, faults) -> None:
         print(f"{unreadable:,} rows have something unreadable.", file=sys.stderr)
 
 
+def _is_zero_shot(trained_model) -> bool:
+    return trained_model.config.fusion.kind == ZERO_SHOT
+
+
+def _output_name(trained_model, modality) -> str:
+    """Returns the output with the unit vectors of a modality."""
+    return EMBEDDING if _is_zero_shot(trained_model) else embedding_name(modality)
+
+
+def _encode_text(trained_model, query):
+    """Returns the unit vector (D,) of a text, by the preset of the image encoder."""
+    from mmkeras.modalities.image.prompts import encode_prompts
+
+    (column,) = trained_model.preprocessor.columns.values()
+    return encode_prompts(column.settings.weights, [query])[0][0]
+
+
+def _check_zero_shot(columns, modality, find) -> list[str]:
+    """Returns the column of images of a zero-shot model, if it is what is searched."""
+    (name,) = columns
+    if modality not in ("text", name) or find not in (None, name):
+        raise UserError(
+            f"The model compares the column '{name}' with a text or with an image: "
+            f"give --query-text, or --query PATH --column {name}."
+        )
+    return [name]
+
+
 def _target_modalities(trained_model, modality, find, folder) -> list[str]:
     from mmkeras.modalities.columns import branch_types
 
+    if _is_zero_shot(trained_model):
+        return _check_zero_shot(trained_model.preprocessor.columns, modality, find)
     types = branch_types(trained_model.preprocessor.branches.values())
     aligned = trained_model.config.loss.aligned(types)
     if not aligned:

@@ -17,6 +17,7 @@ from mmkeras.cli import (
     settings,
 )
 from mmkeras.config import TableConfig
+from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.environment.extras import check_extras
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
@@ -39,7 +40,9 @@ def _build_parser(argv) -> Parser:
         "TF_CONFIG set and one --output and table that all can read.",
     )
     parser.add_argument(
-        "--data", metavar="FILE.csv", help="Table of rows; else the demo data set."
+        "--data",
+        metavar="FILE.csv",
+        help="Table of rows; else the demo data set, or none for zero-shot.",
     )
     parser.add_argument(
         "--output", metavar="DIR", help="Run folder; else a new one under runs/."
@@ -63,6 +66,11 @@ def main(argv: Sequence[str]) -> int:
     table = None  # the demo data set
     if parsed.data is not None:
         table = check_table(parsed.data)
+    elif config.fusion.kind == ZERO_SHOT and not config.classes:
+        raise UserError(
+            "Zero-shot classification needs the names of the classes: give --classes "
+            "NAME,NAME, or --data FILE.csv with a label column."
+        )
     check_extras(config)
     cluster = read_cluster()
     _check_cluster(cluster, config, parsed.output)
@@ -87,9 +95,10 @@ def _check_cluster(cluster, config, output) -> None:
             f"TF_CONFIG names {cluster.workers} workers, which need one --output: a "
             "run folder that all can read."
         )
-    alone, linear = config.evaluate.trained_alone, config.fusion.kind == "linear"
-    if cluster.workers > 1 and (alone or linear):
-        name = "fusion.kind=linear" if linear else "evaluate.trained_alone=true"
+    has_epochs = config.fusion.has_epochs
+    if cluster.workers > 1 and (config.evaluate.trained_alone or not has_epochs):
+        kind = f"fusion.kind={config.fusion.kind}"
+        name = "evaluate.trained_alone=true" if has_epochs else kind
         raise UserError(
             f"{name} trains in one process, and TF_CONFIG names {cluster.workers} "
             "workers. Unset one of the two."
@@ -117,6 +126,8 @@ def _train(folder, config, table, argv) -> int:
 
 def _cross_validate(folder, config, table, folds, argv) -> int:
     TableConfig(folds=folds, fold=1)  # checks the number
+    if config.fusion.kind == ZERO_SHOT:
+        raise UserError("--folds trains, and zero-shot models do not; leave it out.")
     if config.table.folds:
         raise UserError("--folds sets table.folds and table.fold; leave them out.")
     if read_cluster().workers > 1:

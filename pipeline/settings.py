@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from mmkeras.config import Config
 from mmkeras.config.validation import AUTO, check, check_range
+from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.errors import UserError, did_you_mean
 from mmkeras.modalities.column import Column
 from mmkeras.modalities.columns import column_entry, recognised_entry
@@ -201,6 +202,11 @@ class PipelineConfig(Config):
             allowed = f"{default}, its default, with task={self.task}"
             value = getattr(self.gate, name)
             check(value == default, f"gate.{name}", value, allowed)
+        if self.fusion.kind == ZERO_SHOT:
+            raise UserError(
+                "fusion.kind=zero_shot trains nothing, so that there is nothing for a "
+                "pipeline to do: use python -m mmkeras.train --preset zero-shot."
+            )
         if self.tune.trials and self.fusion.kind == "linear":
             raise UserError(
                 f"tune.trials={self.tune.trials} searches settings that "

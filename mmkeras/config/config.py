@@ -16,6 +16,13 @@ from mmkeras.config.train import AugmentConfig, TrainConfig
 from mmkeras.config.validation import AUTO, check, check_range
 from mmkeras.config.values import convert
 from mmkeras.config.vector import VectorConfig
+from mmkeras.config.zero_shot import (
+    PROMPT,
+    ZERO_SHOT,
+    check_unused,
+    check_zero_shot,
+    class_names,
+)
 from mmkeras.errors import UserError, did_you_mean
 from mmkeras.files import is_remote
 from mmkeras.path_patterns import check_no_pattern
@@ -35,6 +42,10 @@ class Config:
         task: What a label is: one of two classes (binary), one of several (multiclass),
             any number of classes (multilabel), or a number (regression). auto chooses
             among the classes by the labels of the table.
+        classes: Class names of zero-shot classification, with commas between; empty is
+            those of the table's label column.
+        prompt: Text about each class of zero-shot classification, with {} in the place
+            of its name.
         epochs: Maximum number of epochs; early stopping may end sooner. auto is 30, or
             as many as give 600 steps.
         on_bad_row: fail stops before training and lists bad rows; reject drops them
@@ -59,6 +70,8 @@ class Config:
     preset: str = "resnet50-concat"
     seed: int = 0
     task: Literal["auto", "binary", "multiclass", "multilabel", "regression"] = AUTO
+    classes: str = ""
+    prompt: str = PROMPT
     epochs: int | Literal["auto"] = AUTO
     on_bad_row: Literal["fail", "reject", "absent"] = "fail"
     columns: dict[str, Any] = field(default_factory=dict)
@@ -92,6 +105,10 @@ class Config:
         if self.fusion.kind == "linear":
             self._check_linear()
         self._check_task()
+        if self.fusion.kind == ZERO_SHOT:
+            check_zero_shot(self)
+        else:
+            check_unused(self)
 
     @property
     def trains_on_vectors(self) -> bool:
@@ -174,6 +191,11 @@ class Config:
                 "fusion.kind=linear is a logistic or ridge regression of scikit-learn, "
                 f"without {', '.join(unused)}. {remedy}."
             )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names of `classes`, in its order."""
+        return class_names(self.classes)
 
     @property
     def files(self) -> dict[str, str]:

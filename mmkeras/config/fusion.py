@@ -13,6 +13,7 @@ FusionKind = Literal[
     "low_rank",
     "late",
     "linear",
+    "zero_shot",
     "cross_attention",
     "mult",
     "mean_tokens",
@@ -27,11 +28,12 @@ class FusionConfig:
         kind: For vectors: concat; interaction (all products of projections); gated
             (gated multimodal units); tensor (outer product) or low_rank (the same by
             low-rank factors); late (average of one classifier per modality); linear
-            (logistic regression, fitted by scikit-learn). For token sequences:
+            (logistic regression, fitted by scikit-learn); zero_shot (the image's unit
+            vector, compared with that of each class name). For token sequences:
             cross_attention (tokens of each modality attend to the others'); mult
             (pairwise cross-modal Transformers); mean_tokens (mean of the modalities'
             aligned mean tokens).
-        units: Width of the fused vector; unused with late and linear.
+        units: Width of the fused vector; unused with late, linear and zero_shot.
         layers: Dense layers before the classifier, for concat.
         width: Width of the projections in interaction, tensor and low_rank, and of
             tokens in cross_attention, mult and mean_tokens.
@@ -64,6 +66,11 @@ class FusionConfig:
         if self.takes_tokens:
             check_multiple(self, "fusion.width", of="fusion.heads")
         check_range(self, "fusion.dropout", "fusion.modality_dropout", ge=0, lt=1)
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether the model is trained in epochs."""
+        return self.kind not in ("linear", "zero_shot")
 
     @property
     def takes_tokens(self) -> bool:

@@ -9,6 +9,7 @@ from mmkeras.config import (
     Config,
     FusionConfig,
     ImageConfig,
+    TableConfig,
     TabularConfig,
     TextConfig,
     TrainConfig,
@@ -17,7 +18,7 @@ from mmkeras.config import (
 
 DEMO = "small-concat"  # default preset for the demo data set
 # Presets whose weights are fetched from hubs, unless flags give local folders.
-PRETRAINED = ("pretrained-small", "pretrained")
+PRETRAINED = ("pretrained-small", "pretrained", "zero-shot")
 
 
 def resnet50_concat() -> Config:
@@ -141,6 +142,16 @@ def pretrained() -> Config:
     )
 
 
+def zero_shot() -> Config:
+    """Returns CLIP, which compares images with class names; nothing is trained."""
+    return Config(
+        preset="zero-shot",
+        table=TableConfig(modalities="image"),
+        image=ImageConfig(encoder="kerashub", weights="clip_vit_base_patch32"),
+        fusion=FusionConfig(kind="zero_shot"),
+    )
+
+
 def _fused(build: Callable[..., Config], preset: str, **fusion) -> Callable[[], Config]:
     return lambda: build(preset, FusionConfig(**fusion))
 
@@ -151,6 +162,7 @@ PRESETS: dict[str, Callable[[], Config]] = {
     "linear": linear,
     "pretrained-small": pretrained_small,
     "pretrained": pretrained,
+    "zero-shot": zero_shot,
     # Terms for each modality, each pair and all three.
     "interaction": _fused(_small, "interaction", kind="interaction"),
     "cnn-lstm": cnn_lstm,

@@ -19,11 +19,16 @@ from mmkeras.data.input_pipeline import (
     no_autograph,
     read_rows,
 )
+from mmkeras.errors import UserError, format_names
 from mmkeras.files import atomic_path
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.column import Column, Counts, Moments, Quantiles
 from mmkeras.modalities.columns import build_branches, build_columns
-from mmkeras.modalities.preprocessing_state import REGRESSION, PreprocessingState
+from mmkeras.modalities.preprocessing_state import (
+    MULTILABEL,
+    REGRESSION,
+    PreprocessingState,
+)
 from mmkeras.schema import LABEL_SEPARATOR, TRAIN
 
 _BATCH_ROWS, _READ_ROWS = 256, 64  # the second has all frames of its audio
@@ -43,7 +48,7 @@ def fit_preprocessing(dataset: Dataset, config: Config) -> PreprocessingState:
     config = with_columns(config, dataset)
     columns = build_columns(config)
     settings = [FORMAT, [(c.name, c.fit_key()) for c in columns], dataset.fingerprint]
-    settings.append(config.task)
+    settings += [config.task, *([config.classes] if config.classes else [])]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     path = dataset.folder / f"analysis-{key}.json"
     if not path.exists():
@@ -77,6 +82,15 @@ def _find_classes(dataset, config) -> tuple[str, tuple[str, ...], Counter]:
     labels = [list(filter(None, s.split(LABEL_SEPARATOR))) for s in label_sets]
     columns = config.table.label_names
     task, classes = preprocessing_state.find_classes(labels, config.task, columns)
+    if names := config.class_names:
+        if unknown := sorted(set(classes) - set(names)):
+            raise UserError(
+                f"The table has labels that are not in classes='{config.classes}': "
+                f"{format_names(unknown)}. Add them, or leave --classes out."
+            )
+        if task != MULTILABEL:
+            sets, classes = [[name] for name in names], names
+            task, _ = preprocessing_state.find_classes(sets, config.task)
     return task, classes, dataset.class_rows(TRAIN)
 
 

@@ -34,12 +34,16 @@ def calibration(trained_model: TrainedModel) -> dict[str, float]:
 def predict_constant(trained_model: TrainedModel, rows: int) -> tuple[str, np.ndarray]:
     """Returns the name and the predictions of the baseline that knows no row.
 
-    It predicts the frequencies of the classes, or the mean, of the training rows.
+    It predicts the frequencies of the classes, or the mean, of the training rows; and
+    the classes alike if there are none.
     """
     state = trained_model.state
     if state.task == REGRESSION:
         return "mean", np.full((rows, 1), state.label_scale.mean)
-    frequencies = np.array([state.class_rows]) / state.rows
+    if state.rows:
+        frequencies = np.array([state.class_rows]) / state.rows
+    else:  # of a model without training rows
+        frequencies = np.full((1, len(state.classes)), 1 / len(state.classes))
     return "majority", baselines.predict_majority(frequencies, rows, state.task)
 
 

@@ -100,7 +100,7 @@ def _build_column(name: str, entry: dict[str, Any], config: Config) -> Column:
             section, of_type = Vector.type, config.vector
             values.pop("encoder", None)
     settings = override(of_type, section, values)
-    if config.fusion.kind == "linear":  # checks that the encoder has no weights
+    if not config.fusion.has_epochs:  # checks that the encoder fits
         replace(config, **{section: settings})
     if is_vector:
         column = Vector(name, settings, entry.get(WIDTH, 0), kind.type)

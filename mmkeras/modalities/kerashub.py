@@ -73,6 +73,21 @@ def load_image_converter(setting: str, preset: str) -> keras.layers.Layer | None
         raise
 
 
+def load_preprocessor(
+    setting: str, preset: str, kind: str, tokens: int
+) -> keras.layers.Layer:
+    """Loads the preprocessing of a preset, of the class that `kind` names.
+
+    `tokens` is the length of its texts where the preset does not have it.
+    """
+    models = keras_hub().models
+    if getattr(models, kind).backbone_cls:
+        return _from_preset(getattr(models, kind), setting, preset)
+    # KerasHub 0.21 cannot load that of CLIP.
+    tokenizer = _from_preset(models.Tokenizer, setting, preset)
+    return getattr(models, kind)(tokenizer, sequence_length=tokens)
+
+
 def _from_preset(kind, setting, preset, **settings):
     folder = find_preset(setting, preset)
     try:

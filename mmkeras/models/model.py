@@ -139,8 +139,9 @@ def _encode_branch(branch, x, config, state, encoder=None):
     tokens = config.fusion.takes_tokens
     if encoder is None:
         x = branch.build_encoder(x, state.columns, tokens)
-        is_linear = config.fusion.kind == "linear"  # which standardizes all vectors
-        if branch.is_frozen and not tokens and not is_linear:
+        # Linear fusion standardizes all vectors itself.
+        is_raw = config.fusion.kind in ("linear", "zero_shot")
+        if branch.is_frozen and not tokens and not is_raw:
             x = _encode_frozen(x, branch.key, config.vector)
     else:
         encode = partial(apply_encoder, encoder, branch.name, tokens=tokens)

@@ -27,13 +27,15 @@ def metric_lines(metrics: dict[str, Any]) -> list[str]:
 
 def run_summary(folder: Path) -> str:
     """Returns the last lines of a run: metrics, paths and the next commands."""
-    metrics, manifest = (read_json(folder, n) for n in (METRICS_FILE, MANIFEST_FILE))
+    manifest, metrics = read_json(folder, MANIFEST_FILE), {}
+    if (folder / METRICS_FILE).exists():  # not without rows
+        metrics = read_json(folder, METRICS_FILE)
     base_path = (folder / EXPORT_DIR).resolve()
     version = latest_version(base_path)
     lines = [
-        *metric_lines(metrics),
+        *(metric_lines(metrics) if metrics else ()),
         metrics.get("verdict", ""),
-        f"Report:  {folder / REPORT_FILE}",
+        f"Report:  {folder / REPORT_FILE}" if metrics else "",
         f"Export:  {version}" if version else "",
         f"Serve:   {serve_command(base_path, manifest)}",
         f"Predict: python -m mmkeras.predict --model {shlex.quote(str(folder))} "

@@ -9,6 +9,7 @@ import keras
 
 from mmkeras.config import Config, to_dict
 from mmkeras.config.schedule import describe_schedule, with_schedule
+from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.console import say
 from mmkeras.data import demo_dataset
 from mmkeras.data.columns import describe_roles, find_columns
@@ -27,6 +28,7 @@ from mmkeras.modalities.pretrained import fetch_pretrained
 from mmkeras.schema import ANALYSIS_FILE, REJECTED_FILE, TRAIN, WARNINGS_FILE
 from mmkeras.training import run_folder
 from mmkeras.training.distributed import strategy
+from mmkeras.training.zero_shot import check_pairs
 
 _PRINTED_ROWS = 20
 
@@ -72,6 +74,8 @@ def prepare_run(folder: Path, config: Config, table: Any) -> RunData:
     if source.note:
         say(f"Table: {source.note}.")
     fetch_pretrained(resolved)
+    if config.fusion.kind == ZERO_SHOT:
+        check_pairs(resolved)
     dataset = ingest(rows, resolved, has_columns=True)
     state = fit_preprocessing(dataset, config)
     data = run_folder.data_name(table)
@@ -121,7 +125,7 @@ def write_run_header(
         rows=dataset.rows,
     )
     _print_data(dataset, state)
-    if config.fusion.kind != "linear":
+    if config.fusion.has_epochs:
         say(describe_schedule(config, rows, devices))
     return RunData(dataset=dataset, preprocessor=Preprocessor(config, state))
 
@@ -142,6 +146,11 @@ def _check_settings(config, state):
         raise UserError(
             "train.oversample=True is not possible where rows have several labels; set "
             "it false, and train.class_weights=balanced."
+        )
+    if config.fusion.kind == ZERO_SHOT and state.task == MULTILABEL:
+        raise UserError(
+            "Zero-shot classification chooses one class per row, and the table has "
+            "rows with several labels or none. Give it one label per row."
         )
     types = branch_types(build_branches(build_columns(config), config))
     for name in config.loss.unavailable(types):

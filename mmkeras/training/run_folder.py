@@ -14,12 +14,14 @@ import yaml
 
 from mmkeras.config import Config, to_dict
 from mmkeras.config.validation import AUTO
+from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras, read_manifest
 from mmkeras.files import exclusive_lock, is_remote, unused_path, write_text
 from mmkeras.schema import CHECKPOINTS_DIR, CONFIG_FILE, MANIFEST_FILE
 
+NO_ROWS = "class names"
 DEMO_DATA = "the embedded data set"  # in the manifests of all versions
 MARKER_FILE = ".lock"  # marks a run folder; version 0.1 used it as the lock as well
 # Settings whose "auto" fits any value of a started run.
@@ -106,9 +108,9 @@ def check_encoders(folder: Path, config: Config, names: Sequence[str]) -> None:
             f"'{folder}' holds a run with the encoders {before} of a Python program, "
             f"and this one has {sorted(names)}. Give the same ones, or another folder."
         )
-    if names and config.fusion.kind == "linear":
+    if names and not config.fusion.has_epochs:
         raise UserError(
-            "fusion.kind=linear trains no encoder, and "
+            f"fusion.kind={config.fusion.kind} trains no encoder, and "
             f"{', '.join(names)} has its own. Unset one of the two."
         )
     if names and config.evaluate.trained_alone:
@@ -178,6 +180,11 @@ def write_config(folder: Path, config: Config) -> None:
     write_text(folder / CONFIG_FILE, text)
 
 
+def needs_no_rows(config: Config, table: Any) -> bool:
+    """Whether there is no table, and the demo data set is not in its place."""
+    return table is None and config.fusion.kind == ZERO_SHOT
+
+
 def data_name(table: Any) -> str:
     """Returns the name of the rows in the manifest: a path, or type and content."""
     if table is None:
@@ -208,7 +215,8 @@ def opened_run(folder: Path, config: Config, table: Any) -> Iterator[bool]:
             the table has changed since.
     """
     with locked_folder(folder):
-        check_unchanged(folder, config, data_name(table))
+        data = NO_ROWS if needs_no_rows(config, table) else data_name(table)
+        check_unchanged(folder, config, data)
         check_finished(folder, table)
         yield is_finished(folder)
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from mmkeras import schema
 from mmkeras.config import Config, to_dict
 from mmkeras.config.schedule import batch_rows
+from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.console import say
 from mmkeras.data.feature_cache import frozen_features
 from mmkeras.data.input_pipeline import (
@@ -50,6 +51,7 @@ from mmkeras.training.fit import fit
 from mmkeras.training.linear import fit_linear
 from mmkeras.training.prepare_run import RunData, prepare_run
 from mmkeras.training.process_state import restored_state, set_seeds
+from mmkeras.training.zero_shot import build_without_rows, set_class_vectors
 
 _GOLDEN_ROWS = 256  # upper limit; `golden_batches` picks the most complete ones
 _FILE_DELAY_S = 90  # a network disk can show a new file as late as this
@@ -76,9 +78,14 @@ def train(
     strategy()  # with several workers, before TensorFlow does anything else
     encoders = dict(encoders or {})
     run_folder.check_encoders(folder, config, list(encoders))
-    if callbacks and config.fusion.kind == "linear":
-        text = "fusion.kind=linear is fitted without epochs, so it takes no callbacks."
-        raise UserError(text)
+    if callbacks and not config.fusion.has_epochs:
+        raise UserError(
+            f"fusion.kind={config.fusion.kind} is fitted without epochs, so it takes "
+            "no callbacks."
+        )
+    if run_folder.needs_no_rows(config, table):
+        build_without_rows(folder, config)
+        return
     with translate_worker_errors():
         run_data = prepare_run(folder, config, table)
     run_manifest.write_manifest(folder, own_encoders=sorted(encoders))
@@ -92,7 +99,7 @@ def train_on(folder: Path, run_data: RunData) -> None:
     config = run_data.config
     with translate_worker_errors():
         trained_model, history = fit_model(folder, run_data)
-    if config.fusion.kind == "linear":  # it has no checkpoints
+    if not config.fusion.has_epochs:  # it has no checkpoints
         run_manifest.write_manifest(folder, fitted=True)
     base_path = folder / schema.EXPORT_DIR
     if latest_version(base_path) is None:
@@ -200,7 +207,7 @@ def fit_model(folder: Path, run_data: RunData) -> tuple[TrainedModel, list[dict]
         model.set_weights(weights)
     dataset, preprocessor = run_data.dataset, run_data.preprocessor
     val = Batches(dataset=dataset, preprocessor=preprocessor, split=schema.VAL)
-    if state.task != REGRESSION:
+    if state.task != REGRESSION and config.fusion.kind != ZERO_SHOT:
         calibrate(model, val, state.task)
     _save(model, folder)
     return TrainedModel(preprocessor=preprocessor, model=model), history
@@ -221,6 +228,9 @@ def _new_model(folder, run_data) -> keras.Model:
 
 
 def _fit(folder, run_data, model) -> list[dict]:
+    if run_data.config.fusion.kind == ZERO_SHOT:
+        set_class_vectors(model, run_data.config, run_data.state)
+        return []
     train, val = _batches(model, run_data)
     fit_feature_scales(model, train)
     if run_data.config.fusion.kind == "linear":
@@ -278,6 +288,8 @@ def _summary(run_data, trained_model, history) -> dict[str, str]:
     if config.fusion.kind == "linear":
         kind = "ridge" if trained_model.state.task == REGRESSION else "logistic"
         optimizer = f"{kind} regression of scikit-learn"
+    if config.fusion.kind == ZERO_SHOT:
+        optimizer = f"none; prompt '{config.prompt}'"
     return {
         "Preset": config.preset,
         "Seed": str(config.seed),

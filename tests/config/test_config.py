@@ -246,8 +246,8 @@ def test_a_regression_refuses_what_is_for_classes(changes, words):
 
 
 def test_a_regression_ignores_the_defaults_of_classes():
-    for preset in PRESETS.values():
-        dataclasses.replace(preset(), task="regression")
+    for name in PRESETS.keys() - {"zero-shot"}:  # which has classes only
+        dataclasses.replace(PRESETS[name](), task="regression")
 
 
 def test_classes_refuse_a_loss_of_regression():

@@ -95,3 +95,8 @@ def test_the_settings_of_a_column_are_kept_where_results_depend_on_them():
     text |= {"encoder": "lstm", "vocab_size": 9}
     fitted = transform_settings(columns(size_px=32, width=4)).columns
     assert fitted == {"title": text, "photo": image, "sound": sound}
+
+
+def test_a_pipeline_refuses_zero_shot_classification_as_it_trains_nothing():
+    with pytest.raises(UserError, match="python -m mmkeras.train --preset zero-shot"):
+        parsed("--preset", "zero-shot", "--classes", "cat,dog")

@@ -31,6 +31,14 @@ def test_the_summary_has_metrics_the_newest_export_and_the_next_commands(tmp_pat
     assert f"mmkeras.predict --model '{folder}' --data FILE.csv" in predict
 
 
+def test_a_run_without_rows_has_no_metrics_and_no_report(tmp_path):
+    run_manifest.write_manifest(tmp_path)
+    assert [line.split(":")[0] for line in run_summary(tmp_path).split("\n")] == [
+        "Serve",
+        "Predict",
+    ]
+
+
 @pytest.mark.parametrize(
     ("tensorflow", "image"),
     [("2.16.2", ":2.16.1"), ("2.21.0", ":2.21.0"), ("2.22.1", ":latest")],

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from mmkeras.config import FusionConfig
+from mmkeras.models.auxiliary_heads import UnitVector
 from mmkeras.models.fusion import token_fusion, vector_fusion
 from mmkeras.models.fusion.late import average_classifiers
 from mmkeras.models.fusion.missing_modality import (
@@ -38,9 +39,9 @@ def fuse(
 ) -> keras.KerasTensor:
     """Fuses the branches into one vector by `config.kind`.
 
-    A missing modality is replaced by a learned embedding (by zeros in late and linear
-    fusion), so its input cannot affect the result. Without `config.presence` nothing is
-    replaced.
+    A missing modality is replaced by a learned embedding (by zeros in late, linear and
+    zero_shot fusion), so its input cannot affect the result. Without `config.presence`
+    nothing is replaced, except in zero_shot.
 
     Args:
         branches: M vectors (B, D_m), widths may differ; with `config.takes_tokens` M
@@ -48,8 +49,8 @@ def fuse(
         present: (B, M), 1.0 where the branch has data, else 0.0.
 
     Returns:
-        (B, D); D is `config.units`, except for interaction, late and linear, which
-        have no dense layer between the branches and the classifier.
+        (B, D); D is `config.units`, except for interaction, late, linear and zero_shot,
+        which have no dense layer between the branches and the classifier.
 
     Example:
         text, image = keras.Input((256,)), keras.Input((64,))
@@ -60,6 +61,9 @@ def fuse(
             f"`present` must have one column per branch: {len(branches)} branches, "
             f"received present.shape={present.shape}."
         )
+    if config.kind == "zero_shot":
+        (vector,) = branches
+        return UnitVector(dtype="float32", name="fused")(vector, present)
     if config.presence:
         branches = _handle_missing(branches, present, config)
     else:
