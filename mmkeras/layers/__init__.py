@@ -43,6 +43,7 @@ _ELSEWHERE = {
     "WaveFeatures": "mmkeras.modalities.audio.waves",
     "WaveMask": "mmkeras.modalities.audio.waves",
     "WaveSavedModel": "mmkeras.modalities.audio.waves",
+    "WeightedMean": "mmkeras.models.ensemble",
     "ZeroMissing": "mmkeras.models.fusion.missing_modality",
 }
 __all__ = [
