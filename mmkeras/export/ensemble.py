@@ -109,8 +109,8 @@ def _check_same_rows(first, member):
     for name in ("branches", "task", "classes", "label_scale"):
         if (x := getattr(a, name)) != (y := getattr(b, name)):
             raise UserError(
-                f"The models of an ensemble need the same {name.replace('_', ' ')}, and "
-                f"these have {x} and {y}. Train them on one table."
+                f"The models of an ensemble need the same {name.replace('_', ' ')}, "
+                f"and these have {x} and {y}. Train them on one table."
             )
 
 

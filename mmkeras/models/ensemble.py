@@ -14,13 +14,12 @@ import numpy as np
 from keras import layers, ops
 
 from mmkeras.layers.temperature import Temperature
+from mmkeras.layers.weighted_mean import WeightedMean
 from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.models.auxiliary_heads import UnitVector
 from mmkeras.models.model import HEAD, TEMPERATURE, backbone_name, backbones
 from mmkeras.models.tasks import head_activation
 from mmkeras.schema import EMBEDDING, PRESENT, PROBABILITIES
-
-_SMALLEST = 1e-30  # a probability whose logarithm float32 has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,30 +140,3 @@ def _concatenate(vectors: Sequence[tuple[Any, float]], name: str):
     if len(parts) == 1:
         return parts[0]
     return layers.Concatenate(dtype="float32", name=f"{name}_joined")(parts)
-
-
-@keras.saving.register_keras_serializable(package="mmkeras")
-class WeightedMean(layers.Layer):
-    """Weighted mean of predictions, as what the activation gives it back from.
-
-    Shapes: (B, M, C) predictions of M models to (B, C): logits of the mean, or with the
-    activation linear the mean itself. The weights have the sum 1.
-    """
-
-    def __init__(self, shares: Sequence[float], activation: str, **kwargs):
-        super().__init__(**kwargs)
-        self.shares, self.activation = list(shares), activation
-
-    def call(self, predictions):
-        shares = ops.convert_to_tensor(self.shares, predictions.dtype)
-        mean = ops.sum(predictions * shares[:, None], axis=1)
-        if self.activation == "linear":
-            return mean
-        logits = ops.log(ops.maximum(mean, _SMALLEST))
-        if self.activation == "softmax":
-            return logits
-        return logits - ops.log(ops.maximum(1 - mean, _SMALLEST))
-
-    def get_config(self):
-        settings = {"shares": self.shares, "activation": self.activation}
-        return {**super().get_config(), **settings}
