@@ -21,14 +21,14 @@ class WeightedMean(layers.Layer):
         self.shares, self.activation = list(shares), activation
 
     def call(self, predictions):
-        shares = ops.convert_to_tensor(self.shares, predictions.dtype)
-        mean = ops.sum(predictions * shares[:, None], axis=1)
-        if self.activation == "linear":
-            return mean
-        logits = ops.log(ops.maximum(mean, _SMALLEST))
-        if self.activation == "softmax":
-            return logits
-        return logits - ops.log(ops.maximum(1 - mean, _SMALLEST))
+        each = ops.cast(predictions, "float32")  # float16 has not the smallest
+        shares = ops.convert_to_tensor(self.shares, "float32")
+        x = ops.sum(each * shares[:, None], axis=1)
+        if self.activation != "linear":
+            rest = ops.maximum(1 - x, _SMALLEST)
+            x = ops.log(ops.maximum(x, _SMALLEST))
+            x = x - ops.log(rest) if self.activation == "sigmoid" else x
+        return ops.cast(x, self.compute_dtype)
 
     def get_config(self):
         settings = {"shares": self.shares, "activation": self.activation}
