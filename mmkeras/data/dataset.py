@@ -46,9 +46,9 @@ class Dataset:
         suspicious: Usable rows that a warning is about, and the reason.
         content: Hash of the rows' content, independent of paths and times.
         task: Task that the labels were read for; earlier versions did not write it.
-        masks: Of a fold, split -> (N,) bool, which of the train and val rows of the
-            shards it has.
-        parent: Of a fold, the data set that it is of.
+        masks: Split -> (N,) bool, in a fold: which of the train and val rows of the
+            shards the split has.
+        parent: Data set of a fold, with the splits of the table; None if this is it.
     """
 
     folder: str | Path
