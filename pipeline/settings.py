@@ -207,6 +207,11 @@ class PipelineConfig(Config):
                 "fusion.kind=zero_shot trains nothing, so that there is nothing for a "
                 "pipeline to do: use python -m mmkeras.train --preset zero-shot."
             )
+        if self.ensemble.is_active:
+            raise UserError(
+                "ensemble.presets and ensemble.folds train several models, and a "
+                "pipeline trains one. Leave them out, or use python -m mmkeras.train."
+            )
         if self.tune.trials and self.fusion.kind == "linear":
             raise UserError(
                 f"tune.trials={self.tune.trials} searches settings that "
