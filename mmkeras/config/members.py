@@ -7,6 +7,7 @@ from typing import Any
 from mmkeras.config.config import Config
 from mmkeras.config.presets import PRESETS
 from mmkeras.config.table import split_names
+from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.errors import UserError, did_you_mean
 
 # What all members have in common, whatever their presets are.
@@ -58,10 +59,13 @@ def _check_names(names, config):
         if name not in PRESETS:
             hint = did_you_mean(name, list(PRESETS))
             raise UserError(f"ensemble.presets: there is no preset '{name}'.{hint}")
-        if PRESETS[name]().ensemble.is_active:
+        kind = "an ensemble itself" if PRESETS[name]().ensemble.is_active else ""
+        if PRESETS[name]().fusion.kind == ZERO_SHOT:
+            kind = "never trained"
+        if kind:
             raise UserError(
-                f"ensemble.presets={config.ensemble.presets} has '{name}', which is an "
-                "ensemble itself. Leave it out."
+                f"ensemble.presets={config.ensemble.presets} has '{name}', which is "
+                f"{kind}. Leave it out."
             )
     if len(set(names)) < len(names):
         raise UserError(

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mmkeras.environment.model_hub import is_handle
 from mmkeras.modalities.file import Unreadable, find_file, read_file
 
 if TYPE_CHECKING:
@@ -203,6 +204,12 @@ class Column(ABC):
     def warn_unused(self, state: State) -> str:
         """Returns a warning if the state lets all rows look alike, else ""."""
         return ""
+
+    @property
+    def handle(self) -> str:
+        """Handle of the model of a hub that the encoder needs, or ""."""
+        weights = getattr(getattr(self, "settings", None), "weights", "")
+        return weights if is_handle(weights) else ""
 
     def fetch(self) -> None:
         """Fetches what the encoder needs, before the rows are read.

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from mmkeras.config import AudioConfig, Config, ImageConfig, TextConfig
-from mmkeras.config.presets import resnet50_concat, small_concat
+from mmkeras.config import AudioConfig, Config, ImageConfig, TextConfig, image
+from mmkeras.config.presets import pretrained_small, resnet50_concat, small_concat
 from mmkeras.errors import UserError
-from mmkeras.modalities import tf_hub
+from mmkeras.modalities import pretrained, tf_hub
 from mmkeras.modalities.image import applications, efficientnet_lite
 from mmkeras.modalities.image.applications import APPLICATIONS
 from mmkeras.modalities.pretrained import fetch_pretrained
@@ -76,3 +76,15 @@ def test_a_folder_without_a_preset_is_refused_before_the_rows_are_read(tmp_path)
     image = ImageConfig(encoder="kerashub", weights=str(tmp_path))
     with pytest.raises(UserError, match="is a folder without config.json"):
         fetch_pretrained(Config(image=image))
+
+
+def test_models_of_hubs_are_fetched_for_columns_of_the_table(monkeypatch):
+    names = []
+    monkeypatch.setattr(pretrained, "find_model", lambda *name: names.append(name))
+    monkeypatch.setattr(image, "find_spec", lambda name: None)
+    config = pretrained_small()
+    assert pretrained.has_handles(config) and not pretrained.has_handles(small_concat())
+    pretrained.fetch_handles(with_columns(config, title={"type": "text"}, x="numeric"))
+    assert names == [("text.weights", config.text.weights)]
+    pretrained.fetch_handles(with_columns(config, photo={"type": "image"}))
+    assert names[1:] == [("image.weights", "hf://timm/tf_efficientnet_lite0.in1k")]

@@ -112,6 +112,10 @@ class Image(FileColumn):
     def build_encoder(self, x, state, tokens):
         return x  # the backbone's output
 
+    @property
+    def handle(self) -> str:
+        return self.settings.lite0_handle or super().handle
+
     def fetch(self) -> None:
         self.import_encoder().fetch_image_weights(self.settings)
 

