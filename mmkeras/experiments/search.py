@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,23 @@ from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.errors import UserError, one_line
 from mmkeras.evaluation.ensemble_weights import mean_loss
 from mmkeras.evaluation.scores import score
+from mmkeras.experiments.search_folder import (
+    COMPLETE,
+    FAILED,
+    PRUNED,
+    STOPPED,
+    TRIALS_DIR,
+    TrialResult,
+)
 from mmkeras.experiments.search_space import SearchSpace
 from mmkeras.reports.score_text import score_text
-from mmkeras.schema import CHECKPOINTS_DIR, HISTORY_FILE, MODEL_FILE, TRAIN
-from mmkeras.training.prepare_run import RunData, write_run_header
+from mmkeras.schema import CHECKPOINTS_DIR, MODEL_FILE, TRAIN
+from mmkeras.training.prepare_run import write_run_header
 from mmkeras.training.run_folder import flatten
 from mmkeras.training.steps import fit_model
 from mmkeras.training.validation import predict_validation
 
-TRIALS_DIR, JOURNAL_FILE, PREDICTIONS_FILE = "trials", "trials.log", "validation.npy"
-COMPLETE, PRUNED, FAILED, STOPPED = "complete", "pruned", "failed", "stopped"
+JOURNAL_FILE, PREDICTIONS_FILE = "trials.log", "validation.npz"
 KEPT = 12  # complete trials whose models stay on disk: the best ones
 _STUDY, _RESULT = "mmkeras", "result"
 # A trial is pruned unless it is in the best third after a sixth of the epochs, which is
@@ -42,41 +49,6 @@ _STUDY, _RESULT = "mmkeras", "result"
 _RUNGS, _REDUCTION = 6, 3
 _RANDOM_TRIALS = 8  # before the sampler follows the results
 _MAX_REPEATED = 100  # choices in a row that were tried before: the space is small
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialResult:
-    """The result of a trial, as tune.json has it.
-
-    Attributes:
-        number: Name of its folder.
-        state: complete; pruned; failed, see `error`; or stopped, as the time was over.
-        preset: Preset of its settings.
-        settings: Settings that differ from the preset's, without those of the user.
-        loss: Log loss on the validation rows, in regression the squared error divided
-            by the variance of the labels; None unless complete.
-        score: Accuracy or R² on the validation rows; None unless complete.
-        epochs: Number of epochs that were trained.
-        digest: Hash of all settings.
-    """
-
-    number: int
-    preset: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    state: str = STOPPED
-    loss: float | None = None
-    score: float | None = None
-    epochs: int = 0
-    seconds: float = 0.0
-    error: str = ""
-    digest: str = ""
-
-    @property
-    def name(self) -> str:
-        """Preset and encoders, without numbers: "small-concat, fusion.kind=late"."""
-        words = {k: v for k, v in self.settings.items() if isinstance(v, str)}
-        kinds = {k: v for k, v in words.items() if k.endswith((".encoder", ".kind"))}
-        return ", ".join([self.preset, *(f"{k}={v}" for k, v in kinds.items())])
 
 
 class _OutOfTimeError(Exception):
@@ -109,6 +81,10 @@ class _Report(keras.callbacks.Callback):
 class Search:
     """The trials of a search in a folder, those of earlier processes too.
 
+    Attributes:
+        config: Settings of the first trial.
+        is_exhausted: Whether all that can be tried was tried.
+
     Example:
         search = Search(folder, space, dataset, "data.csv")
         search.run(minutes=10)
@@ -121,6 +97,7 @@ class Search:
         self.folder, self.space = folder, space
         self.dataset, self.data = dataset, data
         self.config = next(iter(space.candidates.values())).config  # of the first trial
+        self.is_exhausted = False
         epochs = with_schedule(self.config, dataset.rows[TRAIN]).epochs
         backend = JournalFileBackend(str(folder / JOURNAL_FILE))
         self._study = optuna.create_study(
@@ -151,8 +128,8 @@ class Search:
         """Time of all trials."""
         return sum(result.seconds for result in self._all_results())
 
-    def trial_folder(self, number: int) -> Path:
-        return self.folder / TRIALS_DIR / f"{number:03d}"
+    def trial_folder(self, result: TrialResult) -> Path:
+        return self.folder / TRIALS_DIR / result.folder_name
 
     def run(self, minutes: float, trials: int = 0) -> None:
         """Runs trials until time or number is over, or nothing else can be tried.
@@ -161,7 +138,7 @@ class Search:
         finished in any case; others end when the time is over.
         """
         repeated = 0
-        while repeated < _MAX_REPEATED:
+        while not self.is_exhausted:
             done = [r for r in self.results() if r.state != STOPPED]
             left_s = 60 * minutes - self.seconds if done else math.inf
             if left_s <= 0 or (trials and len(done) >= trials):
@@ -169,6 +146,7 @@ class Search:
             trial = self._ask(len(done), repeated)
             is_new = self._run(trial, done, time.monotonic() + left_s)
             repeated = 0 if is_new else repeated + 1
+            self.is_exhausted = repeated >= _MAX_REPEATED
 
     def _ask(self, number: int, repeated: int) -> optuna.Trial:
         """Returns the next trial: one that was not finished, a default, or a new one.
@@ -235,22 +213,17 @@ class Search:
         kept = [r.number for r in self.complete()[:KEPT]] + [0]
         for done in self.results():
             if done.number not in kept:
-                folder = self.trial_folder(done.number)
+                folder = self.trial_folder(done)
                 (folder / MODEL_FILE).unlink(missing_ok=True)
                 shutil.rmtree(folder / CHECKPOINTS_DIR, ignore_errors=True)
 
-    def prepare(self, number: int, config: Config) -> RunData:
-        """Fits the preprocessing of a trial; equal ones are fitted once."""
-        folder = self.trial_folder(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = fit_preprocessing(self.dataset, config)
-        return write_run_header(folder, config, self.dataset, state, self.data)
-
     def _train(self, result, config, report) -> TrialResult:
-        folder = self.trial_folder(result.number)
+        folder = self.trial_folder(result)
         shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted trial
+        folder.mkdir(parents=True)
         with output(verbose=False):
-            run_data = self.prepare(result.number, config)
+            state = fit_preprocessing(self.dataset, config)  # equal ones once
+            run_data = write_run_header(folder, config, self.dataset, state, self.data)
             run_data = replace(run_data, callbacks=(report,))
             trained_model, _ = fit_model(folder, run_data)
             targets, predictions = predict_validation(trained_model, self.dataset)
@@ -260,8 +233,8 @@ class Search:
             loss /= scale.deviation**2
         if not math.isfinite(loss):
             raise UserError("its predictions are no numbers")
-        (value,), _ = score(task, targets, [predictions], 0, 0)
-        np.save(folder / PREDICTIONS_FILE, predictions)
+        (value,), _ = score(task, targets, [predictions], 1, 0)
+        np.savez(folder / PREDICTIONS_FILE, targets=targets, predictions=predictions)
         return replace(result, state=COMPLETE, loss=loss, score=float(value))
 
 

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mmkeras.cli import build_config, find_preset
 from mmkeras.config import Config, to_dict
 from mmkeras.config.presets import DEMO, PRETRAINED, pretrained_small
-from mmkeras.data.dataset import Dataset, with_columns
 from mmkeras.environment.download import offline
 from mmkeras.environment.extras import check_extras
 from mmkeras.errors import UserError, one_line
@@ -17,6 +16,9 @@ from mmkeras.modalities.columns import build_branches, build_columns
 from mmkeras.modalities.pretrained import fetch_pretrained
 from mmkeras.modalities.types import TYPES
 from mmkeras.modalities.vector.column import Vector
+
+if TYPE_CHECKING:
+    from mmkeras.data.dataset import Dataset
 
 # Presets that are searched unless some are named. The others differ from these by the
 # fusion, which is searched, or were worse in docs/presets.md.
@@ -250,7 +252,7 @@ def build(preset: str, values: Mapping[str, Any], given: Mapping[str, Any]) -> C
 
 
 def find_space(
-    presets: Sequence[str], is_named: bool, given: Values, dataset: Dataset
+    presets: Sequence[str], is_named: bool, given: Values, dataset: "Dataset"
 ) -> tuple[SearchSpace, dict[str, str]]:
     """Returns the space of a table, and preset or encoder -> why it is left out.
 
@@ -281,7 +283,7 @@ def find_space(
     for name, encoder, preset in space.encoder_choices():
         values = ENCODERS[name][encoder]
         try:
-            _check_local(with_columns(build(preset, values, given), dataset))
+            _check_local(_candidate(build(preset, values, given), dataset).config)
             encoders.setdefault(name, {})[encoder] = values
         except UserError as error:
             reasons[f"{name} {encoder}"] = one_line(error)
@@ -289,6 +291,8 @@ def find_space(
 
 
 def _candidate(config, dataset) -> Candidate:
+    from mmkeras.data.dataset import with_columns  # imports TensorFlow
+
     config = with_columns(config, dataset)
     branches = build_branches(build_columns(config), config)
     return Candidate(config=config, branches=branches)
