@@ -117,7 +117,9 @@ def _read_args(parser, parsed, argv) -> SearchArgs:
     given = {name: x for name, x in given.items() if name not in _FLAGS}
     if preset and parsed.presets:
         raise UserError(f"--preset {preset} and --presets: give one of the two.")
-    presets = preset_names(preset or parsed.presets) if preset or parsed.presets else ()
+    presets = preset_names(parsed.presets) if parsed.presets else ()
+    if preset:
+        presets = (find_preset(preset).preset,)
     if given.get("evaluate.trained_alone"):
         raise UserError(
             "evaluate.trained_alone=true trains a model per modality, which a search "

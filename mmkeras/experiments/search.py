@@ -48,7 +48,7 @@ _STUDY, _RESULT = "mmkeras", "result"
 # after the warm-up, and again after half of them.
 _RUNGS, _REDUCTION = 6, 3
 _RANDOM_TRIALS = 8  # before the sampler follows the results
-_MAX_REPEATED = 100  # choices in a row that were tried before: the space is small
+_MAX_REPEATED = 50  # choices in a row that were tried before: the space is small
 
 
 class _OutOfTimeError(Exception):

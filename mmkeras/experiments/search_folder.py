@@ -145,13 +145,15 @@ def search_summary(folder: Path) -> str:
     )
     header = ("trial", "settings", "validation loss", name, "epochs", "s", "weight")
     rows = [_cells(trial, result["weights"]) for trial in complete[:_BEST]]
-    rows.append(["ensemble", "", *map(format_share, result["validation"]), "", "", ""])
+    validation = result["validation"]
+    numbers = f"{validation['loss']:.3f}", format_share(validation["score"])
+    rows.append(["ensemble", "", *numbers, "", "", ""])
     states = ", ".join(f"{n} {state}" for state, n in counts.items())
     return "\n".join(
         [
             markdown_table(header, rows),
             f"{len(trials)} trials: {states}. All settings: {folder / TUNE_FILE}",
-            test_sentence(result),
+            compare_with_first(result),
         ]
     )
 
@@ -169,14 +171,13 @@ def _short(value) -> str:
     return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
-def test_sentence(result: dict[str, Any]) -> str:
-    """Returns the comparison with the first trial on the test rows, in a sentence."""
+def compare_with_first(result: Mapping[str, Any]) -> str:
+    """Returns the scores on the test rows of the ensemble and of the first trial."""
     text, test = score_text(result["task"]), result["test"]
     ensemble, first = (text.value(test[x]["value"]) for x in ("ensemble", "first"))
     gain = test["difference"]["value"]
-    words = "above" if gain > 0 else "below"
-    difference = f"{text.difference(abs(gain))} {words}" if gain else "as good as"
+    words = f"{text.difference(abs(gain))} {'above' if gain > 0 else 'below'}"
     return (
-        f"Test rows: {text.name} {ensemble}, {difference} the default settings "
-        f"({first}; {text.interval(test['difference'])})."
+        f"Test rows: {text.name} {ensemble}, {words if gain else 'the same as'} the "
+        f"default settings ({first}; {text.interval(test['difference'])})."
     )

@@ -18,7 +18,7 @@ from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras, read_manifest
 from mmkeras.files import exclusive_lock, is_remote, unused_path, write_text
-from mmkeras.schema import CHECKPOINTS_DIR, CONFIG_FILE, MANIFEST_FILE
+from mmkeras.schema import CHECKPOINTS_DIR, CONFIG_FILE, MANIFEST_FILE, TUNE_FILE
 
 DEMO_DATA = "the embedded data set"  # in the manifests of all versions
 MARKER_FILE = ".lock"  # marks a run folder; version 0.1 used it as the lock as well
@@ -208,6 +208,11 @@ def opened_run(folder: Path, config: Config, table: Any) -> Iterator[bool]:
             the table has changed since.
     """
     with locked_folder(folder):
+        if (folder / TUNE_FILE).exists():
+            raise UserError(
+                f"'{folder}' holds a search. Give another --output, or go on with it "
+                "by python -m mmkeras.tune."
+            )
         check_unchanged(folder, config, data_name(table))
         check_finished(folder, table)
         yield is_finished(folder)
