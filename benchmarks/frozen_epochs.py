@@ -49,7 +49,7 @@ def main() -> None:
         rows = (plain.dataset, plain.preprocessor, "image", "train")
         path = cached_features(encoder, *rows)
         vectors_s = time.perf_counter() - start
-        cached = replace(plain, features={"image": Features(path, (2048,))})
+        cached = replace(plain, features={"image": Features((path,), (2048,))})
         head = model.get_layer(HEAD)
         head = keras.Model(head.input, head.output[PROBABILITIES])
         cached_s = epoch_seconds(head, cached, EPOCHS)

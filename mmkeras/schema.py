@@ -47,11 +47,13 @@ MANIFEST_FILE = "manifest.json"
 REJECTED_FILE, WARNINGS_FILE = "rejected.csv", "warnings.csv"
 HISTORY_FILE = "history.json"
 FOLDS_FILE, TUNE_FILE = "folds.json", "tune.json"
+ENSEMBLE_FILE = "ensemble.json"
 EXPLANATIONS_FILE, EXPLANATIONS_PAGE = "explanations.json", "explain.html"
 LABELS_FILE = "labels.txt"
 INGESTED_FILE = "ingested.json"  # in a folder of TFRecord shards
 LOGS_DIR, CHECKPOINTS_DIR, EXPORT_DIR = "logs", "checkpoints", "export"
 ALONE_DIR = "alone"  # models trained on one branch each
+MEMBERS_DIR = "members"  # of an ensemble
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,7 @@ from mmkeras.cli import (
     settings,
 )
 from mmkeras.config import TableConfig
+from mmkeras.config.members import member_configs
 from mmkeras.environment.extras import check_extras
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
@@ -32,7 +34,7 @@ from mmkeras.training.cluster import read_cluster
 def _build_parser(argv) -> Parser:
     parser = Parser(
         prog="python -m mmkeras.train",
-        usage="%(prog)s [--data FILE.csv] [--output DIR] [--folds K] "
+        usage="%(prog)s [--data FILE.csv] [--output DIR] [--folds K [--ensemble]] "
         "[--preset NAME] [--config FILE.yaml] [--SETTING VALUE ...]",
         description="Train a multimodal classifier and export it for TF Serving. On "
         "several GPUs it trains on all. On several machines, start it on each with "
@@ -49,7 +51,9 @@ def _build_parser(argv) -> Parser:
         type=int,
         default=0,
         metavar="K",
-        help="Cross-validate: train K models, each tested on another fold.",
+        help="Cross-validate: train K models, each tested on another fold. With "
+        "--ensemble: train K models, each validated on another fold of the train and "
+        "val rows, and export their mean.",
     )
     add_settings(parser, choose_preset(argv, has_demo=True))
     return parser
@@ -57,13 +61,17 @@ def _build_parser(argv) -> Parser:
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and trains; returns the exit code."""
+    bare = _find_bare(argv, "--ensemble")
     parser = _build_parser(argv)
-    parsed = parser.parse_args(argv)
+    parsed = parser.parse_args([word for i, word in enumerate(argv) if i not in bare])
     config = settings(parser, parsed)
+    if bare:
+        config, parsed.folds = _with_folds(config, parsed.folds), 0
     table = None  # the demo data set
     if parsed.data is not None:
         table = check_table(parsed.data)
-    check_extras(config)
+    for member in member_configs(config).values():
+        check_extras(member)
     cluster = read_cluster()
     _check_cluster(cluster, config, parsed.output)
     folder = Path(parsed.output or run_folder.new_folder(config.preset))
@@ -80,12 +88,33 @@ def main(argv: Sequence[str]) -> int:
         return _train(folder, config, table, argv)
 
 
+def _find_bare(argv, flag) -> list[int]:
+    """Returns where a flag has no value; with one, it is a file of settings."""
+    pairs = enumerate(zip(argv, [*argv[1:], "--"], strict=False))
+    return [i for i, (word, x) in pairs if word == flag and x.startswith("--")]
+
+
+def _with_folds(config, folds):
+    """Returns the settings of --folds K --ensemble."""
+    if not folds:
+        raise UserError(
+            "--ensemble needs --folds K, the number of models. For several presets, "
+            "give --ensemble.presets A,B."
+        )
+    return replace(config, ensemble=replace(config.ensemble, folds=folds))
+
+
 def _check_cluster(cluster, config, output) -> None:
     """Refuses settings that several workers cannot share."""
     if cluster.workers > 1 and not output:
         raise UserError(
             f"TF_CONFIG names {cluster.workers} workers, which need one --output: a "
             "run folder that all can read."
+        )
+    if cluster.workers > 1 and config.ensemble.is_active:
+        raise UserError(
+            "An ensemble (ensemble.presets, ensemble.folds) trains in one process, and "
+            f"TF_CONFIG names {cluster.workers} workers. Unset one of the two."
         )
     alone, linear = config.evaluate.trained_alone, config.fusion.kind == "linear"
     if cluster.workers > 1 and (alone or linear):
@@ -100,9 +129,9 @@ def _train(folder, config, table, argv) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         import_tensorflow()
-        from mmkeras.training.steps import train
+        from mmkeras.training.ensemble import train_run
 
-        train(folder, config, table)
+        train_run(folder, config, table)
     except KeyboardInterrupt:
         words = [*drop_flags(argv, "--output"), "--output", str(folder)]
         path = folder / MODEL_FILE

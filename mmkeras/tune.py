@@ -120,6 +120,16 @@ def _read_args(parser, parsed, argv) -> SearchArgs:
     presets = preset_names(parsed.presets) if parsed.presets else ()
     if preset:
         presets = (find_preset(preset).preset,)
+    if name := next((n for n in given if n.startswith("ensemble.")), ""):
+        raise UserError(
+            f"{name}={given[name]} is for mmkeras.train; a search chooses the models "
+            "of its ensemble. Leave it out."
+        )
+    if name := next((n for n in presets if find_preset(n).ensemble.is_active), ""):
+        raise UserError(
+            f"The preset '{name}' is an ensemble, and a search makes its own. Leave it "
+            "out."
+        )
     if given.get("evaluate.trained_alone"):
         raise UserError(
             "evaluate.trained_alone=true trains a model per modality, which a search "

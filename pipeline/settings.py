@@ -201,6 +201,11 @@ class PipelineConfig(Config):
             allowed = f"{default}, its default, with task={self.task}"
             value = getattr(self.gate, name)
             check(value == default, f"gate.{name}", value, allowed)
+        if self.ensemble.is_active:
+            raise UserError(
+                "ensemble.presets and ensemble.folds train several models, and a "
+                "pipeline trains one. Leave them out, or use python -m mmkeras.train."
+            )
         if self.tune.trials and self.fusion.kind == "linear":
             raise UserError(
                 f"tune.trials={self.tune.trials} searches settings that "

@@ -2,6 +2,7 @@
 
 from mmkeras.config.audio import AudioConfig
 from mmkeras.config.config import Config, from_dict, to_dict
+from mmkeras.config.ensemble import EnsembleConfig
 from mmkeras.config.evaluate import EvaluateConfig, ExportConfig
 from mmkeras.config.fusion import FusionConfig
 from mmkeras.config.image import ImageConfig
@@ -17,6 +18,7 @@ __all__ = [
     "AudioConfig",
     "AugmentConfig",
     "Config",
+    "EnsembleConfig",
     "EvaluateConfig",
     "ExportConfig",
     "FusionConfig",

@@ -5,6 +5,7 @@ from operator import attrgetter
 from typing import Any, Literal, get_type_hints
 
 from mmkeras.config.audio import AudioConfig
+from mmkeras.config.ensemble import EnsembleConfig
 from mmkeras.config.evaluate import EvaluateConfig, ExportConfig
 from mmkeras.config.fusion import FusionConfig
 from mmkeras.config.image import ImageConfig
@@ -52,6 +53,7 @@ class Config:
         loss: Loss of the prediction, and auxiliary losses.
         augment: Augmentation.
         train: Optimisation.
+        ensemble: Several models in the place of one.
         evaluate: Metrics and report.
         export: Served model.
     """
@@ -72,6 +74,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
 
@@ -88,6 +91,11 @@ class Config:
                 f"train.fine_tune_epochs={self.train.fine_tune_epochs} unfreezes "
                 "frozen encoders, and there is none: set it to 0, or give pretrained "
                 "weights, which are frozen first (text.weights, image.weights)."
+            )
+        if self.ensemble.is_active and self.evaluate.trained_alone:
+            raise UserError(
+                "evaluate.trained_alone=true compares one model with its parts, and an "
+                "ensemble has several. Unset one of the two."
             )
         if self.fusion.kind == "linear":
             self._check_linear()

@@ -28,6 +28,7 @@ _SHORT = {"on_bad_row": ("on-bad-row",), "table.label": ("label",)}
 _SYNONYMS = {"target": "label", "class": "label", "y": "label", "img": "image"}
 # Settings that are names with commas between, or a list of names.
 _LISTS = {f"table.{name}" for name in (*TYPES, "ignore", "label", "modalities")}
+_LISTS.add("ensemble.presets")
 # Settings of the table that name columns.
 _COLUMNS = {*TYPES, "label", "id_column", "split_column", "group_column"}
 # Earlier name of a setting -> its present one.

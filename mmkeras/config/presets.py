@@ -7,6 +7,7 @@ from mmkeras.config import (
     AudioConfig,
     AugmentConfig,
     Config,
+    EnsembleConfig,
     FusionConfig,
     ImageConfig,
     TabularConfig,
@@ -17,7 +18,7 @@ from mmkeras.config import (
 
 DEMO = "small-concat"  # default preset for the demo data set
 # Presets whose weights are fetched from hubs, unless flags give local folders.
-PRETRAINED = ("pretrained-small", "pretrained")
+PRETRAINED = ("pretrained-small", "pretrained", "best")
 
 
 def resnet50_concat() -> Config:
@@ -141,6 +142,13 @@ def pretrained() -> Config:
     )
 
 
+def best() -> Config:
+    """Returns an ensemble of `pretrained-small` and models without its encoders."""
+    members = "pretrained-small,interaction,low-rank,gated,linear"
+    ensemble = EnsembleConfig(presets=members)
+    return replace(pretrained_small(), preset="best", ensemble=ensemble)
+
+
 def _fused(build: Callable[..., Config], preset: str, **fusion) -> Callable[[], Config]:
     return lambda: build(preset, FusionConfig(**fusion))
 
@@ -151,6 +159,7 @@ PRESETS: dict[str, Callable[[], Config]] = {
     "linear": linear,
     "pretrained-small": pretrained_small,
     "pretrained": pretrained,
+    "best": best,
     # Terms for each modality, each pair and all three.
     "interaction": _fused(_small, "interaction", kind="interaction"),
     "cnn-lstm": cnn_lstm,

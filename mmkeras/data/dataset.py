@@ -2,10 +2,12 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mmkeras.config import Config
 from mmkeras.config.validation import AUTO
@@ -23,7 +25,7 @@ from mmkeras.files import csv_text, join_path, read_json
 from mmkeras.modalities.columns import column_entry, recognised_entry
 from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.names import clean_name
-from mmkeras.schema import INGESTED_FILE, LABEL_SEPARATOR, SPLITS, TRAIN
+from mmkeras.schema import INGESTED_FILE, LABEL_SEPARATOR, SPLITS, TRAIN, VAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,9 @@ class Dataset:
         suspicious: Usable rows that a warning is about, and the reason.
         content: Hash of the rows' content, independent of paths and times.
         task: Task that the labels were read for; earlier versions did not write it.
+        masks: Of a fold, split -> (N,) bool, which of the train and val rows of the
+            shards it has.
+        parent: Of a fold, the data set that it is of.
     """
 
     folder: str | Path
@@ -61,9 +66,21 @@ class Dataset:
     content: str
     split_fingerprint: str
     task: str = AUTO
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    parent: "Dataset | None" = None
+
+    def sources(self, split: str) -> tuple[str, ...]:
+        """Returns the splits of the shards that have the rows: two in a fold."""
+        return (TRAIN, VAL) if split in self.masks else (split,)
+
+    def stored_rows(self, split: str) -> int:
+        """Returns the number of rows in `files`."""
+        rows = (self.parent or self).rows
+        return sum(rows[source] for source in self.sources(split))
 
     def files(self, split: str) -> list[str]:
-        return [join_path(self.folder, name) for name in self.shards[split]]
+        names = [x for source in self.sources(split) for x in self.shards[source]]
+        return [join_path(self.folder, name) for name in names]
 
     def class_rows(self, split: str) -> Counter:
         """Returns the rows per class; a row with several labels counts for each."""

@@ -43,10 +43,14 @@ def frozen_features(
     computed, or with `compute=False` left out.
     """
     find, result = cached_features if compute else _path, {}
+    stored = dataset.parent or dataset
     for name, encoder in frozen_encoders(encoders, preprocessor).items():
-        path = find(encoder, dataset, preprocessor, name, split)
-        if path.exists():
-            result[name] = Features(path, encoder.output_shape[1:])
+        paths = tuple(
+            find(encoder, stored, preprocessor, name, source)
+            for source in dataset.sources(split)
+        )
+        if all(path.exists() for path in paths):
+            result[name] = Features(paths, encoder.output_shape[1:])
     return result
 
 

@@ -74,12 +74,12 @@ def class_weights(rows: Sequence[int], config: TrainConfig) -> tuple[float, ...]
 
 
 class Features(NamedTuple):
-    """File of a frozen encoder's outputs, in the order of the shards.
+    """Files of a frozen encoder's outputs, in the order of the shards.
 
     `shape` is that of the output for a row: a vector, or tokens.
     """
 
-    path: Path
+    paths: tuple[Path, ...]
     shape: tuple[int, ...]
 
 
@@ -219,14 +219,21 @@ class Batches:
         files, preprocessor = self.dataset.files(self.split), self.preprocessor
         columns = (c for b in preprocessor.branches.values() for c in b.columns)
         rows = read_rows(files, columns)
-        if not self.features:
+        if self.features:
+            features = {
+                name: tf.data.FixedLengthRecordDataset(
+                    list(map(str, paths)), 4 * math.prod(shape)
+                )
+                for name, (paths, shape) in self.features.items()
+            }
+            rows = tf.data.Dataset.zip((rows, features))
+            rows = rows.map(no_autograph(lambda r, f: {**r, _FEATURES: f}))
+        mask = self.dataset.masks.get(self.split)
+        if mask is None:
             return rows
-        features = {
-            name: tf.data.FixedLengthRecordDataset(str(path), 4 * math.prod(shape))
-            for name, (path, shape) in self.features.items()
-        }
-        rows = tf.data.Dataset.zip((rows, features))
-        return rows.map(no_autograph(lambda r, f: {**r, _FEATURES: f}))
+        pairs = tf.data.Dataset.zip((rows, tf.data.Dataset.from_tensor_slices(mask)))
+        pairs = pairs.filter(no_autograph(lambda row, is_chosen: is_chosen))
+        return pairs.map(no_autograph(lambda row, is_chosen: row))
 
     def _decode_rows(self, rows) -> tf.data.Dataset:
         return rows.map(no_autograph(self._decode_row), AUTOTUNE)
@@ -235,7 +242,7 @@ class Batches:
         """Estimates the size of a decoded row."""
         files = self.dataset.files(self.split)
         size = sum(tf.io.gfile.stat(file).length for file in files)
-        size //= max(self.rows, 1)
+        size //= max(self.dataset.stored_rows(self.split), 1)
         graphs = self.preprocessor.graphs.items()
         decoded = [g.decoded_bytes(size) for n, g in graphs if n not in self.features]
         features = [4 * math.prod(shape) for _, shape in self.features.values()]

@@ -56,9 +56,9 @@ from mmkeras.schema import (
     STATUS,
     TEST,
 )
+from mmkeras.training.ensemble import train_run
 from mmkeras.training.process_state import errors_only, restored_state
 from mmkeras.training.run_folder import check_encoders, data_name, opened_run
-from mmkeras.training.steps import train
 
 
 class Estimator(ConfiguredEstimator):
@@ -122,7 +122,7 @@ class Estimator(ConfiguredEstimator):
                 if is_finished:
                     check_encoders(folder, config, list(self.encoders or {}))
                 else:
-                    train(folder, config, table, callbacks, self.encoders)
+                    train_run(folder, config, table, callbacks, self.encoders)
                     fitted = {} if table is rows else {"train_table": data_name(rows)}
                     write_manifest(folder, labels=asdict(form), **fitted)
             say(run_summary(folder))

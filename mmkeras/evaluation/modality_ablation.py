@@ -67,7 +67,7 @@ def measure_modalities(
         for subset in subsets(names)
     }
     for i, m in enumerate(names):
-        shuffled = _shuffle(inputs, predictor.branches[m].key, i, seed)
+        shuffled = _shuffle(inputs, predictor.keys[m], i, seed)
         probabilities[m, "shuffled"] = predictor.classify(shuffled)
     for m, values in unimodal.items():
         probabilities[m, "trained_alone"] = values[: len(targets)]
@@ -117,10 +117,11 @@ def _modality_metrics(m, names, scores) -> dict:
     return result
 
 
-def _shuffle(inputs: Arrays, key: str, column: int, seed: int) -> Arrays:
-    """Permutes the input of one branch among the rows that have it."""
+def _shuffle(inputs: Arrays, keys: Sequence[str], column: int, seed: int) -> Arrays:
+    """Permutes the inputs of one branch among the rows that have it."""
     rows = np.flatnonzero(inputs[PRESENT][:, column])
     order = np.random.default_rng([seed, column]).permutation(len(rows))
-    values = inputs[key].copy()
-    values[rows] = values[rows[order]]
-    return {**inputs, key: values}
+    shuffled = {key: inputs[key].copy() for key in keys}
+    for values in shuffled.values():
+        values[rows] = values[rows[order]]
+    return {**inputs, **shuffled}

@@ -36,10 +36,10 @@ from mmkeras.experiments.search_folder import (
 from mmkeras.experiments.search_space import SearchSpace
 from mmkeras.reports.score_text import score_text
 from mmkeras.schema import CHECKPOINTS_DIR, MODEL_FILE, TRAIN
+from mmkeras.training.ensemble import predict_validation
 from mmkeras.training.prepare_run import write_run_header
 from mmkeras.training.run_folder import flatten
 from mmkeras.training.steps import fit_model
-from mmkeras.training.validation import predict_validation
 
 JOURNAL_FILE, PREDICTIONS_FILE = "trials.log", "validation.npz"
 KEPT = 12  # complete trials whose models stay on disk: the best ones
@@ -226,11 +226,9 @@ class Search:
             run_data = write_run_header(folder, config, self.dataset, state, self.data)
             run_data = replace(run_data, callbacks=(report,))
             trained_model, _ = fit_model(folder, run_data)
-            targets, predictions = predict_validation(trained_model, self.dataset)
+            predictions, targets = predict_validation(trained_model, self.dataset)
         task = run_data.state.task
         loss = mean_loss(predictions, targets, task)
-        if scale := run_data.state.label_scale:
-            loss /= scale.deviation**2
         if not math.isfinite(loss):
             raise UserError("its predictions are no numbers")
         (value,), _ = score(task, targets, [predictions], 1, 0)

@@ -1,5 +1,6 @@
 """Run of a search: its trials, and the ensemble of the best, exported and evaluated."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +9,23 @@ import numpy as np
 from mmkeras import schema
 from mmkeras.console import say
 from mmkeras.evaluation.ensemble_weights import greedy_weights, mean_loss
-from mmkeras.evaluation.evaluate import evaluate
 from mmkeras.evaluation.predictions import predict_split
 from mmkeras.evaluation.scores import compare_scores, score, score_interval
 from mmkeras.experiments.search import KEPT, PREDICTIONS_FILE, Search
 from mmkeras.experiments.search_folder import SearchArgs, write_search
 from mmkeras.experiments.search_space import build, find_space
-from mmkeras.export import run_manifest
 from mmkeras.export.ensemble import combine_models, save_ensemble
 from mmkeras.export.inference import load_trained
+from mmkeras.export.run_manifest import read_manifest, write_manifest
 from mmkeras.export.saved_model import export
-from mmkeras.files import atomic_path, latest_version
+from mmkeras.files import latest_version
 from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.models.model import set_temperature
 from mmkeras.reports.score_text import score_text
-from mmkeras.training.calibration import fit_temperature
+from mmkeras.training.calibration import apply_temperature, fit_temperature
 from mmkeras.training.prepare_run import RunData, prepare_run
 from mmkeras.training.run_folder import changed
-from mmkeras.training.steps import golden_rows
+from mmkeras.training.steps import finish_run, golden_rows, save_model
 
 _EXPORTED = "exported"  # in the manifest: weights of the latest export
 
@@ -47,10 +47,9 @@ def run_search(folder: Path, args: SearchArgs, before: dict[str, Any]) -> None:
     space, left_out = find_space(
         args.presets, args.is_named, args.given, run_data.dataset
     )
-    minutes = f"{args.minutes:g} minutes" + f", {args.trials} trials" * bool(
-        args.trials
-    )
-    say(f"Search: {', '.join(space.candidates)}; at most {minutes}.")
+    limit = f" or {args.trials} trials" if args.trials else ""
+    presets = ", ".join(space.candidates)
+    say(f"Search of {presets}: {args.minutes:g} minutes{limit}.")
     for name, reason in left_out.items():
         say(f"Left out: {name}. {reason}")
     search = Search(folder, space, run_data.dataset, args.fixed["data"])
@@ -90,36 +89,26 @@ def export_best(folder: Path, search: Search, run_data: RunData) -> dict[str, An
         names,
     )
     if task != REGRESSION:
-        set_temperature(model.model, fit_temperature(targets, mean, task))
-    with atomic_path(folder / schema.MODEL_FILE) as tmp_path:
-        model.model.save(tmp_path)
+        temperature = fit_temperature(targets, mean, task)
+        set_temperature(model.model, temperature)
+        mean = apply_temperature(mean, temperature, task)
+    save_model(model.model, folder)
     save_ensemble(folder, model)
-    base_path = folder / schema.EXPORT_DIR
-    before = run_manifest.read_manifest(folder).get(_EXPORTED)
-    if latest_version(base_path) is None or before != _by_name(members):
+    base_path, exported = folder / schema.EXPORT_DIR, _by_name(members)
+    before = read_manifest(folder).get(_EXPORTED)
+    if latest_version(base_path) and before != exported:
         export(model, golden_rows(run_data), base_path)
-        run_manifest.write_manifest(folder, **{_EXPORTED: _by_name(members)})
-        say(f"Export: verified, {base_path}.")
-    dataset = run_data.dataset
-    evaluate(
-        model,
-        dataset,
-        schema.TEST,
-        folder,
-        history=[],
-        summary=_summary(search, model, members),
-        train_rows=dataset,
-    )
+        say(f"Export: a new version, verified, {base_path}.")
+    members_data = replace(run_data, preprocessor=model.preprocessor)
+    finish_run(folder, members_data, model, [], summary=_summary(search, members))
+    write_manifest(folder, **{_EXPORTED: exported})
     first = load_trained(search.trial_folder(search.results()[0]))
-    loss = mean_loss(mean, targets, task)
-    if scale := run_data.state.label_scale:
-        loss /= scale.deviation**2
     (value,), _ = score(task, targets, [mean], 1, 0)
     return {
         "task": task,
-        "weights": _by_name(members),
-        "validation": {"loss": loss, "score": float(value)},
-        "test": _compare(model, first, dataset),
+        "weights": exported,
+        "validation": {"loss": mean_loss(mean, targets, task), "score": float(value)},
+        "test": _compare(model, first, run_data.dataset),
     }
 
 
@@ -142,15 +131,10 @@ def _compare(model, first, dataset) -> dict[str, dict]:
     return {"ensemble": scores[0], "first": scores[1], "difference": difference}
 
 
-def _summary(search, model, members) -> dict[str, str]:
-    config, dataset = model.config, search.dataset
-    weights = [f"{n:03d} ({weight:.2f})" for n, weight in members.items()]
+def _summary(search, members) -> dict[str, str]:
+    """Returns facts for the report."""
+    weights = [f"{number:03d} {weight:.2f}" for number, weight in members.items()]
     return {
         "Search": f"{len(search.results())} trials, {search.seconds:.0f} s",
-        "Ensemble": f"trials {', '.join(weights)}",
-        "Seed": str(config.seed),
-        "Rows": ", ".join(f"{n:,} {split}" for split, n in dataset.rows.items()),
-        "Columns": ", ".join(dataset.columns),
-        "Parameters": f"{model.model.count_params():,}",
-        "Split fingerprint": dataset.split_fingerprint,
+        "Members": ", ".join(weights),
     }

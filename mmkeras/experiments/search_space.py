@@ -286,7 +286,7 @@ def find_space(
             _check_local(_candidate(build(preset, values, given), dataset).config)
             encoders.setdefault(name, {})[encoder] = values
         except UserError as error:
-            reasons[f"{name} {encoder}"] = one_line(error)
+            reasons[f"{name}={encoder}"] = one_line(error)
     return replace(space, encoders=encoders), reasons
 
 

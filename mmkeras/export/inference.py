@@ -15,8 +15,10 @@ from mmkeras.config.table import split_names
 from mmkeras.environment.extras import check_extras
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras
+from mmkeras.files import read_json
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.columns import WIDTH, branch_types
+from mmkeras.modalities.ensemble_preprocessor import EnsemblePreprocessor, Member
 from mmkeras.modalities.preprocessing_state import (
     MULTILABEL,
     REGRESSION,
@@ -88,15 +90,33 @@ def load_trained(folder: Path) -> TrainedModel:
                 "`python -m mmkeras.train` printed."
             )
     check_keras(folder)
+    preprocessor = _load_preprocessor(folder)
+    return TrainedModel(
+        preprocessor=preprocessor,
+        model=keras.models.load_model(folder / schema.MODEL_FILE, compile=False),
+    )
+
+
+def _load_preprocessor(folder: Path) -> Preprocessor:
+    """Loads the preprocessing of a run, and the layers of its encoders."""
+    if (folder / schema.ENSEMBLE_FILE).exists():
+        config, _ = load_settings(folder)
+        members = [
+            Member(
+                preprocessor=_load_preprocessor(
+                    folder / schema.MEMBERS_DIR / entry["name"]
+                ),
+                **entry,
+            )
+            for entry in read_json(folder, schema.ENSEMBLE_FILE)["members"]
+        ]
+        return EnsemblePreprocessor(config, members)
     config, state = load_settings(folder)
     check_extras(config)
     preprocessor = Preprocessor(config, state)
     for branch in preprocessor.branches.values():
         branch.import_encoder()
-    return TrainedModel(
-        preprocessor=preprocessor,
-        model=keras.models.load_model(folder / schema.MODEL_FILE, compile=False),
-    )
+    return preprocessor
 
 
 def build_serve(

@@ -31,6 +31,7 @@ class TwoStagePredictor:
     def __init__(self, trained_model: TrainedModel):
         preprocessor = trained_model.preprocessor
         self.branches, self.columns = preprocessor.branches, preprocessor.columns
+        self.keys = preprocessor.keys
         self._trained_model = trained_model  # keeps the graphs' variables alive
         self._preprocess = tf.function(
             preprocessor.__call__, [preprocessor.specs], autograph=False
@@ -56,9 +57,9 @@ class TwoStagePredictor:
     def encode(self, data: dict[str, Sequence[bytes | float]]) -> Arrays:
         """Runs the first stage: values of N rows by column to the head's inputs.
 
-        These are (N, ...) by key of the branch, and under "present" (N, M) float32.
+        These are (N, ...) by key of `keys`, and under "present" (N, M) float32.
         """
-        keys = [branch.key for branch in self.branches.values()]
+        keys = [key for keys in self.keys.values() for key in keys]
         parts = [self._inputs(b, keys) for b in _batches(data, _ENCODE_ROWS)]
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
@@ -73,13 +74,13 @@ class TwoStagePredictor:
         """Returns inputs of N rows with other values of the columns of one branch."""
         rows = len(inputs[PRESENT])
         absent = {n: [c.absent] * rows for n, c in self.columns.items()}
-        key, i = self.branches[branch].key, self._index(branch)
+        keys, i = self.keys[branch], self._index(branch)
         batches = _batches(absent | data, _ENCODE_ROWS)
-        parts = [self._inputs(batch, [key]) for batch in batches]
+        parts = [self._inputs(batch, keys) for batch in batches]
         present = inputs[PRESENT].copy()
         present[:, i] = np.concatenate([part[PRESENT][:, i] for part in parts])
-        values = np.concatenate([part[key] for part in parts])
-        return {**inputs, key: values, PRESENT: present}
+        values = {k: np.concatenate([part[k] for part in parts]) for k in keys}
+        return {**inputs, **values, PRESENT: present}
 
     def _index(self, branch: str) -> int:
         """Returns the column of a branch in "present"."""
@@ -109,8 +110,8 @@ class TwoStagePredictor:
         result, present = dict(inputs), inputs[PRESENT].copy()
         for name in names:  # values too: a model can ignore `present`
             present[:, self._index(name)] = 0
-            key = self.branches[name].key
-            result[key] = np.broadcast_to(self.absent[key], inputs[key].shape)
+            for key in self.keys[name]:
+                result[key] = np.broadcast_to(self.absent[key], inputs[key].shape)
         return {**result, PRESENT: present}
 
 

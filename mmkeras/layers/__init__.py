@@ -20,6 +20,7 @@ from mmkeras.layers.sequence import (
     transformer_block,
 )
 from mmkeras.layers.temperature import Temperature
+from mmkeras.layers.weighted_mean import WeightedMean
 
 # Layers beside the models and encoders that they belong to. Their modules import this
 # package, so that they are looked up when all of them are complete.
@@ -54,6 +55,7 @@ __all__ = [
     "SavedModelLayer",
     "Temperature",
     "TokenPooling",
+    "WeightedMean",
     "transformer_block",
 ]
 __all__ += sorted(_ELSEWHERE)

@@ -38,6 +38,11 @@ class Preprocessor:
         }
 
     @property
+    def keys(self) -> dict[str, tuple[str, ...]]:
+        """Branch -> keys of its inputs in the model: one, or those of an ensemble."""
+        return {name: (branch.key,) for name, branch in self.branches.items()}
+
+    @property
     def columns(self) -> dict[str, Column]:
         """Columns of all branches, by name."""
         return {c.name: c for b in self.branches.values() for c in b.columns}
@@ -69,8 +74,9 @@ class Preprocessor:
             "present", and (B,) string: "ok", or the absent or unreadable columns.
         """
         inputs, present, problems = {}, [], []
-        for name, branch in self.branches.items():
-            inputs[branch.key], usable = self.graphs[name](data)
+        for name in self.branches:
+            values, usable = self.preprocess(name, data)
+            inputs |= values
             any_usable = tf.reduce_any([ok for ok, _ in usable.values()], axis=0)
             present.append(tf.cast(any_usable, tf.float32))
             problems += [_problem(column, *usable[column]) for column in usable]
@@ -78,6 +84,13 @@ class Preprocessor:
         status = tf.strings.join(problems)
         status = tf.strings.regex_replace(status, f"^{SEPARATOR}", "")
         return inputs, tf.where(status == "", OK, status)
+
+    def preprocess(
+        self, name: str, data: Mapping[str, tf.Tensor]
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tuple[tf.Tensor, tf.Tensor]]]:
+        """Preprocesses one branch; returns its inputs by key, and as its graph does."""
+        values, usable = self.graphs[name](data)
+        return {self.branches[name].key: values}, usable
 
 
 def column_feature(column: Column) -> tf.io.FixedLenFeature:

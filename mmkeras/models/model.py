@@ -61,7 +61,7 @@ def build_model(
     head_inputs = dict(inputs)
     for group in _groups(b for b in branches if b.name not in encoders):
         if backbone := group[0].build_backbone(config.fusion.takes_tokens):
-            backbone.name = _backbone_name(branch.key for branch in group)
+            backbone.name = backbone_name(branch.key for branch in group)
             backbone.trainable = not group[0].is_frozen
             for branch in group:
                 head_inputs[branch.key] = backbone(inputs[branch.key])
@@ -78,7 +78,8 @@ def _groups(branches: Iterable[Branch]) -> list[list[Branch]]:
     return list(groups.values())
 
 
-def _backbone_name(keys: Iterable[str]) -> str:
+def backbone_name(keys: Iterable[str]) -> str:
+    """Returns the name of the backbone of the inputs with these keys."""
     return f"{_SEPARATOR.join(keys)}{_ENCODER}"
 
 

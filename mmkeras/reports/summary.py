@@ -1,12 +1,19 @@
 """Printed summary of a finished run: metrics, files and the next commands."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmkeras.files import latest_version, read_json
 from mmkeras.reports.metric_names import REGRESSION_METRICS, SHOWN_METRICS
-from mmkeras.schema import EXPORT_DIR, MANIFEST_FILE, METRICS_FILE, REPORT_FILE
+from mmkeras.schema import (
+    ENSEMBLE_FILE,
+    EXPORT_DIR,
+    MANIFEST_FILE,
+    METRICS_FILE,
+    REPORT_FILE,
+)
 
 # TensorFlow release -> newest TF Serving image of that release.
 SERVING_RELEASES = {"2.16": "2.16.1", "2.21": "2.21.0"}
@@ -25,12 +32,46 @@ def metric_lines(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
+def member_line(
+    name: str, scores: Mapping[str, float], rows: int, weight: float | None = None
+) -> str:
+    """Returns a line on a member of an ensemble, or on the ensemble.
+
+    `scores` has accuracy and log_loss, or r2, on `rows` validation rows.
+
+    Example:
+        >>> member_line("gated", {"r2": 0.5}, 57, weight=0.25)
+        'gated: r2 0.500 on 57 validation rows, weight 0.25'
+    """
+    values = ", ".join(
+        f"{key.replace('_', ' ')} {scores[key]:.3f}"
+        for key in ("accuracy", "log_loss", "r2")
+        if key in scores
+    )
+    share = "" if weight is None else f", weight {weight:.2f}"
+    return f"{name}: {values} on {rows:,} validation rows{share}"
+
+
+def ensemble_lines(folder: Path) -> list[str]:
+    """Returns a line per preset of an ensemble, and one of all; none of one model."""
+    if not (folder / ENSEMBLE_FILE).exists():
+        return []
+    content = read_json(folder, ENSEMBLE_FILE)
+    if "validation" not in content:
+        return []
+    result = content["validation"]
+    rows = result["rows"]
+    lines = [member_line(p["preset"], p, rows, p["weight"]) for p in content["presets"]]
+    return [*lines, member_line("Ensemble", result, rows)]
+
+
 def run_summary(folder: Path) -> str:
     """Returns the last lines of a run: metrics, paths and the next commands."""
     metrics, manifest = (read_json(folder, n) for n in (METRICS_FILE, MANIFEST_FILE))
     base_path = (folder / EXPORT_DIR).resolve()
     version = latest_version(base_path)
     lines = [
+        *ensemble_lines(folder),
         *metric_lines(metrics),
         metrics.get("verdict", ""),
         f"Report:  {folder / REPORT_FILE}",

@@ -9,8 +9,9 @@ from scipy.special import expit, logit, softmax
 from mmkeras.console import say
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.evaluation.metrics import MIN_PROBABILITY, log_losses
-from mmkeras.models.model import set_temperature
+from mmkeras.models.model import set_temperature, with_outputs
 from mmkeras.models.tasks import class_probabilities
+from mmkeras.schema import PROBABILITIES
 
 _TEMPERATURES = (0.05, 20.0)
 # Standard deviation of the prior of log(temperature), whose mean is 0: most models need
@@ -27,19 +28,33 @@ def calibrate(model: keras.Model, batches: Batches, task: str) -> None:
         calibrate(trained_model.model, val_batches, trained_model.state.task)
     """
     set_temperature(model, 1.0)
-    # Not predict_on_batch: it would return all rows from each of several replicas.
-    predict = tf.function(lambda x: model(x, training=False), autograph=False)
-    pairs = [(predict(x), target) for x, target, _ in batches.eval_batches()]
-    probabilities, targets = (
-        np.asarray(class_probabilities(np.concatenate(column), task))
-        for column in zip(*pairs, strict=True)
-    )
+    probabilities, targets = predict_batches(model, batches, task)
     temperature = fit_temperature(targets, probabilities, task)
     set_temperature(model, temperature)
     say(
         f"Calibration: temperature {temperature:.2f} from {len(targets):,} validation "
         "rows, with a prior that keeps it near 1 if they are few."
     )
+
+
+def predict_batches(
+    model: keras.Model, batches: Batches, task: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns probabilities and targets (N, C) of evaluation batches.
+
+    In regression both are (N, 1) standardized values.
+    """
+    part = with_outputs(model, batches.feature_keys)
+    # Not predict_on_batch: it would return all rows from each of several replicas.
+    predict = tf.function(
+        lambda x: part(x, training=False)[PROBABILITIES], autograph=False
+    )
+    pairs = [(predict(x), target) for x, target, _ in batches.eval_batches()]
+    probabilities, targets = (
+        np.asarray(class_probabilities(np.concatenate(column), task))
+        for column in zip(*pairs, strict=True)
+    )
+    return probabilities, targets
 
 
 def apply_temperature(

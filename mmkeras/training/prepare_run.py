@@ -1,6 +1,6 @@
 """Rows of a run, checked and analyzed, and the files that describe them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,21 @@ class RunData:
         return self.preprocessor.state
 
 
-def prepare_run(folder: Path, config: Config, table: Any) -> RunData:
+def prepare_run(
+    folder: Path, config: Config, table: Any, members: Sequence[Config] = ()
+) -> RunData:
     """Checks the rows, fits the preprocessing, and writes both to the run folder.
 
-    The table is anything that `open_table` takes; None is the demo data set.
+    The table is anything that `open_table` takes; None is the demo data set. `members`
+    are the settings of the members of an ensemble; the preprocessing is that of the
+    first.
 
     Example:
         run_data = prepare_run(folder, small_concat(), Path("rows.csv"))
     """
-    check_files(config.files)
+    models = members or [config]
+    for model in models:
+        check_files(model.files)
     rows = demo_dataset.table_or_demo(table)
     resolved, roles = find_columns(rows, config)
     say(describe_roles(roles))
@@ -71,11 +77,16 @@ def prepare_run(folder: Path, config: Config, table: Any) -> RunData:
     source = open_table(rows, cache_dir=config.table.cache_dir or None)
     if source.note:
         say(f"Table: {source.note}.")
-    fetch_pretrained(resolved)
+    for model in models:
+        fetch_pretrained(replace(model, columns=resolved.columns))
     dataset = ingest(rows, resolved, has_columns=True)
-    state = fit_preprocessing(dataset, config)
+    state = fit_preprocessing(dataset, models[0])
     data = run_folder.data_name(table)
     run_data = write_run_header(folder, config, dataset, state, data)
+    if members:
+        preprocessor = Preprocessor(with_columns(models[0], dataset), state)
+        preprocessor.config = run_data.config
+        run_data = replace(run_data, preprocessor=preprocessor)
     fingerprint = run_folder.table_fingerprint(None if table is None else source)
     run_manifest.write_manifest(folder, table=fingerprint)
     return run_data

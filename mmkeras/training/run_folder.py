@@ -18,7 +18,13 @@ from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras, read_manifest
 from mmkeras.files import exclusive_lock, is_remote, unused_path, write_text
-from mmkeras.schema import CHECKPOINTS_DIR, CONFIG_FILE, MANIFEST_FILE, TUNE_FILE
+from mmkeras.schema import (
+    CHECKPOINTS_DIR,
+    CONFIG_FILE,
+    MANIFEST_FILE,
+    MEMBERS_DIR,
+    TUNE_FILE,
+)
 
 DEMO_DATA = "the embedded data set"  # in the manifests of all versions
 MARKER_FILE = ".lock"  # marks a run folder; version 0.1 used it as the lock as well
@@ -242,8 +248,12 @@ def has_started(folder: Path) -> bool:
 
     Before that, settings may still change.
     """
-    has_epoch = any((folder / CHECKPOINTS_DIR).glob("phase*"))
-    return has_epoch or bool(read_manifest(folder).get("fitted"))
+    folders = [folder, *(folder / MEMBERS_DIR).glob("*")]
+    return any(
+        any((path / CHECKPOINTS_DIR).glob("phase*"))
+        or bool(read_manifest(path).get("fitted"))
+        for path in folders
+    )
 
 
 def is_finished(folder: Path) -> bool:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -94,6 +95,18 @@ def train_on(folder: Path, run_data: RunData) -> None:
         trained_model, history = fit_model(folder, run_data)
     if config.fusion.kind == "linear":  # it has no checkpoints
         run_manifest.write_manifest(folder, fitted=True)
+    finish_run(folder, run_data, trained_model, history)
+
+
+def finish_run(
+    folder: Path,
+    run_data: RunData,
+    trained_model: TrainedModel,
+    history: list[dict],
+    summary: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Exports and evaluates a trained model; `summary` are more facts of the report."""
+    config = run_data.config
     base_path = folder / schema.EXPORT_DIR
     if latest_version(base_path) is None:
         export(trained_model, golden_rows(run_data), base_path)
@@ -107,7 +120,7 @@ def train_on(folder: Path, run_data: RunData) -> None:
         schema.TEST,
         folder,
         history=history,
-        summary=_summary(run_data, trained_model, history),
+        summary={**_summary(run_data, trained_model, history), **summary},
         train_rows=run_data.dataset,
         unimodal=unimodal,
     )
@@ -181,17 +194,21 @@ def _wait_for_manifest(folder):
         time.sleep(0.5)
 
 
-def fit_model(folder: Path, run_data: RunData) -> tuple[TrainedModel, list[dict]]:
+def fit_model(
+    folder: Path, run_data: RunData, save: bool = True
+) -> tuple[TrainedModel, list[dict]]:
     """Trains from the latest checkpoint on, calibrates classes, and writes model.keras.
 
-    Returns the model in float32, and one history entry per epoch.
+    Without `save` that file is not written. Returns the model in float32, and one
+    history entry per epoch.
     """
     config, state = run_data.config, run_data.state
     model = _new_model(folder, run_data)
     try:
         history = _fit(folder, run_data, model)
     except KeyboardInterrupt:
-        _save(model, folder)
+        if save:
+            save_model(model, folder)
         raise
     # Variables of a multi-worker strategy need all workers, and only the chief goes on.
     if config.train.precision != "float32" or read_cluster().workers > 1:
@@ -199,10 +216,16 @@ def fit_model(folder: Path, run_data: RunData) -> tuple[TrainedModel, list[dict]
         model = _build(run_data, "float32", tf.distribute.get_strategy())
         model.set_weights(weights)
     dataset, preprocessor = run_data.dataset, run_data.preprocessor
-    val = Batches(dataset=dataset, preprocessor=preprocessor, split=schema.VAL)
+    features = frozen_features(
+        backbones(model), dataset, preprocessor, schema.VAL, compute=False
+    )
+    val = Batches(
+        dataset=dataset, preprocessor=preprocessor, split=schema.VAL, features=features
+    )
     if state.task != REGRESSION:
         calibrate(model, val, state.task)
-    _save(model, folder)
+    if save:
+        save_model(model, folder)
     return TrainedModel(preprocessor=preprocessor, model=model), history
 
 
@@ -258,7 +281,8 @@ def _batches(model, run_data) -> list[Batches]:
     return result
 
 
-def _save(model, folder):
+def save_model(model: keras.Model, folder: Path) -> None:
+    """Writes model.keras of a run folder."""
     with atomic_path(folder / schema.MODEL_FILE) as tmp_path:
         model.save(tmp_path)
 

@@ -242,7 +242,9 @@ def test_features_replace_the_images(shape, make, tmp_path):
     vectors = np.arange(24 * 6, dtype=np.float32).reshape(24, *shape)
     path = tmp_path / "train.f32"
     vectors.tofile(path)
-    batches = replace(make(augment=AUGMENT), features={"image": Features(path, shape)})
+    batches = replace(
+        make(augment=AUGMENT), features={"image": Features((path,), shape)}
+    )
     evaluated = as_numpy(batches.eval_batches())
     present = inputs_of(evaluated, "present")[:, 1] == 1
     images = inputs_of(evaluated, "image")

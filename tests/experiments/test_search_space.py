@@ -125,7 +125,7 @@ def test_presets_are_searched_that_differ_and_need_no_download(monkeypatch, tmp_
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     space, reasons = find_space(SEARCHED, False, {}, rows_of("text"))
     assert list(space.candidates) == [n for n in SEARCHED if n != "pretrained-small"]
-    assert set(reasons) == {"pretrained-small", "text.encoder bert"}
+    assert set(reasons) == {"pretrained-small", "text.encoder=bert"}
     assert "--text.weights DIR" in reasons["pretrained-small"]
     assert space.encoders == {}
 

@@ -218,9 +218,8 @@ class TwoPhases:
 
     def with_vectors(self, b):
         rows = b.dataset, b.preprocessor, "image", b.split
-        features = Features(
-            cached_features(self.encoder, *rows), self.encoder.output_shape[1:]
-        )
+        path = cached_features(self.encoder, *rows)
+        features = Features((path,), self.encoder.output_shape[1:])
         return replace(b, features={"image": features})
 
     def run(self):
