@@ -159,16 +159,16 @@ def search_summary(folder: Path) -> str:
 
 
 def _cells(trial, weights) -> list[str]:
-    settings = [f"{k}={_short(value)}" for k, value in trial.settings.items()]
-    numbers = f"{trial.loss:.3f}", format_share(trial.score), trial.epochs
-    weight = weights.get(str(trial.number), 0)
-    share = format_share(weight) if weight else ""
-    text = " ".join([trial.preset, *settings])
-    return [trial.folder_name, text, *map(str, numbers), f"{trial.seconds:.0f}", share]
-
-
-def _short(value) -> str:
-    return f"{value:.2g}" if isinstance(value, float) else str(value)
+    share = weights.get(str(trial.number), 0)
+    return [
+        trial.folder_name,
+        trial.name,
+        f"{trial.loss:.3f}",
+        format_share(trial.score),
+        str(trial.epochs),
+        f"{trial.seconds:.0f}",
+        format_share(share) if share else "",
+    ]
 
 
 def compare_with_first(result: Mapping[str, Any]) -> str:

@@ -99,8 +99,15 @@ def test_the_best_trials_are_shown_with_their_weights(tmp_path):
         for line in table.splitlines()
     )
     assert header[:4] == ["trial", "settings", "validation loss", "accuracy"]
-    settings = "small-concat fusion.kind=late train.learning_rate=0.0012"
-    assert best == ["002", settings, "0.600", ".850", "30", "12", ".750"]
+    assert best == [
+        "002",
+        "small-concat, fusion.kind=late",
+        "0.600",
+        ".850",
+        "30",
+        "12",
+        ".750",
+    ]
     assert first[:2] == ["000", "small-concat"] and first[-1] == ".250"
     assert ensemble[0] == "ensemble" and ensemble[2:4] == ["0.500", ".900"]
     assert rest.startswith("2 complete, 1 pruned.") and "tune.json" in rest
