@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
     parser = _build_parser()
     parsed = parser.parse_args(argv)
     args = _read_args(parser, parsed, argv)
-    first = build(args.presets[0], {}, args.given)
+    first = build(args.presets[0], {}, args.user_values)
     if parsed.print_config:
         print(config_text(first), end="")
         return 0
@@ -112,25 +112,25 @@ def _read_args(parser, parsed, argv) -> SearchArgs:
             f"--trials {parsed.trials} is not possible; give 1 or more, or 0 for no "
             "limit."
         )
-    given = parser.read_values(argv)
-    preset = given.pop("preset", None)
-    given = {name: x for name, x in given.items() if name not in _FLAGS}
+    user_values = parser.read_values(argv)
+    preset = user_values.pop("preset", None)
+    user_values = {name: x for name, x in user_values.items() if name not in _FLAGS}
     if preset and parsed.presets:
         raise UserError(f"--preset {preset} and --presets: give one of the two.")
     presets = preset_names(parsed.presets) if parsed.presets else ()
     if preset:
         presets = (find_preset(preset).preset,)
-    if name := next((n for n in given if n.startswith("ensemble.")), ""):
+    if name := next((n for n in user_values if n.startswith("ensemble.")), ""):
         raise UserError(
-            f"{name}={given[name]} is for mmkeras.train; a search chooses the models "
-            "of its ensemble. Leave it out."
+            f"{name}={user_values[name]} is for mmkeras.train; a search chooses the "
+            "models of its ensemble. Leave it out."
         )
     if name := next((n for n in presets if find_preset(n).ensemble.is_active), ""):
         raise UserError(
             f"The preset '{name}' is an ensemble, and a search makes its own. Leave it "
             "out."
         )
-    if given.get("evaluate.trained_alone"):
+    if user_values.get("evaluate.trained_alone"):
         raise UserError(
             "evaluate.trained_alone=true trains a model per modality, which a search "
             "does not. Leave it out, and train the best trial with it."
@@ -139,7 +139,7 @@ def _read_args(parser, parsed, argv) -> SearchArgs:
         table=None if parsed.data is None else check_table(parsed.data),
         presets=presets or SEARCHED,
         is_named=bool(presets) and parsed.presets != ALL,
-        given=given,
+        user_values=user_values,
         minutes=parsed.minutes,
         trials=parsed.trials,
     )

@@ -56,12 +56,12 @@ class _OutOfTimeError(Exception):
 
 
 class _Report(keras.callbacks.Callback):
-    """Reports the validation loss of each epoch; ends a trial that is worse or late."""
+    """Reports the lowest validation loss so far; ends a trial that is worse or late."""
 
     def __init__(self, trial: optuna.Trial, end_s: float):
         super().__init__()
         self.trial, self.end_s = trial, end_s
-        self.epochs = 0  # of both phases
+        self.epochs, self.lowest = 0, math.inf  # of both phases
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() > self.end_s:
@@ -70,8 +70,11 @@ class _Report(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.epochs += 1
         # Not the loss, which depends on the label smoothing.
-        value = logs.get("val_log_loss", logs["val_loss"])
-        self.trial.report(float(value), self.epochs)
+        value = float(logs.get("val_log_loss", logs["val_loss"]))
+        # The lowest so far, as an accurate model becomes overconfident, which its
+        # calibration corrects in the end. NaN is never the lowest.
+        self.lowest = min(self.lowest, value)
+        self.trial.report(self.lowest, self.epochs)
         # It is called for the first trial too, with which later ones are compared.
         is_worse = self.trial.should_prune()
         if is_worse and self.end_s < math.inf:

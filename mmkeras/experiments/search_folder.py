@@ -69,14 +69,14 @@ class SearchArgs:
         table: Table of rows; None is the demo data set.
         presets: Presets to search, the first of which others are compared with.
         is_named: Whether they are named, so that none is left out.
-        given: Settings of the user by name, which are not searched.
+        user_values: Settings of the user by name, which are not searched.
         trials: Largest number of trials; 0 is no limit.
     """
 
     table: Path | None
     presets: tuple[str, ...]
     is_named: bool
-    given: Values
+    user_values: Values
     minutes: float
     trials: int
 
@@ -84,7 +84,7 @@ class SearchArgs:
     def fixed(self) -> dict[str, Any]:
         """What stays the same when a search goes on."""
         presets = ",".join(self.presets)
-        return {"data": data_name(self.table), "presets": presets, **self.given}
+        return {"data": data_name(self.table), "presets": presets, **self.user_values}
 
     def is_over(self, content: dict[str, Any]) -> bool:
         """Whether the trials in tune.json are all that is asked for."""

@@ -39,13 +39,13 @@ def run_search(folder: Path, args: SearchArgs, before: dict[str, Any]) -> None:
     Raises:
         UserError: The table has changed, or the first preset cannot be trained.
     """
-    first = build(args.presets[0], {}, args.given)
+    first = build(args.presets[0], {}, args.user_values)
     run_data = prepare_run(folder, first, args.table)
     content = {"fixed": args.fixed, "content": run_data.dataset.content}
     if before and before["content"] != content["content"]:
         raise changed("table or its files have", folder)
     space, left_out = find_space(
-        args.presets, args.is_named, args.given, run_data.dataset
+        args.presets, args.is_named, args.user_values, run_data.dataset
     )
     limit = f" or {args.trials} trials" if args.trials else ""
     presets = ", ".join(space.candidates)

@@ -146,12 +146,12 @@ class SearchSpace:
 
     Attributes:
         candidates: Preset -> candidate; the first is what the others are compared with.
-        given: Settings of the user by name, which are not searched.
+        user_values: Settings of the user by name, which are not searched.
         encoders: The part of ENCODERS that needs no download.
     """
 
     candidates: Mapping[str, Candidate]
-    given: Values
+    user_values: Values
     encoders: Mapping[str, Mapping[str, Values]]
 
     def suggest(self, trial: Suggestions) -> Config:
@@ -167,11 +167,11 @@ class SearchSpace:
         for name, choices in self._encoders(candidate).items():
             encoder = trial.suggest_categorical(name, [OWN, *choices])
             values |= choices.get(encoder, {})
-        config = build(preset, values, self.given)
+        config = build(preset, values, self.user_values)
         for setting in SETTINGS:
             if self._is_searched(setting, config, candidate):
                 values[setting.name] = _suggest(trial, setting)
-                config = build(preset, values, self.given)
+                config = build(preset, values, self.user_values)
         return config
 
     def defaults(self, preset: str) -> Values:
@@ -198,12 +198,12 @@ class SearchSpace:
             name: choices
             for name, choices in self.encoders.items()
             if name.partition(".")[0] in candidate.sections
-            and name not in self.given
+            and name not in self.user_values
             and attrgetter(name)(config) not in choices
         }
 
     def _is_searched(self, setting, config, candidate) -> bool:
-        if config.fusion.kind == "linear" or setting.name in self.given:
+        if config.fusion.kind == "linear" or setting.name in self.user_values:
             return False
         return setting.has_effect(config, len(candidate.branches))
 
@@ -232,19 +232,21 @@ class _Defaults:
         return value
 
 
-def build(preset: str, values: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
-    """Returns the settings of a preset with values of a search; those given win.
+def build(
+    preset: str, values: Mapping[str, Any], user_values: Mapping[str, Any]
+) -> Config:
+    """Returns the settings of a preset with values of a search; those of the user win.
 
-    Weights that are given count for the encoders that take some.
+    Weights of the user count for the encoders that take some.
 
     Raises:
         UserError: The settings cannot be combined.
     """
-    content = {**values, **given, PRESET: preset}
+    content = {**values, **user_values, PRESET: preset}
     try:
         return build_config(content, find_preset(preset))
     except UserError:
-        weights = {name for name in given if name.endswith(".weights")}
+        weights = {name for name in user_values if name.endswith(".weights")}
         if not weights:
             raise
         content = {k: v for k, v in content.items() if k not in weights}
@@ -252,7 +254,7 @@ def build(preset: str, values: Mapping[str, Any], given: Mapping[str, Any]) -> C
 
 
 def find_space(
-    presets: Sequence[str], is_named: bool, given: Values, dataset: "Dataset"
+    presets: Sequence[str], is_named: bool, user_values: Values, dataset: "Dataset"
 ) -> tuple[SearchSpace, dict[str, str]]:
     """Returns the space of a table, and preset or encoder -> why it is left out.
 
@@ -266,7 +268,7 @@ def find_space(
     reasons = {}
     for preset in presets:
         try:
-            candidate = _candidate(build(preset, {}, given), dataset)
+            candidate = _candidate(build(preset, {}, user_values), dataset)
             if is_named or not candidates:
                 check_extras(candidate.config)
                 fetch_pretrained(candidate.config)
@@ -278,12 +280,14 @@ def find_space(
             if is_named or not candidates:
                 raise
             reasons[preset] = one_line(error)
-    space = SearchSpace(candidates=candidates, given=given, encoders=ENCODERS)
+    space = SearchSpace(
+        candidates=candidates, user_values=user_values, encoders=ENCODERS
+    )
     encoders: dict[str, dict[str, Values]] = {}
     for name, encoder, preset in space.encoder_choices():
         values = ENCODERS[name][encoder]
         try:
-            _check_local(_candidate(build(preset, values, given), dataset).config)
+            _check_local(_candidate(build(preset, values, user_values), dataset).config)
             encoders.setdefault(name, {})[encoder] = values
         except UserError as error:
             reasons[f"{name}={encoder}"] = one_line(error)

@@ -24,17 +24,21 @@ def open_search(tmp_path_factory):
     """Returns a function that opens a search for a table of forty texts."""
     base = tmp_path_factory.mktemp("search")
     table = table_factory.write_table(base / "data.csv", table_factory.texts())
-    given = {"epochs": 12, "text.vocab_size": 8, "table.cache_dir": str(base / "cache")}
+    user_values = {
+        "epochs": 12,
+        "text.vocab_size": 8,
+        "table.cache_dir": str(base / "cache"),
+    }
     config = replace(
         small_concat(),
-        table=replace(small_concat().table, cache_dir=given["table.cache_dir"]),
+        table=replace(small_concat().table, cache_dir=user_values["table.cache_dir"]),
     )
     (base / "run").mkdir()
     dataset = prepare_run(base / "run", config, table).dataset
 
     def open_search(folder, presets=("small-concat",), **more):
         folder.mkdir(exist_ok=True)
-        space, _ = find_space(presets, True, {**given, **more}, dataset)
+        space, _ = find_space(presets, True, {**user_values, **more}, dataset)
         return Search(folder, space, dataset, "the rows")
 
     return open_search

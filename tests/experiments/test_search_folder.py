@@ -18,7 +18,7 @@ ARGS = SearchArgs(
     table=None,
     presets=("small-concat", "linear"),
     is_named=True,
-    given={"epochs": 3},
+    user_values={"epochs": 3},
     minutes=10,
     trials=0,
 )
@@ -59,9 +59,15 @@ def write(folder, trials=TRIALS, seconds=99.0, is_exhausted=False, **more):
     ("change", "message"),
     [
         ({"presets": ("linear",)}, "presets=small-concat,linear, .* presets=linear"),
-        ({"given": {"epochs": 4}}, "a search with epochs=3, and this one has epochs=4"),
-        ({"given": {}}, "epochs=3, and this one has no epochs. Give another --output"),
-        ({"given": {"epochs": 3, "seed": 1}}, "with no seed, .* seed=1"),
+        (
+            {"user_values": {"epochs": 4}},
+            "a search with epochs=3, and this one has epochs=4",
+        ),
+        (
+            {"user_values": {}},
+            "epochs=3, and this one has no epochs. Give another --output",
+        ),
+        ({"user_values": {"epochs": 3, "seed": 1}}, "with no seed, .* seed=1"),
     ],
 )
 def test_a_search_for_something_else_is_refused(change, message, tmp_path):

@@ -39,14 +39,16 @@ class Chooser:
         return self.values[name]
 
 
-def space_of(*presets, columns=THREE, **given) -> SearchSpace:
+def space_of(*presets, columns=THREE, **user_values) -> SearchSpace:
     columns = {name: {"type": name} for name in columns}
     candidates = {}
     for preset in presets:
-        config = replace(build(preset, {}, given), columns=columns)
+        config = replace(build(preset, {}, user_values), columns=columns)
         branches = build_branches(build_columns(config), config)
         candidates[preset] = Candidate(config=config, branches=branches)
-    return SearchSpace(candidates=candidates, given=given, encoders=ENCODERS)
+    return SearchSpace(
+        candidates=candidates, user_values=user_values, encoders=ENCODERS
+    )
 
 
 def chosen(space, **values) -> set[str]:
@@ -67,11 +69,13 @@ def test_a_trial_can_have_the_default_settings_of_a_preset(preset):
 
 
 def test_settings_of_the_user_are_not_searched():
-    given = {"train.learning_rate": 1e-4, "fusion.kind": "gated"}
-    space = space_of("small-concat", **given, **{"audio.encoder": "log_mel_stats"})
+    user_values = {"train.learning_rate": 1e-4, "fusion.kind": "gated"}
+    space = space_of(
+        "small-concat", **user_values, **{"audio.encoder": "log_mel_stats"}
+    )
     chooser = Chooser()
     config = space.suggest(chooser)
-    assert not {*given, "audio.encoder"} & set(chooser.values)
+    assert not {*user_values, "audio.encoder"} & set(chooser.values)
     assert (config.train.learning_rate, config.fusion.kind) == (1e-4, "gated")
     assert config.train.weight_decay == 3.0
 
@@ -107,13 +111,13 @@ def test_another_encoder_comes_with_its_settings():
 
 
 def test_weights_of_the_user_are_for_the_encoders_that_take_some():
-    given = {"text.weights": "folder", "epochs": 3}
-    assert build("small-concat", {}, given).text.weights == "none"
-    assert build("pretrained-small", {}, given).text.weights == "folder"
-    other = build("small-concat", ENCODERS["text.encoder"]["bert"], given)
+    user_values = {"text.weights": "folder", "epochs": 3}
+    assert build("small-concat", {}, user_values).text.weights == "none"
+    assert build("pretrained-small", {}, user_values).text.weights == "folder"
+    other = build("small-concat", ENCODERS["text.encoder"]["bert"], user_values)
     assert other.text.weights == "folder" and other.epochs == 3
     with pytest.raises(UserError, match="epochs=0"):
-        build("small-concat", {}, {**given, "epochs": 0})
+        build("small-concat", {}, {**user_values, "epochs": 0})
 
 
 def rows_of(*columns) -> SimpleNamespace:
@@ -144,11 +148,11 @@ def test_presets_with_weights_of_the_user_are_searched(tmp_path):
 
 
 def test_a_preset_that_is_named_is_searched_or_refused(monkeypatch, tmp_path):
-    given = {"text.units": 64}
+    user_values = {"text.units": 64}
     named = ("small-concat", "linear")
     with pytest.raises(UserError, match="without text.units=64"):
-        find_space(named, True, given, rows_of("text"))
-    space, reasons = find_space(named, False, given, rows_of("text", "audio"))
+        find_space(named, True, user_values, rows_of("text"))
+    space, reasons = find_space(named, False, user_values, rows_of("text", "audio"))
     assert list(space.candidates) == ["small-concat"]
     assert "text.units=64" in reasons["linear"]
     weights = {"text.weights": str(tmp_path / "none")}
