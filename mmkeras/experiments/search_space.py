@@ -221,8 +221,8 @@ class _Defaults:
         self.config, self.values = config, Values()
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        own = attrgetter(name)(self.config)
-        return self._note(name, own if own in choices else OWN)
+        value = attrgetter(name)(self.config)
+        return self._note(name, value if value in choices else OWN)
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> Any:
         return self._note(name, attrgetter(name)(self.config))

@@ -99,13 +99,15 @@ def test_only_settings_with_an_effect_are_searched():
 
 
 def test_another_encoder_comes_with_its_settings():
-    own = dict.fromkeys(ENCODERS, OWN)
+    defaults = dict.fromkeys(ENCODERS, OWN)
     space = space_of("small-concat")
-    config = space.suggest(Chooser(**{**own, "image.encoder": "efficientnet_lite0"}))
+    config = space.suggest(
+        Chooser(**{**defaults, "image.encoder": "efficientnet_lite0"})
+    )
     assert config.image == PRESETS["pretrained-small"]().image
     assert config.text == PRESETS["small-concat"]().text
-    assert "vector.units" not in chosen(space, **own)
-    assert "vector.units" in chosen(space, **{**own, "text.encoder": "bert"})
+    assert "vector.units" not in chosen(space, **defaults)
+    assert "vector.units" in chosen(space, **{**defaults, "text.encoder": "bert"})
     linear = space_of("linear").suggest(Chooser())  # with frozen encoders
     assert linear.text.is_frozen and linear.image.is_frozen
 
