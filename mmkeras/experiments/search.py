@@ -44,8 +44,8 @@ from mmkeras.training.steps import fit_model
 JOURNAL_FILE, PREDICTIONS_FILE = "trials.log", "validation.npz"
 KEPT = 12  # complete trials whose models stay on disk: the best ones
 _STUDY, _RESULT = "mmkeras", "result"
-# A trial is pruned unless it is in the best third after a sixth of the epochs, which is
-# after the warm-up, and again after half of them.
+# A trial is pruned unless it is in the best third after a sixth of the epochs, but not
+# before the end of the warm-up, and again after three times as many.
 _RUNGS, _REDUCTION = 6, 3
 _RANDOM_TRIALS = 8  # before the sampler follows the results
 _MAX_REPEATED = 50  # choices in a row that were tried before: the space is small
@@ -102,12 +102,14 @@ class Search:
         self.config = next(iter(space.candidates.values())).config  # of the first trial
         self.is_exhausted = False
         epochs = with_schedule(self.config, dataset.rows[TRAIN]).epochs
+        first_rung = math.ceil(self.config.train.warmup_epochs) + 1
         backend = JournalFileBackend(str(folder / JOURNAL_FILE))
         self._study = optuna.create_study(
             storage=JournalStorage(backend),
             study_name=_STUDY,
             pruner=optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=max(1, epochs // _RUNGS), reduction_factor=_REDUCTION
+                min_resource=max(first_rung, epochs // _RUNGS),
+                reduction_factor=_REDUCTION,
             ),
             load_if_exists=True,
         )
