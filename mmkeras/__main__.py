@@ -12,6 +12,7 @@ PROGRAMS = {
     "evaluate": "Evaluate a run on another table.",
     "predict": "Predict each row of a table.",
     "compare": "Train several presets and seeds on one table.",
+    "tune": "Search settings for a table, and export an ensemble of the best.",
     "explain": "Show the effect of each modality and its parts on a prediction.",
     "retrieve": "Find the rows nearest to an image, a text or an audio file.",
     "cost": "Measure parameters and latency of a run's export.",

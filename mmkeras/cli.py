@@ -109,10 +109,14 @@ def settings(
     """
     config = build(kind, vars(parsed))
     if parsed.print_config:
-        text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
-        print(text, end="")
+        print(config_text(config), end="")
         parser.exit()
     return config
+
+
+def config_text(config: Config) -> str:
+    """Returns the settings as YAML, which --config reads."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
 def drop_flags(argv: Sequence[str], *flags: str) -> list[str]:

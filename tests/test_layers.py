@@ -18,7 +18,9 @@ ORDER = {
     "serving.server": "errors deadline configs metrics models engine grpc rest server",
     "serving.deploy": "",
 }
-PROGRAMS = "train evaluate predict compare explain retrieve cost prove doctor".split()
+PROGRAMS = (
+    "train evaluate predict compare tune explain retrieve cost prove doctor".split()
+)
 # All other modules of mmkeras, in particular the model, run on every Keras backend.
 MAY_IMPORT_TENSORFLOW = (
     "environment.tensorflow_import",

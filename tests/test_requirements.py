@@ -62,7 +62,7 @@ def declared():
 @pytest.mark.parametrize(
     ("package", "extras"),
     [
-        ("mmkeras", ["", "hub", "bert", "s3", "media"]),
+        ("mmkeras", ["", "hub", "bert", "s3", "media", "tune"]),
         ("pipeline", ["", "tfx", "s3"]),
         ("serving", ["", "serving"]),
     ],

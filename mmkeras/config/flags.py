@@ -181,6 +181,14 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UserError: A flag or a value is wrong, or a file cannot be read.
         """
+        return self._with_defaults(self.read_values(args))
+
+    def read_values(self, args: Sequence[str]) -> dict[str, Any]:
+        """Returns the values by name that files and `args` give, without defaults.
+
+        Raises:
+            UserError: A flag or a value is wrong, or a file cannot be read.
+        """
         for word in {arg.partition("=")[0] for arg in args} - self._entries:
             if word.startswith("--") and self._mapping_of(word[2:]):
                 self._entries.add(word)
@@ -192,7 +200,7 @@ class Parser(argparse.ArgumentParser):
             raise UserError(self._unknown_flag(unknown))
         contents = [read_yaml(path) for path in texts.pop(FILES, [])]
         # "text" before "text.dropout", which wins.
-        return self.convert_all(*contents, dict(sorted(texts.items())))
+        return self._convert(*contents, dict(sorted(texts.items())))
 
     def convert_all(self, *contents: Mapping[str, Any]) -> argparse.Namespace:
         """Returns the values of all flags by name; later contents win.
@@ -200,10 +208,17 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UserError: A name or a value is wrong.
         """
+        return self._with_defaults(self._convert(*contents))
+
+    def _convert(self, *contents: Mapping[str, Any]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for content in contents:
             for name, value in content.items():
                 self._set(values, name, value)
+        return values
+
+    def _with_defaults(self, values: Mapping[str, Any]) -> argparse.Namespace:
+        values = dict(values)
         for flag in self.flags.values():
             if flag.is_required and flag.name not in values:
                 raise UserError(f"{flag.label} is needed; see --help.")

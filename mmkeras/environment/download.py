@@ -6,6 +6,7 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -13,6 +14,7 @@ from mmkeras.errors import one_line
 
 FETCH_S = 15.0  # without any data; a slow network responds within seconds
 _HEAD_REFUSED = (403, 405, 501)  # by proxies that let a download pass
+_IS_OFFLINE: ContextVar[bool] = ContextVar("mmkeras_is_offline", default=False)
 
 
 def cached_weights(url: str) -> Path:
@@ -26,6 +28,8 @@ def download_problem(url: str, timeout_s: float = 3.0) -> str:
 
     It waits for seconds only, where a download without network can take minutes.
     """
+    if _IS_OFFLINE.get():
+        return "it was not to be downloaded"
     try:
         try:
             _open(url, "HEAD", timeout_s)
@@ -42,6 +46,21 @@ def download_problem(url: str, timeout_s: float = 3.0) -> str:
 def _open(url, method, timeout_s):
     request = urllib.request.Request(url, method=method)
     urllib.request.urlopen(request, timeout=timeout_s).close()
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Refuses downloads in a block: what is in no cache raises as without network.
+
+    Example:
+        with offline():
+            fetch_pretrained(config)  # a UserError, unless all weights are here
+    """
+    token = _IS_OFFLINE.set(True)
+    try:
+        yield
+    finally:
+        _IS_OFFLINE.reset(token)
 
 
 @contextmanager

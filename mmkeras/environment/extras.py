@@ -37,6 +37,7 @@ EXTRAS = {
     "boto3": "s3",
     "av": "media",
     "pillow_heif": "media",
+    "optuna": "tune",
 }
 
 

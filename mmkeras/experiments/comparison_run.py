@@ -146,7 +146,7 @@ def parse_args(
         UserError: A preset, flag or file does not exist, or a value is not allowed.
     """
     parsed = parser.parse_args(argv)
-    presets = _presets(parsed.presets)
+    presets = preset_names(parsed.presets)
     flags = drop_flags(argv, *_FLAGS, *extra_flags)
     for word in flags:
         if word.partition("=")[0] in ("--preset", "--seed"):
@@ -169,7 +169,12 @@ def parse_args(
     )
 
 
-def _presets(names: str) -> tuple[str, ...]:
+def preset_names(names: str) -> tuple[str, ...]:
+    """Returns the presets that --presets names; "all" are those without downloads.
+
+    Raises:
+        UserError: There is no such preset, or one is named twice.
+    """
     if names == ALL:
         return tuple(name for name in PRESETS if name not in PRETRAINED)
     presets = [name.strip() for name in names.split(",") if name.strip()]

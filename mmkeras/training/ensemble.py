@@ -155,7 +155,7 @@ def _train_member(folder: Path, member: _Fold, place: str) -> dict[str, np.ndarr
         run_data = _member_data(folder, member)
         trained_model, _ = fit_model(folder, run_data, save=False)
         run_manifest.write_manifest(folder, fitted=True)
-        values, targets = _predict_validation(trained_model, run_data.dataset)
+        values, targets = predict_validation(trained_model, run_data.dataset)
         with atomic_path(path) as tmp_path, tmp_path.open("wb") as file:
             np.savez(file, values=values, targets=targets)
         scores = _scores(values, targets, trained_model.state.task)
@@ -192,7 +192,13 @@ def _member_data(folder: Path, member: _Fold) -> RunData:
     return RunData(dataset=dataset, preprocessor=Preprocessor(config, state))
 
 
-def _predict_validation(trained_model, dataset) -> tuple[np.ndarray, np.ndarray]:
+def predict_validation(
+    trained_model: TrainedModel, dataset: Dataset
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns predictions and targets (N, C) of the val rows, as `predict_batches`.
+
+    Outputs of frozen encoders come from the cache.
+    """
     model, preprocessor = trained_model.model, trained_model.preprocessor
     features = frozen_features(backbones(model), dataset, preprocessor, VAL)
     batches = Batches(

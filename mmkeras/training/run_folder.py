@@ -19,7 +19,13 @@ from mmkeras.data.tables import open_table
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras, read_manifest
 from mmkeras.files import exclusive_lock, is_remote, unused_path, write_text
-from mmkeras.schema import CHECKPOINTS_DIR, CONFIG_FILE, MANIFEST_FILE, MEMBERS_DIR
+from mmkeras.schema import (
+    CHECKPOINTS_DIR,
+    CONFIG_FILE,
+    MANIFEST_FILE,
+    MEMBERS_DIR,
+    TUNE_FILE,
+)
 
 NO_ROWS = "class names"
 DEMO_DATA = "the embedded data set"  # in the manifests of all versions
@@ -215,6 +221,11 @@ def opened_run(folder: Path, config: Config, table: Any) -> Iterator[bool]:
             the table has changed since.
     """
     with locked_folder(folder):
+        if (folder / TUNE_FILE).exists():
+            raise UserError(
+                f"'{folder}' holds a search. Give another --output, or go on with it "
+                "by python -m mmkeras.tune."
+            )
         data = NO_ROWS if needs_no_rows(config, table) else data_name(table)
         check_unchanged(folder, config, data)
         check_finished(folder, table)

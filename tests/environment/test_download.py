@@ -36,6 +36,14 @@ def test_a_download_is_possible_or_its_problem_is_named(tmp_path):
     assert os.strerror(111) in problem and "<" not in problem
 
 
+def test_downloads_can_be_refused_in_a_block(tmp_path):
+    (tmp_path / "weights.h5").touch()
+    url = (tmp_path / "weights.h5").as_uri()
+    with download.offline():
+        assert "not to be downloaded" in download.download_problem(url)
+    assert download.download_problem(url) == ""
+
+
 class Proxy(BaseHTTPRequestHandler):
     """Answers HEAD and GET with the codes in the path: /405/200."""
 

@@ -55,7 +55,21 @@ def measure(task, probabilities):
 @pytest.mark.parametrize("task", TASKS)
 def test_the_truth_has_full_accuracy_and_area(task):
     result = measure(task, TRUTH[task])
-    assert result == {"accuracy": 1, "auc": pytest.approx(1, abs=1e-5)}
+    none = pytest.approx(0, abs=1e-5)
+    assert result == {
+        "accuracy": 1,
+        "auc": pytest.approx(1, abs=1e-5),
+        "log_loss": none,
+    }
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_log_loss_is_the_loss_without_smoothing(task):
+    probabilities = 0.8 * TRUTH[task] + 0.05
+    if task == MULTICLASS:
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+    expected = loss(task, TRUTH[task], probabilities)
+    assert measure(task, probabilities)["log_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
