@@ -44,7 +44,7 @@ def _build_parser(argv) -> Parser:
     parser.add_argument(
         "--data",
         metavar="FILE.csv",
-        help="Table of rows; else the demo data set, or none for zero-shot.",
+        help="Table of rows; else the demo data set.",
     )
     parser.add_argument(
         "--output", metavar="DIR", help="Run folder; else a new one under runs/."
@@ -54,9 +54,7 @@ def _build_parser(argv) -> Parser:
         type=int,
         default=0,
         metavar="K",
-        help="Cross-validate: train K models, each tested on another fold. With "
-        "--ensemble: train K models, each validated on another fold of the train and "
-        "val rows, and export their mean.",
+        help="Cross-validate with K models; with --ensemble, export their mean.",
     )
     add_settings(parser, choose_preset(argv, has_demo=True))
     return parser

@@ -487,7 +487,7 @@ def test_help_is_one_screen_without_the_members_of_groups(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         train.main(["--help"])
     text = capsys.readouterr().out
-    assert not end.value.code and len(text.splitlines()) <= 40
+    assert not end.value.code and len(text.splitlines()) <= 44
     for flag in ("--data", "--output", "--preset", "--epochs", "--help-all"):
         assert flag in text
     assert "--text.dropout" not in text and "Text branch" not in text

@@ -43,10 +43,9 @@ class Config:
         task: What a label is: one of two classes (binary), one of several (multiclass),
             any number of classes (multilabel), or a number (regression). auto chooses
             among the classes by the labels of the table.
-        classes: Class names of zero-shot classification, with commas between; empty is
-            those of the table's label column.
-        prompt: Text about each class of zero-shot classification, with {} in the place
-            of its name.
+        classes: Class names for zero-shot, with commas between; empty is those of the
+            label column.
+        prompt: Text for zero-shot about a class, with {} in the place of its name.
         epochs: Maximum number of epochs; early stopping may end sooner. auto is 30, or
             as many as give 600 steps.
         on_bad_row: fail stops before training and lists bad rows; reject drops them

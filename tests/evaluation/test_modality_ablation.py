@@ -20,6 +20,7 @@ class VotingPredictor:
     def __init__(self, weights):
         self.weights = weights
         self.branches = {name: SimpleNamespace(key=name) for name in weights}
+        self.keys = {name: (name,) for name in weights}
         self.inputs = []
 
     def classify(self, inputs, without=()):
