@@ -208,7 +208,8 @@ def test_an_efficientnet_scales_as_that_of_keras_with_its_imagenet_weights(
     tmp_path, monkeypatch
 ):
     network = from_scratch("efficientnetb0")
-    norm = next(x for x in backbone_of(network).layers if x.name == "normalization")
+    layers = backbone_of(network).layers
+    norm = next(x for x in layers if isinstance(x, keras.layers.Normalization))
     before = norm.get_weights()
     deviation = np.array([0.229, 0.224, 0.225], np.float32)
     # What the file of Keras has in the place of the variance.
