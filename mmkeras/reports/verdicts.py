@@ -11,6 +11,7 @@ from mmkeras.modalities.vector.column import Vector
 from mmkeras.reports.score_text import score_text, score_text_of
 
 _SIMILAR = "a similar model (`--preset linear`)"
+_SAME_ENCODERS = "a similar model (`--fusion.kind linear` with the same encoders)"
 
 
 def baseline_verdict(
@@ -67,6 +68,8 @@ def _linear_model(config: Config, types: Collection[str]) -> str:
     for kind in (kind for name, kind in TYPES.items() if name in types):
         settings = getattr(config, kind.section or kind.type)
         defaults = getattr(preset, kind.section or kind.type)
+        if getattr(settings, "is_frozen", False):
+            return _SAME_ENCODERS  # measured on their outputs
         has_stand_in = kind.feature_settings and getattr(
             settings, "is_pretrained", False
         )

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from mmkeras.config import AudioConfig, Config, TextConfig
+from mmkeras.config import AudioConfig, Config, ImageConfig, TextConfig
 from mmkeras.evaluation.bootstrap import compare_accuracies
 from mmkeras.reports.verdicts import baseline_verdict, fusion_verdict, linear_verdict
 
@@ -37,14 +37,18 @@ def test_the_interval_of_the_difference_decides(accuracy, difference, words, num
     assert re.findall(r"[+-]?\d+\.\d", sentence) == numbers.split()
 
 
+SAME_ENCODERS = "a similar model (`--fusion.kind linear` with the same encoders)"
+
+
 @pytest.mark.parametrize("points", [-0.1, 0.0])
 @pytest.mark.parametrize(
     ("names", "changes", "flags"),
     [
-        ("image", {}, "`--preset linear`"),
+        ("image", {}, SAME_ENCODERS),
+        ("image", {"image": ImageConfig(weights="none")}, "`--preset linear`"),
         ("text", {"text": TextConfig(tokens="word")}, "linear --text.tokens word`"),
         ("audio", {"text": TextConfig(encoder="lstm")}, "`--preset linear`"),
-        ("image text", {"text": TextConfig(units=9)}, "`--preset linear`"),
+        ("image text", {"text": TextConfig(units=9)}, SAME_ENCODERS),
         (
             "text",
             {"text": TextConfig(max_ngram=4, vocab_size=99)},
@@ -54,7 +58,7 @@ def test_the_interval_of_the_difference_decides(accuracy, difference, words, num
         (
             "text audio",
             {"audio": AudioConfig(encoder="hub", hub_handle="my net", units=0)},
-            "a similar model (`--preset linear`)",
+            SAME_ENCODERS,
         ),
         (
             "audio",
