@@ -80,14 +80,14 @@ class _Fold:
     """A member before its training: settings of a preset, and rows.
 
     Attributes:
-        rows: Which of all rows of the validation it predicts, (N,) bool or all.
+        rows: Which of all rows of the validation it predicts: (N,) bool, or a slice.
     """
 
     name: str
     preset: str
     config: Config
     dataset: Dataset
-    rows: np.ndarray | slice = slice(None)
+    rows: np.ndarray | slice
 
 
 @restored_state()
