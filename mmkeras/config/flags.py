@@ -32,8 +32,8 @@ _LISTS |= {"classes", "ensemble.presets"}
 # Settings of the table that name columns.
 _COLUMNS = {*TYPES, "label", "id_column", "split_column", "group_column"}
 # Earlier name of a setting -> its present one.
-_ALIASES = {f"table.{old}": f"table.{new}" for old, new in ALIASES.items()}
-_ALIASES["train.fine_tune_learning_rate"] = "train.fine_tune_rate"
+RENAMED = {f"table.{old}": f"table.{new}" for old, new in ALIASES.items()}
+RENAMED["train.fine_tune_learning_rate"] = "train.fine_tune_rate"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,13 +249,13 @@ class Parser(argparse.ArgumentParser):
     def _current_name(self, arg: str) -> str:
         """Returns a word of the command line with the present name of a setting."""
         word, *rest = arg.split("=", 1)
-        name = _ALIASES.get(word.removeprefix("--"), "")
+        name = RENAMED.get(word.removeprefix("--"), "")
         is_known = word.startswith("--") and name in self.flags
         return "=".join([f"--{name}", *rest]) if is_known else arg
 
     def _set(self, values: dict[str, Any], name: str, value: Any) -> None:
         """Adds a value, or those of a group, to `values`."""
-        name = _ALIASES.get(name, name)
+        name = RENAMED.get(name, name)
         flag, mapping = self.flags.get(name), self._mapping_of(name)
         if flag and flag.is_group:
             column = f"table.{name}"

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from mmkeras.config import Config, to_dict
+from mmkeras.config.flags import RENAMED
 from mmkeras.config.validation import AUTO
 from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.data.tables import open_table
@@ -149,8 +150,12 @@ def stored_settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     The second have what follows the rows, such as numbers in the place of "auto".
     """
     manifest = read_manifest(folder)
-    requested = flatten(manifest["settings"])
-    return requested, requested | manifest.get("resolved", {})
+    parts = flatten(manifest["settings"]), manifest.get("resolved", {})
+    requested, resolved = (
+        {RENAMED.get(name, name): value for name, value in part.items()}
+        for part in parts
+    )
+    return requested, requested | resolved
 
 
 def with_stored_values(folder: Path, config: Config) -> Config:

@@ -125,6 +125,17 @@ def test_a_run_of_an_earlier_version_has_the_default_of_a_new_setting(started):
         check_unchanged(started, config, "/a/data.csv")
 
 
+def test_a_run_of_an_earlier_version_has_a_renamed_setting(started):
+    settings = to_dict(CONFIG)
+    settings["train"]["fine_tune_learning_rate"] = 2e-5
+    del settings["train"]["fine_tune_rate"]
+    run_manifest.write_manifest(started, settings=settings)
+    config = replace(CONFIG, train=replace(CONFIG.train, fine_tune_rate=2e-5))
+    check_unchanged(started, config, "/a/data.csv")
+    with pytest.raises(UserError, match="train.fine_tune_rate=2e-05, .* has .*=1e-05"):
+        check_unchanged(started, CONFIG, "/a/data.csv")
+
+
 def test_only_a_schedule_may_be_auto_where_the_run_has_a_value(started):
     settings = to_dict(replace(CONFIG, image=replace(CONFIG.image, frozen="yes")))
     run_manifest.write_manifest(started, settings=settings)
