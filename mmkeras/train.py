@@ -62,12 +62,9 @@ def _build_parser(argv) -> Parser:
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and trains; returns the exit code."""
-    bare = _find_bare(argv, "--ensemble")
     parser = _build_parser(argv)
-    parsed = parser.parse_args([word for i, word in enumerate(argv) if i not in bare])
+    parsed = parser.parse_args(_as_settings(argv))
     config = settings(parser, parsed)
-    if bare:
-        config, parsed.folds = _with_folds(config, parsed.folds), 0
     table = None  # the demo data set
     if parsed.data is not None:
         table = check_table(parsed.data)
@@ -94,20 +91,29 @@ def main(argv: Sequence[str]) -> int:
         return _train(folder, config, table, argv)
 
 
-def _find_bare(argv, flag) -> list[int]:
-    """Returns where a flag has no value; with one, it is a file of settings."""
-    pairs = enumerate(zip(argv, [*argv[1:], "--"], strict=False))
-    return [i for i, (word, x) in pairs if word == flag and x.startswith("--")]
+def _as_settings(argv: Sequence[str]) -> list[str]:
+    """Returns the words with `--folds K --ensemble` as the setting ensemble.folds.
 
-
-def _with_folds(config, folds):
-    """Returns the settings of --folds K --ensemble."""
-    if not folds:
+    With a value, --ensemble is a file of settings.
+    """
+    words, names = list(argv), [word.partition("=")[0] for word in argv]
+    followers = [*words[1:], "--"]
+    bare = [
+        i
+        for i, word in enumerate(words)
+        if word == "--ensemble" and followers[i].startswith("--")
+    ]
+    if not bare:
+        return words
+    if "--folds" not in names:
         raise UserError(
             "--ensemble needs --folds K, the number of models. For several presets, "
             "give --ensemble.presets A,B."
         )
-    return replace(config, ensemble=replace(config.ensemble, folds=folds))
+    words[names.index("--folds")] = words[names.index("--folds")].replace(
+        "--folds", "--ensemble.folds", 1
+    )
+    return [word for i, word in enumerate(words) if i not in bare]
 
 
 def _check_cluster(cluster, config, output) -> None:
@@ -157,7 +163,8 @@ def _fetch_models(config, table) -> None:
     from mmkeras.modalities.pretrained import fetch_handles, has_handles
 
     members = [c for c in member_configs(config).values() if has_handles(c)]
-    if members:
+    has_rows = table is not None or config.fusion.kind != ZERO_SHOT
+    if members and has_rows:
         from mmkeras.data.columns import find_columns
         from mmkeras.data.demo_dataset import table_or_demo
 

@@ -118,6 +118,8 @@ def _read_args(parser, parsed, argv) -> SearchArgs:
     if preset and parsed.presets:
         raise UserError(f"--preset {preset} and --presets: give one of the two.")
     presets = preset_names(parsed.presets) if parsed.presets else ()
+    if parsed.presets == ALL:  # the first one is never left out
+        presets = (DEMO, *(name for name in presets if name != DEMO))
     if preset:
         presets = (find_preset(preset).preset,)
     if name := next((n for n in user_values if n.startswith("ensemble.")), ""):

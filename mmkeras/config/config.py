@@ -125,6 +125,7 @@ class Config:
         trained = [part for part in parts if not part.is_frozen]
         trains_encoder = any(p is self.image or p.is_sequence for p in trained)
         has_frozen = len(trained) < len(parts)
+        trains_encoder = trains_encoder or self.train.fine_tune_epochs > 0
         return has_frozen and not trains_encoder and not self.fusion.takes_tokens
 
     def _check_task(self):

@@ -49,6 +49,11 @@ def check_zero_shot(config: Any) -> None:
             input than one column of images.
     """
     _check_classes(config.classes)
+    if config.ensemble.is_active:
+        raise UserError(
+            "Zero-shot classification trains nothing, and ensemble.presets and "
+            "ensemble.folds train several models. Leave them out."
+        )
     allowed = f"a text with {SLOT} in the place of the class name, such as '{PROMPT}'"
     check(SLOT in config.prompt, "prompt", f"'{config.prompt}'", allowed)
     size, tasks = len(class_names(config.classes)), (AUTO, "binary", "multiclass")

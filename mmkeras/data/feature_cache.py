@@ -89,6 +89,7 @@ def _path(encoder, dataset, preprocessor, branch, split) -> Path:
     config = preprocessor.config
     branch_settings = preprocessor.branches[branch].settings
     settings = (dataset.fingerprint, branch, branch_settings, config.train.precision)
+    settings += encoder.output_shape[1:]  # a vector, or tokens by the same weights
     digest = hashlib.sha256(repr(settings).encode())
     for weight in encoder.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())

@@ -156,8 +156,12 @@ class Batches:
         passes = self.config.train.passes
         size = batch_rows(self.rows, self.config.train.batch_size, self.devices)
         slots = self.steps // passes * size
-        make = self._gathered if self._has_equal_passes() else self._finished
-        shuffled = make(size, slots)
+        rows = self._equal_rows()
+        shuffled = (
+            self._finished(size, slots)
+            if rows is None
+            else self._gathered(rows, size, slots)
+        )
 
         @no_autograph
         def one_pass(number):
@@ -170,17 +174,19 @@ class Batches:
         numbers = tf.data.Dataset.range(passes * epochs[0], passes * (epochs[-1] + 1))
         return self._finalize(numbers.flat_map(one_pass), self.steps * len(epochs))
 
-    def _has_equal_passes(self) -> bool:
-        """Whether the rows fit into memory and are the same in each pass."""
+    def _equal_rows(self) -> tf.data.Dataset | None:
+        """Returns finished rows, if all passes have the same and they fit in memory."""
         augment = self.config.augment
         augments = any(graph.augments_rows(augment) for _, graph in self._graphs())
-        fits = self._fits(self._row_bytes())
-        return fits and not augments and not self.config.train.oversample
-
-    def _gathered(self, size, slots) -> Callable[[tf.Tensor], tf.data.Dataset]:
-        """Returns a function from a seed to batches of rows that are in memory."""
+        if augments or self.config.train.oversample:
+            return None
         finish_row = no_autograph(lambda r: self._finish_row(r, None))
         rows = self._decode_rows(self._rows()).map(finish_row, AUTOTUNE)
+        size = _row_bytes_of(rows.batch(_READ_ROWS).element_spec)
+        return rows if self._fits(max(size, self._row_bytes())) else None
+
+    def _gathered(self, rows, size, slots) -> Callable[[tf.Tensor], tf.data.Dataset]:
+        """Returns a function from a seed to batches of rows that are in memory."""
         parts = list(rows.batch(_READ_ROWS))
         all_rows = tf.nest.map_structure(lambda *x: tf.concat(x, 0), *parts)
 

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 import optuna
+import tensorflow as tf
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -195,7 +196,7 @@ class Search:
             result = replace(result, state=PRUNED)
         except _OutOfTimeError:  # it has the state STOPPED
             pass
-        except UserError as error:
+        except (UserError, tf.errors.ResourceExhaustedError) as error:
             if not done:
                 raise
             result = replace(result, state=FAILED, error=one_line(error))

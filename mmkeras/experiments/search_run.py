@@ -8,6 +8,7 @@ import numpy as np
 
 from mmkeras import schema
 from mmkeras.console import say
+from mmkeras.errors import UserError
 from mmkeras.evaluation.ensemble_weights import greedy_weights, mean_loss
 from mmkeras.evaluation.predictions import predict_split
 from mmkeras.evaluation.scores import compare_scores, score, score_interval
@@ -40,13 +41,20 @@ def run_search(folder: Path, args: SearchArgs, before: dict[str, Any]) -> None:
         UserError: The table has changed, or the first preset cannot be trained.
     """
     first = build(args.presets[0], {}, args.user_values)
+    content = {"fixed": args.fixed, "seconds": 0.0, "is_exhausted": False}
+    if not before:  # so that the folder is one of a search, whenever it is killed
+        write_search(folder, content, [])
     run_data = prepare_run(folder, first, args.table)
-    content = {"fixed": args.fixed, "content": run_data.dataset.content}
-    if before and before["content"] != content["content"]:
+    content["content"] = run_data.dataset.content
+    if before.get("content", content["content"]) != content["content"]:
         raise changed("table or its files have", folder)
     space, left_out = find_space(
         args.presets, args.is_named, args.user_values, run_data.dataset
     )
+    content["choices"] = space.choices
+    _check_choices(folder, before.get("choices", space.choices), space.choices)
+    if not before.get("choices"):
+        write_search(folder, content, [])
     limit = f" or {args.trials} trials" if args.trials else ""
     presets = ", ".join(space.candidates)
     say(f"Search of {presets}: {args.minutes:g} minutes{limit}.")
@@ -60,6 +68,16 @@ def run_search(folder: Path, args: SearchArgs, before: dict[str, Any]) -> None:
         write_search(folder, content, search.results())
     result = export_best(folder, search, run_data)
     write_search(folder, content, search.results(), result=result)
+
+
+def _check_choices(folder, before, now) -> None:
+    if before != now:
+        others = ", ".join(sorted(set(before) ^ set(now)))
+        raise UserError(
+            f"The search in '{folder}' cannot go on: {others} could be chosen before "
+            "and cannot now, or the reverse, as weights or packages have changed. Give "
+            "another --output."
+        )
 
 
 def export_best(folder: Path, search: Search, run_data: RunData) -> dict[str, Any]:

@@ -82,7 +82,7 @@ SETTINGS = (
     Setting(
         name="fusion.units",
         choices=(64, 128, 256, 512),
-        has_effect=lambda c, branches: c.fusion.kind != "late",
+        has_effect=lambda c, branches: c.fusion.kind not in ("late", "interaction"),
     ),
     Setting(
         name="vector.units",
@@ -93,7 +93,7 @@ SETTINGS = (
     Setting(
         name="fusion.modality_dropout",
         limits=(0.0, 0.5),
-        has_effect=lambda c, branches: branches > 1,
+        has_effect=lambda c, branches: branches > 1 and c.fusion.kind != "late",
     ),
     Setting(name="train.learning_rate", limits=(3e-4, 6e-3), is_log=True),
     Setting(
@@ -153,6 +153,12 @@ class SearchSpace:
     candidates: Mapping[str, Candidate]
     user_values: Values
     encoders: Mapping[str, Mapping[str, Values]]
+
+    @property
+    def choices(self) -> list[str]:
+        """Names of the presets and encoders, in order."""
+        encoders = [f"{n}={e}" for n, choices in self.encoders.items() for e in choices]
+        return [*self.candidates, *encoders]
 
     def suggest(self, trial: Suggestions) -> Config:
         """Returns the settings that a trial chooses.

@@ -99,7 +99,7 @@ class SavedModelLayer(layers.Layer):
     def _find_function(self):
         signatures = self.loaded.signatures
         has_name = self.signature or self.input_name
-        self._is_call = not has_name and callable(self.loaded)
+        self._is_call = not has_name and _has_call(self.loaded)
         if self._is_call:
             return self.loaded.__call__
         name = self.signature or _DEFAULT
@@ -112,7 +112,9 @@ class SavedModelLayer(layers.Layer):
     def _refuse(self, kind, name, names):
         start = f"has no {kind} '{name}'" if name else f"has no single {kind}"
         quoted = ", ".join(f"'{x}'" for x in sorted(names))
-        remedy = f"it has {quoted}: name one of them" if quoted else "it has none"
+        remedy = "it has none"
+        if quoted:
+            remedy = f"it has {quoted}: name one of them, or export a model of one"
         return UserError(f"The SavedModel in '{self._folder}' {start}; {remedy}.")
 
     @property
@@ -223,6 +225,12 @@ def saved_models(model: keras.Model) -> Iterator[Any]:
             yield layer.loaded
         elif isinstance(layer, keras.Model):
             yield from saved_models(layer)
+
+
+def _has_call(loaded) -> bool:
+    """Whether a SavedModel has a call, which was traced before it was saved."""
+    call = loaded.__call__ if callable(loaded) else None
+    return bool(getattr(call, "concrete_functions", call))
 
 
 def _input_specs(function) -> dict[str, Any]:

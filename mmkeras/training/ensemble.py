@@ -200,7 +200,9 @@ def predict_validation(
     Outputs of frozen encoders come from the cache.
     """
     model, preprocessor = trained_model.model, trained_model.preprocessor
-    features = frozen_features(backbones(model), dataset, preprocessor, VAL)
+    features = frozen_features(
+        backbones(model), dataset, preprocessor, VAL, compute=False
+    )
     batches = Batches(
         dataset=dataset, preprocessor=preprocessor, split=VAL, features=features
     )

@@ -25,7 +25,13 @@ from mmkeras.modalities.columns import branch_types, build_branches, build_colum
 from mmkeras.modalities.preprocessing_state import MULTILABEL, PreprocessingState
 from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.modalities.pretrained import fetch_pretrained
-from mmkeras.schema import ANALYSIS_FILE, REJECTED_FILE, TRAIN, WARNINGS_FILE
+from mmkeras.schema import (
+    ANALYSIS_FILE,
+    ENSEMBLE_FILE,
+    REJECTED_FILE,
+    TRAIN,
+    WARNINGS_FILE,
+)
 from mmkeras.training import run_folder
 from mmkeras.training.distributed import strategy
 from mmkeras.training.zero_shot import check_pairs
@@ -86,22 +92,24 @@ def prepare_run(
     dataset = ingest(rows, resolved, has_columns=True)
     state = fit_preprocessing(dataset, models[0])
     data = run_folder.data_name(table)
-    run_data = write_run_header(folder, config, dataset, state, data)
-    if members:
-        preprocessor = Preprocessor(with_columns(models[0], dataset), state)
-        preprocessor.config = run_data.config
-        run_data = replace(run_data, preprocessor=preprocessor)
+    run_data = write_run_header(folder, config, dataset, state, data, models[0])
     fingerprint = run_folder.table_fingerprint(None if table is None else source)
     run_manifest.write_manifest(folder, table=fingerprint)
     return run_data
 
 
 def write_run_header(
-    folder: Path, config: Config, dataset: Dataset, state: PreprocessingState, data: str
+    folder: Path,
+    config: Config,
+    dataset: Dataset,
+    state: PreprocessingState,
+    data: str,
+    member: Config | None = None,
 ) -> RunData:
     """Writes settings, preprocessing state, rejected rows and manifest of a run.
 
-    `config` is as the user gave it; `data` is the name of the rows in the manifest.
+    `config` is as the user gave it; `data` is the name of the rows in the manifest;
+    `member` are the settings that the state was fitted with, if they are others.
 
     Raises:
         UserError: The run in the folder was started on other rows, or a setting does
@@ -120,8 +128,9 @@ def write_run_header(
     preprocessing_state.save(state, folder / ANALYSIS_FILE)
     if dataset.rejected:
         write_text(folder / REJECTED_FILE, bad_rows_csv(dataset.rejected))
+    model = with_columns(member or config, dataset)
     dataset = replace(
-        dataset, warnings=(*dataset.warnings, *_warn_unused(config, state))
+        dataset, warnings=(*dataset.warnings, *_warn_unused(model, state))
     )
     if dataset.suspicious:
         write_text(folder / WARNINGS_FILE, bad_rows_csv(dataset.suspicious))
@@ -138,7 +147,9 @@ def write_run_header(
     _print_data(dataset, state)
     if config.fusion.has_epochs:
         say(describe_schedule(config, rows, devices))
-    return RunData(dataset=dataset, preprocessor=Preprocessor(config, state))
+    preprocessor = Preprocessor(model, state)
+    preprocessor.config = config
+    return RunData(dataset=dataset, preprocessor=preprocessor)
 
 
 def _settings(folder, requested, config) -> dict:
@@ -182,7 +193,8 @@ def _check_same_rows(folder, config, dataset, state):
     change, path = "", folder / ANALYSIS_FILE
     if run_manifest.read_manifest(folder).get("content") != dataset.content:
         change = "table or its files have"
-    elif path.exists():
+    # That of an ensemble is of the first member with a weight.
+    elif path.exists() and not (folder / ENSEMBLE_FILE).exists():
         before = preprocessing_state.load(path).columns
         if name := next(
             (n for n in state.columns if state.columns[n] != before[n]), ""

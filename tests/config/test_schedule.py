@@ -39,7 +39,8 @@ def test_vectors_of_frozen_encoders_have_larger_batches(rows, devices, size):
     assert numbers(with_schedule(frozen, rows, devices))[0] == size
     trained = replace(frozen, image=replace(AUTO.image, frozen="no"))
     with_words = replace(frozen, text=replace(AUTO.text, encoder="lstm"))
-    for config in (trained, with_words):
+    tuned = replace(frozen, train=replace(AUTO.train, fine_tune_epochs=2))
+    for config in (trained, with_words, tuned):
         assert numbers(with_schedule(config, rows))[0] == 32
 
 

@@ -72,6 +72,14 @@ def test_vectors_are_computed_once_for_rows_settings_and_weights(run_data, calls
             assert len(calls) == count + 1
 
 
+def test_tokens_and_vectors_of_equal_weights_are_two_files(run_data, calls):
+    encoder = build_encoder(seed=5)
+    tokens = keras.layers.Reshape((1, 5))(encoder.output)
+    for model in (encoder, keras.Model(encoder.input, tokens)):
+        cached_features(model, *run_data, "image", "train")
+    assert len(calls) == 2
+
+
 def test_an_interrupted_computation_is_repeated(run_data, monkeypatch):
     encoder = build_encoder(seed=2)
     first_batch = next(iter(branch_batches(*run_data, "image", "train")))

@@ -86,6 +86,24 @@ def test_more_trials_make_a_new_version_of_the_export(both, args):
     assert {path.name for path in (both / "export").iterdir()} == {"1", "2"}
 
 
+def test_a_killed_search_goes_on_from_its_start(args, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search_run, "prepare_run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        search_run.run_search(tmp_path, args, {})
+    content = read_search(tmp_path, args)
+    assert content["trials"] == [] and not is_finished(content, args)
+
+
+def test_a_search_with_other_choices_is_refused(args, both):
+    before = read_search(both, args)
+    before["choices"] = [*before["choices"], "pretrained-small"]
+    with pytest.raises(UserError, match="cannot go on: pretrained-small could be"):
+        search_run.run_search(both, args, before)
+
+
 def test_another_table_is_refused(args, both):
     rows = table_factory.texts()
     rows[0]["text"] = "other"

@@ -169,6 +169,7 @@ def test_the_size_of_the_images_is_compared_with_the_preset(clip, tmp_path):
     [
         ((), "needs the names of the classes: give --classes NAME,NAME, or --data"),
         (("--classes", "cat,dog", "--folds", "3"), "--folds trains"),
+        (("--classes", "cat,dog", "--folds", "3", "--ensemble"), "trains nothing"),
         (("--classes", "cat,dog", "--image.weights", "."), "without config.json"),
     ],
 )

@@ -68,9 +68,13 @@ class AudioGraph(RowGraph):
 
 
 def _with_length(wave, max_samples):
-    """Returns the number of samples and the wave with zeros: (1 + max_samples,)."""
+    """Returns the number of samples and the wave with zeros: (1 + max_samples,).
+
+    An absent row is decoded as one sample, and has none.
+    """
     samples = tf.size(wave)
     wave = tf.pad(wave, [[0, max_samples - samples]])
+    samples = tf.where(samples > 1, samples, 0)
     wave = tf.concat([tf.cast(samples[None], tf.float32), wave], axis=0)
     return tf.ensure_shape(wave, [1 + max_samples])
 

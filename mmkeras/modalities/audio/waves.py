@@ -72,7 +72,10 @@ class WaveSavedModel(SavedModelLayer):
             raise self._refuse_shape(
                 result, "(D,) or (N, D) for a wave, with a fixed D"
             )
-        return result if result.shape.rank == 1 else tf.reduce_mean(result, axis=0)
+        if result.shape.rank == 1:
+            return result
+        frames = tf.cast(tf.shape(result)[0], tf.float32)  # none in a short wave
+        return tf.math.divide_no_nan(tf.reduce_sum(result, axis=0), frames)
 
     def _refuse_shape(self, result, expected):
         return UserError(

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mmkeras.errors import UserError
 from mmkeras.modalities.audio.waves import WaveMask, WaveSavedModel
@@ -34,6 +35,14 @@ def test_the_vector_of_one_wave_is_the_mean_of_its_frames_without_padding(folder
     vectors = WaveSavedModel(folder)(WAVES)
     expected = [[0.375, 0.75, 1.125], [1, 2, 3], [0, 0, 0]]
     np.testing.assert_allclose(vectors, expected, rtol=1e-6)
+
+
+def test_a_wave_without_a_whole_frame_has_zeros(tmp_path):
+    spec = [tf.TensorSpec([None], tf.float32, name="waveform")]
+    cut = tf.function(lambda waveform: tf.signal.frame(waveform, 150, 150), spec)
+    tf.saved_model.save(tf.Module(), str(tmp_path), {"serving_default": cut})
+    vectors = np.array(WaveSavedModel(tmp_path)(WAVES))
+    assert vectors.shape == (3, 150) and vectors[0].any() and not vectors[1:].any()
 
 
 def test_a_vector_of_one_wave_is_taken_as_it_is(folder):
