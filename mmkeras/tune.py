@@ -13,6 +13,7 @@ from mmkeras.cli import (
     run_program,
 )
 from mmkeras.config.presets import DEMO
+from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.environment.extras import check_extra, check_extras
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import UserError
@@ -127,6 +128,8 @@ def _read_args(parser, parsed, argv) -> SearchArgs:
             f"{name}={user_values[name]} is for mmkeras.train; a search chooses the "
             "models of its ensemble. Leave it out."
         )
+    if any(find_preset(n).fusion.kind == ZERO_SHOT for n in presets):
+        raise UserError("The preset 'zero-shot' trains nothing. Leave it out.")
     if name := next((n for n in presets if find_preset(n).ensemble.is_active), ""):
         raise UserError(
             f"The preset '{name}' is an ensemble, and a search makes its own. Leave it "

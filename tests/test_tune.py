@@ -58,14 +58,14 @@ def test_the_settings_of_the_first_trial_are_printed(capsys):
 def test_a_search_is_interrupted_resumed_and_finished(tmp_path):
     table = table_factory.write_table(tmp_path / "data.csv", table_factory.texts())
     folder = tmp_path / "my search"
-    argv = ["--data", table, "--presets", "small-concat,linear", "--output", folder]
-    argv += ["--epochs", 3, "--trials", 2, "--evaluate.bootstrap_resamples", 20]
+    argv = ["--data", table, "--presets", "linear,small-concat", "--output", folder]
+    argv += ["--epochs", 20, "--trials", 2, "--evaluate.bootstrap_resamples", 20]
     argv += ["--table.cache_dir", tmp_path / "cache", "--evaluate.noise_rows", 0]
     argv = list(map(str, argv))
     command = [sys.executable, "-m", "mmkeras.tune", *argv]
     process = Popen(command, cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True)
     try:
-        while not (folder / "trials" / "001").exists():
+        while not any((folder / "trials" / "001").glob("checkpoints/phase*")):
             assert process.poll() is None, process.communicate()[1][-3000:]
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
@@ -78,7 +78,7 @@ def test_a_search_is_interrupted_resumed_and_finished(tmp_path):
     assert sorted(words[3:]) == sorted(argv)
 
     out = output_of(main, words[3:])
-    assert "[0] " not in out and "[1] linear: loss" in out
+    assert "[0] " not in out and "[1] small-concat: loss" in out
     assert "Test rows: accuracy" in out and f"Report:  {folder}" in out
     again = output_of(main, words[3:])
     assert "is finished already; nothing was trained" in again
