@@ -13,7 +13,6 @@ from typing import Any
 import keras
 import numpy as np
 import optuna
-import tensorflow as tf
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -39,6 +38,7 @@ from mmkeras.reports.score_text import score_text
 from mmkeras.schema import CHECKPOINTS_DIR, MODEL_FILE, TRAIN
 from mmkeras.training.ensemble import predict_validation
 from mmkeras.training.prepare_run import write_run_header
+from mmkeras.training.process_state import OutOfMemoryError
 from mmkeras.training.run_folder import flatten
 from mmkeras.training.steps import fit_model
 
@@ -196,7 +196,7 @@ class Search:
             result = replace(result, state=PRUNED)
         except _OutOfTimeError:  # it has the state STOPPED
             pass
-        except (UserError, tf.errors.ResourceExhaustedError) as error:
+        except (UserError, OutOfMemoryError) as error:
             if not done:
                 raise
             result = replace(result, state=FAILED, error=one_line(error))

@@ -14,6 +14,8 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 from tensorflow.python.framework import config as determinism
 
+OutOfMemoryError = tf.errors.ResourceExhaustedError  # of a device
+
 _LOCK = RLock()
 # Block of `errors_only` that has not ended -> level to restore after it.
 _LEVELS, _LEVELS_LOCK = {}, Lock()
