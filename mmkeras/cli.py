@@ -11,9 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-import yaml
-
-from mmkeras.config import Config, to_dict
+from mmkeras.config import Config, to_yaml
 from mmkeras.config.flags import FILES, Parser, build, list_flags
 from mmkeras.config.presets import DEMO, PRESETS
 from mmkeras.config.values import read_yaml
@@ -109,14 +107,9 @@ def settings(
     """
     config = build(kind, vars(parsed))
     if parsed.print_config:
-        print(config_text(config), end="")
+        print(to_yaml(config), end="")
         parser.exit()
     return config
-
-
-def config_text(config: Config) -> str:
-    """Returns the settings as YAML, which --config reads."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
 def drop_flags(argv: Sequence[str], *flags: str) -> list[str]:

@@ -7,11 +7,11 @@ from mmkeras.cli import (
     INTERRUPTED,
     Parser,
     add_settings,
-    config_text,
     drop_flags,
     find_preset,
     run_program,
 )
+from mmkeras.config import to_yaml
 from mmkeras.config.presets import DEMO
 from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.environment.extras import check_extra, check_extras
@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
     args = _read_args(parser, parsed, argv)
     first = build(args.presets[0], {}, args.user_values)
     if parsed.print_config:
-        print(config_text(first), end="")
+        print(to_yaml(first), end="")
         return 0
     check_extra("optuna", "python -m mmkeras.tune")
     check_extras(first)

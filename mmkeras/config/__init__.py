@@ -1,7 +1,7 @@
 """Dataclasses of all settings of a run, and their conversion to and from dicts."""
 
 from mmkeras.config.audio import AudioConfig
-from mmkeras.config.config import Config, from_dict, to_dict
+from mmkeras.config.config import Config, from_dict, to_dict, to_yaml
 from mmkeras.config.ensemble import EnsembleConfig
 from mmkeras.config.evaluate import EvaluateConfig, ExportConfig
 from mmkeras.config.fusion import FusionConfig
@@ -33,4 +33,5 @@ __all__ = [
     "check_range",
     "from_dict",
     "to_dict",
+    "to_yaml",
 ]

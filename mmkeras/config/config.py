@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from operator import attrgetter
 from typing import Any, Literal, get_type_hints
 
+import yaml
+
 from mmkeras.config.audio import AudioConfig
 from mmkeras.config.ensemble import EnsembleConfig
 from mmkeras.config.evaluate import EvaluateConfig, ExportConfig
@@ -218,6 +220,11 @@ class Config:
 def to_dict(config: Config) -> dict[str, Any]:
     """Returns the settings as nested dicts, ready for YAML or JSON."""
     return asdict(config)
+
+
+def to_yaml(config: Config) -> str:
+    """Returns the settings as YAML, which `--config` reads."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
 def from_dict(content: dict[str, Any], kind: type = Config) -> Any:

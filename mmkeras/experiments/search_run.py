@@ -20,10 +20,8 @@ from mmkeras.export.inference import load_trained
 from mmkeras.export.run_manifest import read_manifest, write_manifest
 from mmkeras.export.saved_model import export
 from mmkeras.files import latest_version
-from mmkeras.modalities.preprocessing_state import REGRESSION
-from mmkeras.models.model import set_temperature
 from mmkeras.reports.score_text import score_text
-from mmkeras.training.calibration import apply_temperature, fit_temperature
+from mmkeras.training.ensemble import calibrate_mean
 from mmkeras.training.prepare_run import RunData, prepare_run
 from mmkeras.training.run_folder import changed
 from mmkeras.training.steps import finish_run, golden_rows, save_model
@@ -106,10 +104,7 @@ def export_best(folder: Path, search: Search, run_data: RunData) -> dict[str, An
         run_data.config,
         names,
     )
-    if task != REGRESSION:
-        temperature = fit_temperature(targets, mean, task)
-        set_temperature(model.model, temperature)
-        mean = apply_temperature(mean, temperature, task)
+    mean = calibrate_mean(model, mean, targets)
     save_model(model.model, folder)
     save_ensemble(folder, model)
     base_path, exported = folder / schema.EXPORT_DIR, _by_name(members)

@@ -5,9 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from mmkeras.config import Config, to_dict
+from mmkeras.config import Config, to_yaml
 from mmkeras.errors import UserError
 from mmkeras.export.inference import TrainedModel
 from mmkeras.files import write_text
@@ -125,8 +123,7 @@ def save_ensemble(folder: Path, trained_model: TrainedModel, **content: Any) -> 
         member_folder = folder / MEMBERS_DIR / member.name
         member_folder.mkdir(parents=True, exist_ok=True)
         config, state = member.preprocessor.config, member.preprocessor.state
-        settings = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
-        write_text(member_folder / CONFIG_FILE, settings)
+        write_text(member_folder / CONFIG_FILE, to_yaml(config))
         preprocessing_state.save(state, member_folder / ANALYSIS_FILE)
         entry = {"name": member.name, "weight": member.weight, "keys": member.keys}
         members.append(entry)

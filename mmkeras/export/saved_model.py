@@ -7,7 +7,6 @@ from keyword import iskeyword
 from pathlib import Path
 
 import tensorflow as tf
-import yaml
 from google.protobuf.message import Message
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import (
@@ -19,7 +18,7 @@ from tensorflow_serving.apis import (
 )
 
 from mmkeras import schema
-from mmkeras.config import to_dict
+from mmkeras.config import to_yaml
 from mmkeras.export.inference import (
     TrainedModel,
     build_serve,
@@ -238,7 +237,7 @@ def _write_extras(trained_model: TrainedModel, path: Path) -> None:
     if trained_model.state.classes:
         labels = "".join(f"{name}\n" for name in trained_model.state.classes)
         (extra / schema.LABELS_FILE).write_text(labels, encoding="utf-8")
-    settings = yaml.safe_dump(to_dict(trained_model.config), sort_keys=False)
+    settings = to_yaml(trained_model.config)
     (extra / schema.CONFIG_FILE).write_text(settings, encoding="utf-8")
     preprocessing_state.save(trained_model.state, extra / schema.ANALYSIS_FILE)
 

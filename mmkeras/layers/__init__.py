@@ -20,11 +20,13 @@ from mmkeras.layers.sequence import (
     transformer_block,
 )
 from mmkeras.layers.temperature import Temperature
+from mmkeras.layers.unit_vector import UnitVector
 from mmkeras.layers.weighted_mean import WeightedMean
 
 # Layers beside the models and encoders that they belong to. Their modules import this
 # package, so that they are looked up when all of them are complete.
 _ELSEWHERE = {
+    "AlignmentScale": "mmkeras.models.auxiliary_heads",
     "BertEmbedding": "mmkeras.modalities.text.bert",
     "CategoryEmbedding": "mmkeras.modalities.tabular.embedding",
     "ChunkedMean": "mmkeras.modalities.audio.encoder",
@@ -40,7 +42,6 @@ _ELSEWHERE = {
     "PeriodicEmbedding": "mmkeras.modalities.tabular.embedding",
     "Standardize": "mmkeras.models.fusion.vector_fusion",
     "TrimPadding": "mmkeras.modalities.text.bert",
-    "UnitVector": "mmkeras.models.auxiliary_heads",
     "WaveFeatures": "mmkeras.modalities.audio.waves",
     "WaveMask": "mmkeras.modalities.audio.waves",
     "WaveSavedModel": "mmkeras.modalities.audio.waves",
@@ -55,6 +56,7 @@ __all__ = [
     "SavedModelLayer",
     "Temperature",
     "TokenPooling",
+    "UnitVector",
     "WeightedMean",
     "transformer_block",
 ]

@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from mmkeras.config import LossConfig
 from mmkeras.layers.sequence import TokenPooling
+from mmkeras.layers.unit_vector import UnitVector
 from mmkeras.modalities.branch import Branch
 from mmkeras.modalities.columns import branch_types
 from mmkeras.schema import embedding_name
@@ -77,21 +78,6 @@ def _vector(key, branch):
     if not isinstance(branch, list | tuple):
         return branch
     return TokenPooling(name=f"{key}_single")(*branch)
-
-
-@keras.saving.register_keras_serializable(package="mmkeras")
-class UnitVector(layers.Layer):
-    """Vectors scaled to length 1: (B, D), (B, 1) presence to (B, D), zeros if absent.
-
-    A vector of zeros, which has no direction, counts as absent.
-    """
-
-    def call(self, vectors, present):
-        length = ops.sqrt(ops.sum(ops.square(vectors), axis=1, keepdims=True))
-        is_present = (present > 0) & (length > 1e-6)
-        safe = ops.where(is_present, vectors, ops.ones_like(vectors))
-        unit = ops.normalize(safe, axis=1)
-        return ops.where(is_present, unit, ops.zeros_like(unit))
 
 
 class ClippedScale(keras.constraints.Constraint):

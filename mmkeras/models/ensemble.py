@@ -14,9 +14,9 @@ import numpy as np
 from keras import layers, ops
 
 from mmkeras.layers.temperature import Temperature
+from mmkeras.layers.unit_vector import UnitVector
 from mmkeras.layers.weighted_mean import WeightedMean
 from mmkeras.modalities.preprocessing_state import REGRESSION
-from mmkeras.models.auxiliary_heads import UnitVector
 from mmkeras.models.model import HEAD, TEMPERATURE, backbone_name, backbones
 from mmkeras.models.tasks import head_activation
 from mmkeras.schema import EMBEDDING, PRESENT, PROBABILITIES

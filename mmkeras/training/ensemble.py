@@ -110,10 +110,7 @@ def _train_ensemble(folder: Path, config: Config, table: Any) -> None:
         run_data.config,
         [member.name for member in members],
     )
-    if task != REGRESSION:
-        temperature = fit_temperature(targets, mean, task)
-        set_temperature(trained_model.model, temperature)
-        mean = apply_temperature(mean, temperature, task)
+    mean = calibrate_mean(trained_model, mean, targets)
     scores = {n: _scores(p, targets, task) for n, p in predictions.items()}
     presets = [
         {"preset": name, "weight": weight, **scores[name]}
@@ -125,6 +122,23 @@ def _train_ensemble(folder: Path, config: Config, table: Any) -> None:
     run_data = replace(run_data, preprocessor=trained_model.preprocessor)
     kept = ", ".join(f"{p['preset']} {p['weight']:.2f}" for p in presets if p["weight"])
     finish_run(folder, run_data, trained_model, [], summary={"Members": kept})
+
+
+def calibrate_mean(
+    ensemble: TrainedModel, mean: np.ndarray, targets: np.ndarray
+) -> np.ndarray:
+    """Sets the temperature of an ensemble by its validation rows.
+
+    `mean` is the weighted mean of the members' predictions, (N, C), and `targets` are
+    the labels; returns the predictions of the calibrated ensemble. In regression there
+    is no temperature.
+    """
+    task = ensemble.state.task
+    if task == REGRESSION:
+        return mean
+    temperature = fit_temperature(targets, mean, task)
+    set_temperature(ensemble.model, temperature)
+    return apply_temperature(mean, temperature, task)
 
 
 def _list_members(configs, run_data, config, table) -> Iterator[_Fold]:
@@ -161,7 +175,7 @@ def _train_member(folder: Path, member: _Fold, place: str) -> dict[str, np.ndarr
         scores = _scores(values, targets, trained_model.state.task)
         say(member_line(member.name, scores, len(targets)))
         del trained_model, run_data
-        keras.backend.clear_session()
+        keras.utils.clear_session()
         gc.collect()
     with np.load(path) as file:
         return dict(file)

@@ -10,9 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from mmkeras.config import Config, to_dict
+from mmkeras.config import Config, to_dict, to_yaml
 from mmkeras.config.flags import RENAMED
 from mmkeras.config.validation import AUTO
 from mmkeras.config.zero_shot import ZERO_SHOT
@@ -187,8 +185,7 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def write_config(folder: Path, config: Config) -> None:
     """Writes config.yaml, which `--config` reads."""
-    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
-    write_text(folder / CONFIG_FILE, text)
+    write_text(folder / CONFIG_FILE, to_yaml(config))
 
 
 def needs_no_rows(config: Config, table: Any) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from mmkeras.config import FusionConfig
-from mmkeras.models.auxiliary_heads import UnitVector
+from mmkeras.layers.unit_vector import UnitVector
 from mmkeras.models.fusion import token_fusion, vector_fusion
 from mmkeras.models.fusion.late import average_classifiers
 from mmkeras.models.fusion.missing_modality import (
