@@ -55,7 +55,9 @@ def measure_many(folder: Path) -> None:
         batches = replace(train, split=split)
         path = folder / f"{split}.f32"
         vectors.standard_normal((batches.rows, WIDTH), np.float32).tofile(path)
-        splits[split] = replace(batches, features={"image": Features(path, (WIDTH,))})
+        splits[split] = replace(
+            batches, features={"image": Features((path,), (WIDTH,))}
+        )
     train, val = splits["train"], splits["val"]
     model = build_model(train.config, train.preprocessor.state)
     start = time.perf_counter()

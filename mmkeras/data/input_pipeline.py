@@ -28,6 +28,14 @@ AUTOTUNE = tf.data.AUTOTUNE
 # For functions that are graph code already; converting them would take seconds.
 no_autograph = tf.autograph.experimental.do_not_convert
 COLUMNS, TARGET, _FEATURES, _WEIGHT = "columns", "target", "features", "weight"
+_OPTIONS = tf.data.Options()
+_OPTIONS.deterministic = True
+# With autotuning, deleting an iterator may wait for as long as it has run: a thread
+# can miss its notification (TensorFlow 2.16 to 2.21). Calls use all cores without it.
+_OPTIONS.autotune.enabled = False
+_OPTIONS.experimental_distribute.auto_shard_policy = (
+    tf.data.experimental.AutoShardPolicy.DATA
+)
 # Memory of the shuffle buffer; training shards are in a random order already.
 _SHUFFLE_BYTES = 256_000_000
 _READ_ROWS = 256
@@ -51,7 +59,7 @@ def read_rows(files: Sequence[str], columns: Iterable[Column]) -> tf.data.Datase
         return {**row, COLUMNS: values}
 
     records = tf.data.TFRecordDataset(list(files)).batch(64)
-    return records.map(parse, AUTOTUNE).unbatch()
+    return records.map(parse, AUTOTUNE).unbatch().with_options(_OPTIONS)
 
 
 def is_present(value: tf.Tensor) -> tf.Tensor:
@@ -252,11 +260,8 @@ class Batches:
         return rows.repeat().enumerate().flat_map(repeat).take(self.rows)
 
     def _finalize(self, batches, steps):
-        options, policy = tf.data.Options(), tf.data.experimental.AutoShardPolicy.DATA
-        options.deterministic = True
-        options.experimental_distribute.auto_shard_policy = policy
         batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        return batches.prefetch(AUTOTUNE).with_options(options)
+        return batches.prefetch(AUTOTUNE).with_options(_OPTIONS)
 
     def _rows(self) -> tf.data.Dataset:
         """Reads encoded rows in the order of the shards, with features if any."""

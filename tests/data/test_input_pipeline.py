@@ -258,6 +258,13 @@ def test_features_replace_the_images(shape, make, tmp_path):
     np.testing.assert_array_equal(shuffled[order], vectors)
 
 
+def test_deleting_an_iterator_never_waits_for_autotuning(make):
+    batches = make()
+    rows = read_rows(batches.dataset.files("train"), ())
+    for part in (batches.train_batches([0]), batches.eval_batches(), rows.batch(2)):
+        assert part.options().autotune.enabled is False
+
+
 def test_a_damaged_shard_is_an_error_and_not_fewer_rows(make, tmp_path):
     (file,) = make().dataset.files("val")
     (tmp_path / "cut").write_bytes(Path(file).read_bytes()[:-100])
