@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -20,6 +21,7 @@ from mmkeras.errors import ExportMismatchError, LostWorkerError, UserError, did_
 from mmkeras.full_disk import find_full_disk, silence_finalizers
 
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
+_REPEAT_S = 0.05
 
 
 def choose_preset(argv: Sequence[str], *, has_demo: bool = False) -> Config:
@@ -183,6 +185,7 @@ def run_program(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
 def _run(main: Callable[[Sequence[str]], int | None]) -> int:
     """Returns the exit code of a program; ends this process if the disk is full."""
     silence_finalizers()
+    _repeat_lost_interrupts()
     try:
         code = main(sys.argv[1:]) or 0
         if sys.stdout is not None:
@@ -196,6 +199,22 @@ def _run(main: Callable[[Sequence[str]], int | None]) -> int:
         print(text, file=sys.stderr)
         # Libraries would try to write the rest, and HDF5 crashes in that.
         _exit_at_once(1)
+
+
+def _repeat_lost_interrupts() -> None:
+    """Sends Ctrl-C again if a finalizer or the garbage collector has swallowed it.
+
+    Python only prints an exception that is raised in them, such as those of JAX.
+    """
+    print_ignored = sys.unraisablehook
+
+    def repeat(args):
+        if not issubclass(args.exc_type, KeyboardInterrupt):
+            return print_ignored(args)
+        again = (os.getpid(), signal.SIGINT)
+        threading.Timer(_REPEAT_S, os.kill, again).start()
+
+    sys.unraisablehook = repeat
 
 
 def print_warnings(texts: Iterable[str]) -> None:

@@ -575,6 +575,26 @@ run_program(main)
     assert (result.stdout, result.stderr) == ("saved\n", err)
 
 
+@pytest.mark.parametrize("start", ["gc.callbacks.append(interrupt)", "Finalized()"])
+def test_an_interrupt_that_python_swallows_ends_the_program(start):
+    program = f"""
+import gc, os, signal, time
+from mmkeras.cli import run_program
+def interrupt(*_):
+    gc.callbacks.clear()
+    os.kill(os.getpid(), signal.SIGINT)
+class Finalized:
+    __del__ = interrupt
+def main(argv):
+    {start}
+    gc.collect()
+    time.sleep(60)
+run_program(main)
+"""
+    result = run_python(program)
+    assert (result.returncode, result.stderr) == (130, "Interrupted.\n")
+
+
 @pytest.mark.parametrize(
     "error", [ZeroDivisionError(), ModuleNotFoundError(name="numpy"), OSError("full")]
 )

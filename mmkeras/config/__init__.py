@@ -1,7 +1,7 @@
 """Dataclasses of all settings of a run, and their conversion to and from dicts."""
 
 from mmkeras.config.audio import AudioConfig
-from mmkeras.config.config import Config, from_dict, to_dict, to_yaml
+from mmkeras.config.config import Config, flatten, from_dict, to_dict, to_yaml
 from mmkeras.config.ensemble import EnsembleConfig
 from mmkeras.config.evaluate import EvaluateConfig, ExportConfig
 from mmkeras.config.fusion import FusionConfig
@@ -31,6 +31,7 @@ __all__ = [
     "VectorConfig",
     "check",
     "check_range",
+    "flatten",
     "from_dict",
     "to_dict",
     "to_yaml",

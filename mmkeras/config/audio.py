@@ -47,6 +47,9 @@ class AudioConfig:
         low_hz: Lower edge of the lowest band.
         high_hz: Upper edge of the highest band.
         mfccs: Number of coefficients, for mfcc_stats and gru.
+        segments: For log_mel_stats and mfcc_stats, number of equal parts of the audio
+            with statistics each, in their order: 1 for the sound as a whole, 3 or
+            more for words.
         hub_handle: TF-Hub handle or local folder, for encoder hub.
         weights: For saved_model, the folder. For kerashub, a preset: a folder,
             hf://NAME/NAME, kaggle://HANDLE or a name of KerasHub. Unused by the others.
@@ -74,6 +77,7 @@ class AudioConfig:
     low_hz: float = 125.0
     high_hz: float = 7_500.0
     mfccs: int = 40
+    segments: int = 1
     hub_handle: str = ""
     weights: str = ""
     signature: str = ""
@@ -99,6 +103,7 @@ class AudioConfig:
         has_window = self.clip_s * 1000 >= self.window_ms
         check(has_window, "audio.clip_s", self.clip_s, "at least one window")
         check_range(self, "audio.mfccs", ge=1, le="audio.bands")
+        check_range(self, "audio.segments", ge=1, le=100)
         check_range(self, "audio.dropout", ge=0, lt=1)
         check_range(self, "audio.units", ge=1 if self.is_sequence else 0)
         self._check_pretrained()

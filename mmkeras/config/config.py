@@ -222,6 +222,20 @@ def to_dict(config: Config) -> dict[str, Any]:
     return asdict(config)
 
 
+def flatten(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns a result of `to_dict` by dotted name, such as "train.batch_size".
+
+    The columns are one value.
+    """
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and name != "columns":
+            flat |= {f"{name}.{member}": x for member, x in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
 def to_yaml(config: Config) -> str:
     """Returns the settings as YAML, which `--config` reads."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)

@@ -156,8 +156,12 @@ def zero_shot() -> Config:
 def best() -> Config:
     """Returns an ensemble of `pretrained-small` and models without its encoders."""
     members = "pretrained-small,interaction,low-rank,gated,linear"
-    ensemble = EnsembleConfig(presets=members)
-    return replace(pretrained_small(), preset="best", ensemble=ensemble)
+    return replace(
+        pretrained_small(),
+        preset="best",
+        audio=AudioConfig(segments=3),  # of all members
+        ensemble=EnsembleConfig(presets=members),
+    )
 
 
 def _fused(build: Callable[..., Config], preset: str, **fusion) -> Callable[[], Config]:

@@ -17,7 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from mmkeras.config import Config, to_dict
+from mmkeras.config import Config, flatten, to_dict
 from mmkeras.config.schedule import with_schedule
 from mmkeras.console import output, say
 from mmkeras.data.dataset import Dataset
@@ -39,7 +39,6 @@ from mmkeras.schema import CHECKPOINTS_DIR, MODEL_FILE, TRAIN
 from mmkeras.training.ensemble import predict_validation
 from mmkeras.training.prepare_run import write_run_header
 from mmkeras.training.process_state import OutOfMemoryError
-from mmkeras.training.run_folder import flatten
 from mmkeras.training.steps import fit_model
 
 JOURNAL_FILE, PREDICTIONS_FILE = "trials.log", "validation.npz"

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from mmkeras.config import Config, to_dict
+from mmkeras.config import Config, flatten, to_dict
 from mmkeras.config.schedule import describe_schedule, with_schedule
 from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.console import say
@@ -157,8 +157,8 @@ def _settings(folder, requested, config) -> dict:
     if run_folder.has_started(folder):
         return {}
     settings = to_dict(requested)
-    before = run_folder.flatten(settings)
-    after = run_folder.flatten(to_dict(config))
+    before = flatten(settings)
+    after = flatten(to_dict(config))
     resolved = {k: value for k, value in after.items() if value != before[k]}
     return {"settings": settings, "resolved": resolved}
 

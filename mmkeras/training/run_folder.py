@@ -10,7 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from mmkeras.config import Config, to_dict, to_yaml
+from mmkeras.config import Config, flatten, to_dict, to_yaml
 from mmkeras.config.flags import RENAMED
 from mmkeras.config.validation import AUTO
 from mmkeras.config.zero_shot import ZERO_SHOT
@@ -167,20 +167,6 @@ def with_stored_values(folder: Path, config: Config) -> Config:
                 change = {part: replace(getattr(config, part), **change)}
             config = replace(config, **change)
     return config
-
-
-def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings by dotted name, such as "train.batch_size".
-
-    The columns are one value.
-    """
-    flat = {}
-    for name, value in settings.items():
-        if isinstance(value, dict) and prefix + name != "columns":
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def write_config(folder: Path, config: Config) -> None:

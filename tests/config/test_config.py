@@ -28,7 +28,7 @@ OUT_OF_RANGE = {
     "text": "vocab_size=0 min_rows=0 layers=0 heads=0 dropout=1.0 max_ngram=0 "
     "max_ngram=9 units=-1 max_tokens=0 tokens=wordpiece vocab_file=v.txt",
     "audio": "rate_hz=999 rate_hz=192001 window_ms=0 hop_ms=26 clip_s=0.01 bands=0 "
-    "mfccs=65 dropout=-0.1 units=-1",
+    "mfccs=65 segments=0 dropout=-0.1 units=-1",
     "vector": "dropout=1.0 units=-1",
     "tabular": "dropout=1.0 units=-1 min_rows=0 max_categories=0 embedding=0 layers=0 "
     "heads=0",

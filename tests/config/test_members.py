@@ -19,9 +19,20 @@ def members_of(presets="pretrained-small,small-concat", preset="best", **changes
 
 
 def test_members_have_the_settings_of_their_presets():
-    members = members_of()
+    members = members_of(preset="pretrained-small")
     assert list(members) == ["pretrained-small", "small-concat"]
     assert all(members[name] == PRESETS[name]() for name in members)
+
+
+def test_what_the_preset_of_an_ensemble_changes_reaches_its_members():
+    segments = PRESETS["best"]().audio.segments
+    assert segments > PRESETS["pretrained-small"]().audio.segments
+    members = member_configs(PRESETS["best"]())
+    assert len(members) == 5
+    for name, member in members.items():
+        preset = PRESETS[name]()
+        audio = replace(preset.audio, segments=segments)
+        assert member == replace(preset, audio=audio)
 
 
 def test_a_change_reaches_members_with_the_same_value_in_their_presets():

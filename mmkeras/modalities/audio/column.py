@@ -23,7 +23,7 @@ class Audio(FileColumn):
     # Windows and frequencies must fit the rate.
     read_settings = ("rate_hz", "clip_s", "window_ms", "hop_ms", "low_hz", "high_hz")
     feature_settings = ("encoder", "hub_handle", "rate_hz", "clip_s", "window_ms")
-    feature_settings += ("hop_ms", "bands", "low_hz", "high_hz", "mfccs")
+    feature_settings += ("hop_ms", "bands", "low_hz", "high_hz", "mfccs", "segments")
     encoder_settings = ("weights", "signature", "input_name", "output_name", "frozen")
     encoder_settings += ("units", "pooling", "dropout")
     warnings = {"is silent": "of silence from start to end"}

@@ -214,12 +214,19 @@ def frame_width(config: AudioConfig) -> int:
 
 
 def audio_vector(frames: tf.Tensor, config: AudioConfig) -> tf.Tensor:
-    """Computes mean and deviation over time: (T, F) -> (`stats_width(config)`,)."""
-    frames = frame_features(frames, config)
-    mean = tf.reduce_mean(frames, axis=0)
-    deviation = tf.math.reduce_std(frames, axis=0)
-    vector = tf.concat([mean, deviation], axis=0)
-    return tf.ensure_shape(vector, [stats_width(config)])
+    """Computes mean and deviation over time: (T, F) -> (`stats_width(config)`,).
+
+    With `config.segments` above 1, those of each of so many equal parts of the frames,
+    in their order. A part has a frame at least.
+    """
+    frames, parts = frame_features(frames, config), config.segments
+    vectors = []
+    for i in range(parts):
+        start = tf.shape(frames)[0] * i // parts
+        end = tf.maximum(tf.shape(frames)[0] * (i + 1) // parts, start + 1)
+        part = frames[start:end]
+        vectors += [tf.reduce_mean(part, axis=0), tf.math.reduce_std(part, axis=0)]
+    return tf.ensure_shape(tf.concat(vectors, axis=0), [stats_width(config)])
 
 
 def pad_frames(frames: tf.Tensor, config: AudioConfig) -> tf.Tensor:
@@ -232,4 +239,4 @@ def pad_frames(frames: tf.Tensor, config: AudioConfig) -> tf.Tensor:
 
 def stats_width(config: AudioConfig) -> int:
     """Returns the width of `audio_vector`: 128 in the reference model."""
-    return 2 * frame_width(config)
+    return 2 * frame_width(config) * config.segments

@@ -93,6 +93,7 @@ def test_settings_that_change_the_stored_bytes_are_part_of_the_key():
     [
         ("log_mel_stats", 32, False, (32,)),
         ("mfcc_stats", 16, False, (16,)),
+        ("mfcc_stats segments=2", 32, False, (32,)),
         ("cnn", 16, True, (48, 16)),
         ("gru", 8, True, (48, 8)),
     ],
@@ -100,7 +101,10 @@ def test_settings_that_change_the_stored_bytes_are_part_of_the_key():
 def test_the_training_rows_give_a_scale_of_the_features(
     encoder, width, is_sequence, shape
 ):
-    settings = AudioConfig(encoder=encoder, clip_s=0.5, bands=16, mfccs=8)
+    encoder, _, segments = encoder.partition(" segments=")
+    settings = AudioConfig(
+        encoder=encoder, clip_s=0.5, bands=16, mfccs=8, segments=int(segments or 1)
+    )
     column = Audio("call", settings)
     statistic = column.statistics()
     assert (statistic.width, statistic.is_sequence) == (width, is_sequence)

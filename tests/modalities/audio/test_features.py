@@ -1,4 +1,5 @@
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -201,6 +202,23 @@ def test_loudness_moves_the_first_cepstral_coefficient_alone():
     assert quiet.shape == (features.stats_width(config),) == (26,)
     assert loud[0] - quiet[0] > 1
     np.testing.assert_allclose(loud[1:], quiet[1:], atol=1e-4)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 10])
+@pytest.mark.parametrize("encoder", ["log_mel_stats", "mfcc_stats"])
+def test_each_segment_has_statistics_of_its_own_frames(encoder, frames):
+    config = AudioConfig(encoder=encoder, segments=3, bands=8, mfccs=4)
+    mel = tf.random.stateless_uniform([frames, 8], [0, 0])
+
+    vector = features.audio_vector(mel, config).numpy()
+
+    one = replace(config, segments=1)
+    starts = [frames * i // 3 for i in range(3)]
+    ends = [max(frames * (i + 1) // 3, starts[i] + 1) for i in range(3)]
+    parts = [mel[a:b] for a, b in zip(starts, ends, strict=True)]
+    expected = np.concatenate([features.audio_vector(p, one) for p in parts])
+    assert vector.shape == (features.stats_width(config),)
+    np.testing.assert_allclose(vector, expected, atol=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
