@@ -44,19 +44,23 @@ class Setting:
         choices: Values of a setting without `limits`.
         limits: Lowest and highest value.
         is_log: Whether the scale between the limits is logarithmic.
-        has_effect: Function of the settings so far and the number of branches.
+        has_effect: Function of the settings so far and the candidate.
     """
 
     name: str
     choices: tuple = ()
     limits: tuple[float, float] = (0.0, 0.0)
     is_log: bool = False
-    has_effect: Callable[[Config, int], bool] = lambda config, branches: True
+    has_effect: Callable[[Config, "Candidate"], bool] = lambda config, candidate: True
 
 
-def _has_frozen(config: Config) -> bool:
-    parts = (getattr(config, field.name) for field in fields(config))
+def _has_frozen(config: Config, candidate: "Candidate") -> bool:
+    parts = (getattr(config, section) for section in candidate.sections)
     return any(getattr(part, "is_frozen", False) for part in parts)
+
+
+def _has_audio_statistics(config: Config, candidate: "Candidate") -> bool:
+    return "audio" in candidate.sections and config.audio.encoder.endswith("_stats")
 
 
 def _encoder(section: str, settings: Any) -> Values:
@@ -74,44 +78,45 @@ ENCODERS: dict[str, dict[str, Values]] = {
 }
 # In this order, after the preset and the encoders. A linear model has none of them.
 SETTINGS = (
+    Setting(name="audio.segments", choices=(1, 3, 5), has_effect=_has_audio_statistics),
     Setting(  # only in the place of concat: other kinds are what their presets are for
         name="fusion.kind",
         choices=("concat", "interaction", "gated", "low_rank", "late"),
-        has_effect=lambda c, branches: c.fusion.kind == "concat" and branches > 1,
+        has_effect=lambda c, x: c.fusion.kind == "concat" and len(x.branches) > 1,
     ),
     Setting(
         name="fusion.units",
         choices=(64, 128, 256, 512),
-        has_effect=lambda c, branches: c.fusion.kind not in ("late", "interaction"),
+        has_effect=lambda c, x: c.fusion.kind not in ("late", "interaction"),
     ),
     Setting(
         name="vector.units",
         choices=(128, 256, 512),
-        has_effect=lambda c, branches: _has_frozen(c) and not c.fusion.takes_tokens,
+        has_effect=lambda c, x: _has_frozen(c, x) and not c.fusion.takes_tokens,
     ),
     Setting(name="fusion.dropout", limits=(0.0, 0.7)),
     Setting(
         name="fusion.modality_dropout",
         limits=(0.0, 0.5),
-        has_effect=lambda c, branches: branches > 1 and c.fusion.kind != "late",
+        has_effect=lambda c, x: len(x.branches) > 1 and c.fusion.kind != "late",
     ),
     Setting(name="train.learning_rate", limits=(3e-4, 6e-3), is_log=True),
     Setting(
         name="train.weight_decay",
         limits=(3e-3, 3.0),
         is_log=True,
-        has_effect=lambda c, branches: c.train.optimizer == "adamw",
+        has_effect=lambda c, x: c.train.optimizer == "adamw",
     ),
     Setting(
         name="train.label_smoothing",
         limits=(0.0, 0.2),
-        has_effect=lambda c, branches: c.task != "regression",
+        has_effect=lambda c, x: c.task != "regression",
     ),
     Setting(
         name="train.fine_tune_rate",
         limits=(3e-6, 1e-4),
         is_log=True,
-        has_effect=lambda c, branches: c.train.fine_tune_epochs > 0,
+        has_effect=lambda c, x: c.train.fine_tune_epochs > 0,
     ),
 )
 
@@ -211,7 +216,7 @@ class SearchSpace:
     def _is_searched(self, setting, config, candidate) -> bool:
         if config.fusion.kind == "linear" or setting.name in self.user_values:
             return False
-        return setting.has_effect(config, len(candidate.branches))
+        return setting.has_effect(config, candidate)
 
 
 def _suggest(trial, setting) -> Any:

@@ -83,8 +83,11 @@ def test_settings_of_the_user_are_not_searched():
 def test_only_settings_with_an_effect_are_searched():
     everything = chosen(space_of("small-concat"), **{"fusion.kind": "concat"})
     assert RATES | {"fusion.kind", "fusion.modality_dropout"} < everything
+    assert "audio.segments" in everything
     one = chosen(space_of("small-concat", columns=["text"]))
     assert not one & {"fusion.kind", "fusion.modality_dropout", "image.encoder"}
+    assert "audio.segments" not in one
+    assert "audio.segments" not in chosen(space_of("mult"))  # frames, no statistics
     late = chosen(space_of("small-concat"), **{"fusion.kind": "late"})
     assert not late & {"fusion.units", "fusion.modality_dropout"}
     assert "fusion.units" not in chosen(space_of("interaction"))
@@ -108,6 +111,8 @@ def test_another_encoder_comes_with_its_settings():
     assert config.text == PRESETS["small-concat"]().text
     assert "vector.units" not in chosen(space, **defaults)
     assert "vector.units" in chosen(space, **{**defaults, "text.encoder": "bert"})
+    no_frozen = space_of("pretrained-small", columns=["audio"])
+    assert "vector.units" not in chosen(no_frozen)
     linear = space_of("linear").suggest(Chooser())  # with frozen encoders
     assert linear.text.is_frozen and linear.image.is_frozen
 
