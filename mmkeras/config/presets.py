@@ -120,7 +120,7 @@ def pretrained_small() -> Config:
             weights="hf://sentence-transformers/all-MiniLM-L6-v2",
             max_tokens=128,
         ),
-        fusion=FusionConfig(dropout=0.2, modality_dropout=0.5),
+        fusion=FusionConfig(dropout=0.2),
         # `benchmarks.frozen_head` compares these with logistic regression.
         train=TrainConfig(
             patience=0, restore_best=False, label_smoothing=0, weight_decay=1.0
