@@ -11,7 +11,7 @@ import numpy as np
 
 from mmkeras.config import Config
 from mmkeras.config.members import member_configs
-from mmkeras.config.schedule import with_schedule
+from mmkeras.config.schedule import describe_schedule, with_schedule
 from mmkeras.console import output, say
 from mmkeras.data.dataset import Dataset, with_columns
 from mmkeras.data.demo_dataset import table_or_demo
@@ -167,6 +167,9 @@ def _train_member(folder: Path, member: _Fold, place: str) -> dict[str, np.ndarr
     if not path.exists():
         say(f"Member {place}: {member.name}.")
         run_data = _member_data(folder, member)
+        if run_data.config.fusion.has_epochs:
+            rows, devices = member.dataset.rows[TRAIN], strategy().num_replicas_in_sync
+            say(describe_schedule(run_data.config, rows, devices))
         trained_model, _ = fit_model(folder, run_data, save=False)
         run_manifest.write_manifest(folder, fitted=True)
         values, targets = predict_validation(trained_model, run_data.dataset)

@@ -123,7 +123,9 @@ def write_run_header(
     config = with_columns(config, dataset)
     if run_folder.has_started(folder):
         config = run_folder.with_stored_values(folder, config)
-    config = with_schedule(config, rows, devices)
+    scheduled = with_schedule(config, rows, devices)
+    # Members of an ensemble have schedules of their own.
+    config = config if config.ensemble.is_active else scheduled
     run_folder.write_config(folder, config)
     preprocessing_state.save(state, folder / ANALYSIS_FILE)
     if dataset.rejected:
@@ -145,10 +147,10 @@ def write_run_header(
         rows=dataset.rows,
     )
     _print_data(dataset, state)
-    if config.fusion.has_epochs:
+    if config.fusion.has_epochs and not config.ensemble.is_active:
         say(describe_schedule(config, rows, devices))
     preprocessor = Preprocessor(model, state)
-    preprocessor.config = config
+    preprocessor.config = scheduled
     return RunData(dataset=dataset, preprocessor=preprocessor)
 
 

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 
 from mmkeras import train as program
-from mmkeras.config import EnsembleConfig
+from mmkeras.cli import load_config
+from mmkeras.config import EnsembleConfig, TrainConfig
+from mmkeras.config.members import member_configs
 from mmkeras.data.folds import fold_datasets
 from mmkeras.errors import UserError
-from mmkeras.export.inference import Predictor, load_trained
+from mmkeras.export.inference import Predictor, load_settings, load_trained
+from mmkeras.schema import CONFIG_FILE
 from mmkeras.training import ensemble, run_folder
 from mmkeras.training.ensemble import train_run
 from mmkeras.training.prepare_run import prepare_run
@@ -35,16 +38,32 @@ def probabilities(folder):
     return predictor({"text": [b"good 1", b"bad 2", b""]})["probabilities"]
 
 
-def test_presets_are_trained_one_by_one_and_exported_as_one(train, folder):
+def test_presets_are_trained_one_by_one_and_exported_as_one(train, folder, capsys):
     content = train(PRESETS)
     names = [entry["preset"] for entry in content["presets"]]
     assert names == ["small-concat", "gated"]
     assert content["validation"]["rows"] == 8
     weights = [entry["weight"] for entry in content["presets"]]
     assert sum(weights) == pytest.approx(1)
+    assert capsys.readouterr().out.count("Schedule: batches of") == 2
     assert run_folder.is_finished(folder) and (folder / "export" / "1").is_dir()
     assert np.isfinite(probabilities(folder)).all()
     assert not (folder / "members" / "gated" / "model.keras").exists()
+
+
+def test_members_have_schedules_and_the_ensemble_has_none(
+    folder, tiny_config, table, capsys
+):
+    settings = TrainConfig(batch_size="auto", passes="auto")
+    config = replace(tiny_config(epochs="auto", train=settings), ensemble=PRESETS)
+    prepare_run(folder, config, table, list(member_configs(config).values()))
+    written = load_config(folder / CONFIG_FILE)
+    assert (written.epochs, written.train) == ("auto", settings)
+    assert "Schedule" not in capsys.readouterr().out
+    prepare_run(folder, config, table, list(member_configs(config).values()))  # again
+    assert load_config(folder / CONFIG_FILE) == written
+    loaded, _ = load_settings(folder)
+    assert loaded.train.batch_size == 32
 
 
 def test_each_fold_validates_rows_that_the_others_train_on(train, folder):
