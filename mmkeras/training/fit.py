@@ -28,9 +28,6 @@ from mmkeras.training.distributed import distributed_fit, strategy
 from mmkeras.training.layer_rates import layer_ratios, scale_rates
 from mmkeras.training.progress import Progress
 
-# A step on cached vectors takes about as long as Keras needs to start it.
-_STEPS_PER_CALL = 8
-
 
 def build_optimizer(
     config: TrainConfig,
@@ -202,7 +199,6 @@ def _phase(full_model, train, val, epochs, state, checkpoints, logs, callbacks):
             optimizer=optimizer,
             loss=build_loss(task, settings.label_smoothing, config.loss),
             metrics=build_metrics(task, len(train.preprocessor.state.classes)),
-            steps_per_execution=_STEPS_PER_CALL if config.trains_on_vectors else 1,
         )
         model.optimizer.build(model.trainable_variables)
         if state.epochs_done:
