@@ -74,7 +74,7 @@ ENCODERS: dict[str, dict[str, Values]] = {
     "image.encoder": {
         "efficientnet_lite0": _encoder("image", pretrained_small().image)
     },
-    "audio.encoder": {"mfcc_stats": {"audio.encoder": "mfcc_stats"}},
+    "audio.encoder": {"mfcc_stats": {"audio.encoder": "mfcc_stats", "audio.mfccs": 13}},
 }
 # In this order, after the preset and the encoders. A linear model has none of them.
 SETTINGS = (

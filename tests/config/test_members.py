@@ -25,13 +25,13 @@ def test_members_have_the_settings_of_their_presets():
 
 
 def test_what_the_preset_of_an_ensemble_changes_reaches_its_members():
-    segments = PRESETS["best"]().audio.segments
-    assert segments > PRESETS["pretrained-small"]().audio.segments
+    changed = PRESETS["best"]().audio
+    assert changed.segments > PRESETS["pretrained-small"]().audio.segments
     members = member_configs(PRESETS["best"]())
     assert len(members) == 5
     for name, member in members.items():
         preset = PRESETS[name]()
-        audio = replace(preset.audio, segments=segments)
+        audio = replace(changed, units=preset.audio.units, dropout=preset.audio.dropout)
         assert member == replace(preset, audio=audio)
 
 
