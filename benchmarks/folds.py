@@ -3,7 +3,8 @@
     python -m benchmarks.folds [--seeds 3] [--tables iris,wine]
 
 Tables and default settings are those of `benchmarks.small_tables`. One model takes 15 %
-of the rows that are not for test to validate; each of the five takes another fifth.
+of the rows that are not for test to validate; each of the five takes another fifth of
+them.
 """
 
 import contextlib
@@ -50,8 +51,8 @@ def train_folds(table: Path, config: Config, folder: Path) -> float:
 def measure(name: str, seeds: int) -> tuple[float, float]:
     """Returns the mean accuracies of one model and of the ensemble."""
     rows, results = TABLES[name](), []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as path:
+        folder = Path(path)
         table = write_table(folder / "table", rows, split_rows(rows))
         for seed in range(seeds):
             config = replace(default_settings(rows), seed=seed)

@@ -21,7 +21,7 @@ from mmkeras.errors import ExportMismatchError, LostWorkerError, UserError, did_
 from mmkeras.full_disk import find_full_disk, silence_finalizers
 
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
-_REPEAT_S = 0.05
+_REPEAT_S = 0.05  # until Python is out of the code where it swallows exceptions
 
 
 def choose_preset(argv: Sequence[str], *, has_demo: bool = False) -> Config:
@@ -202,17 +202,19 @@ def _run(main: Callable[[Sequence[str]], int | None]) -> int:
 
 
 def _repeat_lost_interrupts() -> None:
-    """Sends Ctrl-C again if a finalizer or the garbage collector has swallowed it.
+    """Sends a signal again whose KeyboardInterrupt Python has swallowed.
 
-    Python only prints an exception that is raised in them, such as those of JAX.
+    Python only prints what is raised in a finalizer, or in a callback of the garbage
+    collector, such as JAX has one.
     """
     print_ignored = sys.unraisablehook
 
     def repeat(args):
-        if not issubclass(args.exc_type, KeyboardInterrupt):
+        signals = (signal.SIGINT, signal.SIGTERM)
+        handled = [n for n in signals if callable(signal.getsignal(n))]
+        if not handled or not issubclass(args.exc_type, KeyboardInterrupt):
             return print_ignored(args)
-        again = (os.getpid(), signal.SIGINT)
-        threading.Timer(_REPEAT_S, os.kill, again).start()
+        threading.Timer(_REPEAT_S, os.kill, (os.getpid(), handled[0])).start()
 
     sys.unraisablehook = repeat
 

@@ -575,17 +575,26 @@ run_program(main)
     assert (result.stdout, result.stderr) == ("saved\n", err)
 
 
-@pytest.mark.parametrize("start", ["gc.callbacks.append(interrupt)", "Finalized()"])
-def test_an_interrupt_that_python_swallows_ends_the_program(start):
+@pytest.mark.parametrize(
+    ("start", "name", "ignored"),
+    [
+        ("gc.callbacks.append(interrupt)", "SIGINT", "SIGTERM"),
+        ("Finalized()", "SIGINT", "SIGTERM"),
+        ("Finalized()", "SIGTERM", "SIGINT"),  # a background job of a shell script
+    ],
+)
+def test_a_signal_that_python_swallows_ends_the_program(start, name, ignored):
     program = f"""
 import gc, os, signal, time
 from mmkeras.cli import run_program
 def interrupt(*_):
     gc.callbacks.clear()
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.{name})
 class Finalized:
     __del__ = interrupt
 def main(argv):
+    signal.signal(signal.{name}, signal.default_int_handler)
+    signal.signal(signal.{ignored}, signal.SIG_IGN)
     {start}
     gc.collect()
     time.sleep(60)

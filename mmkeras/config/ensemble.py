@@ -11,7 +11,8 @@ class EnsembleConfig:
 
     Attributes:
         presets: Presets of the members, with commas between. A setting that is changed
-            reaches those members whose preset has the same value as that of the run.
+            reaches those members whose preset has the same value as that of the run, of
+            which an ensemble's preset has the values of its first member.
         folds: Number of parts of the train and val rows. Each preset is trained so many
             times, each time with another part to validate; 0 is once, with the val
             rows.

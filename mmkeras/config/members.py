@@ -11,7 +11,7 @@ from mmkeras.errors import UserError, did_you_mean
 
 # What all members have in common, whatever their presets are.
 _SHARED = ("seed", "task", "on_bad_row", "columns", "table", "evaluate", "export")
-_OTHERS = (*_SHARED, "preset", "ensemble")
+_OWN = ("preset", "ensemble")  # of each member
 
 
 def member_configs(config: Config) -> dict[str, Config]:
@@ -31,32 +31,39 @@ def member_configs(config: Config) -> dict[str, Config]:
         member_configs(config)["gated"].fusion.kind  # "gated"
     """
     names = split_names(config.ensemble.presets) or (config.preset,)
-    base = PRESETS.get(config.preset, Config)()
-    if base.ensemble.presets:
-        base = PRESETS[split_names(base.ensemble.presets)[0]]()
     if not config.ensemble.presets.strip():
         return {config.preset: replace(config, ensemble=type(config.ensemble)())}
     _check_names(names, config)
-    before = flatten(to_dict(base))
-    shared = {key: getattr(config, key) for key in _SHARED}
+    preset = PRESETS.get(config.preset, Config)()
+    first = split_names(preset.ensemble.presets)
+    base = PRESETS[first[0]]() if first else preset
+    before, after = flatten(to_dict(base)), flatten(to_dict(config))
+    shared = {n: x for n, x in after.items() if n.partition(".")[0] in _SHARED}
     changes = {
-        name: value
-        for name, value in flatten(to_dict(config)).items()
-        if value != before[name] and name.partition(".")[0] not in _OTHERS
+        n: x
+        for n, x in after.items()
+        if x != before[n] and n not in shared and n.partition(".")[0] not in _OWN
     }
-    result, unused = {}, set(changes)
-    for preset in names:
-        values = flatten(to_dict(PRESETS[preset]()))
+    result, unused = {}, _changes_of_user(changes, preset)
+    for name in names:
+        values = flatten(to_dict(PRESETS[name]()))
         reached = {n: x for n, x in changes.items() if values[n] == before[n]}
         unused -= set(reached)
-        result[preset] = replace(build(Config, values | reached), **shared)
-    for name in sorted(unused):
+        result[name] = build(Config, values | reached | shared)
+    if unused:
+        name = min(unused)
         raise UserError(
             f"{name}={changes[name]} changes no member of "
             f"ensemble.presets={config.ensemble.presets}: each has another value "
-            f"than the preset {config.preset}. Leave it out, or train one preset."
+            f"than the preset {base.preset}. Leave it out, or train one preset."
         )
     return result
+
+
+def _changes_of_user(changes, preset) -> set[str]:
+    """Returns the names of the changes that are not those of the preset itself."""
+    before = flatten(to_dict(preset))
+    return {name for name, value in changes.items() if value != before[name]}
 
 
 def _check_names(names, config):

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 from mmkeras.config.config import Config
+from mmkeras.config.train import BATCH_ROWS
 from mmkeras.config.validation import AUTO
 
 # Small tables have several passes over the rows per epoch, so that it has enough steps.
 # `benchmarks.schedule_rules` cross-validates the numbers.
-BATCH_ROWS, EPOCHS, STEPS_PER_EPOCH, STEPS = 32, 30, 20, 600
+EPOCHS, STEPS_PER_EPOCH, STEPS = 30, 20, 600
 # On vectors in memory a small step costs little less than a large one. Batches are
 # larger there, as long as a pass has enough of them.
 MAX_BATCH_ROWS, BATCHES_PER_PASS = 256, 40

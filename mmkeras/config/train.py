@@ -6,6 +6,9 @@ from typing import Literal
 from mmkeras.config.validation import AUTO, check_range
 from mmkeras.errors import UserError
 
+# Without a number of the user; more where steps are small, see `schedule`.
+BATCH_ROWS = 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -108,3 +111,11 @@ class TrainConfig:
                 f"train.oversample=True with train.class_weights={self.class_weights} "
                 "would count rare classes twice; set train.class_weights=none."
             )
+
+    @property
+    def read_rows(self) -> int:
+        """Rows per batch where nothing is trained.
+
+        An ensemble has no batch size: its members have one each.
+        """
+        return BATCH_ROWS if self.batch_size == AUTO else self.batch_size

@@ -70,7 +70,7 @@ def cached_features(
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    steps = -(-dataset.rows[split] // preprocessor.config.train.batch_size)
+    steps = -(-dataset.rows[split] // preprocessor.config.train.read_rows)
     batches = progress(
         branch_batches(dataset, preprocessor, branch, split),
         f"Features of {branch}, {split}",

@@ -28,17 +28,20 @@ AUTOTUNE = tf.data.AUTOTUNE
 # For functions that are graph code already; converting them would take seconds.
 no_autograph = tf.autograph.experimental.do_not_convert
 COLUMNS, TARGET, _FEATURES, _WEIGHT = "columns", "target", "features", "weight"
-_OPTIONS = tf.data.Options()
-_OPTIONS.deterministic = True
-# With autotuning, deleting an iterator may wait for as long as it has run: a thread
-# can miss its notification (TensorFlow 2.16 to 2.21). Calls use all cores without it.
-_OPTIONS.autotune.enabled = False
-_OPTIONS.experimental_distribute.auto_shard_policy = (
-    tf.data.experimental.AutoShardPolicy.DATA
-)
 # Memory of the shuffle buffer; training shards are in a random order already.
 _SHUFFLE_BYTES = 256_000_000
 _READ_ROWS = 256
+
+
+def _options() -> tf.data.Options:
+    options, policy = tf.data.Options(), tf.data.experimental.AutoShardPolicy.DATA
+    options.deterministic = True
+    # With it, deleting an iterator may wait for as long as the iterator was in use, as
+    # the tuning thread can miss its notification (TensorFlow 2.16 to 2.21). Without it,
+    # AUTOTUNE is one call per core.
+    options.autotune.enabled = False
+    options.experimental_distribute.auto_shard_policy = policy
+    return options
 
 
 def read_rows(files: Sequence[str], columns: Iterable[Column]) -> tf.data.Dataset:
@@ -59,7 +62,7 @@ def read_rows(files: Sequence[str], columns: Iterable[Column]) -> tf.data.Datase
         return {**row, COLUMNS: values}
 
     records = tf.data.TFRecordDataset(list(files)).batch(64)
-    return records.map(parse, AUTOTUNE).unbatch().with_options(_OPTIONS)
+    return records.map(parse, AUTOTUNE).unbatch().with_options(_options())
 
 
 def is_present(value: tf.Tensor) -> tf.Tensor:
@@ -141,14 +144,15 @@ class Batches:
         finish_row = no_autograph(lambda r: self._finish_row(r, None))
         finish_batch = no_autograph(lambda b: self._finish_batch(b, None))
         rows = self._decode_rows(self._rows()).map(finish_row, AUTOTUNE)
-        batches = rows.batch(self.config.train.batch_size)
+        size = self.config.train.read_rows
+        batches = rows.batch(size)
         batches = batches.map(finish_batch, AUTOTUNE)
         if again and self.rows and self._fits(_row_bytes_of(batches.element_spec)):
             # Not cache(): each iterator over the decoders' graph costs half a second.
             all_rows = tf.nest.map_structure(lambda *x: tf.concat(x, 0), *batches)
             batches = tf.data.Dataset.from_tensor_slices(all_rows)
-            batches = batches.batch(self.config.train.batch_size)
-        return self._finalize(batches, -(-self.rows // self.config.train.batch_size))
+            batches = batches.batch(size)
+        return self._finalize(batches, -(-self.rows // size))
 
     def train_batches(self, epochs: Sequence[int]) -> tf.data.Dataset:
         """Returns consecutive epochs, each pass shuffled and augmented differently.
@@ -261,7 +265,7 @@ class Batches:
 
     def _finalize(self, batches, steps):
         batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        return batches.prefetch(AUTOTUNE).with_options(_OPTIONS)
+        return batches.prefetch(AUTOTUNE).with_options(_options())
 
     def _rows(self) -> tf.data.Dataset:
         """Reads encoded rows in the order of the shards, with features if any."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mmkeras.cli import build_config, find_preset
 from mmkeras.config import Config, to_dict
-from mmkeras.config.presets import DEMO, PRETRAINED, pretrained_small
+from mmkeras.config.presets import DEMO, PRETRAINED, best, pretrained_small
 from mmkeras.environment.download import offline
 from mmkeras.environment.extras import check_extras
 from mmkeras.errors import UserError, one_line
@@ -74,7 +74,9 @@ ENCODERS: dict[str, dict[str, Values]] = {
     "image.encoder": {
         "efficientnet_lite0": _encoder("image", pretrained_small().image)
     },
-    "audio.encoder": {"mfcc_stats": {"audio.encoder": "mfcc_stats", "audio.mfccs": 13}},
+    "audio.encoder": {
+        "mfcc_stats": {"audio.encoder": "mfcc_stats", "audio.mfccs": best().audio.mfccs}
+    },
 }
 # In this order, after the preset and the encoders. A linear model has none of them.
 SETTINGS = (
@@ -82,41 +84,41 @@ SETTINGS = (
     Setting(  # only in the place of concat: other kinds are what their presets are for
         name="fusion.kind",
         choices=("concat", "interaction", "gated", "low_rank", "late"),
-        has_effect=lambda c, x: c.fusion.kind == "concat" and len(x.branches) > 1,
+        has_effect=lambda c, k: c.fusion.kind == "concat" and len(k.branches) > 1,
     ),
     Setting(
         name="fusion.units",
         choices=(64, 128, 256, 512),
-        has_effect=lambda c, x: c.fusion.kind not in ("late", "interaction"),
+        has_effect=lambda c, k: c.fusion.kind not in ("late", "interaction"),
     ),
     Setting(
         name="vector.units",
         choices=(128, 256, 512),
-        has_effect=lambda c, x: _has_frozen(c, x) and not c.fusion.takes_tokens,
+        has_effect=lambda c, k: _has_frozen(c, k) and not c.fusion.takes_tokens,
     ),
     Setting(name="fusion.dropout", limits=(0.0, 0.7)),
     Setting(
         name="fusion.modality_dropout",
         limits=(0.0, 0.5),
-        has_effect=lambda c, x: len(x.branches) > 1 and c.fusion.kind != "late",
+        has_effect=lambda c, k: len(k.branches) > 1 and c.fusion.kind != "late",
     ),
     Setting(name="train.learning_rate", limits=(3e-4, 6e-3), is_log=True),
     Setting(
         name="train.weight_decay",
         limits=(3e-3, 3.0),
         is_log=True,
-        has_effect=lambda c, x: c.train.optimizer == "adamw",
+        has_effect=lambda c, k: c.train.optimizer == "adamw",
     ),
     Setting(
         name="train.label_smoothing",
         limits=(0.0, 0.2),
-        has_effect=lambda c, x: c.task != "regression",
+        has_effect=lambda c, k: c.task != "regression",
     ),
     Setting(
         name="train.fine_tune_rate",
         limits=(3e-6, 1e-4),
         is_log=True,
-        has_effect=lambda c, x: c.train.fine_tune_epochs > 0,
+        has_effect=lambda c, k: c.train.fine_tune_epochs > 0,
     ),
 )
 

@@ -11,7 +11,6 @@ import tensorflow as tf
 from mmkeras import schema
 from mmkeras.cli import load_config
 from mmkeras.config import Config
-from mmkeras.config.schedule import with_schedule
 from mmkeras.config.table import split_names
 from mmkeras.environment.extras import check_extras
 from mmkeras.errors import UserError
@@ -51,7 +50,6 @@ class TrainedModel:
 def load_settings(folder: str | Path) -> tuple[Config, PreprocessingState]:
     """Reads the settings and the preprocessing state of a run folder."""
     config = load_config(Path(folder) / schema.CONFIG_FILE)
-    config = with_schedule(config, rows=0)  # an ensemble has none, but its members
     state = preprocessing_state.load(Path(folder) / schema.ANALYSIS_FILE)
     return (config, state) if config.columns else upgrade(config, state)
 

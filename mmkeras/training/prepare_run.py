@@ -123,9 +123,8 @@ def write_run_header(
     config = with_columns(config, dataset)
     if run_folder.has_started(folder):
         config = run_folder.with_stored_values(folder, config)
-    scheduled = with_schedule(config, rows, devices)
-    # Members of an ensemble have schedules of their own.
-    config = config if config.ensemble.is_active else scheduled
+    if not config.ensemble.is_active:  # its members have schedules of their own
+        config = with_schedule(config, rows, devices)
     run_folder.write_config(folder, config)
     preprocessing_state.save(state, folder / ANALYSIS_FILE)
     if dataset.rejected:
@@ -150,7 +149,7 @@ def write_run_header(
     if config.fusion.has_epochs and not config.ensemble.is_active:
         say(describe_schedule(config, rows, devices))
     preprocessor = Preprocessor(model, state)
-    preprocessor.config = scheduled
+    preprocessor.config = config
     return RunData(dataset=dataset, preprocessor=preprocessor)
 
 

@@ -312,6 +312,8 @@ def _summary(run_data, trained_model, history) -> dict[str, str]:
     if config.fusion.kind == "linear":
         kind = "ridge" if trained_model.state.task == REGRESSION else "logistic"
         optimizer = f"{kind} regression of scikit-learn"
+    if config.ensemble.is_active:
+        optimizer = "that of each member"
     if config.fusion.kind == ZERO_SHOT:
         optimizer = f"none; prompt '{config.prompt}'"
     return {

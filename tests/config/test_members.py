@@ -42,6 +42,19 @@ def test_a_change_reaches_members_with_the_same_value_in_their_presets():
     assert {member.epochs for member in members.values()} == {10}
 
 
+@pytest.mark.parametrize("kind", ["mae", "huber"])
+def test_members_have_losses_of_the_task(kind):
+    members = members_of("gated,late", "gated", task="regression", loss={"kind": kind})
+    assert {member.loss.kind for member in members.values()} == {kind}
+
+
+def test_what_the_preset_of_an_ensemble_changes_may_reach_no_member():
+    members = members_of("cross-attention,mult")
+    assert members["mult"].audio.encoder == "cnn"
+    with pytest.raises(UserError, match="than the preset pretrained-small"):
+        members_of("cross-attention,mult", audio={"encoder": "gru"})
+
+
 def test_rows_seed_and_evaluation_are_those_of_the_run():
     members = members_of(seed=5, table={"label": "kind"}, evaluate={"noise_rows": 0})
     for member in members.values():

@@ -117,6 +117,14 @@ def test_another_encoder_comes_with_its_settings():
     assert linear.text.is_frozen and linear.image.is_frozen
 
 
+def test_mfccs_are_those_of_the_preset_best_or_of_the_user():
+    chooser = Chooser(**dict.fromkeys(ENCODERS, OWN) | {"audio.encoder": "mfcc_stats"})
+    assert space_of("small-concat").suggest(chooser).audio.mfccs == 13
+    user_values = {"audio.mfccs": 8, "audio.bands": 8}
+    config = space_of("small-concat", **user_values).suggest(chooser)
+    assert (config.audio.encoder, config.audio.mfccs) == ("mfcc_stats", 8)
+
+
 def test_weights_of_the_user_are_for_the_encoders_that_take_some():
     user_values = {"text.weights": "folder", "epochs": 3}
     assert build("small-concat", {}, user_values).text.weights == "none"

@@ -48,6 +48,8 @@ def test_presets_are_trained_one_by_one_and_exported_as_one(train, folder, capsy
     assert capsys.readouterr().out.count("Schedule: batches of") == 2
     assert run_folder.is_finished(folder) and (folder / "export" / "1").is_dir()
     assert np.isfinite(probabilities(folder)).all()
+    exported = folder / "export" / "1" / "assets.extra" / CONFIG_FILE
+    assert load_config(exported) == load_config(folder / CONFIG_FILE)
     assert not (folder / "members" / "gated" / "model.keras").exists()
 
 
@@ -62,8 +64,7 @@ def test_members_have_schedules_and_the_ensemble_has_none(
     assert "Schedule" not in capsys.readouterr().out
     prepare_run(folder, config, table, list(member_configs(config).values()))  # again
     assert load_config(folder / CONFIG_FILE) == written
-    loaded, _ = load_settings(folder)
-    assert loaded.train.batch_size == 32
+    assert load_settings(folder)[0].train.read_rows == 32
 
 
 def test_each_fold_validates_rows_that_the_others_train_on(train, folder):

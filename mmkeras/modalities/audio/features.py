@@ -216,8 +216,8 @@ def frame_width(config: AudioConfig) -> int:
 def audio_vector(frames: tf.Tensor, config: AudioConfig) -> tf.Tensor:
     """Computes mean and deviation over time: (T, F) -> (`stats_width(config)`,).
 
-    With `config.segments` above 1, those of each of so many equal parts of the frames,
-    in their order. A part has a frame at least.
+    The frames are divided into `config.segments` equal parts, in order, of which each
+    has at least one frame, a mean and a deviation.
     """
     frames, parts = frame_features(frames, config), config.segments
     vectors = []

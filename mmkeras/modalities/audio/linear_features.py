@@ -1,5 +1,7 @@
 """Features of frame sequences and of waves for the linear baseline."""
 
+from dataclasses import replace
+
 import numpy as np
 import tensorflow as tf
 
@@ -24,6 +26,8 @@ def summarize_waves(waves: np.ndarray, config: AudioConfig) -> np.ndarray:
 
     `waves` are (N, 1 + S), the number of samples and the samples.
     """
+
+    config = replace(config, segments=1)  # which is for encoders of statistics
 
     def summarize(wave):
         wave = wave[1 : 1 + tf.cast(wave[0], tf.int32)]
