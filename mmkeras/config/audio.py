@@ -131,6 +131,11 @@ class AudioConfig:
         return self.encoder in ("cnn", "gru")
 
     @property
+    def has_statistics(self) -> bool:
+        """Whether the encoder reads statistics over time, of `segments` parts."""
+        return self.encoder in ("log_mel_stats", "mfcc_stats")
+
+    @property
     def is_pretrained(self) -> bool:
         """Whether the encoder is a pretrained one of the wave."""
         return self.encoder in _PRETRAINED

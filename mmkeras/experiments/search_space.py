@@ -59,8 +59,9 @@ def _has_frozen(config: Config, candidate: "Candidate") -> bool:
     return any(getattr(part, "is_frozen", False) for part in parts)
 
 
-def _has_audio_statistics(config: Config, candidate: "Candidate") -> bool:
-    return "audio" in candidate.sections and config.audio.encoder.endswith("_stats")
+def _has_statistics(config: Config, candidate: "Candidate") -> bool:
+    parts = (getattr(config, section) for section in candidate.sections)
+    return any(getattr(part, "has_statistics", False) for part in parts)
 
 
 def _encoder(section: str, settings: Any) -> Values:
@@ -80,7 +81,7 @@ ENCODERS: dict[str, dict[str, Values]] = {
 }
 # In this order, after the preset and the encoders. A linear model has none of them.
 SETTINGS = (
-    Setting(name="audio.segments", choices=(1, 3, 5), has_effect=_has_audio_statistics),
+    Setting(name="audio.segments", choices=(1, 3, 5), has_effect=_has_statistics),
     Setting(  # only in the place of concat: other kinds are what their presets are for
         name="fusion.kind",
         choices=("concat", "interaction", "gated", "low_rank", "late"),
