@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 
 from mmkeras.errors import UserError
 
@@ -64,13 +65,20 @@ def _find_in_text(text):
 def silence_finalizers() -> None:
     """Hides errors of finalizers on a full disk, of which HDF5 prints dozens of lines.
 
-    The error that they follow is raised as any other.
+    Those of h5py are hidden in any case: an interrupt in one of its objects leaves
+    others that fail. The error that they follow is raised as any other.
     """
     print_error, print_ignored = sys.excepthook, sys.unraisablehook
-    sys.excepthook = lambda *args: find_full_disk(args[1]) or print_error(*args)
-    sys.unraisablehook = lambda args: (
-        find_full_disk(args.exc_value) or print_ignored(args)
-    )
+    sys.excepthook = lambda *args: _is_silent(args[1]) or print_error(*args)
+    sys.unraisablehook = lambda args: _is_silent(args.exc_value) or print_ignored(args)
+
+
+def _is_silent(error: BaseException | None) -> bool:
+    frames = walk_tb(error.__traceback__) if error else ()
+    places = [(f.f_code.co_filename, f.f_code.co_name) for f, _ in frames]
+    file, function = places[-1] if places else ("", "")
+    in_finalizer = "h5py" in file and function.endswith("__dealloc__")
+    return in_finalizer or find_full_disk(error) is not None
 
 
 @contextmanager

@@ -102,3 +102,23 @@ run_program(main)
     assert result.returncode == 1
     assert line.startswith("error: ") and "Free some space" in line
     assert "wrapped" not in line
+
+
+@pytest.mark.parametrize(("file", "is_silent"), [("h5py/a.pyx", True), ("a.py", False)])
+def test_errors_of_h5py_finalizers_are_hidden_and_no_others(file, is_silent):
+    program = f"""
+import sys
+from mmkeras.full_disk import silence_finalizers
+silence_finalizers()
+names = {{}}
+exec(compile("def __dealloc__(_): raise KeyError(0)", {file!r}, "exec"), names)
+Finalized = type("Finalized", (), {{"__del__": names["__dealloc__"]}})
+Finalized()
+try:
+    names["__dealloc__"](0)
+except KeyError:
+    sys.excepthook(*sys.exc_info())  # as Cython does before the other hook
+"""
+    err = run_python(program).stderr
+    assert (err == "") == is_silent
+    assert err.count("KeyError: 0") == (0 if is_silent else 2)

@@ -36,8 +36,8 @@ _READ_ROWS = 256
 def _options() -> tf.data.Options:
     options, policy = tf.data.Options(), tf.data.experimental.AutoShardPolicy.DATA
     options.deterministic = True
-    # With it, deleting an iterator may wait for as long as the iterator was in use, as
-    # the tuning thread can miss its notification (TensorFlow 2.16 to 2.21). Without it,
+    # With autotuning, deleting an iterator may wait for as long as it was in use: the
+    # tuning thread can miss its notification (TensorFlow 2.16 to 2.21). Without,
     # AUTOTUNE is one call per core.
     options.autotune.enabled = False
     options.experimental_distribute.auto_shard_policy = policy

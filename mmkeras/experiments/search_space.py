@@ -54,14 +54,10 @@ class Setting:
     has_effect: Callable[[Config, "Candidate"], bool] = lambda config, candidate: True
 
 
-def _has_frozen(config: Config, candidate: "Candidate") -> bool:
+def _has(config: Config, candidate: "Candidate", name: str) -> bool:
+    """Whether the settings of an encoder have a property that is true."""
     parts = (getattr(config, section) for section in candidate.sections)
-    return any(getattr(part, "is_frozen", False) for part in parts)
-
-
-def _has_statistics(config: Config, candidate: "Candidate") -> bool:
-    parts = (getattr(config, section) for section in candidate.sections)
-    return any(getattr(part, "has_statistics", False) for part in parts)
+    return any(getattr(part, name, False) for part in parts)
 
 
 def _encoder(section: str, settings: Any) -> Values:
@@ -81,7 +77,11 @@ ENCODERS: dict[str, dict[str, Values]] = {
 }
 # In this order, after the preset and the encoders. A linear model has none of them.
 SETTINGS = (
-    Setting(name="audio.segments", choices=(1, 3, 5), has_effect=_has_statistics),
+    Setting(
+        name="audio.segments",
+        choices=(1, 3, 5),
+        has_effect=lambda c, k: _has(c, k, "has_statistics"),
+    ),
     Setting(  # only in the place of concat: other kinds are what their presets are for
         name="fusion.kind",
         choices=("concat", "interaction", "gated", "low_rank", "late"),
@@ -95,7 +95,7 @@ SETTINGS = (
     Setting(
         name="vector.units",
         choices=(128, 256, 512),
-        has_effect=lambda c, k: _has_frozen(c, k) and not c.fusion.takes_tokens,
+        has_effect=lambda c, k: _has(c, k, "is_frozen") and not c.fusion.takes_tokens,
     ),
     Setting(name="fusion.dropout", limits=(0.0, 0.7)),
     Setting(

@@ -119,7 +119,9 @@ def test_the_training_rows_give_a_scale_of_the_features(
 
 
 def test_a_pretrained_encoder_has_waves_and_no_statistic():
-    column = Audio("call", AudioConfig(encoder="hub", hub_handle="a", clip_s=0.5))
+    column = Audio(
+        "call", AudioConfig(encoder="hub", hub_handle="a", clip_s=0.5, segments=3)
+    )
     assert column.statistics() is None and column.fit(None) == {}
     assert column.input({"call": {}}) == ((8001,), "float32")
     assert column.is_frozen and not CALL.is_frozen
