@@ -7,7 +7,6 @@ server's if the channel is connected afterwards, even if it broke and was restor
 within milliseconds; if it is not connected, `diagnosis.py` finds the cause.
 """
 
-import queue
 import re
 import ssl
 import time
@@ -28,7 +27,6 @@ from serving.client.errors import (
 from serving.client.requests import Call, Reply
 from serving.client.settings import Settings, Tls
 
-_STATE_S = 0.5  # gRPC reports the state of a channel within milliseconds
 _SIZE = re.compile(r"\d{1,19}")  # up to 2^63; int() refuses thousands of digits
 
 
@@ -145,15 +143,10 @@ def _is_unavailable(error: grpc.RpcError) -> bool:
 
 
 def _is_connected(channel: grpc.Channel) -> bool:
-    states: queue.SimpleQueue = queue.SimpleQueue()
-    callback = states.put
-    channel.subscribe(callback)
-    try:
-        return states.get(timeout=_STATE_S) is grpc.ChannelConnectivity.READY
-    except queue.Empty:
-        return False
-    finally:
-        channel.unsubscribe(callback)
+    # Channel.subscribe would start a thread, which fails with a traceback on stderr if
+    # the channel is closed within the next milliseconds.
+    state = channel._channel.check_connectivity_state(False)
+    return state == grpc.ChannelConnectivity.READY.value[0]
 
 
 def _refusal(

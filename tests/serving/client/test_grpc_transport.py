@@ -144,6 +144,21 @@ def test_a_connection_that_closes_during_a_call_is_transient(send):
     assert error.code == "UNAVAILABLE" and error.is_transient
 
 
+def test_an_error_leaves_no_thread_that_close_would_break(text_server):
+    """A thread that polls the channel prints a traceback if the channel closes."""
+    text_server.faults.append(Fault(grpc.StatusCode.UNAVAILABLE, "loading"))
+    with (
+        serve_grpc(text_server) as port,
+        open_transport(Settings(target=f"{LOCAL}:{port}"), False) as send,
+    ):
+        before = set(threading.enumerate())
+        with pytest.raises(PredictError) as caught:
+            send(PREDICT, TIMEOUT_S)
+        polls = set(threading.enumerate()) - before
+    assert caught.value.is_from_server
+    assert not [thread for thread in polls if thread.name.endswith("(_run)")]
+
+
 def test_the_diagnosis_ends_with_the_deadline_of_the_call(send, monkeypatch):
     end = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: end.wait(30))
