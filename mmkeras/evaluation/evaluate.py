@@ -116,22 +116,11 @@ def evaluate(
         "rejected_rows": len(dataset.rejected),
         "unreadable_rows": len(dataset.unreadable),
     }
-    metrics |= _baselines(
-        trained_model,
-        dataset,
-        split,
-        predictions,
-        sample,
-        train_rows,
-        metrics["metrics"],
-    )
+    rows = dataset, split, predictions, sample, train_rows
+    metrics |= _baselines(trained_model, *rows, metrics["metrics"])
     write_predictions(output / PREDICTIONS_FILE, predictions, state.classes)
     matrix = metrics.pop("confusion_matrix", None)
-    if matrix is not None:
-        table = confusion_csv(matrix, state.classes, state.task)
-        write_text(output / CONFUSION_FILE, table)
-    text = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(output / METRICS_FILE, text)
+    _write_metrics(output, metrics, matrix, state)
     write_report(
         output / REPORT_FILE,
         title=f"mmkeras: {config.preset} on {split} rows",
@@ -147,6 +136,15 @@ def evaluate(
         residuals=_residuals(predictions) if state.task == REGRESSION else (),
     )
     return metrics
+
+
+def _write_metrics(output: Path, metrics: dict, matrix, state) -> None:
+    """Writes metrics.json, and confusion.csv unless the matrix is None."""
+    if matrix is not None:
+        table = confusion_csv(matrix, state.classes, state.task)
+        write_text(output / CONFUSION_FILE, table)
+    text = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(output / METRICS_FILE, text)
 
 
 def _residuals(predictions) -> list[tuple[float, float]]:

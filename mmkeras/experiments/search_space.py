@@ -80,46 +80,50 @@ SETTINGS = (
     Setting(
         name="audio.segments",
         choices=(1, 3, 5),
-        has_effect=lambda c, k: _has(c, k, "has_statistics"),
+        has_effect=lambda config, candidate: _has(config, candidate, "has_statistics"),
     ),
     Setting(  # only in the place of concat: other kinds are what their presets are for
         name="fusion.kind",
         choices=("concat", "interaction", "gated", "low_rank", "late"),
-        has_effect=lambda c, k: c.fusion.kind == "concat" and len(k.branches) > 1,
+        has_effect=lambda config, candidate: config.fusion.kind == "concat"
+        and len(candidate.branches) > 1,
     ),
     Setting(
         name="fusion.units",
         choices=(64, 128, 256, 512),
-        has_effect=lambda c, k: c.fusion.kind not in ("late", "interaction"),
+        has_effect=lambda config, candidate: config.fusion.kind
+        not in ("late", "interaction"),
     ),
     Setting(
         name="vector.units",
         choices=(128, 256, 512),
-        has_effect=lambda c, k: _has(c, k, "is_frozen") and not c.fusion.takes_tokens,
+        has_effect=lambda config, candidate: _has(config, candidate, "is_frozen")
+        and not config.fusion.takes_tokens,
     ),
     Setting(name="fusion.dropout", limits=(0.0, 0.7)),
     Setting(
         name="fusion.modality_dropout",
         limits=(0.0, 0.5),
-        has_effect=lambda c, k: len(k.branches) > 1 and c.fusion.kind != "late",
+        has_effect=lambda config, candidate: len(candidate.branches) > 1
+        and config.fusion.kind != "late",
     ),
     Setting(name="train.learning_rate", limits=(3e-4, 6e-3), is_log=True),
     Setting(
         name="train.weight_decay",
         limits=(3e-3, 3.0),
         is_log=True,
-        has_effect=lambda c, k: c.train.optimizer == "adamw",
+        has_effect=lambda config, candidate: config.train.optimizer == "adamw",
     ),
     Setting(
         name="train.label_smoothing",
         limits=(0.0, 0.2),
-        has_effect=lambda c, k: c.task != "regression",
+        has_effect=lambda config, candidate: config.task != "regression",
     ),
     Setting(
         name="train.fine_tune_rate",
         limits=(3e-6, 1e-4),
         is_log=True,
-        has_effect=lambda c, k: c.train.fine_tune_epochs > 0,
+        has_effect=lambda config, candidate: config.train.fine_tune_epochs > 0,
     ),
 )
 
