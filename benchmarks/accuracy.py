@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.process_watch import run_python
 from mmkeras.config import Config
 from mmkeras.data.columns import find_columns
-from mmkeras.data.demo_dataset import table_or_demo
+from mmkeras.data.demo_tables import table_or_demo
 
 
 def train(table: Path, seed: int, flags: list[str]) -> dict:

@@ -21,7 +21,7 @@ import numpy as np
 
 from mmkeras.cli import run_program
 from mmkeras.data.columns import find_columns
-from mmkeras.data.demo_dataset import table_or_demo
+from mmkeras.data.demo_tables import table_or_demo
 from mmkeras.data.table import Row, read_rows
 from mmkeras.errors import UserError
 from mmkeras.experiments import comparison_run

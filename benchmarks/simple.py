@@ -8,7 +8,7 @@ The logistic regression is fitted to the run's training rows.
 from pathlib import Path
 
 from mmkeras.cli import run_program
-from mmkeras.data.demo_dataset import table_or_demo
+from mmkeras.data.demo_tables import table_or_demo
 from mmkeras.export.run_manifest import read_manifest
 from mmkeras.schema import TEST
 from mmkeras.training.run_folder import DEMO_DATA
@@ -22,7 +22,9 @@ def main(argv) -> None:
     run, table, output = map(Path, argv)
     trained_model = load_trained(run)
     data = read_manifest(run)["data"]
-    train_table = table_or_demo(None if data == DEMO_DATA else Path(data))
+    train_table = table_or_demo(
+        None if data == DEMO_DATA else Path(data), trained_model.config.task
+    )
     output.mkdir(exist_ok=True)
     evaluate(
         trained_model,

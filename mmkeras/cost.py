@@ -86,7 +86,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 def _test_rows(trained_model, folder) -> list[dict[str, bytes | float]]:
     """Returns the values by column of test rows of the run."""
-    from mmkeras.data.demo_dataset import table_or_demo
+    from mmkeras.data.demo_tables import table_or_demo
     from mmkeras.data.ingest import ingest
     from mmkeras.data.input_pipeline import COLUMNS, read_rows
 
@@ -96,8 +96,9 @@ def _test_rows(trained_model, folder) -> list[dict[str, bytes | float]]:
             f"The run in '{folder}' has no table, of which rows would be timed. Make "
             "it again with --data."
         )
-    table = table_or_demo(None if data == DEMO_DATA else Path(data))
-    files = ingest(table, trained_model.config).files(TEST)
+    config = trained_model.config
+    table = table_or_demo(None if data == DEMO_DATA else Path(data), config.task)
+    files = ingest(table, config).files(TEST)
     rows = read_rows(files, trained_model.preprocessor.columns.values()).take(_ROWS)
     return [row[COLUMNS] for row in rows.as_numpy_iterator()]
 

@@ -166,9 +166,10 @@ def _fetch_models(config, table) -> None:
     has_rows = table is not None or config.fusion.kind != ZERO_SHOT
     if members and has_rows:
         from mmkeras.data.columns import find_columns
-        from mmkeras.data.demo_dataset import table_or_demo
+        from mmkeras.data.demo_tables import table_or_demo
 
-        columns = find_columns(table_or_demo(table), config)[0].columns
+        rows = table_or_demo(table, config.task)
+        columns = find_columns(rows, config)[0].columns
         for member in members:
             fetch_handles(replace(member, columns=columns))
 

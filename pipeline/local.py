@@ -208,7 +208,7 @@ def _pipeline(args: LocalRunArgs):
     from tfx.types.standard_artifacts import Model, ModelBlessing
 
     from mmkeras.data.columns import describe_roles, find_columns
-    from mmkeras.data.demo_dataset import table_or_demo
+    from mmkeras.data.demo_tables import table_or_demo
     from mmkeras.data.table import check_columns
     from mmkeras.modalities.pretrained import fetch_pretrained
     from pipeline import graph
@@ -219,7 +219,7 @@ def _pipeline(args: LocalRunArgs):
 
     root, config = args.root.resolve(), args.config
     schema_file = str(args.schema_file.resolve())
-    table = table_or_demo(args.data)
+    table = table_or_demo(args.data, config.plain.task)
     resolved, roles = find_columns(table, config.plain)
     print(describe_roles(roles))
     if args.unlabeled:

@@ -5,6 +5,7 @@ from mmkeras.config.config import Config, flatten, from_dict, to_dict, to_yaml
 from mmkeras.config.ensemble import EnsembleConfig
 from mmkeras.config.evaluate import EvaluateConfig, ExportConfig
 from mmkeras.config.fusion import FusionConfig
+from mmkeras.config.generate import GenerateConfig
 from mmkeras.config.image import ImageConfig
 from mmkeras.config.loss import LossConfig
 from mmkeras.config.table import TableConfig
@@ -22,6 +23,7 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "FusionConfig",
+    "GenerateConfig",
     "ImageConfig",
     "LossConfig",
     "TableConfig",

@@ -10,6 +10,12 @@ from mmkeras.config.audio import AudioConfig
 from mmkeras.config.ensemble import EnsembleConfig
 from mmkeras.config.evaluate import EvaluateConfig, ExportConfig
 from mmkeras.config.fusion import FusionConfig
+from mmkeras.config.generate import (
+    GENERATE,
+    GenerateConfig,
+    check_generate,
+    check_no_decoder,
+)
 from mmkeras.config.image import ImageConfig
 from mmkeras.config.loss import CLASS_LOSSES, REGRESSION_LOSSES, LossConfig
 from mmkeras.config.table import TableConfig
@@ -43,8 +49,9 @@ class Config:
         preset: Name of the preset that supplies the defaults.
         seed: Seed of the split, the weights, the row order and the augmentation.
         task: What a label is: one of two classes (binary), one of several (multiclass),
-            any number of classes (multilabel), or a number (regression). auto chooses
-            among the classes by the labels of the table.
+            any number of classes (multilabel), a number (regression), or a text that
+            the model writes (generate). auto chooses among the classes by the labels
+            of the table.
         classes: Class names for zero-shot, with commas between; empty is those of the
             label column.
         prompt: Text for zero-shot about a class, with {} in the place of its name.
@@ -63,6 +70,7 @@ class Config:
         tabular: Branch of numbers, categories and dates.
         fusion: Fusion of the branches.
         loss: Loss of the prediction, and auxiliary losses.
+        generate: Decoder of task=generate.
         augment: Augmentation.
         train: Optimisation.
         ensemble: Several models in the place of one.
@@ -72,7 +80,9 @@ class Config:
 
     preset: str = "resnet50-concat"
     seed: int = 0
-    task: Literal["auto", "binary", "multiclass", "multilabel", "regression"] = AUTO
+    task: Literal[
+        "auto", "binary", "multiclass", "multilabel", "regression", "generate"
+    ] = AUTO
     classes: str = ""
     prompt: str = PROMPT
     epochs: int | Literal["auto"] = AUTO
@@ -86,6 +96,7 @@ class Config:
     tabular: TabularConfig = field(default_factory=TabularConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
@@ -118,6 +129,15 @@ class Config:
             check_zero_shot(self)
         else:
             check_unused(self)
+        if self.task == GENERATE:
+            check_generate(self)
+        else:
+            check_no_decoder(self)
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether branches give token sequences instead of one vector each."""
+        return self.fusion.takes_tokens or self.task == GENERATE
 
     @property
     def trains_on_vectors(self) -> bool:
@@ -128,7 +148,7 @@ class Config:
         trains_encoder = any(p is self.image or p.is_sequence for p in trained)
         has_frozen = len(trained) < len(parts)
         trains_encoder = trains_encoder or self.train.fine_tune_epochs > 0
-        return has_frozen and not trains_encoder and not self.fusion.takes_tokens
+        return has_frozen and not trains_encoder and not self.takes_tokens
 
     def _check_task(self):
         """Checks that no setting belongs to another task."""
@@ -214,6 +234,7 @@ class Config:
         paths["image.weights"] = self.image.weights_file
         if self.text.is_pretrained and not self.text.has_model:
             paths["text.weights"] = self.text.weights
+        paths["generate.vocab_file"] = self.generate.vocab_file
         return {name: path for name, path in paths.items() if path}
 
 

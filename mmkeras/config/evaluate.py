@@ -38,9 +38,13 @@ class ExportConfig:
     Attributes:
         tolerance: Largest difference of a probability between the trained model and
             the reloaded export.
+        n_best: Number of texts per row in the output `n_best` of a generator, at most
+            `generate.beams`; 0 leaves it out.
     """
 
     tolerance: float = 1e-5
+    n_best: int = 0
 
     def __post_init__(self):
         check_range(self, "export.tolerance", gt=0)
+        check_range(self, "export.n_best", ge=0)

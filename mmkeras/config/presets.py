@@ -9,6 +9,7 @@ from mmkeras.config import (
     Config,
     EnsembleConfig,
     FusionConfig,
+    GenerateConfig,
     ImageConfig,
     TableConfig,
     TabularConfig,
@@ -16,8 +17,10 @@ from mmkeras.config import (
     TrainConfig,
     VectorConfig,
 )
+from mmkeras.config.generate import GENERATE
 
-DEMO = "small-concat"  # default preset for the demo data set
+# Default presets for the demo data sets, and of them for generated texts.
+DEMO, CAPTIONS = "small-concat", "small-captions"
 # Presets whose weights are fetched from hubs, unless flags give local folders.
 PRETRAINED = ("pretrained-small", "pretrained", "best", "zero-shot")
 
@@ -45,13 +48,14 @@ def _small(preset: str, fusion: FusionConfig, **changes) -> Config:
     return replace(small_concat(), preset=preset, fusion=fusion, **changes)
 
 
-def _tokens(preset: str, fusion: FusionConfig) -> Config:
+def _tokens(preset: str, fusion: FusionConfig, **changes) -> Config:
     """Returns encoders of token sequences: CNN positions, words, audio frames."""
     return _small(
         preset,
         fusion,
         text=TextConfig(encoder="transformer", units=64, layers=1, dropout=0.2),
         audio=AudioConfig(encoder="cnn"),
+        **changes,
     )
 
 
@@ -107,6 +111,19 @@ def linear() -> Config:
         vector=VectorConfig(units=0, dropout=0),
         tabular=TabularConfig(units=0),
         train=TrainConfig(class_weights="none", label_smoothing=0),
+    )
+
+
+def small_captions() -> Config:
+    """Returns a small CNN and a small Transformer that writes texts, for a CPU."""
+    return _tokens(
+        CAPTIONS,
+        FusionConfig(width=128, dropout=0.1, modality_dropout=0.1),
+        task=GENERATE,
+        image=ImageConfig(encoder="small_cnn", size_px=96, weights="none"),
+        generate=GenerateConfig(width=128, layers=2),
+        augment=AugmentConfig(colour=0, word_dropout=0),
+        train=TrainConfig(patience=0, restore_best=False),
     )
 
 
@@ -172,6 +189,7 @@ def _fused(build: Callable[..., Config], preset: str, **fusion) -> Callable[[], 
 PRESETS: dict[str, Callable[[], Config]] = {
     "resnet50-concat": resnet50_concat,
     "small-concat": small_concat,
+    "small-captions": small_captions,
     "linear": linear,
     "pretrained-small": pretrained_small,
     "pretrained": pretrained,

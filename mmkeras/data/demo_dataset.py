@@ -6,15 +6,15 @@ the same for each, so that only fusion classifies nearly all.
 """
 
 import csv
-import json
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from mmkeras.data.generated_folder import generate_folder
 from mmkeras.errors import UserError
-from mmkeras.files import atomic_folder, default_cache_dir
+from mmkeras.files import default_cache_dir
 from mmkeras.modalities.audio.wav import wav_bytes
 from mmkeras.schema import MODALITIES, TEST, TRAIN, VAL
 
@@ -93,19 +93,6 @@ def default_folder() -> Path:
     return default_cache_dir() / f"embedded-{VERSION}"
 
 
-def table_or_demo(table: Any) -> Any:
-    """Returns the table, or for None that of the data set in the user's cache."""
-    return make_dataset(default_folder()) / TABLE_FILE if table is None else table
-
-
-def demo_note(preset: str) -> str:
-    """Returns what a program says that was given no table."""
-    return (
-        f"Data: the demo data set; preset {preset}. --data FILE.csv and --preset NAME "
-        "give others."
-    )
-
-
 def make_dataset(folder: Path, rows: int = ROWS, seed: int = 0) -> Path:
     """Writes the data set atomically, unless `folder` already has it; returns `folder`.
 
@@ -128,62 +115,32 @@ def make_dataset(folder: Path, rows: int = ROWS, seed: int = 0) -> Path:
     """
     if not 10 <= rows <= ROWS:
         raise UserError(f"rows={rows} is not possible: it must be from 10 to {ROWS}.")
-    folder = Path(folder)
     stamp = {"version": VERSION, "rows": rows, "seed": seed}
-    if _is_complete(folder, stamp):
-        return folder
-    try:
-        with atomic_folder(folder, sync=False) as tmp_folder:
-            _write(tmp_folder, stamp)
-    except OSError as error:
-        if _is_complete(folder, stamp):  # another process was faster
-            return folder
-        raise UserError(
-            f"The demo data set cannot be written to {folder}: {error.strerror}. Give "
-            "a folder that can be written; XDG_CACHE_HOME moves the default one."
-        ) from error
-    return folder
+    return generate_folder(
+        folder,
+        stamp,
+        partial(_write, rows=rows, seed=seed),
+        name="demo data set",
+        stamp_file=STAMP_FILE,
+    )
 
 
-def _is_complete(folder: Path, stamp: dict) -> bool:
-    """Whether `folder` has the data set; refuses a folder with anything else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    content = {}
-    if (folder / STAMP_FILE).is_file():
-        content = json.loads((folder / STAMP_FILE).read_text())
-    files = content.pop("files", None)
-    if content == stamp and files == _count_files(folder):
-        return True
-    if content and content != stamp:
-        what = f"holds the data set of rows={content['rows']}, seed={content['seed']}"
-    else:
-        what = "is not a complete demo data set"
-    raise UserError(f"{folder} {what}. Remove it, or give another folder.")
-
-
-def _count_files(folder: Path) -> int:
-    return sum(1 for path in folder.rglob("*") if path.is_file()) - 1  # not the stamp
-
-
-def _write(folder: Path, stamp: dict) -> None:
+def _write(folder: Path, rows: int, seed: int) -> None:
     from sklearn.datasets import load_digits  # a second; only when data is made
 
     for name in ("images", "audio"):
         (folder / name).mkdir()
     digits = load_digits()
-    order = np.random.default_rng(stamp["seed"]).permutation(ROWS)[: stamp["rows"]]
+    order = np.random.default_rng(seed).permutation(ROWS)[:rows]
     labels = digits.target[order]
     splits = _splits(labels)
     with open(folder / TABLE_FILE, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
         for row, (source, label) in enumerate(zip(order, labels, strict=True)):
-            rng = np.random.default_rng([stamp["seed"], row])
+            rng = np.random.default_rng([seed, row])
             cells = _write_row(folder, f"{row:04}", digits.images[source], label, rng)
             table.writerow((f"{row:04}", *cells, label, splits[row]))
-    stamp = {**stamp, "files": _count_files(folder) + 1}
-    (folder / STAMP_FILE).write_text(json.dumps(stamp) + "\n")
 
 
 def _write_row(

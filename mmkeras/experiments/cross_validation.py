@@ -84,15 +84,15 @@ def check_no_folds(folder: Path) -> None:
 def _assign_folds(config, table, folds):
     """Prints the roles of the columns; returns the usable rows, and their folds."""
     from mmkeras.data.columns import describe_roles, find_columns
-    from mmkeras.data.demo_dataset import demo_note, table_or_demo  # need numpy
+    from mmkeras.data.demo_tables import demo_note, table_or_demo  # need numpy
     from mmkeras.data.splits import assign_folds
     from mmkeras.data.targets import stratify, with_targets
 
-    source = table_or_demo(table)
+    source = table_or_demo(table, config.task)
     resolved, roles = find_columns(source, config)
     print(describe_roles(roles))
     if table is None:
-        print(demo_note(config.preset))
+        print(demo_note(config.preset, config.task))
     columns = list(resolved.columns)
     settings = replace(config.table, folds=folds, fold=1)
     rows = with_targets(read_rows(source, settings, columns), config.task)

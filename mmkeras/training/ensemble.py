@@ -14,7 +14,7 @@ from mmkeras.config.members import member_configs
 from mmkeras.config.schedule import describe_schedule, with_schedule
 from mmkeras.console import output, say
 from mmkeras.data.dataset import Dataset, with_columns
-from mmkeras.data.demo_dataset import table_or_demo
+from mmkeras.data.demo_tables import table_or_demo
 from mmkeras.data.feature_cache import frozen_features
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.folds import fold_datasets
@@ -145,7 +145,7 @@ def _list_members(configs, run_data, config, table) -> Iterator[_Fold]:
     """Yields the members: each preset once, or once per fold."""
     datasets = [run_data.dataset]
     if config.ensemble.folds:
-        rows = table_or_demo(table)
+        rows = table_or_demo(table, config.task)
         datasets = fold_datasets(run_data.dataset, rows, run_data.config)
     for preset, settings in configs.items():
         for i, dataset in enumerate(datasets, 1):
