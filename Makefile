@@ -77,8 +77,8 @@ lint: $(VENV)/test
 demo_extras =
 pipeline_extras = [tfx]
 serving_extras = [serving]
-test_extras = [test,serving,hub,bert,s3,media,tune]
-test-pipeline_extras = [test,serving,hub,bert,tfx,s3,media,tune]
+test_extras = [test,serving,hub,bert,s3,media,tune,generate]
+test-pipeline_extras = [test,serving,hub,bert,tfx,s3,media,tune,generate]
 
 define environment
 $(call venv,$1)/bin/python: | $(UV)

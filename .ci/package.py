@@ -29,7 +29,7 @@ PLATFORMS = {
     "Windows": "x86_64-pc-windows-msvc",
 }
 # Extras that are installed together; tfx asks for another tensorflow-hub than hub.
-EXTRAS = ("bert,hub,media,s3,serving,test,tune", "tfx,s3,serving", "gpu")
+EXTRAS = ("bert,generate,hub,media,s3,serving,test,tune", "tfx,s3,serving", "gpu")
 NEWEST_LINUX = "x86_64-manylinux_2_40"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 TRAIN = ["--preset", "small-concat", "--evaluate.noise_rows", "0"]

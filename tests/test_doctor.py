@@ -93,7 +93,8 @@ def test_a_cpu_needs_avx(tmp_path, monkeypatch, machine, flags, level):
 def test_a_missing_extra_is_no_problem_and_has_its_command(monkeypatch):
     monkeypatch.setattr(doctor, "find_spec", lambda name: name != "kfp" or None)
     findings = {f.text.split()[1].rstrip(":"): f for f in doctor.check_extras()}
-    assert set(findings) == {"bert", "hub", "serving", "tfx", "s3", "media", "tune"}
+    extras = {"bert", "hub", "serving", "tfx", "s3", "media", "tune", "generate"}
+    assert set(findings) == extras
     assert {finding.level for finding in findings.values()} == {OK}
     assert findings["s3"].text.endswith(": installed") and not findings["s3"].advice
     assert "kfp" in findings["tfx"].text

@@ -62,7 +62,7 @@ def declared():
 @pytest.mark.parametrize(
     ("package", "extras"),
     [
-        ("mmkeras", ["", "hub", "bert", "s3", "media", "tune"]),
+        ("mmkeras", ["", "hub", "bert", "s3", "media", "tune", "generate"]),
         ("pipeline", ["", "tfx", "s3"]),
         ("serving", ["", "serving"]),
     ],
@@ -81,5 +81,6 @@ def test_declared_packages_are_imported():
 
 
 def test_the_default_import_needs_no_extra():
-    """Modules of the extras hub and bert are imported by `import_extra`."""
-    assert not imported("mmkeras") & {"keras-hub", "tensorflow-hub", "tensorflow-text"}
+    """Modules of the extras hub, bert and generate are imported by `import_extra`."""
+    extras = declared()["generate"] | {"keras-hub", "tensorflow-hub", "tensorflow-text"}
+    assert not imported("mmkeras") & extras

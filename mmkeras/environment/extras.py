@@ -38,6 +38,9 @@ EXTRAS = {
     "av": "media",
     "pillow_heif": "media",
     "optuna": "tune",
+    "jiwer": "generate",
+    "rouge_score": "generate",
+    "sacrebleu": "generate",
 }
 
 
