@@ -10,9 +10,12 @@ Example:
 from importlib import import_module
 from typing import Any
 
+from mmkeras.layers.attention_lstm import AttentionLSTM
 from mmkeras.layers.items import ItemMean, Merged
+from mmkeras.layers.prefix_positions import PrefixPositions
 from mmkeras.layers.replica_dropout import Dropout
 from mmkeras.layers.saved_model import SavedModelLayer
+from mmkeras.layers.scheduled_sampling import ScheduledSampling
 from mmkeras.layers.sequence import (
     FullMask,
     PositionEmbedding,
@@ -20,6 +23,7 @@ from mmkeras.layers.sequence import (
     transformer_block,
 )
 from mmkeras.layers.temperature import Temperature
+from mmkeras.layers.tied_embedding import TiedEmbedding
 from mmkeras.layers.unit_vector import UnitVector
 from mmkeras.layers.weighted_mean import WeightedMean
 
@@ -48,13 +52,17 @@ _ELSEWHERE = {
     "ZeroMissing": "mmkeras.models.fusion.missing_modality",
 }
 __all__ = [
+    "AttentionLSTM",
     "Dropout",
     "FullMask",
     "ItemMean",
     "Merged",
     "PositionEmbedding",
+    "PrefixPositions",
     "SavedModelLayer",
+    "ScheduledSampling",
     "Temperature",
+    "TiedEmbedding",
     "TokenPooling",
     "UnitVector",
     "WeightedMean",

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import keras
 from keras import layers, ops
 
-from mmkeras.config import LossConfig
+from mmkeras.config import Config
 from mmkeras.layers.sequence import TokenPooling
 from mmkeras.layers.unit_vector import UnitVector
 from mmkeras.modalities.branch import Branch
@@ -33,13 +34,13 @@ def auxiliary_outputs(
     branches: Sequence[Branch],
     encoded: Encoded,
     present: keras.KerasTensor,
-    config: LossConfig,
+    config: Config,
     *,
-    units: int,
-    activation: str,
-    logits: Mapping[str, keras.KerasTensor],
+    units: int = 0,
+    activation: str = "",
+    logits: Mapping[str, keras.KerasTensor] = MappingProxyType({}),
 ) -> dict[str, keras.KerasTensor]:
-    """Builds the outputs whose weights in `config` are not 0.
+    """Builds the outputs whose weights in `config.loss` are not 0.
 
     Args:
         branches: Those of the model, in the order of `present`.
@@ -49,12 +50,14 @@ def auxiliary_outputs(
         logits: By branch, logits that late fusion has already computed.
 
     Returns:
-        By name: "text_probabilities" (B, units); "text_embedding" (B, config.width),
-        of length 1, or zeros where absent; "alignment_scale" (B, 1).
+        By name: "text_probabilities" (B, units); "text_embedding" (B, loss.width), of
+        length 1, or zeros where absent; "alignment_scale" (B, 1).
     """
     names, outputs = [branch.name for branch in branches], {}
-    types, keys = branch_types(branches), {b.name: b.key for b in branches}
-    classifiers, aligned = config.classifiers(types), config.aligned(types)
+    types, keys = branch_types(branches, config), {b.name: b.key for b in branches}
+    config = config.loss
+    classifiers = config.classifiers(types)
+    aligned = [name for name in config.aligned(types) if name in keys]
     used = [name for name in names if name in classifiers or name in aligned]
     vectors = {name: _vector(keys[name], encoded[name]) for name in used}
     for name in classifiers:

@@ -7,8 +7,15 @@ from keras import ops
 
 from mmkeras.config import LossConfig
 from mmkeras.config.validation import AUTO
-from mmkeras.modalities.preprocessing_state import MULTICLASS, MULTILABEL, REGRESSION
+from mmkeras.modalities.preprocessing_state import (
+    GENERATE,
+    MULTICLASS,
+    MULTILABEL,
+    REGRESSION,
+)
 from mmkeras.models.auxiliary_heads import ALIGNMENT_SCALE, probabilities_name
+from mmkeras.models.generator import LOGITS
+from mmkeras.models.token_losses import TokenCrossEntropy, build_token_metrics
 from mmkeras.schema import PRESENT, PROBABILITIES, embedding_name
 
 _REGRESSION = {  # `config.kind` -> loss
@@ -25,8 +32,10 @@ def build_loss(
     """Returns cross-entropy on probabilities, over classes or per unit.
 
     It is `Focal` if `config.kind` is "focal"; in regression the mean squared, absolute
-    or Huber error of standardised targets.
+    or Huber error of standardised targets, and of a generator `TokenCrossEntropy`.
     """
+    if task == GENERATE:
+        return TokenCrossEntropy(label_smoothing)
     if task == REGRESSION:
         kind = AUTO if config is None else config.kind
         return _REGRESSION[kind]()
@@ -42,11 +51,14 @@ def build_metrics(task: str, classes: int) -> list[keras.metrics.Metric]:
     """Returns accuracy, area under the ROC curve ("auc"), and "log_loss".
 
     The last is the cross-entropy without label smoothing, which runs of other settings
-    share. In regression it is the absolute error, in deviations of the labels: "mae".
+    share. In regression it is the absolute error, in deviations of the labels: "mae". A
+    generator has the accuracy and "log_loss" of its tokens.
 
     Their variables exist before the first step: a training step that creates one is
     traced twice, which takes seconds.
     """
+    if task == GENERATE:
+        return build_token_metrics()
     if task == REGRESSION:
         return [keras.metrics.MeanAbsoluteError(name="mae")]
     accuracy = keras.metrics.BinaryAccuracy
@@ -139,10 +151,12 @@ class JointModel(keras.Model):
     ):
         """Wraps all outputs of a head, by name.
 
-        `types` is branch -> type in the order of the input "present"; `replicas` is the
-        number of devices that share a batch.
+        `types` is branch -> type in the order of the input "present", and of a
+        generator its label as well; `replicas` is the number of devices that share a
+        batch.
         """
         super().__init__(inputs=inputs, outputs=outputs)
+        self._output = LOGITS if LOGITS in outputs else PROBABILITIES
         self._columns = {name: i for i, name in enumerate(types)}
         self._replicas = replicas
         self._classifiers = config.classifiers(types)
@@ -160,7 +174,7 @@ class JointModel(keras.Model):
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
-        loss = self._class_loss(y, y_pred[PROBABILITIES], sample_weight)
+        loss = self._class_loss(y, y_pred[self._output], sample_weight)
         auxiliary = self._auxiliary_loss(x[PRESENT], y, y_pred, sample_weight)
         # Losses are shares of a mean over all replicas.
         rows = ops.shape(x[PRESENT])[0]
@@ -169,7 +183,7 @@ class JointModel(keras.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         for metric in self._fused_metrics:
-            metric.update_state(y, y_pred[PROBABILITIES])
+            metric.update_state(y, y_pred[self._output])
         return self.get_metrics_result()
 
     def _auxiliary_loss(self, present, y, y_pred, sample_weight):

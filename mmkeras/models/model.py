@@ -8,22 +8,31 @@ import keras
 from keras import layers, ops
 
 from mmkeras.config import Config
-from mmkeras.layers.sequence import FullMask
+from mmkeras.layers.sequence import FullMask, TokenPooling
 from mmkeras.layers.temperature import Temperature
 from mmkeras.modalities.branch import Branch
-from mmkeras.modalities.columns import build_branches, build_columns
+from mmkeras.modalities.columns import branch_types, build_branches, build_columns
 from mmkeras.modalities.preprocessing_state import (
+    FIRST_TOKEN,
+    GENERATE,
     MAX_DEVIATIONS,
     REGRESSION,
     PreprocessingState,
 )
 from mmkeras.modalities.vector.encoder import build_vector_encoder
 from mmkeras.models.auxiliary_heads import auxiliary_outputs, unimodal_logits
-from mmkeras.models.fusion import average_classifiers, fuse
+from mmkeras.models.fusion import average_classifiers, fuse, fuse_tokens
 from mmkeras.models.fusion.vector_fusion import Standardize
+from mmkeras.models.generator import (
+    GENERATOR,
+    LOGITS,
+    MEMORY,
+    MEMORY_MASK,
+    build_generator,
+)
 from mmkeras.models.own_encoder import Encoder, apply_encoder, check_encoders
 from mmkeras.models.tasks import head_activation, head_units
-from mmkeras.schema import EMBEDDING, PRESENT, PROBABILITIES
+from mmkeras.schema import EMBEDDING, PRESENT, PROBABILITIES, TOKENS
 
 HEAD, TEMPERATURE = "head", "temperature"
 # Of the names of backbones, after the keys of their inputs, which have no point.
@@ -40,7 +49,9 @@ def build_model(
     Inputs, by key of the branch: what its preprocessing gives, such as (B, S, S, 3)
     uint8 of images, (B, D) float32, or (B, L) int32 token ids, 0 in padding; and
     "present" (B, M) float32 in the order of `state.branches`. Output: (B, 1) for binary
-    tasks, else (B, C), float32; in regression the standardised prediction, (B, 1).
+    tasks, else (B, C), float32; in regression the standardised prediction, (B, 1). A
+    generator has the input "tokens" (B, L) int32 too, the text so far, and its output
+    is the logits (B, L, V) of the token after each.
 
     Encoders that can be frozen (backbones) and the rest (the "head") are nested models,
     so that a frozen encoder's output can be computed once and the head trained alone.
@@ -60,13 +71,29 @@ def build_model(
     inputs[PRESENT] = keras.Input((len(branches),), name=PRESENT)
     head_inputs = dict(inputs)
     for group in _groups(b for b in branches if b.name not in encoders):
-        if backbone := group[0].build_backbone(config.fusion.takes_tokens):
+        if backbone := group[0].build_backbone(config.takes_tokens):
             backbone.name = backbone_name(branch.key for branch in group)
             backbone.trainable = not group[0].is_frozen
             for branch in group:
                 head_inputs[branch.key] = backbone(inputs[branch.key])
     head = build_head(config, state, head_inputs, encoders)
-    return keras.Model(inputs, head(head_inputs)[PROBABILITIES], name="mmkeras")
+    outputs = head(head_inputs)
+    if state.task != GENERATE:
+        return keras.Model(inputs, outputs[PROBABILITIES], name="mmkeras")
+    inputs[TOKENS] = keras.Input((None,), dtype="int32", name=TOKENS)
+    types = branch_types(branches, config)
+    generator = build_generator(
+        config,
+        vocab_size=FIRST_TOKEN + len(state.texts.vocabulary),
+        memory_width=outputs[MEMORY].shape[2],
+        is_aligned=list(types)[-1] in config.loss.aligned(types),
+    )
+    logits = generator(_decoder_inputs(outputs, inputs[TOKENS]))[LOGITS]
+    return keras.Model(inputs, logits, name="mmkeras")
+
+
+def _decoder_inputs(outputs, tokens):
+    return {**{name: outputs[name] for name in (MEMORY, MEMORY_MASK)}, TOKENS: tokens}
 
 
 def _groups(branches: Iterable[Branch]) -> list[list[Branch]]:
@@ -104,7 +131,9 @@ def build_head(
 
     `like` has, by name, a tensor of each input's shape and dtype, which may be the
     output of a backbone. Outputs, by name: "probabilities" as in `build_model`;
-    "embedding" (B, D), the fused vector; and those of `auxiliary_outputs`.
+    "embedding" (B, D), the fused vector; and those of `auxiliary_outputs`. In the place
+    of probabilities a generator has "memory" (B, K, D) and "memory_mask" (B, K), the
+    tokens that its decoder reads.
     """
     inputs = {
         name: keras.Input(x.shape[1:], dtype=x.dtype, name=name)
@@ -117,6 +146,12 @@ def build_head(
         for b in parts
     }
     keys = {b.name: b.key for b in parts}
+    if state.task == GENERATE:
+        memory, mask = fuse_tokens(list(branches.values()), present, config.fusion)
+        outputs = {MEMORY: memory, MEMORY_MASK: mask}
+        outputs[EMBEDDING] = TokenPooling(name="fused")(memory, mask)
+        outputs |= auxiliary_outputs(parts, branches, present, config)
+        return keras.Model(inputs, outputs, name=HEAD)
     fused = fuse(list(branches.values()), present, config.fusion)
     units, activation = head_units(state), head_activation(state.task)
     unimodal = {}
@@ -130,14 +165,14 @@ def build_head(
         logits = Temperature(dtype="float32", name=TEMPERATURE)(logits)
     out = layers.Activation(activation, dtype="float32", name="probabilities")(logits)
     settings = {"units": units, "activation": activation, "logits": unimodal}
-    auxiliary = auxiliary_outputs(parts, branches, present, config.loss, **settings)
+    auxiliary = auxiliary_outputs(parts, branches, present, config, **settings)
     outputs = {PROBABILITIES: out, EMBEDDING: fused, **auxiliary}
     return keras.Model(inputs, outputs, name=HEAD)
 
 
 def _encode_branch(branch, x, config, state, encoder=None):
     """Returns one vector (B, D), or tokens and mask where fusion takes tokens."""
-    tokens = config.fusion.takes_tokens
+    tokens = config.takes_tokens
     if encoder is None:
         x = branch.build_encoder(x, state.columns, tokens)
         # Linear fusion standardizes all vectors itself.
@@ -178,25 +213,40 @@ def backbones(model: keras.Model) -> dict[str, keras.Model]:
     return {key: x for x in nested for key in keys[x.name]}
 
 
-def with_outputs(model: keras.Model, encoded: Collection[str] = ()) -> keras.Model:
-    """Returns the model with all outputs of its head, by name, in float32.
+def with_outputs(
+    model: keras.Model, encoded: Collection[str] = (), has_tokens: bool = False
+) -> keras.Model:
+    """Returns the model with all outputs of its head, by name, numbers in float32.
 
-    The inputs in `encoded` are outputs of their backbones, instead of raw inputs.
+    The inputs in `encoded` are outputs of their backbones, instead of raw inputs. With
+    `has_tokens` a generator has the input "tokens" and the outputs of its decoder too.
     """
     head = model.get_layer(HEAD)
-    inputs = {k: (head if k in encoded else model).input[k] for k in model.input}
+    inputs = {k: (head if k in encoded else model).input[k] for k in head.input}
     head_inputs = dict(inputs)
     for key, backbone in backbones(model).items():
         if key not in encoded:
             head_inputs[key] = backbone(inputs[key])
-    outputs = head(head_inputs)
-    outputs = {name: ops.cast(x, "float32") for name, x in outputs.items()}
-    return keras.Model(inputs, outputs)
+    outputs = dict(head(head_inputs))
+    if has_tokens:
+        inputs[TOKENS] = model.input[TOKENS]
+        generator = model.get_layer(GENERATOR)
+        outputs |= generator(_decoder_inputs(outputs, inputs[TOKENS]))
+    return keras.Model(inputs, {name: _as_float(x) for name, x in outputs.items()})
+
+
+def _as_float(x):
+    return ops.cast(x, "float32") if "float" in x.dtype else x
 
 
 def classify(model: keras.Model, head_inputs: dict):
     """Runs the head on outputs of the backbones: to (B, 1) or (B, C)."""
-    return model.get_layer(HEAD)(head_inputs, training=False)[PROBABILITIES]
+    return run_head(model, head_inputs)[PROBABILITIES]
+
+
+def run_head(model: keras.Model, head_inputs: dict) -> dict:
+    """Runs the head on outputs of the backbones; returns all its outputs by name."""
+    return model.get_layer(HEAD)(head_inputs, training=False)
 
 
 def get_temperature(model: keras.Model) -> float:

@@ -1,4 +1,4 @@
-"""Output layer of each task (binary, multiclass, multilabel, regression) and its units.
+"""Output layer of each task of classes or numbers, and its units.
 
 The head of a regression has one unit. Its output is standardised, so that losses do not
 depend on the unit of the labels; `predicted_values` converts it back.

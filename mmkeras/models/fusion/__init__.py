@@ -8,6 +8,7 @@ from mmkeras.config import FusionConfig
 from mmkeras.layers.unit_vector import UnitVector
 from mmkeras.models.fusion import token_fusion, vector_fusion
 from mmkeras.models.fusion.late import average_classifiers
+from mmkeras.models.fusion.memory import join_tokens
 from mmkeras.models.fusion.missing_modality import (
     MissingEmbedding,
     MissingToken,
@@ -15,8 +16,9 @@ from mmkeras.models.fusion.missing_modality import (
     Passthrough,
     ZeroMissing,
 )
+from mmkeras.models.fusion.token_fusion import Tokens
 
-__all__ = ["average_classifiers", "fuse"]
+__all__ = ["average_classifiers", "fuse", "fuse_tokens"]
 
 _VECTORS = {
     "concat": vector_fusion.concat_dense,
@@ -64,23 +66,35 @@ def fuse(
     if config.kind == "zero_shot":
         (vector,) = branches
         return UnitVector(dtype="float32", name="fused")(vector, present)
-    if config.presence:
-        branches = _handle_missing(branches, present, config)
-    else:
-        branches = _pass_through(branches, present, config)
+    branches = _with_presence(branches, present, config, config.takes_tokens)
     if config.kind == "linear":
         branches = [*branches, present]
     kinds = _SEQUENCES if config.takes_tokens else _VECTORS
     return kinds[config.kind](branches, config)
 
 
-def _handle_missing(branches, present, config):
+def fuse_tokens(
+    branches: Tokens, present: keras.KerasTensor, config: FusionConfig
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Fuses the branches into the tokens (B, K, D) and mask (B, K) of `join_tokens`.
+
+    Arguments are those of `fuse` for tokens, and so is what replaces a missing modality.
+    """
+    return join_tokens(_with_presence(branches, present, config, True), config)
+
+
+def _with_presence(branches, present, config, tokens):
+    handle = _handle_missing if config.presence else _pass_through
+    return handle(branches, present, config, tokens)
+
+
+def _handle_missing(branches, present, config, tokens):
     """Drops modalities in training, and replaces the missing ones."""
     if config.kind != "late":  # whose average drops them
         drop = ModalityDropout(config.modality_dropout, name="modality_dropout")
         present = drop(present)
     columns = [present[:, i : i + 1] for i in range(len(branches))]
-    if config.takes_tokens:
+    if tokens:
         kind = MissingToken
     else:
         is_zero = config.kind in ("late", "linear")
@@ -92,9 +106,9 @@ def _handle_missing(branches, present, config):
     ]
 
 
-def _pass_through(branches, present, config):
+def _pass_through(branches, present, config, tokens):
     layers = [Passthrough(name=f"given_{i}") for i in range(len(branches))]
     pairs = list(zip(layers, branches, strict=True))
-    if config.takes_tokens:
-        return [(layer(tokens, present), mask) for layer, (tokens, mask) in pairs]
+    if tokens:
+        return [(layer(x, present), mask) for layer, (x, mask) in pairs]
     return [layer(vector, present) for layer, vector in pairs]

@@ -12,7 +12,9 @@ from mmkeras.layers.sequence import TokenPooling, transformer_block
 Tokens = Sequence[tuple[keras.KerasTensor, keras.KerasTensor]]
 
 
-def _project(tokens, i, config):
+def project_tokens(
+    tokens: keras.KerasTensor, i: int, config: FusionConfig
+) -> keras.KerasTensor:
     """Projects the tokens of a modality to the common width: (B, L, width)."""
     return layers.Dense(config.width, name=f"project_{i}")(tokens)
 
@@ -31,7 +33,7 @@ def attend_across(branches: Tokens, config: FusionConfig) -> keras.KerasTensor:
 
     The mean tokens of all modalities are concatenated before the dense layer.
     """
-    tokens = [_project(x, i, config) for i, (x, _) in enumerate(branches)]
+    tokens = [project_tokens(x, i, config) for i, (x, _) in enumerate(branches)]
     masks = [mask for _, mask in branches]
     settings = {"heads": config.heads, "dropout": config.dropout / 2}
     pooled = []
@@ -56,7 +58,7 @@ def transform_pairs(branches: Tokens, config: FusionConfig) -> keras.KerasTensor
     Source: Tsai et al., 2019, https://arxiv.org/abs/1906.00295 (MulT). There the last
     token represents a sequence, here the mean; positions are added by the encoders.
     """
-    tokens = [_project(x, i, config) for i, (x, _) in enumerate(branches)]
+    tokens = [project_tokens(x, i, config) for i, (x, _) in enumerate(branches)]
     masks = [mask for _, mask in branches]
     settings = {"heads": config.heads, "dropout": config.dropout / 2}
     pooled = []
@@ -83,7 +85,9 @@ def average(branches: Tokens, config: FusionConfig) -> keras.KerasTensor:
     """Averages the modalities' mean tokens in a common space: to (B, units)."""
     pooled = []
     for i, (tokens, mask) in enumerate(branches):
-        x = layers.LayerNormalization(name=f"norm_{i}")(_project(tokens, i, config))
+        x = layers.LayerNormalization(name=f"norm_{i}")(
+            project_tokens(tokens, i, config)
+        )
         pooled.append(TokenPooling(name=f"pool_{i}")(x, mask))
     mean = layers.Average(name="mean")(pooled) if len(pooled) > 1 else pooled[0]
     return _fuse_vectors([mean], config)

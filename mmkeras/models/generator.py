@@ -1,0 +1,66 @@
+"""Part of a generator after its head: the decoder, and the encoder of aligned texts."""
+
+import keras
+
+from mmkeras.config import Config
+from mmkeras.models.decoder import (
+    ATTENTION,
+    LOGITS,
+    MEMORY,
+    MEMORY_MASK,
+    TOKENS,
+    build_decoder,
+)
+from mmkeras.models.label_encoder import build_label_encoder
+from mmkeras.schema import embedding_name
+
+GENERATOR, _DECODER, _LABEL_ENCODER = "generator", "text_decoder", "label_encoder"
+
+
+def build_generator(
+    config: Config, *, vocab_size: int, memory_width: int, is_aligned: bool
+) -> keras.Model:
+    """Builds the decoder, and with `is_aligned` the encoder of its texts.
+
+    Inputs and outputs are those of `build_decoder`; with `is_aligned` there is also
+    "label_embedding" (B, loss.width) float32, named by the label column.
+    """
+    inputs = {
+        MEMORY: keras.Input((None, memory_width), name=MEMORY),
+        MEMORY_MASK: keras.Input((None,), dtype="bool", name=MEMORY_MASK),
+        TOKENS: keras.Input((None,), dtype="int32", name=TOKENS),
+    }
+    decoder = build_decoder(
+        config.generate, vocab_size=vocab_size, memory_width=memory_width
+    )
+    decoder.name = _DECODER
+    outputs = dict(decoder(inputs))
+    if is_aligned:
+        encoder = build_label_encoder(config.loss, vocab_size)
+        encoder.name = _LABEL_ENCODER
+        name = embedding_name(config.table.label_names[0])
+        outputs[name] = encoder(inputs[TOKENS])
+    return keras.Model(inputs, outputs, name=GENERATOR)
+
+
+def get_decoder(model: keras.Model) -> keras.Model:
+    """Returns the decoder of a complete model: see `build_decoder`."""
+    return model.get_layer(GENERATOR).get_layer(_DECODER)
+
+
+def get_label_encoder(model: keras.Model) -> keras.Model:
+    """Returns the encoder of aligned texts: tokens (B, L) to unit vectors (B, W)."""
+    return model.get_layer(GENERATOR).get_layer(_LABEL_ENCODER)
+
+
+__all__ = [
+    "ATTENTION",
+    "GENERATOR",
+    "LOGITS",
+    "MEMORY",
+    "MEMORY_MASK",
+    "TOKENS",
+    "build_generator",
+    "get_decoder",
+    "get_label_encoder",
+]
