@@ -14,7 +14,8 @@ from typing import Any, NoReturn, TextIO
 
 from mmkeras.config import Config, to_yaml
 from mmkeras.config.flags import FILES, Parser, build, list_flags
-from mmkeras.config.presets import DEMO, PRESETS
+from mmkeras.config.generate import GENERATE
+from mmkeras.config.presets import CAPTIONS, DEMO, PRESETS
 from mmkeras.config.values import read_yaml
 from mmkeras.environment.extras import EXTRAS, missing_extra
 from mmkeras.errors import ExportMismatchError, LostWorkerError, UserError, did_you_mean
@@ -27,23 +28,27 @@ _REPEAT_S = 0.05  # until Python is out of the code where it swallows exceptions
 def choose_preset(argv: Sequence[str], *, has_demo: bool = False) -> Config:
     """Returns the settings of --preset, in `argv` or in a --config file.
 
-    With `has_demo`, a command line without --data is for the demo data set, whose
-    default preset trains on a CPU without a download.
+    With `has_demo`, a command line without --data is for a demo data set, that of the
+    task, whose default preset trains on a CPU without a download.
 
     Raises:
         UserError: The preset is unknown, or the file cannot be read.
     """
     parser = Parser(add_help=False)
     parser.add_argument("--preset")
+    parser.add_argument("--task")
     parser.add_argument("--config", action="append")
     parser.add_argument("--data")
     values, _ = parser.split(argv)
-    name = values.get("preset")
     contents = [read_yaml(path) for path in values.get("config", [])]
-    for content in reversed(contents):
-        name = name or content.get("preset")
-    has_table = any("data" in content for content in (values, *contents))
-    return find_preset(name or (DEMO if has_demo and not has_table else ""))
+    sources = [values, *reversed(contents)]
+    name, task = (
+        next((source[key] for source in sources if source.get(key)), "")
+        for key in ("preset", "task")
+    )
+    if not name and has_demo and not any("data" in source for source in sources):
+        name = CAPTIONS if task == GENERATE else DEMO
+    return find_preset(name)
 
 
 def find_preset(name: str) -> Config:

@@ -12,13 +12,18 @@ SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), VAL)
 # Features of a tf.Example, which also has one feature per present column, named by
 # `feature_name`. SPLIT exists in rows of a labelled table.
 ID, LABEL, STATUS, SPLIT = "id", "label", "status", "split"
-# Input of the Keras model next to those per branch: 1.0 if present, else 0.0.
-PRESENT = "present"
+# Inputs of the Keras model next to those per branch: 1.0 if present, else 0.0; and of a
+# generator the token ids of the text so far.
+PRESENT, TOKENS = "present", "tokens"
 
 # Outputs of the signatures.
 PROBABILITIES, SCORE, EMBEDDING = "probabilities", "score", "embedding"
 VALUE = "value"  # of regression, in the place of probabilities, label and score
+# Of generated texts: the best one, with its score, and the best n with theirs.
+GENERATED, N_BEST, N_BEST_SCORE = "text", "n_best", "n_best_score"
 SERVING_DEFAULT, CLASSIFY, EMBED = "serving_default", "classify", "embed"
+# Signature from texts to their aligned vectors, if the label is aligned.
+EMBED_TEXT, EMBED_TEXT_INPUT = "embed_text", "text"
 # Signature that describes the inputs; its input is ignored.
 COLUMNS, COLUMN_NAMES, COLUMN_TYPES = "columns", "name", "type"
 CLASSIFY_INPUT, CLASSIFY_CLASSES, CLASSIFY_SCORES = "inputs", "classes", "scores"

@@ -20,10 +20,10 @@ from mmkeras.data.dataset_warnings import (
 )
 from mmkeras.data.ingest_plan import BadRow, IngestPlan, rejection_message
 from mmkeras.data.shards import ShardSummary, bad_rows
+from mmkeras.data.targets import LABEL_KINDS
 from mmkeras.errors import UserError
 from mmkeras.files import csv_text, join_path, read_json
 from mmkeras.modalities.columns import column_entry, recognised_entry
-from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.names import clean_name
 from mmkeras.schema import INGESTED_FILE, LABEL_SEPARATOR, SPLITS, TRAIN, VAL
 
@@ -163,7 +163,7 @@ def summarize_shards(
             *plan.warnings,
             *warn_of_columns(plan, summaries),
             *warn_of_suspicious(suspicious, summaries, plan.config),
-            *([] if plan.config.task == REGRESSION else warn_unlearned(labels)),
+            *([] if plan.config.task in LABEL_KINDS else warn_unlearned(labels)),
         ],
         "suspicious": [asdict(row) for rows in suspicious.values() for row in rows],
         "fingerprint": plan.fingerprint,
@@ -182,6 +182,6 @@ def _find_empty(splits, rows, labels, task) -> str:
             "or give more rows to these splits."
         )
     if TRAIN in splits and len(class_names(labels[TRAIN])) < 2:
-        kind = "number" if task == REGRESSION else "class"
+        kind = LABEL_KINDS.get(task, "class")
         return f"The usable training rows have one {kind} only; training needs two."
     return ""

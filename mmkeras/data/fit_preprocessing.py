@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mmkeras.config import Config
+from mmkeras.config import Config, GenerateConfig
 from mmkeras.data.dataset import Dataset, with_columns
 from mmkeras.data.ingest_plan import FORMAT
 from mmkeras.data.input_pipeline import (
@@ -20,15 +20,17 @@ from mmkeras.data.input_pipeline import (
     read_rows,
 )
 from mmkeras.errors import UserError, format_names
-from mmkeras.files import atomic_path
+from mmkeras.files import atomic_path, read_text
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.column import Column, Counts, Moments, Quantiles
 from mmkeras.modalities.columns import build_branches, build_columns
 from mmkeras.modalities.preprocessing_state import (
+    GENERATE,
     MULTILABEL,
     REGRESSION,
     PreprocessingState,
 )
+from mmkeras.modalities.text.target import measure_texts
 from mmkeras.schema import LABEL_SEPARATOR, TRAIN
 
 _BATCH_ROWS, _READ_ROWS = 256, 64  # the second has all frames of its audio
@@ -49,12 +51,20 @@ def fit_preprocessing(dataset: Dataset, config: Config) -> PreprocessingState:
     columns = build_columns(config)
     settings = [FORMAT, [(c.name, c.fit_key()) for c in columns], dataset.fingerprint]
     settings += [config.task, *([config.classes] if config.classes else [])]
+    if config.task == GENERATE:
+        settings += [_vocabulary_key(config.generate)]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     path = dataset.folder / f"analysis-{key}.json"
     if not path.exists():
         with atomic_path(path) as tmp_path:
             preprocessing_state.save(_fit(dataset, config), tmp_path)
     return preprocessing_state.load(path)
+
+
+def _vocabulary_key(settings: GenerateConfig) -> list:
+    """Returns what the vocabulary of the label's texts depends on."""
+    file = settings.vocab_file and read_text(settings.vocab_file)
+    return [settings.tokens, settings.vocab_size, file]
 
 
 def _fit(dataset, config) -> PreprocessingState:
@@ -71,6 +81,11 @@ def _fit(dataset, config) -> PreprocessingState:
         label_scale=(
             preprocessing_state.fit_label_scale(dataset.labels[TRAIN])
             if task == REGRESSION
+            else None
+        ),
+        texts=(
+            measure_texts(dataset.labels[TRAIN], config.generate)
+            if task == GENERATE
             else None
         ),
     )

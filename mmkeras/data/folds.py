@@ -10,8 +10,7 @@ from mmkeras.config import Config
 from mmkeras.data.dataset import Dataset, with_columns
 from mmkeras.data.input_pipeline import read_rows
 from mmkeras.data.splits import assign_folds
-from mmkeras.data.table import read_rows as read_table_rows
-from mmkeras.data.targets import stratify, with_targets
+from mmkeras.data.targets import read_labeled_rows, stratify
 from mmkeras.schema import ID, LABEL, TEST, TRAIN, VAL
 
 
@@ -54,7 +53,7 @@ def fold_datasets(dataset: Dataset, table: Any, config: Config) -> list[Dataset]
 def _assign_folds(ids, dataset, table, config) -> dict[str, int]:
     """Returns the fold of each row by its id; the groups are in the table only."""
     columns = list(with_columns(config, dataset).columns)
-    rows = with_targets(read_table_rows(table, config.table, columns), config.task)
+    rows = read_labeled_rows(table, config, columns)
     rows = [row for row in rows if row.id in ids and not row.problem]
     folds = assign_folds(
         stratify(rows, config.task), config.ensemble.folds, config.seed

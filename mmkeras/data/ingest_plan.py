@@ -15,12 +15,12 @@ from mmkeras.data.columns import find_columns
 from mmkeras.data.splits import assign_splits, check_labels
 from mmkeras.data.table import Row, read_rows
 from mmkeras.data.tables import open_table
-from mmkeras.data.targets import stratify, with_targets
+from mmkeras.data.targets import LABEL_KINDS, read_labeled_rows, stratify
 from mmkeras.errors import UserError
 from mmkeras.modalities.columns import build_columns
 from mmkeras.modalities.file import find_file
 from mmkeras.modalities.items import split_cell
-from mmkeras.modalities.preprocessing_state import REGRESSION
+from mmkeras.modalities.preprocessing_state import GENERATE, REGRESSION
 from mmkeras.schema import SPLITS, TEST, TRAIN
 
 # Cache version. Increment when records or statistics change for the same input.
@@ -107,9 +107,10 @@ def plan_ingest(
         config, _ = find_columns(table, config)
     source = open_table(table, cache_dir=config.table.cache_dir or None)
     columns = [column.name for column in build_columns(config)]
-    all_rows = read_rows(table, config.table, columns, labeled=labeled)
     if labeled:
-        all_rows = with_targets(all_rows, config.task)
+        all_rows = read_labeled_rows(table, config, columns)
+    else:
+        all_rows = read_rows(table, config.table, columns, labeled=False)
     rows = [row for row in all_rows if not row.problem]
     rejected = [bad_row(row, row.problem) for row in all_rows if row.problem]
     if rejected and not rows:
@@ -139,7 +140,7 @@ def plan_ingest(
 def _assign_splits(rows, rejected, all_rows, config):
     if _count_classes(rows) < 2 <= _count_classes(all_rows):
         # The label column is as it should be.
-        kind = "number" if config.task == REGRESSION else "class"
+        kind = LABEL_KINDS.get(config.task, "class")
         raise UserError(
             f"The usable rows have one {kind} only; training needs two. Correct these "
             f"rows:\n{_list_rows(rejected)}"
@@ -211,6 +212,7 @@ def _fingerprint(table, rows, splits, config: Config) -> str:
         "folder": folder if files.is_remote(folder) else str(Path(folder).resolve()),
         "on_bad_row": config.on_bad_row,
         "regression": config.task == REGRESSION,
+        **({"references": True} if config.task == GENERATE else {}),
         "table": asdict(replace(config.table, workers=0, cache_dir="")),
         "columns": {c.name: [c.read_key(), getattr(c, "items", 1)] for c in columns},
         "rows": [(row.line, split) for row, split in zip(rows, splits, strict=True)],

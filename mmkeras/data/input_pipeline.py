@@ -12,13 +12,12 @@ import tensorflow as tf
 from mmkeras.config import Config, TrainConfig
 from mmkeras.config.schedule import batch_rows, steps_per_pass
 from mmkeras.data.dataset import Dataset
+from mmkeras.data.row_targets import RowTargets
 from mmkeras.modalities.column import Column
-from mmkeras.modalities.preprocessing_state import BINARY
 from mmkeras.modalities.preprocessor import Preprocessor, column_feature
 from mmkeras.schema import (
     ID,
     LABEL,
-    LABEL_SEPARATOR,
     PRESENT,
     STATUS,
     feature_name,
@@ -119,6 +118,10 @@ class Batches:
     @property
     def config(self) -> Config:
         return self.preprocessor.config
+
+    @property
+    def targets(self) -> RowTargets:
+        return RowTargets(self.preprocessor, self.class_weights)
 
     @property
     def feature_keys(self) -> set[str]:
@@ -254,7 +257,8 @@ class Batches:
 
         @no_autograph
         def repeat(i, row):
-            target = row[TARGET] if TARGET in row else self._target(row[LABEL])
+            target = row.get(TARGET)
+            target = self.targets.decode(row[LABEL]) if target is None else target
             times = tf.reduce_sum(target * share) / tf.reduce_sum(target)
             uniform = tf.random.stateless_uniform([], tf.stack([seed, i]))
             times = tf.cast(tf.floor(times + uniform), tf.int64)
@@ -317,18 +321,8 @@ class Batches:
             present.append(tf.cast(exists, tf.float32))
             out[branch.key] = self._decode(name, values, row)
         out[PRESENT] = tf.stack(present)  # (M,)
-        out[TARGET] = self._target(row[LABEL])
+        out[TARGET] = self.targets.decode(row[LABEL])
         return out
-
-    def _target(self, label):  # () string to (C,) float32, or (1,) in regression
-        if scale := self.preprocessor.state.label_scale:
-            number = tf.strings.to_number(label, tf.float64)
-            standardized = (number - scale.mean) / scale.deviation
-            return tf.cast(standardized, tf.float32)[None]
-        names = tf.strings.split(label, LABEL_SEPARATOR)
-        classes = tf.constant(self.preprocessor.state.classes)
-        is_label = tf.reduce_any(names[:, None] == classes[None, :], axis=0)
-        return tf.cast(is_label, tf.float32)
 
     def _decode(self, name, values, row):
         if name in self.features:
@@ -350,18 +344,12 @@ class Batches:
 
     def _finish_batch(self, batch, seed):
         batch = dict(batch)
-        target = batch.pop(TARGET)  # (B, C)
+        target = batch.pop(TARGET)
         weight = batch.pop(_WEIGHT, tf.ones(tf.shape(target)[:1]))
-        if self.class_weights:
-            each = target * tf.constant(self.class_weights, tf.float32)
-            labels = tf.reduce_sum(target, axis=1)
-            mean = tf.reduce_sum(each, axis=1) / tf.maximum(labels, 1.0)
-            weight *= tf.where(labels > 0, mean, 1.0)  # 1 for a row of no class
+        more, target, weight = self.targets.finish(target, weight, seed)
         for key, graph in self._graphs():
             batch[key] = graph.finish_batch(batch[key], seed, self.config.augment)
-        if self.preprocessor.state.task == BINARY:
-            target = target[:, 1:]
-        return batch, target, weight
+        return {**batch, **more}, target, weight
 
 
 def _row_bytes_of(batch_spec) -> int:

@@ -52,7 +52,7 @@ def prediction_row(
     status: str,
     probabilities: Sequence[float],
 ) -> list[str]:
-    """Returns a row's cells of predictions.csv; `probabilities` are (C,).
+    """Returns a row's cells of predictions.csv; `probabilities` are (C,), or ().
 
     NaN, the score and probability of a row without a prediction, is an empty cell.
     """

@@ -9,9 +9,8 @@ from mmkeras.config import TableConfig
 from mmkeras.config.validation import AUTO
 from mmkeras.data.labels import warn_lists, warn_lookalikes
 from mmkeras.data.table import Row
-from mmkeras.data.targets import check_task
+from mmkeras.data.targets import LABEL_KINDS, check_task
 from mmkeras.errors import UserError, format_names
-from mmkeras.modalities.preprocessing_state import REGRESSION
 from mmkeras.schema import TEST, TRAIN, VAL
 
 
@@ -99,7 +98,7 @@ def check_labels(
     """
     check_task(rows, task)
     counts = Counter(label for row in rows for label in row.labels)
-    if task == REGRESSION:
+    if task in LABEL_KINDS:
         if len(counts) < 2:
             raise UserError(
                 f"All rows have the label {format_names(list(counts))}, so there is "

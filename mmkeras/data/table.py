@@ -140,10 +140,11 @@ def read_rows(
     columns: Sequence[str],
     *,
     labeled: bool = True,
+    unique_ids: bool = True,
 ) -> list[Row]:
     """Reads all rows and checks ids and splits; arguments as for `iter_rows`.
 
-    Rows that repeat an id get a problem, and so do rows without split if others have
+    Rows that repeat an id get a problem with `unique_ids`, and so do rows without split if others have
     one. With `config.folds` no row has a split.
 
     Raises:
@@ -155,7 +156,7 @@ def read_rows(
     for i, row in enumerate(rows):
         first = first_places.setdefault(clean_name(row.id), row.place)
         problem = ""
-        if first != row.place:
+        if unique_ids and first != row.place:
             problem = f"id '{row.id}' is already that of {first}"
         elif has_split and not row.split:
             problem = "split is missing, and other rows have one"

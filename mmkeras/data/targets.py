@@ -1,30 +1,91 @@
-"""Labels for each task: checks that they fit it, and numbers for a regression."""
+"""Labels for each task: checks that they fit it, numbers, and references of texts."""
 
 import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from mmkeras.config import Config
 from mmkeras.config.validation import AUTO
-from mmkeras.data.table import Row
+from mmkeras.data.table import Row, read_rows
 from mmkeras.errors import UserError, format_names
 from mmkeras.modalities.file import Unreadable
-from mmkeras.modalities.preprocessing_state import BINARY, MULTICLASS, REGRESSION
+from mmkeras.modalities.preprocessing_state import (
+    BINARY,
+    GENERATE,
+    MULTICLASS,
+    REGRESSION,
+)
 from mmkeras.modalities.tabular.numeric import AmbiguousNumber, parse_number
+from mmkeras.names import clean_name
 from mmkeras.schema import LABEL_SEPARATOR
 
 MAX_NUMBERS = 20  # different numbers that can be classes without a question
 _MIN_SHARE = 0.9  # of numbers among the labels, so that there is a question
 _STRATA, _ROWS_PER_STRATUM = 10, 5
+# Task -> what a label is, for errors; of other tasks a class.
+LABEL_KINDS = {REGRESSION: "number", GENERATE: "text"}
+
+
+def read_labeled_rows(
+    table: str | Path, config: Config, columns: Sequence[str]
+) -> list[Row]:
+    """Reads the rows of a table, with the labels of the task, as `read_rows` does.
+
+    A generator takes several rows with one id as one row with several references.
+    """
+    is_generator = config.task == GENERATE
+    rows = read_rows(table, config.table, columns, unique_ids=not is_generator)
+    rows = _join_references(rows) if is_generator else rows
+    return with_targets(rows, config.task)
+
+
+def _join_references(rows) -> list[Row]:
+    """Returns one row per id, with the labels of all its rows.
+
+    A row with an id and other inputs than the first one with this id has a problem.
+    """
+    first: dict[str, int] = {}
+    result = []
+    for row in rows:
+        index = first.setdefault(clean_name(row.id), len(result))
+        if index == len(result):
+            result.append(row)
+        elif fault := row.problem or _difference(result[index], row):
+            result.append(replace(row, problem=fault))
+        else:
+            labels = (*result[index].labels, *row.labels)
+            labels = tuple(dict.fromkeys(labels))
+            result[index] = replace(result[index], labels=labels)
+    return result
+
+
+def _difference(first, row) -> str:
+    """Returns why a row with the id of an earlier one has no reference for it."""
+    names = [n for n in row.cells if row.cells[n] != first.cells[n]]
+    names += [n for n in ("split", "group") if getattr(row, n) != getattr(first, n)]
+    if not names:
+        return ""
+    return (
+        f"id '{row.id}' is already that of {first.place}, whose {names[0]} is another"
+    )
 
 
 def with_targets(rows: Sequence[Row], task: str) -> list[Row]:
     """Returns the rows with the labels of the task.
 
-    In regression the label is one number, as text; a row with another has a problem.
+    In regression the label is one number, as text; a row with another has a problem, as
+    has one without a text for a generator.
     """
+    if task == GENERATE:
+        missing = "label is missing"
+        return [
+            row if row.labels or row.problem else replace(row, problem=missing)
+            for row in rows
+        ]
     if task != REGRESSION:
         return list(rows)
     return [row if row.problem else _with_number(row) for row in rows]
@@ -113,8 +174,11 @@ def _is_whole(label: str) -> bool:
 def stratify(rows: Sequence[Row], task: str) -> list[Row]:
     """Returns the rows with the classes that their division into splits balances.
 
-    In regression these are ten bins of the target with about equal rows, or fewer.
+    In regression these are ten bins of the target with about equal rows, or fewer; of
+    texts all rows are one class.
     """
+    if task == GENERATE:
+        return [replace(row, labels=("",)) for row in rows]
     if task != REGRESSION or not rows:
         return list(rows)
     order = np.argsort([float(row.labels[0]) for row in rows], kind="stable")

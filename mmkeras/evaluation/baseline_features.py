@@ -10,6 +10,7 @@ from mmkeras.data.dataset import Dataset
 from mmkeras.data.feature_cache import frozen_encoders, frozen_features
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.export.inference import TrainedModel
+from mmkeras.modalities.preprocessing_state import GENERATE
 from mmkeras.models.model import backbones
 from mmkeras.models.tasks import predicted_values
 from mmkeras.schema import PRESENT
@@ -30,7 +31,8 @@ def read_baseline_features(
     Returns:
         Blocks of features as name -> (N, D): the outputs of a frozen encoder, averaged
         over tokens, or `linear_features` of the branch; zeros where it is absent; and
-        which are present. Targets are (N, C), in regression (N, 1).
+        which are present. Targets are (N, C), in regression (N, 1), and of a generator
+        token ids.
     """
     preprocessor = trained_model.preprocessor
     encoders = backbones(trained_model.model)
@@ -59,7 +61,9 @@ def read_baseline_features(
         size = end
         if size >= rows:
             break
-    targets = predicted_values(np.concatenate(targets), trained_model.state)
+    targets, state = np.concatenate(targets), trained_model.state
+    if state.task != GENERATE:
+        targets = predicted_values(targets, state)
     blocks = {k: np.concatenate([p[k] for p in parts])[:rows] for k in parts[0]}
     return blocks, np.asarray(targets)[:rows]
 

@@ -63,12 +63,12 @@ def measure_modalities(
     seed, resamples = config.seed, config.evaluate.bootstrap_resamples
     targets = targets[: len(inputs[PRESENT])]
     probabilities = {
-        subset: predictor.classify(inputs, [m for m in names if m not in subset])
+        subset: predictor.predict(inputs, [m for m in names if m not in subset])
         for subset in subsets(names)
     }
     for i, m in enumerate(names):
         shuffled = _shuffle(inputs, predictor.keys[m], i, seed)
-        probabilities[m, "shuffled"] = predictor.classify(shuffled)
+        probabilities[m, "shuffled"] = predictor.predict(shuffled)
     for m, values in unimodal.items():
         probabilities[m, "trained_alone"] = values[: len(targets)]
     task, n = trained_model.state.task, len(targets)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from mmkeras.console import progress
 from mmkeras.data.dataset import Dataset
@@ -15,12 +16,22 @@ from mmkeras.data.predictions_csv import (
     prediction_row,
     predictions_header,
 )
-from mmkeras.export.inference import Predictor, TrainedModel, prediction_names
+from mmkeras.export.inference import (
+    Predictor,
+    TrainedModel,
+    build_embed_text,
+    is_label_aligned,
+    prediction_names,
+)
+from mmkeras.export.two_stage_inference import decode_texts
 from mmkeras.files import atomic_csv
-from mmkeras.modalities.preprocessing_state import REGRESSION, target
+from mmkeras.modalities.preprocessing_state import GENERATE, REGRESSION, target
 from mmkeras.schema import (
+    EMBEDDING,
+    GENERATED,
     ID,
     LABEL,
+    LABEL_SEPARATOR,
     PROBABILITIES,
     SCORE,
     STATUS,
@@ -37,7 +48,8 @@ class Predictions:
     """Model outputs for N rows, in the order of the shards.
 
     In regression targets and probabilities are (N, 1) numbers in the unit of the
-    labels, and scores are NaN.
+    labels, and scores are NaN. Of a generator they are (N,) texts, of the labels and
+    predicted.
     """
 
     ids: list[str]
@@ -47,7 +59,7 @@ class Predictions:
     predicted: list[str]
     scores: np.ndarray  # (N,)
     status: list[str]
-    vectors: dict[str, np.ndarray]  # aligned branch -> (n, W), first rows only
+    vectors: dict[str, np.ndarray]  # aligned branch or label -> (n, W), first rows only
 
 
 def predict_split(
@@ -55,6 +67,7 @@ def predict_split(
 ) -> Predictions:
     """Predicts every row of a split with the serving function."""
     predictor, parts, columns, vectors = Predictor(trained_model), [], [], []
+    embed_label = _build_embed_label(trained_model)
     files = dataset.files(split)
     rows = read_rows(files, predictor.columns.values()).batch(_BATCH_ROWS).prefetch(1)
     batches = progress(
@@ -65,10 +78,12 @@ def predict_split(
     )
     for batch in batches:
         result = predictor(batch[COLUMNS])
-        parts.append({k: result[k] for k in prediction_names(trained_model.state)})
+        names = prediction_names(trained_model.config, trained_model.state)
+        parts.append({k: result[k] for k in names})
         if len(vectors) * _BATCH_ROWS < _VECTOR_ROWS:
             names = {b: embedding_name(b) for b in predictor.branches}
-            vectors.append({b: result[n] for b, n in names.items() if n in result})
+            found = {b: result[n] for b, n in names.items() if n in result}
+            vectors.append(found | embed_label(batch[LABEL]))
         columns.append([batch[ID], batch[LABEL], batch[STATUS]])
     outputs = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
     ids, labels, ingest_status = (
@@ -87,6 +102,20 @@ def predict_split(
     )
 
 
+def _build_embed_label(trained_model):
+    """Returns a function from (B,) labels to {label column: aligned vectors}, or {}."""
+    if not is_label_aligned(trained_model):
+        return lambda labels: {}
+    embed = tf.function(build_embed_text(trained_model), autograph=False)
+    (name,) = trained_model.config.table.label_names
+
+    def embed_label(labels):
+        first = [label.decode().split(LABEL_SEPARATOR)[0] for label in labels]
+        return {name: embed(tf.constant(first))[EMBEDDING].numpy()}
+
+    return embed_label
+
+
 def _of_task(labels, outputs, state) -> dict:
     """Returns targets, probabilities, predicted labels and scores."""
     if state.task == REGRESSION:
@@ -96,6 +125,14 @@ def _of_task(labels, outputs, state) -> dict:
             "probabilities": values[:, None],
             "predicted": list(map(format_value, values)),
             "scores": np.full(len(values), np.nan),
+        }
+    if state.task == GENERATE:
+        texts = decode_texts(outputs[GENERATED])
+        return {
+            "targets": np.array(labels, object),
+            "probabilities": texts,
+            "predicted": list(texts),
+            "scores": outputs[SCORE],
         }
     return {
         "targets": np.array([target(label, state.classes) for label in labels]),
@@ -111,8 +148,8 @@ def write_predictions(
     """Writes predictions.csv atomically."""
     p = predictions
     columns = (p.ids, p.labels, p.predicted, p.scores, p.status)
-    # One column per class, and none in regression.
-    columns += (p.probabilities[:, : len(classes)],)
+    # One column per class, and none of numbers and texts.
+    columns += (p.probabilities if classes else np.empty((len(p.ids), 0)),)
     with atomic_csv(path) as writer:
         writer.writerow(predictions_header(classes))
         rows = zip(*columns, strict=True)

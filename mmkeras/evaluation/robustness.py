@@ -36,7 +36,7 @@ def noise_curves(
     for batch in batches.as_numpy_iterator():
         data = batch[COLUMNS]
         inputs = predictor.encode(data)
-        clean = predictor.classify(inputs)
+        clean = predictor.predict(inputs)
         for name, branch in noisy.items():
             probabilities[name][0].append(clean)
             later = zip(levels[name][1:], probabilities[name][1:], strict=True)
@@ -48,7 +48,7 @@ def noise_curves(
                     for i, column in enumerate(branch.columns)
                 }
                 rows = predictor.replace_branch(inputs, name, changed)
-                parts.append(predictor.classify(rows))
+                parts.append(predictor.predict(rows))
         start += len(clean)
     return {
         name: _curve(levels[name], parts, targets, trained_model)

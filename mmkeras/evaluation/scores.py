@@ -1,7 +1,8 @@
-"""The score of a task: accuracy of classes, R² of regression, on shared resamples.
+"""The score of a task, on shared resamples: accuracy, R² or exact match of texts.
 
 What compares models, or subsets of the modalities, uses these functions, and knows no
-task. `targets` and each of `predictions` are (N, C), or (N, 1) in regression.
+task. `targets` and each of `predictions` are (N, C), or (N, 1) in regression, or the
+(N,) labels and texts of a generator.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,9 @@ from mmkeras.evaluation.bootstrap import (
 )
 from mmkeras.evaluation.metrics import correct_rows
 from mmkeras.evaluation.regression_metrics import r_squared
-from mmkeras.modalities.preprocessing_state import REGRESSION
+from mmkeras.evaluation.text_metrics import exact_matches
+from mmkeras.modalities.preprocessing_state import GENERATE, REGRESSION
+from mmkeras.modalities.text.target import split_references
 from mmkeras.reports.score_text import score_text
 
 Interval = dict[str, float | None]
@@ -32,12 +35,18 @@ def score(
     """Returns the scores (K,) of K predictions for N rows, and on resamples (K, R)."""
     if task == REGRESSION:
         return r_squared(targets, predictions, resamples, seed)
-    correct = [correct_rows(targets, p, task) for p in predictions]
+    correct = [_correct_rows(targets, p, task) for p in predictions]
     return accuracies(correct, resamples, seed)
 
 
+def _correct_rows(targets, predictions, task) -> np.ndarray:
+    if task == GENERATE:
+        return exact_matches(list(map(split_references, targets)), predictions)
+    return correct_rows(targets, predictions, task)
+
+
 def score_interval(task: str, value: float, resampled: np.ndarray, rows: int) -> dict:
-    """Returns {"accuracy" or "r2": {"value", "low", "high"}} of a result of `score`."""
+    """Returns {name of the score: {"value", "low", "high"}} of a result of `score`."""
     key = score_text(task).key
     if task == REGRESSION:
         return {key: percentile_interval(value, resampled)}
@@ -63,7 +72,7 @@ def compare_scores(
 ) -> Interval:
     """Returns by how much a's score exceeds b's on the same N rows."""
     if task != REGRESSION:
-        correct = (correct_rows(targets, p, task) for p in (a, b))
+        correct = (_correct_rows(targets, p, task) for p in (a, b))
         return compare_accuracies(*correct, resamples, seed)
     value, resampled = r_squared(targets, [a, b], resamples, seed)
     return percentile_interval(value[0] - value[1], resampled[0] - resampled[1])

@@ -1,4 +1,4 @@
-"""Metrics and baselines of a classification or a regression."""
+"""Metrics and baselines of each task."""
 
 from collections.abc import Mapping
 
@@ -8,16 +8,29 @@ from mmkeras.evaluation import baselines
 from mmkeras.evaluation.metrics import measure
 from mmkeras.evaluation.regression_metrics import measure_regression
 from mmkeras.evaluation.ridge import fit_ridge
+from mmkeras.evaluation.text_metrics import measure_texts
 from mmkeras.export.inference import TrainedModel
-from mmkeras.modalities.preprocessing_state import REGRESSION
+from mmkeras.modalities.preprocessing_state import GENERATE, REGRESSION
+from mmkeras.modalities.text.target import split_references
 from mmkeras.models.model import get_temperature
 
 
 def measure_task(
     trained_model: TrainedModel, targets: np.ndarray, predicted: np.ndarray
 ) -> dict:
-    """Measures (N, C) probabilities, or (N, 1) numbers; see `measure`."""
+    """Measures (N, C) probabilities, or (N, 1) numbers; see `measure`.
+
+    Of a generator they are (N,) texts, and targets (N,) labels.
+    """
     config, state = trained_model.config, trained_model.state
+    if state.task == GENERATE:
+        resamples = config.evaluate.bootstrap_resamples
+        references = list(map(split_references, targets))
+        return {
+            "rows": len(predicted),
+            "metrics": measure_texts(references, predicted, resamples, config.seed),
+            "bootstrap_resamples": resamples,
+        }
     settings = config.evaluate, config.seed
     if state.task == REGRESSION:
         return measure_regression(targets, predicted, *settings)
@@ -25,8 +38,8 @@ def measure_task(
 
 
 def calibration(trained_model: TrainedModel) -> dict[str, float]:
-    """Returns {"temperature": ...}; {} in regression."""
-    if trained_model.state.task == REGRESSION:
+    """Returns {"temperature": ...} of classes; {} of other tasks."""
+    if not trained_model.state.classes:
         return {}
     return {"temperature": get_temperature(trained_model.model)}
 

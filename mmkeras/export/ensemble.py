@@ -63,7 +63,7 @@ def combine_models(
             Member(name=name, weight=weight, preprocessor=preprocessor, keys=keys)
         )
     preprocessor = EnsemblePreprocessor(config or kept[0].preprocessor.config, kept)
-    types = branch_types(preprocessor.branches.values())
+    types = branch_types(preprocessor.branches.values(), preprocessor.config)
     aligned = [embedding_name(b) for b in preprocessor.config.loss.aligned(types)]
     shares = [member.weight for member in kept]
     model = build_ensemble(parts, shares, preprocessor.state.task, aligned)

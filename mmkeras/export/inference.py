@@ -15,16 +15,21 @@ from mmkeras.config.table import split_names
 from mmkeras.environment.extras import check_extras
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras
+from mmkeras.export.text_search import search_texts
 from mmkeras.files import read_json
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.columns import WIDTH, branch_types
 from mmkeras.modalities.ensemble_preprocessor import EnsemblePreprocessor, Member
 from mmkeras.modalities.preprocessing_state import (
+    GENERATE,
     MULTILABEL,
+    PADDING,
     REGRESSION,
     PreprocessingState,
 )
 from mmkeras.modalities.preprocessor import Preprocessor
+from mmkeras.modalities.text.features import is_utf8
+from mmkeras.models.generator import get_decoder, get_label_encoder
 from mmkeras.models.model import with_outputs
 from mmkeras.models.tasks import predicted_values
 
@@ -128,10 +133,11 @@ def build_serve(
     in multi-label tasks the classes at 0.5 and above joined by "|"; "score" (B,)
     float32, the highest probability; "status" (B,) string; and those of
     `embedding_names`, the fused vector (B, D) float32 and each aligned one (B, W). In
-    regression "value" (B,) float32 is in the place of the first three.
+    regression "value" (B,) float32 is in the place of the first three, and of a
+    generator the outputs of `generate_texts`.
     """
     names = embedding_names(trained_model)
-    state, model = trained_model.state, with_outputs(trained_model.model)
+    model = with_outputs(trained_model.model)
 
     def serve(data: dict[str, tf.Tensor]) -> Outputs:
         # oneDNN's convolution returns a wrong shape for an empty batch. It is replaced
@@ -140,9 +146,8 @@ def build_serve(
         data = {name: _fill_empty(values) for name, values in data.items()}
         inputs, status = trained_model.preprocessor(data)
         result = model(inputs, training=False)
-        values = predicted_values(result[schema.PROBABILITIES], state)
         outputs = {
-            **_describe(values, state),
+            **_describe(result, trained_model),
             schema.STATUS: status,
             **{name: result[name] for name in names},
         }
@@ -153,20 +158,39 @@ def build_serve(
 
 def embedding_names(trained_model: TrainedModel) -> list[str]:
     """Returns "embedding" and the output name of each aligned branch's vector."""
-    types = branch_types(trained_model.preprocessor.branches.values())
-    aligned = trained_model.config.loss.aligned(types)
-    return [schema.EMBEDDING, *map(schema.embedding_name, aligned)]
+    branches = trained_model.preprocessor.branches
+    aligned = _aligned(trained_model)
+    names = [name for name in aligned if name in branches]
+    return [schema.EMBEDDING, *map(schema.embedding_name, names)]
 
 
-def prediction_names(state: PreprocessingState) -> tuple[str, ...]:
+def is_label_aligned(trained_model: TrainedModel) -> bool:
+    """Whether texts of the label have vectors near those of branches."""
+    branches = trained_model.preprocessor.branches
+    return not branches.keys() >= set(_aligned(trained_model))
+
+
+def _aligned(trained_model) -> list[str]:
+    branches, config = trained_model.preprocessor.branches, trained_model.config
+    return config.loss.aligned(branch_types(branches.values(), config))
+
+
+def prediction_names(config: Config, state: PreprocessingState) -> tuple[str, ...]:
     """Returns the names of the outputs of the signature serving_default."""
+    if state.task == GENERATE:
+        n_best = (schema.N_BEST, schema.N_BEST_SCORE) if config.export.n_best else ()
+        return schema.GENERATED, schema.SCORE, *n_best, schema.STATUS
     if state.task == REGRESSION:
         return schema.VALUE, schema.STATUS
     return schema.PROBABILITIES, schema.LABEL, schema.SCORE, schema.STATUS
 
 
-def _describe(values, state) -> Outputs:
-    """Returns the outputs that follow from (B, C) probabilities, or (B, 1) numbers."""
+def _describe(result, trained_model) -> Outputs:
+    """Returns the predictions that follow from the outputs of the head."""
+    state = trained_model.state
+    if state.task == GENERATE:
+        return generate_texts(trained_model, result)
+    values = predicted_values(result[schema.PROBABILITIES], state)
     if state.task == REGRESSION:
         return {schema.VALUE: values[:, 0]}
     return {
@@ -174,6 +198,42 @@ def _describe(values, state) -> Outputs:
         schema.LABEL: _label(values, list(state.classes), state.task),
         schema.SCORE: tf.reduce_max(values, axis=1),
     }
+
+
+def generate_texts(trained_model: TrainedModel, result: Outputs) -> Outputs:
+    """Searches for the texts of B rows from the outputs of the head.
+
+    Outputs: "text" (B,) string, "score" (B,) float32, and with `export.n_best` "n_best"
+    (B, n) string and "n_best_score" (B, n) float32, the best first.
+    """
+    config, tokenizer = trained_model.config, trained_model.preprocessor.tokenizer
+    decoder = get_decoder(trained_model.model)
+    tokens, scores = search_texts(decoder, result, config.generate)
+    size = max(1, config.export.n_best)
+    tokens, scores = tokens[:, :size], scores[:, :size]
+    texts = tokenizer.texts(tf.reshape(tokens, [-1, tokens.shape[2]]))
+    texts = tf.reshape(texts, [-1, size])
+    outputs = {schema.GENERATED: texts[:, 0], schema.SCORE: scores[:, 0]}
+    if config.export.n_best:
+        outputs |= {schema.N_BEST: texts, schema.N_BEST_SCORE: scores}
+    return outputs
+
+
+def build_embed_text(trained_model: TrainedModel) -> Callable[[tf.Tensor], Outputs]:
+    """Builds the function from (B,) texts to "embedding" (B, W), their aligned vectors.
+
+    Texts are in the form of the label. One without a token has a vector of zeros.
+    """
+    tokenizer = trained_model.preprocessor.tokenizer
+    encoder = get_label_encoder(trained_model.model)
+
+    def embed_text(texts: tf.Tensor) -> Outputs:
+        is_valid = is_utf8(texts) & (tf.strings.strip(texts) != "")
+        ids = tokenizer.ids(tf.where(is_valid, texts, ""))[:, :-1]
+        vectors = encoder(tf.where(is_valid[:, None], ids, PADDING), training=False)
+        return {schema.EMBEDDING: vectors}
+
+    return embed_text
 
 
 def _fill_empty(values):

@@ -19,15 +19,20 @@ from tensorflow_serving.apis import (
 
 from mmkeras import schema
 from mmkeras.config import to_yaml
+from mmkeras.export.example_signatures import (
+    build_embed_text_signature,
+    build_example_signature,
+    example_signature,
+)
 from mmkeras.export.inference import (
     TrainedModel,
     build_serve,
     embedding_names,
+    is_label_aligned,
     prediction_names,
 )
 from mmkeras.export.verification import (
     Rows,
-    example_signature,
     golden_batches,
     rows_to_examples,
     verify_export,
@@ -36,8 +41,6 @@ from mmkeras.files import atomic_folder, latest_version
 from mmkeras.layers.saved_model import saved_models
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.column import Column
-from mmkeras.modalities.preprocessing_state import REGRESSION
-from mmkeras.modalities.preprocessor import column_feature
 
 _PROTO_FILE = "saved_model.pb"
 _METHODS = {
@@ -89,16 +92,18 @@ def save_signatures(trained_model: TrainedModel, path: Path) -> None:
     module.resources = trained_model.preprocessor.resources
     module.saved_models = list(saved_models(trained_model.model))
     outputs = {
-        schema.SERVING_DEFAULT: prediction_names(trained_model.state),
+        schema.SERVING_DEFAULT: prediction_names(
+            trained_model.config, trained_model.state
+        ),
         schema.EMBED: (*embedding_names(trained_model), schema.STATUS),
     }
     signatures = {
         name: _signature(serve, trained_model, outputs[name]) for name in outputs
     }
-    build = _regress if trained_model.state.task == REGRESSION else _classify
-    signatures[example_signature(trained_model.state.task)] = build(
-        serve, trained_model
-    )
+    name = example_signature(trained_model.state.task)
+    signatures[name] = build_example_signature(serve, trained_model)
+    if is_label_aligned(trained_model):
+        signatures[schema.EMBED_TEXT] = build_embed_text_signature(trained_model)
     signatures[schema.COLUMNS] = _columns(trained_model)
     tf.saved_model.save(module, str(path), signatures)
     _edit_signatures(trained_model, path / _PROTO_FILE)
@@ -200,35 +205,6 @@ def _rename(message: Message, names: Mapping[str, str]) -> None:
             setattr(message, field.name, names.get(value, value))
         elif field.type == field.TYPE_STRING:
             value[:] = [names.get(text, text) for text in value]
-
-
-def _classify(serve: Callable, trained_model: TrainedModel):
-    """Builds the signature of TF Serving's Classify: tf.Examples to class scores."""
-    classes = list(trained_model.state.classes)
-    columns = trained_model.preprocessor.columns
-    features = {name: column_feature(c) for name, c in columns.items()}
-
-    def classify(inputs):
-        parsed = tf.io.parse_example(tf.ensure_shape(inputs, [None]), features)
-        scores = serve(parsed)[schema.PROBABILITIES]
-        names = tf.tile([classes], [tf.shape(scores)[0], 1])
-        return {schema.CLASSIFY_CLASSES: names, schema.CLASSIFY_SCORES: scores}
-
-    spec = tf.TensorSpec([None], tf.string, name=schema.CLASSIFY_INPUT)
-    return tf.function(classify, autograph=False).get_concrete_function(inputs=spec)
-
-
-def _regress(serve: Callable, trained_model: TrainedModel):
-    """Builds the signature of TF Serving's Regress: tf.Examples to (B, 1) values."""
-    columns = trained_model.preprocessor.columns
-    features = {name: column_feature(c) for name, c in columns.items()}
-
-    def regress(inputs):
-        parsed = tf.io.parse_example(tf.ensure_shape(inputs, [None]), features)
-        return {schema.REGRESS_OUTPUT: serve(parsed)[schema.VALUE][:, None]}
-
-    spec = tf.TensorSpec([None], tf.string, name=schema.REGRESS_INPUT)
-    return tf.function(regress, autograph=False).get_concrete_function(inputs=spec)
 
 
 def _write_extras(trained_model: TrainedModel, path: Path) -> None:

@@ -6,12 +6,15 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from mmkeras.export.inference import TrainedModel
-from mmkeras.models.model import backbones, classify
+from mmkeras.export.inference import TrainedModel, generate_texts
+from mmkeras.export.text_search import token_log_probabilities
+from mmkeras.modalities.preprocessing_state import GENERATE
+from mmkeras.models.generator import get_decoder
+from mmkeras.models.model import backbones, run_head
 from mmkeras.models.tasks import predicted_values
-from mmkeras.schema import PRESENT
+from mmkeras.schema import GENERATED, PRESENT, PROBABILITIES, TOKENS
 
-_ENCODE_ROWS, _CLASSIFY_ROWS = 64, 256  # per batch
+_ENCODE_ROWS, _PREDICT_ROWS = 64, 256  # per batch
 
 Arrays = dict[str, np.ndarray]
 
@@ -25,7 +28,7 @@ class TwoStagePredictor:
     Example:
         predictor = TwoStagePredictor(trained_model)
         inputs = predictor.encode({"text": texts, "image": images})
-        predictor.classify(inputs) - predictor.classify(inputs, without=["image"])
+        predictor.predict(inputs) - predictor.predict(inputs, without=["image"])
     """
 
     def __init__(self, trained_model: TrainedModel):
@@ -45,14 +48,25 @@ class TwoStagePredictor:
             for key, backbone in backbones(trained_model.model).items()
         }
         self._head = tf.function(
-            self._probabilities, autograph=False, reduce_retracing=True
+            self._predictions, autograph=False, reduce_retracing=True
+        )
+        self._scorer = tf.function(
+            self._token_scores, autograph=False, reduce_retracing=True
         )
         # Values of a branch that a row does not have.
         self.absent = self.encode({n: [c.absent] for n, c in self.columns.items()})
 
-    def _probabilities(self, inputs):
-        output = classify(self._trained_model.model, inputs)
-        return predicted_values(output, self._trained_model.state)
+    def _predictions(self, inputs):
+        model, state = self._trained_model.model, self._trained_model.state
+        outputs = run_head(model, inputs)
+        if state.task == GENERATE:
+            return generate_texts(self._trained_model, outputs)[GENERATED]
+        return predicted_values(outputs[PROBABILITIES], state)
+
+    def _token_scores(self, inputs, tokens):
+        model, settings = self._trained_model.model, self._trained_model.config.generate
+        memory = run_head(model, inputs)
+        return token_log_probabilities(get_decoder(model), memory, tokens, settings)
 
     def encode(self, data: dict[str, Sequence[bytes | float]]) -> Arrays:
         """Runs the first stage: values of N rows by column to the head's inputs.
@@ -94,17 +108,33 @@ class TwoStagePredictor:
             inputs[key] = self._encoders[key](inputs[key])
         return {name: x.numpy() for name, x in inputs.items()}
 
-    def classify(self, inputs: Arrays, without: Collection[str] = ()) -> np.ndarray:
+    def predict(self, inputs: Arrays, without: Collection[str] = ()) -> np.ndarray:
         """Runs the second stage on a result of `encode`: (N, C) probabilities.
 
-        In regression they are the (N, 1) values. The branches of `without` count as
-        absent in every row.
+        In regression they are the (N, 1) values, and of a generator the (N,) texts, as
+        strings. The branches of `without` count as absent in every row.
         """
         parts = []
-        for batch in _batches(inputs, _CLASSIFY_ROWS):
+        for batch in _batches(inputs, _PREDICT_ROWS):
             batch = self._remove_branches(batch, without)
             parts.append(self._head({k: tf.constant(x) for k, x in batch.items()}))
-        return np.concatenate([part.numpy() for part in parts])
+        result = np.concatenate([part.numpy() for part in parts])
+        return decode_texts(result) if result.dtype == object else result
+
+    def score_tokens(
+        self, inputs: Arrays, tokens: np.ndarray, without: Collection[str] = ()
+    ) -> np.ndarray:
+        """Returns the log probability (N, L) of each token of given texts (N, L).
+
+        `tokens` is as for `token_log_probabilities`, and the rest as in `predict`.
+        """
+        parts = []
+        for batch in _batches({**inputs, TOKENS: tokens}, _PREDICT_ROWS):
+            ids = tf.constant(batch.pop(TOKENS), tf.int32)
+            batch = self._remove_branches(batch, without)
+            batch = {k: tf.constant(x) for k, x in batch.items()}
+            parts.append(self._scorer(batch, ids).numpy())
+        return np.concatenate(parts)
 
     def _remove_branches(self, inputs, names):
         result, present = dict(inputs), inputs[PRESENT].copy()
@@ -113,6 +143,11 @@ class TwoStagePredictor:
             for key in self.keys[name]:
                 result[key] = np.broadcast_to(self.absent[key], inputs[key].shape)
         return {**result, PRESENT: present}
+
+
+def decode_texts(texts: np.ndarray) -> np.ndarray:
+    """Returns (N,) texts of TensorFlow, UTF-8 bytes, as strings."""
+    return np.array([text.decode() for text in texts], object)
 
 
 def _batches(columns: dict, size: int) -> Iterator[dict]:

@@ -8,17 +8,27 @@ import tensorflow as tf
 
 from mmkeras.data.example_reader import build_example
 from mmkeras.errors import ExportMismatchError, UserError, one_line
-from mmkeras.export.inference import TrainedModel, build_serve, embedding_names
+from mmkeras.export.example_signatures import best_texts, example_signature
+from mmkeras.export.inference import (
+    TrainedModel,
+    build_embed_text,
+    build_serve,
+    embedding_names,
+    is_label_aligned,
+)
 from mmkeras.export.saved_model_session import load_saved_model
 from mmkeras.modalities.column import Column
-from mmkeras.modalities.preprocessing_state import REGRESSION
+from mmkeras.modalities.preprocessing_state import GENERATE
 from mmkeras.modalities.preprocessor import column_feature
 from mmkeras.schema import (
-    CLASSIFY,
     CLASSIFY_CLASSES,
     CLASSIFY_INPUT,
     CLASSIFY_SCORES,
     EMBED,
+    EMBED_TEXT,
+    EMBED_TEXT_INPUT,
+    EMBEDDING,
+    GENERATED,
     LABEL,
     PROBABILITIES,
     REGRESS,
@@ -95,6 +105,9 @@ def verify_export(
                     name, rows, call, outputs, trained_model, tolerance
                 )
                 largest = max(largest, difference)
+            if is_label_aligned(trained_model):
+                failure = f"fails on texts of {EMBED_TEXT}"
+                largest = max(largest, _compare_texts(call, trained_model, tolerance))
             failure = "fails on a request of the wrong rank"
             check_ranks(call, batches["complete"])
     except tf.errors.OpError as error:
@@ -136,14 +149,23 @@ def _compare(name, rows, call, expected, trained_model, tolerance) -> float:
     signature = example_signature(trained_model.state.task)
     examples = {CLASSIFY_INPUT: rows_to_examples(rows, columns)}
     of_examples = call(signature, examples)
-    for key in (key for key in (LABEL, STATUS) if key in expected):
+    for key in (key for key in (LABEL, GENERATED, STATUS) if key in expected):
         if list(outputs[key]) != list(expected[key]):
             raise ExportMismatchError(
                 f"Golden batch '{name}': {key} of the export is {list(outputs[key])}, "
                 f"of the model {list(expected[key])}."
             )
     classes = trained_model.state.classes
-    if signature == REGRESS:
+    if trained_model.state.task == GENERATE:
+        texts, scores = best_texts(expected)
+        if of_examples[CLASSIFY_CLASSES].tolist() != texts.tolist():
+            raise ExportMismatchError(
+                f"Golden batch '{name}': the texts of classify are not the model's."
+            )
+        outputs[CLASSIFY_SCORES] = of_examples[CLASSIFY_SCORES]
+        expected = {**expected, CLASSIFY_SCORES: scores}
+        keys = (SCORE, CLASSIFY_SCORES)
+    elif signature == REGRESS:
         outputs[REGRESS_OUTPUT] = of_examples[REGRESS_OUTPUT]
         expected = {**expected, REGRESS_OUTPUT: expected[VALUE][:, None]}
         keys = (VALUE, REGRESS_OUTPUT)
@@ -163,6 +185,14 @@ def _compare(name, rows, call, expected, trained_model, tolerance) -> float:
     )
 
 
+def _compare_texts(call, trained_model, tolerance) -> float:
+    """Returns the largest difference of the vectors of texts."""
+    texts = [trained_model.state.texts.most_frequent.encode(), b"", _BROKEN]
+    expected = build_embed_text(trained_model)(tf.constant(texts))[EMBEDDING].numpy()
+    vectors = call(EMBED_TEXT, {EMBED_TEXT_INPUT: texts})[EMBEDDING]
+    return compare_output(EMBED_TEXT, EMBEDDING, vectors, expected, (), tolerance)
+
+
 def compare_output(batch, key, output, expected, classes, tolerance) -> float:
     """Returns the largest difference, relative to values above 1.
 
@@ -178,7 +208,7 @@ def compare_output(batch, key, output, expected, classes, tolerance) -> float:
     if not np.all(difference <= tolerance):  # also for NaN
         row, *column = np.unravel_index(np.argmax(difference), difference.shape)
         of_class = ""
-        if key in (PROBABILITIES, CLASSIFY_SCORES):
+        if classes and key in (PROBABILITIES, CLASSIFY_SCORES):
             of_class = f", class '{classes[column[0]]}'"
         raise ExportMismatchError(
             f"Golden batch '{batch}', row {row}{of_class}: {key} differs from the "
@@ -199,11 +229,6 @@ def check_ranks(call: Callable, rows: Rows) -> None:
         except tf.errors.InvalidArgumentError:
             continue
         raise ExportMismatchError("The export accepts a request of the wrong rank.")
-
-
-def example_signature(task: str) -> str:
-    """Returns the name of the signature that takes tf.Examples."""
-    return REGRESS if task == REGRESSION else CLASSIFY
 
 
 def rows_to_examples(rows: Rows, columns: Mapping[str, Column]) -> list[bytes]:

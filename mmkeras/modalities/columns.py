@@ -13,7 +13,9 @@ from mmkeras.config.vector import VectorConfig
 from mmkeras.errors import UserError, did_you_mean
 from mmkeras.modalities.branch import Branch
 from mmkeras.modalities.column import Column
+from mmkeras.modalities.preprocessing_state import GENERATE
 from mmkeras.modalities.tabular.branch import Tabular
+from mmkeras.modalities.text.column import Text
 from mmkeras.modalities.types import TYPES
 from mmkeras.modalities.vector.column import Vector
 from mmkeras.schema import MODALITIES, PRESENT
@@ -185,6 +187,12 @@ def build_branches(columns: Iterable[Column], config: Config) -> tuple[Branch, .
     return (*media, tabular)
 
 
-def branch_types(branches: Iterable[Branch]) -> dict[str, str]:
-    """Returns branch -> its type, as `LossConfig` takes it."""
-    return {branch.name: branch.type for branch in branches}
+def branch_types(branches: Iterable[Branch], config: Config) -> dict[str, str]:
+    """Returns branch -> its type, as `LossConfig` takes it.
+
+    The label of a generator is a text at the end, which can be aligned with branches.
+    """
+    types = {branch.name: branch.type for branch in branches}
+    if config.task == GENERATE:
+        types[config.table.label_names[0]] = Text.type
+    return types

@@ -15,9 +15,11 @@ from mmkeras.names import clean_name
 from mmkeras.schema import LABEL_SEPARATOR
 
 BINARY, MULTICLASS, MULTILABEL = "binary", "multiclass", "multilabel"
-REGRESSION = "regression"
+REGRESSION, GENERATE = "regression", "generate"
 # Token ids; those of the vocabulary begin at RESERVED.
 PADDING, UNKNOWN, RESERVED = 0, 1, 2
+# Of the texts of a generator, whose vocabulary begins at FIRST_TOKEN.
+START, END, FIRST_TOKEN = 2, 3, 4
 MAX_DEVIATIONS = 5.0  # so that one outlier does not decide the prediction
 NO_TOKENS = ("",)  # vocabulary without tokens: a vector has at least one element
 
@@ -31,17 +33,34 @@ class LabelScale:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextStatistics:
+    """Statistics of the texts of the label column, for a generator.
+
+    Attributes:
+        vocabulary: Tokens in the order of their ids.
+        longest: Number of tokens of the longest training text.
+        most_frequent: The most frequent training text.
+    """
+
+    vocabulary: tuple[str, ...]
+    longest: int
+    most_frequent: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreprocessingState:
     """Statistics of the training rows; with the settings they define preprocessing.
 
     Attributes:
         branches: Branch -> its columns, in the order of the branches.
         columns: Column -> what it learned: `Column.fit`.
-        task: binary, multiclass, multilabel or regression.
-        classes: Names in the order of the probability columns; () in regression.
+        task: binary, multiclass, multilabel, regression or generate.
+        classes: Names in the order of the probability columns; () in regression and of
+            generated texts.
         class_rows: Number of training rows per class.
         rows: Number of training rows.
         label_scale: Scale of the labels of a regression, else None.
+        texts: Statistics of the labels of a generator, else None.
     """
 
     branches: dict[str, tuple[str, ...]]
@@ -51,6 +70,7 @@ class PreprocessingState:
     class_rows: tuple[int, ...]
     rows: int = 0
     label_scale: LabelScale | None = None
+    texts: TextStatistics | None = None
 
 
 def find_classes(
@@ -59,9 +79,9 @@ def find_classes(
     """Returns the task and the class names, in numeric order if all are numbers.
 
     A `task` of auto is multilabel if a row has not just one label, or if several
-    `columns` of 0 and 1 are the classes. Regression has no classes.
+    `columns` of 0 and 1 are the classes. Numbers and texts are no classes.
     """
-    if task == REGRESSION:
+    if task in (REGRESSION, GENERATE):
         return task, ()
     sets = [set(row) for row in labels]
     names = set().union(*sets)
@@ -164,6 +184,9 @@ def load(path: Path) -> PreprocessingState:
     content["branches"] = {b: tuple(names) for b, names in content["branches"].items()}
     if scale := content.get("label_scale"):
         content["label_scale"] = LabelScale(**scale)
+    if texts := content.get("texts"):
+        vocabulary = tuple(texts.pop("vocabulary"))
+        content["texts"] = TextStatistics(vocabulary=vocabulary, **texts)
     # Earlier versions kept invisible characters, which labels of a table have no more.
     clean = tuple(map(clean_name, content["classes"]))
     if all(clean) and len(set(clean)) == len(clean):

@@ -10,6 +10,7 @@ from mmkeras.modalities.branch import Branch, BranchGraph
 from mmkeras.modalities.column import Column
 from mmkeras.modalities.columns import build_branches, build_columns
 from mmkeras.modalities.preprocessing_state import PreprocessingState
+from mmkeras.modalities.text.target import TargetTokenizer
 from mmkeras.schema import ABSENT, OK, PRESENT, UNREADABLE
 from mmkeras.schema import STATUS_SEPARATOR as SEPARATOR
 
@@ -23,6 +24,7 @@ class Preprocessor:
     Attributes:
         branches: Branches in the order of the model, by name.
         graphs: Branch -> its graph.
+        tokenizer: Tokenizer of the label column of a generator, else None.
 
     Example:
         preprocessor = Preprocessor(config, state)
@@ -36,6 +38,11 @@ class Preprocessor:
         self.graphs: dict[str, BranchGraph] = {
             name: branch.graph(state.columns) for name, branch in self.branches.items()
         }
+        self.tokenizer = (
+            TargetTokenizer(config.generate, state.texts.vocabulary)
+            if state.texts
+            else None
+        )
 
     @property
     def keys(self) -> dict[str, tuple[str, ...]]:
@@ -50,7 +57,8 @@ class Preprocessor:
     @property
     def resources(self) -> list[Any]:
         """Objects that an export must track: token tables and hub modules."""
-        return [x for graph in self.graphs.values() for x in graph.resources]
+        resources = [x for graph in self.graphs.values() for x in graph.resources]
+        return resources + (self.tokenizer.resources if self.tokenizer else [])
 
     @property
     def specs(self) -> dict[str, tf.TensorSpec]:

@@ -9,14 +9,16 @@ from pathlib import Path
 import keras
 
 from mmkeras.config import Config, TrainConfig
+from mmkeras.config.generate import GENERATE
 from mmkeras.console import say
 from mmkeras.data.input_pipeline import Batches
 from mmkeras.errors import UserError
 from mmkeras.files import write_text
 from mmkeras.modalities.columns import branch_types
+from mmkeras.models.generator import LOGITS
 from mmkeras.models.losses import JointModel, build_loss, build_metrics
 from mmkeras.models.model import HEAD, backbones, with_outputs
-from mmkeras.schema import EMBEDDING, HISTORY_FILE, PROBABILITIES
+from mmkeras.schema import HISTORY_FILE, PROBABILITIES
 from mmkeras.training.checkpoints import (
     Checkpoints,
     TrainingState,
@@ -144,20 +146,23 @@ def fit(
 def _trained_part(model, train, state) -> keras.Model:
     """Returns the model to train, a JointModel if there are auxiliary losses."""
     encoded = train.feature_keys if state.phase == 1 else set()
-    part = model.get_layer(HEAD)
-    has_auxiliary = len(part.output) > len((PROBABILITIES, EMBEDDING))
+    config, is_generator = train.config, train.config.task == GENERATE
+    types = branch_types(train.preprocessor.branches.values(), config)
+    has_auxiliary = bool(config.loss.classifiers(types) or config.loss.pairs(types))
     if not encoded and not has_auxiliary:
         return model
     with strategy().scope():
-        if encoded != set(backbones(model)):
-            part = with_outputs(model, encoded)
+        part = model.get_layer(HEAD)
+        if is_generator or encoded != set(backbones(model)):
+            part = with_outputs(model, encoded, has_tokens=is_generator)
         if not has_auxiliary:
-            return keras.Model(part.input, part.output[PROBABILITIES])
+            output = LOGITS if is_generator else PROBABILITIES
+            return keras.Model(part.input, part.output[output])
         return JointModel(
             part.input,
             part.output,
-            types=branch_types(train.preprocessor.branches.values()),
-            config=train.config.loss,
+            types=types,
+            config=config.loss,
             replicas=strategy().num_replicas_in_sync,
         )
 

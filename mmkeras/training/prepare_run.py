@@ -11,9 +11,9 @@ from mmkeras.config import Config, flatten, to_dict
 from mmkeras.config.schedule import describe_schedule, with_schedule
 from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.console import say
-from mmkeras.data import demo_dataset
 from mmkeras.data.columns import describe_roles, find_columns
 from mmkeras.data.dataset import Dataset, bad_rows_csv, with_columns
+from mmkeras.data.demo_tables import demo_note, table_or_demo
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
 from mmkeras.data.tables import open_table
@@ -25,6 +25,7 @@ from mmkeras.modalities.columns import branch_types, build_branches, build_colum
 from mmkeras.modalities.preprocessing_state import MULTILABEL, PreprocessingState
 from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.modalities.pretrained import fetch_pretrained
+from mmkeras.modalities.text.target import with_text_length
 from mmkeras.schema import (
     ANALYSIS_FILE,
     ENSEMBLE_FILE,
@@ -67,7 +68,8 @@ def prepare_run(
 ) -> RunData:
     """Checks the rows, fits the preprocessing, and writes both to the run folder.
 
-    The table is anything that `open_table` takes; None is the demo data set. `members`
+    The table is anything that `open_table` takes; None is the demo data
+    set of the task. `members`
     are the settings of the members of an ensemble; the preprocessing is that of the
     first.
 
@@ -77,11 +79,11 @@ def prepare_run(
     models = members or [config]
     for model in models:
         check_files(model.files)
-    rows = demo_dataset.table_or_demo(table)
+    rows = table_or_demo(table, config.task)
     resolved, roles = find_columns(rows, config)
     say(describe_roles(roles))
     if table is None:
-        say(demo_dataset.demo_note(config.preset))
+        say(demo_note(config.preset, config.task))
     source = open_table(rows, cache_dir=config.table.cache_dir or None)
     if source.note:
         say(f"Table: {source.note}.")
@@ -120,7 +122,7 @@ def write_run_header(
         _check_same_rows(folder, config, dataset, state)
     requested, rows = config, dataset.rows[TRAIN]
     devices = strategy().num_replicas_in_sync
-    config = with_columns(config, dataset)
+    config = with_text_length(with_columns(config, dataset), state)
     if run_folder.has_started(folder):
         config = run_folder.with_stored_values(folder, config)
     if not config.ensemble.is_active:  # its members have schedules of their own
@@ -129,7 +131,7 @@ def write_run_header(
     preprocessing_state.save(state, folder / ANALYSIS_FILE)
     if dataset.rejected:
         write_text(folder / REJECTED_FILE, bad_rows_csv(dataset.rejected))
-    model = with_columns(member or config, dataset)
+    model = with_text_length(with_columns(member or config, dataset), state)
     dataset = replace(
         dataset, warnings=(*dataset.warnings, *_warn_unused(model, state))
     )
@@ -175,7 +177,7 @@ def _check_settings(config, state):
             "Zero-shot classification chooses one class per row, and the table has "
             "rows with several labels or none. Give it one label per row."
         )
-    types = branch_types(build_branches(build_columns(config), config))
+    types = branch_types(build_branches(build_columns(config), config), config)
     for name in config.loss.unavailable(types):
         raise UserError(
             f"loss.{name}={getattr(config.loss, name)} cannot be trained, as the rows "
@@ -208,6 +210,8 @@ def _check_same_rows(folder, config, dataset, state):
 def _print_data(dataset, state):
     rows = ", ".join(f"{n:,} {split}" for split, n in dataset.rows.items())
     labels = f"{len(state.classes)} classes ({state.task})"
+    if texts := state.texts:
+        labels = f"texts of at most {texts.longest} tokens"
     if scale := state.label_scale:
         labels = f"regression, labels of {scale.mean:.4g} ± {scale.deviation:.4g}"
     say(f"Data: {rows} rows; {', '.join(dataset.columns)}; {labels}.")

@@ -31,7 +31,7 @@ DEMO_DATA = "the embedded data set"  # in the manifests of all versions
 MARKER_FILE = ".lock"  # marks a run folder; version 0.1 used it as the lock as well
 # Settings whose "auto" fits any value of a started run.
 _AUTOMATIC = ("epochs", "train.batch_size", "train.passes", "text.tokens")
-_AUTOMATIC += ("loss.kind", "text.pooling")
+_AUTOMATIC += ("loss.kind", "text.pooling", "generate.max_tokens")
 _LOCK_FILE = ".running"  # some versions of filelock remove it on release
 
 

@@ -229,7 +229,7 @@ def fit_model(
     val = Batches(
         dataset=dataset, preprocessor=preprocessor, split=schema.VAL, features=features
     )
-    if state.task != REGRESSION and config.fusion.kind != ZERO_SHOT:
+    if state.classes and config.fusion.kind != ZERO_SHOT:
         calibrate(model, val, state.task)
     if save:
         save_model(model, folder)

@@ -57,7 +57,7 @@ def test_a_modality_replaced_by_nothing_is_absent(predictor, trained_model):
     inputs = predictor.encode(data)
     inputs = predictor.replace_branch(inputs, "text", {"text": empty})
     served = Predictor(trained_model)({**data, "text": empty})["probabilities"]
-    np.testing.assert_allclose(predictor.classify(inputs), served, atol=1e-6)
+    np.testing.assert_allclose(predictor.predict(inputs), served, atol=1e-6)
 
 
 def test_noise_on_the_only_modality_lowers_the_accuracy(curves):

@@ -103,12 +103,12 @@ def test_the_two_stages_treat_all_inputs_of_a_branch_alike(members, ensemble, da
     inputs = predictor.encode(data)
     without = {**data, "text": [b""] * 9}
     expected = mean_of(members, without)
-    result = predictor.classify(inputs, ["text"])
+    result = predictor.predict(inputs, ["text"])
     np.testing.assert_allclose(result, expected, atol=1e-6)
     texts = data["text"][::-1]
     replaced = predictor.replace_branch(inputs, "text", {"text": texts})
     expected = mean_of(members, {**data, "text": texts})
-    np.testing.assert_allclose(predictor.classify(replaced), expected, atol=1e-6)
+    np.testing.assert_allclose(predictor.predict(replaced), expected, atol=1e-6)
 
 
 def test_a_saved_ensemble_predicts_the_same_after_loading(ensemble, data, tmp_path):

@@ -32,14 +32,14 @@ def test_both_stages_predict_as_the_serving_function(trained_model, two_stage, d
     present = [[1, 1, 1], [1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 0, 1]]
     assert inputs["present"][:5].tolist() == present
     served = Predictor(trained_model)(data)["probabilities"]
-    np.testing.assert_allclose(two_stage.classify(inputs), served, atol=1e-6)
+    np.testing.assert_allclose(two_stage.predict(inputs), served, atol=1e-6)
 
 
 @pytest.mark.parametrize("without", [["image"], ["text", "audio"], list(NAMES)])
 def test_a_removed_modality_counts_as_absent(trained_model, two_stage, data, without):
     inputs = two_stage.encode(data)
     before = {name: x.copy() for name, x in inputs.items()}
-    result = two_stage.classify(inputs, without)
+    result = two_stage.predict(inputs, without)
     rest = {m: [b""] * 70 if m in without else data[m] for m in NAMES}
     expected = Predictor(trained_model)(rest)["probabilities"]
     np.testing.assert_allclose(result, expected, atol=1e-6)
@@ -67,7 +67,7 @@ def test_a_model_without_presence_gets_the_values_of_an_absent_row(data):
         replace(config, fusion=replace(config.fusion, presence=False))
     )
     two_stage = TwoStagePredictor(model)
-    result = two_stage.classify(two_stage.encode(data), ["image"])
+    result = two_stage.predict(two_stage.encode(data), ["image"])
     expected = Predictor(model)({**data, "image": [b""] * 70})["probabilities"]
     np.testing.assert_allclose(result, expected, atol=1e-6)
-    assert np.abs(result - two_stage.classify(two_stage.encode(data))).max() > 1e-4
+    assert np.abs(result - two_stage.predict(two_stage.encode(data))).max() > 1e-4

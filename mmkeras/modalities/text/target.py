@@ -1,0 +1,198 @@
+"""Texts of the label column: tokens, vocabulary and token ids, and texts from ids.
+
+All functions of the graph are of core ops, as the served model needs them.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import tensorflow as tf
+
+from mmkeras.config import Config, GenerateConfig
+from mmkeras.config.validation import AUTO
+from mmkeras.errors import UserError
+from mmkeras.files import read_text
+from mmkeras.modalities.preprocessing_state import (
+    END,
+    FIRST_TOKEN,
+    PADDING,
+    START,
+    UNKNOWN,
+    PreprocessingState,
+    TextStatistics,
+)
+from mmkeras.modalities.text.characters import WordSplitter
+from mmkeras.modalities.text.features import token_table
+from mmkeras.modalities.text.pieces import CONTINUATION, longest_piece, read_pieces
+from mmkeras.modalities.text.wordpiece import learn_pieces, split_words
+from mmkeras.modalities.vocabulary import choose_vocabulary
+from mmkeras.schema import LABEL_SEPARATOR
+
+MAX_TOKENS = 64  # of "auto"
+_BATCH_TEXTS = 1024
+# Blanks that a list of words has, and written text has not.
+_BEFORE, _AFTER = r" ([.,!?;:%)\]}…])", r"([(\[{]) "
+_INSIDE = r" (['’/-]) "
+
+
+class TargetTokenizer:
+    """Graph functions between texts and token ids.
+
+    Texts are lower-cased. Tokens are words and punctuation marks, pieces of words, or
+    characters; blanks are tokens among characters only.
+
+    Args:
+        config: Settings `generate`, with a number of tokens.
+        vocabulary: That of `TextStatistics`.
+
+    Example:
+        >>> tokenizer = TargetTokenizer(GenerateConfig(max_tokens=3), ("a", "seven"))
+        >>> tokenizer.ids(tf.constant(["A seven"])).numpy()
+        array([[2, 4, 5, 3, 0]], dtype=int32)
+        >>> tokenizer.texts(tf.constant([[4, 5, 3, 0]])).numpy()
+        array([b'a seven'], dtype=object)
+    """
+
+    def __init__(self, config: GenerateConfig, vocabulary: Sequence[str]):
+        self._config = config
+        self._table = token_table(list(vocabulary))
+        self._tokens = tf.constant(["", "", "", "", *vocabulary])
+        self._longest = longest_piece(tuple(vocabulary))
+
+    @property
+    def resources(self) -> list:
+        """Objects that an export must track."""
+        return [self._table]
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids."""
+        return len(self._tokens)
+
+    def split(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Splits texts into tokens: (B,) strings to (B, L) ragged strings."""
+        words = split_text(texts, self._config.tokens)
+        if self._config.tokens != "wordpiece":
+            return words
+        return split_words(words, self._table, self._longest)
+
+    def ids(self, texts: tf.Tensor) -> tf.Tensor:
+        """Returns token ids, (B, max_tokens + 2) int32: START, the first tokens, END.
+
+        `PADDING` follows, and `UNKNOWN` is a token that is not in the vocabulary.
+        """
+        tokens = self.split(texts)[:, : self._config.max_tokens]
+        index = tf.cast(self._table.lookup(tokens.flat_values), tf.int32)
+        known = tf.where(index < 0, UNKNOWN, index + FIRST_TOKEN)
+        ids = tokens.with_flat_values(known)
+        first, last = (tf.fill([ids.nrows(), 1], token) for token in (START, END))
+        ids = tf.concat([first, ids, last], axis=1)
+        length = self._config.max_tokens + 2
+        padded = ids.to_tensor(PADDING, shape=[None, length])
+        return tf.ensure_shape(padded, [None, length])
+
+    def texts(self, ids: tf.Tensor) -> tf.Tensor:
+        """Returns the texts of token ids before the first END: (N, L) to (N,)."""
+        is_end = tf.cast(ids == END, tf.int32)
+        is_token = (tf.cumsum(is_end, axis=1) == 0) & (ids >= FIRST_TOKEN)
+        tokens = tf.where(is_token, tf.gather(self._tokens, ids), "")
+        if self._config.tokens == "character":
+            return tf.strings.strip(tf.strings.reduce_join(tokens, axis=1))
+        marked = tf.where(is_token, tf.strings.join([" ", tokens]), "")
+        text = tf.strings.reduce_join(marked, axis=1)
+        if self._config.tokens == "wordpiece":
+            text = tf.strings.regex_replace(text, f" {CONTINUATION}", "")
+        for pattern in (_BEFORE, _AFTER, _INSIDE):
+            text = tf.strings.regex_replace(text, pattern, r"\1")
+        return tf.strings.strip(text)
+
+
+def split_text(texts: tf.Tensor, tokens: str) -> tf.RaggedTensor:
+    """Splits lower-cased texts: (B,) strings to (B, L) ragged words or characters."""
+    words = WordSplitter(keep_case=False, keep_accents=True)(texts)
+    if tokens != "character":
+        return words
+    clean = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+    lower = tf.strings.lower(tf.strings.strip(clean), encoding="utf-8")
+    single = tf.strings.regex_replace(lower, r"\s+", " ")
+    return tf.strings.unicode_split(single, "UTF-8")
+
+
+def split_references(label: str) -> list[str]:
+    """Returns the references of a label of `Dataset.labels`."""
+    return [text for text in label.split(LABEL_SEPARATOR) if text]
+
+
+def measure_texts(labels: Mapping[str, int], config: GenerateConfig) -> TextStatistics:
+    """Measures the labels of the training rows, label -> number of rows.
+
+    Raises:
+        UserError: The vocabulary file cannot be read, or `vocab_size` is too small.
+    """
+    texts, tokens = Counter(), Counter()
+    for label, rows in sorted(labels.items()):
+        for text in split_references(label):
+            texts[text] += rows
+    names = sorted(texts)
+    for batch, words in _split_batches(names, config.tokens):
+        for text, row in zip(batch, words, strict=True):
+            for token in set(row):
+                tokens[token] += texts[text]
+    vocabulary = _choose_vocabulary(tokens, len(names), config)
+    if config.tokens == "wordpiece":
+        tokenizer = TargetTokenizer(config, vocabulary)
+        batches = (tokenizer.split(tf.constant(x)) for x in _chunks(names))
+        longest = max(int(np.max(batch.row_lengths())) for batch in batches)
+    else:
+        parts = _split_batches(names, config.tokens)
+        longest = max(len(row) for _, words in parts for row in words)
+    return TextStatistics(
+        vocabulary=vocabulary,
+        longest=longest,
+        most_frequent=max(names, key=lambda text: (texts[text], text)),
+    )
+
+
+def _choose_vocabulary(counts, texts, config) -> tuple[str, ...]:
+    name = f"generate.vocab_file='{config.vocab_file}'"
+    if config.vocab_file and config.tokens == "wordpiece":
+        return read_pieces(config.vocab_file, name)
+    if config.vocab_file:
+        return _read_words(config.vocab_file, name)
+    if config.tokens == "wordpiece":
+        return learn_pieces(counts, config.vocab_size, min_count=1)
+    return choose_vocabulary(counts, texts, config.vocab_size, min_rows=1)[0]
+
+
+def _read_words(path, name) -> tuple[str, ...]:
+    """Reads a file of one word per line."""
+    try:
+        words = [word.strip().lower() for word in read_text(path).split("\n")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{name} cannot be read: {error}.") from None
+    words = tuple(dict.fromkeys(filter(None, words)))
+    if not words:
+        raise UserError(f"{name} has no words. Give a file of one word per line.")
+    return words
+
+
+def _chunks(texts):
+    return (texts[i : i + _BATCH_TEXTS] for i in range(0, len(texts), _BATCH_TEXTS))
+
+
+def _split_batches(texts, tokens):
+    for batch in _chunks(texts):
+        yield batch, split_text(tf.constant(batch), tokens).to_list()
+
+
+def with_text_length(config: Config, state: PreprocessingState) -> Config:
+    """Returns the settings with a number in the place of an "auto" of max_tokens.
+
+    It is the number of tokens of the longest training text, at most `MAX_TOKENS`.
+    """
+    if state.texts is None or config.generate.max_tokens != AUTO:
+        return config
+    length = max(1, min(state.texts.longest, MAX_TOKENS))
+    return replace(config, generate=replace(config.generate, max_tokens=length))
