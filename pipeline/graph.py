@@ -9,7 +9,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.proto import bulk_inferrer_pb2, pusher_pb2, trainer_pb2
 
 from mmkeras.config import Config, to_dict
-from mmkeras.export.verification import example_signature
+from mmkeras.export.example_signatures import example_signature
 from mmkeras.schema import TEST, TRAIN, VAL
 from pipeline.components.data_gate import DataGate
 from pipeline.components.evaluator import Evaluator

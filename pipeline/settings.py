@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from mmkeras.config import Config
+from mmkeras.config import Config, GenerateConfig
 from mmkeras.config.validation import AUTO, check, check_range
 from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.errors import UserError, did_you_mean
 from mmkeras.modalities.column import Column
 from mmkeras.modalities.columns import column_entry, recognised_entry
-from mmkeras.modalities.preprocessing_state import REGRESSION
+from mmkeras.modalities.preprocessing_state import GENERATE, REGRESSION
 from mmkeras.modalities.types import TYPES
 from mmkeras.modalities.vector.column import Vector
 
@@ -26,6 +26,13 @@ DEFAULT = "default"  # name of all other components
 # Hyperparameters of the search.
 LEARNING_RATE, FUSION_UNITS = "learning_rate", "fusion_units"
 FUSION_DROPOUT, MODALITY_DROPOUT = "fusion_dropout", "modality_dropout"
+
+# Limits of `GateConfig` for classes, numbers and texts.
+_CLASS_LIMITS = ("min_accuracy", "min_accuracy_hidden")
+_NUMBER_LIMITS = ("min_r2", "min_r2_hidden")
+_TEXT_LIMITS = ("min_exact_match", "min_exact_match_hidden", "min_bleu_4", "min_chrf")
+_TEXT_LIMITS += ("min_cider_d", "max_word_error_rate")
+_LIMITS_OF_TASK = {REGRESSION: _NUMBER_LIMITS, GENERATE: _TEXT_LIMITS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +61,19 @@ class GateConfig:
 
     Attributes:
         min_accuracy: Lowest accuracy on all test rows.
-        max_drop: Largest drop of accuracy, or of R² in regression, below that of the
-            last blessed model.
+        max_drop: Largest drop of accuracy, of R² in regression, or of the exact match
+            of generated texts, below that of the last blessed model.
         min_accuracy_hidden: Lowest accuracy with any one branch masked.
         min_r2: Lowest R² on all test rows, in regression; 0 is that of their mean.
         min_r2_hidden: Lowest R² with any one branch masked; -inf is no limit.
+        min_exact_match: Lowest exact match of generated texts. This and the next are
+            limits of the lower end of the 95 % interval.
+        min_exact_match_hidden: Lowest exact match with any one branch masked.
+        min_bleu_4: Lowest BLEU-4.
+        min_chrf: Lowest chrF.
+        min_cider_d: Lowest CIDEr-D, which is from 0 to 10.
+        max_word_error_rate: Highest upper end of the 95 % interval of the word error
+            rate; inf is no limit.
     """
 
     min_accuracy: float = 0.0
@@ -66,11 +81,20 @@ class GateConfig:
     min_accuracy_hidden: float = 0.0
     min_r2: float = 0.0
     min_r2_hidden: float = -math.inf
+    min_exact_match: float = 0.0
+    min_exact_match_hidden: float = 0.0
+    min_bleu_4: float = 0.0
+    min_chrf: float = 0.0
+    min_cider_d: float = 0.0
+    max_word_error_rate: float = math.inf
 
     def __post_init__(self):
-        names = ("min_accuracy", "max_drop", "min_accuracy_hidden")
-        check_range(self, *(f"gate.{name}" for name in names), ge=0, le=1)
-        check_range(self, "gate.min_r2", "gate.min_r2_hidden", le=1)
+        names = {"max_drop", *_CLASS_LIMITS, *_TEXT_LIMITS} - {"max_word_error_rate"}
+        for name in sorted(names):
+            limit = 10 if name == "min_cider_d" else 1
+            check_range(self, f"gate.{name}", ge=0, le=limit)
+        check_range(self, "gate.max_word_error_rate", ge=0)
+        check_range(self, *(f"gate.{name}" for name in _NUMBER_LIMITS), le=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,8 +220,8 @@ class PipelineConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
-        other = "accuracy" if self.task == REGRESSION else "r2"
-        for name in (f"min_{other}", f"min_{other}_hidden"):
+        limits = {*_CLASS_LIMITS, *_NUMBER_LIMITS, *_TEXT_LIMITS}
+        for name in sorted(limits - {*_LIMITS_OF_TASK.get(self.task, _CLASS_LIMITS)}):
             default = getattr(GateConfig, name)
             allowed = f"{default}, its default, with task={self.task}"
             value = getattr(self.gate, name)
@@ -239,11 +263,14 @@ def ingest_settings(config: Config) -> Config:
 
 
 def transform_settings(config: Config) -> Config:
-    """Returns the settings that classes and statistics of columns depend on."""
+    """Returns the settings that statistics of labels and columns depend on."""
     settings = _column_settings(
         config, lambda kind, names: names - {*kind.encoder_settings}
     )
-    return replace(ingest_settings(config), **settings)
+    names = ("tokens", "vocab_size", "vocab_file")  # of a generator's vocabulary
+    values = {name: getattr(config.generate, name) for name in names}
+    generate = replace(GenerateConfig(), **values)
+    return replace(ingest_settings(config), generate=generate, **settings)
 
 
 def _column_settings(

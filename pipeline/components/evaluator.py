@@ -14,116 +14,32 @@ from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ExecutionParameter
 from tfx.utils import io_utils, path_utils, proto_utils
 
-from mmkeras.modalities.preprocessing_state import (
-    MULTILABEL,
-    REGRESSION,
-    PreprocessingState,
-)
-from mmkeras.reports.score_text import ScoreText, score_text, score_text_of
+from mmkeras.evaluation.text_metrics import EXACT_MATCH, TEXT_METRICS
+from mmkeras.reports.score_text import ScoreText, score_text_of
 from mmkeras.schema import LABELS_FILE, PRESENT
-from pipeline.components import (
-    masked_modality_eval,
-    per_class_metrics,
-    regression_metrics,
-)
+from pipeline.components import masked_modality_eval
 from pipeline.components.custom_component import CustomComponent
-from pipeline.components.masked_modality_eval import (
-    CHOICE,
-    HIDDEN,
-    NOTHING,
-    PREDICTED,
-    SCORES,
+from pipeline.components.eval_config import (
+    CONFUSION,
+    LIMITED_TEXT_METRICS,
+    LOG_LOSS,
+    build_eval_config,
+    limit_setting,
 )
+from pipeline.components.masked_modality_eval import HIDDEN, NOTHING
 from pipeline.components.per_class_metrics import AUC, PRECISION, RECALL, ROWS
 from pipeline.components.regression_metrics import MAE, R2, RMSE
+from pipeline.components.text_metrics import HIGH, LOW, bound_name
 from pipeline.settings import GateConfig
 
 GATE_KEY, CODE_KEY = "gate", "code"  # execution properties besides the stock ones
 
-_ACCURACY, _LOG_LOSS, _CONFUSION = "accuracy", "log_loss", "confusion"
+_ACCURACY = "accuracy"
 # Metrics on all rows, with a branch masked, and by the branches of a row.
-_CLASS_NAMES = (_ACCURACY, _LOG_LOSS, AUC), (_ACCURACY, _LOG_LOSS), (_ACCURACY,)
+_CLASS_NAMES = (_ACCURACY, LOG_LOSS, AUC), (_ACCURACY, LOG_LOSS), (_ACCURACY,)
 _NUMBER_NAMES = ((R2, RMSE, MAE),) * 3
-# Tolerance for the rounding error of a difference of max_drop.
-_ROUNDING = 1e-9
-
-
-def build_eval_config(gate: GateConfig, state: PreprocessingState) -> tfma.EvalConfig:
-    """Builds TFMA's configuration of metrics, slices and thresholds.
-
-    Accuracy is the share of rows whose predicted classes are exactly the label's. Only
-    accuracy, or R² in regression, has thresholds, on all rows and with each branch
-    masked.
-    """
-    slices = (NOTHING, *masked_modality_eval.hideable(state))
-    score = score_text(state.task).key
-    build = _number_metrics if state.task == REGRESSION else _class_metrics
-    metrics = build(score, state)
-    _, gated = metrics[0]
-    gated.per_slice_thresholds.extend(_limit(gate, score, hidden) for hidden in slices)
-    config = tfma.EvalConfig(
-        model_specs=[tfma.ModelSpec()],
-        slicing_specs=[*map(_slice, slices), tfma.SlicingSpec(feature_keys=[PRESENT])],
-        metrics_specs=[
-            tfma.MetricsSpec(output_names=[output] if output else [], metrics=[metric])
-            for output, metric in metrics
-        ],
-    )
-    config.options.include_default_metrics.value = False
-    return config
-
-
-def _number_metrics(
-    score: str, state: PreprocessingState
-) -> list[tuple[str, tfma.MetricConfig]]:
-    """Returns the metrics of a regression and their outputs, the score first."""
-    settings = {"module": regression_metrics.__name__, "center": state.label_scale.mean}
-    return [("", _metric("RegressionErrors", score, **settings))]
-
-
-def _class_metrics(
-    score: str, state: PreprocessingState
-) -> list[tuple[str, tfma.MetricConfig]]:
-    """Returns the metrics of classes and their outputs, the score first."""
-    one_label = state.task != MULTILABEL
-    entropy = "CategoricalCrossEntropy" if one_label else "BinaryCrossEntropy"
-    classes = {"module": per_class_metrics.__name__, "classes": len(state.classes)}
-    metrics = [
-        (PREDICTED, _metric("ExactMatch", score)),
-        (PREDICTED, _metric("ExampleCount", ROWS)),
-        (SCORES, _metric(entropy, _LOG_LOSS)),
-        ("", _metric("ByClass", "by_class", **classes)),
-    ]
-    if one_label:
-        confusion = _metric("MultiClassConfusionMatrixAtThresholds", _CONFUSION)
-        metrics.append((CHOICE, confusion))
-    return metrics
-
-
-def _limit(gate: GateConfig, score: str, hidden: str) -> tfma.PerSliceMetricThreshold:
-    """Returns the thresholds of the score with a branch masked, or with NOTHING."""
-    limit = tfma.PerSliceMetricThreshold(slicing_specs=[_slice(hidden)])
-    minimum = getattr(gate, _minimum(score, hidden))
-    limit.threshold.value_threshold.lower_bound.value = minimum
-    if hidden == NOTHING:
-        change = limit.threshold.change_threshold
-        change.direction = tfma.MetricDirection.HIGHER_IS_BETTER
-        change.absolute.value = -gate.max_drop - _ROUNDING
-    return limit
-
-
-def _minimum(score: str, hidden: str) -> str:
-    """Returns the setting of the lowest score with a branch masked, or with NOTHING."""
-    return f"min_{score}" if hidden == NOTHING else f"min_{score}_hidden"
-
-
-def _metric(kind: str, name: str, module: str = "", **settings) -> tfma.MetricConfig:
-    settings = json.dumps({"name": name, **settings})
-    return tfma.MetricConfig(class_name=kind, module=module, config=settings)
-
-
-def _slice(hidden: str) -> tfma.SlicingSpec:
-    return tfma.SlicingSpec(feature_values={HIDDEN: hidden})
+_TEXT_NAMES = ((*TEXT_METRICS, *map(bound_name, TEXT_METRICS)),) * 2
+_TEXT_NAMES += ((EXACT_MATCH,),)
 
 
 class Executor(executor.Executor):
@@ -133,14 +49,14 @@ class Executor(executor.Executor):
         model = artifact_utils.get_single_instance(input_dict[specs.MODEL_KEY])
         is_old = path_utils.is_old_model_artifact(model)
         path = path_utils.serving_model_path(model.uri, is_old)
-        _, state = masked_modality_eval.exported_settings(path)
+        config, state = masked_modality_eval.exported_settings(path)
         gate = GateConfig(**json.loads(exec_properties[GATE_KEY]))
-        config = build_eval_config(gate, state)
+        eval_config = build_eval_config(gate, config, state)
         evaluation = artifact_utils.get_single_uri(output_dict[specs.EVALUATION_KEY])
         labels = "".join(f"{name}\n" for name in state.classes)
         io_utils.write_string_file(os.path.join(evaluation, LABELS_FILE), labels)
         properties = {
-            specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(config),
+            specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(eval_config),
             specs.MODULE_PATH_KEY: masked_modality_eval.__name__,
         }
         super().Do(input_dict, output_dict, exec_properties | properties)
@@ -179,14 +95,17 @@ def evaluation_summary(evaluation_uri: str) -> dict:
         "accuracy", "log_loss" and "auc" of the last blessed model, or None.
 
         In regression "r2", "rmse" and "mae" are in the place of these metrics,
-        "per_class" is empty and "confusion" is None.
+        "per_class" is empty and "confusion" is None. Of generated text these are
+        `TEXT_METRICS` and the worse ends of their 95 % intervals, such as
+        "exact_match_low"; "present" has "exact_match" alone.
     """
     models, labels = _read(evaluation_uri), _labels(evaluation_uri)
     candidate = tfma.CANDIDATE_KEY if tfma.BASELINE_KEY in models else ""
     masked, present = models[candidate][HIDDEN], models[candidate][PRESENT]
     full = masked.pop(NOTHING, {(ROWS, None): 0})
     baseline = models[tfma.BASELINE_KEY][HIDDEN][NOTHING]
-    overall, of_hidden, of_present = _CLASS_NAMES if labels else _NUMBER_NAMES
+    names = _TEXT_NAMES if (EXACT_MATCH, None) in full else _NUMBER_NAMES
+    overall, of_hidden, of_present = _CLASS_NAMES if labels else names
     return {
         **_pick(full, (ROWS, *overall)),
         "hidden": {
@@ -227,7 +146,7 @@ def _read(uri: str) -> dict[str, dict[str, dict[str, dict]]]:
 
 def _plain(name: str, value):
     """Returns a number, None for NaN, or (true, predicted, rows) of a matrix."""
-    if name == _CONFUSION:
+    if name == CONFUSION:
         (matrix,) = value.multi_class_confusion_matrix_at_thresholds.matrices
         return [
             (e.actual_class_id, e.predicted_class_id, int(e.num_weighted_examples))
@@ -240,10 +159,10 @@ def _plain(name: str, value):
 
 
 def _confusion(values: dict, labels: list[str]) -> dict[str, dict[str, int]] | None:
-    if (_CONFUSION, None) not in values:
+    if (CONFUSION, None) not in values:
         return None
     names, result = [*labels, ""], defaultdict(dict)
-    for true, predicted, rows in values[_CONFUSION, None]:
+    for true, predicted, rows in values[CONFUSION, None]:
         result[names[true]][names[predicted]] = rows
     return dict(result)
 
@@ -279,6 +198,16 @@ def _reason(hidden: str, failure, summary: dict, score: ScoreText) -> str:
             f"blessed model's {summary['baseline'][score.key]:.4g}, more than "
             f"gate.max_drop={drop:.4g}"
         )
-    minimum = limit.value_threshold.lower_bound.value
-    name = score.name if hidden == NOTHING else f"{score.name} without {hidden}"
-    return f"{name} {value:.4g} is below gate.{_minimum(score.key, hidden)}={minimum:g}"
+    key, bounds = failure.metric_key.name, limit.value_threshold
+    without = "" if hidden == NOTHING else f" without {hidden}"
+    setting = f"gate.{limit_setting(key, hidden)}"
+    metric = key.removesuffix(LOW).removesuffix(HIGH)
+    if metric == key:
+        minimum = bounds.lower_bound.value
+        return f"{score.name}{without} {value:.4g} is below {setting}={minimum:g}"
+    subject = f"of the 95 % interval of {LIMITED_TEXT_METRICS[metric]}{without}"
+    if key.endswith(HIGH):
+        maximum = bounds.upper_bound.value
+        return f"the upper end {value:.4g} {subject} is above {setting}={maximum:g}"
+    minimum = bounds.lower_bound.value
+    return f"the lower end {value:.4g} {subject} is below {setting}={minimum:g}"

@@ -23,9 +23,10 @@ from tfx.utils import io_utils, path_utils
 
 from mmkeras import prove
 from mmkeras.errors import ExportMismatchError, UserError
+from mmkeras.export.example_signatures import example_signature
 from mmkeras.export.inference import load_settings
 from mmkeras.export.saved_model import write_warmup
-from mmkeras.export.verification import example_signature, golden_batches, read_rows
+from mmkeras.export.verification import golden_batches, read_rows
 from mmkeras.files import is_remote, join_path
 from mmkeras.modalities.columns import build_columns
 from mmkeras.schema import ANALYSIS_FILE, CONFIG_FILE, MODEL_FILE, TEST

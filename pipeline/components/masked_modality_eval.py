@@ -18,11 +18,13 @@ from tensorflow_model_analysis.extractors import slice_key_extractor
 
 from mmkeras.config import Config
 from mmkeras.data.input_pipeline import is_present
+from mmkeras.data.targets import LABEL_KINDS
 from mmkeras.errors import UserError
 from mmkeras.export.inference import load_settings
 from mmkeras.export.saved_model import argument_name
 from mmkeras.modalities.columns import build_columns
 from mmkeras.modalities.preprocessing_state import (
+    GENERATE,
     REGRESSION,
     PreprocessingState,
     target,
@@ -31,6 +33,7 @@ from mmkeras.modalities.preprocessor import column_feature
 from mmkeras.schema import (
     ANALYSIS_FILE,
     CONFIG_FILE,
+    GENERATED,
     LABEL,
     LABEL_SEPARATOR,
     PRESENT,
@@ -48,7 +51,8 @@ PRESENT_SEPARATOR = "+"
 
 # Compared values per row: names of its classes as one text; (C,) probabilities; and
 # (C + 1,) zeros or ones, the last one if none of the classes is named. In regression
-# there is only the number, as VALUE.
+# there is only the number, as VALUE, and of a generator only the text, as GENERATED; a
+# label may join several.
 PREDICTED, SCORES, CHOICE = "answer", "scores", "choice"
 
 # Lowest probability, also of a class that a model lacks: 0 has no logarithm, and 1
@@ -92,19 +96,21 @@ def custom_extractors(
     """Builds the extractors; the stock Evaluator calls a function of this name.
 
     Raises:
-        UserError: One of two models predicts a number, the other classes.
+        UserError: Two models predict different kinds: a class, a number or a text.
     """
     del tensor_adapter_config
     models = eval_shared_model
     models = models if isinstance(models, list) else [models]
     paths = {m.model_name: m.model_path for m in models}
     exports = {name: (path, *exported_settings(path)) for name, path in paths.items()}
-    if len({state.task == REGRESSION for _, _, state in exports.values()}) > 1:
-        raise UserError(
-            "The last blessed model and this one cannot be compared, as only one of "
-            "them is a regression. Give the pipeline another --root."
-        )
+    kinds = {n: LABEL_KINDS.get(s.task, "class") for n, (_, _, s) in exports.items()}
     (candidate,) = [m.model_name for m in models if not m.is_baseline]
+    if other := sorted(set(kinds.values()) - {kinds[candidate]}):
+        raise UserError(
+            f"The last blessed model predicts a {other[0]} and this one a "
+            f"{kinds[candidate]}, so that they cannot be compared. Give the pipeline "
+            "another --root."
+        )
     predict = beam.ParDo(PredictRows(exports, candidate))
     return [
         tfma.extractors.Extractor(stage_name="PredictRows", ptransform=predict),
@@ -135,8 +141,8 @@ class PredictRows(beam.DoFn):
         # The candidate's come first, as the rows are its own.
         self._columns = {c.name: c for c in reversed(columns)}
         states = {name: state for name, (_, _, state) in models.items()}
-        is_regression = state.task == REGRESSION
-        self._outputs = _Numbers() if is_regression else _Classes(state, states)
+        outputs = {REGRESSION: _Numbers, GENERATE: _Texts}.get(state.task)
+        self._outputs = outputs() if outputs else _Classes(state, states)
 
     def setup(self):
         loaded = {name: tf.saved_model.load(p) for name, p in self._paths.items()}
@@ -195,6 +201,16 @@ class _Numbers:
     def predictions(self, name: str, prediction: Mapping) -> list[dict]:
         values = prediction[VALUE].numpy().astype("float64")
         return [{VALUE: value} for value in values[:, None]]
+
+
+class _Texts:
+    """Compared values of generated text; methods are those of `_Classes`."""
+
+    def truth(self, label: bytes) -> dict[str, np.ndarray]:
+        return {GENERATED: np.array([label.decode()])}
+
+    def predictions(self, name: str, prediction: Mapping) -> list[dict]:
+        return [self.truth(text) for text in prediction[GENERATED].numpy()]
 
 
 class _Classes:

@@ -23,7 +23,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from mmkeras.data.dataset import load_dataset
 from mmkeras.files import join_path, read_json
 from mmkeras.modalities.column import Column
-from mmkeras.modalities.preprocessing_state import REGRESSION
+from mmkeras.modalities.preprocessing_state import GENERATE, REGRESSION
 from mmkeras.schema import (
     ABSENT,
     LABEL,
@@ -60,12 +60,14 @@ class Executor(BaseBeamExecutor):
         )
         folder = artifact_utils.get_single_uri(output_dict["media_statistics"])
         columns = describe_columns(read_columns(examples))
-        labels = _read_numbers(examples)
+        dataset = load_dataset(examples.uri)
+        labels = dataset.labels if dataset.task == REGRESSION else {}
+        has_classes = dataset.task not in (REGRESSION, GENERATE)
         path = join_path(folder, artifacts.STATISTICS_FILE)
         fileio.makedirs(folder)
         with self._make_beam_pipeline() as pipeline:
             counts = [
-                _count_split(pipeline, examples, split, columns, not labels)
+                _count_split(pipeline, examples, split, columns, has_classes)
                 for split in statistics
             ]
             (
@@ -97,12 +99,6 @@ def describe_columns(columns: Iterable[Column]) -> dict[str, dict[str, Any]]:
             for kind in ("measured", "counted", "faults")
         }
     return result
-
-
-def _read_numbers(examples) -> dict[str, dict[str, int]]:
-    """Returns split -> label of a regression -> its rows; {} for classes."""
-    dataset = load_dataset(examples.uri)
-    return dataset.labels if dataset.task == REGRESSION else {}
 
 
 def _count_split(pipeline, examples, split, columns, has_classes):

@@ -15,7 +15,7 @@ from tfx.utils import io_utils
 from mmkeras.config.validation import AUTO
 from mmkeras.files import join_path
 from mmkeras.modalities.column import Column
-from mmkeras.modalities.preprocessing_state import REGRESSION
+from mmkeras.modalities.preprocessing_state import GENERATE, REGRESSION
 from mmkeras.schema import LABEL, LABEL_SEPARATOR, SPLIT, feature_name
 from pipeline.components.custom_component import CustomComponent, make_spec
 from pipeline.components.statistics_gen import (
@@ -37,9 +37,9 @@ def infer_schema(
 ) -> schema_pb2.Schema:
     """Infers a schema from the statistics of each split.
 
-    The schema lists the classes, unless the `task` is regression. A column may be
-    absent in a share of the rows that is at most `slack` larger than here. All other
-    features are unrestricted.
+    The schema lists the classes, unless the `task` is regression or generate. A column
+    may be absent in a share of the rows that is at most `slack` larger than here. All
+    other features are unrestricted.
     """
     first, *others = statistics.values()
     limit = {"max_string_domain_size": MAX_CLASSES}
@@ -48,7 +48,7 @@ def infer_schema(
         schema = tfdv.update_schema(schema, split, False, **limit)
     shares = _presence(statistics)
     has_files = {feature_name(column.name): column.has_files for column in columns}
-    listed = {SPLIT} if task == REGRESSION else {LABEL, SPLIT}
+    listed = {SPLIT} if task in (REGRESSION, GENERATE) else {LABEL, SPLIT}
     for feature in schema.feature:
         feature.ClearField("lifecycle_stage")  # "deprecated" where one split lacks it
         if feature.name not in listed:

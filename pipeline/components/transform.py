@@ -26,7 +26,13 @@ from mmkeras.data.input_pipeline import is_present, no_autograph
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.column import Column, Counts, Moments, Quantiles
 from mmkeras.modalities.columns import build_branches, build_columns
-from mmkeras.modalities.preprocessing_state import REGRESSION, PreprocessingState
+from mmkeras.modalities.preprocessing_state import (
+    GENERATE,
+    REGRESSION,
+    PreprocessingState,
+    TextStatistics,
+)
+from mmkeras.modalities.text.target import measure_texts
 from mmkeras.schema import LABEL, LABEL_SEPARATOR, SPLIT, SPLITS, TRAIN, feature_name
 
 _CLASSES, _CLASS_ROWS, _ROWS, _MOST_LABELS = "classes", "class_rows", "rows", "labels"
@@ -199,7 +205,13 @@ def read_analysis(uri: str, config: Config) -> PreprocessingState:
         label_scale=(
             preprocessing_state.fit_label_scale(counts) if task == REGRESSION else None
         ),
+        texts=_measure_texts(counts, config) if task == GENERATE else None,
     )
+
+
+def _measure_texts(counts, config) -> TextStatistics:
+    texts = {text.decode(): rows for text, rows in counts.items()}
+    return measure_texts(texts, config.generate)
 
 
 def _result(graph, numbers, column: Column) -> Any:

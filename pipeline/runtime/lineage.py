@@ -13,6 +13,8 @@ from mmkeras.files import join_path, read_json
 from mmkeras.schema import CONFIG_FILE, MANIFEST_FILE, METRICS_FILE, SPLITS, TEST
 
 METADATA_FILE = "metadata.sqlite"
+_SHOWN_METRICS = ("accuracy", "f1_macro", "log_loss", "r2", "rmse", "mae")
+_SHOWN_METRICS += ("exact_match", "bleu_4", "chrf", "cider_d", "word_error_rate")
 _INPUTS = (pb.Event.INPUT, pb.Event.DECLARED_INPUT)
 _OUTPUTS = (pb.Event.OUTPUT, pb.Event.DECLARED_OUTPUT)
 
@@ -163,7 +165,7 @@ def _metrics(run, evaluator: Step) -> dict[str, str]:
     metrics = read_json(run.uri, METRICS_FILE)["metrics"]
     values = [
         f"{name} {metrics[name]['value']:.3f}"
-        for name in ("accuracy", "f1_macro", "log_loss", "r2", "rmse", "mae")
+        for name in _SHOWN_METRICS
         if name in metrics and metrics[name]["value"] is not None
     ]
     (evaluation,) = evaluator.outputs["evaluation"]

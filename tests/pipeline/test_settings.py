@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mmkeras.cli import Parser, add_settings, choose_preset, settings
-from mmkeras.config import Config, from_dict, to_dict
+from mmkeras.config import Config, GenerateConfig, from_dict, to_dict
 from mmkeras.errors import UserError
 from pipeline.settings import (
     GateConfig,
@@ -72,12 +72,42 @@ def test_an_invalid_setting_is_an_error_with_a_remedy(settings, message):
 
 @pytest.mark.parametrize(
     ("task", "setting"),
-    [("regression", "min_accuracy"), ("multilabel", "min_r2_hidden")],
+    [
+        ("regression", "min_accuracy"),
+        ("multilabel", "min_r2_hidden"),
+        ("generate", "min_accuracy_hidden"),
+        ("auto", "min_bleu_4"),
+        ("regression", "max_word_error_rate"),
+    ],
 )
 def test_the_gate_refuses_the_score_of_another_task(task, setting):
     with pytest.raises(UserError, match=f"gate.{setting}=0.5.*task={task}"):
         PipelineConfig(task=task, gate=GateConfig(**{setting: 0.5}))
     assert ingest_settings(PipelineConfig(task=task)).task == task
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "allowed"),
+    [
+        ("min_cider_d", 11, "at most 10"),
+        ("min_exact_match", 1.5, "at most 1"),
+        ("min_exact_match_hidden", -0.5, "at least 0"),
+        ("max_word_error_rate", -1, "at least 0"),
+    ],
+)
+def test_a_limit_of_the_gate_is_in_the_range_of_its_metric(limit, value, allowed):
+    with pytest.raises(UserError, match=f"^gate.{limit}={value}.*{allowed}"):
+        GateConfig(**{limit: value})
+    assert getattr(GateConfig(**{limit: 1}), limit) == 1
+
+
+def test_transform_has_the_settings_of_a_vocabulary_of_texts():
+    generate = {"tokens": "character", "vocab_size": 9, "width": 16}
+    config = Config(task="generate", generate=GenerateConfig(**generate))
+    fitted = transform_settings(config)
+    assert fitted.task == "generate"
+    assert fitted.generate == GenerateConfig(tokens="character", vocab_size=9)
+    assert ingest_settings(config).generate == GenerateConfig()
 
 
 def test_the_settings_of_a_column_are_kept_where_results_depend_on_them():

@@ -13,12 +13,13 @@ from tfx.types import standard_artifacts
 from tfx.utils import json_utils
 
 from mmkeras.errors import UserError
+from mmkeras.evaluation.text_metrics import measure_texts
 from mmkeras.export.inference import Predictor, load_trained
 from mmkeras.export.saved_model import export
 from mmkeras.modalities.preprocessor import Preprocessor
+from mmkeras.models.generator import get_decoder
 from pipeline.components.evaluator import (
     Executor,
-    build_eval_config,
     evaluation_summary,
     rejection_reasons,
 )
@@ -329,32 +330,6 @@ def test_a_model_without_test_rows_is_rejected(three, tmp_path):
     assert result.reasons == ["there are no test rows to measure the model on"]
 
 
-@pytest.mark.parametrize(
-    ("max_drop", "drop"),
-    [
-        (0.02, 0.9 - 0.92),  # below -0.02 by a rounding error
-        (1.0, 0.0 - 1.0),
-    ],
-)
-def test_accuracy_alone_has_thresholds_and_a_drop_of_max_drop_passes(
-    max_drop, drop, state
-):
-    config = build_eval_config(GateConfig(max_drop=max_drop), state)
-    keys = tfma.metrics.metric_thresholds_from_metrics_specs(
-        config.metrics_specs, eval_config=config
-    )
-    assert {(key.name, key.sub_key) for key in keys} == {("accuracy", None)}
-    thresholds = config.metrics_specs[0].metrics[0].per_slice_thresholds
-    (limit,) = [
-        item.threshold.change_threshold.absolute.value
-        for item in thresholds
-        if item.threshold.HasField("change_threshold")
-    ]
-    assert -max_drop - 1e-4 < limit < drop
-    minimum = {item.threshold.value_threshold.lower_bound.value for item in thresholds}
-    assert minimum == {0.0}
-
-
 # Regression -------------------------------------------------------------------
 
 
@@ -439,4 +414,91 @@ def test_a_regression_worse_than_the_last_blessed_one_is_rejected(regression, tm
 def test_a_regression_is_not_compared_with_classes(regression, model, tmp_path):
     _, candidate, rows = regression
     with pytest.raises(UserError, match="cannot be compared.*another --root"):
+        evaluate(tmp_path, candidate, rows, baseline=model)
+
+
+# Generated text ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def captioner(generator_run, tmp_path_factory):
+    """A generator, its export, and test rows with one wrong label."""
+    folder = tmp_path_factory.mktemp("captioner") / "model"
+    rows = table_factory.make_rows(["test"] * 12, seed=1)
+    for row in rows:
+        for name in ("text", "audio"):
+            del row[name]
+        row["label"] = f"A {row['label']} image.|{row['label']} all over"
+    rows[0]["label"] = "A cow.|no image"
+    model = as_artifact(generator_run / "export" / "1", folder)
+    return load_trained(generator_run), model, rows
+
+
+def test_metrics_of_text_are_those_of_the_train_program(captioner, tmp_path):
+    trained_model, model, rows = captioner
+    predictor, config = Predictor(trained_model), trained_model.config
+    texts = predictor({"image": [row["image"] for row in rows]})["text"]
+    pairs = zip((row["label"] for row in rows), texts, strict=True)
+    labels, texts = zip(*sorted((a, b.decode()) for a, b in pairs), strict=True)
+    expected = measure_texts(
+        [label.split("|") for label in labels],
+        texts,
+        config.evaluate.bootstrap_resamples,
+        config.seed,
+    )
+    result = evaluate(tmp_path, model, rows, max_word_error_rate=0.9)
+    for name, metric in expected.items():
+        assert result.summary[name] == pytest.approx(metric["value"])
+        end = "high" if name == "word_error_rate" else "low"
+        assert result.summary[f"{name}_{end}"] == pytest.approx(metric[end])
+    assert result.summary["rows"] == 12
+    assert 0 < result.summary["exact_match"] < 1
+    assert result.summary["present"]["image"]["rows"] == 12
+    assert (result.summary["per_class"], result.summary["confusion"]) == ({}, None)
+    assert result.is_blessed and result.reasons == []
+
+
+def test_the_worse_ends_of_intervals_have_the_limits_of_text(captioner, tmp_path):
+    _, model, rows = captioner
+    limits = {"min_exact_match": 1.0, "min_bleu_4": 0.99, "min_cider_d": 10.0}
+    limits |= {"min_chrf": 0.01, "max_word_error_rate": 0.01}
+    result = evaluate(tmp_path, model, rows, **limits)
+    assert not result.is_blessed
+    summary = result.summary
+    lower = {"exact_match": "exact match", "bleu_4": "BLEU-4", "cider_d": "CIDEr-D"}
+    reasons = [
+        f"the lower end {summary[f'{key}_low']:.4g} of the 95 % interval of {name} is "
+        f"below gate.min_{key}={limits[f'min_{key}']:g}"
+        for key, name in lower.items()
+    ]
+    reasons.append(
+        f"the upper end {summary['word_error_rate_high']:.4g} of the 95 % interval of "
+        "word error rate is above gate.max_word_error_rate=0.01"
+    )
+    assert result.reasons == sorted(reasons)
+
+
+def test_texts_worse_than_the_last_blessed_ones_are_rejected(
+    captioner, generator_run, tmp_path
+):
+    _, model, rows = captioner
+    trained_model = load_trained(generator_run)
+    for weights in get_decoder(trained_model.model).weights:
+        weights.assign(keras.ops.zeros_like(weights))
+    golden = [{"image": row["image"]} for row in rows]
+    worse = as_artifact(export(trained_model, golden, tmp_path / "e"), tmp_path / "m")
+    result = evaluate(tmp_path / "run", worse, rows, baseline=model)
+    before = result.summary["baseline"]["exact_match"]
+    share = result.summary["exact_match"]
+    assert share < before and not result.is_blessed
+    assert result.reasons == [
+        f"exact match {share:.4g} is {before - share:.4g} below the last blessed "
+        f"model's {before:.4g}, more than gate.max_drop=0.02"
+    ]
+
+
+def test_generated_text_is_not_compared_with_classes(captioner, model, tmp_path):
+    _, candidate, rows = captioner
+    message = "predicts a class and this one a text.*cannot be compared"
+    with pytest.raises(UserError, match=message):
         evaluate(tmp_path, candidate, rows, baseline=model)
