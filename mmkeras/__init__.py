@@ -28,6 +28,7 @@ _LIGHT = {
 }
 _PUBLIC = _LIGHT | {
     "MultimodalClassifier": "mmkeras.estimators.classifier:MultimodalClassifier",
+    "MultimodalGenerator": "mmkeras.estimators.generator:MultimodalGenerator",
     "MultimodalRegressor": "mmkeras.estimators.regressor:MultimodalRegressor",
     "build_model": "mmkeras.models.model:build_model",
     "cross_validate": "mmkeras.estimators.cross_validation:cross_validate",

@@ -14,6 +14,7 @@ from mmkeras.data.table import check_columns
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.files import atomic_csv, check_output_file, check_table
 from mmkeras.schema import (
+    GENERATED,
     LABEL,
     LABEL_SEPARATOR,
     PROBABILITIES,
@@ -47,9 +48,9 @@ def predict(folder: Path, table: Path, output: Path) -> tuple[int, int]:
     """Predicts a table in bounded memory and writes `output` atomically.
 
     `output` is a CSV with id, label, predicted, score, status and one column per class
-    (none in regression, where the score is empty);
-    a label column of the table is copied. Returns the number of rows, and of those with
-    anything unreadable.
+    (none in regression, where the score is empty, and none of a generator, which
+    predicts a text); a label column of the table is copied. Returns the number of rows,
+    and of those with anything unreadable.
 
     Raises:
         UserError: The run or the table cannot be used.
@@ -84,8 +85,9 @@ def _prediction_rows(batch, outputs) -> Iterator[list[str]]:
             predicted = format_value(outputs[VALUE][i]), math.nan
         else:
             label = LABEL_SEPARATOR.join(read.row.labels)
-            predicted = outputs[LABEL][i].decode(), outputs[SCORE][i]
-            probabilities = outputs[PROBABILITIES][i]
+            name = GENERATED if GENERATED in outputs else LABEL
+            predicted = outputs[name][i].decode(), outputs[SCORE][i]
+            probabilities = outputs[PROBABILITIES][i] if name == LABEL else ()
         status = outputs[STATUS][i]
         yield prediction_row(read.row.id, label, *predicted, status, probabilities)
 

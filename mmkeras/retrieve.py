@@ -1,13 +1,15 @@
-"""Retrieval program: rows with the image, text or audio nearest to a query."""
+"""Retrieval program: rows with the image, text, audio or label nearest to a query."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.config import check
 from mmkeras.config.zero_shot import ZERO_SHOT
+from mmkeras.data.table import check_columns
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import Examples, UserError, one_line, shorten, warn_of_faults
 from mmkeras.files import atomic_csv, check_output_file, check_table
@@ -78,7 +80,8 @@ def retrieve(
     modalities, and labels are optional. The query is a text, or the path of a file. It
     is compared with the modality `find`; None is all aligned ones except its own. A
     zero-shot model compares its images with an image, or with a text by the text
-    encoder of its preset.
+    encoder of its preset. The text of a generator's label is a modality too, by the
+    name of its column; of several references of a row the nearest one counts.
 
     Returns:
         At most `top` entries per modality with found (the modality), rank, cosine, id,
@@ -92,6 +95,7 @@ def retrieve(
     """
     import_tensorflow()
     from mmkeras.evaluation.retrieval import NearestRows
+    from mmkeras.evaluation.text_embedding import build_embed_texts
     from mmkeras.export.inference import Predictor, load_trained
 
     trained_model = load_trained(folder)
@@ -100,6 +104,8 @@ def retrieve(
     faults = Examples()
     if _is_zero_shot(trained_model) and modality not in targets:
         vector = _encode_text(trained_model, query)
+    elif modality == _label_name(trained_model):
+        (vector,) = build_embed_texts(trained_model)([query.strip()])
     else:
         read = _read_query(trained_model, modality, query)
         faults.add(f"--query-{modality}: {note}" for note in read.notes)
@@ -133,24 +139,63 @@ def _search(predictor, trained_model, table, nearest, faults) -> None:
     """
     from tqdm import tqdm
 
-    from mmkeras.data.example_reader import read_batches
+    from mmkeras.evaluation.text_embedding import build_embed_texts
 
-    config = trained_model.config
-    config = replace(config, columns={n: config.columns[n] for n in nearest})
-    batches = read_batches(table, config, _BATCH_ROWS)
+    label, config = _label_name(trained_model), trained_model.config
+    if label in nearest:
+        check_columns(table, [label])
+        embed = build_embed_texts(trained_model)
+    branches = [name for name in nearest if name != label]
     unreadable = 0
     with tqdm(desc="Searching", unit="row", disable=None, leave=False) as progress:
-        for batch in batches:
-            outputs = _predict(predictor, batch)
-            for m, rows in nearest.items():
-                vectors = outputs[_output_name(trained_model, m)]
-                rows.add(vectors, [read.row for read in batch])
+        for batch in _read_batches(table, config, branches):
+            rows = [read.row for read in batch]
+            outputs = _predict(predictor, batch) if branches else {}
+            for m in branches:
+                nearest[m].add(outputs[_output_name(trained_model, m)], rows)
+            if label in nearest:
+                _add_references(nearest[label], label, rows, embed)
             for read in batch:
                 unreadable += bool(read.broken)
                 faults.add(read.faults)
             progress.update(len(batch))
     if unreadable:
         print(f"{unreadable:,} rows have something unreadable.", file=sys.stderr)
+
+
+def _read_batches(table, config, names) -> Iterator[list]:
+    """Yields batches of `RowContent` with some columns of the model, or with none."""
+    from mmkeras.data.example_reader import RowContent, read_batches
+    from mmkeras.data.table import iter_rows
+
+    if names:
+        config = replace(config, columns={n: config.columns[n] for n in names})
+        yield from read_batches(table, config, _BATCH_ROWS)
+        return
+    rows = iter_rows(table, config.table, [], labeled=False)
+    while batch := list(islice(rows, _BATCH_ROWS)):
+        yield [RowContent(row=row, contents={}, data={}, broken={}) for row in batch]
+
+
+def _add_references(nearest, label, rows, embed) -> None:
+    """Adds rows to `nearest` by the reference of each that is nearest to its query."""
+    texts = [text for row in rows for text in row.labels]
+    scored = zip(texts, embed(texts), strict=True)
+    scored = [(float(vector @ nearest.query), text, vector) for text, vector in scored]
+    for row in rows:
+        references = [scored.pop(0) for _ in row.labels]
+        if references:
+            _, text, vector = max(references, key=lambda entry: entry[0])
+            row = replace(row, cells={**row.cells, label: text})
+            nearest.add(vector[None], [row])
+
+
+def _label_name(trained_model) -> str | None:
+    """Returns the label column, if its texts are aligned with other modalities."""
+    from mmkeras.export.inference import is_label_aligned
+
+    names = trained_model.config.table.label_names
+    return names[0] if is_label_aligned(trained_model) else None
 
 
 def _is_zero_shot(trained_model) -> bool:
@@ -186,7 +231,9 @@ def _target_modalities(trained_model, modality, find, folder) -> list[str]:
 
     if _is_zero_shot(trained_model):
         return _check_zero_shot(trained_model.preprocessor.columns, modality, find)
-    types = branch_types(trained_model.preprocessor.branches.values())
+    types = branch_types(
+        trained_model.preprocessor.branches.values(), trained_model.config
+    )
     aligned = trained_model.config.loss.aligned(types)
     if not aligned:
         raise UserError(

@@ -16,6 +16,7 @@ for variable in (
 import io  # noqa: E402
 import signal  # noqa: E402
 import wave  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
@@ -33,6 +34,7 @@ from mmkeras.modalities.preprocessing_state import (  # noqa: E402
     MULTICLASS,
     PreprocessingState,
 )
+from tests import table_factory  # noqa: E402
 
 # A background job of a shell ignores these signals, which programs under test inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -100,3 +102,15 @@ def row() -> dict[str, bytes]:
         "image": image.getvalue(),
         "audio": audio.getvalue(),
     }
+
+
+@pytest.fixture(scope="session")
+def generator_run(tmp_path_factory) -> Path:
+    """Run folder of a tiny generator of captions, with two texts per row."""
+    return table_factory.generator_run(tmp_path_factory)[0]
+
+
+@pytest.fixture(scope="session")
+def generator_table(tmp_path_factory) -> Path:
+    """Table of `generator_run`: 40 rows with an image and two captions."""
+    return table_factory.generator_run(tmp_path_factory)[1]

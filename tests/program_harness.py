@@ -82,14 +82,18 @@ def cached_model(run: Path):
     """Loads and traces the model of a run once for all programs in the block."""
     from mmkeras.export import inference
 
-    load = inference.load_trained
+    load, build = inference.load_trained, inference.Predictor
     trained_model = load(run)
-    predictor = inference.Predictor(trained_model)
+    predictor = build(trained_model)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             inference, "load_trained", lambda f: trained_model if f == run else load(f)
         )
-        patch.setattr(inference, "Predictor", lambda _: predictor)
+        patch.setattr(
+            inference,
+            "Predictor",
+            lambda model: predictor if model is trained_model else build(model),
+        )
         yield
 
 

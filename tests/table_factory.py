@@ -210,6 +210,35 @@ def regression_run(factory) -> tuple[Path, Path]:
     return _train_once(factory, "regression", rows, epochs=15, **changes)
 
 
+def generator_run(factory) -> tuple[Path, Path]:
+    """Returns the run folder and the table of a generator of captions of images.
+
+    Even rows are red and odd ones green; each has two captions. The captions are
+    aligned with the images.
+    """
+    rows = make_rows()
+    for row in rows:
+        colour = row.pop("label")
+        row["caption"] = f"A {colour} image.|{colour} all over"
+    changes = {
+        "task": "generate",
+        "epochs": 3,
+        "table": {"label": "caption", "modalities": "image"},
+        "fusion": {"kind": "concat"},
+        "generate": {"width": 16, "layers": 1, "heads": 2, "beams": 2, "dropout": 0.0},
+        "export": {"n_best": 2},
+        "loss": {"text_image": 0.5, "width": 4},
+        "image": {"width": 4},
+        "train": {
+            "batch_size": 16,
+            "passes": 24,
+            "learning_rate": 0.03,
+            "warmup_epochs": 0.0,
+        },
+    }
+    return _train_once(factory, "generator", rows, **changes)
+
+
 def _train_once(factory, name: str, rows: list[dict], **changes) -> tuple[Path, Path]:
     """Trains in a folder that all processes of a test session share."""
     base = factory.getbasetemp()

@@ -30,3 +30,9 @@ def test_a_run_without_export_is_refused(run, tmp_path):
         (tmp_path / name).write_bytes((run / name).read_bytes())
     with pytest.raises(UserError, match="holds no export; finish its training"):
         measure(tmp_path)
+
+
+def test_rows_of_a_generator_are_timed(generator_run):
+    cost = measure(generator_run)
+    assert cost["calls"] >= 5 and cost["parameters"] > 1000
+    assert 0 < cost["row_of_batch_ms"] < 1000 and 0 < cost["row_ms"] < 1000

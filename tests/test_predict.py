@@ -163,3 +163,36 @@ def test_a_mistake_is_one_line(changes, message, run, tmp_path, monkeypatch, cap
     argv = to_argv({**flags, **changes})
     assert message in error_of(main, argv, monkeypatch, capsys)
     assert sorted(os.listdir(tmp_path)) == ["data.csv", "other.csv"]
+
+
+def test_a_generator_predicts_texts_without_columns_of_classes(
+    generator_run, generator_table, tmp_path
+):
+    output = tmp_path / "out.csv"
+    assert predict(generator_run, generator_table, output) == (40, 0)
+    rows = read_csv(output)
+    expected = read_csv(generator_run / "predictions.csv")
+    assert list(rows[0]) == ["id", "label", "predicted", "score", "status"]
+    assert list(expected[0]) == list(rows[0])
+    by_id = {row["id"]: row for row in rows}
+    for row in expected:
+        score = float(by_id[row["id"]]["score"])
+        assert score == pytest.approx(float(row["score"]), abs=2e-6) and score < 0
+        for name in ("label", "predicted", "status"):
+            assert by_id[row["id"]][name] == row[name]
+    assert rows[0]["label"] == "A red image.|red all over"
+    assert rows[0]["predicted"] in ("a red image.", "red all over")
+
+
+def test_broken_rows_of_a_generator_without_labels_have_a_text(generator_run, tmp_path):
+    image = table_factory.image()
+    cells = [image, "", "gone.png", image[:60]]
+    rows = [{"image": cell} for cell in cells]
+    table = table_factory.write_table(tmp_path / "data.csv", rows)
+    assert predict(generator_run, table, tmp_path / "out.csv") == (4, 2)
+    predictions = read_csv(tmp_path / "out.csv")
+    expected = ["ok", "image absent", "image unreadable", "image unreadable"]
+    assert [row["status"] for row in predictions] == expected
+    assert {row["label"] for row in predictions} == {""}
+    assert all(row["predicted"] for row in predictions)
+    assert len({row["predicted"] for row in predictions[1:]}) == 1

@@ -65,3 +65,16 @@ def test_a_missing_export_run_or_file_is_named(run, rows, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             program.main(arguments(*paths))
+
+
+def test_an_export_of_a_generator_is_verified(generator_run, tmp_path):
+    """Its texts are compared too."""
+    path = tmp_path / "rows.tfrecord"
+    columns = {c.name: c for c in build_columns(Config()) if c.name == "image"}
+    images = [table_factory.image(), table_factory.image((30, 200, 60))]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for example in rows_to_examples({"image": images}, columns):
+            writer.write(example)
+    export = generator_run / "export" / "1"
+    out = output_of(program.main, arguments(export, generator_run, path))
+    assert out.startswith("Proved: 7 batches") and float(out[:-2].split()[-1]) < 1e-5

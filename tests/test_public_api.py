@@ -4,8 +4,9 @@ import mmkeras
 from tests.program_harness import run_python
 
 NAMES = """
-MultimodalClassifier MultimodalRegressor Config UserError build_model cross_validate
-export_saved_model fuse layers load presets shapley verify_export __version__
+MultimodalClassifier MultimodalGenerator MultimodalRegressor Config UserError
+build_model cross_validate export_saved_model fuse layers load presets shapley
+verify_export __version__
 """.split()
 
 

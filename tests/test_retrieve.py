@@ -125,3 +125,67 @@ def test_history_has_the_auxiliary_loss(run):
     history = json.loads((run[0] / "history.json").read_text())
     assert history[-1]["auxiliary_loss"] < history[0]["auxiliary_loss"]
     assert all(entry["val_loss"] < entry["loss"] for entry in history)
+
+
+@pytest.fixture(scope="module")
+def captions(generator_run, generator_table):
+    """Run folder and table of a generator whose captions are aligned with images."""
+    with cached_model(generator_run):
+        yield generator_run, generator_table
+
+
+def test_a_text_of_the_label_finds_images(captions, tmp_path):
+    path = tmp_path / "out.csv"
+    query = argv(captions, "--query", "A red image.", "--column", "caption")
+    output_of(main, [*query, "--top", "6", "--output", path])
+    results = read_csv(path)
+    assert [row["rank"] for row in results] == list("123456")
+    assert {row["found"] for row in results} == {"image"}
+    assert {row["label"] for row in results} == {"A red image.|red all over"}
+
+
+def test_an_image_finds_the_nearest_reference_of_each_label(captions, tmp_path):
+    image, path = tmp_path / "p.png", tmp_path / "out.csv"
+    image.write_bytes(table_factory.image((30, 200, 60)))
+    query = argv(captions, "--query-image", image, "--top", "99", "--output", path)
+    output_of(main, query)
+    results = read_csv(path)
+    assert [row["found"] for row in results] == ["caption"] * 40
+    assert len({row["id"] for row in results}) == 40
+    assert ["green" in row["content"] for row in results] == [True] * 20 + [False] * 20
+    for row in results:
+        assert row["content"] in row["label"].split("|")
+    nearest = results[0]["content"]
+    rows = [{"caption": f"red all over|{nearest}"}, {"caption": ""}]
+    table = table_factory.write_table(tmp_path / "t.csv", rows)
+    output_of(main, argv((captions[0], table), *query[4:]))
+    (row,) = read_csv(path)
+    assert row["content"] == nearest and float(row["cosine"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--query", " ", "--column", "caption"], "has nothing that the model can"),
+        (["--query-text", "a"], "'text' is not aligned .*; image and caption are"),
+        (["--query-image", "a.png", "--find", "text"], "--find: 'text' is not aligned"),
+    ],
+)
+def test_an_invalid_query_of_a_label_is_refused(captions, more, message):
+    with pytest.raises(UserError, match=message):
+        main(argv(captions, *more))
+
+
+def test_a_table_without_the_label_that_is_searched_is_refused(captions, tmp_path):
+    image = table_factory.image()
+    table = table_factory.write_table(tmp_path / "t.csv", [{"image": image}])
+    query = ["--query-image", str(tmp_path / "000-image.bin")]
+    with pytest.raises(UserError, match="lacks the column 'caption'"):
+        main(argv((captions[0], table), *query))
+
+
+def test_the_recall_of_captions_and_images_is_measured(captions):
+    metrics = json.loads((captions[0] / "metrics.json").read_text())
+    assert set(metrics["retrieval"]) == {"image_to_caption", "caption_to_image"}
+    result = metrics["retrieval"]["caption_to_image"]
+    assert result["rows"] == 8 and result["recall_at_10"]["value"] == 1

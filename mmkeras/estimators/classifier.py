@@ -32,7 +32,6 @@ class MultimodalClassifier(ClassifierMixin, Estimator):
     """
 
     _tasks = ("auto", "binary", "multiclass", "multilabel")
-    _other = "MultimodalRegressor"
 
     def _set_labels(self) -> None:
         names = list(self.trained_model.state.classes)
@@ -111,7 +110,7 @@ class MultimodalClassifier(ClassifierMixin, Estimator):
         return float(correct_rows(targets, outputs[PROBABILITIES], state.task).mean())
 
 
-def check_labels(labels: Sequence[str | bool]) -> None:
+def check_labels(labels: Sequence[Any]) -> None:
     """Checks that each row of a score has a label: an item that is true.
 
     Raises:

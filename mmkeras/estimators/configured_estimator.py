@@ -12,16 +12,19 @@ from mmkeras.config.validation import AUTO
 from mmkeras.errors import UserError
 from mmkeras.estimators.arguments import check_encoders, check_path, check_settings
 from mmkeras.modalities.columns import build_columns
+from mmkeras.modalities.preprocessing_state import GENERATE, REGRESSION
 
+# Task -> its estimator; of others the classifier.
+_ESTIMATORS = {REGRESSION: "MultimodalRegressor", GENERATE: "MultimodalGenerator"}
 _NAMED = ("preset", "path", "settings", "encoders")  # parameters that are no settings
 
 
 class ConfiguredEstimator(BaseEstimator):
     """Estimator whose parameters are the settings of mmkeras, checked at once."""
 
+    _preset: str | None = None  # default preset
     _task: dict[str, str] = {}  # settings that the class determines
-    _tasks: tuple[str, ...]  # that it can train, and the class for all others
-    _other: str
+    _tasks: tuple[str, ...]  # that it can train
 
     def __init__(
         self,
@@ -35,7 +38,8 @@ class ConfiguredEstimator(BaseEstimator):
         """Sets what `fit` trains.
 
         Args:
-            preset: Name of `mmkeras.presets`; None is resnet50-concat.
+            preset: Name of `mmkeras.presets`; None is resnet50-concat, or
+                small-captions for a generator.
             path: Run folder, new or to be resumed; None is a temporary folder, which
                 lives as long as this object.
             settings: Values by dotted name, such as {"text.encoder": "lstm"}; or a
@@ -87,13 +91,15 @@ class ConfiguredEstimator(BaseEstimator):
                     "other. Give one of them."
                 )
         more = {name.replace("__", "."): value for name, value in self._more.items()}
-        preset = {} if self.preset is None else {"preset": self.preset}
+        preset = self.preset or (self._preset if defaults is None else None)
+        preset = {} if preset is None else {"preset": preset}
         values = {**preset, **task, **settings, **more, **values}
         config = build_config(values, defaults)
         if config.task not in self._tasks:
+            other = _ESTIMATORS.get(config.task, "MultimodalClassifier")
             raise UserError(
-                f"task={config.task} is not for {type(self).__name__}. Use "
-                f"{self._other}, or leave it out."
+                f"task={config.task} is not for {type(self).__name__}. Use {other}, or "
+                "leave it out."
             )
         if config.columns:
             build_columns(config)  # checks their types and settings

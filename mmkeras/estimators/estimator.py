@@ -93,7 +93,8 @@ class Estimator(ConfiguredEstimator):
             table: Rows for training, validation and test, divided by their column
                 "split", else at random.
             label: Name of the label column, or of several of 0 and 1; or scikit-learn's
-                y: a label or a list of labels per row, or a matrix of 0 and 1.
+                y: a label or a list of labels per row, or a matrix of 0 and 1. A
+                generator takes a text or a list of texts per row.
             validation_data: Another table with labels, or a pair (table, labels).
             callbacks: Callbacks for `keras.Model.fit`.
             verbose: Whether to print what `python -m mmkeras.train` prints.
@@ -108,7 +109,7 @@ class Estimator(ConfiguredEstimator):
         labels = label if names is None else None
         config = self.build_config(**({"table.label": names} if names else {}))
         check_extras(config)
-        form = label_form(table, config.table.label, labels)
+        form = self._read_form(table, config.table.label, labels)
         rows = open_in_memory(table)
         if labels is not None:
             rows = with_labels(table, labels, config.table)
@@ -151,6 +152,9 @@ class Estimator(ConfiguredEstimator):
         self._form = form
         self._set_labels()
         return self
+
+    def _read_form(self, table: Any, column: str, labels: Any) -> LabelForm:
+        return label_form(table, column, labels)
 
     def _set_labels(self) -> None:
         """Sets what depends on the form of the labels."""

@@ -25,7 +25,6 @@ class MultimodalRegressor(RegressorMixin, Estimator):
 
     _task = {"task": "regression"}
     _tasks = ("regression",)
-    _other = "MultimodalClassifier"
 
     def predict(
         self, table: Any, return_status: bool = False

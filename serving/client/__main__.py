@@ -56,6 +56,7 @@ def _parser() -> Parser:
     text("--data", metavar="FILE.csv", help="Table, instead of one row.")
     text("--output", metavar="FILE", help="Output file; stdout by default.")
     text("--format", metavar="csv|jsonl", help="csv for a table, else jsonl.")
+    switch("--n-best", help="Require the n best texts of a generator (jsonl only).")
     number("--in-flight", default=8, help="Limit of concurrent requests.")
     number("--batch", default=8, help="Rows of a table per request.")
     for name in (*MODALITIES, "id", "label"):
@@ -79,7 +80,7 @@ def _parser() -> Parser:
 
 def _check_arguments(parsed) -> None:
     from mmkeras.files import check_file
-    from serving.client.output_writer import FORMATS
+    from serving.client.output_writer import FORMATS, JSON_LINES
     from serving.client.row_batch import check_stream
 
     if not parsed.target:
@@ -94,6 +95,8 @@ def _check_arguments(parsed) -> None:
         hint = did_you_mean(parsed.format, FORMATS)
         raise UserError(f"There is no format '{parsed.format}'.{hint}")
     check_stream(parsed.in_flight, parsed.batch)
+    if parsed.n_best and _file_format(parsed) != JSON_LINES:
+        raise UserError("--n-best takes --format jsonl; a CSV has the best text only.")
     if parsed.data:
         check_file("--data", parsed.data, "the path of a CSV")
     if not parsed.output and sys.stdout is None:
@@ -146,18 +149,28 @@ def _client_settings(parsed) -> dict:
 
 def _predict_row(client, parsed) -> None:
     from mmkeras.data.table import Row
-    from serving.client.output_writer import JSON_LINES, OutputWriter
+    from serving.client.output_writer import OutputWriter
 
-    row = _row(parsed, client.describe())
+    row = _row(parsed, _describe(client, parsed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # printed below
         (prediction,) = client.predict_rows([row])
-    file_format = _file_format(parsed, JSON_LINES)
+    file_format = _file_format(parsed)
     classes = client.describe().classes
     with _open_output(parsed.output) as file:
         writer = OutputWriter(file, file_format, classes, parsed.target)
         writer.write(Row(line=1, id="0", cells={}), prediction)
     print_warnings(warn_of_faults(Examples(prediction.notes)))
+
+
+def _describe(client, parsed):
+    """Returns the description of the model, which has what the flags need."""
+    from serving.client.model_info import check_n_best
+
+    model = client.describe()
+    if parsed.n_best:
+        check_n_best(model, parsed.model)
+    return model
 
 
 def _row(parsed, model) -> dict[str, str | Path]:
@@ -208,12 +221,12 @@ def _table(parsed, model):
 def _predict_table(client, parsed) -> None:
     from tqdm import tqdm
 
-    from serving.client.output_writer import CSV, OutputWriter
+    from serving.client.output_writer import OutputWriter
     from serving.client.table import Totals, predict_table
 
-    model, totals = client.describe(), Totals()
+    model, totals = _describe(client, parsed), Totals()
     table = _table(parsed, model)
-    file_format = _file_format(parsed, CSV)
+    file_format = _file_format(parsed)
     # None: a progress bar on a terminal only; and none between rows on a terminal.
     disable = True if not parsed.output and sys.stdout.isatty() else None
     try:
@@ -239,7 +252,8 @@ def _predict_table(client, parsed) -> None:
                 print(f"Predictions: {parsed.output}")
 
 
-def _file_format(parsed, default: str) -> str:
+def _file_format(parsed) -> str:
+    default = "csv" if parsed.data else "jsonl"
     suffix = Path(parsed.output or "").suffix.lower()
     return parsed.format or _SUFFIXES.get(suffix, default)
 

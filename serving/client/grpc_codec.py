@@ -11,7 +11,9 @@ from serving.client import tensors
 from serving.client.descriptors import message_class
 from serving.client.errors import response_error
 from serving.client.requests import (
+    N_BEST_OUTPUTS,
     OUTPUTS,
+    TEXT_OUTPUTS,
     Call,
     Cell,
     ClassNamesCall,
@@ -140,6 +142,8 @@ def _predict_request(call: PredictCall) -> Message:
 
 def _decode_outputs(response) -> Outputs:
     outputs = response.outputs
+    if schema.GENERATED in outputs:
+        return _decode_texts(response)
     if schema.VALUE in outputs and schema.STATUS in outputs:
         return Outputs(
             version=_version(response.model_spec),
@@ -149,9 +153,7 @@ def _decode_outputs(response) -> Outputs:
             statuses=tensors.strings(outputs[schema.STATUS]),
             values=tensors.floats(outputs[schema.VALUE]),
         )
-    for name in OUTPUTS:
-        if name not in outputs:
-            raise ValueError(f"there is no output '{name}'")
+    _check_names(outputs, OUTPUTS)
     return Outputs(
         version=_version(response.model_spec),
         probabilities=tensors.matrix(outputs[schema.PROBABILITIES]),
@@ -159,6 +161,33 @@ def _decode_outputs(response) -> Outputs:
         scores=tensors.floats(outputs[schema.SCORE]),
         statuses=tensors.strings(outputs[schema.STATUS]),
     )
+
+
+def _decode_texts(response) -> Outputs:
+    """Returns the outputs of a generator."""
+    outputs, n_best = response.outputs, {}
+    _check_names(outputs, TEXT_OUTPUTS)
+    if schema.N_BEST in outputs:
+        _check_names(outputs, N_BEST_OUTPUTS)
+        n_best = {
+            "n_best": tensors.string_matrix(outputs[schema.N_BEST]),
+            "n_best_scores": tensors.matrix(outputs[schema.N_BEST_SCORE]),
+        }
+    return Outputs(
+        version=_version(response.model_spec),
+        probabilities=[],
+        labels=[],
+        scores=tensors.floats(outputs[schema.SCORE]),
+        statuses=tensors.strings(outputs[schema.STATUS]),
+        texts=tensors.strings(outputs[schema.GENERATED]),
+        **n_best,
+    )
+
+
+def _check_names(outputs, names) -> None:
+    for name in names:
+        if name not in outputs:
+            raise ValueError(f"there is no output '{name}'")
 
 
 def _status_request(call: VersionsCall) -> Message:

@@ -11,10 +11,19 @@ from mmkeras.data.predictions_csv import (
     unreadable_status,
 )
 from mmkeras.errors import UserError
-from mmkeras.schema import LABEL_SEPARATOR, MODALITIES, SERVING_DEFAULT, VALUE
+from mmkeras.schema import (
+    GENERATED,
+    LABEL_SEPARATOR,
+    MODALITIES,
+    N_BEST,
+    SERVING_DEFAULT,
+    VALUE,
+)
 from serving.client.prediction import Prediction
 from serving.client.requests import (
+    N_BEST_OUTPUTS,
     OUTPUTS,
+    TEXT_OUTPUTS,
     VALUE_OUTPUTS,
     Cell,
     ModelMetadata,
@@ -34,7 +43,7 @@ class ModelInfo:
         columns: Column -> its type, such as "image", in the order of the model.
         absent: Column -> its value if a row lacks it: NaN for numbers, else b"".
         classes: In the order of the probabilities; () for a model without the signature
-            `classify`.
+            `classify`, and for a generator.
         outputs: Outputs that predictions need.
     """
 
@@ -47,6 +56,15 @@ class ModelInfo:
     @property
     def is_regression(self) -> bool:
         return VALUE in self.outputs
+
+    @property
+    def is_generator(self) -> bool:
+        return GENERATED in self.outputs
+
+    @property
+    def has_n_best(self) -> bool:
+        """Whether it is a generator that gives its n best texts."""
+        return N_BEST in self.outputs
 
 
 def read_columns(
@@ -62,7 +80,7 @@ def read_columns(
     """
     inputs = metadata.inputs.get(SERVING_DEFAULT, {})
     outputs = metadata.outputs.get(SERVING_DEFAULT, ())
-    needed = VALUE_OUTPUTS if VALUE in outputs else OUTPUTS
+    needed = _needed_outputs(outputs)
     if types is None:
         types = {m: m for m in MODALITIES if m in inputs}
     is_export = bool(inputs) and inputs.keys() == types.keys()
@@ -77,6 +95,29 @@ def read_columns(
     return ModelInfo(
         version=metadata.version, columns={**types}, absent=absent, outputs=needed
     )
+
+
+def _needed_outputs(outputs) -> tuple[str, ...]:
+    if GENERATED in outputs:
+        return TEXT_OUTPUTS + (N_BEST_OUTPUTS if N_BEST in outputs else ())
+    return VALUE_OUTPUTS if VALUE in outputs else OUTPUTS
+
+
+def check_n_best(model: ModelInfo, name: str) -> None:
+    """Checks that a model gives its n best texts.
+
+    Raises:
+        UserError: It does not.
+    """
+    if not model.is_generator:
+        raise UserError(
+            f"The model '{name}' has no n best texts, as it is no generator of texts."
+        )
+    if not model.has_n_best:
+        raise UserError(
+            f"The model '{name}' gives one text per row. Train it with --export.n_best "
+            "and --generate.beams to have more."
+        )
 
 
 def column_error(column: str, columns: Mapping[str, str], model: str) -> UserError:
@@ -103,12 +144,22 @@ def labels_match(outputs: Outputs, model: ModelInfo) -> bool:
 
     If not, the model on the server has other classes now.
     """
-    if bool(outputs.values) != model.is_regression and outputs.statuses:
+    if not kinds_match(outputs, model):
         return False
     if not model.classes:
         return True
     pairs = zip(outputs.probabilities, outputs.labels, strict=True)
     return all(_label_matches(row, label, model.classes) for row, label in pairs)
+
+
+def kinds_match(outputs: Outputs, model: ModelInfo) -> bool:
+    """Returns whether the outputs are of the task of the model, as far as they show.
+
+    They are of classes, values, or texts with or without the n best.
+    """
+    kinds = bool(outputs.values), bool(outputs.texts), bool(outputs.n_best)
+    expected = model.is_regression, model.is_generator, model.has_n_best
+    return kinds == expected or not outputs.statuses
 
 
 def _label_matches(probabilities, label, classes):
@@ -126,23 +177,9 @@ def make_predictions(
     """Returns one prediction per row."""
     width = max(map(len, outputs.probabilities), default=0)
     names = model.classes or tuple(map(str, range(width)))
-
-    def of_task(i: int) -> dict:
-        if outputs.values:
-            value = outputs.values[i]
-            fields = {
-                "label": format_value(value),
-                "score": math.nan,
-                "probabilities": {},
-            }
-            return {**fields, "value": value}
-        probabilities = dict(zip(names, outputs.probabilities[i], strict=True))
-        fields = {"label": outputs.labels[i], "score": outputs.scores[i]}
-        return {**fields, "probabilities": probabilities}
-
     return [
         Prediction(
-            **of_task(i),
+            **_fields(outputs, i, names),
             status=merge_status(outputs.statuses[i], unreadable_status(row.problems)),
             version=outputs.version,
             problems=tuple(row.problems.values()),
@@ -150,3 +187,21 @@ def make_predictions(
         )
         for i, row in enumerate(rows)
     ]
+
+
+def _fields(outputs: Outputs, i: int, names: tuple[str, ...]) -> dict:
+    """Returns the fields of a prediction that depend on the task."""
+    if outputs.values:
+        value = outputs.values[i]
+        fields = {"label": format_value(value), "score": math.nan}
+        return {**fields, "probabilities": {}, "value": value}
+    if outputs.texts:
+        text = outputs.texts[i]
+        fields = {"label": text, "score": outputs.scores[i], "probabilities": {}}
+        if outputs.n_best:
+            fields["n_best"] = tuple(outputs.n_best[i])
+            fields["n_best_score"] = tuple(outputs.n_best_scores[i])
+        return {**fields, "text": text}
+    probabilities = dict(zip(names, outputs.probabilities[i], strict=True))
+    fields = {"label": outputs.labels[i], "score": outputs.scores[i]}
+    return {**fields, "probabilities": probabilities}

@@ -83,10 +83,19 @@ def _json_line(row, prediction) -> str:
             name: _json_number(p) for name, p in prediction.probabilities.items()
         },
         **({} if prediction.value is None else {schema.VALUE: prediction.value}),
+        **({} if prediction.text is None else {schema.GENERATED: prediction.text}),
+        **_n_best(prediction),
         "version": prediction.version,
         "problems": list(prediction.problems),
     }
     return json.dumps(fields, ensure_ascii=False) + "\n"
+
+
+def _n_best(prediction) -> dict:
+    if not prediction.n_best:
+        return {}
+    scores = list(map(_json_number, prediction.n_best_score))
+    return {schema.N_BEST: list(prediction.n_best), schema.N_BEST_SCORE: scores}
 
 
 def full_status(row: Row, prediction: Prediction) -> str:

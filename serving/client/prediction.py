@@ -14,11 +14,15 @@ class Prediction:
 
     Attributes:
         label: Class; for multi-label tasks the classes of at least 0.5, joined by "|".
-            In regression the text of the value.
-        score: Highest probability; NaN in regression.
+            In regression the text of the value, and of a generator its text.
+        score: Highest probability; NaN in regression. Of a generator the mean log
+            probability of the text's tokens.
         probabilities: Class -> probability, in the order of the model; {} in
-            regression.
+            regression and of a generator.
         value: Number that a regression predicts; None for other tasks.
+        text: Text that a generator writes; None for other tasks.
+        n_best: The best texts of a generator, the best first; () if it gives one only.
+        n_best_score: Their scores.
         status: "ok", or absent and unreadable inputs: "image absent; audio absent".
         version: Version of the model; None by REST, which does not report it.
         problems: Reasons of unreadable inputs.
@@ -30,6 +34,9 @@ class Prediction:
     probabilities: dict[str, float]
     status: str
     value: float | None = None
+    text: str | None = None
+    n_best: tuple[str, ...] = ()
+    n_best_score: tuple[float, ...] = ()
     version: int | None = None
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from serving.client.errors import PredictError, client_error, response_error
 from serving.client.model_info import (
     ModelInfo,
     check_columns,
+    kinds_match,
     labels_match,
     make_predictions,
     read_columns,
@@ -157,12 +158,15 @@ class ClientProtocol:
         raise client_error("ABORTED", message, self._settings.target)
 
     def _check_row_count(self, outputs: Outputs, rows: int) -> None:
-        lengths = {len(outputs.statuses)}
         if outputs.values:
-            lengths.add(len(outputs.values))
+            columns = [outputs.values]
+        elif outputs.texts:
+            columns = [outputs.texts, outputs.scores]
+            if outputs.n_best:
+                columns += [outputs.n_best, outputs.n_best_scores]
         else:
-            columns = outputs.probabilities, outputs.labels, outputs.scores
-            lengths |= set(map(len, columns))
+            columns = [outputs.probabilities, outputs.labels, outputs.scores]
+        lengths = set(map(len, [outputs.statuses, *columns]))
         if lengths != {rows}:
             counts = ", ".join(map(str, sorted(lengths)))
             reason = f"{counts} rows of outputs for {rows} rows"
@@ -196,10 +200,10 @@ class ClientProtocol:
                 raise
             self._model = None
             return None
-        if outputs.values:
-            return self._model if self._model.is_regression else None
+        if not kinds_match(outputs, self._model):
+            return None
         widths = {len(row) for row in outputs.probabilities}
-        is_match = widths == {len(self._model.classes) or max(widths)}
+        is_match = not widths or widths == {len(self._model.classes) or max(widths)}
         return self._model if is_match else None
 
     def _describe(self, spec: ModelSpec) -> Flow[ModelInfo]:
@@ -229,8 +233,8 @@ class ClientProtocol:
         cached = self._models.get(model.version)
         if cached is not None and replace(cached, classes=()) == model:
             return cached
-        if CLASSIFY not in metadata.inputs:
-            return model
+        if CLASSIFY not in metadata.inputs or model.is_generator:
+            return model  # the classes of a generator are texts of the row
         name, absent = next(iter(model.absent.items()))
         classes = yield ClassNamesCall(spec=spec, row={name: absent})
         return replace(model, classes=classes)

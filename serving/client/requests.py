@@ -4,7 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from mmkeras.schema import LABEL, PROBABILITIES, SCORE, STATUS, VALUE
+from mmkeras.schema import (
+    GENERATED,
+    LABEL,
+    N_BEST,
+    N_BEST_SCORE,
+    PROBABILITIES,
+    SCORE,
+    STATUS,
+    VALUE,
+)
 
 if TYPE_CHECKING:
     import os
@@ -19,8 +28,10 @@ Cell = bytes | float  # value of a column in a row, as it is sent
 # value that could not be read.
 _Item: TypeAlias = "str | bytes | os.PathLike | float | np.ndarray | Image.Image | None"
 Value: TypeAlias = "_Item | Sequence[_Item] | Unreadable"
-# Outputs of the serving signature that `PredictCall` requests: classes, or regression.
+# Outputs of the serving signature that `PredictCall` requests: classes, or regression,
+# or generated texts, of which some models give the n best ones too.
 OUTPUTS, VALUE_OUTPUTS = (PROBABILITIES, LABEL, SCORE, STATUS), (VALUE, STATUS)
+TEXT_OUTPUTS, N_BEST_OUTPUTS = (GENERATED, SCORE, STATUS), (N_BEST, N_BEST_SCORE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +115,8 @@ class PredictCall:
 class Outputs:
     """Model outputs for B rows and C classes; `version` as in `ModelMetadata`.
 
-    Those of classes are [] in regression, and `values` is [] for classes.
+    Those of other tasks are []: `values` is of regression; `texts`, `n_best` and
+    `n_best_scores` are of a generator, which has `scores` too.
     """
 
     version: int | None
@@ -113,6 +125,9 @@ class Outputs:
     scores: list[float]
     statuses: list[str]
     values: list[float] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    n_best: list[list[str]] = field(default_factory=list)  # (B, N), as below
+    n_best_scores: list[list[float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from collections.abc import Callable
 from functools import partial
 from urllib.parse import quote
 
@@ -168,6 +169,8 @@ def _decode_classes(body) -> tuple[str, ...]:
 
 def _decode_outputs(body) -> Outputs:
     outputs = body["outputs"]
+    if schema.GENERATED in outputs:
+        return _decode_texts(outputs)
     if schema.VALUE in outputs:
         return Outputs(
             version=None,
@@ -177,16 +180,39 @@ def _decode_outputs(body) -> Outputs:
             statuses=list(map(_string, outputs[schema.STATUS])),
             values=list(map(float, outputs[schema.VALUE])),
         )
-    probabilities = [list(map(float, row)) for row in outputs[schema.PROBABILITIES]]
-    if len({len(row) for row in probabilities}) > 1:
-        raise ValueError("rows of different lengths")
     return Outputs(
         version=None,
-        probabilities=probabilities,
+        probabilities=_matrix(outputs[schema.PROBABILITIES], float),
         labels=list(map(_string, outputs[schema.LABEL])),
         scores=list(map(float, outputs[schema.SCORE])),
         statuses=list(map(_string, outputs[schema.STATUS])),
     )
+
+
+def _decode_texts(outputs) -> Outputs:
+    """Returns the outputs of a generator."""
+    n_best = {}
+    if schema.N_BEST in outputs:
+        n_best = {
+            "n_best": _matrix(outputs[schema.N_BEST], _string),
+            "n_best_scores": _matrix(outputs[schema.N_BEST_SCORE], float),
+        }
+    return Outputs(
+        version=None,
+        probabilities=[],
+        labels=[],
+        scores=list(map(float, outputs[schema.SCORE])),
+        statuses=list(map(_string, outputs[schema.STATUS])),
+        texts=list(map(_string, outputs[schema.GENERATED])),
+        **n_best,
+    )
+
+
+def _matrix(rows, convert: Callable) -> list[list]:
+    result = [list(map(convert, row)) for row in rows]
+    if len({len(row) for row in result}) > 1:
+        raise ValueError("rows of different lengths")
+    return result
 
 
 def _decode_versions(body) -> dict[int, str]:

@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 FLOAT, DOUBLE, STRING = 1, 2, 7  # of tensorflow/core/framework/types.proto
 DTYPES = {FLOAT: "DT_FLOAT", DOUBLE: "DT_DOUBLE", STRING: "DT_STRING"}
@@ -49,10 +49,19 @@ def floats(tensor) -> list[float]:
 
 def matrix(tensor) -> list[list[float]]:
     """Returns (B, C) numbers as B lists, or raises a ValueError."""
+    return _rows(tensor, floats)
+
+
+def string_matrix(tensor) -> list[list[str]]:
+    """Returns (B, N) strings as B lists of text, or raises a ValueError."""
+    return _rows(tensor, strings)
+
+
+def _rows(tensor, read: Callable) -> list[list]:
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     if len(shape) != 2 or shape[1] < 1:  # [2**60, 0] has no elements, and many rows
         raise ValueError(f"a tensor of shape {shape[:3]} instead of a matrix")
-    flat, width = floats(tensor), shape[1]
+    flat, width = read(tensor), shape[1]
     return [flat[i * width : (i + 1) * width] for i in range(shape[0])]
 
 

@@ -1,14 +1,17 @@
 """Client against the TF Serving-compatible server, on an export and on columns."""
 
+import base64
 import csv
 import io
+import json
 import math
 from dataclasses import replace
+from urllib.request import urlopen
 
 import pytest
 from PIL import Image
 
-from mmkeras.export.inference import Predictor
+from mmkeras.export.inference import Predictor, load_trained
 from mmkeras.export.saved_model import export
 from mmkeras.predict import predict
 from serving.client import Client
@@ -40,14 +43,15 @@ def shop(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(run, shop, tmp_path_factory):
-    """Server of the export, with batching."""
+def server(run, shop, generator_run, tmp_path_factory):
+    """Server of the exports, with batching."""
     folder = tmp_path_factory.mktemp("server")
     batching = folder / "batching"
     batching.write_text(
         "max_batch_size { value: 16 } batch_timeout_micros { value: 2000 }"
     )
     models = {"mmkeras": run[0] / "export", "shop": shop[0]}
+    models["captions"] = generator_run / "export"
     flags = ("--batching-parameters-file",)
     with start_server(models, folder / "log", *flags, str(batching)) as server:
         yield server
@@ -111,3 +115,64 @@ def test_a_table_has_the_predictions_of_mmkeras_predict(
             assert row[column] == other[column]
         for column in ("score", "red", "green"):
             assert float(row[column]) == pytest.approx(float(other[column]), abs=2e-6)
+
+
+@pytest.fixture
+def texts(generator_run):
+    """texts(image, ...) -> outputs of the model itself for rows of these images."""
+    predictor = Predictor(load_trained(generator_run))
+    return lambda *images: predictor({"image": list(images)})
+
+
+def test_a_generator_gives_its_texts_with_scores(target, texts):
+    images = [table_factory.image(), table_factory.image((30, 200, 60))]
+    with Client(target, model="captions") as client:
+        model = client.describe()
+        predictions = client.predict_rows([*({"image": x} for x in images), {}])
+    assert model.is_generator and model.has_n_best and model.classes == ()
+    expected = texts(*images, b"")
+    for i, prediction in enumerate(predictions):
+        assert prediction.text == expected["text"][i].decode() != ""
+        assert prediction.score == pytest.approx(expected["score"][i], abs=1e-5)
+        assert prediction.status == ("ok", "ok", "image absent")[i]
+        best = [text.decode() for text in expected["n_best"][i]]
+        assert list(prediction.n_best) == best and best[0] == prediction.text
+        scores = pytest.approx(expected["n_best_score"][i], abs=1e-5)
+        assert prediction.n_best_score == scores
+
+
+def test_a_table_has_the_texts_of_mmkeras_predict(
+    target, generator_run, generator_table, tmp_path
+):
+    predict(generator_run, generator_table, tmp_path / "local.csv")
+    flags = {"--target": target, "--model": "captions", "--data": generator_table}
+    flags |= {"--label-column": "caption", "--output": tmp_path / "served.csv"}
+    assert main([str(word) for pair in flags.items() for word in pair]) == 0
+    rows, expected = (read_rows(tmp_path / f"{x}.csv") for x in ("served", "local"))
+    for row, other in zip(rows, expected, strict=True):
+        scores = [float(cells.pop("score")) for cells in (row, other)]
+        assert scores[0] == pytest.approx(scores[1], abs=2e-6)
+        assert row == other
+
+
+def test_a_generator_has_the_other_calls_of_tensorflow_serving(server, texts):
+    image = table_factory.image()
+    expected = texts(image)
+    cell = {"b64": base64.b64encode(image).decode()}
+    bodies = {
+        "predict": {"instances": [{"image": cell}]},
+        "classify": {"signature_name": "classify", "examples": [{"image": cell}]},
+    }
+    replies = {}
+    for method, body in bodies.items():
+        url = f"http://{server.rest}/v1/models/captions:{method}"
+        with urlopen(url, json.dumps(body).encode(), timeout=60) as reply:
+            replies[method] = json.load(reply)
+    (row,) = replies["predict"]["predictions"]
+    best = [text.decode() for text in expected["n_best"][0]]
+    assert (row["text"], row["n_best"], row["status"]) == (best[0], best, "ok")
+    (pairs,) = replies["classify"]["results"]
+    assert [text for text, _ in pairs] == best
+    scores = pytest.approx(expected["n_best_score"][0].tolist(), abs=1e-5)
+    assert row["n_best_score"] == scores
+    assert [score for _, score in pairs] == scores

@@ -126,6 +126,35 @@ def make_regression() -> Servable:
     return Servable({"serving_default": predict}, run)
 
 
+def make_generator(n_best=2) -> Servable:
+    """Returns a model of text that writes each text twice, and `n_best` with dots.
+
+    Its signature `classify` fails, as its classes would be texts of the row.
+    """
+
+    def run(signature, feeds):
+        assert signature == "serving_default"
+        texts = [f"{text.decode()} {text.decode()}" for text in feeds["text"]]
+        numbers = -np.arange(1, n_best + 1, dtype=np.float32)
+        best = [[(text + "." * i).encode() for i in range(n_best)] for text in texts]
+        outputs = {
+            "text": np.array([text.encode() for text in texts], object),
+            "score": np.full(len(texts), -1, np.float32),
+            "status": np.array([b"ok"] * len(texts), object),
+            "n_best": np.array(best, object),
+            "n_best_score": np.tile(numbers, (len(texts), 1)),
+        }
+        return {name: outputs[name] for name in predict.outputs}
+
+    predict, classify = meta_graph_pb2.SignatureDef(), meta_graph_pb2.SignatureDef()
+    predict.inputs["text"].dtype = tf.string.as_datatype_enum
+    classify.inputs["inputs"].dtype = tf.string.as_datatype_enum
+    names = ("n_best", "n_best_score") if n_best else ()
+    for name in ("text", "score", "status", *names):
+        predict.outputs[name].name = name
+    return Servable({"serving_default": predict, "classify": classify}, run)
+
+
 class FakeServer:
     """State of a server of one model.
 

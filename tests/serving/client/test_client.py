@@ -22,6 +22,7 @@ from tests.serving.client.blocking_async_client import BlockingAsyncClient
 from tests.serving.client.fake_server import (
     FakeServer,
     Fault,
+    make_generator,
     make_model,
     make_regression,
     serve_grpc,
@@ -443,3 +444,41 @@ def test_a_model_that_becomes_a_regression_is_described_again(open_any, text_ser
     text_server.versions[5] = make_model(top=1)
     prediction = client.predict(text="7")
     assert prediction.label == "b" and prediction.value is None
+
+
+def test_a_generator_gives_texts_with_scores(open_any):
+    server = FakeServer(make_generator())
+    client = open_any(server)
+    first, second = client.predict_rows([{"text": "hé"}, {"text": "ho"}])
+    assert (first.text, first.label, first.status) == ("hé hé", "hé hé", "ok")
+    assert first.score == -1 and first.probabilities == {} and first.value is None
+    assert first.n_best == ("hé hé", "hé hé.") and first.n_best_score == (-1, -2)
+    assert second.text == "ho ho" and second.n_best[0] == "ho ho"
+    (streamed,) = client.stream([{"text": "hi"}])
+    assert streamed.text == "hi hi" and streamed.n_best_score == (-1, -2)
+    assert not server.calls["Classify"]
+
+
+def test_a_generator_without_n_best_gives_one_text(open_any):
+    client = open_any(FakeServer(make_generator(n_best=0)))
+    prediction = client.predict(text="hi")
+    assert prediction.text == "hi hi" and prediction.n_best_score == ()
+    assert prediction.n_best == () and prediction.score == -1
+
+
+def test_a_model_that_becomes_a_generator_is_described_again(open_any, text_server):
+    client = open_any(text_server)
+    assert client.predict(text="0").text is None
+    text_server.versions[4] = make_generator(n_best=0)
+    assert client.predict(text="7").text == "7 7"
+    text_server.versions[5] = make_generator(n_best=3)
+    assert client.predict(text="7").n_best == ("7 7", "7 7.", "7 7..")
+    text_server.versions[6] = make_generator(n_best=0)
+    assert client.predict(text="7").n_best == ()
+    text_server.versions[7] = make_regression()
+    assert client.predict(text="7").value == 7
+    text_server.versions[8] = make_generator()
+    assert client.predict(text="7").n_best_score == (-1, -2)
+    text_server.versions[9] = make_model(top=1)
+    prediction = client.predict(text="7")
+    assert prediction.label == "b" and prediction.text is None

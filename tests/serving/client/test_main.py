@@ -16,7 +16,13 @@ from serving.client.__main__ import main
 from tests import table_factory
 from tests.program_harness import error_of
 from tests.serving.client.certificates import grpc_credentials
-from tests.serving.client.fake_server import FakeServer, Fault, make_model, serve_grpc
+from tests.serving.client.fake_server import (
+    FakeServer,
+    Fault,
+    make_generator,
+    make_model,
+    serve_grpc,
+)
 from tests.serving.client.network import LOCAL, free_port
 
 
@@ -308,3 +314,40 @@ def test_an_output_that_cannot_be_written_is_one_line(
     (line,) = result.stderr.splitlines()
     assert result.returncode == (1 if "full" in redirection else 2)
     assert message in line
+
+
+def test_the_texts_of_a_generator_are_json_with_the_n_best(serve, write_texts, capsys):
+    target = ["--target", serve(FakeServer(make_generator()))]
+    assert main([*target, "--text", "hi", "--n-best"]) == 0
+    fields = json.loads(capsys.readouterr().out)
+    assert fields["predicted"] == fields["text"] == "hi hi"
+    assert (fields["score"], fields["status"]) == (-1, "ok")
+    assert fields["probabilities"] == {}
+    assert fields["n_best"] == ["hi hi", "hi hi."]
+    assert fields["n_best_score"] == [-1, -2]
+    table = ["--data", write_texts(2)]
+    assert main([*target, *table, "--n-best", "--format", "jsonl"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["n_best"][1] for line in lines] == ["0 0.", "1 1."]
+    assert main([*target, *table]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "id,label,predicted,score,status",
+        "0,,0 0,-1.000000,ok",
+        "1,,1 1,-1.000000,ok",
+    ]
+
+
+def test_n_best_texts_that_cannot_be_had_are_refused_in_words(
+    serve, text_server, write_texts, monkeypatch, capsys
+):
+    one = ["--target", serve(FakeServer(make_generator(n_best=0)))]
+    assert main([*one, "--text", "hi"]) == 0
+    assert "n_best" not in capsys.readouterr().out
+    line = error_of(main, [*one, "--text", "hi", "--n-best"], monkeypatch, capsys)
+    assert "'mmkeras' gives one text per row. Train it with --export.n_best" in line
+    argv = [*one, "--data", write_texts(1), "--n-best"]
+    line = error_of(main, argv, monkeypatch, capsys)
+    assert "--n-best takes --format jsonl" in line
+    argv = ["--target", serve(text_server), "--text", "hi", "--n-best"]
+    line = error_of(main, argv, monkeypatch, capsys)
+    assert "'mmkeras' has no n best texts, as it is no generator" in line

@@ -1,6 +1,7 @@
 """Match of labels and class names, and predictions from outputs."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -8,12 +9,20 @@ from mmkeras.errors import UserError
 from serving.client.model_info import (
     ModelInfo,
     check_columns,
+    check_n_best,
     column_error,
     labels_match,
     make_predictions,
     read_columns,
 )
-from serving.client.requests import OUTPUTS, ModelMetadata, Outputs, PreparedRow
+from serving.client.requests import (
+    N_BEST_OUTPUTS,
+    OUTPUTS,
+    TEXT_OUTPUTS,
+    ModelMetadata,
+    Outputs,
+    PreparedRow,
+)
 
 MODEL = ModelInfo(
     version=1, columns={"text": "text"}, absent={"text": b""}, classes=("a", "b", "c")
@@ -153,3 +162,69 @@ def test_values_do_not_match_a_model_of_classes_nor_the_reverse():
     assert labels_match(values(1.25), model)
     assert not labels_match(values(1.25), MODEL)
     assert not labels_match(outputs("a", 0.4, 0.3, 0.3), model)
+
+
+GENERATOR = replace(MODEL, classes=(), outputs=TEXT_OUTPUTS)
+BEST = replace(GENERATOR, outputs=TEXT_OUTPUTS + N_BEST_OUTPUTS)
+
+
+def written(text, *n_best):
+    scores = [[-float(i + 1) for i in range(len(n_best))]]
+    return Outputs(
+        version=1,
+        probabilities=[],
+        labels=[],
+        scores=[-0.5],
+        statuses=["image absent"],
+        texts=[text],
+        n_best=[list(n_best)] if n_best else [],
+        n_best_scores=scores if n_best else [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("score", "status", "text"), GENERATOR),
+        (("n_best", "n_best_score", "score", "status", "text"), BEST),
+    ],
+)
+def test_the_outputs_of_a_generator_are_those_that_it_has(names, expected):
+    description = ModelMetadata(
+        version=1,
+        inputs={"serving_default": {"text": "DT_STRING"}},
+        outputs={"serving_default": names},
+    )
+    model = read_columns(description, {"text": "text"}, "m")
+    assert model == expected and model.is_generator
+    assert model.has_n_best == (expected is BEST)
+    assert not model.is_regression and not MODEL.is_generator
+
+
+def test_a_generator_predicts_a_text_in_the_place_of_classes():
+    row = PreparedRow(data={}, problems={"image": "image 'x': file not found"})
+    (prediction,) = make_predictions(written("a cat", "a cat", "cat"), [row], BEST)
+    assert (prediction.text, prediction.label) == ("a cat", "a cat")
+    assert prediction.score == -0.5 and prediction.status == "image unreadable"
+    assert prediction.n_best == ("a cat", "cat")
+    assert prediction.n_best_score == (-1.0, -2.0)
+    assert prediction.value is None and prediction.probabilities == {}
+    (empty,) = make_predictions(written(""), [row], GENERATOR)
+    assert empty.text == "" and empty.n_best == empty.n_best_score == ()
+
+
+def test_texts_match_a_generator_only_and_the_n_best_one_that_has_them():
+    few, many = written("a"), written("a", "a", "b")
+    classes = outputs("a", 0.4, 0.3, 0.3)
+    expected = {(0, 0): True, (1, 1): True, (2, 2): True}
+    for i, model in enumerate((GENERATOR, BEST, MODEL)):
+        for j, result in enumerate((few, many, classes)):
+            assert labels_match(result, model) == expected.get((i, j), False)
+
+
+def test_a_model_without_n_best_texts_is_refused_in_words():
+    check_n_best(BEST, "m")
+    with pytest.raises(UserError, match="'m' gives one text.* --export.n_best"):
+        check_n_best(GENERATOR, "m")
+    with pytest.raises(UserError, match="'m' has no n best texts, as it is no gener"):
+        check_n_best(MODEL, "m")

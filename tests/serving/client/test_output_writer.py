@@ -91,3 +91,24 @@ def test_other_classes_than_the_columns_are_an_error():
     assert file.getvalue() == before
     lines = write(JSON_LINES, (row(), PREDICTION), (row(), changed)).splitlines()
     assert len(lines) == 2
+
+
+def test_the_texts_of_a_generator_have_no_columns_of_classes():
+    generated = replace(
+        PREDICTION,
+        label="a cat",
+        text="a cat",
+        probabilities={},
+        score=-0.25,
+        n_best=("a cat", "cat"),
+        n_best_score=(-0.25, math.nan),
+    )
+    text = write(CSV, (row(), generated), classes=())
+    header = "id,label,predicted,score,status\r\n"
+    assert text == f"{header}r1,c,a cat,-0.250000,image unreadable\r\n"
+    fields = json.loads(write(JSON_LINES, (row(), generated), classes=()))
+    assert fields["predicted"] == fields["text"] == "a cat"
+    assert fields["n_best"] == ["a cat", "cat"]
+    assert fields["n_best_score"] == [-0.25, None]
+    one = replace(generated, n_best=(), n_best_score=())
+    assert "n_best" not in write(JSON_LINES, (row(), one))

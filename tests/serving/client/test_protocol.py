@@ -321,3 +321,28 @@ def test_a_row_too_large_for_one_request_is_refused(codec):
 
 def test_no_rows_need_no_calls():
     assert run(new_protocol().predict([])) == ([], [])
+
+
+TEXTS = ("score", "status", "text")
+
+
+def generated(version=3, **changes):
+    values = {"scores": [-1.0], "statuses": ["ok"], "texts": ["a cat"], **changes}
+    return Outputs(version=version, probabilities=[], labels=[], **values)
+
+
+def test_a_generator_is_not_asked_for_class_names():
+    protocol = new_protocol()
+    calls, _, prediction = predict(protocol, metadata(outputs=TEXTS), generated())
+    assert calls == [MetadataCall, PredictCall] and prediction.text == "a cat"
+    calls, _, prediction = predict(protocol, generated())
+    assert calls == [PredictCall] and prediction.score == -1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"texts": ["a", "b"]}, {"scores": []}, {"n_best": [["a"]], "n_best_scores": []}],
+)
+def test_texts_for_another_number_of_rows_are_an_error(changes):
+    replies = [metadata(outputs=TEXTS), generated(**changes)]
+    assert predict(new_protocol(), *replies)[2].code == "INTERNAL"

@@ -124,3 +124,41 @@ def test_half_a_surrogate_pair_is_a_question_mark():
     call = ClassNamesCall(spec=PLAIN, row={"text": b""})
     assert send(call, 200, {"results": [[["\ud800", 0.1]]]}) == ("?",)
     assert error_of(call, 500, {"error": "\ud800"}).message == "?"
+
+
+TEXTS = {
+    "text": ["a cat"],
+    "score": [-0.5],
+    "status": ["ok"],
+    "n_best": [["a cat", "cat"]],
+    "n_best_score": [[-0.5, -1.5]],
+}
+
+
+def test_texts_of_a_generator_are_read_with_and_without_the_n_best():
+    outputs = send(CALLS[0], 200, {"outputs": TEXTS})
+    assert (outputs.texts, outputs.scores, outputs.statuses) == (
+        ["a cat"],
+        [-0.5],
+        ["ok"],
+    )
+    assert outputs.n_best == [["a cat", "cat"]]
+    assert outputs.n_best_scores == [[-0.5, -1.5]] and outputs.probabilities == []
+    few = {name: TEXTS[name] for name in ("text", "score", "status")}
+    outputs = send(CALLS[0], 200, {"outputs": few})
+    assert outputs.texts == ["a cat"] and outputs.n_best == outputs.n_best_scores == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_best": [["a"], ["a", "b"]]},
+        {"n_best": 1},
+        {"n_best_score": [["a"]]},
+        {"score": ["x"]},
+        {"status": None},
+    ],
+)
+def test_texts_of_other_types_are_an_error(change):
+    error = error_of(CALLS[0], 200, {"outputs": TEXTS | change})
+    assert error.code == "INTERNAL" and "unlike TensorFlow Serving's" in error.message

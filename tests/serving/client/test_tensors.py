@@ -55,6 +55,11 @@ def test_strings_are_decoded_whatever_their_bytes():
     assert tensors.strings(convert(proto)) == ["caf\xe9", "\ufffd"]
 
 
+def test_a_matrix_of_strings_is_read_by_rows():
+    proto = convert(tf.make_tensor_proto([[b"a", b"b\xff"], [b"", b"d"]]))
+    assert tensors.string_matrix(proto) == [["a", "b\ufffd"], ["", "d"]]
+
+
 @pytest.mark.parametrize(
     ("read", "value", "change", "message"),
     [
@@ -62,6 +67,8 @@ def test_strings_are_decoded_whatever_their_bytes():
         (tensors.strings, [1.0], {}, "type 1 instead of strings"),
         (tensors.matrix, [1.0], {}, "instead of a matrix"),
         (tensors.matrix, np.zeros((2, 0)), {}, "instead of a matrix"),
+        (tensors.string_matrix, [b"a"], {}, "instead of a matrix"),
+        (tensors.string_matrix, [[1.0]], {}, "type 1 instead of strings"),
         (tensors.floats, [1.0, 2.0], {"tensor_content": b"abc"}, "3 bytes instead"),
         (tensors.strings, [b"a", b"b"], {"string_val": [b"a"]}, "1 strings instead"),
     ],
