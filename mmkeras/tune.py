@@ -12,6 +12,7 @@ from mmkeras.cli import (
     run_program,
 )
 from mmkeras.config import to_yaml
+from mmkeras.config.generate import GENERATE
 from mmkeras.config.presets import DEMO
 from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.environment.extras import check_extra, check_extras
@@ -130,6 +131,12 @@ def _read_args(parser, parsed, argv) -> SearchArgs:
         )
     if any(find_preset(n).fusion.kind == ZERO_SHOT for n in presets):
         raise UserError("The preset 'zero-shot' trains nothing. Leave it out.")
+    writes_texts = user_values.get("task") == GENERATE
+    if writes_texts or any(find_preset(n).task == GENERATE for n in presets):
+        raise UserError(
+            f"A search averages predictions, and the texts of task={GENERATE} have no "
+            "mean. Compare settings by python -m mmkeras.compare."
+        )
     if name := next((n for n in presets if find_preset(n).ensemble.is_active), ""):
         raise UserError(
             f"The preset '{name}' is an ensemble, and a search makes its own. Leave it "

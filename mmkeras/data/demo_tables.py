@@ -7,7 +7,6 @@ from mmkeras.config.validation import AUTO
 from mmkeras.data import demo_dataset, scene_dataset
 
 
-
 def table_or_demo(table: Any, task: str = AUTO) -> Any:
     """Returns the table, or for None that of a data set in the user's cache.
 

@@ -45,7 +45,7 @@ def make_dataset(folder: Path, rows: int = ROWS, seed: int = 0) -> Path:
     """Writes the data set atomically, unless `folder` already has it; returns `folder`.
 
     The same `rows` and `seed` give the same bytes. Each image has one caption, such as
-    "a small red seven above a large blue two", and two questions.
+    "a small red seven above a large blue two", and a question of each kind.
 
     Args:
         folder: Folder of data.csv (captions), questions.csv and images/NNNN.png (48x48,

@@ -48,18 +48,9 @@ class Question:
     answer: str
 
 
-def ask_questions(
-    scene: Scene, rng: np.random.Generator, count: int = 2
-) -> list[Question]:
-    """Returns different questions about a scene, each of another kind.
-
-    Args:
-        scene: Scene.
-        rng: Source of the choices.
-        count: Number of questions, from 1 to 5.
-    """
-    kinds = rng.permutation(list(ANSWERS))[:count]
-    return [_ask(str(kind), scene, rng) for kind in kinds]
+def ask_questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
+    """Returns a question of each kind about a scene, with choices drawn by `rng`."""
+    return [_ask(kind, scene, rng) for kind in ANSWERS]
 
 
 def _ask(kind: str, scene: Scene, rng: np.random.Generator) -> Question:

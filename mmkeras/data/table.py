@@ -144,8 +144,8 @@ def read_rows(
 ) -> list[Row]:
     """Reads all rows and checks ids and splits; arguments as for `iter_rows`.
 
-    Rows that repeat an id get a problem with `unique_ids`, and so do rows without split if others have
-    one. With `config.folds` no row has a split.
+    Rows that repeat an id get a problem with `unique_ids`, and so do rows without split
+    if others have one. With `config.folds` no row has a split.
 
     Raises:
         UserError: As `iter_rows`.

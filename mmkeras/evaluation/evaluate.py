@@ -23,11 +23,13 @@ from mmkeras.evaluation.task_metrics import (
     predict_constant,
     predict_linear,
 )
+from mmkeras.evaluation.text_baselines import measure_text_baselines
+from mmkeras.evaluation.text_report import choose_examples, describe_texts
 from mmkeras.evaluation.top_errors import top_errors
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import Arrays, TwoStagePredictor
 from mmkeras.files import write_text
-from mmkeras.modalities.preprocessing_state import MULTILABEL, REGRESSION
+from mmkeras.modalities.preprocessing_state import GENERATE, MULTILABEL, REGRESSION
 from mmkeras.models.model import backbones
 from mmkeras.reports.report import write_report
 from mmkeras.reports.verdicts import (
@@ -57,7 +59,7 @@ def check_known_labels(
 ) -> None:
     """Raises UserError if a row has labels that the model was not trained with."""
     state = trained_model.state
-    if state.task == REGRESSION:
+    if not state.classes:
         return
     multiple = [label for label in dataset.labels[split] if LABEL_SEPARATOR in label]
     if multiple and state.task != MULTILABEL:
@@ -112,6 +114,7 @@ def evaluate(
         ),
         **_noise(trained_model, predictor, dataset, split, predictions),
         **({"retrieval": retrieval} if retrieval else {}),
+        **_texts(trained_model, predictions, train_rows),
         "warnings": list(dataset.warnings),
         "rejected_rows": len(dataset.rejected),
         "unreadable_rows": len(dataset.unreadable),
@@ -131,11 +134,26 @@ def evaluate(
             "confusion_matrix": matrix,
         },
         history=history,
-        errors=top_errors(trained_model, dataset, split, predictions),
+        **_examples(trained_model, predictor, dataset, split, predictions),
         noise_axes=noise_axes(trained_model.preprocessor.branches.values()),
         residuals=_residuals(predictions) if state.task == REGRESSION else (),
     )
     return metrics
+
+
+def _texts(trained_model, predictions, train_rows) -> dict:
+    """Describes generated texts as a whole; returns {} for other tasks."""
+    if trained_model.state.task != GENERATE:
+        return {}
+    return {"texts": describe_texts(trained_model, predictions, train_rows)}
+
+
+def _examples(trained_model, predictor, dataset, split, predictions) -> dict:
+    """Returns the rows that the report shows, as arguments of `write_report`."""
+    rows = dataset, split, predictions
+    if trained_model.state.task == GENERATE:
+        return {"texts": choose_examples(trained_model, predictor, *rows)}
+    return {"errors": top_errors(trained_model, *rows)}
 
 
 def _write_metrics(output: Path, metrics: dict, matrix, state) -> None:
@@ -222,8 +240,12 @@ def _missing_kind(branch, problems) -> str:
 def _baselines(
     trained_model, dataset, split, predictions, sample, train_rows, metrics
 ) -> dict:
-    """Measures a constant and a linear model on the same rows."""
+    """Measures a constant and a linear model, or texts of other rows, on these rows."""
     config, state = trained_model.config, trained_model.state
+    if state.task == GENERATE:
+        return measure_text_baselines(
+            trained_model, dataset, split, predictions, sample, train_rows, _SAMPLE_ROWS
+        )
     constant, values = predict_constant(trained_model, len(predictions.ids))
     values = measure_task(trained_model, predictions.targets, values)["metrics"]
     measured = {constant: values}

@@ -82,8 +82,8 @@ def predict_split(
         parts.append({k: result[k] for k in names})
         if len(vectors) * _BATCH_ROWS < _VECTOR_ROWS:
             names = {b: embedding_name(b) for b in predictor.branches}
-            found = {b: result[n] for b, n in names.items() if n in result}
-            vectors.append(found | embed_label(batch[LABEL]))
+            of_branches = {b: result[n] for b, n in names.items() if n in result}
+            vectors.append(of_branches | embed_label(batch[LABEL]))
         columns.append([batch[ID], batch[LABEL], batch[STATUS]])
     outputs = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
     ids, labels, ingest_status = (

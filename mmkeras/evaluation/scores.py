@@ -19,7 +19,7 @@ from mmkeras.evaluation.metrics import correct_rows
 from mmkeras.evaluation.regression_metrics import r_squared
 from mmkeras.evaluation.text_metrics import exact_matches
 from mmkeras.modalities.preprocessing_state import GENERATE, REGRESSION
-from mmkeras.modalities.text.target import split_references
+from mmkeras.names import split_references
 from mmkeras.reports.score_text import score_text
 
 Interval = dict[str, float | None]

@@ -12,7 +12,7 @@ from mmkeras.evaluation.scores import compare_scores
 from mmkeras.evaluation.task_metrics import measure_task
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import Arrays
-from mmkeras.modalities.text.target import split_references
+from mmkeras.names import split_references
 from mmkeras.models.model import backbones
 from mmkeras.reports.verdicts import text_verdict
 from mmkeras.schema import LABEL, PRESENT, TRAIN
@@ -35,10 +35,8 @@ def measure_text_baselines(
     `sample` and `train_rows` are as in `evaluate`; `limit` is the largest number of
     training rows that are searched. Without `train_rows` there is one baseline.
     """
-    texts = {
-        MOST_FREQUENT: np.full(len(predictions.ids), _most_frequent(trained_model))
-    }
-    rows = len(predictions.ids)
+    rows, most_frequent = len(predictions.ids), trained_model.state.texts.most_frequent
+    texts = {MOST_FREQUENT: np.full(rows, most_frequent)}
     if train_rows is not None:
         encoded = {key: sample[key] for key in backbones(trained_model.model)}
         rows = len(sample[PRESENT])
@@ -62,10 +60,6 @@ def measure_text_baselines(
     model = measure_task(trained_model, targets, predicted)["metrics"]
     verdict = text_verdict(model, measured, best, difference)
     return {"baselines": measured, "difference": difference, "verdict": verdict}
-
-
-def _most_frequent(trained_model) -> str:
-    return trained_model.state.texts.most_frequent
 
 
 def _predict_nearest(trained_model, train_rows, queries, limit) -> np.ndarray:

@@ -29,14 +29,18 @@ _RECALL_WEIGHT = 4  # and its recall weighs 2² times its precision
 
 
 def normalize_text(text: str) -> str:
-    """Returns text in NFKC, without case, and with one space for each white space.
+    """Returns text in NFKC, without case, and with punctuation marks as words.
+
+    There is one space between words, as decoders do not know where the others were.
 
     Example:
-        >>> normalize_text(" Ein  großer\\tHund ")
-        'ein grosser hund'
+        >>> normalize_text(" Ein  großer\\tHund!")
+        'ein grosser hund !'
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(unicodedata.normalize("NFKC", folded).split())
+    letters = unicodedata.normalize("NFKC", folded)
+    spaced = (f" {x} " if unicodedata.category(x)[0] in "PS" else x for x in letters)
+    return " ".join("".join(spaced).split())
 
 
 def exact_matches(

@@ -10,11 +10,12 @@ from statistics import mean
 
 from mmkeras.cli import INTERRUPTED, Parser, add_settings, drop_flags
 from mmkeras.config import Config
-from mmkeras.config.presets import PRESETS, PRETRAINED
+from mmkeras.config.presets import CAPTIONS, PRESETS, PRETRAINED
 from mmkeras.errors import UserError, did_you_mean, one_line
 from mmkeras.experiments.comparison_table import (
     accuracy,
     r2,
+    read_matches,
     read_predictions,
     read_values,
 )
@@ -30,7 +31,13 @@ from mmkeras.experiments.subprocess_run import (
     sigterm_as_keyboard_interrupt,
 )
 from mmkeras.files import check_table
-from mmkeras.reports.score_text import R2, ScoreText, format_score, score_text
+from mmkeras.reports.score_text import (
+    EXACT_MATCH,
+    R2,
+    ScoreText,
+    format_score,
+    score_text,
+)
 from mmkeras.schema import MANIFEST_FILE, PREDICTIONS_FILE
 from mmkeras.training import run_folder
 
@@ -93,6 +100,8 @@ class ModelRuns:
         measure, read = accuracy, read_predictions
         if self.score is R2:
             measure, read = r2, read_values
+        elif self.score is EXACT_MATCH:
+            read = read_matches
         value = measure(list(map(read, paths)), self.resamples) if paths else None
         return {
             "name": self.name,
@@ -172,11 +181,13 @@ def parse_args(
 def preset_names(names: str) -> tuple[str, ...]:
     """Returns the presets that --presets names; "all" are those without downloads.
 
+    Those that write texts are not among them.
+
     Raises:
         UserError: There is no such preset, or one is named twice.
     """
     if names == ALL:
-        return tuple(name for name in PRESETS if name not in PRETRAINED)
+        return tuple(n for n in PRESETS if n not in (*PRETRAINED, CAPTIONS))
     presets = [name.strip() for name in names.split(",") if name.strip()]
     for name in presets:
         if name not in PRESETS:

@@ -1,4 +1,4 @@
-"""Accuracies, or R², of finished runs, with bootstrap intervals over rows and seeds."""
+"""Scores of finished runs, with bootstrap intervals over test rows and seeds."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from mmkeras.evaluation.bootstrap import draw_weights, interval, percentile_interval
+from mmkeras.evaluation.text_metrics import exact_matches
+from mmkeras.names import split_references
 from mmkeras.schema import ID, LABEL, LABEL_SEPARATOR
 
 INTERVAL_METHOD = (
@@ -29,6 +31,15 @@ def read_predictions(path: Path) -> TestPredictions:
 
 def _labels(cell: str) -> set[str]:
     return set(cell.split(LABEL_SEPARATOR))
+
+
+def read_matches(path: Path) -> TestPredictions:
+    """Reads a predictions.csv of a generator: whether a text is a reference."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    references = [split_references(row[LABEL]) for row in rows]
+    matches = exact_matches(references, [row["predicted"] for row in rows])
+    return {row[ID]: bool(x) for row, x in zip(rows, matches, strict=True)}
 
 
 def read_values(path: Path) -> dict[str, tuple[float, float]]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from mmkeras.config import Config
-from mmkeras.data.table import read_rows
 from mmkeras.errors import UserError
 from mmkeras.experiments.subprocess_run import (
     check_runs,
@@ -20,7 +19,11 @@ from mmkeras.experiments.subprocess_run import (
     sigterm_as_keyboard_interrupt,
 )
 from mmkeras.files import csv_text, write_text
-from mmkeras.reports.metric_names import REGRESSION_METRICS, SHOWN_METRICS
+from mmkeras.reports.metric_names import (
+    GENERATE_METRICS,
+    REGRESSION_METRICS,
+    SHOWN_METRICS,
+)
 from mmkeras.reports.score_text import format_score, score_text_of
 from mmkeras.schema import CONFIG_FILE, FOLDS_FILE, PREDICTION_COLUMNS, PREDICTIONS_FILE
 
@@ -86,7 +89,7 @@ def _assign_folds(config, table, folds):
     from mmkeras.data.columns import describe_roles, find_columns
     from mmkeras.data.demo_tables import demo_note, table_or_demo  # need numpy
     from mmkeras.data.splits import assign_folds
-    from mmkeras.data.targets import stratify, with_targets
+    from mmkeras.data.targets import read_labeled_rows, stratify
 
     source = table_or_demo(table, config.task)
     resolved, roles = find_columns(source, config)
@@ -94,8 +97,8 @@ def _assign_folds(config, table, folds):
     if table is None:
         print(demo_note(config.preset, config.task))
     columns = list(resolved.columns)
-    settings = replace(config.table, folds=folds, fold=1)
-    rows = with_targets(read_rows(source, settings, columns), config.task)
+    settings = replace(config, table=replace(config.table, folds=folds, fold=1))
+    rows = read_labeled_rows(source, settings, columns)
     rows = [row for row in rows if not row.problem]
     return rows, assign_folds(stratify(rows, config.task), folds, config.seed)
 
@@ -172,7 +175,7 @@ def _pool_predictions(folder, runs, rows) -> int:
 
 def _print_summary(folder, content, rows) -> None:
     print(f"Over {content['folds']} folds, mean and standard deviation:")
-    names = (*SHOWN_METRICS, *REGRESSION_METRICS)
+    names = (*SHOWN_METRICS, *REGRESSION_METRICS, *GENERATE_METRICS)
     lines = {name: content["metrics"].get(name) for name in names}
     for name, baseline in content["baselines"].items():
         for key, value in baseline.items():

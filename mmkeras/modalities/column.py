@@ -248,6 +248,16 @@ class Column(ABC):
         """Returns the values of the page for a result of `explain`, with a "kind"."""
         raise NotImplementedError
 
+    def draw_places(
+        self, data: Any, weights: "np.ndarray", scale: float
+    ) -> bytes | None:
+        """Draws weights of an encoder's tokens over a present value, as a small PNG.
+
+        `weights` is (K,), not negative; one of `scale` has the full colour. None if the
+        tokens are not places of the value.
+        """
+        return None
+
     def preview(self, data: Any) -> dict[str, Any]:
         """Returns values for reports: "kind" (text, image, audio) and "content"."""
         return {"kind": "text", "content": ""}

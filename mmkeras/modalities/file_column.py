@@ -154,6 +154,14 @@ class FileColumn(BranchColumn):
     def draw(self, data: bytes, explained) -> dict[str, Any]:
         return self.draw_file(unpack_items(data)[0], explained)
 
+    def draw_places(
+        self, data: bytes, weights: "np.ndarray", scale: float
+    ) -> bytes | None:
+        """Draws weights of the tokens over the file, unless there can be several."""
+        if self.items > 1:
+            return None
+        return self.draw_file_places(unpack_items(data)[0], weights, scale)
+
     def preview(self, data: bytes) -> dict[str, Any]:
         return self.preview_file(unpack_items(data)[0])
 
@@ -170,6 +178,11 @@ class FileColumn(BranchColumn):
 
     def draw_file(self, data: bytes, explained) -> dict[str, Any]:
         raise NotImplementedError
+
+    def draw_file_places(
+        self, data: bytes, weights: "np.ndarray", scale: float
+    ) -> bytes | None:
+        return None
 
     @abstractmethod
     def preview_file(self, data: bytes) -> dict[str, Any]:

@@ -17,15 +17,19 @@ def scale_of(effects: np.ndarray | list[float]) -> float:
     return max(float(np.abs(effects).max(initial=0)), MIN_SCALE)
 
 
-def overlay(image: np.ndarray, effects: np.ndarray) -> bytes:
+def overlay(
+    image: np.ndarray, effects: np.ndarray, scale: float | None = None
+) -> bytes:
     """Draws effects over an image (H, W, 3) uint8 in pale grays, as PNG.
 
-    `effects` are (rows, columns), positive where a part increases the probability.
+    `effects` are (rows, columns), positive where a part increases the probability. One
+    of `scale`, by default `scale_of(effects)`, has the full colour.
     """
     height, width = image.shape[:2]
-    share = Image.fromarray((effects / scale_of(effects)).astype(np.float32))
+    share = Image.fromarray((effects / (scale or scale_of(effects))).astype(np.float32))
     share = np.asarray(share.resize((width, height), Image.Resampling.BICUBIC))
-    share = np.clip(share, -1, 1)[..., None]  # (H, W, 1)
+    lowest = -1 if (effects < 0).any() else 0  # interpolation falls below the lowest
+    share = np.clip(share, lowest, 1)[..., None]  # (H, W, 1)
     gray = image @ np.array([0.299, 0.587, 0.114])
     gray = 255 - _CONTRAST * (255 - gray[..., None])
     colour = np.where(share > 0, POSITIVE, NEGATIVE)

@@ -1,4 +1,4 @@
-"""Encoder of a generator's texts to vectors, which are aligned with those of branches."""
+"""Encoder of a generator's texts to vectors that are aligned with those of branches."""
 
 import keras
 from keras import layers, ops

@@ -103,3 +103,31 @@ def test_all_columns_are_measured_in_one_pass(scale, tmp_path, monkeypatch):
         else:
             assert state[name]["mean"] == pytest.approx([np.mean(values)])
             assert state[name]["deviation"] == pytest.approx([np.std(values)])
+
+
+def test_the_state_of_texts_is_kept_per_vocabulary(tmp_path):
+    rows = table_factory.texts()
+    for i, row in enumerate(rows):
+        row["label"] = f"a {row['label']}|text of {i % 3}"
+    table, path = table_factory.write_table(tmp_path / "d.csv", rows), tmp_path / "v"
+
+    def fit_texts(**generate):
+        settings = {"fusion": {"kind": "concat"}, "generate": {"width": 8, **generate}}
+        config = table_factory.tiny_config(
+            tmp_path / "cache", task="generate", **settings
+        )
+        return fit_preprocessing(ingest(table, config), config).texts
+
+    words = fit_texts()
+    assert words.longest == 3 and words.vocabulary[:3] == ("a", "of", "text")
+    assert fit_texts(beams=4, width=4, decoder="lstm_attention") == words
+    (folder,) = (tmp_path / "cache").glob("table-*")
+    assert len(list(folder.glob("analysis-*.json"))) == 1
+    assert len(fit_texts(vocab_size=2).vocabulary) == 2
+    assert fit_texts(tokens="character").longest == len("text of 1")
+    vocabularies = []
+    for content in ("text of", "a b"):
+        path.write_text("\n".join(content.split()))
+        vocabularies.append(fit_texts(vocab_file=str(path)).vocabulary)
+    assert vocabularies == [("text", "of"), ("a", "b")]
+    assert len(list(folder.glob("analysis-*.json"))) == 5

@@ -198,6 +198,13 @@ def test_a_repeated_id_and_a_missing_split_are_problems(table):
     assert rows[1].problem.startswith("split is missing")
 
 
+def test_rows_may_share_an_id_where_several_are_one_row_later(table):
+    path = table("text,label,id,split\na,x,7,train\nb,y,7,\n")
+    first, second = read_rows(path, CONFIG, TEXT, unique_ids=False)
+    assert (first.id, first.problem) == ("7", "")
+    assert second.problem == "split is missing, and other rows have one"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

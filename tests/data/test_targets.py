@@ -4,10 +4,15 @@ from collections import Counter
 
 import pytest
 
-from mmkeras.config import TableConfig
+from mmkeras.config import Config, TableConfig
 from mmkeras.data.splits import assign_splits, check_labels
 from mmkeras.data.table import Row
-from mmkeras.data.targets import check_task, stratify, with_targets
+from mmkeras.data.targets import (
+    check_task,
+    read_labeled_rows,
+    stratify,
+    with_targets,
+)
 from mmkeras.errors import UserError
 
 
@@ -143,3 +148,64 @@ def test_few_rows_have_few_strata():
     rows = with_targets(rows_of(*"1234567"), "regression")
     assert [r.labels[0] for r in stratify(rows, "regression")] == list("0000111")
     assert stratify(rows_of("a"), "auto") == rows_of("a")
+
+
+def references_of(*rows, **changes):
+    """Returns the rows of a generator; each of `rows` is an id, a text and a label."""
+    names = ("id", "text", "label", "split")
+    cells = [dict(zip(names, row, strict=False)) for row in rows]
+    config = Config(task="generate", **changes)
+    return read_labeled_rows(cells, config, ("text",))
+
+
+def test_rows_of_one_id_are_one_row_with_all_their_texts():
+    rows = references_of(
+        ("1", "hi", "a cow"),
+        ("2", "ho", "x|y"),
+        ("1", "hi", "one cow"),
+        ("1", "hi", "a cow"),
+        ("2", "ho", ["z", "y"]),
+    )
+    assert [row.labels for row in rows] == [("a cow", "one cow"), ("x", "y", "z")]
+    assert [(row.id, row.problem) for row in rows] == [("1", ""), ("2", "")]
+
+
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        (("1", "ho", "b", "train"), "text"),
+        (("1", "hi", "b", "test"), "split"),
+    ],
+)
+def test_a_repeated_id_with_another_input_or_split_is_a_problem(other, name):
+    first, second = references_of(("1", "hi", "a", "train"), other)
+    assert first.labels == ("a",) and not first.problem
+    message = f"id '1' is already that of row 0, whose {name} is another"
+    assert second.problem == message
+
+
+def test_a_repeated_id_is_a_problem_of_other_tasks():
+    rows = [{"id": "1", "text": "hi", "label": label} for label in "ab"]
+    first, second = read_labeled_rows(rows, Config(), ("text",))
+    assert "is already that of" in second.problem and first.labels == ("a",)
+
+
+@pytest.mark.parametrize("label", ["", " ", "|", []])
+def test_a_row_without_a_text_has_a_problem(label):
+    (row,) = references_of(("1", "hi", label))
+    assert row.problem == "label is missing"
+
+
+def test_a_reference_without_text_is_a_problem_of_its_row_only():
+    first, second = references_of(("1", "hi", "a"), ("1", "hi", ""))
+    assert first.labels == ("a",) and not first.problem
+    assert second.problem == "label is missing"
+
+
+def test_texts_are_divided_into_splits_like_one_class():
+    rows = references_of(*((str(i), "hi", f"text {i}") for i in range(20)))
+    strata = stratify(rows, "generate")
+    assert {row.labels for row in strata} == {("",)}
+    splits = Counter(assign_splits(strata, TableConfig(), seed=0))
+    assert splits["train"] == 14 and splits["val"] == splits["test"] == 3
+    assert check_task(rows, "generate") is None

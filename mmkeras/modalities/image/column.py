@@ -149,6 +149,13 @@ class Image(FileColumn):
         effects = explained["effects"]
         return {"kind": "image", **draw_effects(data, effects, self.decoder)}
 
+    def draw_file_places(self, data: bytes, weights, scale: float) -> bytes | None:
+        from mmkeras.modalities.image.occlusion import draw_weights
+        from mmkeras.modalities.image.places import arrange_places
+
+        grid = arrange_places(self.settings.encoder, weights)
+        return None if grid is None else draw_weights(data, grid, scale, self.decoder)
+
     def preview_file(self, data: bytes) -> dict[str, Any]:
         from mmkeras.modalities.image.encoding import make_thumbnail
 

@@ -11,7 +11,7 @@ from mmkeras.modalities.decoder import Decoder
 from mmkeras.modalities.image.encoding import png_bytes, upright_image
 
 GRID = (8, 8)
-_IMAGE_PX = 320
+_IMAGE_PX, _SMALL_PX = 320, 128
 
 
 def hide_regions(pixels: np.ndarray, masks: np.ndarray) -> Iterator[bytes]:
@@ -41,10 +41,15 @@ def draw_effects(
     }
 
 
-def _resize(data, decoder) -> np.ndarray:
+def draw_weights(data: bytes, weights: np.ndarray, scale: float, decoder) -> bytes:
+    """Draws weights (rows, columns) over the image, small and upright, as PNG."""
+    return heatmap.overlay(_resize(data, decoder, _SMALL_PX), weights, scale)
+
+
+def _resize(data, decoder, size_px=_IMAGE_PX) -> np.ndarray:
     """Returns the image upright and on white, (H, W, 3) uint8."""
     image = upright_image(data, decoder).convert("RGBA")
-    ratio = _IMAGE_PX / max(image.size)
+    ratio = size_px / max(image.size)
     size = [max(1, round(side * ratio)) for side in image.size]
     image = image.resize(size, Image.Resampling.LANCZOS)
     white = Image.new("RGBA", image.size, "white")

@@ -28,7 +28,7 @@ from mmkeras.modalities.text.features import token_table
 from mmkeras.modalities.text.pieces import CONTINUATION, longest_piece, read_pieces
 from mmkeras.modalities.text.wordpiece import learn_pieces, split_words
 from mmkeras.modalities.vocabulary import choose_vocabulary
-from mmkeras.schema import LABEL_SEPARATOR
+from mmkeras.names import split_references
 
 MAX_TOKENS = 64  # of "auto"
 _BATCH_TEXTS = 1024
@@ -118,11 +118,6 @@ def split_text(texts: tf.Tensor, tokens: str) -> tf.RaggedTensor:
     lower = tf.strings.lower(tf.strings.strip(clean), encoding="utf-8")
     single = tf.strings.regex_replace(lower, r"\s+", " ")
     return tf.strings.unicode_split(single, "UTF-8")
-
-
-def split_references(label: str) -> list[str]:
-    """Returns the references of a label of `Dataset.labels`."""
-    return [text for text in label.split(LABEL_SEPARATOR) if text]
 
 
 def measure_texts(labels: Mapping[str, int], config: GenerateConfig) -> TextStatistics:

@@ -78,7 +78,7 @@ def fuse_tokens(
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Fuses the branches into the tokens (B, K, D) and mask (B, K) of `join_tokens`.
 
-    Arguments are those of `fuse` for tokens, and so is what replaces a missing modality.
+    Arguments are those of `fuse` for tokens; missing modalities are replaced alike.
     """
     return join_tokens(_with_presence(branches, present, config, True), config)
 
