@@ -88,7 +88,7 @@ def _test_rows(trained_model, folder) -> list[dict[str, bytes | float]]:
     """Returns the values by column of test rows of the run."""
     from mmkeras.data.demo_tables import table_or_demo
     from mmkeras.data.ingest import ingest
-    from mmkeras.data.input_pipeline import COLUMNS, read_rows
+    from mmkeras.data.stored_rows import COLUMNS, read_rows
 
     data = read_manifest(folder)["data"]
     if data == NO_ROWS:

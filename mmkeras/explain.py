@@ -22,7 +22,8 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="python -m mmkeras.explain",
         description="Explain the predictions of the first rows of a table: the effect "
-        "of each modality, image region, word and part of the audio.",
+        "of each modality, image region, word and part of the audio; and of generated "
+        "texts also the effects on each of their words.",
     )
     parser.add_argument("--model", required=True, metavar="RUN", help="Run folder.")
     parser.add_argument("--data", required=True, metavar="FILE.csv", help="Table.")
@@ -62,6 +63,7 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
     from mmkeras.estimators.row_predictions import RowWarnings, explain_table
     from mmkeras.explanation.page import as_json, build_card, write_explanations
     from mmkeras.export.inference import load_trained
+    from mmkeras.modalities.preprocessing_state import REGRESSION
 
     trained_model = load_trained(folder)
     config, columns = trained_model.config, trained_model.preprocessor.columns
@@ -73,7 +75,7 @@ def explain(folder: Path, table: Path, output: Path, rows: int) -> int:
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         write_text(tmp_folder / EXPLANATIONS_FILE, text)
         title = f"Explained predictions of {config.preset}"
-        is_share = bool(trained_model.state.classes)
+        is_share = trained_model.state.task != REGRESSION
         write_explanations(tmp_folder / EXPLANATIONS_PAGE, title, cards, is_share)
     print_warnings(warnings.texts(columns))
     return len(cards)

@@ -113,6 +113,13 @@ def test_a_later_file_wins_over_an_earlier_one_and_a_flag_over_both(file):
         ([], "data: a.csv", "resnet50-concat"),
         (["--preset", "gated"], "", "gated"),
         ([], "preset: resnet50-concat", "resnet50-concat"),
+        (["--task", "generate"], "", "small-captions"),
+        (["--task=generate"], "", "small-captions"),
+        ([], "task: generate", "small-captions"),
+        (["--task", "generate"], "task: binary", "small-captions"),
+        (["--task", "generate", "--data", "a.csv"], "", "resnet50-concat"),
+        (["--task", "generate", "--preset", "cnn-lstm"], "", "cnn-lstm"),
+        (["--task", "regression"], "", "small-concat"),
     ],
 )
 def test_the_demo_data_set_has_a_preset_of_its_own(argv, content, expected, file):

@@ -150,3 +150,24 @@ def test_a_mistake_is_one_line(changes, message, run, tmp_path, monkeypatch, cap
     argv = to_argv({**flags, **changes})
     assert message in error_of(main, argv, monkeypatch, capsys)
     assert not (tmp_path / "new").exists()
+
+
+def test_each_word_of_a_generated_text_is_explained(
+    generator_run, generator_table, tmp_path
+):
+    assert explain(generator_run, generator_table, tmp_path / "out", 2) == 2
+    rows = json.loads((tmp_path / "out" / "explanations.json").read_text("utf-8"))
+    page = Page((tmp_path / "out" / "explain.html").read_text(encoding="utf-8"))
+    assert page.text.count("Each word") == sum(bool(row["words"]) for row in rows)
+    assert "probability per token" in page.text
+    for row in rows:
+        gain = row["probability"] - row["probability_of_nothing"]
+        assert row["shares"]["image"] == pytest.approx(gain, abs=1e-9)
+        assert row["label"].split("|")[0] in page.text
+        assert row["predicted"] in page.text
+        for word in row["words"]:
+            assert word["word"] in row["predicted"]
+            effects = word["parts"]["image"]["effects"]
+            assert [len(line) for line in effects] == [8] * 8
+    images = [a for a in page.all("img") if "effects on the word" in a["alt"]]
+    assert len(images) == sum(len(row["words"]) for row in rows) > 0

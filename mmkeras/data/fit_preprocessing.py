@@ -12,7 +12,7 @@ import tensorflow as tf
 from mmkeras.config import Config, GenerateConfig
 from mmkeras.data.dataset import Dataset, with_columns
 from mmkeras.data.ingest_plan import FORMAT
-from mmkeras.data.input_pipeline import (
+from mmkeras.data.stored_rows import (
     AUTOTUNE,
     COLUMNS,
     is_present,

@@ -8,8 +8,8 @@ import numpy as np
 
 from mmkeras.config import Config
 from mmkeras.data.dataset import Dataset, with_columns
-from mmkeras.data.input_pipeline import read_rows
 from mmkeras.data.splits import assign_folds
+from mmkeras.data.stored_rows import read_rows
 from mmkeras.data.targets import read_labeled_rows, stratify
 from mmkeras.schema import ID, LABEL, TEST, TRAIN, VAL
 

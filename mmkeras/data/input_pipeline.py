@@ -1,7 +1,7 @@
 """tf.data input pipeline: TFRecords to batches for training and evaluation."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -9,79 +9,25 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from mmkeras.config import Config, TrainConfig
+from mmkeras.config import Config
 from mmkeras.config.schedule import batch_rows, steps_per_pass
 from mmkeras.data.dataset import Dataset
 from mmkeras.data.row_targets import RowTargets
-from mmkeras.modalities.column import Column
-from mmkeras.modalities.preprocessor import Preprocessor, column_feature
-from mmkeras.schema import (
-    ID,
-    LABEL,
-    PRESENT,
-    STATUS,
-    feature_name,
+from mmkeras.data.stored_rows import (
+    AUTOTUNE,
+    COLUMNS,
+    dataset_options,
+    is_present,
+    no_autograph,
+    read_rows,
 )
+from mmkeras.modalities.preprocessor import Preprocessor
+from mmkeras.schema import LABEL, PRESENT
 
-AUTOTUNE = tf.data.AUTOTUNE
-# For functions that are graph code already; converting them would take seconds.
-no_autograph = tf.autograph.experimental.do_not_convert
-COLUMNS, TARGET, _FEATURES, _WEIGHT = "columns", "target", "features", "weight"
+TARGET, _FEATURES, _WEIGHT = "target", "features", "weight"
 # Memory of the shuffle buffer; training shards are in a random order already.
 _SHUFFLE_BYTES = 256_000_000
 _READ_ROWS = 256
-
-
-def _options() -> tf.data.Options:
-    options, policy = tf.data.Options(), tf.data.experimental.AutoShardPolicy.DATA
-    options.deterministic = True
-    # With autotuning, deleting an iterator may wait for as long as it was in use: the
-    # tuning thread can miss its notification (TensorFlow 2.16 to 2.21). Without,
-    # AUTOTUNE is one call per core.
-    options.autotune.enabled = False
-    options.experimental_distribute.auto_shard_policy = policy
-    return options
-
-
-def read_rows(files: Sequence[str], columns: Iterable[Column]) -> tf.data.Dataset:
-    """Reads tf.Examples in order: id, label, status, and under COLUMNS () values.
-
-    Raises:
-        tf.errors.DataLossError: A shard is damaged.
-    """
-    columns = {c.name: column_feature(c) for c in columns}
-    text = tf.io.FixedLenFeature([], tf.string, "")
-    features = dict.fromkeys((ID, LABEL, STATUS), text)
-    features |= {feature_name(name): feature for name, feature in columns.items()}
-
-    @no_autograph
-    def parse(records):
-        row = tf.io.parse_example(records, features)
-        values = {name: row.pop(feature_name(name)) for name in columns}
-        return {**row, COLUMNS: values}
-
-    records = tf.data.TFRecordDataset(list(files)).batch(64)
-    return records.map(parse, AUTOTUNE).unbatch().with_options(_options())
-
-
-def is_present(value: tf.Tensor) -> tf.Tensor:
-    """Returns () bool: whether a row has a column of this () value."""
-    return value != "" if value.dtype == tf.string else ~tf.math.is_nan(value)
-
-
-def class_weights(rows: Sequence[int], config: TrainConfig) -> tuple[float, ...]:
-    """Returns the weight of each class by its training rows, 1 on average over rows.
-
-    Without weights the result is (). Source of "effective": Cui et al., 2019, https://arxiv.org/abs/1901.05555.
-    """
-    if config.class_weights == "none":
-        return ()
-    rows = np.maximum(rows, 1)
-    counts = rows
-    if config.class_weights == "effective":
-        counts = (1 - config.class_beta**rows) / (1 - config.class_beta)
-    weights = rows.sum() / (counts * (rows / counts).sum())
-    return tuple(weights.tolist())
 
 
 class Features(NamedTuple):
@@ -269,7 +215,7 @@ class Batches:
 
     def _finalize(self, batches, steps):
         batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        return batches.prefetch(AUTOTUNE).with_options(_options())
+        return batches.prefetch(AUTOTUNE).with_options(dataset_options())
 
     def _rows(self) -> tf.data.Dataset:
         """Reads encoded rows in the order of the shards, with features if any."""

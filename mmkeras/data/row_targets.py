@@ -2,11 +2,28 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
+from mmkeras.config import TrainConfig
 from mmkeras.modalities.preprocessing_state import BINARY, GENERATE
 from mmkeras.modalities.preprocessor import Preprocessor
 from mmkeras.schema import LABEL_SEPARATOR, TOKENS
+
+
+def class_weights(rows: Sequence[int], config: TrainConfig) -> tuple[float, ...]:
+    """Returns the weight of each class by its training rows, 1 on average over rows.
+
+    Without weights the result is (). Source of "effective": Cui et al., 2019, https://arxiv.org/abs/1901.05555.
+    """
+    if config.class_weights == "none":
+        return ()
+    rows = np.maximum(rows, 1)
+    counts = rows
+    if config.class_weights == "effective":
+        counts = (1 - config.class_beta**rows) / (1 - config.class_beta)
+    weights = rows.sum() / (counts * (rows / counts).sum())
+    return tuple(weights.tolist())
 
 
 class RowTargets:

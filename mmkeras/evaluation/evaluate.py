@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmkeras.data.dataset import Dataset
-from mmkeras.data.input_pipeline import read_rows
+from mmkeras.data.stored_rows import read_rows
 from mmkeras.errors import UserError
 from mmkeras.evaluation.baseline_features import read_baseline_features
 from mmkeras.evaluation.confusion import confusion_csv

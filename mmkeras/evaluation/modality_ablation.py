@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from mmkeras.data.input_pipeline import COLUMNS
+from mmkeras.data.stored_rows import COLUMNS
 from mmkeras.evaluation.scores import (
     compare_scores,
     difference_interval,

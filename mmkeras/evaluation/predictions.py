@@ -9,13 +9,13 @@ import tensorflow as tf
 
 from mmkeras.console import progress
 from mmkeras.data.dataset import Dataset
-from mmkeras.data.input_pipeline import COLUMNS, read_rows
 from mmkeras.data.predictions_csv import (
     format_value,
     merge_status,
     prediction_row,
     predictions_header,
 )
+from mmkeras.data.stored_rows import COLUMNS, read_rows
 from mmkeras.export.inference import (
     Predictor,
     TrainedModel,

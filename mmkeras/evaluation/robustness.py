@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from mmkeras.data.input_pipeline import COLUMNS
+from mmkeras.data.stored_rows import COLUMNS
 from mmkeras.evaluation.scores import score, score_interval
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import TwoStagePredictor

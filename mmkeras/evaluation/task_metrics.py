@@ -11,8 +11,8 @@ from mmkeras.evaluation.ridge import fit_ridge
 from mmkeras.evaluation.text_metrics import measure_texts
 from mmkeras.export.inference import TrainedModel
 from mmkeras.modalities.preprocessing_state import GENERATE, REGRESSION
-from mmkeras.names import split_references
 from mmkeras.models.model import get_temperature
+from mmkeras.names import split_references
 
 
 def measure_task(

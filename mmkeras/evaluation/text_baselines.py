@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmkeras.data.dataset import Dataset
-from mmkeras.data.input_pipeline import read_rows
+from mmkeras.data.stored_rows import read_rows
 from mmkeras.evaluation.baseline_features import read_baseline_features
 from mmkeras.evaluation.predictions import Predictions
 from mmkeras.evaluation.scores import compare_scores
 from mmkeras.evaluation.task_metrics import measure_task
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import Arrays
-from mmkeras.names import split_references
 from mmkeras.models.model import backbones
+from mmkeras.names import split_references
 from mmkeras.reports.verdicts import text_verdict
 from mmkeras.schema import LABEL, PRESENT, TRAIN
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mmkeras.data.dataset import Dataset
-from mmkeras.data.input_pipeline import COLUMNS, read_rows
+from mmkeras.data.stored_rows import COLUMNS, read_rows
 from mmkeras.evaluation.predictions import Predictions
 from mmkeras.export.inference import TrainedModel
 from mmkeras.modalities.column import Column

@@ -1,5 +1,6 @@
 """Explanations of predictions by Shapley values of modalities and by occlusion."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -7,14 +8,36 @@ from typing import Any
 import numpy as np
 
 from mmkeras.data.example_reader import RowContent
-from mmkeras.data.predictions_csv import format_value, merge_status
+from mmkeras.data.predictions_csv import merge_status
 from mmkeras.evaluation.shapley import sampled_orders, shapley_values, subsets
+from mmkeras.explanation.explained_value import find_explained_value
 from mmkeras.export.inference import TrainedModel
-from mmkeras.export.two_stage_inference import TwoStagePredictor
-from mmkeras.modalities.preprocessing_state import MULTILABEL, REGRESSION
-from mmkeras.schema import LABEL_SEPARATOR, PRESENT, VALUE
+from mmkeras.export.two_stage_inference import Arrays, TwoStagePredictor
+from mmkeras.modalities.preprocessing_state import GENERATE, REGRESSION
+from mmkeras.schema import PRESENT
 
 _BATCH_ROWS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordExplanation:
+    """Explanation of one word of a generated text.
+
+    Effects are those of `Explanation` on the log probability of the word, after the
+    words before it.
+
+    Attributes:
+        log_probability: Sum over the word's tokens.
+        shares: Branch -> Shapley value; they add up to `log_probability` minus
+            `empty_log_probability`, that of a row without any column.
+        parts: Column -> effects of its parts, as `Column.explain` returns them.
+    """
+
+    word: str
+    log_probability: float
+    empty_log_probability: float
+    shares: dict[str, float]
+    parts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,19 +45,23 @@ class Explanation:
     """Explanation of one row's prediction.
 
     An effect is by how much the probability falls when a part is hidden. In regression
-    all probabilities are values in the unit of the labels.
+    all probabilities are values in the unit of the labels. Of a generator they are the
+    probability per token of the text that it generated: the geometric mean over the
+    text's tokens and the end token, the exponential of its mean log probability.
 
     Attributes:
-        predicted: Label as from `mmkeras.predict`.
-        explained: Likeliest class, whose probability is explained; "value" in
-            regression, where `is_number` is true.
-        empty_probability: Probability of that class for a row without any column.
+        predicted: Label, value or text as from `mmkeras.predict`.
+        explained: Likeliest class, whose probability is explained; the text of a
+            generator, where `is_text` is true; "value" in regression, where
+            `is_number` is.
+        empty_probability: Probability of the same for a row without any column.
         shares: Branch -> Shapley value, 0 if it is absent; they add up to
             `probability` minus `empty_probability`.
         sampled_orders: Orders of the branches from which `shares` are estimated, if the
             row has more than 8 branches; 0 if they are exact.
         status: "ok", or what is absent or unreadable; `problems` has the reasons.
         parts: Column -> effects of its parts, as `Column.explain` returns them.
+        words: Explanations of the words of a text.
     """
 
     predicted: str
@@ -44,9 +71,11 @@ class Explanation:
     shares: dict[str, float]
     status: str
     is_number: bool = False
+    is_text: bool = False
     sampled_orders: int = 0
     problems: tuple[str, ...] = ()
     parts: dict[str, Any] = field(default_factory=dict)
+    words: tuple[WordExplanation, ...] = ()
 
 
 class Explainer:
@@ -70,29 +99,37 @@ class Explainer:
         inputs = self.predictor.encode({n: [value] for n, value in data.items()})
         is_present = dict(zip(names, inputs[PRESENT][0], strict=True))
         present = tuple(b for b in names if is_present[b])
+        value = find_explained_value(self.trained_model, self.predictor, inputs)
         values = {}
         for subset in subsets(present):
             hidden = [m for m in names if m not in subset]
-            (probabilities,) = self.predictor.classify(inputs, hidden)
-            values[subset] = probabilities.astype("float64")
-        probabilities = values[present]
-        # The only column of a regression is the value.
-        column, is_number = int(probabilities.argmax()), state.task == REGRESSION
-        values = {subset: float(p[column]) for subset, p in values.items()}
-        shares = shapley_values(values, present)
-        status = self._status(data, read)
+            (values[subset],) = value.measure(inputs, hidden)  # (1 + W,)
+        full, empty = values[present], values[()]
+        shares = _shares(values, present, names)
+        parts = self._parts(data, present, inputs, value.measure, full)
         problems = [*read.broken.values(), read.row.problem]
         return Explanation(
-            predicted=_label(probabilities, state),
-            explained=VALUE if is_number else state.classes[column],
-            is_number=is_number,
+            predicted=value.predicted,
+            explained=value.name,
+            is_number=state.task == REGRESSION,
+            is_text=state.task == GENERATE,
             sampled_orders=len(sampled_orders(present)),
-            probability=values[present],
-            empty_probability=values[()],
-            shares={m: shares.get(m, 0.0) for m in names},
-            status=status,
+            probability=float(full[0]),
+            empty_probability=float(empty[0]),
+            shares=shares[0],
+            status=self._status(data, read),
             problems=tuple(filter(None, problems)),
-            parts=self._parts(data, present, inputs, column, values[present]),
+            parts=parts[0],
+            words=tuple(
+                WordExplanation(
+                    word=word,
+                    log_probability=float(full[i]),
+                    empty_log_probability=float(empty[i]),
+                    shares=shares[i],
+                    parts=parts[i],
+                )
+                for i, word in enumerate(value.words, 1)
+            ),
         )
 
     def _status(self, data, read) -> str:
@@ -100,9 +137,9 @@ class Explainer:
         (status,) = self.predictor.status({n: [x] for n, x in data.items()})
         return merge_status(status, read.status)
 
-    def _parts(self, data, present, inputs, column, probability) -> dict[str, Any]:
-        """Returns the effects of the parts of all columns that have parts."""
-        result = {}
+    def _parts(self, data, present, inputs, measure, full) -> list[dict[str, Any]]:
+        """Returns column -> effects of its parts, on each of (1 + W,) numbers."""
+        result = [{} for _ in full]
         for branch in present:
             columns = self.predictor.branches[branch].columns
             values = {c.name: data[c.name] for c in columns}
@@ -111,30 +148,44 @@ class Explainer:
                     continue
 
                 def effects(contents, branch=branch, name=c.name, values=values):
-                    changed = self._probabilities(
-                        inputs, branch, values, name, contents
-                    )
-                    return probability - changed[:, column]
+                    rows = self._replace(inputs, branch, values, name, contents)
+                    changed = np.concatenate([measure(batch) for batch in rows])
+                    return full - changed  # (V, 1 + W)
 
-                if (part := c.explain(data[c.name], effects)) is not None:
-                    result[c.name] = part
+                for i, part in enumerate(_explain_each(c, data[c.name], effects, full)):
+                    if part is not None:
+                        result[i][c.name] = part
         return result
 
-    def _probabilities(self, inputs, branch, values, name, contents) -> np.ndarray:
-        """Returns (V, C) for a row with V other contents of one column."""
-        contents, parts = iter(contents), []
+    def _replace(self, inputs, branch, values, name, contents) -> Iterator[Arrays]:
+        """Yields batches of the row with other contents of one column."""
+        contents = iter(contents)
         while batch := list(islice(contents, _BATCH_ROWS)):
             rows = {k: np.repeat(x, len(batch), axis=0) for k, x in inputs.items()}
             data = {n: [value] * len(batch) for n, value in values.items()}
-            changed = self.predictor.replace_branch(rows, branch, data | {name: batch})
-            parts.append(self.predictor.classify(changed))
-        return np.concatenate(parts).astype("float64")
+            yield self.predictor.replace_branch(rows, branch, data | {name: batch})
 
 
-def _label(probabilities, state) -> str:
-    if state.task == REGRESSION:
-        return format_value(probabilities[0])
-    if state.task != MULTILABEL:
-        return state.classes[int(probabilities.argmax())]
-    pairs = zip(state.classes, probabilities, strict=True)
-    return LABEL_SEPARATOR.join(name for name, p in pairs if p >= 0.5)
+def _explain_each(column, value, effects, full) -> Iterator[Any]:
+    """Yields what `Column.explain` returns for each column of `effects`.
+
+    The variants of the row are measured once.
+    """
+    measured = []
+
+    def first(contents):
+        measured.append(effects(contents))
+        return measured[0][:, 0]
+
+    yield column.explain(value, first)
+    for i in range(1, len(full)):
+        yield column.explain(value, lambda _, i=i: measured[0][:, i])
+
+
+def _shares(values, present, names) -> list[dict[str, float]]:
+    """Returns branch -> Shapley value, of each number of (1 + W,) `values`."""
+    shares = shapley_values(values, present)
+    zeros = np.zeros_like(values[()])
+    return [
+        {m: float(shares.get(m, zeros)[i]) for m in names} for i in range(len(zeros))
+    ]

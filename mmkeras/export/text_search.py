@@ -83,7 +83,10 @@ def search_texts(
         log_probability=tf.TensorShape([None, beams]),
         is_done=tf.TensorShape([None, beams]),
     )
-    state = tf.while_loop(is_unfinished, extend, state, shapes)
+    steps = config.max_tokens + 1
+    state = tf.while_loop(
+        is_unfinished, extend, state, shapes, maximum_iterations=steps
+    )
     return _sort(state, config)
 
 
@@ -131,13 +134,17 @@ def _choose(each, total, is_done):
     """Returns parent, token and log probability (B, N) of the best extensions.
 
     `each` is (B, N, V). A text that is done has one extension, by padding, which comes
-    before all others.
+    before all others, unless it is one that does not count. A token that is not
+    possible is never chosen, as each text has an extension.
     """
     size, beams = each.shape[2], each.shape[1]
     is_padding = tf.range(size) == PADDING
     sums = total[:, :, None] + each
-    done = tf.where(is_padding, -_NEVER, 4 * _NEVER)  # (V,)
-    ranks = tf.where(is_done[:, :, None], done, tf.maximum(sums, 3 * _NEVER))
+    counts = total > _NEVER / 2  # (B, N)
+    done = tf.where(counts, -_NEVER, total)[:, :, None]
+    done = tf.where(is_padding, done, 4 * _NEVER)
+    ranks = tf.where(each > _NEVER / 2, sums, 4 * _NEVER)
+    ranks = tf.where(is_done[:, :, None], done, ranks)
     _, index = tf.math.top_k(tf.reshape(ranks, [-1, beams * size]), beams)
     sums = tf.where(is_done[:, :, None], total[:, :, None], sums)
     sums = tf.gather(tf.reshape(sums, [-1, beams * size]), index, batch_dims=1)
@@ -146,10 +153,12 @@ def _choose(each, total, is_done):
 
 def _draw(each, step, config):
     """Returns a random token (B,) int32 per row."""
-    scaled = each / config.temperature
+    is_possible = each > _NEVER / 2
     if config.top_k:
         best, _ = tf.math.top_k(each, min(config.top_k, each.shape[1]))
-        scaled = tf.where(each < best[:, -1:], _NEVER, scaled)
+        is_possible &= each >= best[:, -1:]
+    scaled = (each - tf.reduce_max(each, axis=1, keepdims=True)) / config.temperature
+    scaled = tf.where(is_possible, scaled, float("-inf"))
     seed = tf.stack([config.seed, step])
     tiny = 1e-30
     uniform = tf.random.stateless_uniform([each.shape[1]], seed, minval=tiny)

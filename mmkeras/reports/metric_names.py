@@ -18,6 +18,18 @@ METRICS = {
     "rmse": ("RMSE", "root of the mean squared error, in the unit of the labels"),
     "mae": ("MAE", "mean absolute error, in the unit of the labels"),
     "spearman": ("Spearman", "rank correlation of labels and predictions"),
+    "exact_match": ("Exact match", "texts equal to one of their references"),
+    "bleu_1": ("BLEU-1", "words that a reference has, with a penalty for short texts"),
+    "bleu_2": ("BLEU-2", "the same for words and pairs of words"),
+    "bleu_3": ("BLEU-3", "the same for up to three words in a row"),
+    "bleu_4": ("BLEU-4", "the same for up to four words in a row"),
+    "rouge_l": ("ROUGE-L", "words in the order of a reference"),
+    "chrf": ("chrF", "runs of characters that a reference has"),
+    "cider_d": ("CIDEr-D", "from 0 to 10; runs of words, rare ones weigh more"),
+    "word_error_rate": (
+        "Word error rate",
+        "lower is better; words to change, over the words of the reference",
+    ),
 }
 CLASS_METRICS = {
     "precision": "Precision",
@@ -26,11 +38,14 @@ CLASS_METRICS = {
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
 }
+GENERATE_METRICS = ("exact_match", "bleu_1", "bleu_4", "rouge_l", "chrf", "cider_d")
+GENERATE_METRICS += ("word_error_rate",)
 REGRESSION_METRICS = ("r2", "rmse", "mae", "spearman")
 # Large figures at the top of a report, and which of them are in percent.
 FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc")
 FIGURES += REGRESSION_METRICS
-PERCENT = ("accuracy", "balanced_accuracy")
+FIGURES += ("exact_match", "bleu_4", "cider_d", "chrf", "word_error_rate")
+PERCENT = ("accuracy", "balanced_accuracy", "exact_match", "word_error_rate")
 # Printed at the end of a run.
 SHOWN_METRICS = (
     "accuracy",

@@ -9,6 +9,7 @@ from mmkeras.reports.html import is_finite, write_page
 from mmkeras.reports.metric_names import CLASS_METRICS, FIGURES, METRICS, PERCENT
 from mmkeras.reports.residuals import residual_charts
 from mmkeras.reports.score_text import score_text
+from mmkeras.reports.texts import TextExamples, length_chart
 
 HEAT_MAP_CLASSES = 20  # limit that fits a screen; above it, the most confused pairs
 PAIRS = 20
@@ -18,6 +19,8 @@ BASELINES = {
     "logistic_regression": "Logistic regression",
     "mean": "Mean of the labels",
     "ridge": "Ridge regression",
+    "most_frequent": "Most frequent text",
+    "nearest_row": "Text of the nearest row",
 }
 # Key of a modality's metrics -> heading of its bars.
 PARTS = {
@@ -52,7 +55,8 @@ def write_report(
     summary: Mapping[str, str],
     metrics: Mapping,
     history: Sequence[Mapping],
-    errors: Sequence[WorstError],
+    errors: Sequence[WorstError] = (),
+    texts: TextExamples | None = None,
     noise_axes: Mapping[str, tuple[str, str, float]] | None = None,
     residuals: Sequence[tuple[float, float]] = (),
 ) -> None:
@@ -65,6 +69,7 @@ def write_report(
         history: Logs of each epoch from Keras (loss, val_loss, ...); "phase" marks
             where fine-tuning starts.
         errors: Wrong predictions, highest score first.
+        texts: Rows of a generator, in the place of `errors`.
         noise_axes: Branch -> heading, unit and factor of the levels of its noise.
         residuals: (label, prediction) of each row of a regression.
     """
@@ -88,12 +93,21 @@ def write_report(
         reliability=charts.reliability(metrics),
         curves=charts.learning_curves(metrics, history),
         errors=errors,
-        has_images=any(
-            p["kind"] == "image" for e in errors for p in e.previews.values()
-        ),
+        texts=texts,
+        lengths=length_chart((metrics.get("texts") or {}).get("lengths") or ()),
+        has_images=_have_images([*errors, *_text_rows(texts)]),
         residuals=residual_charts(residuals),
         box=charts.BOX,
     )
+
+
+def _text_rows(texts) -> list:
+    return [*texts.worst, *texts.best] if texts else []
+
+
+def _have_images(rows) -> bool:
+    previews = (p for row in rows for p in row.previews.values())
+    return any(p["kind"] == "image" for p in previews)
 
 
 def _fill(metrics: Mapping) -> dict:
@@ -102,6 +116,7 @@ def _fill(metrics: Mapping) -> dict:
     numbers += " shapley_orders"
     texts = "task split verdict fusion_verdict"
     tables = "classes metrics per_class baselines retrieval modalities status warnings"
+    tables += " texts"
     empty = dict.fromkeys(numbers.split()) | dict.fromkeys(texts.split(), "")
     empty |= dict.fromkeys(tables.split(), {})
     return empty | {k: v for k, v in metrics.items() if v is not None}

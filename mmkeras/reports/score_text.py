@@ -1,4 +1,4 @@
-"""The score that models are compared by, as text: accuracy of classes, or R²."""
+"""The score that models are compared by, as text: accuracy, R² or exact match."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,6 +50,14 @@ ACCURACY = ScoreText(
 R2 = ScoreText(
     key="r2", name="R²", is_share=False, constant="the mean", linear="ridge regression"
 )
+EXACT_MATCH = ScoreText(
+    key="exact_match",
+    name="exact match",
+    is_share=True,
+    constant="the most frequent text",
+    linear="the text of the nearest training row",
+)
+_OF_TASK = {"regression": R2, "generate": EXACT_MATCH}
 
 
 def format_score(metrics: Mapping) -> str:
@@ -61,9 +69,11 @@ def format_score(metrics: Mapping) -> str:
 
 def score_text(task: str) -> ScoreText:
     """Returns the score of a task."""
-    return R2 if task == "regression" else ACCURACY
+    return _OF_TASK.get(task, ACCURACY)
 
 
 def score_text_of(metrics: Mapping) -> ScoreText:
     """Returns the score that `measure(...)["metrics"]` has."""
-    return R2 if R2.key in metrics else ACCURACY
+    return next(
+        (score for score in _OF_TASK.values() if score.key in metrics), ACCURACY
+    )

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from mmkeras.files import latest_version, read_json
-from mmkeras.reports.metric_names import REGRESSION_METRICS, SHOWN_METRICS
+from mmkeras.reports.metric_names import (
+    GENERATE_METRICS,
+    REGRESSION_METRICS,
+    SHOWN_METRICS,
+)
 from mmkeras.schema import (
     ENSEMBLE_FILE,
     EXPORT_DIR,
@@ -22,7 +26,7 @@ SERVING_RELEASES = {"2.16": "2.16.1", "2.21": "2.21.0"}
 def metric_lines(metrics: dict[str, Any]) -> list[str]:
     """Returns the main metrics, and whether fusion helps."""
     lines = [f"Metrics on {metrics['rows']:,} rows, with 95 % intervals:"]
-    for name in (*SHOWN_METRICS, *REGRESSION_METRICS):
+    for name in (*SHOWN_METRICS, *REGRESSION_METRICS, *GENERATE_METRICS):
         value = metrics["metrics"].get(name)
         if value and value["value"] is not None:
             interval = f"({value['low']:.3f} to {value['high']:.3f})"

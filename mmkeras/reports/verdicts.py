@@ -97,6 +97,39 @@ def linear_verdict(model: Mapping[str, dict], constant: Mapping[str, dict]) -> s
     )
 
 
+def text_verdict(
+    model: Mapping[str, dict],
+    baselines: Mapping[str, Mapping[str, dict]],
+    best: str,
+    difference: Mapping[str, float],
+) -> str:
+    """Returns a sentence on whether generated texts are better than those of baselines.
+
+    Metrics are `measure_task(...)["metrics"]`, those of `baselines` by name; `best` is
+    the better of them, and `difference` {"value", "low", "high"} of the model's score
+    minus that of it.
+    """
+    score = score_text_of(model)
+    shown = score.value(model[score.key]["value"])
+    texts = {"most_frequent": score.constant, "nearest_row": score.linear}
+    others = " and ".join(
+        f"{texts[name]} ({score.value(metrics[score.key]['value'])})"
+        for name, metrics in baselines.items()
+    )
+    start = f"The model ({score.name} {shown})"
+    value, interval = difference["value"], score.interval(difference)
+    which = texts[best] if len(baselines) > 1 else "it"
+    if difference["low"] > 0:
+        gain = f"by {score.difference(value)} ({interval})"
+        than = f" than {which}" if len(baselines) > 1 else ""
+        return f"{start} is better than {others}: {gain}{than}."
+    verb = "worse" if difference["high"] < 0 else "not clearly better"
+    return (
+        f"{start} is {verb} than {which}: the difference is "
+        f"{score.difference(value, '+')} ({interval}). Baselines: {others}."
+    )
+
+
 def fusion_verdict(fusion: Mapping, task: str = "") -> str:
     """Returns a sentence on whether fusion helps.
 

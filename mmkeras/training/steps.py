@@ -18,12 +18,9 @@ from mmkeras.config.schedule import batch_rows
 from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.console import say
 from mmkeras.data.feature_cache import frozen_features
-from mmkeras.data.input_pipeline import (
-    COLUMNS,
-    Batches,
-    class_weights,
-    read_rows,
-)
+from mmkeras.data.input_pipeline import Batches
+from mmkeras.data.row_targets import class_weights
+from mmkeras.data.stored_rows import COLUMNS, read_rows
 from mmkeras.errors import LostWorkerError, UserError
 from mmkeras.evaluation.evaluate import evaluate
 from mmkeras.evaluation.predictions import predict_split

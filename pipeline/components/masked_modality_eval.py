@@ -17,7 +17,7 @@ import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.extractors import slice_key_extractor
 
 from mmkeras.config import Config
-from mmkeras.data.input_pipeline import is_present
+from mmkeras.data.stored_rows import is_present
 from mmkeras.data.targets import LABEL_KINDS
 from mmkeras.errors import UserError
 from mmkeras.export.inference import load_settings

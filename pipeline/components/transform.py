@@ -22,7 +22,7 @@ from tfx.types import artifact_utils
 from mmkeras.config import Config, from_dict, to_dict
 from mmkeras.config.validation import AUTO
 from mmkeras.data.dataset import load_dataset, with_columns
-from mmkeras.data.input_pipeline import is_present, no_autograph
+from mmkeras.data.stored_rows import is_present, no_autograph
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.column import Column, Counts, Moments, Quantiles
 from mmkeras.modalities.columns import build_branches, build_columns

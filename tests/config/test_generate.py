@@ -2,6 +2,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from mmkeras.cli import build_config
 from mmkeras.config.generate import GenerateConfig
 from mmkeras.errors import UserError
 
@@ -65,3 +66,78 @@ def test_only_the_transformer_needs_a_width_that_its_heads_divide(width, heads):
         return
     with pytest.raises(UserError, match=f"a multiple of generate.heads={heads}"):
         GenerateConfig(**settings)
+
+
+def generator(**values):
+    return build_config({"preset": "small-captions", **values})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"fusion.kind": "gated"},
+            ["fusion.kind=gated", "concat or cross_attention", "task=generate"],
+        ),
+        (
+            {"fusion.kind": "mean_tokens"},
+            ["fusion.kind=mean_tokens", "concat or cross_attention"],
+        ),
+        (
+            {"ensemble.folds": 3},
+            ["ensemble.folds", "task=generate", "Train one model"],
+        ),
+        (
+            {"table.label": "warm,cold"},
+            ["table.label=warm,cold", "2 columns", "Name that one"],
+        ),
+        ({"loss.image": 0.5}, ["loss.image=0.5", "must be 0", "task=generate"]),
+        ({"loss.tabular": 0.5}, ["loss.tabular=0.5", "must be 0"]),
+        (
+            {"train.oversample": True, "train.class_weights": "none"},
+            ["train.oversample=True", "must be false"],
+        ),
+        (
+            {"train.monitor": "val_auc"},
+            ["train.monitor=val_auc", "val_loss or val_accuracy"],
+        ),
+        (
+            {"export.n_best": 3, "generate.beams": 2},
+            ["export.n_best=3", "generate.beams=2", "Set generate.beams=3"],
+        ),
+    ],
+)
+def test_what_a_generator_cannot_use_is_refused_with_a_remedy(values, words):
+    with pytest.raises(UserError) as error:
+        generator(**values)
+    missing = [word for word in words if word not in str(error.value)]
+    assert not missing, str(error.value)
+
+
+def test_what_a_generator_can_use_is_not_refused():
+    config = generator(
+        **{
+            "fusion.kind": "cross_attention",
+            "export.n_best": 2,
+            "generate.beams": 2,
+            "loss.text_image": 0.5,
+            "train.monitor": "val_accuracy",
+        }
+    )
+    assert config.task == "generate" and config.takes_tokens
+    assert config.generate.beams == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("generate.beams", 3, "1 without --task generate"),
+        ("generate.decoder", "lstm_attention", "transformer without --task generate"),
+        ("generate.max_tokens", 9, "auto without --task generate"),
+        ("export.n_best", 2, "0 without --task generate"),
+    ],
+)
+def test_settings_of_a_decoder_need_the_task(name, value, allowed):
+    with pytest.raises(UserError) as error:
+        build_config({"preset": "small-concat", name: value})
+    assert f"{name}={value}" in str(error.value) and allowed in str(error.value)

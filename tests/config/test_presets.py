@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras.config.presets import PRESETS
+from mmkeras.config.presets import CAPTIONS, PRESETS
 from mmkeras.export.saved_model import export
+from mmkeras.modalities.preprocessing_state import TextStatistics
 from mmkeras.models.model import build_model
 from tests.preset_models import (
     FROM_SCRATCH,
@@ -33,10 +36,11 @@ PARAMETERS = {
     "low-rank": 419_545,
     "mult": 1_171_013,
 }
+CAPTION_PARAMETERS = 821_140  # of 20 token ids, of at most 9 tokens per text
 
 
 def test_every_preset_has_its_name_and_its_parameters_pinned():
-    assert set(PARAMETERS) == set(FROM_SCRATCH)
+    assert set(PARAMETERS) == set(FROM_SCRATCH) and CAPTIONS in PRESETS
     assert all(make().preset == name for name, make in PRESETS.items())
 
 
@@ -49,11 +53,29 @@ def test_a_preset_has_its_parameters_and_the_gradient_reaches_each(name):
     with tf.GradientTape() as tape:
         probabilities = model(model_inputs(model), training=True)
         loss = tf.reduce_sum(tf.math.log(probabilities[:, 0]))
-    gradients = tape.gradient(loss, model.trainable_variables)
+    check_gradients(model, tape.gradient(loss, model.trainable_variables))
+
+
+def check_gradients(model, gradients):
     for weight, gradient in zip(model.trainable_variables, gradients, strict=True):
         assert gradient is not None, weight.path
         largest = np.abs(np.array(tf.convert_to_tensor(gradient))).max()
         assert largest > 0, weight.path
+
+
+def test_the_preset_of_texts_has_its_parameters_and_the_gradient_reaches_each():
+    keras.utils.set_random_seed(1)
+    config = preset_config(CAPTIONS)
+    config = replace(config, generate=replace(config.generate, max_tokens=9))
+    words = tuple(f"w{i}" for i in range(16))
+    texts = TextStatistics(vocabulary=words, longest=9, most_frequent="w0")
+    state = replace(preset_state(config), task=config.task, texts=texts)
+    model = build_model(config, replace(state, classes=(), class_rows=()))
+    assert model.count_params() == CAPTION_PARAMETERS
+    with tf.GradientTape() as tape:
+        logits = model(model_inputs(model), training=True)
+        loss = tf.reduce_sum(tf.nn.log_softmax(logits)[..., 5])
+    check_gradients(model, tape.gradient(loss, model.trainable_variables))
 
 
 # Their branches cover TF-IDF with statistics, WordPiece with tokens, and averaging.

@@ -6,7 +6,7 @@ import pytest
 from mmkeras.data import fit_preprocessing as fit_module
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
-from mmkeras.data.input_pipeline import COLUMNS, read_rows
+from mmkeras.data.stored_rows import COLUMNS, read_rows
 from mmkeras.modalities.preprocessor import Preprocessor
 from tests import table_factory
 

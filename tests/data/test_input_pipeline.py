@@ -6,19 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras.config import AugmentConfig, TextConfig, TrainConfig
+from mmkeras.config import AugmentConfig
 from mmkeras.data.fit_preprocessing import fit_preprocessing
 from mmkeras.data.ingest import ingest
-from mmkeras.data.input_pipeline import (
-    COLUMNS,
-    Batches,
-    Features,
-    branch_batches,
-    class_weights,
-    read_rows,
-)
+from mmkeras.data.input_pipeline import Batches, Features, branch_batches
+from mmkeras.data.stored_rows import COLUMNS, read_rows
 from mmkeras.modalities.preprocessor import Preprocessor
-from mmkeras.modalities.text.column import Text
 from tests import table_factory
 
 AUGMENT = AugmentConfig(
@@ -211,21 +204,6 @@ def test_targets_follow_the_classes(labels, task, classes, target, weight, tmp_p
     np.testing.assert_array_equal(weights, weight * 4)  # mean over a row's classes
 
 
-def test_effective_weights_follow_their_formula():
-    config = TrainConfig(class_weights="effective", class_beta=0.9)
-    rows = np.array([1, 10, 100])
-    expected = (1 - 0.9) / (1 - 0.9**rows)
-    weights = np.array(class_weights(rows, config))
-    np.testing.assert_allclose(weights / weights[0], expected / expected[0], rtol=1e-9)
-    assert (weights * rows).sum() == pytest.approx(rows.sum())
-    balanced = np.array(class_weights(rows, TrainConfig()))
-    np.testing.assert_allclose(balanced, 111 / (3 * rows))
-    assert balanced[0] / balanced[2] > weights[0] / weights[2] > 1
-    assert class_weights(rows, TrainConfig(class_weights="none")) == ()
-    equal = np.array(class_weights(rows, replace(config, class_beta=0.0)))
-    np.testing.assert_allclose(equal, 1)
-
-
 @pytest.mark.parametrize("cache_mb", [1024, 0])
 def test_oversampling_makes_classes_equally_common(cache_mb, tmp_path):
     labels = ["red"] * 4 + ["green"] * 20 + ["red", "green"] * 8
@@ -263,10 +241,3 @@ def test_deleting_an_iterator_never_waits_for_autotuning(make):
     rows = read_rows(batches.dataset.files("train"), ())
     for part in (batches.train_batches([0]), batches.eval_batches(), rows.batch(2)):
         assert part.options().autotune.enabled is False
-
-
-def test_a_damaged_shard_is_an_error_and_not_fewer_rows(make, tmp_path):
-    (file,) = make().dataset.files("val")
-    (tmp_path / "cut").write_bytes(Path(file).read_bytes()[:-100])
-    with pytest.raises(tf.errors.DataLossError):
-        list(read_rows([str(tmp_path / "cut")], [Text("text", TextConfig())]))

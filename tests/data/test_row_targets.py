@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras.config import GenerateConfig
-from mmkeras.data.row_targets import RowTargets
+from mmkeras.config import GenerateConfig, TrainConfig
+from mmkeras.data.row_targets import RowTargets, class_weights
 from mmkeras.modalities.preprocessing_state import (
     BINARY,
     GENERATE,
@@ -98,3 +98,18 @@ def test_a_row_has_the_mean_weight_of_its_classes(targets):
     several = targets(weights, task=MULTILABEL, classes=("cat", "cow", "dog"))
     _, target, weight = finish(several, "cow|dog", "", "dog", weight=[1.0, 1.0, 0.5])
     assert weight == [3, 1, 2] and np.shape(target) == (3, 3)
+
+
+def test_effective_weights_follow_their_formula():
+    config = TrainConfig(class_weights="effective", class_beta=0.9)
+    rows = np.array([1, 10, 100])
+    expected = (1 - 0.9) / (1 - 0.9**rows)
+    weights = np.array(class_weights(rows, config))
+    np.testing.assert_allclose(weights / weights[0], expected / expected[0], rtol=1e-9)
+    assert (weights * rows).sum() == pytest.approx(rows.sum())
+    balanced = np.array(class_weights(rows, TrainConfig()))
+    np.testing.assert_allclose(balanced, 111 / (3 * rows))
+    assert balanced[0] / balanced[2] > weights[0] / weights[2] > 1
+    assert class_weights(rows, TrainConfig(class_weights="none")) == ()
+    equal = np.array(class_weights(rows, replace(config, class_beta=0.0)))
+    np.testing.assert_allclose(equal, 1)

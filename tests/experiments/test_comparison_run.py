@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmkeras.config.presets import PRESETS, PRETRAINED
+from mmkeras.config.presets import CAPTIONS, PRESETS, PRETRAINED
 from mmkeras.errors import UserError
 from mmkeras.experiments import comparison_run
 from mmkeras.experiments.comparison_run import (
@@ -54,7 +54,7 @@ def test_settings_hold_for_all_presets_and_seeds(argv):
 
 def test_there_are_three_seeds_and_a_new_folder_by_default():
     args = parse("--presets", "all")
-    assert args.presets == tuple(n for n in PRESETS if n not in PRETRAINED)
+    assert args.presets == tuple(n for n in PRESETS if n not in (*PRETRAINED, CAPTIONS))
     assert args.seeds == (0, 1, 2)
     assert args.table is None and args.folder.name.endswith("-compare")
 

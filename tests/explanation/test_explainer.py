@@ -11,6 +11,7 @@ from mmkeras.export.inference import Predictor, load_trained
 from mmkeras.modalities.image.encoding import png_bytes
 from tests import table_factory
 from tests.fitted_state import fitted_state
+from tests.generator_models import WORDS, untrained_generator
 from tests.preset_models import FROM_SCRATCH, new_model, preset_state, tiny_preset
 
 NAMES = ("text", "image", "audio")
@@ -196,3 +197,83 @@ def test_the_predictions_of_a_preset_are_explained(name, read_row):
     assert image.shape == (8, 8) and len(parts["text"]) == 4
     assert np.isfinite(image).all() and np.isfinite(audio).all()
     assert np.abs(image).max() > 0 or np.abs(audio).max() > 0
+
+
+# Generated texts --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return untrained_generator()
+
+
+def test_a_text_has_shares_that_add_up_and_so_has_each_word(generator, read_row):
+    explanation = Explainer(generator).explain(read_row(generator, complete()))
+    assert explanation.is_text and not explanation.is_number
+    assert explanation.explained == explanation.predicted
+    assert 0 < explanation.empty_probability < 1
+    assert_shares_add_up(explanation)
+    words = [word.word for word in explanation.words]
+    assert words and set(words) <= set(WORDS)
+    assert words == explanation.predicted.replace(",", " ,").split()
+    for word in explanation.words:
+        gain = word.log_probability - word.empty_log_probability
+        assert sum(word.shares.values()) == pytest.approx(gain, abs=1e-6)
+        assert any(word.shares.values())
+
+
+def test_hiding_all_columns_gives_the_value_of_an_empty_row(generator, read_row):
+    text = read_row(generator, EMPTY | {"text": "cow"})
+    explanation = Explainer(generator).explain(text)
+    (part,) = explanation.parts["text"]
+    assert explanation.probability - part["effect"] == pytest.approx(
+        explanation.empty_probability, abs=1e-6
+    )
+    for word in explanation.words:
+        (part,) = word.parts["text"]
+        assert word.log_probability - part["effect"] == pytest.approx(
+            word.empty_log_probability, abs=1e-5
+        )
+
+
+def test_each_word_has_the_effects_of_the_same_parts_as_the_text(generator, read_row):
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    read = read_row(generator, {**complete(), "image": png_bytes(noise)})
+    explanation = Explainer(generator).explain(read)
+    parts = explanation.parts
+    assert set(parts) == set(NAMES)
+    for word in explanation.words:
+        assert set(word.parts) == set(NAMES)
+        for m in ("image", "audio"):
+            effects = np.array(word.parts[m]["effects"])
+            assert effects.shape == np.shape(parts[m]["effects"])
+            assert np.isfinite(effects).all() and np.abs(effects).max() > 0
+        assert [p["word"] for p in word.parts["text"]] == [
+            p["word"] for p in parts["text"]
+        ]
+    first, second = explanation.words[:2]
+    assert first.parts["image"] != second.parts["image"]
+
+
+def test_the_variants_of_a_row_are_decoded_once(generator, read_row, monkeypatch):
+    explainer, calls = Explainer(generator), []
+    score_tokens = explainer.predictor.score_tokens
+
+    def counted(inputs, *args):
+        calls.append(len(inputs["present"]))
+        return score_tokens(inputs, *args)
+
+    monkeypatch.setattr(explainer.predictor, "score_tokens", counted)
+    explanation = explainer.explain(read_row(generator, EMPTY | {"text": "a b c"}))
+    assert len(explanation.words) > 1
+    assert calls == [1, 1, 3]  # nothing, the text, and the text without each word
+
+
+def test_the_entry_of_a_text_has_its_words(generator, read_row):
+    read = read_row(generator, EMPTY | {"text": "cow"})
+    explanation = Explainer(generator).explain(read)
+    words = as_json(read, explanation)["words"]
+    assert [word["word"] for word in words] == [w.word for w in explanation.words]
+    for word in words:
+        assert list(word["parts"]) == ["text"] and set(word["shares"]) == set(NAMES)
+        assert word["log_probability"] < 0

@@ -3,7 +3,13 @@ from dataclasses import replace
 
 import pytest
 
-from mmkeras.config import Config, ImageConfig, TextConfig, VectorConfig
+from mmkeras.config import (
+    Config,
+    ImageConfig,
+    TableConfig,
+    TextConfig,
+    VectorConfig,
+)
 from mmkeras.config.presets import PRESETS
 from mmkeras.errors import UserError
 from mmkeras.modalities.columns import (
@@ -152,8 +158,20 @@ def test_each_branch_has_its_type():
     columns = build(title="text", body="text", photo="image")
     branches = build_branches(columns, Config())
     types = {"title": "text", "body": "text", "photo": "image"}
-    assert branch_types(branches) == types
+    assert branch_types(branches, Config()) == types
     assert [branch.columns for branch in branches] == [(c,) for c in columns]
+
+
+def test_the_label_of_a_generator_is_a_text_after_the_branches():
+    config = Config(
+        task="generate",
+        columns={"photo": "image", "title": "text"},
+        table=TableConfig(label="caption"),
+    )
+    branches = build_branches(build_columns(config), config)
+    types = branch_types(branches, config)
+    assert list(types.items())[-1] == ("caption", "text")
+    assert set(types) == {"photo", "title", "caption"}
 
 
 def test_numbers_and_categories_are_one_branch_whose_name_is_reserved():

@@ -224,3 +224,20 @@ def test_the_loss_of_a_regression_is_of_numbers(kind, expected):
     (metric,) = build_metrics("regression", 0)
     metric.update_state([[0.0], [1.0]], [[3.0], [2.0]])
     assert metric.name == "mae" and float(metric.result()) == 2
+
+
+def test_the_loss_of_a_generator_is_of_tokens_and_not_of_padding():
+    tokens = np.array([[5, 3, 0, 0], [4, 5, 3, 0]])
+    logits = np.random.default_rng(0).normal(size=(2, 4, 6)).astype("float32")
+    each = np.log(np.exp(logits).sum(axis=2))
+    each -= np.take_along_axis(logits, tokens[..., None], axis=2)[..., 0]
+    expected = (each[0, :2].mean() + each[1, :3].mean()) / 2
+    assert loss("generate", tokens, logits) == pytest.approx(expected, rel=1e-5)
+    assert loss("generate", tokens, logits, smoothing=0.1) != pytest.approx(expected)
+    accuracy, log_loss = build_metrics("generate", 0)
+    assert (accuracy.name, log_loss.name) == ("accuracy", "log_loss")
+    log_loss.update_state(tokens, logits)
+    mean = (each[0, :2].sum() + each[1, :3].sum()) / 5
+    assert float(log_loss.result()) == pytest.approx(mean, rel=1e-5)
+    accuracy.update_state(tokens, 9 * np.eye(6, dtype="float32")[tokens])
+    assert float(accuracy.result()) == 1

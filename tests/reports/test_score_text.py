@@ -1,7 +1,8 @@
-"""Accuracy and R² as text."""
+"""Accuracy, R² and exact match as text."""
 
 from mmkeras.reports.score_text import (
     ACCURACY,
+    EXACT_MATCH,
     R2,
     format_score,
     score_text,
@@ -26,6 +27,14 @@ def test_r2_is_a_plain_number():
 def test_the_score_follows_from_the_task_or_from_the_metrics():
     assert score_text("regression") is score_text_of({"r2": {}, "mae": {}}) is R2
     assert score_text("binary") is score_text_of({"accuracy": {}}) is ACCURACY
+    metrics = {"bleu": {}, "exact_match": {}}
+    assert score_text("generate") is score_text_of(metrics) is EXACT_MATCH
+
+
+def test_exact_match_is_a_share():
+    assert EXACT_MATCH.value(0.5) == "50.0 %"
+    assert EXACT_MATCH.difference(0.0314, "+") == "+3.1 points"
+    assert format_score({"exact_match": {"value": 0.5}}) == "exact match 0.500"
 
 
 def test_an_undefined_score_is_unknown():

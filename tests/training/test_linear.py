@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mmkeras.config.presets import PRESETS
-from mmkeras.data.input_pipeline import COLUMNS, read_rows
+from mmkeras.data.stored_rows import COLUMNS, read_rows
 from mmkeras.errors import UserError
 from mmkeras.evaluation.baseline_features import read_baseline_features
 from mmkeras.evaluation.baselines import fit_logistic_regression

@@ -60,3 +60,22 @@ def test_a_transparent_image_is_drawn_on_white():
     clear = np.zeros((16, 16, 4), np.uint8)
     picture = draw_effects(encode_image(clear), np.zeros(GRID).tolist(), None)
     assert (np.asarray(Image.open(io.BytesIO(picture["original"]))) == 255).all()
+
+
+def test_weights_of_tokens_are_drawn_where_their_places_are():
+    pixels = np.full((32, 64, 3), 200, np.uint8)
+    column = ImageColumn("image", ImageConfig(encoder="small_cnn", size_px=32))
+    weights = np.zeros(16)
+    weights[3] = 0.5  # top right
+    drawing = column.draw_places(encode_image(pixels, "PNG"), weights, 0.5)
+    image = np.asarray(Image.open(io.BytesIO(drawing))).astype(int)
+    assert image.shape == (64, 128, 3)
+    red_over_blue = image[..., 0] - image[..., 2]
+    assert red_over_blue[4, -4] > 80 and red_over_blue[-4, 4] == 0
+
+
+def test_tokens_of_several_images_are_not_drawn():
+    column = ImageColumn("image", ImageConfig(encoder="small_cnn", size_px=32))
+    column.items = 2
+    data = encode_image(np.full((32, 32, 3), 200, np.uint8), "PNG")
+    assert column.draw_places(data, np.ones(4), 1.0) is None

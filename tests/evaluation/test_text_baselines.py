@@ -1,0 +1,74 @@
+import json
+
+import numpy as np
+import pytest
+
+from mmkeras.evaluation.text_baselines import find_nearest
+
+
+def blocks(rows, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.normal(size=(rows, 3)).astype("float32"),
+        "text": rng.normal(size=(rows, 20)).astype("float32"),
+    }
+
+
+def test_a_row_is_nearest_to_itself():
+    rows = blocks(700)
+    queries = {name: x[::-1] for name, x in rows.items()}
+    np.testing.assert_array_equal(find_nearest(rows, queries), np.arange(700)[::-1])
+
+
+def test_the_nearest_row_is_that_of_the_largest_cosine_of_standardized_blocks():
+    rows, queries = blocks(30), blocks(8, seed=1)
+
+    def vectors(values):
+        parts = [
+            (values[n] - x.mean(axis=0)) / x.std(axis=0) / x.shape[1] ** 0.5
+            for n, x in rows.items()
+        ]
+        joined = np.concatenate(parts, axis=1)
+        return joined / np.linalg.norm(joined, axis=1, keepdims=True)
+
+    expected = (vectors(queries) @ vectors(rows).T).argmax(axis=1)
+    np.testing.assert_array_equal(find_nearest(rows, queries), expected)
+
+
+def test_the_width_and_the_unit_of_a_block_do_not_matter():
+    rows, queries = blocks(30), blocks(8, seed=1)
+    expected = find_nearest(rows, queries)
+    wide = {"image": np.tile, "text": lambda x, _: 1000 * x + 5}
+    rows, queries = (
+        {name: wide[name](x, (1, 9)) for name, x in part.items()}
+        for part in (rows, queries)
+    )
+    np.testing.assert_array_equal(find_nearest(rows, queries), expected)
+
+
+def test_constant_features_and_rows_of_zeros_have_a_nearest_row():
+    rows = {"image": np.ones((4, 2)), "text": np.zeros((4, 3))}
+    assert find_nearest(rows, {n: x[:2] for n, x in rows.items()}).shape == (2,)
+
+
+@pytest.fixture(scope="module")
+def measured(generator_run):
+    return json.loads((generator_run / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_both_baselines_are_measured_on_the_rows_of_the_model(measured):
+    baselines = measured["baselines"]
+    assert set(baselines) == {"most_frequent", "nearest_row"}
+    frequent, nearest = (
+        baselines[name]["exact_match"]["value"]
+        for name in ("most_frequent", "nearest_row")
+    )
+    # Half of the images have the most frequent colour, and colours tell images apart.
+    assert frequent == 0.5 and nearest == 1
+
+
+def test_the_model_is_compared_with_the_better_baseline(measured):
+    score = measured["metrics"]["exact_match"]["value"]
+    difference = measured["difference"]
+    assert difference["value"] == pytest.approx(score - 1)
+    assert "the text of the nearest training row" in measured["verdict"]
