@@ -230,8 +230,8 @@ def build_embed_text(trained_model: TrainedModel) -> Callable[[tf.Tensor], Outpu
     def embed_text(texts: tf.Tensor) -> Outputs:
         is_valid = is_utf8(texts) & (tf.strings.strip(texts) != "")
         ids = tokenizer.ids(tf.where(is_valid, texts, ""))[:, :-1]
-        vectors = encoder(tf.where(is_valid[:, None], ids, PADDING), training=False)
-        return {schema.EMBEDDING: vectors}
+        ids = tf.where(is_valid[:, None], ids, PADDING)
+        return {schema.EMBEDDING: encoder({schema.TOKENS: ids}, training=False)}
 
     return embed_text
 

@@ -39,7 +39,7 @@ def build_generator(
         encoder = build_label_encoder(config.loss, vocab_size)
         encoder.name = _LABEL_ENCODER
         name = embedding_name(config.table.label_names[0])
-        outputs[name] = encoder(inputs[TOKENS])
+        outputs[name] = encoder({TOKENS: inputs[TOKENS]})
     return keras.Model(inputs, outputs, name=GENERATOR)
 
 

@@ -7,14 +7,13 @@ from mmkeras.config import LossConfig
 from mmkeras.layers.sequence import TokenPooling
 from mmkeras.layers.unit_vector import UnitVector
 
-_NAME = "label_encoder"
-
 
 def build_label_encoder(config: LossConfig, vocab_size: int) -> keras.Model:
-    """Returns a model from tokens (B, L) int, 0 in padding, to unit vectors (B, width).
+    """Returns a model from "tokens" (B, L) int, 0 in padding, to unit vectors.
 
-    Tokens are embedded, encoded one by one and averaged; L may differ from call to
-    call. The vector of a row of padding only is zeros.
+    The vectors are (B, config.width). Tokens are embedded, encoded one by one and
+    averaged; L may differ from call to call. The vector of a row of padding only is
+    zeros.
 
     Example:
         encoder = build_label_encoder(LossConfig(text_image=1.0), vocab_size=50)
@@ -27,4 +26,4 @@ def build_label_encoder(config: LossConfig, vocab_size: int) -> keras.Model:
     x = layers.Dense(config.width, name="label_aligned")(x)
     has_token = ops.cast(ops.any(mask, axis=1, keepdims=True), "float32")  # (B, 1)
     x = UnitVector(dtype="float32", name="label_unit")(x, has_token)
-    return keras.Model(tokens, x, name=_NAME)
+    return keras.Model({"tokens": tokens}, x, name="label_encoder")

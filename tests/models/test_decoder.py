@@ -81,12 +81,12 @@ def test_a_later_token_has_no_effect_on_earlier_logits(decoder):
 
 
 def test_a_prefix_has_the_logits_of_the_whole_text(decoder):
-    whole = run(decoder)
+    complete = run(decoder)
     for length in (1, 2, 5):
         prefix = run(decoder, tokens=INPUTS["tokens"][:, :length])
-        for name in whole:
+        for name in complete:
             np.testing.assert_allclose(
-                prefix[name], whole[name][:, :length], rtol=1e-5, atol=1e-5
+                prefix[name], complete[name][:, :length], rtol=1e-5, atol=1e-5
             )
 
 

@@ -115,7 +115,9 @@ def test_an_aligned_label_has_an_encoder_and_a_vector(aligned_model, model, inpu
     vectors = np.array(outputs["caption_embedding"])
     assert vectors.shape == (8, 4)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    np.testing.assert_array_equal(vectors, get_label_encoder(aligned_model)(TOKENS))
+    np.testing.assert_array_equal(
+        vectors, get_label_encoder(aligned_model)({"tokens": TOKENS})
+    )
     assert outputs["image_embedding"].shape == outputs["text_embedding"].shape == (8, 4)
     assert "alignment_scale" in outputs
     with pytest.raises(ValueError, match="label_encoder"):
@@ -139,5 +141,6 @@ def test_a_saved_model_gives_the_same(aligned_model, inputs, tmp_path):
     loaded = keras.models.load_model(tmp_path / "m.keras", compile=False)
     np.testing.assert_array_equal(loaded(inputs), aligned_model(inputs))
     np.testing.assert_array_equal(
-        get_label_encoder(loaded)(TOKENS), get_label_encoder(aligned_model)(TOKENS)
+        get_label_encoder(loaded)({"tokens": TOKENS}),
+        get_label_encoder(aligned_model)({"tokens": TOKENS}),
     )

@@ -34,7 +34,7 @@ MAX_TOKENS = 64  # of "auto"
 _BATCH_TEXTS = 1024
 # Blanks that a list of words has, and written text has not.
 _BEFORE, _AFTER = r" ([.,!?;:%)\]}…])", r"([(\[{]) "
-_INSIDE = r" (['’/-]) "
+_INSIDE, _IN_NUMBER = r" (['’/-]) ", r"(\d[.:]) (\d)"
 
 
 class TargetTokenizer:
@@ -106,6 +106,7 @@ class TargetTokenizer:
             text = tf.strings.regex_replace(text, f" {CONTINUATION}", "")
         for pattern in (_BEFORE, _AFTER, _INSIDE):
             text = tf.strings.regex_replace(text, pattern, r"\1")
+        text = tf.strings.regex_replace(text, _IN_NUMBER, r"\1\2")
         return tf.strings.strip(text)
 
 

@@ -1,7 +1,7 @@
 """Tokens of all branches in one sequence, the memory that a text decoder attends to."""
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from mmkeras.config import FusionConfig
 from mmkeras.layers.replica_dropout import Dropout
@@ -30,7 +30,7 @@ def join_tokens(
     memory, mask = tokens[0], masks[0]
     if len(branches) > 1:
         memory = layers.Concatenate(axis=1, name="memory_join")(tokens)
-        mask = layers.Concatenate(axis=1, name="memory_mask_join")(masks)
+        mask = ops.concatenate(masks, axis=1)  # the layer would make it float
     memory = Dropout(config.dropout, name="memory_dropout")(memory)
     if config.kind == "cross_attention":
         settings = {"heads": config.heads, "dropout": config.dropout / 2}

@@ -231,3 +231,11 @@ def test_a_number_of_tokens_is_kept_and_so_are_other_tasks():
     config = Config(task="generate", generate=GenerateConfig(max_tokens=3))
     assert with_text_length(config, state_of(9)) is config
     assert with_text_length(Config(), replace(state_of(9), texts=None)) == Config()
+
+
+@pytest.mark.parametrize("text", ["at 5:30", "3.5 metres", "two, or three."])
+def test_numbers_keep_their_points(text):
+    words = sorted(set("at 5 : 30 3 . metres two , or three".split()))
+    tokenizer = TargetTokenizer(GenerateConfig(max_tokens=8), words)
+    (result,) = tokenizer.texts(tokenizer.ids(tf.constant([text]))).numpy()
+    assert result.decode() == text
