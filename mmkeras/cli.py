@@ -28,8 +28,8 @@ _REPEAT_S = 0.05  # until Python is out of the code where it swallows exceptions
 def choose_preset(argv: Sequence[str], *, has_demo: bool = False) -> Config:
     """Returns the settings of --preset, in `argv` or in a --config file.
 
-    With `has_demo`, a command line without --data is for a demo data set, that of the
-    task, whose default preset trains on a CPU without a download.
+    With `has_demo`, a command line without --data is for the demo data set of the task.
+    Its default preset trains on a CPU without a download.
 
     Raises:
         UserError: The preset is unknown, or the file cannot be read.

@@ -129,6 +129,19 @@ def _read_args(parser, parsed, argv) -> SearchArgs:
             f"{name}={user_values[name]} is for mmkeras.train; a search chooses the "
             "models of its ensemble. Leave it out."
         )
+    _check_presets(presets, user_values)
+    return SearchArgs(
+        table=None if parsed.data is None else check_table(parsed.data),
+        presets=presets or SEARCHED,
+        is_named=bool(presets) and parsed.presets != ALL,
+        user_values=user_values,
+        minutes=parsed.minutes,
+        trials=parsed.trials,
+    )
+
+
+def _check_presets(presets, user_values) -> None:
+    """Checks that a search can train the presets with the settings of the user."""
     if any(find_preset(n).fusion.kind == ZERO_SHOT for n in presets):
         raise UserError("The preset 'zero-shot' trains nothing. Leave it out.")
     writes_texts = user_values.get("task") == GENERATE
@@ -147,14 +160,6 @@ def _read_args(parser, parsed, argv) -> SearchArgs:
             "evaluate.trained_alone=true trains a model per modality, which a search "
             "does not. Leave it out, and train the best trial with it."
         )
-    return SearchArgs(
-        table=None if parsed.data is None else check_table(parsed.data),
-        presets=presets or SEARCHED,
-        is_named=bool(presets) and parsed.presets != ALL,
-        user_values=user_values,
-        minutes=parsed.minutes,
-        trials=parsed.trials,
-    )
 
 
 def _search(folder, args, before, argv) -> int:

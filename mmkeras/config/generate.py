@@ -19,13 +19,14 @@ class GenerateConfig:
             the branches' tokens) or lstm_attention (an LSTM with additive attention to
             them).
         tokens: word; wordpiece (the longest pieces of a vocabulary); or character.
-        vocab_size: Maximum size of the vocabulary, the most frequent tokens first.
+        vocab_size: Maximum size of the vocabulary, the most frequent tokens first; that
+            of a `vocab_file` is its own.
         vocab_file: File of one word per line; for wordpiece a vocab.txt of BERT. Empty
             is the vocabulary of the training rows.
         max_tokens: Maximum number of tokens of a text. auto is that of the longest
             training text, at most 64.
         width: Width of the tokens in the decoder, and of the LSTM.
-        layers: Transformer blocks.
+        layers: Blocks of the Transformer.
         heads: Attention heads of the Transformer.
         dropout: Dropout rate in the decoder.
         scheduled_sampling: Probability that training replaces a token of the input by
@@ -36,7 +37,7 @@ class GenerateConfig:
         temperature: Above 0 tokens are drawn, from softmax(logits / temperature); 0 is
             the search by `beams`.
         top_k: Number of the most probable tokens from which one is drawn; 0 is all.
-        seed: Seed of the drawn tokens.
+        seed: Seed of tokens that are drawn.
     """
 
     decoder: Literal["transformer", "lstm_attention"] = "transformer"
@@ -106,7 +107,8 @@ def check_generate(config: Any) -> None:
     if len(labels) > 1:
         raise UserError(
             f"table.label={config.table.label} names {len(labels)} columns, and "
-            f"task={GENERATE} writes the text of one. Name that one."
+            f"task={GENERATE} writes the text of one. Name that one; a comma in the "
+            "name of a column must be changed in the table."
         )
     for name in ("text", "image", "audio", "vector", "tabular"):
         weight = getattr(config.loss, name)
@@ -114,6 +116,16 @@ def check_generate(config: Any) -> None:
         check(not weight, f"loss.{name}", weight, allowed)
     train = config.train
     check(not train.oversample, "train.oversample", True, f"false {reason}")
+    weights = train.class_weights
+    allowed = f"none {reason}, which has no classes"
+    # The default is ignored, as it is that of most presets.
+    is_allowed = weights in ("none", type(train)().class_weights)
+    check(is_allowed, "train.class_weights", weights, allowed)
+    allowed = f"false {reason}, whose labels are written as they are"
+    check(not config.table.join_labels, "table.join_labels", True, allowed)
+    loss = config.loss.kind
+    allowed = f"auto or cross_entropy {reason}"
+    check(loss in (AUTO, "cross_entropy"), "loss.kind", loss, allowed)
     allowed = f"val_loss or val_accuracy {reason}"
     check(train.monitor != "val_auc", "train.monitor", train.monitor, allowed)
     n_best, beams = config.export.n_best, config.generate.beams
@@ -132,7 +144,8 @@ def check_no_decoder(config: Any) -> None:
     """
     for field in fields(GenerateConfig):
         value = getattr(config.generate, field.name)
-        allowed = f"{field.default!r} without --task {GENERATE}".replace("'", "")
+        default = "empty" if field.default == "" else field.default
+        allowed = f"{default} without --task {GENERATE}"
         is_default = value == field.default
         check(is_default, f"generate.{field.name}", value, allowed)
     n_best = config.export.n_best

@@ -9,7 +9,6 @@ from mmkeras.config import (
     Config,
     EnsembleConfig,
     FusionConfig,
-    GenerateConfig,
     ImageConfig,
     TableConfig,
     TabularConfig,
@@ -19,7 +18,7 @@ from mmkeras.config import (
 )
 from mmkeras.config.generate import GENERATE
 
-# Default presets for the demo data sets, and of them for generated texts.
+# Default presets of the demo data sets: for classes, and for generated texts.
 DEMO, CAPTIONS = "small-concat", "small-captions"
 # Presets whose weights are fetched from hubs, unless flags give local folders.
 PRETRAINED = ("pretrained-small", "pretrained", "best", "zero-shot")
@@ -120,9 +119,9 @@ def small_captions() -> Config:
         CAPTIONS,
         FusionConfig(width=128, dropout=0.1, modality_dropout=0.1),
         task=GENERATE,
-        image=ImageConfig(encoder="small_cnn", size_px=96, weights="none"),
-        generate=GenerateConfig(width=128, layers=2),
-        augment=AugmentConfig(colour=0, word_dropout=0),
+        # 36 places, 8 pixels of the demo data set's images apart.
+        image=ImageConfig(encoder="small_cnn", size_px=96, weights="none", width=24),
+        augment=AugmentConfig(crop=0.2, colour=0, word_dropout=0),
         train=TrainConfig(patience=0, restore_best=False),
     )
 

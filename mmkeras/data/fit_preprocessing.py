@@ -20,7 +20,7 @@ from mmkeras.data.stored_rows import (
     read_rows,
 )
 from mmkeras.errors import UserError, format_names
-from mmkeras.files import atomic_path, read_text
+from mmkeras.files import atomic_path
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.column import Column, Counts, Moments, Quantiles
 from mmkeras.modalities.columns import build_branches, build_columns
@@ -30,7 +30,7 @@ from mmkeras.modalities.preprocessing_state import (
     REGRESSION,
     PreprocessingState,
 )
-from mmkeras.modalities.text.target import measure_texts
+from mmkeras.modalities.text.target import measure_texts, read_vocabulary
 from mmkeras.schema import LABEL_SEPARATOR, TRAIN
 
 _BATCH_ROWS, _READ_ROWS = 256, 64  # the second has all frames of its audio
@@ -63,8 +63,7 @@ def fit_preprocessing(dataset: Dataset, config: Config) -> PreprocessingState:
 
 def _vocabulary_key(settings: GenerateConfig) -> list:
     """Returns what the vocabulary of the label's texts depends on."""
-    file = settings.vocab_file and read_text(settings.vocab_file)
-    return [settings.tokens, settings.vocab_size, file]
+    return [settings.tokens, settings.vocab_size, read_vocabulary(settings)]
 
 
 def _fit(dataset, config) -> PreprocessingState:

@@ -26,7 +26,7 @@ from mmkeras.schema import LABEL_SEPARATOR
 MAX_NUMBERS = 20  # different numbers that can be classes without a question
 _MIN_SHARE = 0.9  # of numbers among the labels, so that there is a question
 _STRATA, _ROWS_PER_STRATUM = 10, 5
-# Task -> what a label is, for errors; of other tasks a class.
+# Task -> what its labels are, for errors; those of other tasks are classes.
 LABEL_KINDS = {REGRESSION: "number", GENERATE: "text"}
 
 
@@ -77,8 +77,8 @@ def _difference(first, row) -> str:
 def with_targets(rows: Sequence[Row], task: str) -> list[Row]:
     """Returns the rows with the labels of the task.
 
-    In regression the label is one number, as text; a row with another has a problem, as
-    has one without a text for a generator.
+    In regression the label is one number, as text, and a generator needs a text; a row
+    without has a problem.
     """
     if task == GENERATE:
         missing = "label is missing"

@@ -101,7 +101,8 @@ def evaluate(
     predictor = TwoStagePredictor(trained_model)
     sample = _encode_sample(predictor, dataset, split)
     resamples = config.evaluate.bootstrap_resamples
-    retrieval = measure_retrieval(predictions.vectors, resamples, config.seed)
+    texts = _aligned_texts(trained_model, predictions)
+    retrieval = measure_retrieval(predictions.vectors, resamples, config.seed, texts)
     metrics = {
         "split": split,
         "task": state.task,
@@ -139,6 +140,14 @@ def evaluate(
         residuals=_residuals(predictions) if state.task == REGRESSION else (),
     )
     return metrics
+
+
+def _aligned_texts(trained_model, predictions) -> dict[str, list[str]]:
+    """Returns label column -> first reference of each row with vectors, if aligned."""
+    names = trained_model.config.table.label_names
+    first = [label.split(LABEL_SEPARATOR)[0] for label in predictions.labels]
+    vectors = predictions.vectors.items()
+    return {name: first[: len(x)] for name, x in vectors if name in names}
 
 
 def _texts(trained_model, predictions, train_rows) -> dict:

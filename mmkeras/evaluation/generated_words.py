@@ -11,13 +11,8 @@ from mmkeras.export.text_search import search_texts
 from mmkeras.export.two_stage_inference import Arrays
 from mmkeras.modalities.preprocessing_state import FIRST_TOKEN, START
 from mmkeras.modalities.text.pieces import CONTINUATION
-from mmkeras.models.generator import (
-    ATTENTION,
-    MEMORY,
-    MEMORY_MASK,
-    TOKENS,
-    get_decoder,
-)
+from mmkeras.models.decoder import ATTENTION, MEMORY, MEMORY_MASK, TOKENS
+from mmkeras.models.generator import get_decoder
 from mmkeras.models.model import HEAD, run_head
 
 

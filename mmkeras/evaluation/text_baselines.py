@@ -10,6 +10,7 @@ from mmkeras.evaluation.baseline_features import read_baseline_features
 from mmkeras.evaluation.predictions import Predictions
 from mmkeras.evaluation.scores import compare_scores
 from mmkeras.evaluation.task_metrics import measure_task
+from mmkeras.evaluation.text_metrics import CHRF, compare_chrf
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import Arrays
 from mmkeras.models.model import backbones
@@ -32,6 +33,9 @@ def measure_text_baselines(
 ) -> dict:
     """Measures both baselines on the same rows, and compares the model with the better.
 
+    The better one is that of the higher chrF, which tells apart texts that are never
+    equal to a reference.
+
     `sample` and `train_rows` are as in `evaluate`; `limit` is the largest number of
     training rows that are searched. Without `train_rows` there is one baseline.
     """
@@ -50,16 +54,21 @@ def measure_text_baselines(
         name: measure_task(trained_model, targets, values)["metrics"]
         for name, values in texts.items()
     }
-    best = max(measured, key=lambda name: measured[name]["exact_match"]["value"])
+    best = max(measured, key=lambda name: measured[name][CHRF]["value"])
     config = trained_model.config
     predicted = predictions.probabilities[:rows]
-    task, resamples = trained_model.state.task, config.evaluate.bootstrap_resamples
-    difference = compare_scores(
-        task, targets, predicted, texts[best], resamples, config.seed
-    )
+    settings = config.evaluate.bootstrap_resamples, config.seed
+    references = list(map(split_references, targets))
+    gain = compare_chrf(references, predicted, texts[best], *settings)
     model = measure_task(trained_model, targets, predicted)["metrics"]
-    verdict = text_verdict(model, measured, best, difference)
-    return {"baselines": measured, "difference": difference, "verdict": verdict}
+    return {
+        "baselines": measured,
+        "difference": compare_scores(
+            trained_model.state.task, targets, predicted, texts[best], *settings
+        ),
+        "chrf_difference": gain,
+        "verdict": text_verdict(model, measured, best, gain),
+    }
 
 
 def _predict_nearest(trained_model, train_rows, queries, limit) -> np.ndarray:
@@ -79,13 +88,18 @@ def find_nearest(
 ) -> np.ndarray:
     """Returns the index (N,) of the nearest of R rows to each of N queries.
 
-    Both are blocks of features as from `read_baseline_features`. Each block is
-    standardized by the R rows and weighs the same, whatever its width; rows are near by
-    the cosine of all.
+    Both are blocks of features as from `read_baseline_features`. Each block of a branch
+    is standardized by those of the R rows that have it. Rows are near by the sum of the
+    cosines of their blocks, to which an absent branch adds nothing.
     """
-    scales = {name: _scale(block) for name, block in features.items()}
-    rows = _unit_rows([(x - scales[n][0]) / scales[n][1] for n, x in features.items()])
-    wanted = _unit_rows([(queries[n] - m) / d for n, (m, d) in scales.items()])
+    parts = [], []
+    for i, name in enumerate(name for name in features if name != PRESENT):
+        present = features[PRESENT][:, i] > 0
+        mean, deviation = _scale(features[name][present])
+        for part, values in zip(parts, (features, queries), strict=True):
+            unit = _unit_rows((values[name] - mean) / deviation)
+            part.append(np.where(values[PRESENT][:, i : i + 1] > 0, unit, 0))
+    rows, wanted = (np.concatenate(part, axis=1, dtype=np.float32) for part in parts)
     blocks: Sequence[np.ndarray] = [
         np.argmax(wanted[i : i + _BLOCK_ROWS] @ rows.T, axis=1)
         for i in range(0, len(wanted), _BLOCK_ROWS)
@@ -94,12 +108,12 @@ def find_nearest(
 
 
 def _scale(block) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and deviation, the second times the root of the block's width."""
+    """Returns mean and deviation of each column; the identity without rows."""
+    if not len(block):
+        return np.zeros(block.shape[1]), np.ones(block.shape[1])
     deviation = block.std(axis=0)
-    deviation = np.where(deviation > 1e-6, deviation, 1.0)
-    return block.mean(axis=0), deviation * block.shape[1] ** 0.5
+    return block.mean(axis=0), np.where(deviation > 1e-6, deviation, 1.0)
 
 
-def _unit_rows(blocks) -> np.ndarray:
-    x = np.concatenate(blocks, axis=1).astype(np.float32)
+def _unit_rows(x) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)

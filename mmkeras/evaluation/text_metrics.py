@@ -67,8 +67,9 @@ def measure_texts(
 
     Returns:
         Metric -> {"value", "low", "high"}, for all `TEXT_METRICS`: shares in [0, 1],
-        CIDEr-D in [0, 10], and the word error rate, from 0, the best, to above 1. It
-        is None where no reference has a word.
+        CIDEr-D in [0, 10], and the word error rate, from 0, the best, to above 1. The
+        last is None where no reference has a word, and BLEU of n-grams where no
+        reference has n words.
 
     Raises:
         UserError: The extra "generate" is not installed.
@@ -90,6 +91,10 @@ def measure_texts(
         _compute_metrics({name: w @ s for name, s in statistics.items()}, n)
         for w in weight_chunks(n, resamples, seed)
     ]
+    longest = max(len(text.split()) for row in references for text in row)
+    for name in BLEU[longest:]:
+        for part in (value, *chunks):
+            part[name] = np.full_like(part[name], np.nan)
     result = {}
     for name in TEXT_METRICS:
         samples = np.concatenate([chunk[name] for chunk in chunks])
@@ -98,6 +103,32 @@ def measure_texts(
         else:
             result[name] = percentile_interval(value[name][0], samples)
     return result
+
+
+def compare_chrf(
+    references: Sequence[Sequence[str]],
+    a: Sequence[str],
+    b: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> dict[str, float | None]:
+    """Returns by how much the chrF of texts `a` exceeds that of `b`, in [-1, 1].
+
+    Both are measured on the same resampled rows.
+    """
+    counts = [_count_character_ngrams(*_normalize(references, x)) for x in (a, b)]
+    n = len(counts[0])
+    value = [_chrf(x.sum(axis=0, keepdims=True)) for x in counts]
+    weights = list(weight_chunks(n, resamples, seed))
+    samples = [np.concatenate([_chrf(w @ x) for w in weights]) for x in counts]
+    return percentile_interval(float((value[0] - value[1])[0]), samples[0] - samples[1])
+
+
+def measure_chrf(
+    references: Sequence[Sequence[str]], texts: Sequence[str]
+) -> np.ndarray:
+    """Returns the chrF (N,) of each text with the reference that is most like it."""
+    return _chrf(_count_character_ngrams(*_normalize(references, texts)))
 
 
 def _normalize(references, texts) -> tuple[list[list[str]], list[str]]:

@@ -1,26 +1,25 @@
 """Properties of generated texts as a whole, and the rows that a report shows."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from mmkeras.data.dataset import Dataset
-from mmkeras.environment.extras import import_extra
 from mmkeras.evaluation.generated_words import (
     find_words,
     generate_tokens,
     measure_attention,
 )
 from mmkeras.evaluation.predictions import Predictions
-from mmkeras.evaluation.text_metrics import exact_matches, normalize_text
+from mmkeras.evaluation.text_metrics import exact_matches, measure_chrf, normalize_text
 from mmkeras.evaluation.top_errors import preview_row, read_contents
 from mmkeras.export.inference import TrainedModel
 from mmkeras.export.two_stage_inference import TwoStagePredictor
 from mmkeras.modalities.preprocessing_state import FIRST_TOKEN
-from mmkeras.modalities.text.target import split_references
+from mmkeras.names import split_references
 from mmkeras.reports.texts import TextExamples, TextRow, WordAttention
 from mmkeras.schema import TRAIN
 
@@ -109,16 +108,11 @@ def choose_examples(
     """
     rows, limit = _references(predictions), trained_model.config.evaluate.worst_errors
     correct = exact_matches(rows, predictions.predicted)
-    chrf = np.ones(len(rows))
-    chrf[~correct] = [
-        chrf_score(predictions.predicted[i], rows[i]) for i in np.flatnonzero(~correct)
-    ]
-    order = np.lexsort((-predictions.scores, chrf))
-    worst = [i for i in order.tolist() if not correct[i]][:limit]
-    first = {}  # text -> its best row
-    for i in np.lexsort((-predictions.scores, -chrf)).tolist():
-        first.setdefault(normalize_text(predictions.predicted[i]), i)
-    best = [i for i in first.values() if i not in worst][:limit]
+    chrf = measure_chrf(rows, predictions.predicted)
+    order = np.lexsort((-predictions.scores, chrf)).tolist()
+    worst = _unlike(predictions, [i for i in order if not correct[i]])[:limit]
+    order = np.lexsort((-predictions.scores, -chrf, ~correct)).tolist()
+    best = [i for i in _unlike(predictions, order) if i not in worst][:limit]
     columns = trained_model.preprocessor.columns
     contents = read_contents(dataset, split, {*worst, *best}, columns)
     shown = [*worst[:_ATTENTIVE_ROWS], *best[:_ATTENTIVE_ROWS]]
@@ -130,6 +124,7 @@ def choose_examples(
             text=predictions.predicted[i],
             score=float(predictions.scores[i]),
             chrf=float(chrf[i]),
+            is_correct=bool(correct[i]),
             status=predictions.status[i],
             previews=preview_row(row, columns),
             words=words.get(i, ()),
@@ -141,12 +136,12 @@ def choose_examples(
     )
 
 
-def chrf_score(text: str, references: Sequence[str]) -> float:
-    """Returns chrF in [0, 1] of a text and the reference that is most like it."""
-    subject = "The evaluation of generated text"
-    metric = import_extra("sacrebleu.metrics", subject).CHRF()
-    normalized = [normalize_text(reference) for reference in references]
-    return metric.sentence_score(normalize_text(text), normalized).score / 100
+def _unlike(predictions, rows) -> list[int]:
+    """Returns the first of the rows with each text."""
+    first = {}
+    for i in rows:
+        first.setdefault(normalize_text(predictions.predicted[i]), i)
+    return list(first.values())
 
 
 def attend(

@@ -15,7 +15,7 @@ from mmkeras.config.table import split_names
 from mmkeras.environment.extras import check_extras
 from mmkeras.errors import UserError
 from mmkeras.export.run_manifest import check_keras
-from mmkeras.export.text_search import search_texts
+from mmkeras.export.text_search import IMPOSSIBLE, search_texts
 from mmkeras.files import read_json
 from mmkeras.modalities import preprocessing_state
 from mmkeras.modalities.columns import WIDTH, branch_types
@@ -125,7 +125,7 @@ def _load_preprocessor(folder: Path) -> Preprocessor:
 
 
 def build_serve(
-    trained_model: TrainedModel,
+    trained_model: TrainedModel, *, predicts: bool = True
 ) -> Callable[[dict[str, tf.Tensor]], Outputs]:
     """Builds the function from (B,) values by column to the outputs.
 
@@ -134,7 +134,8 @@ def build_serve(
     float32, the highest probability; "status" (B,) string; and those of
     `embedding_names`, the fused vector (B, D) float32 and each aligned one (B, W). In
     regression "value" (B,) float32 is in the place of the first three, and of a
-    generator the outputs of `generate_texts`.
+    generator the outputs of `generate_texts`. Without `predicts` there are status and
+    vectors only, as the search of a generator takes time.
     """
     names = embedding_names(trained_model)
     model = with_outputs(trained_model.model)
@@ -147,7 +148,7 @@ def build_serve(
         inputs, status = trained_model.preprocessor(data)
         result = model(inputs, training=False)
         outputs = {
-            **_describe(result, trained_model),
+            **(_describe(result, trained_model) if predicts else {}),
             schema.STATUS: status,
             **{name: result[name] for name in names},
         }
@@ -204,7 +205,8 @@ def generate_texts(trained_model: TrainedModel, result: Outputs) -> Outputs:
     """Searches for the texts of B rows from the outputs of the head.
 
     Outputs: "text" (B,) string, "score" (B,) float32, and with `export.n_best` "n_best"
-    (B, n) string and "n_best_score" (B, n) float32, the best first.
+    (B, n) string and "n_best_score" (B, n) float32, the best first. Where there are
+    fewer texts, the rest are empty, with a score of -1e9.
     """
     config, tokenizer = trained_model.config, trained_model.preprocessor.tokenizer
     decoder = get_decoder(trained_model.model)
@@ -212,7 +214,9 @@ def generate_texts(trained_model: TrainedModel, result: Outputs) -> Outputs:
     size = max(1, config.export.n_best)
     tokens, scores = tokens[:, :size], scores[:, :size]
     texts = tokenizer.texts(tf.reshape(tokens, [-1, tokens.shape[2]]))
-    texts = tf.reshape(texts, [-1, size])
+    exists = scores > IMPOSSIBLE / 2
+    texts = tf.where(exists, tf.reshape(texts, [-1, size]), "")
+    scores = tf.where(exists, scores, IMPOSSIBLE)
     outputs = {schema.GENERATED: texts[:, 0], schema.SCORE: scores[:, 0]}
     if config.export.n_best:
         outputs |= {schema.N_BEST: texts, schema.N_BEST_SCORE: scores}

@@ -97,8 +97,13 @@ def save_signatures(trained_model: TrainedModel, path: Path) -> None:
         ),
         schema.EMBED: (*embedding_names(trained_model), schema.STATUS),
     }
+    functions = {
+        schema.SERVING_DEFAULT: serve,
+        schema.EMBED: build_serve(trained_model, predicts=False),
+    }
     signatures = {
-        name: _signature(serve, trained_model, outputs[name]) for name in outputs
+        name: _signature(functions[name], trained_model, outputs[name])
+        for name in outputs
     }
     name = example_signature(trained_model.state.task)
     signatures[name] = build_example_signature(serve, trained_model)

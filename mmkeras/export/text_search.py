@@ -13,9 +13,9 @@ from mmkeras.modalities.preprocessing_state import (
     PADDING,
     START,
 )
-from mmkeras.models.generator import LOGITS, MEMORY, MEMORY_MASK, TOKENS
+from mmkeras.models.decoder import LOGITS, MEMORY, MEMORY_MASK, TOKENS
 
-_NEVER = -1e9  # log probability of what is not possible
+IMPOSSIBLE = -1e9  # log probability, and score of a text that does not exist
 
 
 class TextSearch(NamedTuple):
@@ -67,7 +67,7 @@ def search_texts(
         step=tf.constant(0),
         tokens=tf.tile(first[None, None], [rows, beams, 1]),
         # At first all beams are equal, and only one of them counts.
-        log_probability=tf.tile([[0.0] + [_NEVER] * (beams - 1)], [rows, 1]),
+        log_probability=tf.tile([[0.0] + [IMPOSSIBLE] * (beams - 1)], [rows, 1]),
         is_done=tf.fill([rows, beams], False),
     )
 
@@ -122,12 +122,14 @@ def next_log_probabilities(logits: tf.Tensor, is_last: tf.Tensor) -> tf.Tensor:
     """Returns log probabilities (N, V) of the next token among those that are possible.
 
     Padding, the start token and the unknown token are not, and where `is_last` (() or
-    (N, 1) bool) only the end token is.
+    (N, 1) bool) only the end token is. Logits that are no numbers count as the end.
     """
     ids = tf.range(logits.shape[-1])
+    broken = tf.where(ids == END, 0.0, IMPOSSIBLE)
+    logits = tf.where(tf.math.is_nan(logits), broken, logits)
     is_token = (ids == END) | (ids >= FIRST_TOKEN)
     is_possible = is_token & ((ids == END) | ~is_last)
-    return tf.nn.log_softmax(tf.where(is_possible, logits, _NEVER))
+    return tf.nn.log_softmax(tf.where(is_possible, logits, IMPOSSIBLE))
 
 
 def _choose(each, total, is_done):
@@ -140,10 +142,10 @@ def _choose(each, total, is_done):
     size, beams = each.shape[2], each.shape[1]
     is_padding = tf.range(size) == PADDING
     sums = total[:, :, None] + each
-    counts = total > _NEVER / 2  # (B, N)
-    done = tf.where(counts, -_NEVER, total)[:, :, None]
-    done = tf.where(is_padding, done, 4 * _NEVER)
-    ranks = tf.where(each > _NEVER / 2, sums, 4 * _NEVER)
+    counts = total > IMPOSSIBLE / 2  # (B, N)
+    done = tf.where(counts, -IMPOSSIBLE, total)[:, :, None]
+    done = tf.where(is_padding, done, 4 * IMPOSSIBLE)
+    ranks = tf.where(each > IMPOSSIBLE / 2, sums, 4 * IMPOSSIBLE)
     ranks = tf.where(is_done[:, :, None], done, ranks)
     _, index = tf.math.top_k(tf.reshape(ranks, [-1, beams * size]), beams)
     sums = tf.where(is_done[:, :, None], total[:, :, None], sums)
@@ -153,7 +155,7 @@ def _choose(each, total, is_done):
 
 def _draw(each, step, config):
     """Returns a random token (B,) int32 per row."""
-    is_possible = each > _NEVER / 2
+    is_possible = each > IMPOSSIBLE / 2
     if config.top_k:
         best, _ = tf.math.top_k(each, min(config.top_k, each.shape[1]))
         is_possible &= each >= best[:, -1:]
@@ -170,6 +172,8 @@ def _sort(state, config) -> TextSearch:
     """Returns the texts of each row by their score, the highest first."""
     tokens = state.tokens[:, :, 1:]
     scores = normalize_score(state.log_probability, tokens, config)
+    is_possible = state.log_probability > IMPOSSIBLE / 2
+    scores = tf.where(is_possible, scores, IMPOSSIBLE)
     order = tf.argsort(scores, axis=1, direction="DESCENDING", stable=True)
     return TextSearch(
         tokens=tf.gather(tokens, order, batch_dims=1),

@@ -194,5 +194,11 @@ def branch_types(branches: Iterable[Branch], config: Config) -> dict[str, str]:
     """
     types = {branch.name: branch.type for branch in branches}
     if config.task == GENERATE:
-        types[config.table.label_names[0]] = Text.type
+        (label,) = config.table.label_names
+        if label in types:
+            raise UserError(
+                f"The label column '{label}' has the name of the branch of numbers and "
+                "categories. Rename it."
+            )
+        types[label] = Text.type
     return types

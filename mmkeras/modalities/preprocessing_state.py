@@ -18,7 +18,7 @@ BINARY, MULTICLASS, MULTILABEL = "binary", "multiclass", "multilabel"
 REGRESSION, GENERATE = "regression", "generate"
 # Token ids; those of the vocabulary begin at RESERVED.
 PADDING, UNKNOWN, RESERVED = 0, 1, 2
-# Of the texts of a generator, whose vocabulary begins at FIRST_TOKEN.
+# Token ids of generated texts; those of the vocabulary begin at FIRST_TOKEN.
 START, END, FIRST_TOKEN = 2, 3, 4
 MAX_DEVIATIONS = 5.0  # so that one outlier does not decide the prediction
 NO_TOKENS = ("",)  # vocabulary without tokens: a vector has at least one element
@@ -55,8 +55,8 @@ class PreprocessingState:
         branches: Branch -> its columns, in the order of the branches.
         columns: Column -> what it learned: `Column.fit`.
         task: binary, multiclass, multilabel, regression or generate.
-        classes: Names in the order of the probability columns; () in regression and of
-            generated texts.
+        classes: Names in the order of the probability columns; () if the labels are
+            numbers or texts.
         class_rows: Number of training rows per class.
         rows: Number of training rows.
         label_scale: Scale of the labels of a regression, else None.

@@ -15,6 +15,7 @@ from mmkeras.layers.tied_embedding import TiedEmbedding
 MEMORY, MEMORY_MASK, TOKENS = "memory", "memory_mask", "tokens"
 # and outputs.
 LOGITS, ATTENTION = "logits", "attention"
+SINGLE_PASS = "decoder"  # name, also inside a model of scheduled sampling
 
 
 def build_decoder(
@@ -39,7 +40,7 @@ def build_decoder(
                                 memory_width=64)
         logits = decoder({"memory": x, "memory_mask": mask, "tokens": ids})["logits"]
     """
-    inputs = _build_inputs(memory_width)
+    inputs = build_inputs(memory_width)
     memory = hide_padding(inputs[MEMORY], inputs[MEMORY_MASK])
     memory = layers.Dense(config.width, name="project_memory")(memory)
     memory = layers.LayerNormalization(name="memory_norm")(memory)
@@ -52,13 +53,14 @@ def build_decoder(
         LOGITS: embedding(x, reverse=True),
         ATTENTION: ops.cast(attention, "float32"),
     }
-    decoder = keras.Model(inputs, outputs, name="decoder")
+    decoder = keras.Model(inputs, outputs, name=SINGLE_PASS)
     if config.scheduled_sampling:
         return _add_scheduled_sampling(decoder, config.scheduled_sampling, memory_width)
     return decoder
 
 
-def _build_inputs(memory_width):
+def build_inputs(memory_width: int) -> dict[str, keras.KerasTensor]:
+    """Returns the inputs of a decoder by name."""
     return {
         MEMORY: keras.Input((None, memory_width), name=MEMORY),
         MEMORY_MASK: keras.Input((None,), dtype="bool", name=MEMORY_MASK),
@@ -68,7 +70,7 @@ def _build_inputs(memory_width):
 
 def _add_scheduled_sampling(decoder, probability, memory_width):
     """Returns a model that in training decodes again, after its own predictions."""
-    inputs = _build_inputs(memory_width)
+    inputs = build_inputs(memory_width)
     first = decoder(inputs)[LOGITS]
     mix = ScheduledSampling(probability, name="scheduled_sampling")
     outputs = decoder({**inputs, TOKENS: mix(inputs[TOKENS], first)})

@@ -4,12 +4,10 @@ import keras
 
 from mmkeras.config import Config
 from mmkeras.models.decoder import (
-    ATTENTION,
-    LOGITS,
-    MEMORY,
-    MEMORY_MASK,
+    SINGLE_PASS,
     TOKENS,
     build_decoder,
+    build_inputs,
 )
 from mmkeras.models.label_encoder import build_label_encoder
 from mmkeras.schema import embedding_name
@@ -25,11 +23,7 @@ def build_generator(
     Inputs and outputs are those of `build_decoder`; with `is_aligned` there is also
     "label_embedding" (B, loss.width) float32, named by the label column.
     """
-    inputs = {
-        MEMORY: keras.Input((None, memory_width), name=MEMORY),
-        MEMORY_MASK: keras.Input((None,), dtype="bool", name=MEMORY_MASK),
-        TOKENS: keras.Input((None,), dtype="int32", name=TOKENS),
-    }
+    inputs = build_inputs(memory_width)
     decoder = build_decoder(
         config.generate, vocab_size=vocab_size, memory_width=memory_width
     )
@@ -44,23 +38,15 @@ def build_generator(
 
 
 def get_decoder(model: keras.Model) -> keras.Model:
-    """Returns the decoder of a complete model: see `build_decoder`."""
-    return model.get_layer(GENERATOR).get_layer(_DECODER)
+    """Returns the decoder of a complete model: see `build_decoder`.
+
+    It has no part that only training uses.
+    """
+    decoder = model.get_layer(GENERATOR).get_layer(_DECODER)
+    nested = [layer for layer in decoder.layers if layer.name == SINGLE_PASS]
+    return nested[0] if nested else decoder
 
 
 def get_label_encoder(model: keras.Model) -> keras.Model:
     """Returns the encoder of aligned texts: tokens (B, L) to unit vectors (B, W)."""
     return model.get_layer(GENERATOR).get_layer(_LABEL_ENCODER)
-
-
-__all__ = [
-    "ATTENTION",
-    "GENERATOR",
-    "LOGITS",
-    "MEMORY",
-    "MEMORY_MASK",
-    "TOKENS",
-    "build_generator",
-    "get_decoder",
-    "get_label_encoder",
-]

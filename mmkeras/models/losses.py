@@ -14,7 +14,7 @@ from mmkeras.modalities.preprocessing_state import (
     REGRESSION,
 )
 from mmkeras.models.auxiliary_heads import ALIGNMENT_SCALE, probabilities_name
-from mmkeras.models.generator import LOGITS
+from mmkeras.models.decoder import LOGITS
 from mmkeras.models.token_losses import TokenCrossEntropy, build_token_metrics
 from mmkeras.schema import PRESENT, PROBABILITIES, embedding_name
 

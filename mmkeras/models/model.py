@@ -21,15 +21,10 @@ from mmkeras.modalities.preprocessing_state import (
 )
 from mmkeras.modalities.vector.encoder import build_vector_encoder
 from mmkeras.models.auxiliary_heads import auxiliary_outputs, unimodal_logits
+from mmkeras.models.decoder import LOGITS, MEMORY, MEMORY_MASK
 from mmkeras.models.fusion import average_classifiers, fuse, fuse_tokens
 from mmkeras.models.fusion.vector_fusion import Standardize
-from mmkeras.models.generator import (
-    GENERATOR,
-    LOGITS,
-    MEMORY,
-    MEMORY_MASK,
-    build_generator,
-)
+from mmkeras.models.generator import GENERATOR, build_generator
 from mmkeras.models.own_encoder import Encoder, apply_encoder, check_encoders
 from mmkeras.models.tasks import head_activation, head_units
 from mmkeras.schema import EMBEDDING, PRESENT, PROBABILITIES, TOKENS

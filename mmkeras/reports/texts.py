@@ -32,6 +32,7 @@ class TextRow:
     Attributes:
         score: Mean log probability of the text's tokens.
         chrf: Similarity to the nearest reference, in [0, 1].
+        is_correct: Whether the text is equal to a reference.
         status: "ok", or which columns were absent or unreadable.
         previews: As those of `WorstError`.
         words: Words of the text, of rows whose attention is shown.
@@ -42,6 +43,7 @@ class TextRow:
     text: str
     score: float
     chrf: float
+    is_correct: bool = False
     status: str = "ok"
     previews: Mapping[str, Mapping] = field(default_factory=dict)
     words: Sequence[WordAttention] = ()
@@ -88,7 +90,7 @@ def length_chart(lengths: Sequence[Mapping]) -> dict | None:
                 "x": round(scaled_x(i + 0.5, edges) + (k - 1) * width, 1),
                 "width": round(width, 1),
                 "height": round((HEIGHT - TOP - BOTTOM) * share[kind] / levels[-1], 1),
-                "label": f"{_label(b)} words: {b[kind]} {kind}",
+                "label": f"{_label(b)} word(s): {b[kind]} {kind}",
             }
             for i, (b, share) in enumerate(zip(lengths, shares, strict=True))
             for k, kind in enumerate(_KINDS)

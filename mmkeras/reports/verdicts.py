@@ -8,7 +8,7 @@ from mmkeras.config.presets import PRESETS
 from mmkeras.modalities.columns import column_entry, recognised_entry
 from mmkeras.modalities.types import TYPES
 from mmkeras.modalities.vector.column import Vector
-from mmkeras.reports.score_text import score_text, score_text_of
+from mmkeras.reports.score_text import EXACT_MATCH, score_text, score_text_of
 
 _SIMILAR = "a similar model (`--preset linear`)"
 _SAME_ENCODERS = "a similar model (`--fusion.kind linear` with the same encoders)"
@@ -101,33 +101,30 @@ def text_verdict(
     model: Mapping[str, dict],
     baselines: Mapping[str, Mapping[str, dict]],
     best: str,
-    difference: Mapping[str, float],
+    gain: Mapping[str, float],
 ) -> str:
     """Returns a sentence on whether generated texts are better than those of baselines.
 
     Metrics are `measure_task(...)["metrics"]`, those of `baselines` by name; `best` is
-    the better of them, and `difference` {"value", "low", "high"} of the model's score
-    minus that of it.
+    the one with the higher chrF, and `gain` {"value", "low", "high"} is the model's
+    chrF minus that of it.
     """
-    score = score_text_of(model)
-    shown = score.value(model[score.key]["value"])
-    texts = {"most_frequent": score.constant, "nearest_row": score.linear}
-    others = " and ".join(
-        f"{texts[name]} ({score.value(metrics[score.key]['value'])})"
-        for name, metrics in baselines.items()
-    )
-    start = f"The model ({score.name} {shown})"
-    value, interval = difference["value"], score.interval(difference)
-    which = texts[best] if len(baselines) > 1 else "it"
-    if difference["low"] > 0:
-        gain = f"by {score.difference(value)} ({interval})"
-        than = f" than {which}" if len(baselines) > 1 else ""
-        return f"{start} is better than {others}: {gain}{than}."
-    verb = "worse" if difference["high"] < 0 else "not clearly better"
+    names = {"most_frequent": EXACT_MATCH.constant, "nearest_row": EXACT_MATCH.linear}
+    better = f"{names[best]} ({_both_scores(baselines[best])})"
+    better += ", the better baseline" if len(baselines) > 1 else ""
+    interval = f"95 % interval {gain['low']:+.3f} to {gain['high']:+.3f}"
+    verb = "not clearly better"
+    if gain["low"] > 0 or gain["high"] < 0:
+        verb = "better" if gain["low"] > 0 else "worse"
     return (
-        f"{start} is {verb} than {which}: the difference is "
-        f"{score.difference(value, '+')} ({interval}). Baselines: {others}."
+        f"The model ({_both_scores(model)}) is {verb} than {better}: the difference is "
+        f"{gain['value']:+.3f} of chrF ({interval})."
     )
+
+
+def _both_scores(metrics) -> str:
+    exact, chrf = (metrics[name]["value"] for name in (EXACT_MATCH.key, "chrf"))
+    return f"exact match {EXACT_MATCH.value(exact)}, chrF {chrf:.3f}"
 
 
 def fusion_verdict(fusion: Mapping, task: str = "") -> str:

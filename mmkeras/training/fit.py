@@ -15,7 +15,7 @@ from mmkeras.data.input_pipeline import Batches
 from mmkeras.errors import UserError
 from mmkeras.files import write_text
 from mmkeras.modalities.columns import branch_types
-from mmkeras.models.generator import LOGITS
+from mmkeras.models.decoder import LOGITS
 from mmkeras.models.losses import JointModel, build_loss, build_metrics
 from mmkeras.models.model import HEAD, backbones, with_outputs
 from mmkeras.schema import HISTORY_FILE, PROBABILITIES

@@ -68,10 +68,9 @@ def prepare_run(
 ) -> RunData:
     """Checks the rows, fits the preprocessing, and writes both to the run folder.
 
-    The table is anything that `open_table` takes; None is the demo data
-    set of the task. `members`
-    are the settings of the members of an ensemble; the preprocessing is that of the
-    first.
+    The table is anything that `open_table` takes; None is the demo data set of the
+    task. `members` are the settings of the members of an ensemble; the preprocessing is
+    that of the first.
 
     Example:
         run_data = prepare_run(folder, small_concat(), Path("rows.csv"))
@@ -186,9 +185,15 @@ def _check_settings(config, state):
 
 
 def _warn_unused(config, state) -> list[str]:
-    """Warns of columns that look alike in all rows to the model."""
+    """Warns of columns that look alike in all rows to the model, and of long texts."""
     columns = build_columns(config)
-    warnings = (column.warn_unused(state.columns[column.name]) for column in columns)
+    warnings = [column.warn_unused(state.columns[column.name]) for column in columns]
+    limit = config.generate.max_tokens
+    if state.texts and state.texts.longest > limit:
+        warnings.append(
+            f"The longest training text has {state.texts.longest} tokens. Texts are "
+            f"cut after generate.max_tokens={limit}, and no longer ones are written."
+        )
     return [warning for warning in warnings if warning]
 
 
@@ -198,11 +203,12 @@ def _check_same_rows(folder, config, dataset, state):
         change = "table or its files have"
     # That of an ensemble is of the first member with a weight.
     elif path.exists() and not (folder / ENSEMBLE_FILE).exists():
-        before = preprocessing_state.load(path).columns
-        if name := next(
-            (n for n in state.columns if state.columns[n] != before[n]), ""
-        ):
+        before = preprocessing_state.load(path)
+        columns = state.columns.items()
+        if name := next((n for n, x in columns if x != before.columns[n]), ""):
             change = f"vocabulary or scale of column '{name}' has"
+        elif state.texts != before.texts:
+            change = "vocabulary of the label has"
     if change:
         raise run_folder.changed(change, folder)
 

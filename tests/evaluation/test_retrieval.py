@@ -46,6 +46,21 @@ def test_rows_without_one_of_the_modalities_are_left_out():
     assert measure_retrieval(empty, 50, 0) == measure_retrieval({}, 50, 0) == {}
 
 
+def test_rows_with_one_text_are_all_right_and_a_text_is_searched_once():
+    captions = np.repeat(["a cat", "A  cat", "a dog", "a cow"], 5)
+    images = np.repeat(np.eye(3, dtype="float32")[[0, 0, 1, 2]], 5, axis=0)
+    vectors = {"image": images, "caption": images}
+    result = measure_retrieval(vectors, 50, 0, {"caption": captions})
+    for entry in result.values():
+        assert entry["rows"] == 20 and entry["recall_at_1"]["value"] == 1
+    assert result["image_to_caption"]["chance"]["recall_at_1"] == pytest.approx(1 / 3)
+    chance = result["caption_to_image"]["chance"]
+    assert chance["recall_at_1"] == pytest.approx((10 / 20 + 2 * 5 / 20 / 2) / 2)
+    none = 1 - (15 * 14 * 13 * 12 * 11) / (20 * 19 * 18 * 17 * 16)
+    cats = 1 - (10 * 9 * 8 * 7 * 6) / (20 * 19 * 18 * 17 * 16)
+    assert chance["recall_at_5"] == pytest.approx((cats + none) / 2)
+
+
 def test_the_nearest_rows_of_many_batches_are_ranked():
     rows, query = unit(1000), unit(1, seed=9)[0]
     rows[17] = 0

@@ -11,6 +11,7 @@ def blocks(rows, seed=0):
     return {
         "image": rng.normal(size=(rows, 3)).astype("float32"),
         "text": rng.normal(size=(rows, 20)).astype("float32"),
+        "present": np.ones((rows, 2), "float32"),
     }
 
 
@@ -20,25 +21,24 @@ def test_a_row_is_nearest_to_itself():
     np.testing.assert_array_equal(find_nearest(rows, queries), np.arange(700)[::-1])
 
 
-def test_the_nearest_row_is_that_of_the_largest_cosine_of_standardized_blocks():
+def test_the_nearest_row_is_that_of_the_largest_sum_of_cosines():
     rows, queries = blocks(30), blocks(8, seed=1)
 
-    def vectors(values):
-        parts = [
-            (values[n] - x.mean(axis=0)) / x.std(axis=0) / x.shape[1] ** 0.5
-            for n, x in rows.items()
-        ]
-        joined = np.concatenate(parts, axis=1)
-        return joined / np.linalg.norm(joined, axis=1, keepdims=True)
+    def vectors(values, name):
+        x = rows[name]
+        standardized = (values[name] - x.mean(axis=0)) / x.std(axis=0)
+        return standardized / np.linalg.norm(standardized, axis=1, keepdims=True)
 
-    expected = (vectors(queries) @ vectors(rows).T).argmax(axis=1)
-    np.testing.assert_array_equal(find_nearest(rows, queries), expected)
+    names = ("image", "text")
+    cosines = sum(vectors(queries, n) @ vectors(rows, n).T for n in names)
+    np.testing.assert_array_equal(find_nearest(rows, queries), cosines.argmax(axis=1))
 
 
 def test_the_width_and_the_unit_of_a_block_do_not_matter():
     rows, queries = blocks(30), blocks(8, seed=1)
     expected = find_nearest(rows, queries)
     wide = {"image": np.tile, "text": lambda x, _: 1000 * x + 5}
+    wide["present"] = lambda x, _: x
     rows, queries = (
         {name: wide[name](x, (1, 9)) for name, x in part.items()}
         for part in (rows, queries)
@@ -48,7 +48,16 @@ def test_the_width_and_the_unit_of_a_block_do_not_matter():
 
 def test_constant_features_and_rows_of_zeros_have_a_nearest_row():
     rows = {"image": np.ones((4, 2)), "text": np.zeros((4, 3))}
+    rows["present"] = np.ones((4, 2))
     assert find_nearest(rows, {n: x[:2] for n, x in rows.items()}).shape == (2,)
+
+
+def test_a_branch_that_is_absent_does_not_decide():
+    rows = blocks(200)
+    rows["text"][:2] = rows["present"][:2, 1] = 0
+    queries = {name: x[50:60].copy() for name, x in rows.items()}
+    queries["text"][:] = queries["present"][:, 1] = 0
+    np.testing.assert_array_equal(find_nearest(rows, queries), np.arange(50, 60))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from mmkeras.evaluation.predictions import Predictions
 from mmkeras.evaluation.text_report import (
     attend,
     choose_examples,
-    chrf_score,
     count_lengths,
     describe_texts,
 )
@@ -83,12 +82,6 @@ def test_long_texts_are_counted_in_at_most_thirty_bins_of_equal_width():
     assert reference["low"] <= 47 <= reference["high"]
 
 
-def test_chrf_is_that_of_the_reference_that_is_most_like_the_text():
-    assert chrf_score("A  Cow", ["dog", "a cow"]) == 1
-    assert chrf_score("xyz", ["abc"]) == 0
-    assert 0 < chrf_score("a cow", ["dog", "a crow"]) < 1
-
-
 def test_the_worst_texts_are_the_least_similar_and_the_best_the_surest(
     generator, captions
 ):
@@ -100,7 +93,7 @@ def test_the_worst_texts_are_the_least_similar_and_the_best_the_surest(
         generator, predictor, captions, "test", predictions(texts, scores)
     )
     limit = generator.config.evaluate.worst_errors
-    assert [row.id for row in rows.worst] == ["r36", "r32", "r39", "r34"][:limit]
+    assert [row.id for row in rows.worst] == ["r36", "r39", "r34"][:limit]
     assert [row.id for row in rows.best] == ["r37", "r35", "r34"][:limit]
     worst, best = rows.worst[0], rows.best[0]
     assert worst.chrf == 0 and best.chrf == 1
@@ -154,7 +147,7 @@ def test_a_run_has_the_section_and_a_report_of_its_texts(generator_run):
         "A red image.",
         "Best texts",
         "What does each word attend to?",
-        "no text of a training row",
+        "No training row has",
     ):
         assert text in page.text
     assert "Calibration" not in page.text and "Classes" not in page.text

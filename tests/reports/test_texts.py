@@ -25,7 +25,7 @@ def test_bars_are_shares_of_predictions_and_of_references():
     assert heights[2] == ("predictions", pytest.approx(full * 3 / 4, abs=0.1))
     assert heights[3] == ("references", pytest.approx(full, abs=0.1))
     assert [label for _, label in chart["ticks"]] == ["0", "1"]
-    assert chart["bars"][3]["label"] == "1 words: 20 references"
+    assert chart["bars"][3]["label"] == "1 word(s): 20 references"
 
 
 def test_bars_do_not_overlap_and_are_inside_the_chart():

@@ -162,37 +162,34 @@ def test_labels_that_are_all_equal_give_no_verdict():
     )
 
 
-def verdict_of_texts(model, difference, best="nearest_row", **baselines):
-    metrics = {name: {"exact_match": {"value": x}} for name, x in baselines.items()}
-    difference = dict(zip(ENDS, difference, strict=True))
-    return text_verdict({"exact_match": {"value": model}}, metrics, best, difference)
+def verdict_of_texts(model, gain, best="nearest_row", **baselines):
+    metrics = {
+        name: {"exact_match": {"value": x}, "chrf": {"value": x + 0.1}}
+        for name, x in {"model": model, **baselines}.items()
+    }
+    gain = dict(zip(ENDS, gain, strict=True))
+    return text_verdict(metrics.pop("model"), metrics, best, gain)
 
 
 @pytest.mark.parametrize(
-    ("difference", "words"),
+    ("gain", "words"),
     [
-        ((0.1, 0.2, 0.3), "is better than .*: by 20.0 points .* than the text of the"),
-        ((-0.3, -0.2, -0.1), "is worse than the text of the nearest.*: .*-20.0 points"),
+        ((0.1, 0.2, 0.3), "is better than the text .*: the difference is .0.200 of ch"),
+        ((-0.3, -0.2, -0.1), "is worse than the text of the nearest.*: .*-0.200 of ch"),
         ((-0.1, 0.0, 0.1), "is not clearly better than the text of the nearest"),
         ((0.0, 0.1, 0.2), "is not clearly better than the text of the nearest"),
     ],
 )
-def test_texts_are_compared_with_the_better_baseline(difference, words):
-    sentence = verdict_of_texts(0.6, difference, most_frequent=0.1, nearest_row=0.4)
+def test_texts_are_compared_with_the_better_baseline(gain, words):
+    sentence = verdict_of_texts(0.6, gain, most_frequent=0.1, nearest_row=0.4)
     assert re.search(words, sentence)
-    assert sentence.startswith("The model (exact match 60.0 %)")
-    both = (
-        "the most frequent text (10.0 %) and the text of the nearest training row "
-        "(40.0 %)"
-    )
-    assert both in sentence and "95 % interval" in sentence
+    assert sentence.startswith("The model (exact match 60.0 %, chrF 0.700) is ")
+    baseline = "training row (exact match 40.0 %, chrF 0.500), the better baseline:"
+    assert baseline in sentence and "95 % interval" in sentence
 
 
 def test_texts_can_be_compared_with_one_baseline():
     settings = {"best": "most_frequent", "most_frequent": 0.1}
     sentence = verdict_of_texts(0.6, (0.4, 0.5, 0.6), **settings)
-    assert "better than the most frequent text (10.0 %): by 50.0 points" in sentence
-    assert "nearest" not in sentence
-    sentence = verdict_of_texts(0.1, (-0.1, 0.0, 0.1), **settings)
-    assert "is not clearly better than it: the difference is +0.0 points" in sentence
-    assert sentence.endswith("Baselines: the most frequent text (10.0 %).")
+    assert "than the most frequent text (exact match 10.0 %, chrF 0.200):" in sentence
+    assert "nearest" not in sentence and "baseline" not in sentence

@@ -28,11 +28,11 @@ from mmkeras.modalities.text.features import token_table
 from mmkeras.modalities.text.pieces import CONTINUATION, longest_piece, read_pieces
 from mmkeras.modalities.text.wordpiece import learn_pieces, split_words
 from mmkeras.modalities.vocabulary import choose_vocabulary
-from mmkeras.names import split_references
+from mmkeras.names import clean_name, split_references
 
 MAX_TOKENS = 64  # of "auto"
 _BATCH_TEXTS = 1024
-# Blanks that a list of words has, and written text has not.
+# Blanks between words that are not written before and after some marks.
 _BEFORE, _AFTER = r" ([.,!?;:%)\]}…])", r"([(\[{]) "
 _INSIDE, _IN_NUMBER = r" (['’/-]) ", r"(\d[.:]) (\d)"
 
@@ -130,7 +130,7 @@ def measure_texts(labels: Mapping[str, int], config: GenerateConfig) -> TextStat
     texts, tokens = Counter(), Counter()
     for label, rows in sorted(labels.items()):
         for text in split_references(label):
-            texts[text] += rows
+            texts[text.lower()] += rows
     names = sorted(texts)
     for batch, words in _split_batches(names, config.tokens):
         for text, row in zip(batch, words, strict=True):
@@ -152,26 +152,41 @@ def measure_texts(labels: Mapping[str, int], config: GenerateConfig) -> TextStat
 
 
 def _choose_vocabulary(counts, texts, config) -> tuple[str, ...]:
-    name = f"generate.vocab_file='{config.vocab_file}'"
-    if config.vocab_file and config.tokens == "wordpiece":
-        return read_pieces(config.vocab_file, name)
-    if config.vocab_file:
-        return _read_words(config.vocab_file, name)
+    if pieces := read_vocabulary(config):
+        if config.tokens == "word" and not counts.keys() & {x.encode() for x in pieces}:
+            raise UserError(
+                f"generate.vocab_file='{config.vocab_file}' has no word of the "
+                "training texts. Give a file of one word per line."
+            )
+        return pieces
     if config.tokens == "wordpiece":
-        return learn_pieces(counts, config.vocab_size, min_count=1)
+        return learn_pieces(counts, config.vocab_size, 1, section="generate")
     return choose_vocabulary(counts, texts, config.vocab_size, min_rows=1)[0]
 
 
-def _read_words(path, name) -> tuple[str, ...]:
-    """Reads a file of one word per line."""
+def read_vocabulary(config: GenerateConfig) -> tuple[str, ...]:
+    """Reads the tokens of `vocab_file`, or returns ().
+
+    Special pieces of BERT, such as [UNK], are no tokens of a text.
+
+    Raises:
+        UserError: The file cannot be read, or is no such vocabulary.
+    """
+    path, name = config.vocab_file, f"generate.vocab_file='{config.vocab_file}'"
+    if not path:
+        return ()
+    if config.tokens == "wordpiece":
+        pieces = read_pieces(path, name)
+        return tuple(x for x in pieces if not (x[0] == "[" and len(x) > 1))
     try:
-        words = [word.strip().lower() for word in read_text(path).split("\n")]
+        lines = read_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{name} cannot be read: {error}.") from None
-    words = tuple(dict.fromkeys(filter(None, words)))
+    batches = _split_batches(list(map(clean_name, lines)), config.tokens)
+    words = [word.decode() for _, rows in batches for row in rows for word in row]
     if not words:
         raise UserError(f"{name} has no words. Give a file of one word per line.")
-    return words
+    return tuple(dict.fromkeys(words))
 
 
 def _chunks(texts):

@@ -14,7 +14,7 @@ _MAX_PIECE = 32  # letters of a learned piece
 
 
 def learn_pieces(
-    words: Mapping[bytes, int], size: int, min_count: int
+    words: Mapping[bytes, int], size: int, min_count: int, section: str = "text"
 ) -> tuple[str, ...]:
     """Learns a vocabulary of word pieces.
 
@@ -23,6 +23,7 @@ def learn_pieces(
 
     `words` is word -> number of texts that contain it, and `min_count` the minimum sum
     over the words that contain a piece. Without words the result is `NO_TOKENS`.
+    `section` is that of the settings, for errors.
 
     Raises:
         UserError: `size` is too small for any of the words.
@@ -37,7 +38,8 @@ def learn_pieces(
     if not counts:
         return NO_TOKENS
     module = "tensorflow_text.tools.wordpiece_vocab.wordpiece_tokenizer_learner_lib"
-    learner = import_extra(module, "text.tokens=wordpiece without text.vocab_file")
+    setting = f"{section}.tokens=wordpiece without {section}.vocab_file"
+    learner = import_extra(module, setting)
     pieces = learner.learn(
         counts,
         vocab_size=size,
@@ -48,8 +50,8 @@ def learn_pieces(
     )
     if not pieces:
         raise UserError(
-            f"text.vocab_size={size} is too small to learn word pieces of these texts; "
-            "give 200 or more."
+            f"{section}.vocab_size={size} is too small to learn word pieces of these "
+            "texts; give 200 or more."
         )
     return tuple(pieces[:size])
 

@@ -80,21 +80,22 @@ def fuse_tokens(
 
     Arguments are those of `fuse` for tokens; missing modalities are replaced alike.
     """
-    return join_tokens(_with_presence(branches, present, config, True), config)
+    branches = _with_presence(branches, present, config, has_tokens=True)
+    return join_tokens(branches, config)
 
 
-def _with_presence(branches, present, config, tokens):
+def _with_presence(branches, present, config, has_tokens):
     handle = _handle_missing if config.presence else _pass_through
-    return handle(branches, present, config, tokens)
+    return handle(branches, present, config, has_tokens)
 
 
-def _handle_missing(branches, present, config, tokens):
+def _handle_missing(branches, present, config, has_tokens):
     """Drops modalities in training, and replaces the missing ones."""
     if config.kind != "late":  # whose average drops them
         drop = ModalityDropout(config.modality_dropout, name="modality_dropout")
         present = drop(present)
     columns = [present[:, i : i + 1] for i in range(len(branches))]
-    if tokens:
+    if has_tokens:
         kind = MissingToken
     else:
         is_zero = config.kind in ("late", "linear")
@@ -106,9 +107,9 @@ def _handle_missing(branches, present, config, tokens):
     ]
 
 
-def _pass_through(branches, present, config, tokens):
+def _pass_through(branches, present, config, has_tokens):
     layers = [Passthrough(name=f"given_{i}") for i in range(len(branches))]
     pairs = list(zip(layers, branches, strict=True))
-    if tokens:
-        return [(layer(x, present), mask) for layer, (x, mask) in pairs]
+    if has_tokens:
+        return [(layer(tokens, present), mask) for layer, (tokens, mask) in pairs]
     return [layer(vector, present) for layer, vector in pairs]
