@@ -232,7 +232,7 @@ def generator_run(factory) -> tuple[Path, Path]:
         "train": {
             "batch_size": 16,
             "passes": 24,
-            "learning_rate": 0.03,
+            "learning_rate": 0.01,
             "warmup_epochs": 0.0,
         },
     }

@@ -16,6 +16,7 @@ from mmkeras.evaluation.metrics import (
     score_rows,
     weighted_metrics,
 )
+from mmkeras.evaluation.text_metrics import TEXT_METRICS
 from mmkeras.reports.metric_names import CLASS_METRICS, METRICS, REGRESSION_METRICS
 from tests.simulated_predictions import TASKS, simulate
 
@@ -86,7 +87,8 @@ def wilson(rows):
 
 def test_the_names_of_all_metrics_are_those_of_the_reports():
     result = measure(*simulate("multiclass"), "multiclass", QUICK, seed=0)
-    assert [*result["metrics"], *REGRESSION_METRICS] == list(METRICS)
+    others = (*REGRESSION_METRICS, *TEXT_METRICS)
+    assert [*result["metrics"], *others] == list(METRICS)
     for entry in result["per_class"].values():
         assert list(entry) == [*CLASS_METRICS, "support"]
 

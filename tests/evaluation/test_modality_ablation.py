@@ -23,7 +23,7 @@ class VotingPredictor:
         self.keys = {name: (name,) for name in weights}
         self.inputs = []
 
-    def classify(self, inputs, without=()):
+    def predict(self, inputs, without=()):
         self.inputs.append(inputs)
         total = np.zeros(len(inputs["present"]))
         for i, m in enumerate(self.branches):

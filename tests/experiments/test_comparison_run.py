@@ -92,7 +92,7 @@ def test_all_presets_include_those_that_the_settings_do_not_fit(argv, trainer):
     trainer.wrong = {"r16"}
     flags = ["--text.units", "64", "--seeds", "1"]
     models = train(parse("--presets", "all", *argv, *flags))
-    linear = models[list(PRESETS).index("linear")]
+    linear = next(model for model in models if model.name == "linear")
     assert "without text.units=64 (0)" in linear.error and not linear.runs
     assert linear.row()["accuracy"] is None and linear.row()["seeds"] == {}
     others = [model for model in models if model is not linear]
