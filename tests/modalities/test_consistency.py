@@ -147,6 +147,10 @@ NAMES = st.sampled_from([b"data", b"fmt ", b"fact", b"LIST", b"\1\2\3\4"])
     after=st.sampled_from([b"", b"LIST\2\0\0\0ab", b"\0", b"x" * 50]),
 )
 @example(1, 16, 1, 16_000, None, b"", [], b"ab" * 99, 396, False, b"")
+@example(
+    *(1, 8, 1, 1_000, None, b"", [(b"data", b""), (b"\1\2\3\4", b"")]),
+    *(bytes(60), None, False, b""),
+)
 @example(1, 16, 1, 16_000, None, b"", [], b"ab" * 99, 0, False, b"")
 @example(7, 8, 1, 16_000, None, b"\0\0", [], b"ab" * 99, None, False, b"")
 def test_any_wav_header_gives_the_same_samples_raw_and_prepared(

@@ -125,7 +125,9 @@ def _with_real_size(data):
     real, notes = _real_data_size(data, offset, size)
     if fmt.is_plain:
         _check_format(fmt.channels, fmt.rate_hz)
-    if real != size:  # the data chunk is the last one
+    # A chunk that is cut, or open, is the last one, unless the format follows an open
+    # one: then the graph finds both where they are.
+    if real != size and wav.wav_chunks(data)[b"fmt "][0] < offset:
         byte_count = real - real % fmt.frame_bytes if fmt.is_plain else real
         data = _with_data_size(data, offset, byte_count)
     return data, fmt, notes
@@ -135,6 +137,8 @@ def _plain_wav(data, fmt, notes, config):
     if fmt.is_ambiguous:
         raise Unreadable("unreadable WAV: 24 bits in 4 bytes are ambiguous; re-encode")
     offset, size = wav.wav_chunks(data)[b"data"]
+    if wav.is_open(data, offset, size):
+        size = len(data) - offset
     frames = size // fmt.frame_bytes
     if not frames:
         raise Unreadable("no audio samples")
