@@ -31,6 +31,7 @@ from mmkeras.export.two_stage_inference import Arrays, TwoStagePredictor
 from mmkeras.files import write_text
 from mmkeras.modalities.preprocessing_state import GENERATE, MULTILABEL, REGRESSION
 from mmkeras.models.model import backbones
+from mmkeras.names import split_references
 from mmkeras.reports.report import write_report
 from mmkeras.reports.verdicts import (
     baseline_verdict,
@@ -145,7 +146,7 @@ def evaluate(
 def _aligned_texts(trained_model, predictions) -> dict[str, list[str]]:
     """Returns label column -> first reference of each row with vectors, if aligned."""
     names = trained_model.config.table.label_names
-    first = [label.split(LABEL_SEPARATOR)[0] for label in predictions.labels]
+    first = [split_references(label)[0] for label in predictions.labels]
     vectors = predictions.vectors.items()
     return {name: first[: len(x)] for name, x in vectors if name in names}
 
@@ -252,9 +253,8 @@ def _baselines(
     """Measures a constant and a linear model, or texts of other rows, on these rows."""
     config, state = trained_model.config, trained_model.state
     if state.task == GENERATE:
-        return measure_text_baselines(
-            trained_model, dataset, split, predictions, sample, train_rows, _SAMPLE_ROWS
-        )
+        rows = dataset, split, predictions, sample, train_rows, metrics
+        return measure_text_baselines(trained_model, *rows, _SAMPLE_ROWS)
     constant, values = predict_constant(trained_model, len(predictions.ids))
     values = measure_task(trained_model, predictions.targets, values)["metrics"]
     measured = {constant: values}

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from mmkeras.console import progress
 from mmkeras.data.dataset import Dataset
@@ -16,22 +15,21 @@ from mmkeras.data.predictions_csv import (
     predictions_header,
 )
 from mmkeras.data.stored_rows import COLUMNS, read_rows
+from mmkeras.evaluation.text_embedding import build_embed_texts
 from mmkeras.export.inference import (
     Predictor,
     TrainedModel,
-    build_embed_text,
     is_label_aligned,
     prediction_names,
 )
 from mmkeras.export.two_stage_inference import decode_texts
 from mmkeras.files import atomic_csv
 from mmkeras.modalities.preprocessing_state import GENERATE, REGRESSION, target
+from mmkeras.names import split_references
 from mmkeras.schema import (
-    EMBEDDING,
     GENERATED,
     ID,
     LABEL,
-    LABEL_SEPARATOR,
     PROBABILITIES,
     SCORE,
     STATUS,
@@ -106,12 +104,11 @@ def _build_embed_label(trained_model):
     """Returns a function from (B,) labels to {label column: aligned vectors}, or {}."""
     if not is_label_aligned(trained_model):
         return lambda labels: {}
-    embed = tf.function(build_embed_text(trained_model), autograph=False)
+    embed = build_embed_texts(trained_model)
     (name,) = trained_model.config.table.label_names
 
     def embed_label(labels):
-        first = [label.decode().split(LABEL_SEPARATOR)[0] for label in labels]
-        return {name: embed(tf.constant(first))[EMBEDDING].numpy()}
+        return {name: embed([split_references(x.decode())[0] for x in labels])}
 
     return embed_label
 

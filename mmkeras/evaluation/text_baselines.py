@@ -1,6 +1,6 @@
 """Baselines of generated texts: the most frequent text, and that of the nearest row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -29,6 +29,7 @@ def measure_text_baselines(
     predictions: Predictions,
     sample: Arrays,
     train_rows: Dataset | None,
+    metrics: Mapping[str, dict],
     limit: int,
 ) -> dict:
     """Measures both baselines on the same rows, and compares the model with the better.
@@ -36,8 +37,9 @@ def measure_text_baselines(
     The better one is that of the higher chrF, which tells apart texts that are never
     equal to a reference.
 
-    `sample` and `train_rows` are as in `evaluate`; `limit` is the largest number of
-    training rows that are searched. Without `train_rows` there is one baseline.
+    `sample` and `train_rows` are as in `evaluate`, and `metrics` those of the model;
+    `limit` is the largest number of training rows that are searched. Without
+    `train_rows` there is one baseline.
     """
     rows, most_frequent = len(predictions.ids), trained_model.state.texts.most_frequent
     texts = {MOST_FREQUENT: np.full(rows, most_frequent)}
@@ -60,14 +62,13 @@ def measure_text_baselines(
     settings = config.evaluate.bootstrap_resamples, config.seed
     references = list(map(split_references, targets))
     gain = compare_chrf(references, predicted, texts[best], *settings)
-    model = measure_task(trained_model, targets, predicted)["metrics"]
     return {
         "baselines": measured,
         "difference": compare_scores(
             trained_model.state.task, targets, predicted, texts[best], *settings
         ),
         "chrf_difference": gain,
-        "verdict": text_verdict(model, measured, best, gain),
+        "verdict": text_verdict(metrics, measured, best, gain),
     }
 
 
@@ -100,7 +101,7 @@ def find_nearest(
             unit = _unit_rows((values[name] - mean) / deviation)
             part.append(np.where(values[PRESENT][:, i : i + 1] > 0, unit, 0))
     rows, wanted = (np.concatenate(part, axis=1, dtype=np.float32) for part in parts)
-    blocks: Sequence[np.ndarray] = [
+    blocks = [
         np.argmax(wanted[i : i + _BLOCK_ROWS] @ rows.T, axis=1)
         for i in range(0, len(wanted), _BLOCK_ROWS)
     ]
