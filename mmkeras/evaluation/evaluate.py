@@ -145,6 +145,8 @@ def evaluate(
 
 def _aligned_texts(trained_model, predictions) -> dict[str, list[str]]:
     """Returns label column -> first reference of each row with vectors, if aligned."""
+    if trained_model.state.task != GENERATE:
+        return {}  # a label is then no text: that of several classes may be empty
     names = trained_model.config.table.label_names
     first = [split_references(label)[0] for label in predictions.labels]
     vectors = predictions.vectors.items()
