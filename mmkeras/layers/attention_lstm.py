@@ -10,19 +10,20 @@ from mmkeras.layers.replica_dropout import Dropout
 class AttentionLSTM(layers.Layer):
     """LSTM whose steps read a token and the part of the memory that they attend to.
 
-    Shapes: (B, L, E) tokens, (B, K, D) memory and (B, K) bool mask of the memory, to
-    (B, L, units + D), each step's state h_t and context z_t, and the attention
-    (B, L, K). Its weights of a step sum to 1 over the unmasked memory; a row without
-    any has zeros, and zeros as context. Masked memory has no effect, not even a NaN.
+    Shapes: (B, L, E) tokens, (B, K, D) memory, (B, K) bool mask of the memory and
+    (B, S) summary, to (B, L, units + D), each step's state h_t and context z_t, and the
+    attention (B, L, K). Its weights of a step sum to 1 over the unmasked memory; a row
+    without any has zeros, and zeros as context. Masked memory has no effect, not even
+    a NaN.
 
     The weights are softmax(w·tanh(W_m m_k + W_h h_(t-1) + b)) and the context is the
     weighted sum of the memory times sigmoid(f·h_(t-1) + g). h_0 and c_0 are
-    tanh(W_0 m + b_0) of the mean memory m. Dropout applies to tokens and states.
+    tanh(W_0 s + b_0) of the summary s. Dropout applies to tokens and states.
 
     Source: Xu et al., 2015, https://arxiv.org/abs/1502.03044, sections 3.1.2, 4.2 and
-    4.2.1 without the doubly stochastic penalty; one dense layer starts h and c. The
-    forget gate's bias starts at 1 (Jozefowicz et al., 2015,
-    https://proceedings.mlr.press/v37/jozefowicz15.html).
+    4.2.1 without the doubly stochastic penalty; there the mean memory is the summary,
+    and two networks start h and c. The forget gate's bias starts at 1 (Jozefowicz et
+    al., 2015, https://proceedings.mlr.press/v37/jozefowicz15.html).
     """
 
     def __init__(self, units: int, dropout: float = 0.0, **kwargs):
@@ -32,11 +33,11 @@ class AttentionLSTM(layers.Layer):
         self.token_dropout = Dropout(dropout, name="token_dropout", dtype=policy)
         self.state_dropout = Dropout(dropout, name="state_dropout", dtype=policy)
 
-    def build(self, tokens_shape, memory_shape, valid_shape):
+    def build(self, tokens_shape, memory_shape, valid_shape, summary_shape):
         units, width, depth = self.units, tokens_shape[-1], memory_shape[-1]
         glorot, zeros = "glorot_uniform", "zeros"
         for name, shape, start in (
-            ("start", (depth, 2 * units), glorot),  # h, c
+            ("start", (summary_shape[-1], 2 * units), glorot),  # h, c
             ("start_bias", (2 * units,), zeros),
             ("attend_memory", (depth, units), glorot),
             ("attend_state", (units, units), glorot),
@@ -52,7 +53,7 @@ class AttentionLSTM(layers.Layer):
             weight = self.add_weight(name=name, shape=shape, initializer=start)
             setattr(self, f"{name}_weight", weight)
 
-    def call(self, tokens, memory, valid, training=False):
+    def call(self, tokens, memory, valid, summary, training=False):
         memory = ops.where(valid[..., None], memory, ops.zeros_like(memory))
         mask = ops.cast(valid, memory.dtype)  # (B, K)
         keys = ops.matmul(memory, self.attend_memory_weight) + self.attend_bias_weight
@@ -65,18 +66,16 @@ class AttentionLSTM(layers.Layer):
             return state, state
 
         # One tensor: Keras' scan gives the outputs the shape of the state.
-        _, states = ops.scan(step, self._start(memory, mask), steps)
+        _, states = ops.scan(step, self._start(summary, memory, mask), steps)
         states = ops.transpose(states, (1, 0, 2))
         h, context, attention = self._split(states, memory)
         h = self.state_dropout(h, training=training)
         return ops.concatenate([h, context], axis=-1), attention
 
-    def _start(self, memory, mask):
+    def _start(self, summary, memory, mask):
         """Returns h, c, and zeros as context and attention: (B, 2 units + D + K)."""
-        count = ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1)
-        mean = ops.sum(memory, axis=1) / count  # (B, D)
-        start = ops.matmul(mean, self.start_weight) + self.start_bias_weight
-        zeros = [ops.zeros_like(mean), ops.zeros_like(mask)]
+        start = ops.matmul(summary, self.start_weight) + self.start_bias_weight
+        zeros = [ops.zeros_like(memory[:, 0]), ops.zeros_like(mask)]
         return ops.concatenate([ops.tanh(start), *zeros], axis=-1)
 
     def _split(self, states, memory):
@@ -101,7 +100,7 @@ class AttentionLSTM(layers.Layer):
         h = ops.sigmoid(read) * ops.tanh(c)
         return ops.concatenate([h, c, context, attention], axis=-1)
 
-    def compute_output_spec(self, tokens, memory, valid, training=False):
+    def compute_output_spec(self, tokens, memory, valid, summary, training=False):
         rows, length, _ = tokens.shape
         width = self.units + memory.shape[-1]
         outputs = keras.KerasTensor((rows, length, width), self.compute_dtype)

@@ -12,9 +12,10 @@ class TiedEmbedding(layers.Layer):
     to logits (B, L, vocab_size), float32 under each policy, with a bias.
 
     Source: Press and Wolf, 2017, https://arxiv.org/abs/1608.05859. The scale is that of
-    Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, the deviation of the initial
-    matrix that of GPT-2: with a larger one, decoders with residual connections
-    start with high logits of the token that they read.
+    Vaswani et al., 2017, https://arxiv.org/abs/1706.03762. The matrix starts with a
+    deviation of 1/√width, so that an embedded token has numbers of about 1, as have the
+    normalised tokens and the memory that a decoder adds to it: with less, answers that
+    need two branches at once are learned late or not at all.
 
     Example:
         embedding = TiedEmbedding(5000, 128)
@@ -29,7 +30,7 @@ class TiedEmbedding(layers.Layer):
         self.embedding = self.add_weight(
             name="embedding",
             shape=(self.vocab_size, self.width),
-            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            initializer=keras.initializers.RandomNormal(stddev=self.width**-0.5),
         )
         self.bias = self.add_weight(
             name="bias", shape=(self.vocab_size,), initializer="zeros"

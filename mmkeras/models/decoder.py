@@ -1,5 +1,7 @@
 """Decoder of texts: tokens so far and the branches' tokens to logits of the next."""
 
+from collections.abc import Mapping
+
 import keras
 from keras import layers, ops
 
@@ -10,6 +12,7 @@ from mmkeras.layers.replica_dropout import Dropout
 from mmkeras.layers.scheduled_sampling import ScheduledSampling
 from mmkeras.layers.sequence import hide_padding
 from mmkeras.layers.tied_embedding import TiedEmbedding
+from mmkeras.schema import EMBEDDING
 
 # Inputs,
 MEMORY, MEMORY_MASK, TOKENS = "memory", "memory_mask", "tokens"
@@ -19,17 +22,19 @@ SINGLE_PASS = "decoder"  # name, also inside a model of scheduled sampling
 
 
 def build_decoder(
-    config: GenerateConfig, *, vocab_size: int, memory_width: int
+    config: GenerateConfig, *, vocab_size: int, memory_width: int, embedding_width: int
 ) -> keras.Model:
     """Returns a model of the next token of a text, at each of its positions.
 
     Its inputs are "memory" (B, K, memory_width) float, the tokens of all branches;
-    "memory_mask" (B, K) bool; and "tokens" (B, L) int, the start token and a text, with
-    zeros after it. Its outputs are "logits" (B, L, vocab_size) float32, at position t
-    of the token after tokens[:, : t + 1]; and "attention" (B, L, K) float32, each
-    position's weights of the memory, which sum to 1 over the unmasked part: the mean
-    over the heads of the last block. L may differ from call to call; an LSTM has no
-    limit, and a Transformer that of `config.max_tokens` and the start token.
+    "memory_mask" (B, K) bool; "embedding" (B, embedding_width) float, the fused vector,
+    by which even the first token knows what to look for; and "tokens" (B, L) int, the
+    start token and a text, with zeros after it. Its outputs are "logits" (B, L,
+    vocab_size) float32, at position t of the token after tokens[:, : t + 1]; and
+    "attention" (B, L, K) float32, each position's weights of the memory, which sum to 1
+    over the unmasked part: the mean over the heads of the last block. L may differ from
+    call to call; an LSTM has no limit, and a Transformer that of `config.max_tokens`
+    and the start token.
 
     Args:
         config: Settings; `max_tokens` is a number.
@@ -37,17 +42,18 @@ def build_decoder(
 
     Example:
         decoder = build_decoder(GenerateConfig(max_tokens=9), vocab_size=50,
-                                memory_width=64)
-        logits = decoder({"memory": x, "memory_mask": mask, "tokens": ids})["logits"]
+                                memory_width=64, embedding_width=32)
+        logits = decoder({**read_memory(head_outputs), "tokens": ids})["logits"]
     """
-    inputs = build_inputs(memory_width)
+    inputs = build_inputs(memory_width, embedding_width)
     memory = hide_padding(inputs[MEMORY], inputs[MEMORY_MASK])
     memory = layers.Dense(config.width, name="project_memory")(memory)
     memory = layers.LayerNormalization(name="memory_norm")(memory)
     embedding = TiedEmbedding(vocab_size, config.width, name="token_embedding")
     decode = _DECODERS[config.decoder]
     tokens = embedding(inputs[TOKENS])
-    x, attention = decode(tokens, memory, inputs[MEMORY_MASK], config)
+    known = memory, inputs[MEMORY_MASK], inputs[EMBEDDING]
+    x, attention = decode(tokens, *known, config)
     x = layers.LayerNormalization(name="final_norm")(x)
     outputs = {
         LOGITS: embedding(x, reverse=True),
@@ -55,31 +61,39 @@ def build_decoder(
     }
     decoder = keras.Model(inputs, outputs, name=SINGLE_PASS)
     if config.scheduled_sampling:
-        return _add_scheduled_sampling(decoder, config.scheduled_sampling, memory_width)
+        return _add_scheduled_sampling(decoder, inputs, config.scheduled_sampling)
     return decoder
 
 
-def build_inputs(memory_width: int) -> dict[str, keras.KerasTensor]:
+def build_inputs(
+    memory_width: int, embedding_width: int
+) -> dict[str, keras.KerasTensor]:
     """Returns the inputs of a decoder by name."""
     return {
         MEMORY: keras.Input((None, memory_width), name=MEMORY),
         MEMORY_MASK: keras.Input((None,), dtype="bool", name=MEMORY_MASK),
+        EMBEDDING: keras.Input((embedding_width,), name=EMBEDDING),
         TOKENS: keras.Input((None,), dtype="int32", name=TOKENS),
     }
 
 
-def _add_scheduled_sampling(decoder, probability, memory_width):
+def read_memory(outputs: Mapping) -> dict:
+    """Returns those outputs of a head that are inputs of its decoder, by name."""
+    return {name: outputs[name] for name in (MEMORY, MEMORY_MASK, EMBEDDING)}
+
+
+def _add_scheduled_sampling(decoder, inputs, probability):
     """Returns a model that in training decodes again, after its own predictions."""
-    inputs = build_inputs(memory_width)
     first = decoder(inputs)[LOGITS]
     mix = ScheduledSampling(probability, name="scheduled_sampling")
     outputs = decoder({**inputs, TOKENS: mix(inputs[TOKENS], first)})
     return keras.Model(inputs, outputs, name="sampled_decoder")
 
 
-def _decode_by_transformer(tokens, memory, mask, config):
+def _decode_by_transformer(tokens, memory, mask, embedding, config):
     """Returns hidden tokens (B, L, width) and the last block's attention."""
     x = PrefixPositions(config.max_tokens + 1, name="positions")(tokens)
+    x = x + layers.Dense(config.width, name="project_embedding")(embedding)[:, None]
     x = Dropout(config.dropout, name="token_dropout")(x)
     for block in range(config.layers):
         is_last = block == config.layers - 1
@@ -113,10 +127,10 @@ def _decoder_block(x, memory, mask, config, name, has_scores):
     return x + Dropout(config.dropout, name=f"{name}_dropout")(y), scores
 
 
-def _decode_by_lstm(tokens, memory, mask, config):
+def _decode_by_lstm(tokens, memory, mask, embedding, config):
     """Returns hidden tokens (B, L, width) and the attention of each step."""
     lstm = AttentionLSTM(config.width, config.dropout, name="attention_lstm")
-    x, attention = lstm(tokens, memory, mask)
+    x, attention = lstm(tokens, memory, mask, embedding)
     return layers.Dense(config.width, name="project_state")(x), attention
 
 

@@ -16,17 +16,17 @@ GENERATOR, _DECODER, _LABEL_ENCODER = "generator", "text_decoder", "label_encode
 
 
 def build_generator(
-    config: Config, *, vocab_size: int, memory_width: int, is_aligned: bool
+    config: Config, *, vocab_size: int, is_aligned: bool
 ) -> keras.Model:
     """Builds the decoder, and with `is_aligned` the encoder of its texts.
 
     Inputs and outputs are those of `build_decoder`; with `is_aligned` there is also
     "label_embedding" (B, loss.width) float32, named by the label column.
     """
-    inputs = build_inputs(memory_width)
-    decoder = build_decoder(
-        config.generate, vocab_size=vocab_size, memory_width=memory_width
-    )
+    fusion = config.fusion
+    widths = {"memory_width": fusion.width, "embedding_width": fusion.units}
+    inputs = build_inputs(**widths)
+    decoder = build_decoder(config.generate, vocab_size=vocab_size, **widths)
     decoder.name = _DECODER
     outputs = dict(decoder(inputs))
     if is_aligned:

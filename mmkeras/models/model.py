@@ -8,7 +8,7 @@ import keras
 from keras import layers, ops
 
 from mmkeras.config import Config
-from mmkeras.layers.sequence import FullMask, TokenPooling
+from mmkeras.layers.sequence import FullMask
 from mmkeras.layers.temperature import Temperature
 from mmkeras.modalities.branch import Branch
 from mmkeras.modalities.columns import branch_types, build_branches, build_columns
@@ -21,7 +21,7 @@ from mmkeras.modalities.preprocessing_state import (
 )
 from mmkeras.modalities.vector.encoder import build_vector_encoder
 from mmkeras.models.auxiliary_heads import auxiliary_outputs, unimodal_logits
-from mmkeras.models.decoder import LOGITS, MEMORY, MEMORY_MASK
+from mmkeras.models.decoder import LOGITS, MEMORY, MEMORY_MASK, read_memory
 from mmkeras.models.fusion import average_classifiers, fuse, fuse_tokens
 from mmkeras.models.fusion.vector_fusion import Standardize
 from mmkeras.models.generator import GENERATOR, build_generator
@@ -80,15 +80,10 @@ def build_model(
     generator = build_generator(
         config,
         vocab_size=FIRST_TOKEN + len(state.texts.vocabulary),
-        memory_width=outputs[MEMORY].shape[2],
         is_aligned=list(types)[-1] in config.loss.aligned(types),
     )
-    logits = generator(_decoder_inputs(outputs, inputs[TOKENS]))[LOGITS]
+    logits = generator({**read_memory(outputs), TOKENS: inputs[TOKENS]})[LOGITS]
     return keras.Model(inputs, logits, name="mmkeras")
-
-
-def _decoder_inputs(outputs, tokens):
-    return {**{name: outputs[name] for name in (MEMORY, MEMORY_MASK)}, TOKENS: tokens}
 
 
 def _groups(branches: Iterable[Branch]) -> list[list[Branch]]:
@@ -127,8 +122,8 @@ def build_head(
     `like` has, by name, a tensor of each input's shape and dtype, which may be the
     output of a backbone. Outputs, by name: "probabilities" as in `build_model`;
     "embedding" (B, D), the fused vector; and those of `auxiliary_outputs`. In the place
-    of probabilities a generator has "memory" (B, K, D) and "memory_mask" (B, K), the
-    tokens that its decoder reads.
+    of probabilities a generator has "memory" (B, K, width) and "memory_mask" (B, K),
+    the tokens that its decoder reads beside the fused vector.
     """
     inputs = {
         name: keras.Input(x.shape[1:], dtype=x.dtype, name=name)
@@ -142,9 +137,9 @@ def build_head(
     }
     keys = {b.name: b.key for b in parts}
     if state.task == GENERATE:
-        memory, mask = fuse_tokens(list(branches.values()), present, config.fusion)
-        outputs = {MEMORY: memory, MEMORY_MASK: mask}
-        outputs[EMBEDDING] = TokenPooling(name="fused")(memory, mask)
+        memory = fuse_tokens(list(branches.values()), present, config.fusion)
+        outputs = {MEMORY: memory.tokens, MEMORY_MASK: memory.mask}
+        outputs[EMBEDDING] = memory.summary
         outputs |= auxiliary_outputs(parts, branches, present, config)
         return keras.Model(inputs, outputs, name=HEAD)
     fused = fuse(list(branches.values()), present, config.fusion)
@@ -226,7 +221,7 @@ def with_outputs(
     if has_tokens:
         inputs[TOKENS] = model.input[TOKENS]
         generator = model.get_layer(GENERATOR)
-        outputs |= generator(_decoder_inputs(outputs, inputs[TOKENS]))
+        outputs |= generator({**read_memory(outputs), TOKENS: inputs[TOKENS]})
     return keras.Model(inputs, {name: _as_float(x) for name, x in outputs.items()})
 
 

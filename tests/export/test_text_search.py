@@ -15,7 +15,8 @@ from mmkeras.export.text_search import (
 from mmkeras.modalities.preprocessing_state import END, FIRST_TOKEN, START
 from mmkeras.models.decoder import build_decoder
 
-WIDTH, ROWS, MAX_TOKENS = 5, 6, 3
+ROWS, MAX_TOKENS = 6, 3
+WIDTHS = {"memory_width": 5, "embedding_width": 4}
 SEARCHES = [
     {},
     {"beams": 3},
@@ -34,7 +35,7 @@ def build(words=5, **changes):
     keras.utils.set_random_seed(3)
     config = settings(**changes)
     vocab_size = FIRST_TOKEN + words
-    decoder = build_decoder(config, vocab_size=vocab_size, memory_width=WIDTH)
+    decoder = build_decoder(config, vocab_size=vocab_size, **WIDTHS)
     rng = np.random.default_rng(1)
     for weight in decoder.weights:  # unequal logits, and a visible effect of the memory
         weight.assign(weight + rng.normal(size=weight.shape) / 2)
@@ -52,8 +53,10 @@ def memory_of(rows=ROWS, seed=0):
     rng = np.random.default_rng(seed)
     mask = np.ones((rows, 4), bool)
     mask[1::2, 2:] = False
-    values = rng.normal(size=(rows, 4, WIDTH)).astype("float32")
-    return {"memory": tf.constant(values), "memory_mask": tf.constant(mask)}
+    values = rng.normal(size=(rows, 4, WIDTHS["memory_width"])).astype("float32")
+    fused = rng.normal(size=(rows, WIDTHS["embedding_width"])).astype("float32")
+    memory = {"memory": values, "memory_mask": mask, "embedding": fused}
+    return {name: tf.constant(x) for name, x in memory.items()}
 
 
 def search(decoder, memory=None, **changes):
@@ -189,6 +192,7 @@ def test_any_memory_gives_a_text_and_a_finite_score(decoder, changes):
     mask = memory["memory_mask"].numpy()
     mask[3:] = False
     odd = {"memory": tf.constant(values), "memory_mask": tf.constant(mask)}
+    odd["embedding"] = tf.repeat(memory["embedding"][:1], len(mask), axis=0)
     tokens, scores = search(decoder, odd, **changes)
     assert np.isfinite(scores).all() and ((tokens == END).sum(axis=2) == 1).all()
     # Rows without memory have one text.

@@ -9,6 +9,7 @@ RNG = np.random.default_rng(0)
 TOKENS = RNG.normal(size=(3, 5, 4)).astype("float32")
 MEMORY = RNG.normal(size=(3, 6, 3)).astype("float32")
 MASK = np.array([[1] * 6, [1, 1, 0, 0, 0, 0], [0] * 6], bool)
+SUMMARY = RNG.normal(size=(3, 2)).astype("float32")
 UNITS = 7
 
 
@@ -16,14 +17,14 @@ UNITS = 7
 def layer():
     keras.utils.set_random_seed(1)
     layer = AttentionLSTM(UNITS)
-    layer(TOKENS, MEMORY, MASK)
+    layer(TOKENS, MEMORY, MASK, SUMMARY)
     for weight in layer.weights:  # no zeros
         weight.assign(RNG.normal(size=weight.shape) / 2)
     return layer
 
 
-def run(layer, tokens=TOKENS, memory=MEMORY, mask=MASK):
-    return [np.array(x) for x in layer(tokens, memory, mask)]
+def run(layer, tokens=TOKENS, memory=MEMORY, mask=MASK, summary=SUMMARY):
+    return [np.array(x) for x in layer(tokens, memory, mask, summary)]
 
 
 def test_layer():
@@ -31,7 +32,7 @@ def test_layer():
         run_layer_test(
             AttentionLSTM,
             {"units": UNITS, "dropout": dropout},
-            (TOKENS, MEMORY, MASK),
+            (TOKENS, MEMORY, MASK, SUMMARY),
             ((3, 5, UNITS + 3), (3, 5, 6)),
             expected_dtype=("float32", "float32"),
             expected_weights=(12, 0),
@@ -48,7 +49,7 @@ def test_it_is_its_formula(layer):
     outputs, attention = run(layer)
     for row, count in ((0, 6), (1, 2)):
         m = MEMORY[row, :count]
-        h, c = np.split(np.tanh(m.mean(axis=0) @ w["start"] + w["start_bias"]), 2)
+        h, c = np.split(np.tanh(SUMMARY[row] @ w["start"] + w["start_bias"]), 2)
         for t in range(TOKENS.shape[1]):
             state = h @ w["attend_state"] + w["attend_bias"]
             e = np.tanh(m @ w["attend_memory"] + state) @ w["score"][:, 0]
@@ -89,20 +90,20 @@ def test_a_later_token_has_no_effect_on_earlier_steps(layer):
 
 def test_the_forget_gate_starts_open():
     layer = AttentionLSTM(2)
-    layer.build((None, None, 3), (None, None, 3), (None, None))
+    layer.build((None, None, 3), (None, None, 3), (None, None), (None, 4))
     bias = next(weight for weight in layer.weights if weight.name == "bias")
     np.testing.assert_array_equal(bias.numpy(), [0, 0, 1, 1, 0, 0, 0, 0])
 
 
 def test_lengths_of_tokens_and_of_the_memory_may_be_unknown(layer):
-    shapes = ((None, 4), (None, 3), (None,))
-    dtypes = ("float32", "float32", "bool")
+    shapes = ((None, 4), (None, 3), (None,), (2,))
+    dtypes = ("float32", "float32", "bool", "float32")
     inputs = [keras.Input(s, dtype=d) for s, d in zip(shapes, dtypes, strict=True)]
     outputs, attention = layer(*inputs)
     assert outputs.shape == (None, None, UNITS + 3)
     assert attention.shape == (None, None, None)
     model = keras.Model(inputs, [outputs, attention])
-    short = [TOKENS[:, :2], MEMORY, MASK]
+    short = [TOKENS[:, :2], MEMORY, MASK, SUMMARY]
     results = [run(layer)[0][:, :2], run(layer)[1][:, :2]]
     for x, y in zip(model.predict(short, verbose=0), results, strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)

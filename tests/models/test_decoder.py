@@ -6,15 +6,17 @@ import pytest
 import tensorflow as tf
 
 from mmkeras.config.generate import GenerateConfig
-from mmkeras.models.decoder import build_decoder
+from mmkeras.models.decoder import build_decoder, read_memory
 from mmkeras.models.token_losses import TokenCrossEntropy
 
 DECODERS = ("transformer", "lstm_attention")
-VOCAB, MEMORY_WIDTH, MAX_TOKENS = 11, 5, 6
+VOCAB, MAX_TOKENS = 11, 6
+WIDTHS = {"memory_width": 5, "embedding_width": 3}
 RNG = np.random.default_rng(0)
 INPUTS = {
-    "memory": RNG.normal(size=(3, 4, MEMORY_WIDTH)).astype("float32"),
+    "memory": RNG.normal(size=(3, 4, WIDTHS["memory_width"])).astype("float32"),
     "memory_mask": np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]], bool),
+    "embedding": RNG.normal(size=(3, WIDTHS["embedding_width"])).astype("float32"),
     "tokens": RNG.integers(1, VOCAB, (3, MAX_TOKENS + 1), dtype=np.int32),
 }
 
@@ -23,7 +25,7 @@ def build(decoder, **settings):
     keras.utils.set_random_seed(1)
     small = {"width": 8, "heads": 2, "max_tokens": MAX_TOKENS}
     config = GenerateConfig(decoder=decoder, **{**small, **settings})
-    return build_decoder(config, vocab_size=VOCAB, memory_width=MEMORY_WIDTH)
+    return build_decoder(config, vocab_size=VOCAB, **WIDTHS)
 
 
 @pytest.fixture(scope="module", params=DECODERS)
@@ -53,7 +55,7 @@ def test_outputs_are_logits_and_attention_of_each_token(decoder):
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("transformer", 2587), ("lstm_attention", 1412)]
+    ("name", "parameters"), [("transformer", 2619), ("lstm_attention", 1332)]
 )
 def test_the_number_of_parameters_is_pinned(name, parameters):
     assert build(name).count_params() == parameters
@@ -64,7 +66,7 @@ def test_the_number_of_parameters_is_pinned(name, parameters):
 def test_each_token_of_the_vocabulary_adds_one_row_and_one_bias(name):
     config = GenerateConfig(decoder=name, max_tokens=3, width=8, heads=2)
     sizes = [
-        build_decoder(config, vocab_size=size, memory_width=2).count_params()
+        build_decoder(config, vocab_size=size, **WIDTHS).count_params()
         for size in (10, 11)
     ]
     assert sizes[1] - sizes[0] == 8 + 1
@@ -91,13 +93,12 @@ def test_a_prefix_has_the_logits_of_the_whole_text(decoder):
 
 
 def test_a_loop_can_call_it_on_prefixes_of_growing_length(decoder):
-    memory, mask = map(tf.constant, (INPUTS["memory"], INPUTS["memory_mask"]))
+    memory = {name: tf.constant(x) for name, x in read_memory(INPUTS).items()}
 
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32)])
     def write(tokens):
         def extend(tokens):
-            inputs = {"memory": memory, "memory_mask": mask, "tokens": tokens}
-            logits = decoder(inputs, training=False)["logits"]
+            logits = decoder({**memory, "tokens": tokens}, training=False)["logits"]
             tokens = tf.concat(
                 [tokens, tf.argmax(logits[:, -1:], 2, output_type=tf.int32)], axis=1
             )
@@ -122,19 +123,24 @@ def test_masked_memory_has_no_effect_not_even_a_nan(decoder):
     before, after = run(decoder), run(decoder, memory=changed)
     for name in before:
         np.testing.assert_array_equal(after[name], before[name])
-    visible = INPUTS["memory"] + np.arange(MEMORY_WIDTH, dtype="float32")
+    visible = INPUTS["memory"] + np.arange(WIDTHS["memory_width"], dtype="float32")
     moved = run(decoder, memory=visible)["logits"] - before["logits"]
     assert np.abs(moved)[:2].max(axis=2).min() > 1e-4
 
 
+def test_the_fused_vector_changes_the_first_token(decoder):
+    moved = run(decoder, embedding=INPUTS["embedding"] + 1)
+    first = (moved["logits"] - run(decoder)["logits"])[:, 0]
+    assert np.abs(first).max(axis=1).min() > 1e-4
+
+
 def test_masked_places_at_the_end_can_be_cut(decoder):
-    cut = {name: INPUTS[name][:2, :2] for name in ("memory", "memory_mask")}
+    both = {name: x[:2] for name, x in INPUTS.items()}
+    cut = {name: both[name][:, :2] for name in ("memory", "memory_mask")}
     mask = INPUTS["memory_mask"][:2] & [True, True, False, False]
-    padded = {"memory": INPUTS["memory"][:2], "memory_mask": mask}
-    tokens = INPUTS["tokens"][:2]
     short, long = (
-        run(decoder, tokens=tokens, **cut),
-        run(decoder, tokens=tokens, **padded),
+        run(decoder, **{**both, **cut}),
+        run(decoder, **{**both, "memory_mask": mask}),
     )
     np.testing.assert_allclose(short["logits"], long["logits"], rtol=1e-4, atol=1e-5)
 
@@ -148,8 +154,8 @@ def test_attention_sums_to_one_over_the_unmasked_memory(decoder):
 
 def test_the_order_of_tokens_matters(decoder):
     tokens = np.int32([[2, 5, 6, 7], [2, 6, 5, 7], [2, 5, 6, 7]])
-    rows = [np.repeat(INPUTS[n][:1], 3, axis=0) for n in ("memory", "memory_mask")]
-    logits = run(decoder, memory=rows[0], memory_mask=rows[1], tokens=tokens)["logits"]
+    same = {name: np.repeat(x[:1], 3, axis=0) for name, x in INPUTS.items()}
+    logits = run(decoder, **{**same, "tokens": tokens})["logits"]
     np.testing.assert_allclose(logits[2], logits[0], atol=1e-5)
     assert np.abs(logits[1, -1] - logits[0, -1]).max() > 1e-4
 

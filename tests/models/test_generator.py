@@ -8,6 +8,7 @@ import pytest
 
 from mmkeras.config import Config, GenerateConfig, LossConfig, TableConfig
 from mmkeras.modalities.preprocessing_state import GENERATE, TextStatistics
+from mmkeras.models.decoder import read_memory
 from mmkeras.models.generator import build_generator, get_decoder, get_label_encoder
 from mmkeras.models.model import (
     HEAD,
@@ -96,10 +97,8 @@ def test_the_decoder_of_a_model_continues_the_output_of_its_head(model, inputs):
     encoded = {name: inputs[name] for name in head.input if name in inputs}
     encoded = with_encoded(model, encoded)
     outputs = run_head(model, encoded)
-    names = ("memory", "memory_mask")
-    arguments = {name: outputs[name] for name in names}
-    arguments["tokens"] = keras.ops.convert_to_tensor(TOKENS)
-    logits = get_decoder(model)(arguments)["logits"]
+    tokens = keras.ops.convert_to_tensor(TOKENS)
+    logits = get_decoder(model)({**read_memory(outputs), "tokens": tokens})["logits"]
     np.testing.assert_allclose(logits, model(inputs), atol=1e-5)
 
 
@@ -128,12 +127,11 @@ def test_the_number_of_parameters_is_pinned():
     config = Config(
         task=GENERATE, generate=SMALL, loss=LossConfig(text_image=1, width=4)
     )
-    sizes = {"vocab_size": 7, "memory_width": 5}
     plain, aligned = (
-        build_generator(config, is_aligned=is_aligned, **sizes).count_params()
+        build_generator(config, vocab_size=7, is_aligned=is_aligned).count_params()
         for is_aligned in (False, True)
     )
-    assert (plain, aligned) == (1351, 1351 + 7 * 4 + 40 + 36)
+    assert (plain, aligned) == (2855, 2855 + 7 * 4 + 40 + 36)
 
 
 def test_a_saved_model_gives_the_same(aligned_model, inputs, tmp_path):

@@ -8,7 +8,7 @@ from mmkeras.config import FusionConfig
 from mmkeras.layers.unit_vector import UnitVector
 from mmkeras.models.fusion import token_fusion, vector_fusion
 from mmkeras.models.fusion.late import average_classifiers
-from mmkeras.models.fusion.memory import join_tokens
+from mmkeras.models.fusion.memory import Memory, join_tokens
 from mmkeras.models.fusion.missing_modality import (
     MissingEmbedding,
     MissingToken,
@@ -75,8 +75,8 @@ def fuse(
 
 def fuse_tokens(
     branches: Tokens, present: keras.KerasTensor, config: FusionConfig
-) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """Fuses the branches into the tokens (B, K, D) and mask (B, K) of `join_tokens`.
+) -> Memory:
+    """Fuses the branches into what a decoder of texts reads, by `join_tokens`.
 
     Arguments are those of `fuse` for tokens; missing modalities are replaced alike.
     """

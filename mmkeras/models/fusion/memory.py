@@ -1,32 +1,49 @@
 """Tokens of all branches in one sequence, the memory that a text decoder attends to."""
 
+from typing import NamedTuple
+
 import keras
 from keras import layers, ops
 
 from mmkeras.config import FusionConfig
+from mmkeras.layers.prefix_positions import PrefixPositions
 from mmkeras.layers.replica_dropout import Dropout
-from mmkeras.layers.sequence import PositionEmbedding, transformer_block
-from mmkeras.models.fusion.token_fusion import Tokens, project_tokens
+from mmkeras.layers.sequence import TokenPooling, transformer_block
+from mmkeras.models.fusion.token_fusion import Tokens, fuse_vectors, project_tokens
 
 
-def join_tokens(
-    branches: Tokens, config: FusionConfig
-) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """Joins the tokens of all branches: to (B, K, width) and their mask (B, K) bool.
+class Memory(NamedTuple):
+    """What a decoder reads of B rows, K tokens each, K that of all branches.
 
-    K is the number of tokens of all branches. Each place of each branch has a learned
-    vector, by which the decoder tells them apart. With `config.kind` cross_attention
-    all tokens attend to each other, in `config.blocks` Transformer blocks.
+    Attributes:
+        tokens: (B, K, width) float.
+        mask: (B, K) bool, false in padding.
+        summary: (B, units) float, from the mean token of each branch.
+    """
+
+    tokens: keras.KerasTensor
+    mask: keras.KerasTensor
+    summary: keras.KerasTensor
+
+
+def join_tokens(branches: Tokens, config: FusionConfig) -> Memory:
+    """Joins the tokens of all branches, and fuses their means.
+
+    Each place of each branch has a learned vector, as large as the token that it is
+    added to: by it the decoder tells branches and places apart. With `config.kind`
+    cross_attention all tokens attend to each other, in `config.blocks` Transformer
+    blocks.
 
     Example:
         tokens, mask = keras.Input((49, 64)), keras.Input((49,), dtype="bool")
-        memory, memory_mask = join_tokens([(tokens, mask)], FusionConfig())
+        memory = join_tokens([(tokens, mask)], FusionConfig())
     """
-    tokens = [
-        PositionEmbedding(name=f"place_{i}")(project_tokens(x, i, config))
-        for i, (x, _) in enumerate(branches)
-    ]
+    tokens = [_place(x, i, config) for i, (x, _) in enumerate(branches)]
     masks = [mask for _, mask in branches]
+    means = [
+        TokenPooling(name=f"mean_{i}")(*pair)
+        for i, pair in enumerate(zip(tokens, masks, strict=True))
+    ]
     memory, mask = tokens[0], masks[0]
     if len(branches) > 1:
         memory = layers.Concatenate(axis=1, name="memory_join")(tokens)
@@ -36,4 +53,11 @@ def join_tokens(
         settings = {"heads": config.heads, "dropout": config.dropout / 2}
         for i in range(config.blocks):
             memory = transformer_block(memory, mask, name=f"across_{i}", **settings)
-    return memory, mask
+    return Memory(memory, mask, fuse_vectors(means, config))
+
+
+def _place(tokens, i, config):
+    """Projects the tokens of a branch and adds the vectors of their places."""
+    x = project_tokens(tokens, i, config)
+    x = layers.LayerNormalization(name=f"norm_{i}")(x)
+    return PrefixPositions(tokens.shape[1], name=f"place_{i}")(x)
