@@ -49,13 +49,13 @@ def measure_guesses(rows: Sequence[Mapping[str, str]]) -> float:
 def match_by_kind(rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
     """Returns the share of right answers by kind of question.
 
-    Each row has an "id" such as 0012-1, whose last number counts the kinds from 1, a
-    "label" and a "predicted" answer.
+    Each row has a "label", a "predicted" answer and an "id" such as 0012-1, whose last
+    number counts from 1 the kinds of the first object, then those of the second one.
     """
     kinds = list(ANSWERS)
     right: dict[str, list[bool]] = {kind: [] for kind in kinds}
     for row in rows:
-        kind = kinds[int(row["id"].rpartition("-")[2]) - 1]
+        kind = kinds[(int(row["id"].rpartition("-")[2]) - 1) % len(kinds)]
         right[kind].append(row["predicted"] == row["label"])
     return {kind: sum(x) / len(x) for kind, x in right.items() if x}
 

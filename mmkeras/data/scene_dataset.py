@@ -20,7 +20,7 @@ from mmkeras.files import default_cache_dir
 from mmkeras.schema import ID, LABEL, SPLIT
 
 # Increment whenever the same seed would give other bytes.
-VERSION = 1
+VERSION = 2
 ROWS, MIN_ROWS, MAX_ROWS = 3000, 30, 9999
 TABLE_FILE = "data.csv"
 QUESTIONS_FILE = "questions.csv"
@@ -45,7 +45,8 @@ def make_dataset(folder: Path, rows: int = ROWS, seed: int = 0) -> Path:
     """Writes the data set atomically, unless `folder` already has it; returns `folder`.
 
     The same `rows` and `seed` give the same bytes. Each image has one caption, such as
-    "a small red seven above a large blue two", and a question of each kind.
+    "a small red seven above a large blue two", and a question of each kind
+    about each object.
 
     Args:
         folder: Folder of data.csv (captions), questions.csv and images/NNNN.png (48x48,

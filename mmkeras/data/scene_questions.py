@@ -49,14 +49,16 @@ class Question:
 
 
 def ask_questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
-    """Returns a question of each kind about a scene, with choices drawn by `rng`."""
-    return [_ask(kind, scene, rng) for kind in ANSWERS]
+    """Returns a question of each kind about each object, with choices drawn by `rng`.
+
+    The first half is about the first object.
+    """
+    return [_ask(kind, scene, at, rng) for at in range(2) for kind in ANSWERS]
 
 
-def _ask(kind: str, scene: Scene, rng: np.random.Generator) -> Question:
+def _ask(kind: str, scene: Scene, at: int, rng: np.random.Generator) -> Question:
     glyphs, places = (scene.first, scene.second), PLACES[scene.relation]
     both = [_properties(*pair) for pair in zip(glyphs, places, strict=True)]
-    at = int(rng.integers(2))
     values, others = both[at], both[1 - at]
     topic = "colour" if kind == "check" else kind
     # A property that both objects share does not tell which one is meant.

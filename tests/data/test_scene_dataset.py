@@ -48,11 +48,11 @@ def spans(pixels, scene):
     return np.flatnonzero(np.diff(np.r_[0, ink, 0].astype(int))).reshape(-1, 2)
 
 
-def test_every_row_has_an_image_a_caption_and_five_questions(folder):
+def test_every_row_has_an_image_a_caption_and_ten_questions(folder):
     rows, questions = read_csv(folder / TABLE_FILE), read_csv(folder / QUESTIONS_FILE)
     assert len(rows) == ROWS and tuple(rows[0]) == scene_dataset.COLUMNS
     assert tuple(questions[0]) == scene_dataset.QUESTION_COLUMNS
-    assert len({row["id"] for row in questions}) == len(questions) == 5 * ROWS
+    assert len({row["id"] for row in questions}) == len(questions) == 10 * ROWS
     images = {row["image"] for row in rows}
     files = {TABLE_FILE, QUESTIONS_FILE, scene_dataset.STAMP_FILE}
     assert len(images) == ROWS and set(contents(folder)) == images | files
@@ -65,7 +65,7 @@ def test_the_questions_of_an_image_are_in_its_split(folder):
     split = {row["image"]: row["split"] for row in read_csv(folder / TABLE_FILE)}
     questions = read_csv(folder / QUESTIONS_FILE)
     assert all(split[row["image"]] == row["split"] for row in questions)
-    assert set(Counter(row["image"] for row in questions).values()) == {5}
+    assert set(Counter(row["image"] for row in questions).values()) == {10}
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(folder, tmp_path):

@@ -72,11 +72,17 @@ def test_every_question_has_the_one_right_answer(examples):
         assert question.answer in ANSWERS[question.kind]
 
 
-def test_a_scene_has_a_question_of_each_kind(examples):
-    for i in range(0, len(examples), len(ANSWERS)):
-        scenes, questions = zip(*examples[i : i + len(ANSWERS)], strict=True)
+def test_a_scene_has_a_question_of_each_kind_about_each_object(examples):
+    count = 2 * len(ANSWERS)
+    for i in range(0, len(examples), count):
+        scenes, questions = zip(*examples[i : i + count], strict=True)
         assert all(scene == scenes[0] for scene in scenes)
-        assert {question.kind for question in questions} == set(ANSWERS)
+        assert [question.kind for question in questions] == 2 * list(ANSWERS)
+        assert len({question.text for question in questions}) == count
+        for question, thing in zip(
+            questions, np.repeat(properties(scenes[0]), len(ANSWERS)), strict=True
+        ):
+            assert thing.get(question.kind, question.answer) == question.answer
 
 
 def test_questions_read_as_expected():
