@@ -199,6 +199,12 @@ class Audio(FileColumn):
         heatmap = draw_effects(wave, rate_hz, explained)
         return {"kind": "audio", "excerpt": excerpt, **heatmap}
 
+    def draw_file_places(self, data: bytes, weights, scale: float) -> bytes | None:
+        from mmkeras.modalities.audio.occlusion import draw_weights
+
+        wave, s = self.decoder(data), self.settings
+        return draw_weights(wave, s.rate_hz, weights, clip_s=s.clip_s, scale=scale)
+
     def preview_file(self, data: bytes) -> dict[str, Any]:
         from mmkeras.modalities.audio.excerpt import wave_excerpt
 

@@ -1,5 +1,6 @@
 """Audio with one band and time hidden at a time, and the effects over a spectrogram."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -114,3 +115,17 @@ def draw_effects(
         "seconds": explained["seconds"],
         "top_hz": explained["band_edges_hz"][-1],
     }
+
+
+def draw_weights(
+    wave: np.ndarray, rate_hz: int, weights: np.ndarray, *, clip_s: float, scale: float
+) -> bytes | None:
+    """Draws weights (K,) of stretches of `clip_s` over the spectrogram, as PNG.
+
+    A shorter wave (S,) has the first stretches. None if it, or K, has no parts.
+    """
+    spectrum = compute_spectrum(wave, rate_hz)
+    if spectrum is None or len(weights) < 2:
+        return None
+    count = math.ceil(len(weights) * len(wave) / (clip_s * rate_hz))
+    return heatmap.overlay(spectrogram_image(spectrum), weights[None, :count], scale)

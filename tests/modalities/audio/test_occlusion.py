@@ -7,6 +7,7 @@ from PIL import Image
 from mmkeras.modalities.audio.occlusion import (
     compute_spectrum,
     draw_effects,
+    draw_weights,
     hide_bands,
     spectrogram_image,
 )
@@ -103,3 +104,23 @@ def test_effects_of_low_bands_are_drawn_at_the_bottom():
     assert image.shape == (160, 320, 3)
     red_over_blue = (image[..., 0] - image[..., 2]).mean(axis=1)
     assert red_over_blue[-1] > 40 and red_over_blue[0] < -40
+
+
+def draw(seconds, weights, clip_s=1.0):
+    wave = np.float32(np.random.default_rng(0).normal(size=int(RATE_HZ * seconds)))
+    png = draw_weights(wave, RATE_HZ, np.array(weights), clip_s=clip_s, scale=1.0)
+    return None if png is None else np.asarray(Image.open(io.BytesIO(png))).astype(int)
+
+
+def test_weights_of_stretches_are_drawn_at_their_times():
+    pixels = draw(1.0, [0.0, 0.0, 1.0, 0.0])
+    orange = (pixels[..., 0] - pixels[..., 2]).mean(axis=0)  # (320,)
+    assert orange[170:230].min() > 90
+    assert np.abs(np.r_[orange[:120], orange[280:]]).max() < 1
+    shorter = draw(0.5, [0.0, 0.0, 1.0, 0.0])  # has the first two of the four only
+    assert (shorter[..., 0] == shorter[..., 2]).all()
+
+
+def test_one_token_and_a_click_have_no_places():
+    assert draw(1.0, [1.0]) is None
+    assert draw(0.001, [1.0, 1.0]) is None
