@@ -98,6 +98,18 @@ def generator(**values):
             ["train.oversample=True", "must be false"],
         ),
         (
+            {"train.class_weights": "effective"},
+            ["train.class_weights=effective", "must be none", "has no classes"],
+        ),
+        (
+            {"table.join_labels": True},
+            ["table.join_labels=True", "must be false", "written as they are"],
+        ),
+        (
+            {"loss.kind": "focal"},
+            ["loss.kind=focal", "auto or cross_entropy with task=generate"],
+        ),
+        (
             {"train.monitor": "val_auc"},
             ["train.monitor=val_auc", "val_loss or val_accuracy"],
         ),

@@ -1,9 +1,15 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from mmkeras.evaluation.text_baselines import find_nearest
+from mmkeras.data.ingest import ingest
+from mmkeras.evaluation.predictions import Predictions
+from mmkeras.evaluation.task_metrics import measure_task
+from mmkeras.evaluation.text_baselines import find_nearest, measure_text_baselines
+from tests import table_factory
+from tests.generator_models import untrained_generator
 
 
 def blocks(rows, seed=0):
@@ -81,3 +87,53 @@ def test_the_model_is_compared_with_the_better_baseline(measured):
     difference = measured["difference"]
     assert difference["value"] == pytest.approx(score - 1)
     assert "the text of the nearest training row" in measured["verdict"]
+
+
+def predictions(targets, texts):
+    n = len(texts)
+    return Predictions(
+        ids=[f"r{i}" for i in range(n)],
+        labels=targets,
+        targets=np.array(targets, object),
+        probabilities=np.array(texts, object),
+        predicted=texts,
+        scores=np.zeros(n),
+        status=["ok"] * n,
+        vectors={},
+    )
+
+
+def test_without_training_rows_the_most_frequent_text_is_the_only_baseline():
+    generator = untrained_generator()
+    rows = predictions(["a cow", "a red cow|a cow", "red", "green"], ["red"] * 4)
+    metrics = measure_task(generator, rows.targets, rows.probabilities)["metrics"]
+    result = measure_text_baselines(
+        generator, None, "test", rows, {}, None, metrics, 100
+    )
+    assert list(result["baselines"]) == ["most_frequent"]
+    # The most frequent text is "a cow", right in two rows; "red" is in one.
+    assert result["baselines"]["most_frequent"]["exact_match"]["value"] == 0.5
+    assert result["difference"]["value"] == pytest.approx(-0.25)
+    assert "the better baseline" not in result["verdict"]
+
+
+def test_rows_with_missing_branches_have_the_text_of_the_nearest_by_the_others(
+    tmp_path,
+):
+    generator = untrained_generator()
+    rows = table_factory.make_rows(["train"] * 6 + ["val"] * 2 + ["test"] * 6)
+    for row, names in zip(rows[8:], ["image"] * 4 + ["audio"] * 2, strict=True):
+        row |= {name: "" for name in ("text", "image", "audio") if name not in names}
+    rows[0]["image"] = rows[1]["audio"] = ""
+    table = table_factory.write_table(tmp_path / "t.csv", rows)
+    settings = replace(generator.config.table, cache_dir=str(tmp_path / "cache"))
+    dataset = ingest(table, replace(generator.config, table=settings))
+    targets = [row["label"] for row in rows[8:]]
+    sample = {name: np.zeros((6, 1)) for name in ("text", "image", "audio", "present")}
+    test_rows = predictions(targets, ["cow"] * 6)
+    metrics = measure_task(generator, targets, test_rows.predicted)["metrics"]
+    result = measure_text_baselines(
+        generator, dataset, "test", test_rows, sample, dataset, metrics, 100
+    )
+    assert result["baselines"]["nearest_row"]["exact_match"]["value"] == 1
+    assert result["baselines"]["most_frequent"]["exact_match"]["value"] == 0

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from mmkeras.errors import UserError
 from mmkeras.export.inference import Predictor, load_trained
 from tests import table_factory
+from tests.generator_models import untrained_generator
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +92,14 @@ def test_a_folder_without_one_of_its_files_is_refused(folder, tmp_path, missing)
         load_trained(tmp_path)
     with pytest.raises(UserError, match="no config.yaml"):
         load_trained(tmp_path / "nowhere")
+
+
+def test_texts_beyond_the_possible_ones_are_empty_with_the_lowest_score(complete_row):
+    generator = untrained_generator(("cow",), max_tokens=1, beams=4)
+    export = replace(generator.config.export, n_best=4)
+    generator.preprocessor.config = replace(generator.config, export=export)
+    result = Predictor(generator)({name: [x] for name, x in complete_row.items()})
+    (texts,), (scores,) = result["n_best"].tolist(), result["n_best_score"]
+    assert set(texts[:2]) == {b"cow", b""} and texts[2:] == [b"", b""]
+    assert min(scores[:2]) > -100 and scores[2:].tolist() == [-1e9, -1e9]
+    assert result["text"][0] == texts[0] and result["score"][0] == scores[0]

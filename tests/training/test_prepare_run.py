@@ -161,6 +161,41 @@ def test_a_vocabulary_changed_after_an_epoch_is_refused(folder, table, tiny_conf
         prepare_run(folder, tiny_config(text=text), table)
 
 
+def text_generator(tiny_config, **settings):
+    return tiny_config(
+        task="generate", fusion={"kind": "concat"}, generate={"width": 16, **settings}
+    )
+
+
+def test_a_vocabulary_of_the_label_changed_after_an_epoch_is_refused(
+    folder, table, tiny_config
+):
+    file = folder.parent / "words.txt"
+    file.write_text("a\nb\n")
+    config = text_generator(tiny_config, vocab_file=str(file))
+    prepare_run(folder, config, table)
+    start(folder)
+    prepare_run(folder, config, table)
+    file.write_text("b\na\n")
+    with pytest.raises(UserError, match="vocabulary of the label .*changed since"):
+        prepare_run(folder, config, table)
+
+
+@pytest.mark.parametrize(("limit", "is_warned"), [(2, True), (3, False)])
+def test_training_texts_longer_than_the_limit_are_warned_of(
+    limit, is_warned, folder, table, tiny_config, capsys
+):
+    rows = table_factory.texts()
+    rows[0]["label"] = "a b c"
+    table_factory.write_table(table, rows)
+    prepare_run(folder, text_generator(tiny_config, max_tokens=limit), table)
+    warning = (
+        "Warning: The longest training text has 3 tokens. Texts are cut after "
+        f"generate.max_tokens={limit},"
+    )
+    assert (warning in capsys.readouterr().out) == is_warned
+
+
 def test_a_missing_file_is_refused_first(folder, table, tiny_config, monkeypatch):
     monkeypatch.setattr("mmkeras.training.prepare_run.ingest", None)
     config = tiny_config(image={"weights": "gone.h5"})

@@ -197,6 +197,15 @@ def test_a_vocabulary_file_of_words_is_read_in_its_order(tmp_path):
     assert measure_texts(LABELS, config).vocabulary == ("cow", "a", "red")
 
 
+def test_special_pieces_of_a_vocabulary_file_are_no_tokens_of_a_text(tmp_path):
+    path = tmp_path / "vocab.txt"
+    special = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    path.write_text("\n".join([*special, "[", "]", *PIECES, ""]))
+    config = GenerateConfig(tokens="wordpiece", vocab_file=str(path))
+    texts = measure_texts({"redder cows": 1}, config)
+    assert texts.vocabulary == ("[", "]", *PIECES)
+
+
 @pytest.mark.parametrize("tokens", ["word", "wordpiece"])
 def test_a_vocabulary_file_that_cannot_be_read_is_named(tokens, tmp_path):
     config = GenerateConfig(tokens=tokens, vocab_file=str(tmp_path / "gone.txt"))
