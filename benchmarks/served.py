@@ -2,7 +2,8 @@
 
 Latency: gRPC requests of 1 and 8 rows, against calls of the same export in this
 process. Throughput: a table through `serving.client` with batching and 32 requests of
-one row in flight, against `mmkeras.predict` on the same table.
+one row in flight, against `mmkeras.predict` on the same table. With --export and
+--table it is only the latency of that export, on the first rows of that table.
 """
 
 import argparse
@@ -52,26 +53,41 @@ def train(folder: Path, table: Path) -> Path:
 
 
 def read_rows(table: Path) -> list[dict[str, Path | str]]:
-    """Returns the rows of a table, with the paths of their files."""
+    """Returns the texts of a table and the paths of its files, row by row."""
     folder = table.parent
     with table.open(newline="") as file:
         return [
-            {"text": row["text"]}
-            | {name: folder / row[name] for name in ("image", "audio")}
+            {
+                name: row[name] if name == "text" else folder / row[name]
+                for name in ("text", "image", "audio")
+                if name in row
+            }
             for row in csv.DictReader(file)
         ]
 
 
 def read_columns(rows: list[dict[str, Path | str]]) -> dict[str, list[bytes]]:
     """Returns the bytes of rows by column."""
-    columns = {
-        name: [row[name].read_bytes() for row in rows] for name in ("image", "audio")
+    return {
+        name: [x.encode() if name == "text" else x.read_bytes() for x in cells]
+        for name, *cells in zip(rows[0], *(row.values() for row in rows), strict=True)
     }
-    return {"text": [row["text"].encode() for row in rows], **columns}
+
+
+def latencies(export: Path, table: Path, pairs: int) -> None:
+    """Prints the time of requests of 1 and 8 rows and of direct calls, in turn."""
+    rows = read_rows(table)[:8]
+    with (
+        start_server("alone", export) as server,
+        grpc.insecure_channel(server.grpc) as channel,
+        load_saved_model(export / "1") as call,
+    ):
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for count in (1, 8):
+            latency(stub, call, read_columns(rows[:count]), pairs)
 
 
 def latency(stub, call, feeds: dict[str, list[bytes]], pairs: int) -> None:
-    """Prints the time of a request and of a direct call, in turn."""
     request = predict_pb2.PredictRequest(model_spec={"name": "mmkeras"})
     for name, column in feeds.items():
         request.inputs[name].CopyFrom(tf.make_tensor_proto(column))
@@ -85,9 +101,9 @@ def latency(stub, call, feeds: dict[str, list[bytes]], pairs: int) -> None:
     served(), direct()
     measured = [(seconds(served), seconds(direct)) for _ in range(pairs)]
     ratios = sorted(a / b for a, b in measured)
-    a, b = (1000 * statistics.median(column) for column in zip(*measured, strict=True))
+    a, b = (1000 * statistics.median(times) for times in zip(*measured, strict=True))
     print(
-        f"batch {len(feeds['text'])}: {a:,.1f} ms served, {b:,.1f} ms called directly, "
+        f"batch {len(column)}: {a:,.1f} ms served, {b:,.1f} ms called directly, "
         f"ratio {statistics.median(ratios):.3f} (quartiles {ratios[pairs // 4]:.3f} to "
         f"{ratios[-1 - pairs // 4]:.3f} of {pairs} pairs)",
         flush=True,
@@ -135,20 +151,17 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=40, help="of requests and calls")
     parser.add_argument("--rows", type=int, default=256, help="of the table")
     parser.add_argument("--runs", type=int, default=3, help="through the table")
+    parser.add_argument("--export", type=Path, help="folder of another model's export")
+    parser.add_argument("--table", type=Path, help="its rows: text, image, audio")
     arguments = parser.parse_args()
+    if arguments.export:
+        latencies(arguments.export, arguments.table, arguments.pairs)
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         table = write_table(folder / "rows", arguments.rows)
         export = train(folder, table) / "export"
-        with (
-            start_server("alone", export) as server,
-            grpc.insecure_channel(server.grpc) as channel,
-            load_saved_model(export / "1") as call,
-        ):
-            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-            rows = read_rows(table)
-            for count in (1, 8):
-                latency(stub, call, read_columns(rows[:count]), arguments.pairs)
+        latencies(export, table, arguments.pairs)
         with start_server("batched", export, batching=BATCHING) as server:
             throughput(folder, table, server.grpc, arguments.runs)
 
