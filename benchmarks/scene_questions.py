@@ -21,8 +21,8 @@ from mmkeras.data.scene_dataset import QUESTIONS_FILE, default_folder, make_data
 from mmkeras.data.scene_questions import ANSWERS
 from mmkeras.models.model import backbones
 
-# Which place a question means is learned suddenly and late: with the dropout and the
-# learning rate of the preset not in 16 epochs.
+# An answer depends on the place that its question means, which training finds late:
+# with the dropout and the learning rate of the preset not in 16 epochs.
 SETTINGS = {
     "train.learning_rate": 0.0005,
     "fusion.dropout": 0.0,
@@ -33,9 +33,10 @@ SETTINGS = {
 
 
 def measure_guesses(rows: Sequence[Mapping[str, str]]) -> float:
-    """Returns how many test labels are the most frequent one of their text's rows.
+    """Returns the share of test rows that their text alone would answer.
 
-    Those rows are the training ones; a text that they lack counts as wrong.
+    The answer is the most frequent label of the training rows with the same text; a
+    text without such rows counts as wrong.
     """
     answers: dict[str, Counter] = {}
     for row in rows:

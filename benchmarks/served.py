@@ -1,4 +1,4 @@
-"""Latency and throughput of the served reference model, compared with direct calls.
+"""Latency and throughput of a served model, the reference one, beside direct calls.
 
 Latency: gRPC requests of 1 and 8 rows, against calls of the same export in this
 process. Throughput: a table through `serving.client` with batching and 32 requests of
@@ -74,7 +74,7 @@ def read_columns(rows: list[dict[str, Path | str]]) -> dict[str, list[bytes]]:
     }
 
 
-def latencies(export: Path, table: Path, pairs: int) -> None:
+def measure_latencies(export: Path, table: Path, pairs: int) -> None:
     """Prints the time of requests of 1 and 8 rows and of direct calls, in turn."""
     rows = read_rows(table)[:8]
     with (
@@ -84,10 +84,10 @@ def latencies(export: Path, table: Path, pairs: int) -> None:
     ):
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         for count in (1, 8):
-            latency(stub, call, read_columns(rows[:count]), pairs)
+            _measure_latency(stub, call, read_columns(rows[:count]), pairs)
 
 
-def latency(stub, call, feeds: dict[str, list[bytes]], pairs: int) -> None:
+def _measure_latency(stub, call, feeds: dict[str, list[bytes]], pairs: int) -> None:
     request = predict_pb2.PredictRequest(model_spec={"name": "mmkeras"})
     for name, column in feeds.items():
         request.inputs[name].CopyFrom(tf.make_tensor_proto(column))
@@ -102,8 +102,9 @@ def latency(stub, call, feeds: dict[str, list[bytes]], pairs: int) -> None:
     measured = [(seconds(served), seconds(direct)) for _ in range(pairs)]
     ratios = sorted(a / b for a, b in measured)
     a, b = (1000 * statistics.median(times) for times in zip(*measured, strict=True))
+    count = len(next(iter(feeds.values())))
     print(
-        f"batch {len(column)}: {a:,.1f} ms served, {b:,.1f} ms called directly, "
+        f"batch {count}: {a:,.1f} ms served, {b:,.1f} ms called directly, "
         f"ratio {statistics.median(ratios):.3f} (quartiles {ratios[pairs // 4]:.3f} to "
         f"{ratios[-1 - pairs // 4]:.3f} of {pairs} pairs)",
         flush=True,
@@ -152,16 +153,20 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=256, help="of the table")
     parser.add_argument("--runs", type=int, default=3, help="through the table")
     parser.add_argument("--export", type=Path, help="folder of another model's export")
-    parser.add_argument("--table", type=Path, help="its rows: text, image, audio")
+    parser.add_argument(
+        "--table", type=Path, help="with its columns: text, image, audio"
+    )
     arguments = parser.parse_args()
+    if (arguments.export is None) != (arguments.table is None):
+        parser.error("Give both --export and --table, or neither.")
     if arguments.export:
-        latencies(arguments.export, arguments.table, arguments.pairs)
+        measure_latencies(arguments.export, arguments.table, arguments.pairs)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         table = write_table(folder / "rows", arguments.rows)
         export = train(folder, table) / "export"
-        latencies(export, table, arguments.pairs)
+        measure_latencies(export, table, arguments.pairs)
         with start_server("batched", export, batching=BATCHING) as server:
             throughput(folder, table, server.grpc, arguments.runs)
 

@@ -39,7 +39,7 @@ def untrained_generator(vocabulary=WORDS, **settings) -> TrainedModel:
     keras.utils.set_random_seed(0)
     generator = new_model(config, state)
     embedding = get_decoder(generator.model).get_layer("token_embedding")
-    embedding.embedding.assign(50 * embedding.embedding)
+    embedding.embedding.assign(3 * embedding.embedding)
     bias = embedding.bias.numpy()
     bias[END] = -20
     embedding.bias.assign(bias)

@@ -36,10 +36,11 @@ class FusionConfig:
         units: Width of the fused vector; unused with late, linear and zero_shot.
         layers: Dense layers before the classifier, for concat.
         width: Width of the projections in interaction, tensor and low_rank, and of
-            tokens in cross_attention, mult and mean_tokens.
+            tokens in cross_attention, mult and mean_tokens, and with task=generate.
         rank: Factors of low_rank.
         heads: Attention heads.
-        blocks: Blocks of each cross-modal Transformer of mult.
+        blocks: Blocks of each cross-modal Transformer of mult, and of cross_attention
+            with task=generate.
         late: Weights of the classifiers of late: mean (equal) or weighted (learned).
         dropout: Dropout rate of the inputs of fusion and of the fused vector.
         modality_dropout: Probability of hiding a modality of a training row; one

@@ -17,7 +17,7 @@ class GenerateConfig:
     Attributes:
         decoder: transformer (causal attention to the tokens before, and attention to
             the branches' tokens) or lstm_attention (an LSTM with additive attention to
-            them).
+            them); both read the fused vector too.
         tokens: word; wordpiece (the longest pieces of a vocabulary); or character.
         vocab_size: Maximum size of the vocabulary, the most frequent tokens first; that
             of a `vocab_file` is its own.

@@ -11,7 +11,7 @@ from mmkeras.export.text_search import search_texts
 from mmkeras.export.two_stage_inference import Arrays
 from mmkeras.modalities.preprocessing_state import FIRST_TOKEN, START
 from mmkeras.modalities.text.pieces import CONTINUATION
-from mmkeras.models.decoder import ATTENTION, TOKENS, read_memory
+from mmkeras.models.decoder import ATTENTION, TOKENS, select_decoder_inputs
 from mmkeras.models.generator import get_decoder
 from mmkeras.models.model import HEAD, run_head
 
@@ -97,8 +97,8 @@ def measure_attention(
     decoder = get_decoder(trained_model.model)
     memory = _run_head(trained_model, inputs)
     read = np.concatenate([np.full_like(tokens[:, :1], START), tokens[:, :-1]], axis=1)
-    inputs = {**read_memory(memory), TOKENS: tf.constant(read)}
-    outputs = decoder(inputs, training=False)
+    decoder_inputs = {**select_decoder_inputs(memory), TOKENS: tf.constant(read)}
+    outputs = decoder(decoder_inputs, training=False)
     counts = count_branch_tokens(trained_model)
     ends = np.cumsum(list(counts.values()))[:-1]
     parts = np.split(outputs[ATTENTION].numpy(), ends, axis=2)

@@ -13,7 +13,7 @@ from mmkeras.modalities.preprocessing_state import (
     PADDING,
     START,
 )
-from mmkeras.models.decoder import LOGITS, MEMORY, TOKENS, read_memory
+from mmkeras.models.decoder import LOGITS, MEMORY, TOKENS, select_decoder_inputs
 
 IMPOSSIBLE = -1e9  # log probability, and score of a text that does not exist
 
@@ -52,7 +52,8 @@ def search_texts(
 
     Args:
         decoder: See `build_decoder`.
-        memory: What the decoder reads of each row, outputs of the head.
+        memory: "memory" (B, K, D), "memory_mask" (B, K) bool and "embedding" (B, E), as
+            the head gives them.
         config: Settings, with a number of tokens.
 
     Source: beams that shrink as texts end as in Sutskever et al., 2014,
@@ -60,7 +61,10 @@ def search_texts(
     https://arxiv.org/abs/1411.0030.
     """
     rows, beams = tf.shape(memory[MEMORY])[0], config.beams
-    memory = {name: _repeat_rows(x, beams) for name, x in read_memory(memory).items()}
+    memory = {
+        name: _repeat_rows(x, beams)
+        for name, x in select_decoder_inputs(memory).items()
+    }
     length = config.max_tokens + 2
     first = tf.one_hot(0, length, START, PADDING, dtype=tf.int32)
     state = _State(
@@ -205,7 +209,7 @@ def token_log_probabilities(
     An unknown token has one of about -1e9, as it is never chosen.
     """
     read = tf.concat([tf.fill([tf.shape(tokens)[0], 1], START), tokens[:, :-1]], axis=1)
-    inputs = {**read_memory(memory), TOKENS: read}
+    inputs = {**select_decoder_inputs(memory), TOKENS: read}
     logits = decoder(inputs, training=False)[LOGITS]  # (B, L, V)
     is_last = tf.range(tf.shape(tokens)[1]) >= config.max_tokens
     each = next_log_probabilities(logits, is_last[None, :, None])

@@ -11,11 +11,14 @@ class TiedEmbedding(layers.Layer):
     Shapes: (B, L) int to (B, L, width), scaled by √width; with `reverse` (B, L, width)
     to logits (B, L, vocab_size), float32 under each policy, with a bias.
 
+    The matrix starts with a deviation of 1/√width, an embedded token with one of 1, as
+    normalized memory has. Decoders then start with high logits of the token that they
+    read, which they unlearn in the first steps; with the .02 of GPT-2 instead,
+    questions about images, whose answer needs two branches at once, were learned much
+    later (`benchmarks.scene_questions` measures them).
+
     Source: Press and Wolf, 2017, https://arxiv.org/abs/1608.05859. The scale is that of
-    Vaswani et al., 2017, https://arxiv.org/abs/1706.03762. The matrix starts with a
-    deviation of 1/√width, so that an embedded token has numbers of about 1, as have the
-    normalised tokens and the memory that a decoder adds to it: with less, answers that
-    need two branches at once are learned late or not at all.
+    Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
 
     Example:
         embedding = TiedEmbedding(5000, 128)

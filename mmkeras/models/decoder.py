@@ -1,4 +1,4 @@
-"""Decoder of texts: tokens so far and the branches' tokens to logits of the next."""
+"""Decoder of texts: tokens so far, and what branches tell, to logits of the next."""
 
 from collections.abc import Mapping
 
@@ -28,9 +28,9 @@ def build_decoder(
 
     Its inputs are "memory" (B, K, memory_width) float, the tokens of all branches;
     "memory_mask" (B, K) bool; "embedding" (B, embedding_width) float, the fused vector,
-    by which even the first token knows what to look for; and "tokens" (B, L) int, the
-    start token and a text, with zeros after it. Its outputs are "logits" (B, L,
-    vocab_size) float32, at position t of the token after tokens[:, : t + 1]; and
+    which is added to each token or starts the state of the LSTM; and "tokens" (B, L)
+    int, the start token and a text, with zeros after it. Its outputs are "logits"
+    (B, L, vocab_size) float32, at position t of the token after tokens[:, : t + 1]; and
     "attention" (B, L, K) float32, each position's weights of the memory, which sum to 1
     over the unmasked part: the mean over the heads of the last block. L may differ from
     call to call; an LSTM has no limit, and a Transformer that of `config.max_tokens`
@@ -43,20 +43,21 @@ def build_decoder(
     Example:
         decoder = build_decoder(GenerateConfig(max_tokens=9), vocab_size=50,
                                 memory_width=64, embedding_width=32)
-        logits = decoder({**read_memory(head_outputs), "tokens": ids})["logits"]
+        inputs = {**select_decoder_inputs(head_outputs), "tokens": ids}
+        logits = decoder(inputs)["logits"]
     """
     inputs = build_inputs(memory_width, embedding_width)
     memory = hide_padding(inputs[MEMORY], inputs[MEMORY_MASK])
     memory = layers.Dense(config.width, name="project_memory")(memory)
     memory = layers.LayerNormalization(name="memory_norm")(memory)
-    embedding = TiedEmbedding(vocab_size, config.width, name="token_embedding")
+    embed = TiedEmbedding(vocab_size, config.width, name="token_embedding")
     decode = _DECODERS[config.decoder]
-    tokens = embedding(inputs[TOKENS])
-    known = memory, inputs[MEMORY_MASK], inputs[EMBEDDING]
-    x, attention = decode(tokens, *known, config)
+    x, attention = decode(
+        embed(inputs[TOKENS]), memory, inputs[MEMORY_MASK], inputs[EMBEDDING], config
+    )
     x = layers.LayerNormalization(name="final_norm")(x)
     outputs = {
-        LOGITS: embedding(x, reverse=True),
+        LOGITS: embed(x, reverse=True),
         ATTENTION: ops.cast(attention, "float32"),
     }
     decoder = keras.Model(inputs, outputs, name=SINGLE_PASS)
@@ -77,7 +78,7 @@ def build_inputs(
     }
 
 
-def read_memory(outputs: Mapping) -> dict:
+def select_decoder_inputs(outputs: Mapping) -> dict:
     """Returns those outputs of a head that are inputs of its decoder, by name."""
     return {name: outputs[name] for name in (MEMORY, MEMORY_MASK, EMBEDDING)}
 

@@ -21,7 +21,7 @@ from mmkeras.modalities.preprocessing_state import (
 )
 from mmkeras.modalities.vector.encoder import build_vector_encoder
 from mmkeras.models.auxiliary_heads import auxiliary_outputs, unimodal_logits
-from mmkeras.models.decoder import LOGITS, MEMORY, MEMORY_MASK, read_memory
+from mmkeras.models.decoder import LOGITS, MEMORY, MEMORY_MASK, select_decoder_inputs
 from mmkeras.models.fusion import average_classifiers, fuse, fuse_tokens
 from mmkeras.models.fusion.vector_fusion import Standardize
 from mmkeras.models.generator import GENERATOR, build_generator
@@ -82,7 +82,9 @@ def build_model(
         vocab_size=FIRST_TOKEN + len(state.texts.vocabulary),
         is_aligned=list(types)[-1] in config.loss.aligned(types),
     )
-    logits = generator({**read_memory(outputs), TOKENS: inputs[TOKENS]})[LOGITS]
+    logits = generator({**select_decoder_inputs(outputs), TOKENS: inputs[TOKENS]})[
+        LOGITS
+    ]
     return keras.Model(inputs, logits, name="mmkeras")
 
 
@@ -139,7 +141,7 @@ def build_head(
     if state.task == GENERATE:
         memory = fuse_tokens(list(branches.values()), present, config.fusion)
         outputs = {MEMORY: memory.tokens, MEMORY_MASK: memory.mask}
-        outputs[EMBEDDING] = memory.summary
+        outputs[EMBEDDING] = memory.embedding
         outputs |= auxiliary_outputs(parts, branches, present, config)
         return keras.Model(inputs, outputs, name=HEAD)
     fused = fuse(list(branches.values()), present, config.fusion)
@@ -221,7 +223,7 @@ def with_outputs(
     if has_tokens:
         inputs[TOKENS] = model.input[TOKENS]
         generator = model.get_layer(GENERATOR)
-        outputs |= generator({**read_memory(outputs), TOKENS: inputs[TOKENS]})
+        outputs |= generator({**select_decoder_inputs(outputs), TOKENS: inputs[TOKENS]})
     return keras.Model(inputs, {name: _as_float(x) for name, x in outputs.items()})
 
 

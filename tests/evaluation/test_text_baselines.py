@@ -122,7 +122,7 @@ def test_rows_with_missing_branches_have_the_text_of_the_nearest_by_the_others(
 ):
     generator = untrained_generator()
     rows = table_factory.make_rows(["train"] * 6 + ["val"] * 2 + ["test"] * 6)
-    for row, names in zip(rows[8:], ["image"] * 4 + ["audio"] * 2, strict=True):
+    for row, names in zip(rows[8:], [("image",)] * 4 + [("audio",)] * 2, strict=True):
         row |= {name: "" for name in ("text", "image", "audio") if name not in names}
     rows[0]["image"] = rows[1]["audio"] = ""
     table = table_factory.write_table(tmp_path / "t.csv", rows)

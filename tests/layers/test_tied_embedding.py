@@ -35,6 +35,11 @@ def test_tokens_become_their_rows_and_hidden_vectors_products_with_all_rows():
     np.testing.assert_allclose(logits, HIDDEN @ matrix.T + bias, rtol=1e-4, atol=1e-5)
 
 
+def test_an_embedded_token_starts_with_a_deviation_of_one():
+    layer = TiedEmbedding(vocab_size=500, width=64)
+    np.testing.assert_allclose(np.std(layer(np.arange(500)[None])), 1, rtol=0.02)
+
+
 def test_either_call_can_be_the_first():
     layer = TiedEmbedding(**SETTINGS)
     assert layer(HIDDEN, reverse=True).shape == (2, 3, 9)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from mmkeras.config.generate import GenerateConfig
-from mmkeras.models.decoder import build_decoder, read_memory
+from mmkeras.models.decoder import build_decoder, select_decoder_inputs
 from mmkeras.models.token_losses import TokenCrossEntropy
 
 DECODERS = ("transformer", "lstm_attention")
@@ -93,7 +93,7 @@ def test_a_prefix_has_the_logits_of_the_whole_text(decoder):
 
 
 def test_a_loop_can_call_it_on_prefixes_of_growing_length(decoder):
-    memory = {name: tf.constant(x) for name, x in read_memory(INPUTS).items()}
+    memory = {name: tf.constant(x) for name, x in select_decoder_inputs(INPUTS).items()}
 
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32)])
     def write(tokens):

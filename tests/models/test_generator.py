@@ -8,7 +8,7 @@ import pytest
 
 from mmkeras.config import Config, GenerateConfig, LossConfig, TableConfig
 from mmkeras.modalities.preprocessing_state import GENERATE, TextStatistics
-from mmkeras.models.decoder import read_memory
+from mmkeras.models.decoder import select_decoder_inputs
 from mmkeras.models.generator import build_generator, get_decoder, get_label_encoder
 from mmkeras.models.model import (
     HEAD,
@@ -98,7 +98,9 @@ def test_the_decoder_of_a_model_continues_the_output_of_its_head(model, inputs):
     encoded = with_encoded(model, encoded)
     outputs = run_head(model, encoded)
     tokens = keras.ops.convert_to_tensor(TOKENS)
-    logits = get_decoder(model)({**read_memory(outputs), "tokens": tokens})["logits"]
+    logits = get_decoder(model)({**select_decoder_inputs(outputs), "tokens": tokens})[
+        "logits"
+    ]
     np.testing.assert_allclose(logits, model(inputs), atol=1e-5)
 
 

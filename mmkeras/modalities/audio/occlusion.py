@@ -1,6 +1,5 @@
 """Audio with one band and time hidden at a time, and the effects over a spectrogram."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -120,12 +119,14 @@ def draw_effects(
 def draw_weights(
     wave: np.ndarray, rate_hz: int, weights: np.ndarray, *, clip_s: float, scale: float
 ) -> bytes | None:
-    """Draws weights (K,) of stretches of `clip_s` over the spectrogram, as PNG.
+    """Draws weights (K,) of K equal stretches of `clip_s` over the spectrogram, as PNG.
 
-    A shorter wave (S,) has the first stretches. None if it, or K, has no parts.
+    A shorter wave (S,) is in the first of them. None if it has no parts, or K is 1.
     """
     spectrum = compute_spectrum(wave, rate_hz)
     if spectrum is None or len(weights) < 2:
         return None
-    count = math.ceil(len(weights) * len(wave) / (clip_s * rate_hz))
-    return heatmap.overlay(spectrogram_image(spectrum), weights[None, :count], scale)
+    image = spectrogram_image(spectrum)
+    seconds = (np.arange(image.shape[1]) + 0.5) / image.shape[1] * len(wave) / rate_hz
+    stretch = (seconds / clip_s * len(weights)).astype(int).clip(max=len(weights) - 1)
+    return heatmap.overlay(image, weights[None, stretch], scale)

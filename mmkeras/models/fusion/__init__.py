@@ -1,4 +1,4 @@
-"""Fusion of encoded modalities and their presence into one vector per row."""
+"""Fusion of encoded modalities and their presence into a vector, or also tokens."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from mmkeras.config import FusionConfig
 from mmkeras.layers.unit_vector import UnitVector
 from mmkeras.models.fusion import token_fusion, vector_fusion
 from mmkeras.models.fusion.late import average_classifiers
-from mmkeras.models.fusion.memory import Memory, join_tokens
+from mmkeras.models.fusion.memory import Memory, build_memory
 from mmkeras.models.fusion.missing_modality import (
     MissingEmbedding,
     MissingToken,
@@ -76,12 +76,12 @@ def fuse(
 def fuse_tokens(
     branches: Tokens, present: keras.KerasTensor, config: FusionConfig
 ) -> Memory:
-    """Fuses the branches into what a decoder of texts reads, by `join_tokens`.
+    """Fuses the branches into what a decoder of texts reads, by `build_memory`.
 
     Arguments are those of `fuse` for tokens; missing modalities are replaced alike.
     """
     branches = _with_presence(branches, present, config, has_tokens=True)
-    return join_tokens(branches, config)
+    return build_memory(branches, config)
 
 
 def _with_presence(branches, present, config, has_tokens):

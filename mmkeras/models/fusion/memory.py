@@ -1,4 +1,4 @@
-"""Tokens of all branches in one sequence, the memory that a text decoder attends to."""
+"""Tokens of all branches in one sequence, and one vector: what a text decoder reads."""
 
 from typing import NamedTuple
 
@@ -9,34 +9,35 @@ from mmkeras.config import FusionConfig
 from mmkeras.layers.prefix_positions import PrefixPositions
 from mmkeras.layers.replica_dropout import Dropout
 from mmkeras.layers.sequence import TokenPooling, transformer_block
-from mmkeras.models.fusion.token_fusion import Tokens, fuse_vectors, project_tokens
+from mmkeras.models.fusion.token_fusion import Tokens, project_tokens
+from mmkeras.models.fusion.vector_fusion import concat_dense
 
 
 class Memory(NamedTuple):
-    """What a decoder reads of B rows, K tokens each, K that of all branches.
+    """Input of a text decoder: B rows of K tokens, those of all branches.
 
     Attributes:
         tokens: (B, K, width) float.
         mask: (B, K) bool, false in padding.
-        summary: (B, units) float, from the mean token of each branch.
+        embedding: (B, units) float, the fused mean tokens of the branches.
     """
 
     tokens: keras.KerasTensor
     mask: keras.KerasTensor
-    summary: keras.KerasTensor
+    embedding: keras.KerasTensor
 
 
-def join_tokens(branches: Tokens, config: FusionConfig) -> Memory:
-    """Joins the tokens of all branches, and fuses their means.
+def build_memory(branches: Tokens, config: FusionConfig) -> Memory:
+    """Joins the tokens of all branches, and fuses the mean token of each.
 
-    Each place of each branch has a learned vector, as large as the token that it is
-    added to: by it the decoder tells branches and places apart. With `config.kind`
-    cross_attention all tokens attend to each other, in `config.blocks` Transformer
-    blocks.
+    Tokens are projected to one width and normalized, and each place of each branch has
+    a learned vector, by which the decoder tells branches and places apart. The means
+    are fused as by the kind concat. With `config.kind` cross_attention all tokens then
+    attend to each other, in `config.blocks` Transformer blocks.
 
     Example:
         tokens, mask = keras.Input((49, 64)), keras.Input((49,), dtype="bool")
-        memory = join_tokens([(tokens, mask)], FusionConfig())
+        memory = build_memory([(tokens, mask)], FusionConfig())
     """
     tokens = [_place(x, i, config) for i, (x, _) in enumerate(branches)]
     masks = [mask for _, mask in branches]
@@ -47,13 +48,13 @@ def join_tokens(branches: Tokens, config: FusionConfig) -> Memory:
     memory, mask = tokens[0], masks[0]
     if len(branches) > 1:
         memory = layers.Concatenate(axis=1, name="memory_join")(tokens)
-        mask = ops.concatenate(masks, axis=1)  # the layer would make it float
+        mask = ops.hstack(masks)  # the layer would make it float
     memory = Dropout(config.dropout, name="memory_dropout")(memory)
     if config.kind == "cross_attention":
         settings = {"heads": config.heads, "dropout": config.dropout / 2}
         for i in range(config.blocks):
             memory = transformer_block(memory, mask, name=f"across_{i}", **settings)
-    return Memory(memory, mask, fuse_vectors(means, config))
+    return Memory(memory, mask, concat_dense(means, config))
 
 
 def _place(tokens, i, config):

@@ -19,13 +19,10 @@ def project_tokens(
     return layers.Dense(config.width, name=f"project_{i}")(tokens)
 
 
-def fuse_vectors(
-    vectors: Sequence[keras.KerasTensor], config: FusionConfig
-) -> keras.KerasTensor:
-    """Concatenates vectors (B, D_m) and applies a dense layer: to (B, units)."""
+def _fuse_vectors(vectors, config):
     x = vectors[0]
     if len(vectors) > 1:
-        x = layers.Concatenate(name="vectors_join")(vectors)
+        x = layers.Concatenate(name="concatenate")(vectors)
     x = Dropout(config.dropout, name="dropout_in")(x)
     x = layers.Dense(config.units, activation="relu", name="fused")(x)
     return Dropout(config.dropout, name="dropout_out")(x)
@@ -49,7 +46,7 @@ def attend_across(branches: Tokens, config: FusionConfig) -> keras.KerasTensor:
             mask = join([masks[j] for j in others])
         x = transformer_block(x, mask, name=f"across_{i}", source=source, **settings)
         pooled.append(TokenPooling(name=f"pool_{i}")(x, masks[i]))
-    return fuse_vectors(pooled, config)
+    return _fuse_vectors(pooled, config)
 
 
 def transform_pairs(branches: Tokens, config: FusionConfig) -> keras.KerasTensor:
@@ -81,7 +78,7 @@ def transform_pairs(branches: Tokens, config: FusionConfig) -> keras.KerasTensor
             x = crossed[0]
         x = transformer_block(x, masks[i], name=f"memory_{i}", **settings)
         pooled.append(TokenPooling(name=f"pool_{i}")(x, masks[i]))
-    return fuse_vectors(pooled, config)
+    return _fuse_vectors(pooled, config)
 
 
 def average(branches: Tokens, config: FusionConfig) -> keras.KerasTensor:
@@ -93,4 +90,4 @@ def average(branches: Tokens, config: FusionConfig) -> keras.KerasTensor:
         )
         pooled.append(TokenPooling(name=f"pool_{i}")(x, mask))
     mean = layers.Average(name="mean")(pooled) if len(pooled) > 1 else pooled[0]
-    return fuse_vectors([mean], config)
+    return _fuse_vectors([mean], config)

@@ -37,44 +37,46 @@ def run(model, inputs, present=None):
 
 def test_the_memory_has_the_tokens_of_all_branches_and_their_masks(model):
     inputs = branch_inputs("mult")
-    memory, mask, summary = run(model, inputs)
-    assert memory.shape == (6, 4 + 6 + 2, 8) and summary.shape == (6, UNITS)
+    memory, mask, embedding = run(model, inputs)
+    assert memory.shape == (6, 4 + 6 + 2, 8) and embedding.shape == (6, UNITS)
     np.testing.assert_array_equal(mask, np.concatenate(inputs[1::2], axis=1))
 
 
-def test_padding_changes_neither_tokens_nor_the_summary(model):
+def test_padding_changes_neither_tokens_nor_the_embedding(model):
     inputs = branch_inputs("mult")
-    before, mask, summary = run(model, inputs)
+    before, mask, embedding = run(model, inputs)
     for tokens, valid in zip(inputs[::2], inputs[1::2], strict=True):
         tokens[~valid] = 100.0
-    after, _, new_summary = run(model, inputs)
+    after, _, new_embedding = run(model, inputs)
     np.testing.assert_allclose(after[mask], before[mask], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(new_summary, summary, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(new_embedding, embedding, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("branch", range(3))
 def test_an_absent_branch_cannot_change_the_memory(model, branch):
     inputs, present = branch_inputs("mult"), presence()
     present[:, branch] = 0
-    before, mask, summary = run(model, inputs, present)
+    before, mask, embedding = run(model, inputs, present)
     inputs[2 * branch] = inputs[2 * branch] + 5
     inputs[2 * branch + 1] = ~inputs[2 * branch + 1]
-    after, after_mask, new_summary = run(model, inputs, present)
+    after, after_mask, new_embedding = run(model, inputs, present)
     np.testing.assert_array_equal(after_mask, mask)
-    np.testing.assert_allclose(new_summary, summary, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(new_embedding, embedding, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(after[mask], before[mask], rtol=1e-5, atol=1e-5)
     assert mask.any(axis=1).all() and np.isfinite(before[mask]).all()
     present[:, branch] = 1
     changed = run(model, inputs, present)
     assert not np.allclose(changed.tokens, after, atol=1e-3)
-    assert not np.allclose(changed.summary, summary, atol=1e-3)
+    assert not np.allclose(changed.embedding, embedding, atol=1e-3)
 
 
 def test_a_row_without_any_branch_has_a_finite_memory(model):
-    memory, mask, summary = run(model, branch_inputs("mult"), 0 * presence())
+    memory, mask, embedding = run(model, branch_inputs("mult"), 0 * presence())
     assert mask.any(axis=1).all() and np.isfinite(memory).all()
-    np.testing.assert_allclose(summary, summary[[0] * 6], rtol=1e-5)
-    np.testing.assert_allclose(memory[mask][0], memory[0][mask[0]][0], rtol=1e-5)
+    np.testing.assert_allclose(embedding, embedding[[0] * 6], rtol=1e-5)
+    np.testing.assert_allclose(
+        memory[mask], np.tile(memory[0][mask[0]], (6, 1)), rtol=1e-5
+    )
 
 
 def test_tokens_attend_to_those_of_other_branches_with_cross_attention_only():
