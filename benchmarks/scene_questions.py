@@ -21,8 +21,8 @@ from mmkeras.data.scene_dataset import QUESTIONS_FILE, default_folder, make_data
 from mmkeras.data.scene_questions import ANSWERS
 from mmkeras.models.model import backbones
 
-# An answer depends on the place that its question means, which training finds late:
-# with the dropout and the learning rate of the preset not in 16 epochs.
+# An answer depends on the place that its question means, which training finds late,
+# and not at all with the dropout and the learning rate of the preset.
 SETTINGS = {
     "train.learning_rate": 0.0005,
     "fusion.dropout": 0.0,

@@ -82,10 +82,8 @@ def build_model(
         vocab_size=FIRST_TOKEN + len(state.texts.vocabulary),
         is_aligned=list(types)[-1] in config.loss.aligned(types),
     )
-    logits = generator({**select_decoder_inputs(outputs), TOKENS: inputs[TOKENS]})[
-        LOGITS
-    ]
-    return keras.Model(inputs, logits, name="mmkeras")
+    decoder_inputs = {**select_decoder_inputs(outputs), TOKENS: inputs[TOKENS]}
+    return keras.Model(inputs, generator(decoder_inputs)[LOGITS], name="mmkeras")
 
 
 def _groups(branches: Iterable[Branch]) -> list[list[Branch]]:
