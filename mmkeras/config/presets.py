@@ -49,13 +49,9 @@ def _small(preset: str, fusion: FusionConfig, **changes) -> Config:
 
 def _tokens(preset: str, fusion: FusionConfig, **changes) -> Config:
     """Returns encoders of token sequences: CNN positions, words, audio frames."""
-    return _small(
-        preset,
-        fusion,
-        text=TextConfig(encoder="transformer", units=64, layers=1, dropout=0.2),
-        audio=AudioConfig(encoder="cnn"),
-        **changes,
-    )
+    text = TextConfig(encoder="transformer", units=64, layers=1, dropout=0.2)
+    encoders = {"text": text, "audio": AudioConfig(encoder="cnn")}
+    return _small(preset, fusion, **{**encoders, **changes})
 
 
 def cnn_lstm() -> Config:
@@ -114,11 +110,12 @@ def linear() -> Config:
 
 
 def small_captions() -> Config:
-    """Returns a small CNN and a small Transformer that writes texts, for a CPU."""
+    """Returns small encoders and a small Transformer that writes texts, for a CPU."""
     return _tokens(
         CAPTIONS,
         FusionConfig(width=128, dropout=0.1, modality_dropout=0.1),
         task=GENERATE,
+        audio=AudioConfig(encoder="gru"),  # the CNN learns speakers, not what they say
         # 36 places, 8 pixels of the demo data set's images apart.
         image=ImageConfig(encoder="small_cnn", size_px=96, weights="none", width=24),
         augment=AugmentConfig(crop=0.2, colour=0, word_dropout=0),

@@ -12,7 +12,6 @@ from typing import Any
 
 from mmkeras.layers.attention_lstm import AttentionLSTM
 from mmkeras.layers.items import ItemMean, Merged
-from mmkeras.layers.prefix_positions import PrefixPositions
 from mmkeras.layers.replica_dropout import Dropout
 from mmkeras.layers.saved_model import SavedModelLayer
 from mmkeras.layers.scheduled_sampling import ScheduledSampling
@@ -58,7 +57,6 @@ __all__ = [
     "ItemMean",
     "Merged",
     "PositionEmbedding",
-    "PrefixPositions",
     "SavedModelLayer",
     "ScheduledSampling",
     "Temperature",

@@ -7,10 +7,9 @@ from keras import layers, ops
 
 from mmkeras.config.generate import GenerateConfig
 from mmkeras.layers.attention_lstm import AttentionLSTM
-from mmkeras.layers.prefix_positions import PrefixPositions
 from mmkeras.layers.replica_dropout import Dropout
 from mmkeras.layers.scheduled_sampling import ScheduledSampling
-from mmkeras.layers.sequence import hide_padding
+from mmkeras.layers.sequence import PositionEmbedding, hide_padding
 from mmkeras.layers.tied_embedding import TiedEmbedding
 from mmkeras.schema import EMBEDDING
 
@@ -93,7 +92,10 @@ def _add_scheduled_sampling(decoder, inputs, probability):
 
 def _decode_by_transformer(tokens, memory, mask, embedding, config):
     """Returns hidden tokens (B, L, width) and the last block's attention."""
-    x = PrefixPositions(config.max_tokens + 1, name="positions")(tokens)
+    positions = PositionEmbedding(
+        config.max_tokens + 1, config.width**0.5, name="positions"
+    )
+    x = positions(tokens)
     x = x + layers.Dense(config.width, name="project_embedding")(embedding)[:, None]
     x = Dropout(config.dropout, name="token_dropout")(x)
     for block in range(config.layers):

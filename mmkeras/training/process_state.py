@@ -61,13 +61,15 @@ def restored_state() -> Iterator[None]:
     """Restores seeds and determinism after a block, in which errors are logged only.
 
     So are warnings' filters, and what TensorFlow's export does to Python's logging.
-    One thread at a time is in such a block; others wait.
+    Keras' warning of attention to a single token, as vectors are, is not shown. One
+    thread at a time is in such a block; others wait.
 
     Example:
         with restored_state():
             set_seeds(1)
     """
     with _LOCK, errors_only(), _restored_logging(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You are using a softmax over axis")
         eager = context.context()
         python, numpy = random.getstate(), np.random.get_state()
         seed, generator = eager._seed, getattr(eager, "_rng", None)  # of eager ops

@@ -23,7 +23,10 @@ def test_token_pooling(how):
 
 
 def test_layers():
-    run_layer_test(PositionEmbedding, {}, TOKENS, (3, 4, 5), expected_weights=(1, 0))
+    for settings in ({}, {"max_length": 6, "scale": 2.0}):
+        run_layer_test(
+            PositionEmbedding, settings, TOKENS, (3, 4, 5), expected_weights=(1, 0)
+        )
     dtypes = {"expected_dtype": "bool", "mixed_dtype": "bool"}
     run_layer_test(FullMask, {}, TOKENS, (3, 4), **dtypes)
 
@@ -72,6 +75,19 @@ def test_positions_differ_in_the_same_way_in_each_row():
     positions = np.array(PositionEmbedding()(np.ones((2, 4, 5), "float32")))
     np.testing.assert_array_equal(positions[0], positions[1])
     assert len(np.unique(positions[0, :, 0])) == 4
+
+
+def test_shorter_sequences_have_the_first_positions_times_the_scale():
+    layer = PositionEmbedding(max_length=5, scale=3)
+    added = np.array(layer(TOKENS)) - TOKENS
+    np.testing.assert_allclose(added[0], 3 * layer.embedding[:4], atol=1e-6)
+    shorter = np.array(layer(TOKENS[:, :2]))
+    np.testing.assert_allclose(shorter, TOKENS[:, :2] + added[:, :2], atol=1e-6)
+
+
+def test_sequences_beyond_the_last_position_are_an_error():
+    with pytest.raises(Exception, match="3"):
+        PositionEmbedding(max_length=3)(TOKENS)
 
 
 def test_the_mask_of_tokens_without_padding_is_true():

@@ -7,6 +7,7 @@ from threading import Event
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 from mmkeras.training.process_state import errors_only, restored_state, set_seeds
 
@@ -85,3 +86,14 @@ def test_warning_filters_and_the_log_handlers_of_an_export_are_removed():
         absl.setLevel(level + 1)
         warnings.simplefilter("ignore")
     assert (root.handlers, absl.level, warnings.filters) == (handlers, level, filters)
+
+
+def test_attention_to_a_single_token_has_no_warning_of_keras():
+    weights = np.ones((2, 1), "float32")
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        with restored_state():
+            ops.softmax(weights)
+        assert not shown
+        ops.softmax(weights)
+    assert "softmax over axis" in str(shown[0].message)

@@ -55,14 +55,16 @@ class FrozenBatchNorm(layers.Layer):
 
 
 def application(pixels, config, tokens):
-    """Applies the network: (B, S, S, 3) -> (B, D), averaged, with `tokens` too.
+    """Applies the network: (B, S, S, 3) -> (B, D), the mean over its map.
+
+    With `tokens` the result is the positions of the map, (B, L, D).
 
     Source: keras.applications, of the papers in `application_table`.
     """
     entry = APPLICATIONS[config.encoder]
     backbone = entry.build(
         include_top=False,
-        pooling="avg",
+        pooling=None if tokens else "avg",
         weights=None,
         input_shape=(config.size_px, config.size_px, 3),
     )
@@ -74,15 +76,23 @@ def application(pixels, config, tokens):
 def apply_backbone(backbone: keras.Model, x, config: ImageConfig) -> keras.KerasTensor:
     """Applies a network, whose batch norm is as its weights need it.
 
+    The result of a network without pooling, (B, H, W, D), becomes (B, H * W, D).
     Pretrained statistics are never updated; of a network from scratch the momentum is
     limited.
     """
     if config.is_pretrained:
-        return FrozenBatchNorm(backbone, name="fixed_statistics")(x)
-    for layer in backbone.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = min(layer.momentum, _MAX_MOMENTUM)
-    return backbone(x)
+        x = FrozenBatchNorm(backbone, name="fixed_statistics")(x)
+    else:
+        for layer in backbone.layers:
+            if isinstance(layer, layers.BatchNormalization):
+                layer.momentum = min(layer.momentum, _MAX_MOMENTUM)
+        x = backbone(x)
+    return flatten_map(x) if len(x.shape) == 4 else x
+
+
+def flatten_map(x):
+    """(B, H, W, D) -> (B, H * W, D), row by row."""
+    return layers.Reshape((-1, x.shape[-1]), name="positions")(x)
 
 
 def _complete_scale(x, backbone):

@@ -43,22 +43,27 @@ _STAGES = (
 
 
 def efficientnet_lite0(pixels, config: ImageConfig, tokens: bool) -> keras.KerasTensor:
-    """Applies the network: (B, S, S, 3) -> (B, 1280), averaged, with `tokens` too.
+    """Applies the network: (B, S, S, 3) -> (B, 1280), the mean over its map.
+
+    With `tokens` the result is the positions of the map, (B, L, 1280).
 
     Source: Tan and Le, 2019, https://arxiv.org/abs/1905.11946, in the variant
     https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite:
     no squeeze and excitation, ReLU6, pixels of (x - 127) / 128; here without its
     stochastic depth.
     """
-    network = build_efficientnet_lite0(config.size_px)
+    network = build_efficientnet_lite0(config.size_px, has_pooling=not tokens)
     if config.weights != "none":
         load_lite0(network, find_lite0(config.weights))
     x = layers.Rescaling(1 / 128, -127 / 128, name="scale")(pixels)
     return apply_backbone(network, x, config)
 
 
-def build_efficientnet_lite0(size_px: int) -> keras.Model:
-    """Builds the network without top: (B, S, S, 3) float32 to (B, 1280)."""
+def build_efficientnet_lite0(size_px: int, *, has_pooling: bool) -> keras.Model:
+    """Builds the network without top: (B, S, S, 3) float32 to (B, 1280).
+
+    Without pooling its result is (B, H, W, 1280); H and W are S / 32, rounded up.
+    """
     pixels = keras.Input((size_px, size_px, 3), name="scaled")
     x = _convolve(pixels, "stem", filters=32, kernel_size=3, strides=2)
     blocks = count()
@@ -67,7 +72,8 @@ def build_efficientnet_lite0(size_px: int) -> keras.Model:
             settings = {"kernel_size": kernel, "strides": 1 if i else stride}
             x = _block(x, f"block{next(blocks)}", expansion, filters, **settings)
     x = _convolve(x, "head", filters=1280, kernel_size=1)
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    if has_pooling:
+        x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(pixels, x, name="efficientnet_lite0")
 
 

@@ -7,7 +7,7 @@ from mmkeras.config import ImageConfig
 from mmkeras.errors import UserError, one_line
 from mmkeras.files import check_file
 from mmkeras.layers.saved_model import SavedModelLayer
-from mmkeras.modalities.image.applications import FrozenBatchNorm
+from mmkeras.modalities.image.applications import FrozenBatchNorm, flatten_map
 from mmkeras.modalities.image.scaling import scale_pixels
 
 
@@ -72,7 +72,7 @@ def _pool(x, config, tokens):
     if len(x.shape) not in (2, 4) or None in x.shape[1:]:
         raise _refuse(config, f"with outputs {x.shape[1:]}", "(D,) or (H, W, D)")
     if len(x.shape) == 4 and tokens:
-        return layers.Reshape((-1, x.shape[3]), name="positions")(x)
+        return flatten_map(x)
     return x if len(x.shape) == 2 else layers.GlobalAveragePooling2D(name="pool")(x)
 
 

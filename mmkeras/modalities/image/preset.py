@@ -5,7 +5,7 @@ from keras import layers, ops
 
 from mmkeras.config import ImageConfig
 from mmkeras.errors import UserError
-from mmkeras.modalities.image.applications import FrozenBatchNorm
+from mmkeras.modalities.image.applications import FrozenBatchNorm, flatten_map
 from mmkeras.modalities.kerashub import load_image_converter, load_preset
 
 _SETTING = "image.weights"
@@ -56,7 +56,7 @@ def _tower(backbone, preset, tokens):
             "tokens nor a map of features; give a preset of ViT, ResNet or CLIP."
         )
     if len(x.shape) == 4:
-        x = layers.Reshape((-1, x.shape[-1]), name="positions")(x)
+        x = flatten_map(x)
     if not tokens and len(x.shape) == 3:
         x = x[:, 0] if kind in _CLASS_TOKEN else ops.mean(x, axis=1)
     return keras.Model(images, x, name="kerashub")

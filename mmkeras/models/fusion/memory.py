@@ -6,9 +6,8 @@ import keras
 from keras import layers, ops
 
 from mmkeras.config import FusionConfig
-from mmkeras.layers.prefix_positions import PrefixPositions
 from mmkeras.layers.replica_dropout import Dropout
-from mmkeras.layers.sequence import TokenPooling, transformer_block
+from mmkeras.layers.sequence import PositionEmbedding, TokenPooling, transformer_block
 from mmkeras.models.fusion.token_fusion import Tokens, project_tokens
 from mmkeras.models.fusion.vector_fusion import concat_dense
 
@@ -61,4 +60,4 @@ def _place(tokens, i, config):
     """Projects the tokens of a branch and adds the vectors of their places."""
     x = project_tokens(tokens, i, config)
     x = layers.LayerNormalization(name=f"norm_{i}")(x)
-    return PrefixPositions(tokens.shape[1], name=f"place_{i}")(x)
+    return PositionEmbedding(scale=config.width**0.5, name=f"place_{i}")(x)

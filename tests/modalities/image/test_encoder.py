@@ -29,12 +29,12 @@ SIZES = {  # convolutions, then the rest
     "vit": (8, (8 * 8 * 3 + 1) * 8 + 16 * 8 + 872 + 16, (16, 8)),
     # a class token before the patches
     "kerashub_vit": (8, (8 * 8 * 3 + 1) * 8 + 8 + 17 * 8 + 872 + 16, (17, 8)),
-    "resnet50": (2048, 23_587_712, None),
-    "resnet101": (2048, 42_658_176, None),
-    "efficientnetv2": (1280, 5_919_312, None),
-    "convnext": (768, 27_820_128, None),
-    "mobilenetv3": (960, 2_996_352, None),
-    "efficientnet_lite0": (1280, 3_413_024, None),
+    "resnet50": (2048, 23_587_712, (1, 2048)),
+    "resnet101": (2048, 42_658_176, (1, 2048)),
+    "efficientnetv2": (1280, 5_919_312, (1, 1280)),
+    "convnext": (768, 27_820_128, (1, 768)),
+    "mobilenetv3": (960, 2_996_352, (1, 960)),
+    "efficientnet_lite0": (1280, 3_413_024, (1, 1280)),
 }
 KINDS = [
     pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ()) for kind in SIZES
@@ -52,6 +52,19 @@ def test_an_encoder_has_its_width_its_parameters_and_its_tokens(kind):
     if tokens:
         result = np.array(build(kind, tokens=True)(PIXELS))
         assert result.shape == (2, *tokens) and np.isfinite(result).all()
+
+
+@pytest.mark.parametrize("kind", ["mobilenetv3", "efficientnet_lite0"])
+def test_the_vector_of_a_network_is_the_mean_of_its_positions(kind):
+    vectors, positions = build(kind, size_px=64), build(kind, tokens=True, size_px=64)
+    positions.set_weights(vectors.get_weights())
+    pixels = PIXELS.repeat(2, axis=1).repeat(2, axis=2)
+    tokens = np.array(positions(pixels))  # 2 x 2 places
+    scale = np.abs(tokens).max()  # untrained layers make it small
+    assert tokens.shape[1] == 4
+    assert np.abs(tokens[:, 0] - tokens[:, 1]).max() > scale / 100
+    expected = np.array(vectors(pixels))
+    np.testing.assert_allclose(tokens.mean(axis=1), expected, atol=scale * 1e-5)
 
 
 def check_gradient(encoder):
