@@ -63,8 +63,8 @@ def cached_features(
 ) -> Path:
     """Returns a file with the encoder's outputs for the rows of a split.
 
-    The file is (N, D) float32 without header, in the order of the shards. Its path
-    has a hash of rows, settings and weights, so that outputs are computed once.
+    The file is (N, D) or (N, L, D) float32 without header, in the order of the shards.
+    Its path has a hash of rows, settings and weights: outputs are computed once.
     """
     path = _path(encoder, dataset, preprocessor, branch, split)
     if path.exists():
