@@ -1,7 +1,7 @@
 """Tables of voices and images with what they say or show as text.
 
     python -m benchmarks.transcripts SOURCE FOLDER
-    python -m mmkeras.train --preset small-captions --data FOLDER/digits.csv
+    python -m mmkeras.train --task generate --data FOLDER/digits.csv
 
 SOURCE contains digits/fsdd/ and words/data.csv, as published. The tables are digits.csv
 (voice to the digit's name; the speaker yweweler is for test, takes 0 to 4 of the others

@@ -29,7 +29,7 @@ def choose_preset(argv: Sequence[str], *, has_demo: bool = False) -> Config:
     """Returns the settings of --preset, in `argv` or in a --config file.
 
     With `has_demo`, a command line without --data is for the demo data set of the task.
-    Its default preset trains on a CPU without a download.
+    The default presets of this set, and of texts, train on a CPU without a download.
 
     Raises:
         UserError: The preset is unknown, or the file cannot be read.
@@ -46,7 +46,8 @@ def choose_preset(argv: Sequence[str], *, has_demo: bool = False) -> Config:
         next((source[key] for source in sources if source.get(key)), "")
         for key in ("preset", "task")
     )
-    if not name and has_demo and not any("data" in source for source in sources):
+    is_demo = has_demo and not any("data" in source for source in sources)
+    if not name and (is_demo or task == GENERATE):
         name = CAPTIONS if task == GENERATE else DEMO
     return find_preset(name)
 

@@ -15,7 +15,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="python -m mmkeras.evaluate",
         description="Measure a trained model on a table: metrics.json, "
-        "confusion.csv, predictions.csv and report.html.",
+        "predictions.csv, report.html and, of classes, confusion.csv.",
     )
     parser.add_argument("--model", required=True, metavar="RUN", help="Run folder.")
     parser.add_argument("--data", required=True, metavar="FILE.csv", help="Table.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmkeras.cli import Parser, print_warnings, run_program
 from mmkeras.config import check
+from mmkeras.config.generate import GENERATE
 from mmkeras.config.zero_shot import ZERO_SHOT
 from mmkeras.data.table import check_columns
 from mmkeras.environment.tensorflow_import import import_tensorflow
@@ -113,7 +114,9 @@ def retrieve(
         vector = _predict(predictor, [read])[output][0]
     if not vector.any():
         raise UserError(f"--query-{modality} has nothing that the model can read.")
-    nearest = {m: NearestRows(vector, top) for m in targets}
+    # Several rows with one id are references of one row, if labels are texts.
+    key = (lambda row: row.id) if trained_model.state.task == GENERATE else None
+    nearest = {m: NearestRows(vector, top, key) for m in targets}
     _search(predictor, trained_model, table, nearest, faults)
     print_warnings(warn_of_faults(faults))
     if not any(rows.searched for rows in nearest.values()):

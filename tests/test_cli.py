@@ -117,12 +117,14 @@ def test_a_later_file_wins_over_an_earlier_one_and_a_flag_over_both(file):
         (["--task=generate"], "", "small-captions"),
         ([], "task: generate", "small-captions"),
         (["--task", "generate"], "task: binary", "small-captions"),
-        (["--task", "generate", "--data", "a.csv"], "", "resnet50-concat"),
+        (["--task", "generate", "--data", "a.csv"], "", "small-captions"),
         (["--task", "generate", "--preset", "cnn-lstm"], "", "cnn-lstm"),
         (["--task", "regression"], "", "small-concat"),
     ],
 )
-def test_the_demo_data_set_has_a_preset_of_its_own(argv, content, expected, file):
+def test_the_demo_data_set_and_texts_have_presets_of_their_own(
+    argv, content, expected, file
+):
     argv = [*argv, *(["--config", file(content)] if content else [])]
     assert choose_preset(argv, has_demo=True).preset == expected
 

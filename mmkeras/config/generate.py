@@ -57,8 +57,9 @@ class GenerateConfig:
     seed: int = 0
 
     def __post_init__(self):
-        names = ("vocab_size", "width", "layers", "heads", "beams")
+        names = ("vocab_size", "width", "layers", "heads")
         check_range(self, *(f"generate.{name}" for name in names), ge=1)
+        check_range(self, "generate.beams", ge=1, le=100)
         check_range(self, "generate.max_tokens", ge=1, auto=True)
         if self.decoder == "transformer":
             check_multiple(self, "generate.width", of="generate.heads")
@@ -129,6 +130,12 @@ def check_generate(config: Any) -> None:
     allowed = f"val_loss or val_accuracy {reason}"
     check(train.monitor != "val_auc", "train.monitor", train.monitor, allowed)
     n_best, beams = config.export.n_best, config.generate.beams
+    if n_best > 1 and config.generate.is_sampled:
+        raise UserError(
+            f"export.n_best={n_best} asks for several texts, and generate.temperature="
+            f"{config.generate.temperature} draws one. Set export.n_best to 0, or "
+            f"generate.temperature to 0 and generate.beams to {n_best}."
+        )
     if n_best > beams:
         raise UserError(
             f"export.n_best={n_best} asks for more texts than the search has, as "

@@ -101,8 +101,9 @@ def check_labels(
     if task in LABEL_KINDS:
         if len(counts) < 2:
             raise UserError(
-                f"All rows have the label {format_names(list(counts))}, so there is "
-                "nothing to learn. Check the label column."
+                f"All {len(rows)} usable rows have the label "
+                f"{format_names(list(counts))}, so there is nothing to learn. Check "
+                "the label column, and that the table has rows with other labels."
             )
         return []
     if len(counts) < 2:

@@ -1,8 +1,9 @@
 """Cross-modal retrieval: nearest neighbours of embeddings, and Recall@1, 5 and 10."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import permutations
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from scipy.special import comb
@@ -116,9 +117,17 @@ class NearestRows:
         [(1.0, 'b')]
     """
 
-    def __init__(self, query: np.ndarray, limit: int):
-        """`query` is a unit vector (W,); at most `limit` rows are collected."""
-        self.query, self.limit = query, limit
+    def __init__(
+        self,
+        query: np.ndarray,
+        limit: int,
+        key: Callable[[Any], Hashable] | None = None,
+    ):
+        """`query` is a unit vector (W,); at most `limit` rows are collected.
+
+        Of rows with an equal `key` the nearest one is collected.
+        """
+        self.query, self.limit, self._key = query, limit, key
         self.searched = 0
         self._nearest = []
 
@@ -131,7 +140,13 @@ class NearestRows:
             if present:
                 self._nearest.append((-cosine, self.searched, row))
                 self.searched += 1
-        self._nearest = sorted(self._nearest, key=lambda entry: entry[:2])[: self.limit]
+        ranking = sorted(self._nearest, key=lambda entry: entry[:2])
+        if self._key:
+            first = {}
+            for entry in ranking:
+                first.setdefault(self._key(entry[2]), entry)
+            ranking = list(first.values())
+        self._nearest = ranking[: self.limit]
 
     def ranking(self) -> list[tuple[float, object]]:
         """Returns (cosine, row), the nearest first; of equal ones the earlier."""

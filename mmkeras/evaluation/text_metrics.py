@@ -13,6 +13,7 @@ import numpy as np
 from mmkeras.environment.extras import import_extra
 from mmkeras.evaluation.bootstrap import interval, percentile_interval, weight_chunks
 from mmkeras.evaluation.cider import measure_cider
+from mmkeras.modalities.text.ideographs import is_ideograph
 
 EXACT_MATCH = "exact_match"
 BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
@@ -29,9 +30,10 @@ _RECALL_WEIGHT = 4  # and its recall weighs 2² times its precision
 
 
 def normalize_text(text: str) -> str:
-    """Returns text in NFKC, without case, and with punctuation marks as words.
+    """Returns text in NFKC, without case, with marks and ideographs as words.
 
-    There is one space between words, as decoders do not know where the others were.
+    There is one space between words, as decoders do not know where the others were, and
+    characters that only format, such as those that join emoji, are dropped.
 
     Example:
         >>> normalize_text(" Ein  großer\\tHund!")
@@ -39,8 +41,16 @@ def normalize_text(text: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     letters = unicodedata.normalize("NFKC", folded)
-    spaced = (f" {x} " if unicodedata.category(x)[0] in "PS" else x for x in letters)
-    return " ".join("".join(spaced).split())
+    return " ".join("".join(map(_space_words, letters)).split())
+
+
+def _space_words(character):
+    """Returns a character with blanks around it, if it is a word of its own."""
+    category = unicodedata.category(character)
+    if category == "Cf":
+        return ""
+    is_word = category[0] in "PS" or is_ideograph(character)
+    return f" {character} " if is_word else character
 
 
 def exact_matches(

@@ -40,11 +40,14 @@ class TextStatistics:
         vocabulary: Tokens in the order of their ids.
         longest: Number of tokens of the longest training text.
         most_frequent: The most frequent training text.
+        unknown_share: Share of the tokens of the training texts that are not in the
+            vocabulary.
     """
 
     vocabulary: tuple[str, ...]
     longest: int
     most_frequent: str
+    unknown_share: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -185,7 +185,7 @@ def _check_settings(config, state):
 
 
 def _warn_unused(config, state) -> list[str]:
-    """Warns of columns that look alike in all rows to the model, and of long texts."""
+    """Warns of columns that look alike in all rows, and of texts beyond the limits."""
     columns = build_columns(config)
     warnings = [column.warn_unused(state.columns[column.name]) for column in columns]
     limit = config.generate.max_tokens
@@ -193,6 +193,12 @@ def _warn_unused(config, state) -> list[str]:
         warnings.append(
             f"The longest training text has {state.texts.longest} tokens. Texts are "
             f"cut after generate.max_tokens={limit}, and no longer ones are written."
+        )
+    if state.texts and (share := state.texts.unknown_share):
+        warnings.append(
+            f"{share:.2%} of the tokens of the training texts are not among the "
+            f"{len(state.texts.vocabulary):,} of the vocabulary, and are not written. "
+            "Raise generate.vocab_size, or complete generate.vocab_file."
         )
     return [warning for warning in warnings if warning]
 

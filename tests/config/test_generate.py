@@ -19,6 +19,7 @@ from mmkeras.errors import UserError
         ({"dropout": 1.0}, "generate.dropout=1.0 .* below 1"),
         ({"scheduled_sampling": 1.5}, "generate.scheduled_sampling=1.5 .* at most 1"),
         ({"beams": 0}, "generate.beams=0 .* at least 1"),
+        ({"beams": 9999}, "generate.beams=9999 .* at most 100"),
         ({"length_penalty": -1.0}, "generate.length_penalty=-1.0 .* at least 0"),
         ({"temperature": -0.1}, "generate.temperature=-0.1 .* at least 0"),
         ({"temperature": float("nan")}, "generate.temperature=nan .* at least 0"),
@@ -116,6 +117,10 @@ def generator(**values):
         (
             {"export.n_best": 3, "generate.beams": 2},
             ["export.n_best=3", "generate.beams=2", "Set generate.beams=3"],
+        ),
+        (
+            {"export.n_best": 2, "generate.temperature": 0.7},
+            ["export.n_best=2", "generate.temperature=0.7 draws one", "beams to 2"],
         ),
     ],
 )

@@ -77,6 +77,13 @@ def test_the_nearest_rows_of_many_batches_are_ranked():
     np.testing.assert_allclose(ranked_cosines, cosines[expected])
 
 
+def test_of_rows_with_an_equal_key_the_nearest_is_collected():
+    nearest = NearestRows(np.float32([1, 0]), 2, key=lambda row: row[0])
+    nearest.add(np.float32([[0.6, 0.8], [0.8, 0.6]]), ["a1", "b1"])
+    nearest.add(np.float32([[1, 0], [0, 1], [0.6, 0.8]]), ["a2", "c1", "b2"])
+    assert [row for _, row in nearest.ranking()] == ["a2", "b1"]
+
+
 def test_of_equally_near_rows_the_earlier_come_first():
     nearest = NearestRows(np.float32([1, 0]), 2)
     nearest.add(np.float32([[1, 0], [1, 0]]), ["a", "b"])

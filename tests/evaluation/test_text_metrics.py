@@ -235,6 +235,8 @@ def test_one_row_has_values_and_no_rare_words():
         ("\u3000", ""),
         ("don't (go)!", "don ' t ( go ) !"),
         ("\u1e96", "\u1e96"),
+        ("红色的圆", "红 色 的 圆"),
+        ("\U0001f468\u200d\U0001f469", "\U0001f468 \U0001f469"),
     ],
 )
 def test_texts_are_normalized(text, normalized):

@@ -196,6 +196,16 @@ def test_training_texts_longer_than_the_limit_are_warned_of(
     assert (warning in capsys.readouterr().out) == is_warned
 
 
+@pytest.mark.parametrize(("size", "is_warned"), [(1, True), (50, False)])
+def test_words_of_training_texts_without_a_place_in_the_vocabulary_are_warned_of(
+    size, is_warned, folder, table, tiny_config, capsys
+):
+    table_factory.write_table(table, table_factory.texts())
+    prepare_run(folder, text_generator(tiny_config, vocab_size=size), table)
+    warning = "of the tokens of the training texts are not among the 1 of the vocab"
+    assert (warning in capsys.readouterr().out) == is_warned
+
+
 def test_a_missing_file_is_refused_first(folder, table, tiny_config, monkeypatch):
     monkeypatch.setattr("mmkeras.training.prepare_run.ingest", None)
     config = tiny_config(image={"weights": "gone.h5"})

@@ -147,8 +147,8 @@ def _mapping_cell(value):
         return _wav(value["array"], value["sampling_rate"])
     keys = ", ".join(sorted(map(str, value)))
     raise Unreadable(
-        f"is a dictionary with the keys {keys} (allowed: bytes and path, or array and "
-        "sampling_rate)"
+        f"is a dictionary with the keys {keys} (allowed: a text, a number or a list; "
+        "of files, a dictionary with bytes and path, or array and sampling_rate)"
     )
 
 

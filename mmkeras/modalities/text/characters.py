@@ -8,19 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from mmkeras.modalities.text.ideographs import is_ideograph
+
 _SPACES = frozenset("\t\n\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000") | frozenset(
     map(chr, range(0x2000, 0x200B))
-)
-# Ideographs that are words; not those that Unicode has added since.
-_IDEOGRAPHS = (
-    (0x3400, 0x4DBF),
-    (0x4E00, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0x20000, 0x2A6DF),
-    (0x2A700, 0x2B73F),
-    (0x2B740, 0x2B81F),
-    (0x2B920, 0x2CEAF),
-    (0x2F800, 0x2FA1F),
 )
 # Marks, punctuation and format characters that Unicode has added after version 8; the
 # reference keeps them as if they were letters.
@@ -129,8 +120,7 @@ def _convert(character: str, keep_case: bool, keep_accents: bool) -> str:
         result = "".join(x for x in parts if not _is_mark(x))
     if not keep_case:
         result = "".join(x.lower() for x in result)
-    is_word = any(first <= code <= last for first, last in _IDEOGRAPHS)
-    if is_word or any(map(_is_punctuation, result)):
+    if is_ideograph(character) or any(map(_is_punctuation, result)):
         return f" {result} "
     return result
 

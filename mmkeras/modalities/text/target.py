@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import tensorflow as tf
 
 from mmkeras.config import Config, GenerateConfig
@@ -32,9 +31,21 @@ from mmkeras.names import clean_name, split_references
 
 MAX_TOKENS = 64  # of "auto"
 _BATCH_TEXTS = 1024
-# Blanks between words that are not written before and after some marks.
-_BEFORE, _AFTER = r" ([.,!?;:%)\]}…])", r"([(\[{]) "
-_INSIDE, _IN_NUMBER = r" (['’/-]) ", r"(\d[.:]) (\d)"
+_CJK = r"\p{Han}\p{Hiragana}\p{Katakana}。、，！？：；「」『』（）《》〈〉"
+# Where no blank is written between words and marks, in the order of the rules.
+_JOINS = (
+    (r" ([.,!?;:%)\]}…])", r"\1"),
+    (r"([(\[{#]) ", r"\1"),
+    (r"([$£€]) (\d)", r"\1\2"),
+    (r'" ([^"]*) "', r'"\1"'),
+    (r" (['’]) (\pL{1,2})([^\pL]|$)", r"\1\2\3"),  # don't
+    (r" (\pL{1,2}) (['’]) ", r" \1\2"),  # l'homme
+    (r"(\pL) (['’])", r"\1\2"),  # dogs'
+    (r" ([/-]) ", r"\1"),
+    (r"(\d[.:]) (\d)", r"\1\2"),
+    (r"(\d,) (\d{3})([^\d]|$)", r"\1\2\3"),
+    *[(f"([{_CJK}]) ([{_CJK}])", r"\1\2")] * 2,  # a match is followed by every other
+)
 
 
 class TargetTokenizer:
@@ -104,9 +115,8 @@ class TargetTokenizer:
         text = tf.strings.reduce_join(marked, axis=1)
         if self._config.tokens == "wordpiece":
             text = tf.strings.regex_replace(text, f" {CONTINUATION}", "")
-        for pattern in (_BEFORE, _AFTER, _INSIDE):
-            text = tf.strings.regex_replace(text, pattern, r"\1")
-        text = tf.strings.regex_replace(text, _IN_NUMBER, r"\1\2")
+        for pattern, result in _JOINS:
+            text = tf.strings.regex_replace(text, pattern, result)
         return tf.strings.strip(text)
 
 
@@ -132,22 +142,22 @@ def measure_texts(labels: Mapping[str, int], config: GenerateConfig) -> TextStat
         for text in split_references(label):
             texts[text.lower()] += rows
     names = sorted(texts)
-    for batch, words in _split_batches(names, config.tokens):
-        for text, row in zip(batch, words, strict=True):
-            for token in set(row):
-                tokens[token] += texts[text]
+    for text, row in _split_batches(names, lambda x: split_text(x, config.tokens)):
+        for token in set(row):
+            tokens[token] += texts[text]
     vocabulary = _choose_vocabulary(tokens, len(names), config)
-    if config.tokens == "wordpiece":
-        tokenizer = TargetTokenizer(config, vocabulary)
-        batches = (tokenizer.split(tf.constant(x)) for x in _chunks(names))
-        longest = max(int(np.max(batch.row_lengths())) for batch in batches)
-    else:
-        parts = _split_batches(names, config.tokens)
-        longest = max(len(row) for _, words in parts for row in words)
+    known = {token.encode() for token in vocabulary}
+    longest = all_tokens = unknown = 0
+    split = TargetTokenizer(config, vocabulary).split
+    for text, row in _split_batches(names, split):
+        longest = max(longest, len(row))
+        all_tokens += texts[text] * len(row)
+        unknown += texts[text] * sum(token not in known for token in row)
     return TextStatistics(
         vocabulary=vocabulary,
         longest=longest,
         most_frequent=max(names, key=lambda text: (texts[text], text)),
+        unknown_share=unknown / max(all_tokens, 1),
     )
 
 
@@ -182,20 +192,19 @@ def read_vocabulary(config: GenerateConfig) -> tuple[str, ...]:
         lines = read_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{name} cannot be read: {error}.") from None
-    batches = _split_batches(list(map(clean_name, lines)), config.tokens)
-    words = [word.decode() for _, rows in batches for row in rows for word in row]
+    names = list(map(clean_name, lines))
+    rows = _split_batches(names, lambda x: split_text(x, config.tokens))
+    words = [word.decode() for _, row in rows for word in row]
     if not words:
         raise UserError(f"{name} has no words. Give a file of one word per line.")
     return tuple(dict.fromkeys(words))
 
 
-def _chunks(texts):
-    return (texts[i : i + _BATCH_TEXTS] for i in range(0, len(texts), _BATCH_TEXTS))
-
-
-def _split_batches(texts, tokens):
-    for batch in _chunks(texts):
-        yield batch, split_text(tf.constant(batch), tokens).to_list()
+def _split_batches(texts, split):
+    """Yields each text and its tokens, by a function of batches (B,) of the graph."""
+    for i in range(0, len(texts), _BATCH_TEXTS):
+        batch = texts[i : i + _BATCH_TEXTS]
+        yield from zip(batch, split(tf.constant(batch)).to_list(), strict=True)
 
 
 def with_text_length(config: Config, state: PreprocessingState) -> Config:

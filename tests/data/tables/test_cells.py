@@ -158,7 +158,7 @@ def nested_paths(levels):
     [
         (object(), "type object .allowed: text, number"),
         ({1, 2}, "type set"),
-        ({"x": 1, "y": 2}, "keys x, y .allowed: bytes and path"),
+        ({"x": 1, "y": 2}, "keys x, y .allowed: a text"),
         ([[1, 2], [3]], "list of lists"),
         ([{"x": 1}], "list of lists or dictionaries"),
         (np.zeros((2, 3)), r"float64 of shape \(2, 3\).*uint8"),

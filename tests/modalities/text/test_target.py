@@ -110,6 +110,10 @@ def test_a_text_ends_at_the_first_end():
         "it's rock-and-roll; yes...",
         "[a] {b} x/y",
         "l’été, 50 %.",
+        'he said "hi" to "me"',
+        "it costs $3.50, #1 of 1,000 at 10:30",
+        "don't! the dogs' tails, o'clock",
+        "一个红色的圆。日本のカメラ、赤",
     ],
 )
 def test_marks_are_written_as_in_a_sentence(text):
@@ -161,6 +165,8 @@ def test_the_vocabulary_begins_with_the_words_of_most_rows():
     assert (texts.longest, texts.most_frequent) == (3, "a red cow")
     few = measure_texts(LABELS, GenerateConfig(vocab_size=2))
     assert few.vocabulary == ("a", "cow")
+    # "red" 4 times, "green" once and the mark of "a cow." 2 times, of 21 tokens.
+    assert texts.unknown_share == 0 and few.unknown_share == 7 / 21
 
 
 def test_each_reference_is_a_text_of_its_row():
@@ -188,6 +194,8 @@ def test_the_longest_text_is_counted_in_tokens_of_its_kind(tmp_path):
     config = GenerateConfig(tokens="wordpiece", vocab_file=str(path))
     texts = measure_texts({"redder cows": 1}, config)
     assert texts.longest == 4 and texts.vocabulary == PIECES
+    texts = measure_texts({"redder dogs": 1}, config)
+    assert (texts.longest, texts.unknown_share) == (3, 1 / 3)
 
 
 def test_a_vocabulary_file_of_words_is_read_in_its_order(tmp_path):
