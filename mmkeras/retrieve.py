@@ -14,6 +14,7 @@ from mmkeras.data.table import check_columns
 from mmkeras.environment.tensorflow_import import import_tensorflow
 from mmkeras.errors import Examples, UserError, one_line, shorten, warn_of_faults
 from mmkeras.files import atomic_csv, check_output_file, check_table
+from mmkeras.names import clean_name
 from mmkeras.schema import EMBEDDING, LABEL_SEPARATOR, MODALITIES, embedding_name
 
 _BATCH_ROWS = 64
@@ -115,7 +116,8 @@ def retrieve(
     if not vector.any():
         raise UserError(f"--query-{modality} has nothing that the model can read.")
     # Several rows with one id are references of one row, if labels are texts.
-    key = (lambda row: row.id) if trained_model.state.task == GENERATE else None
+    is_generator = trained_model.state.task == GENERATE
+    key = (lambda row: clean_name(row.id)) if is_generator else None
     nearest = {m: NearestRows(vector, top, key) for m in targets}
     _search(predictor, trained_model, table, nearest, faults)
     print_warnings(warn_of_faults(faults))

@@ -163,6 +163,18 @@ def test_an_image_finds_the_nearest_reference_of_each_label(captions, tmp_path):
     assert row["content"] == nearest and float(row["cosine"]) > 0
 
 
+def test_rows_with_one_id_are_one_result(captions, tmp_path):
+    image, path = tmp_path / "p.png", tmp_path / "out.csv"
+    image.write_bytes(table_factory.image((30, 200, 60)))
+    rows = [("a", "red all over"), ("b", "green"), ("a\u200b", "a green image")]
+    rows = [{"id": name, "caption": caption} for name, caption in rows]
+    table = table_factory.write_table(tmp_path / "t.csv", rows)
+    output_of(
+        main, argv((captions[0], table), "--query-image", image, "--output", path)
+    )
+    assert sorted(row["id"][0] for row in read_csv(path)) == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

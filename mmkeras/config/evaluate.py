@@ -47,4 +47,4 @@ class ExportConfig:
 
     def __post_init__(self):
         check_range(self, "export.tolerance", gt=0)
-        check_range(self, "export.n_best", ge=0)
+        check_range(self, "export.n_best", ge=0, le=100)

@@ -45,7 +45,10 @@ def normalize_text(text: str) -> str:
 
 
 def _space_words(character):
-    """Returns a character with blanks around it, if it is a word of its own."""
+    """Returns a character with blanks around it, if it is a word of its own.
+
+    Characters that only format become "".
+    """
     category = unicodedata.category(character)
     if category == "Cf":
         return ""

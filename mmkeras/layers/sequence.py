@@ -16,8 +16,8 @@ class PositionEmbedding(layers.Layer):
     """Adds a learned vector to each position: (B, L, D) to the same.
 
     Args:
-        max_length: The largest L, which may then differ from call to call; None fixes
-            L to that of the first call.
+        max_length: The largest L, which may then differ from call to call; without it
+            L is that of the first call.
         scale: Factor of the weights, which start with a deviation of .02. √D adds .2
             to each token at a width of 128, and lets places be told apart early even
             where tokens have a deviation of 1.
@@ -35,7 +35,9 @@ class PositionEmbedding(layers.Layer):
         )
 
     def call(self, tokens):
-        positions = ops.cast(self.embedding, tokens.dtype)[: ops.shape(tokens)[1]]
+        positions = ops.cast(self.embedding, tokens.dtype)
+        if self.max_length:
+            positions = positions[: ops.shape(tokens)[1]]
         return tokens + positions * self.scale
 
     def compute_output_spec(self, tokens):

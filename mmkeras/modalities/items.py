@@ -51,7 +51,7 @@ def split_cell(cell: Any, folder: Any) -> tuple[str | bytes, ...]:
 def parse_list(cell: str) -> list[str | float] | None:
     """Returns the parts of a list as JSON or Python writes it; None for another cell.
 
-    Parts are texts, numbers and truth values; those that are null are left out.
+    Parts are texts, numbers and truth values.
     """
     text = cell.strip()
     if not (text.startswith("[") and text.endswith("]")):
@@ -61,7 +61,6 @@ def parse_list(cell: str) -> list[str | float] | None:
             parts = parse(text)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue  # TypeError: a dictionary as a key
-        parts = [part for part in parts if part is not None]
         if all(isinstance(part, str | int | float) for part in parts):
             return parts
     return None

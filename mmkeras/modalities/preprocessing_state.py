@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ class TextStatistics:
     vocabulary: tuple[str, ...]
     longest: int
     most_frequent: str
-    unknown_share: float = 0.0
+    # Earlier runs lack it, and it follows from the rows and the vocabulary.
+    unknown_share: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

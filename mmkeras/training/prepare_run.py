@@ -195,10 +195,13 @@ def _warn_unused(config, state) -> list[str]:
             f"cut after generate.max_tokens={limit}, and no longer ones are written."
         )
     if state.texts and (share := state.texts.unknown_share):
+        remedy = "Raise generate.vocab_size"
+        if config.generate.vocab_file:
+            remedy = "Complete generate.vocab_file"
         warnings.append(
-            f"{share:.2%} of the tokens of the training texts are not among the "
-            f"{len(state.texts.vocabulary):,} of the vocabulary, and are not written. "
-            "Raise generate.vocab_size, or complete generate.vocab_file."
+            f"{100 * share:.2g} % of the tokens of the training texts are not among "
+            f"the {len(state.texts.vocabulary):,} of the vocabulary, and are not "
+            f"written. {remedy}, if they matter."
         )
     return [warning for warning in warnings if warning]
 

@@ -86,7 +86,7 @@ def test_shorter_sequences_have_the_first_positions_times_the_scale():
 
 
 def test_sequences_beyond_the_last_position_are_an_error():
-    with pytest.raises(Exception, match="3"):
+    with pytest.raises(Exception, match="ncompatible shapes|broadcast"):
         PositionEmbedding(max_length=3)(TOKENS)
 
 

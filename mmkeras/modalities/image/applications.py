@@ -91,7 +91,7 @@ def apply_backbone(backbone: keras.Model, x, config: ImageConfig) -> keras.Keras
 
 
 def flatten_map(x):
-    """(B, H, W, D) -> (B, H * W, D), row by row."""
+    """Returns the places of a map, row by row: (B, H, W, D) -> (B, H * W, D)."""
     return layers.Reshape((-1, x.shape[-1]), name="positions")(x)
 
 

@@ -31,21 +31,22 @@ from mmkeras.names import clean_name, split_references
 
 MAX_TOKENS = 64  # of "auto"
 _BATCH_TEXTS = 1024
-_CJK = r"\p{Han}\p{Hiragana}\p{Katakana}。、，！？：；「」『』（）《》〈〉"
-# Where no blank is written between words and marks, in the order of the rules.
+_HAN, _KANA = r"\p{Han}。、，！？：；「」『』（）《》〈〉", r"\p{Hiragana}\p{Katakana}"
+# Where no blank is written between words and marks, in the order of the rules. A match
+# begins after the one before, so that rules of neighbors, as in 1,000,000, are twice.
 _JOINS = (
     (r" ([.,!?;:%)\]}…])", r"\1"),
-    (r"([(\[{#]) ", r"\1"),
-    (r"([$£€]) (\d)", r"\1\2"),
-    (r'" ([^"]*) "', r'"\1"'),
-    (r" (['’]) (\pL{1,2})([^\pL]|$)", r"\1\2\3"),  # don't
+    (r"([(\[{]) ", r"\1"),
+    (r"([$#]) (\d)", r"\1\2"),
+    (r'(^|[^\d]) " ([^"]*) "', r'\1 "\2"'),  # not 15 " for inches
+    (r" (['’]) (s|t|d|m|re|ve|ll|em)([^\pL]|$)", r"\1\2\3"),  # don't
     (r" ([cdjlmnosty]|qu) (['’]) ", r" \1\2"),  # l'homme
     (r"(\pL) (['’])", r"\1\2"),  # dogs'
     (r" ([/-]) ", r"\1"),
-    (r"(\d[.:]) (\d)", r"\1\2"),
-    # Twice, as a match begins after the one before: 1,000,000.
+    *[(r"(\d[.:]) (\d)", r"\1\2")] * 2,
     *[(r"([^\d]\d{1,3},) (\d{3})([^\d]|$)", r"\1\2\3")] * 2,
-    *[(f"([{_CJK}]) ([{_CJK}])", r"\1\2")] * 2,
+    *[(f"([{_HAN}]) ([{_HAN}{_KANA}])", r"\1\2")] * 2,
+    (f"([{_KANA}]) ([{_HAN}])", r"\1\2"),
 )
 
 

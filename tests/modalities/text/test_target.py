@@ -112,9 +112,10 @@ def test_a_text_ends_at_the_first_end():
         "l’été, 50 %.",
         'he said "hi" to "me"',
         "it costs $3.50, #1 of 1,000,000 at 10:30",
-        "in 2019, 300 cows",
+        "in 2019, 300 cows, 3.5.2020",
+        "the boys' or girls' room",
         "don't! the dogs' tails, o'clock",
-        "一个红色的圆。日本のカメラ、赤",
+        "一个红色的圆。日本の赤い カメラ、赤",
     ],
 )
 def test_marks_are_written_as_in_a_sentence(text):
