@@ -39,20 +39,16 @@ def normalize_text(text: str) -> str:
         >>> normalize_text(" Ein  großer\\tHund!")
         'ein grosser hund !'
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    # First, since what they separate may become one letter.
+    visible = "".join(x for x in text if unicodedata.category(x) != "Cf")
+    folded = unicodedata.normalize("NFKC", visible).casefold()
     letters = unicodedata.normalize("NFKC", folded)
     return " ".join("".join(map(_space_words, letters)).split())
 
 
 def _space_words(character):
-    """Returns a character with blanks around it, if it is a word of its own.
-
-    Characters that only format become "".
-    """
-    category = unicodedata.category(character)
-    if category == "Cf":
-        return ""
-    is_word = category[0] in "PS" or is_ideograph(character)
+    """Returns a character with blanks around it, if it is a word of its own."""
+    is_word = unicodedata.category(character)[0] in "PS" or is_ideograph(character)
     return f" {character} " if is_word else character
 
 

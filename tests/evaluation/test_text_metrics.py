@@ -236,6 +236,7 @@ def test_one_row_has_values_and_no_rare_words():
         ("don't (go)!", "don ' t ( go ) !"),
         ("\u1e96", "\u1e96"),
         ("红色的圆", "红 色 的 圆"),
+        ("e\u200d\u0301", "\u00e9"),
         ("\U0001f468\u200d\U0001f469", "\U0001f468 \U0001f469"),
     ],
 )

@@ -15,6 +15,7 @@ from mmkeras.errors import UserError, one_line
 from mmkeras.files import check_file
 from mmkeras.layers.saving import saved_as
 from mmkeras.modalities.image.application_table import APPLICATIONS, Application
+from mmkeras.modalities.image.cnn import flatten_map
 from mmkeras.modalities.image.scaling import scale_pixels
 from mmkeras.modalities.weights import load_weights_file
 
@@ -88,11 +89,6 @@ def apply_backbone(backbone: keras.Model, x, config: ImageConfig) -> keras.Keras
                 layer.momentum = min(layer.momentum, _MAX_MOMENTUM)
         x = backbone(x)
     return flatten_map(x) if len(x.shape) == 4 else x
-
-
-def flatten_map(x):
-    """Returns the places of a map, row by row: (B, H, W, D) -> (B, H * W, D)."""
-    return layers.Reshape((-1, x.shape[-1]), name="positions")(x)
 
 
 def _complete_scale(x, backbone):

@@ -18,7 +18,7 @@ def small_cnn(pixels, config, tokens):
     """
     scaled = layers.Rescaling(1 / 255, name="scale")(pixels)
     if tokens:
-        return _flatten_map(_four_blocks(scaled, config))
+        return flatten_map(_four_blocks(scaled, config))
     histograms = _histograms(scaled)
     x = _four_blocks(scaled, config)
     x = layers.GlobalAveragePooling2D(name="cnn_pool")(x)
@@ -57,8 +57,8 @@ def _four_blocks(x, config):
     return x
 
 
-def _flatten_map(x):
-    """(B, H, W, D) -> (B, H * W, D)."""
+def flatten_map(x):
+    """Returns the places of a map, row by row: (B, H, W, D) -> (B, H * W, D)."""
     _, height, width, depth = x.shape
     return layers.Reshape((height * width, depth), name="places")(x)
 
@@ -81,7 +81,7 @@ def two_convolutions(pixels, config, tokens):
     """
     x = _blocks(pixels, (16, 32))
     if tokens:
-        return _flatten_map(x)
+        return flatten_map(x)
     x = Dropout(0.3, name="cnn_dropout")(layers.Flatten(name="flat")(x))
     return layers.Dense(128, activation="relu", name="cnn_dense")(x)
 
@@ -112,4 +112,4 @@ def small_pixels(pixels, config, tokens):
     start = (x.shape[1] - side * _SMALL_PX) // 2  # the center is used
     end = start + side * _SMALL_PX
     x = ops.average_pool(x[:, start:end, start:end], side, side)
-    return _flatten_map(x) if tokens else layers.Flatten(name="flat")(x)
+    return flatten_map(x) if tokens else layers.Flatten(name="flat")(x)

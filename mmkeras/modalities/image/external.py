@@ -7,7 +7,8 @@ from mmkeras.config import ImageConfig
 from mmkeras.errors import UserError, one_line
 from mmkeras.files import check_file
 from mmkeras.layers.saved_model import SavedModelLayer
-from mmkeras.modalities.image.applications import FrozenBatchNorm, flatten_map
+from mmkeras.modalities.image.applications import FrozenBatchNorm
+from mmkeras.modalities.image.cnn import flatten_map
 from mmkeras.modalities.image.scaling import scale_pixels
 
 

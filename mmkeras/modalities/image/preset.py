@@ -5,7 +5,8 @@ from keras import layers, ops
 
 from mmkeras.config import ImageConfig
 from mmkeras.errors import UserError
-from mmkeras.modalities.image.applications import FrozenBatchNorm, flatten_map
+from mmkeras.modalities.image.applications import FrozenBatchNorm
+from mmkeras.modalities.image.cnn import flatten_map
 from mmkeras.modalities.kerashub import load_image_converter, load_preset
 
 _SETTING = "image.weights"

@@ -8,6 +8,7 @@ from mmkeras.layers.sequence import (
     TokenPooling,
     transformer_block,
 )
+from mmkeras.modalities.image.cnn import flatten_map
 
 
 def vit(pixels, config, tokens):
@@ -20,8 +21,7 @@ def vit(pixels, config, tokens):
     """
     x = layers.Rescaling(1 / 127.5, -1, name="scale")(pixels)
     x = layers.Conv2D(config.units, config.patch_px, config.patch_px, name="patches")(x)
-    _, height, width, units = x.shape
-    x = layers.Reshape((height * width, units), name="places")(x)
+    x = flatten_map(x)
     x = PositionEmbedding(name="image_places")(x)
     mask = FullMask(name="all")(x)
     for i in range(config.layers):
