@@ -59,8 +59,7 @@ def _four_blocks(x, config):
 
 def flatten_map(x):
     """Returns the places of a map, row by row: (B, H, W, D) -> (B, H * W, D)."""
-    _, height, width, depth = x.shape
-    return layers.Reshape((height * width, depth), name="places")(x)
+    return layers.Reshape((-1, x.shape[-1]), name="places")(x)
 
 
 def _blocks(pixels, filters):
